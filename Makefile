@@ -1,0 +1,46 @@
+# Each of demo, test, bench and lint sets itself up on a bare Debian 12: packaging/setup.sh.
+# ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
+PYTHON = .venv/bin/python
+ARGS =
+SCRIPTS = $(shell grep -rlE '^\#! ?/bin/sh' .ci packaging hotplug if-up.d etc 2>/dev/null)
+
+.PHONY: help setup demo test lint format bench check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     two uplinks, one connection over both, a plug pulled and put back'
+	@echo 'make test     the tests'
+	@echo 'make lint     ruff, mypy and shellcheck'
+	@echo 'make check    test and lint'
+	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
+	@echo 'make format   lay the code out as lint wants it'
+	@echo 'make clean    remove what these made'
+
+setup:
+	@packaging/setup.sh
+
+demo: setup
+	@$(PYTHON) -m tests.demo $(ARGS)
+
+test: setup
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@shellcheck --shell=dash $(SCRIPTS)
+
+format: setup
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+bench:
+	@packaging/setup.sh bench
+	@$(PYTHON) -m bench $(ARGS)
+
+check: lint test
+
+clean:
+	rm -rf .venv .build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find mproutd tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

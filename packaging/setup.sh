@@ -1,0 +1,98 @@
+#!/bin/sh
+# Makes a checkout ready: Debian packages that are missing, then .venv.
+#
+#   packaging/setup.sh           what the demo, the tests and lint need
+#   packaging/setup.sh bench     what the benchmark needs besides
+#
+# Silent and quick when everything is there.  Outside the checkout it only installs packages.
+set -eu
+
+cd "$(dirname "$0")/.."
+list=packaging/debian-packages.txt
+apt='apt-get -qq -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root'
+export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
+exec </dev/null
+
+say() { echo "set-up: $*"; }
+die() { echo "set-up: $*" >&2; exit 1; }
+
+named() { sed -n "s/^$1  *\([^ ]*\).*/\1/p" $list; }
+
+installed() {
+	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# apt-get with these arguments; once more with fresh package lists where they are missing or stale.
+fetch() {
+	$apt "$@" >/dev/null 2>&1 && return
+	say "apt-get update"
+	$apt update
+	$apt "$@" >/dev/null
+}
+
+debian_packages() {
+	missing=
+	for package in $(named install); do
+		installed "$package" || missing="$missing $package"
+	done
+	[ -n "$missing" ] || return 0
+	[ "$(id -u)" = 0 ] || die "run this as root once, or install:$missing"
+	say "installing$missing"
+	# shellcheck disable=SC2086  # one word a package
+	fetch install --yes --no-install-recommends $missing
+}
+
+# The first Python that is new enough and can make virtual environments.
+python() {
+	for candidate in "${PYTHON:-/usr/bin/python3}" /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+		if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+			echo "$candidate"
+			return
+		fi
+	done
+	die "needs Python 3.11 or later, with venv"
+}
+
+# What .venv was made from; the path too, since its scripts carry it.
+fingerprint() {
+	pwd
+	cat setup.cfg pyproject.toml $list | cksum
+}
+
+environment() {
+	stamp=.venv/made-from
+	[ -x .venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$(fingerprint)" ] && return
+	if [ ! -x .venv/bin/python ] || [ "$(head -n 1 $stamp 2>/dev/null)" != "$(pwd)" ]; then
+		interpreter=$(python)
+		say "virtual environment in .venv, with $("$interpreter" --version)"
+		"$interpreter" -m venv --clear .venv
+	fi
+	say "pip install --editable .[test,lint]"
+	rm -f $stamp
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+		--editable '.[test,lint]'
+	fingerprint >$stamp
+	say "ready"
+}
+
+# All of them in one tree, as if it were the root of a system.
+unpacked() {
+	[ ! -d .build/unpacked ] || return 0
+	packages=$(named unpack | xargs)
+	say "unpacking $packages into .build/unpacked"
+	rm -rf .build/new
+	mkdir -p .build/new/tree
+	# shellcheck disable=SC2086  # one word a package
+	(cd .build/new && fetch download $packages)
+	for package in .build/new/*.deb; do
+		dpkg-deb --extract "$package" .build/new/tree
+	done
+	mv .build/new/tree .build/unpacked
+	rm -rf .build/new
+}
+
+exec 9<.
+flock 9
+debian_packages
+environment
+[ "${1:-}" != bench ] || unpacked
