@@ -89,7 +89,7 @@ def contains(network: str, address: str) -> bool:
 class Link(NamedTuple):
     """A network device (RTM_NEWLINK)."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # instead of tuple.index(), which nobody calls
     name: str
     up: bool = True
     """IFF_UP: the administrator wants it."""
