@@ -1,0 +1,1 @@
+"""Tests, and the laboratory that they, the demo and the benchmark share."""

@@ -1,0 +1,200 @@
+"""What each module may import, held in one table.
+
+Pure modules decide, and must give the same answer for the same values: they have
+no clock, no file and no socket.  The others do I/O, and each knows no more of the
+project than its line says.  pyroute2 costs a quarter of a second and 25 MB, so only
+the two modules that speak netlink may import it, and no quick command may.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mproutd"
+
+# A module, and what it imports of this project.
+PURE = {
+    "__init__": "",
+    "model": "",
+    "wire": "",
+    "codec": "model wire",
+    "requests": "codec model wire",
+    "pm": "model wire",
+    "eventfilter": "codec model wire",
+    "options": "model",
+    "config": "model options",
+    "memory": "model",
+    "slots": "config model",
+    "paths": "config memory model",
+    "endpoints": "config memory model paths slots",
+    "plan": "config endpoints memory model paths slots",
+    "diff": "config endpoints memory model paths plan slots",
+    "report": "config diff endpoints memory model paths plan slots",
+}
+
+# A module that does I/O, what it imports of this project, and other people's packages.
+OUTER = {
+    "sources": ("config model paths", "uci uciparse tenacity"),
+    "state": ("memory model", ""),
+    "kernel": ("codec eventfilter model pm requests wire", "pyroute2 tenacity"),
+    "mptcp": ("codec eventfilter model pm requests wire", "pyroute2 tenacity"),
+    "connections": ("codec model pm requests wire", "pyroute2"),
+    "health": ("config model", ""),
+    "reconcile": (
+        "config diff kernel memory model mptcp paths plan slots sources state",
+        "tenacity",
+    ),
+    "control": ("model", ""),
+    "daemon": (
+        "config control kernel memory model reconcile report sources state",
+        "systemd tenacity",
+    ),
+    "cli": ("* any, but only inside the function that needs it", ""),
+}
+
+# What a pure module may take from the standard library.
+PURE_LIBRARY = frozenset(
+    "__future__ array bisect collections collections.abc enum errno functools ipaddress itertools"
+    " json math operator re shlex string struct textwrap types typing".split()
+)
+
+# Of modules that do more, the names that only compute.
+PURE_PARTS = {
+    "socket": "AF_INET AF_INET6 AF_UNSPEC inet_ntop inet_pton htonl htons ntohl ntohs".split(),
+    "sys": ["byteorder"],
+}
+
+# They cost more time and memory than a small router has to spare.
+TOO_HEAVY = frozenset("asyncio dataclasses".split())
+
+# What --help and check must do without.
+QUICK_WITHOUT = frozenset("pyroute2 asyncio dataclasses".split())
+
+
+def imports(source: str) -> Iterator[tuple[str, str, int]]:
+    """Each imported (module, name or "", line), wherever in the file the import stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, "", node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            for alias in node.names:
+                yield node.module or "", alias.name, node.lineno
+
+
+def faults(module: str, source: str) -> list[str]:
+    """What `module` imports and the table does not allow, as "line N: reason"."""
+    pure = module in PURE
+    ours, others = (PURE[module], "") if pure else OUTER[module]
+    found = []
+    for name, part, line in imports(source):
+        top, _, rest = name.partition(".")
+        if top == "mproutd":
+            inner = rest or part
+            if inner in PURE or inner in OUTER:
+                if inner not in ours.split() and not ours.startswith("*"):
+                    found.append(f"line {line}: {module} may not import {inner}")
+            elif rest:
+                found.append(f"line {line}: {inner} is not in the table")
+        elif top not in sys.stdlib_module_names:
+            if top not in others.split():
+                found.append(f"line {line}: {module} may not import {top}")
+        elif top in TOO_HEAVY:
+            found.append(f"line {line}: {top} is too heavy for the daemon")
+        elif pure and part in PURE_PARTS.get(name, ()):
+            continue
+        elif pure and name not in PURE_LIBRARY:
+            found.append(f"line {line}: {module} is pure and imports {name} {part}".rstrip())
+    return list(dict.fromkeys(found))
+
+
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_line_allows(module: str) -> None:
+    assert module in PURE or module in OUTER, f"say in this table what {module} may import"
+    assert faults(module, (PACKAGE / f"{module}.py").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("plan", "import os"),
+        ("plan", "import socket"),
+        ("plan", "from socket import AF_INET, socket"),
+        ("plan", "import time"),
+        ("plan", "def f():\n    from subprocess import run"),
+        ("plan", "from pyroute2 import IPRoute"),
+        ("plan", "from mproutd.kernel import snapshot"),
+        ("plan", "from mproutd import kernel"),
+        ("model", "import mproutd.plan"),
+        ("daemon", "import pyroute2.netlink"),
+        ("daemon", "import asyncio"),
+        ("kernel", "from dataclasses import dataclass"),
+        ("kernel", "from mproutd.plan import desired"),
+    ],
+)
+def test_the_table_refuses(module: str, source: str) -> None:
+    assert len(faults(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("plan", "from socket import AF_INET, inet_pton"),
+        ("plan", "from mproutd.model import Route"),
+        ("plan", "from mproutd import model, slots"),
+        ("cli", "def f():\n    from mproutd.daemon import run"),
+        ("kernel", "import os, socket\nimport pyroute2.netlink"),
+        ("model", "from mproutd import __version__"),
+    ],
+)
+def test_the_table_allows(module: str, source: str) -> None:
+    assert faults(module, source) == []
+
+
+def loaded(statements: str) -> set[str]:
+    """The modules that a fresh interpreter holds after these statements."""
+    code = f"import sys\ntry:\n    {statements}\nexcept SystemExit:\n    pass\n"
+    code += "print('\\n'.join(sys.modules), file=sys.stderr)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.split())
+
+
+no_cli = pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="no command line yet")
+
+
+@no_cli
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["check", "--help"], ["check", "/nonexistent"], ["status", "--help"]],
+    ids=" ".join,
+)
+def test_quick_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    modules = loaded(f"sys.argv[1:] = {arguments!r}; import mproutd.cli; mproutd.cli.main()")
+    assert "mproutd.cli" in modules
+    assert not modules & QUICK_WITHOUT
+
+
+@no_cli
+def test_checking_a_good_configuration_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "network").write_text(
+        "config globals 'globals'\n\toption multipath 'enable'\n\n"
+        "config interface 'wan1'\n\toption device 'eth1'\n\toption multipath 'on'\n"
+    )
+    modules = loaded(
+        f"sys.argv[1:] = ['check', {str(tmp_path)!r}]; import mproutd.cli; mproutd.cli.main()"
+    )
+    assert "mproutd.config" in modules
+    assert not modules & QUICK_WITHOUT
