@@ -77,8 +77,8 @@ environment() {
 
 # All of them in one tree, as if it were the root of a system.
 unpacked() {
-	[ ! -d .build/unpacked ] || return 0
 	packages=$(named unpack | xargs)
+	[ "$(cat .build/unpacked/packages 2>/dev/null)" != "$packages" ] || return 0
 	say "unpacking $packages into .build/unpacked"
 	rm -rf .build/new
 	mkdir -p .build/new/tree
@@ -87,6 +87,8 @@ unpacked() {
 	for package in .build/new/*.deb; do
 		dpkg-deb --extract "$package" .build/new/tree
 	done
+	echo "$packages" >.build/new/tree/packages
+	rm -rf .build/unpacked
 	mv .build/new/tree .build/unpacked
 	rm -rf .build/new
 }
