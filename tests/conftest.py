@@ -1,0 +1,72 @@
+"""Fixtures: worlds from tests/lab.  See the docstring of tests.lab for how to use them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab import LabError, Namespace, Wan
+
+
+@functools.cache
+def why_no_lab() -> str:
+    """Why no namespace can be made here; empty when one can."""
+    if os.geteuid() != 0:
+        return "needs root: run as root, or under `unshare -Urnm`"
+    try:
+        with Namespace("probe") as probe:
+            probe.ip("link show lo")
+    except (LabError, OSError) as error:
+        return f"cannot make network namespaces: {error}"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the lab is marked `kernel`, so that `-m 'not kernel'` needs no root."""
+    for item in items:
+        if {"nodes", "node", "wan", "bare_wan"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kernel)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs the kernel where it cannot be had; in CI that is an error instead."""
+    if item.get_closest_marker("kernel") and why_no_lab():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI is set, but the lab {why_no_lab()}", pytrace=False)
+        pytest.skip(why_no_lab())
+
+
+@pytest.fixture
+def nodes() -> Iterator[Callable[[str], Namespace]]:
+    """A function that makes nodes by name; all of them go after the test."""
+    made: list[Namespace] = []
+
+    def make(name: str) -> Namespace:
+        made.append(Namespace(name))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.close()
+
+
+@pytest.fixture
+def node(nodes: Callable[[str], Namespace]) -> Namespace:
+    """One lone machine with nothing but lo."""
+    return nodes("node")
+
+
+@pytest.fixture
+def bare_wan() -> Iterator[Wan]:
+    """Two uplinks, with carrier, but without addresses and routes at the gateway."""
+    with Wan() as world:
+        yield world
+
+
+@pytest.fixture
+def wan(bare_wan: Wan) -> Wan:
+    """Two uplinks with addresses; main's default is by eth1 metric 1 and by eth2 metric 2."""
+    return bare_wan.usual()

@@ -1,0 +1,173 @@
+"""mproutd itself in a node, by its command line only: what a user can do, a test does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.lab.namespace import Namespace
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUNTIME_DIR = "/run/mproutd"
+CONFIG_DIR = "/run/mproutd-config"
+
+TWO_UPLINKS = """\
+config globals 'globals'
+	option multipath 'enable'
+
+config interface 'wan1'
+	option device 'eth1'
+	option multipath 'master'
+
+config interface 'wan2'
+	option device 'eth2'
+	option multipath 'on'
+"""
+"""The configuration of most tests: wan1 master on eth1, wan2 on on eth2."""
+
+
+class Answer(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Daemon:
+    """`mproutd` in `node`, with its configuration and its runtime directory in the node's /run.
+
+    `network` and `own` are the texts of the two configuration files.  Nothing runs
+    before start(); the commands work without a daemon too.  `with` starts and ends it.
+    """
+
+    def __init__(self, node: Namespace, network: str = TWO_UPLINKS, own: str = "") -> None:
+        self.node = node
+        self.process: subprocess.Popen[Any] | None = None
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() does)
+        self.configure(network, own)
+
+    def configure(self, network: str | None = None, own: str | None = None) -> None:
+        """Write the configuration files anew (None: leave it; "" : there is none)."""
+        directory = self.node.path(CONFIG_DIR)
+        directory.mkdir(exist_ok=True)
+        for name, text in (("network", network), ("mproutd", own)):
+            if text:
+                (directory / name).write_text(text)
+            elif text is not None:
+                (directory / name).unlink(missing_ok=True)
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        """The command line for `mproutd VERB` with this daemon's directories."""
+        python_path = f"PYTHONPATH={REPOSITORY}"
+        return [
+            "env",
+            python_path,
+            sys.executable,
+            "-m",
+            "mproutd",
+            verb,
+            "--config-dir",
+            CONFIG_DIR,
+            "--runtime-dir",
+            RUNTIME_DIR,
+            *arguments,
+        ]
+
+    def start(self, timeout: float = 10.0) -> Daemon:
+        """Run the daemon and wait until its control socket accepts.
+
+        AssertionError with the daemon's own words when it ends or takes too long.
+        """
+        assert self.process is None or self.process.poll() is not None, "it runs already"
+        self.process = self.node.popen(*self.command("run"), stdout=self._log, stderr=self._log)
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            if self.process.poll() is not None:
+                raise AssertionError(f"mproutd ended with {self.process.returncode}:\n{self.log()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no control socket within {timeout:g} s:\n{self.log()}")
+            time.sleep(0.002)
+        return self
+
+    def _answers(self) -> bool:
+        # By a descriptor of the directory: a socket's path has no room for /proc/PID/root.
+        directory = self.node.path(RUNTIME_DIR)
+        try:
+            at = os.open(directory, os.O_PATH)
+        except OSError:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(f"/proc/self/fd/{at}/control.sock")
+        except OSError:
+            return False
+        finally:
+            os.close(at)
+        return True
+
+    def call(self, verb: str, *arguments: str, timeout: float = 20) -> Answer:
+        """Run another command of mproutd in the node: call("check"), call("flush")."""
+        argv = self.node.command(*self.command(verb, *arguments))
+        done = subprocess.run(argv, text=True, capture_output=True, timeout=timeout)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def status(self) -> dict[str, Any]:
+        """`mproutd status --json`, decoded.  AssertionError when it prints no JSON."""
+        answer = self.call("status", "--json")
+        try:
+            decoded: dict[str, Any] = json.loads(answer.out)
+        except ValueError:
+            raise AssertionError(f"status: {answer}\n{self.log()}") from None
+        return decoded
+
+    def reconcile(self, *arguments: str) -> str:
+        """`mproutd reconcile`: what it printed.  AssertionError unless it exits with 0."""
+        answer = self.call("reconcile", *arguments)
+        assert answer.code == 0, f"reconcile: {answer}\n{self.log()}"
+        return answer.out
+
+    def log(self) -> str:
+        """What every run of this daemon wrote to stdout and stderr."""
+        self._log.flush()
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def kill9(self) -> None:
+        """kill -9 the daemon, and wait until it is gone."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, timeout: float = 5.0) -> int:
+        """SIGTERM, and its exit status; AssertionError when it does not end in time."""
+        return self._end(signal.SIGTERM, timeout)
+
+    def _end(self, number: signal.Signals, timeout: float = 5.0) -> int:
+        assert self.process is not None, "it was never started"
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"mproutd did not end on {number.name}:\n{self.log()}") from None
+
+    def close(self) -> None:
+        """End the daemon if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        self._log.close()
+
+    def __enter__(self) -> Daemon:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            sys.stderr.write(f"--- mproutd's own words ---\n{self.log()}")
+        self.close()

@@ -1,0 +1,56 @@
+"""The process that a lab node consists of.
+
+Run by `Namespace` inside fresh network and mount namespaces.  It says "ready" and
+then waits.  When its standard input closes, or the process that started it dies in
+whatever way (SIGTERM by PR_SET_PDEATHSIG), it ends every process that is left in
+its network namespace and goes away, and the kernel removes the namespace with all
+devices in it.  Must hold: no way to end a test run leaves anything behind.
+"""
+
+import os
+import signal
+import time
+
+
+def in_this_namespace() -> list[int]:
+    """The other processes whose network namespace is ours."""
+    mine = os.stat("/proc/self/ns/net").st_ino
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                if os.stat(f"/proc/{name}/ns/net").st_ino == mine:
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def main() -> None:
+    parent = os.getppid()
+
+    def on_term(*_: object) -> None:
+        # PDEATHSIG also fires when only the *thread* that started us has ended.
+        if os.getppid() != parent:
+            raise SystemExit
+
+    signal.signal(signal.SIGTERM, on_term)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        os.write(1, b"ready\n")
+        while os.read(0, 64):
+            pass
+    finally:
+        for _ in range(100):
+            left = [pid for pid in in_this_namespace() if pid != parent]
+            if not left:
+                break
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            time.sleep(0.01)
+
+
+main()

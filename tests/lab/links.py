@@ -1,0 +1,86 @@
+"""Cables between nodes.
+
+Devices are made inside the nodes, never in the host's namespace, so their names are
+the test's own choice and two runs side by side cannot clash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import threading
+
+from tests.lab.namespace import Namespace
+
+TUNSETIFF = 0x400454CA
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+
+
+def veth(a: Namespace, device: str, b: Namespace, peer: str, up: bool = True) -> None:
+    """A cable: `device` on node `a` to `peer` on node `b` (veth(4)), both ends up unless not `up`.
+
+    Setting either end down takes the other one's carrier away.
+    """
+    a.ip(
+        f"link add {device} type veth peer name {peer} netns {b.pid}",
+        *([f"link set {device} up"] if up else []),
+    )
+    if up:
+        b.ip(f"link set {peer} up")
+
+
+def bridge(node: Namespace, name: str, *ports: str, address: str = "") -> None:
+    """A bridge on `node` with these devices in it, up, with `address` ("192.168.70.1/24")."""
+    lines = [f"link add {name} type bridge forward_delay 0", f"link set {name} up"]
+    lines += [f"link set {port} master {name}" for port in ports]
+    if address:
+        lines.append(f"address add {address} dev {name}")
+    node.ip(*lines)
+
+
+class TunCable:
+    """A point-to-point cable without link layer (tun), as PPP or a VPN looks to the kernel.
+
+    Both devices are IFF_POINTOPOINT and IFF_NOARP, up, and live until close() or until
+    this process ends.  A thread of this process carries the packets.
+    """
+
+    def __init__(self, a: Namespace, device: str, b: Namespace, peer: str) -> None:
+        self._ends = [self._open(a, device), self._open(b, peer)]
+        self._stop, self._wake = os.pipe()
+        self._thread = threading.Thread(target=self._carry, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _open(node: Namespace, device: str) -> int:
+        with node.enter():
+            end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fcntl.ioctl(
+                end, TUNSETIFF, struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI)
+            )
+        node.ip(f"link set {device} up")
+        return end
+
+    def _carry(self) -> None:
+        a, b = self._ends
+        across = {a: b, b: a}
+        while True:
+            ready, _, _ = select.select([a, b, self._stop], [], [])
+            if self._stop in ready:
+                return
+            for end in ready:
+                try:
+                    os.write(across[end], os.read(end, 65536))
+                except OSError:  # the other end is down: the packet is lost
+                    continue
+
+    def close(self) -> None:
+        """Remove both devices.  Harmless a second time."""
+        if self._ends:
+            os.write(self._wake, b"x")
+            self._thread.join()
+            for descriptor in (*self._ends, self._stop, self._wake):
+                os.close(descriptor)
+            self._ends = []

@@ -1,0 +1,34 @@
+"""Waiting for what the kernel or a daemon is about to do, without a busy loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+    """Call `condition` until it returns something true, and return that.
+
+    Sleeps 50 µs to 5 ms between calls (a busy loop would keep the daemon off a
+    processor).  An AssertionError or OSError of the condition counts as "not yet".
+    AssertionError after `timeout` seconds, with what was seen last.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 50e-6
+    while True:
+        seen: object
+        try:
+            value = condition()
+            if value:
+                return value
+            seen = value
+        except (AssertionError, OSError) as error:
+            seen = error
+        if time.monotonic() > deadline:
+            name = what or getattr(condition, "__name__", "condition")
+            raise AssertionError(f"not within {timeout:g} s: {name}; last seen: {seen!r}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.005)
