@@ -81,6 +81,23 @@ def messages(data: bytes) -> list[Message]:
     return found
 
 
+def spans(data: bytes, offset: int = 0) -> list[tuple[int, int, int]]:
+    """Type, start and end of each attribute's payload.  DecodeError."""
+    found = []
+    unpack, end = _HEAD.unpack_from, len(data)
+    try:
+        while offset < end:
+            length, kind = unpack(data, offset)
+            last = offset + length
+            if length < 4 or last > end:
+                raise DecodeError(f"attribute of {length} bytes, {end - offset} are left")
+            found.append((kind & NLA_TYPE_MASK, offset + 4, last))
+            offset = (last + 3) & ~3
+    except error as problem:
+        raise DecodeError(str(problem)) from None
+    return found
+
+
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """Attribute type → payload; of a type that repeats, the last.  DecodeError."""
     found = {}
@@ -170,6 +187,12 @@ class Memo(dict[bytes, T]):
 def request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
     """A whole message; NLM_F_REQUEST is added, the kernel fills in the port."""
     return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
+
+
+def without_acknowledgement(message: bytes) -> bytes:
+    """The same request, answered only if it fails."""
+    (flags,) = U16.unpack_from(message, 6)
+    return message[:6] + U16.pack(flags & ~NLM_F_ACK) + message[8:]
 
 
 def put(kind: int, payload: bytes) -> bytes:

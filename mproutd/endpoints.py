@@ -1,0 +1,318 @@
+"""Which MPTCP endpoints, limits and sysctls should be there, and what to remember of them.
+
+None of these carries a mark of ours in the kernel, so each is written into the memory
+before it is done, and only what stands there is ever taken away again.
+
+The last path is never closed.  While no uplink at all is usable, an endpoint whose
+address is still on its device stays: there is no better path to move to, the subflow may
+come back with the carrier, and a connection whose last subflow was closed dies after
+net.mptcp.close_timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mproutd.config import Config
+from mproutd.memory import REMEMBERED_GATEWAYS, Memory
+from mproutd.model import (
+    BACKUP,
+    FULLMESH,
+    IMPLICIT,
+    LAMINAR,
+    PROTOCOL,
+    SIGNAL,
+    SUBFLOW,
+    Endpoint,
+    Limits,
+    Snapshot,
+    Sysctl,
+)
+from mproutd.paths import Observed
+from mproutd.slots import Place
+
+RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
+"""The order of the modes; `off` never carries anything by itself."""
+
+WINDOW = 900
+"""Our rules lie in rule_priority .. +WINDOW-1, and at two priorities just before main."""
+
+OURS = {"rp_filter": 2, "arp_ignore": 1, "arp_announce": 2}
+"""The sysctls that we change, and the one value that we give them."""
+
+
+def by_rank(observed: Sequence[Observed]) -> list[Observed]:
+    """master, on, backup, handover; within a mode the order of the file; never off."""
+    ranked = [entry for entry in observed if entry.uplink.mode in RANK]
+    return sorted(ranked, key=lambda entry: RANK[entry.uplink.mode])
+
+
+def active(observed: Sequence[Observed]) -> list[Observed]:
+    """The uplinks that carry MPTCP now, best first.
+
+    A handover uplink does only while no other is usable, and then only one of them.
+    """
+    usable = [entry for entry in by_rank(observed) if entry.usable]
+    regular = [entry for entry in usable if entry.uplink.mode != "handover"]
+    return regular or usable[:1]
+
+
+def endpoint_flags(config: Config, entry: Observed) -> int:
+    """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints.
+
+    `backup` does nothing without `subflow`; the kernel refuses fullmesh beside signal
+    (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit).
+    """
+    flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
+    if entry.uplink.mode == "backup":
+        flags |= BACKUP
+    if entry.uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
+        flags |= FULLMESH
+    if entry.uplink.laminar and flags & SUBFLOW:
+        flags |= LAMINAR
+    return flags
+
+
+def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str]:
+    """Addresses that somebody else's endpoint holds.
+
+    One that the kernel made (implicit) gives way to ours; one with a port is another thing.
+    """
+    return frozenset(
+        endpoint.address
+        for endpoint in found
+        if (endpoint.address, endpoint.device) not in memory.endpoints
+        and not endpoint.flags & IMPLICIT
+        and not endpoint.port
+    )
+
+
+def wanted_endpoints(
+    config: Config, snapshot: Snapshot, observed: Sequence[Observed], memory: Memory
+) -> tuple[dict[Endpoint, str], dict[str, str]]:
+    """(endpoint → uplink, in the order in which they are worth having; address → uplink
+    of those that the kernel's cap leaves without).
+
+    Every uplink gets one before any gets two.
+    """
+    if snapshot.mptcp is None:
+        return {}, {}
+    found = snapshot.mptcp.endpoints
+    candidates: list[tuple[int, Endpoint, str]] = []
+    carrying = active(observed)
+    if not carrying:
+        return _last_paths(config, found, observed, memory), {}
+    for entry in carrying:
+        assert entry.link is not None
+        flags = endpoint_flags(config, entry)
+        usable = (address for path in entry.paths if path.usable for address in path.eligible)
+        for turn, address in enumerate(usable):
+            endpoint = Endpoint(address.address, entry.link.index, flags)
+            candidates.append((turn, endpoint, entry.uplink.name))
+    candidates.sort(key=lambda candidate: candidate[0])
+    others = others_addresses(found, memory)
+    addresses = {endpoint.address for _, endpoint, _ in candidates}
+    room = snapshot.mptcp.cap - sum(
+        (endpoint.address, endpoint.device) not in memory.endpoints
+        and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
+        for endpoint in found
+    )
+    chosen: dict[Endpoint, str] = {}
+    left_out: dict[str, str] = {}
+    for _, endpoint, name in candidates:
+        if endpoint.address in others:  # it counts as there
+            chosen[endpoint] = name
+        elif room > 0:
+            chosen[endpoint] = name
+            room -= 1
+        else:
+            left_out[endpoint.address] = name
+    return chosen, left_out
+
+
+def _last_paths(
+    config: Config, found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
+) -> dict[Endpoint, str]:
+    """Ours that stay while nothing is usable: those whose address is still on its device."""
+    there = {(endpoint.address, endpoint.device) for endpoint in found} & memory.endpoints
+    return {
+        Endpoint(address.address, entry.link.index, endpoint_flags(config, entry)): entry.uplink.name
+        for entry in by_rank(observed)
+        if entry.link is not None
+        for path in entry.paths
+        for address in path.eligible
+        if (address.address, entry.link.index) in there
+    }
+
+
+# -- limits and sysctls -------------------------------------------------------------------
+
+
+def before_us(snapshot: Snapshot, memory: Memory) -> Limits | None:
+    """The limits without our doing: what we found, unless somebody changed them since."""
+    if snapshot.mptcp is None:
+        return None
+    found = snapshot.mptcp.limits
+    if memory.limits is None:
+        return found
+    before, ours = memory.limits
+    return Limits(
+        before.subflows if found.subflows == ours.subflows else found.subflows,
+        before.add_addr_accepted
+        if found.add_addr_accepted == ours.add_addr_accepted
+        else found.add_addr_accepted,
+    )
+
+
+def wanted_limits(config: Config, snapshot: Snapshot, memory: Memory) -> Limits | None:
+    """At least what is configured, or all that the kernel allows; never below an admin's."""
+    before = before_us(snapshot, memory)
+    if snapshot.mptcp is None or before is None or not config.uplinks:
+        return before
+    cap = snapshot.mptcp.cap
+
+    def raised(wanted: int | None, now: int) -> int:
+        return max(now, cap if wanted is None else min(wanted, cap))
+
+    return Limits(
+        raised(config.subflows, before.subflows),
+        raised(config.add_addr_accepted, before.add_addr_accepted),
+    )
+
+
+def wanted_sysctls(
+    snapshot: Snapshot,
+    memory: Memory,
+    observed: Sequence[Observed],
+    endpoints: Mapping[Endpoint, str],
+    shared: Mapping[str, object],
+) -> dict[Sysctl, str]:
+    """rp_filter loose where subflows arrive; ARP for an address only on its own device.
+
+    Documentation/networking/ip-sysctl.rst: rp_filter counts as the higher of `all` and the
+    device's; arp_ignore 1 answers for an address of the incoming device alone, arp_announce
+    2 asks with one.  A value that somebody chose (anything but the default) stays.
+    """
+    carrying = {endpoint.device for endpoint in endpoints if ":" not in endpoint.address}
+    wanted: dict[Sysctl, str] = {}
+
+    def want(name: str, key: str, now: int, changeable: bool) -> None:
+        if changeable or (now == OURS[key] and (name, key) in memory.sysctls):
+            wanted[Sysctl(name, key, OURS[key])] = entry.uplink.name
+
+    for entry in observed:
+        link = entry.link
+        if link is None:
+            continue
+        if link.index in carrying:
+            strict = max(link.rp_filter, snapshot.rp_filter_all) == 1
+            want(link.name, "rp_filter", link.rp_filter, strict)
+        if any(address.address in shared for address in entry.paths[0].covered):
+            want(link.name, "arp_ignore", link.arp_ignore, link.arp_ignore == 0)
+            want(link.name, "arp_announce", link.arp_announce, link.arp_announce == 0)
+    return wanted
+
+
+# -- memory -------------------------------------------------------------------------------
+
+
+def remember(
+    config: Config,
+    memory: Memory,
+    places: Mapping[str, Place],
+    observed: Sequence[Observed],
+    endpoints: Mapping[Endpoint, str],
+    snapshot: Snapshot,
+    limits: Limits | None,
+    sysctls: Mapping[Sysctl, str],
+) -> Memory:
+    """What has to be on file before the kernel is changed."""
+    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    others = others_addresses(found, memory)
+    own = {
+        (endpoint.address, endpoint.device)
+        for endpoint in endpoints
+        if endpoint.address not in others
+    }
+    with_endpoint = {endpoint.address for endpoint in endpoints} - others
+    bare = frozenset(
+        address.address
+        for entry in observed
+        for path in entry.paths
+        if path.usable
+        for address in path.eligible
+        if address.address not in with_endpoint
+    )
+    pruned = prune(memory, snapshot)
+    before = dict(pruned.sysctls)
+    values = settings(snapshot)
+    for device, key, value in sysctls:
+        if values[device, key] != value:
+            before[device, key] = values[device, key]
+    return Memory(
+        slots={name: place.slot for name, place in places.items()},
+        tables=pruned.tables | {place.table for place in places.values()} | {config.table_base},
+        priorities=pruned.priorities | {config.rule_priority},
+        gateways=_gateways(memory, observed),
+        endpoints=pruned.endpoints | own,
+        bare=bare if active(observed) else bare | memory.bare,
+        limits=_limits_to_remember(snapshot, memory, limits),
+        sysctls=before,
+    )
+
+
+def prune(memory: Memory, snapshot: Snapshot) -> Memory:
+    """Without what is over: endpoints that are gone, settings that somebody has changed since."""
+    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    values = settings(snapshot)
+    return memory._replace(
+        tables=memory.tables
+        & {route.table for route in snapshot.routes if route.protocol == PROTOCOL},
+        priorities=frozenset(
+            base
+            for base in memory.priorities
+            if any(
+                rule.protocol == PROTOCOL and 0 <= rule.priority - base < WINDOW
+                for rule in snapshot.rules
+            )
+        ),
+        endpoints=memory.endpoints & {(endpoint.address, endpoint.device) for endpoint in found},
+        limits=_limits_to_remember(snapshot, memory, None),
+        sysctls={
+            (device, key): before
+            for (device, key), before in memory.sysctls.items()
+            if values.get((device, key)) == OURS.get(key)
+        },
+    )
+
+
+def settings(snapshot: Snapshot) -> dict[tuple[str, str], int]:
+    """(device, key) → value, as found."""
+    return {
+        (link.name, key): getattr(link, key) for link in snapshot.links.values() for key in OURS
+    }
+
+
+def _limits_to_remember(
+    snapshot: Snapshot, memory: Memory, wanted: Limits | None
+) -> tuple[Limits, Limits] | None:
+    before = before_us(snapshot, memory)
+    if snapshot.mptcp is None or before is None:
+        return memory.limits
+    after = wanted or snapshot.mptcp.limits
+    return (before, after) if before != after else None
+
+
+def _gateways(memory: Memory, observed: Sequence[Observed]) -> dict[tuple[str, str], str]:
+    gateways = dict(memory.gateways)
+    for entry in observed:
+        for path in entry.paths:
+            if path.gateway and path.gateway.origin in ("netifd", "lease", "main"):
+                for address in path.covered:
+                    key = (entry.uplink.device, address.address)
+                    if gateways.get(key) != path.gateway.address:
+                        gateways.pop(key, None)
+                        gateways[key] = path.gateway.address
+    while len(gateways) > REMEMBERED_GATEWAYS:
+        del gateways[next(iter(gateways))]
+    return gateways

@@ -1,0 +1,251 @@
+"""The running kernel: read it, change it, hear from it.
+
+What must hold: nothing that the kernel can change without telling is kept from one pass
+to the next; every error comes back with the operation it belongs to.
+
+A kernel here is the network namespace of the thread that opens it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple, Protocol
+
+from mproutd import codec, eventfilter, requests
+from mproutd.model import (
+    FAMILIES,
+    TABLE_MAIN,
+    Address,
+    Endpoint,
+    Limits,
+    Link,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    Sysctl,
+    family_of,
+)
+from mproutd.mptcp import PathManager
+from mproutd.sockets import Encode, Events, Requests
+from mproutd.wire import Ack, Memo
+
+_ROUTE = 0
+_GROUPS = (1, 5, 7, 8, 9, 11, 19)
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+
+ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
+"""Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
+
+_CONF = "/proc/sys/net/ipv4/conf/"
+_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
+
+
+class Failure(NamedTuple):
+    """An operation that the kernel refused."""
+
+    operation: Operation
+    errno: int
+    text: str
+
+
+class Kernel(Protocol):
+    """What a pass needs of a kernel; the tests have one of their own."""
+
+    def snapshot(self, want: Want) -> Snapshot: ...
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]: ...
+
+    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]: ...
+
+
+class Want(NamedTuple):
+    """What a snapshot has to hold."""
+
+    devices: Collection[str]
+    """Names whose default route in main matters."""
+    tables: Iterable[int]
+    mark: int
+    """The mark whose rule leads a lookup to main; 0 for none."""
+    full: bool = True
+    """Also the sysctls that change without an event."""
+
+
+class NetlinkKernel:
+    """The kernel over netlink sockets, for one thread."""
+
+    def __init__(self) -> None:
+        self._requests = Requests(_ROUTE)
+        self.path_manager: PathManager | None = None
+        try:
+            self.path_manager = PathManager()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
+                raise
+        self._link: Memo[Link | None] = Memo(codec.link, 256)
+        self._address: Memo[Address | None] = Memo(codec.address)
+        self._rule: Memo[Rule | None] = Memo(codec.rule)
+        self._routes: Memo[tuple[Route, ...]] = Memo(codec.routes)
+        self._rp_filter_all = 0
+
+    def close(self) -> None:
+        if self.path_manager:
+            self.path_manager.close()
+        self._requests.close()
+
+    def events(self) -> Events:
+        """Links, addresses, rules and the routes that matter, without our own echoes."""
+        events = Events(_ROUTE, _GROUPS)
+        value, memory = eventfilter.packed(eventfilter.program(self._requests.port))
+        events.attach_filter(eventfilter.SO_ATTACH_FILTER, value)
+        del memory
+        return events
+
+    # -- read -----------------------------------------------------------------------------
+
+    def snapshot(self, want: Want) -> Snapshot:
+        """Everything that a pass decides on.  OSError when the kernel does not answer."""
+        dump = self._requests.dump
+        links = {
+            link.index: link
+            for link in map(self._link.__getitem__, dump(requests.dump_links))
+            if link is not None
+        }
+        addresses = tuple(
+            address
+            for address in map(self._address.__getitem__, dump(requests.dump_addresses))
+            if address is not None
+        )
+        rules = tuple(
+            rule
+            for rule in map(self._rule.__getitem__, dump(requests.dump_rules))
+            if rule is not None
+        )
+        routes: list[Route] = []
+        for table in want.tables:
+            for body in dump(lambda n, table=table: requests.dump_routes(n, table)):  # type: ignore[misc]
+                routes += self._routes[body]
+        if want.full:
+            self._rp_filter_all = _read_sysctl("all", "rp_filter")
+        indexes = [link.index for link in links.values() if link.up and link.name in want.devices]
+        return Snapshot(
+            links,
+            addresses,
+            tuple(routes),
+            self._defaults(indexes, want.mark),
+            rules,
+            self.path_manager.read(want.full) if self.path_manager else None,
+            self._rp_filter_all,
+        )
+
+    def _defaults(self, indexes: Sequence[int], mark: int) -> dict[tuple[int, int], Route]:
+        """Main's default route by each device: one lookup each, however large main is.
+
+        A lookup that some other rule answered is asked again as a dump, which is slow only
+        where main is large.
+        """
+        keys = [(index, family) for index in indexes for family in FAMILIES]
+        questions: list[Encode] = [
+            lambda n, index=index, family=family: requests.lookup(  # type: ignore[misc]
+                n, ANYWHERE[family], device=index, mark=mark, match=True
+            )
+            for index, family in keys
+        ]
+        defaults: dict[tuple[int, int], Route] = {}
+        for (index, family), answer in zip(keys, self._requests.ask(questions), strict=True):
+            if isinstance(answer, OSError):
+                continue
+            routes: Iterable[Route] = self._routes[answer.body]
+            if any(route.table != TABLE_MAIN for route in routes):
+                routes = self._main_routes(index, family)
+            for route in routes:
+                if route.destination == "default" and route.device == index:
+                    best = defaults.setdefault((index, family), route)
+                    if route.metric < best.metric:
+                        defaults[index, family] = route
+        return defaults
+
+    def _main_routes(self, index: int, family: int) -> list[Route]:
+        bodies = self._requests.dump(
+            lambda n: requests.dump_routes(n, TABLE_MAIN, family=family, device=index)
+        )
+        return [route for body in bodies for route in codec.routes(body)]
+
+    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
+        """Which route a packet from (address, ifindex) takes to the world; None for none."""
+        answers = self._requests.ask(
+            [
+                lambda n, address=address, device=device: requests.lookup(  # type: ignore[misc]
+                    n, ANYWHERE[family_of(address)], source=address, device=device
+                )
+                for address, device in questions
+            ]
+        )
+        return [None if isinstance(each, OSError) else codec.found(each.body) for each in answers]
+
+    # -- change ---------------------------------------------------------------------------
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        """Do all of them in order, whatever fails, and return what failed.
+
+        Consecutive routes and rules go in one send, and so do endpoints and limits.
+        """
+        failures: list[Failure] = []
+        for kind, batch in _batches(operations):
+            failed: Mapping[int, Ack]
+            if kind is Sysctl:
+                failed = _write_sysctls(batch)
+            elif kind is Endpoint:
+                assert self.path_manager is not None
+                failed = self.path_manager.change(batch)
+            else:
+                failed = self._requests.change(
+                    [lambda n, each=each: requests.change(each, n) for each in batch]  # type: ignore[misc]
+                )
+            failures += [
+                Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))
+                for place, ack in sorted(failed.items())
+            ]
+        return failures
+
+
+def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
+    batches: list[tuple[type, list[Operation]]] = []
+    for operation in operations:
+        kind: type = type(operation.value)
+        kind = {Rule: Route, Limits: Endpoint}.get(kind, kind)
+        if not batches or batches[-1][0] is not kind:
+            batches.append((kind, []))
+        batches[-1][1].append(operation)
+    return batches
+
+
+def _write_sysctls(operations: Sequence[Operation]) -> dict[int, Ack]:
+    failed = {}
+    for place, operation in enumerate(operations):
+        setting = operation.value
+        assert isinstance(setting, Sysctl)
+        try:
+            with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
+                file.write(str(setting.value))
+        except OSError as error:
+            failed[place] = Ack(error.errno or errno.EIO)
+    return failed
+
+
+def _read_sysctl(device: str, key: str) -> int:
+    try:
+        with open(_sysctl_path(device, key), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _sysctl_path(device: str, key: str) -> str:
+    """OSError (EINVAL) for a name that would lead anywhere else."""
+    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
+        raise OSError(errno.EINVAL, f"not a setting of a device: {device}.{key}")
+    return f"{_CONF}{device}/{key}"

@@ -1,0 +1,105 @@
+"""What mproutd has to remember, because the kernel does not say it.
+
+A route and a rule carry our protocol number and are known again by a daemon that has
+just started.  An endpoint, a limit and a sysctl carry nothing, so what we did to them is
+written down here, before it is done.  Slots and gateways are remembered so that an
+uplink keeps its table, its mark and its way out.
+
+The file may be lost or damaged at any time: then everything but endpoints, limits and
+sysctls is found again, and those are treated as somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mproutd.model import Limits, canonical
+
+VERSION = 1
+REMEMBERED_GATEWAYS = 64
+"""How many (device, address) pairs keep their last gateway; the oldest goes first."""
+
+
+class Memory(NamedTuple):
+    """The state file's content."""
+
+    slots: Mapping[str, int] = {}
+    """Uplink → slot, from 1: its place in the tables, marks and rule priorities."""
+    tables: frozenset[int] = frozenset()
+    """Tables in use, and earlier ones that may still hold routes of ours."""
+    priorities: frozenset[int] = frozenset()
+    """rule_priority, and earlier ones with rules of ours."""
+    gateways: Mapping[tuple[str, str], str] = {}
+    """(device, address) → the gateway last known for it."""
+    endpoints: frozenset[tuple[str, int]] = frozenset()
+    """(address, ifindex) of each endpoint that we added, or are about to add."""
+    bare: frozenset[str] = frozenset()
+    """Addresses that are usable without an endpoint: connections may have begun there."""
+    limits: tuple[Limits, Limits] | None = None
+    """(as found, as we set them)."""
+    sysctls: Mapping[tuple[str, str], int] = {}
+    """(device, key) → the value before ours."""
+
+
+def encode(memory: Memory) -> dict[str, Any]:
+    """The memory as plain values for JSON."""
+    return {
+        "version": VERSION,
+        "slots": dict(memory.slots),
+        "tables": sorted(memory.tables),
+        "priorities": sorted(memory.priorities),
+        "gateways": [[*key, gateway] for key, gateway in memory.gateways.items()],
+        "endpoints": sorted([address, device] for address, device in memory.endpoints),
+        "bare": sorted(memory.bare),
+        "limits": [list(pair) for pair in memory.limits] if memory.limits else None,
+        "sysctls": [[*key, value] for key, value in sorted(memory.sysctls.items())],
+    }
+
+
+def decode(data: object) -> Memory:
+    """The inverse of encode().  ValueError when the data is not a state of ours."""
+    try:
+        return _decode(data)
+    except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+        raise ValueError(f"not a state of mproutd: {error}") from None
+
+
+def _decode(data: Any) -> Memory:
+    if data["version"] != VERSION:
+        raise ValueError(f"version {data['version']!r}, not {VERSION}")
+    limits = data["limits"]
+    return Memory(
+        slots={_text(name): _number(slot) for name, slot in data["slots"].items()},
+        tables=frozenset(_number(table) for table in data["tables"]),
+        priorities=frozenset(_number(priority) for priority in data["priorities"]),
+        gateways={
+            (_text(device), canonical(address)): canonical(gateway) if gateway else ""
+            for device, address, gateway in data["gateways"]
+        },
+        endpoints=frozenset(
+            (canonical(address), _number(device)) for address, device in data["endpoints"]
+        ),
+        bare=frozenset(canonical(address) for address in data["bare"]),
+        limits=(_limits(limits[0]), _limits(limits[1])) if limits else None,
+        sysctls={
+            (_text(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
+        },
+    )
+
+
+def _limits(pair: Any) -> Limits:
+    subflows, add_addr_accepted = pair
+    return Limits(_number(subflows), _number(add_addr_accepted))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
+        raise ValueError(f"{value!r} is no number")
+    return value

@@ -1,0 +1,152 @@
+"""The MPTCP path manager of the running kernel, over generic netlink.
+
+Deleting an endpoint closes its subflows at once but is acknowledged only after an RCU
+grace period (6 to 18 ms measured), and the sender sleeps that long.  So endpoints are
+closed by a thread of their own, and the loop goes on; `closing` says that some are under
+way, and the path manager must not be asked anything then, since it would wait as well.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from mproutd import pm
+from mproutd.model import Endpoint, Mptcp, Operation
+from mproutd.sockets import Events, Requests
+from mproutd.wire import Ack, Memo
+
+_GENERIC = 16
+_SETTINGS = "/proc/sys/net/mptcp/"
+
+
+class PathManager:
+    """The family mptcp_pm in the network namespace of the thread that opens it."""
+
+    def __init__(self) -> None:
+        """OSError (ENOENT) when the kernel has no MPTCP."""
+        self._requests = Requests(_GENERIC)
+        answer = self._requests.ask([pm.get_family])[0]
+        if isinstance(answer, OSError):
+            self._requests.close()
+            raise answer
+        self._family = pm.family(answer.body)
+        self._cap = pm.cap(self._accepts)
+        self._endpoint: Memo[Endpoint] = Memo(pm.endpoint, 256)
+        self._enabled, self._name = True, "kernel"
+        self._closer: Closer | None = None
+
+    def close(self) -> None:
+        if self._closer:
+            self._closer.close()
+        self._requests.close()
+
+    def _accepts(self, candidate: int) -> bool | None:
+        answer = self._requests.change([lambda n: pm.probe(self._family.id, n, candidate)])
+        return pm.accepted(answer[0]) if answer else None
+
+    def events(self) -> Events:
+        """The family's event group: what happens to connections."""
+        return Events(_GENERIC, [self._family.groups[pm.EVENTS_GROUP]])
+
+    def read(self, full: bool) -> Mptcp:
+        """Endpoints and limits; `full` also reads the two sysctls that no event tells of."""
+        if full:
+            self._enabled = _setting("enabled", "1") != "0"
+            self._name = _path_manager()
+        kind = self._family.id
+        bodies = self._requests.dump(lambda n: pm.dump_endpoints(kind, n))
+        answer = self._requests.ask([lambda n: pm.get_limits(kind, n)])[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return Mptcp(
+            tuple(self._endpoint[body] for body in bodies),
+            pm.limits(answer.body),
+            self._cap,
+            self._enabled,
+            self._name,
+        )
+
+    def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
+        """Do them in order, wait for all; return what failed, by place."""
+        kind = self._family.id
+        return self._requests.change(
+            [lambda n, each=each: pm.change(each, kind, n) for each in operations]  # type: ignore[misc]
+        )
+
+    @property
+    def closing(self) -> bool:
+        return self._closer is not None and self._closer.busy
+
+    def closer(self) -> Closer:
+        """The thread that closes endpoints; made when it is first wanted."""
+        if self._closer is None:
+            self._closer = Closer(self._family.id)
+        return self._closer
+
+
+class Closer:
+    """Closes endpoints in a thread; readable (fileno) when all that was given is done."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind = kind
+        self._requests = Requests(_GENERIC)
+        self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread: threading.Thread | None = None
+        self._failed: list[tuple[Operation, Ack]] = []
+
+    def fileno(self) -> int:
+        return self._done
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is under way whose result was not collected yet."""
+        return self._thread is not None
+
+    def start(self, operations: Sequence[Operation]) -> None:
+        """Begin to close these endpoints.  Only while not busy."""
+        assert self._thread is None
+        self._thread = threading.Thread(target=self._run, args=(list(operations),), daemon=True)
+        self._thread.start()
+
+    def _run(self, operations: list[Operation]) -> None:
+        try:
+            failed = self._requests.change(
+                [lambda n, each=each: pm.change(each, self._kind, n) for each in operations]  # type: ignore[misc]
+            )
+            self._failed = [(operations[place], ack) for place, ack in failed.items()]
+        except OSError as error:
+            ack = Ack(error.errno or 5, str(error))
+            self._failed = [(operation, ack) for operation in operations]
+        finally:
+            os.eventfd_write(self._done, 1)
+
+    def collect(self) -> list[tuple[Operation, Ack]]:
+        """Wait for the thread, and return what failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            os.eventfd_read(self._done)
+        failed, self._failed = self._failed, []
+        return failed
+
+    def close(self) -> None:
+        self.collect()
+        os.close(self._done)
+        self._requests.close()
+
+
+def _setting(name: str, otherwise: str) -> str:
+    try:
+        with open(_SETTINGS + name, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return otherwise
+
+
+def _path_manager() -> str:
+    """net.mptcp.path_manager (Linux 6.16), or what net.mptcp.pm_type meant before."""
+    name = _setting("path_manager", "")
+    return name or ("kernel" if _setting("pm_type", "0") == "0" else "userspace")
+

@@ -1,0 +1,253 @@
+"""Whether an uplink can be used, by family, and if not, why.
+
+Usable means: the link is up with carrier, there is an eligible address, there is a way
+out, and no health check says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
+
+from mproutd.config import Config, Uplink
+from mproutd.memory import Memory
+from mproutd.model import (
+    DAD_FAILED,
+    DEPRECATED,
+    FAMILIES,
+    SCOPE_GLOBAL,
+    TEMPORARY,
+    TENTATIVE,
+    Address,
+    Link,
+    Snapshot,
+    bits,
+    contains,
+    family_of,
+)
+
+REASONS = {
+    "no-device": "the device does not exist",
+    "link-down": "the link is down",
+    "no-carrier": "the link has no carrier",
+    "no-address": "the device has no address that can be used",
+    "tentative": "the address is still being checked for duplicates",
+    "duplicate": "the address is already in use on the link (duplicate address detection)",
+    "deprecated": "the address is deprecated",
+    "no-gateway": "the gateway is not known",
+    "failed": "the health check has failed",
+    "taken": "another uplink has the same address and comes first",
+}
+"""Why a path is not usable; status prints the text, JSON carries the key."""
+
+
+class Gateway(NamedTuple):
+    """The way out of a device, and who named it."""
+
+    address: str
+    """Empty: straight to the device."""
+    origin: str
+    """configuration, netifd, lease, main, remembered, or point-to-point."""
+
+
+class Facts(NamedTuple):
+    """What other sources than the kernel say."""
+
+    gateways: Mapping[tuple[str, int], tuple[Gateway, ...]] = {}
+    """(device, family) → gateways, the best source first."""
+    failed: frozenset[str] = frozenset()
+    """Observed that a health check takes for dead."""
+
+
+class Path(NamedTuple):
+    """One uplink in one family."""
+
+    family: int
+    usable: bool
+    reason: str
+    """A key of REASONS; empty when usable."""
+    eligible: tuple[Address, ...] = ()
+    """What an endpoint may be made of."""
+    covered: tuple[Address, ...] = ()
+    """What gets a source rule: also temporary and deprecated ones, since connections use them."""
+    gateway: Gateway | None = None
+    onlink: bool = False
+
+    @property
+    def routable(self) -> bool:
+        """Whether a table with a default route can be kept, usable or not."""
+        return bool(self.covered) and self.gateway is not None
+
+
+class Observed(NamedTuple):
+    """An uplink's device and its paths, as a pass sees them."""
+
+    uplink: Uplink
+    link: Link | None
+    paths: tuple[Path, Path]
+    """IPv4, IPv6."""
+
+    @property
+    def usable(self) -> bool:
+        return self.paths[0].usable or self.paths[1].usable
+
+
+def is_ula(address: str) -> bool:
+    """RFC 4193: fc00::/7."""
+    return address[:2] in ("fc", "fd") and ":" in address
+
+
+def _is_private_to_link(address: str) -> bool:
+    """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
+    return address.startswith("169.254.")
+
+
+def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Observed]:
+    """Every uplink of the configuration with its paths, in the order of the file."""
+    by_name = {link.name: link for link in snapshot.links.values()}
+    by_link: dict[int, list[Address]] = {}
+    for address in snapshot.addresses:
+        by_link.setdefault(address.link, []).append(address)
+    seen = []
+    for uplink in config.uplinks:
+        link = by_name.get(uplink.device)
+        if link is None:
+            absent = tuple(Path(family, False, "no-device") for family in FAMILIES)
+            seen.append(Observed(uplink, None, (absent[0], absent[1])))
+            continue
+        addresses = by_link.get(link.index, [])
+        v4, v6 = (
+            _path(uplink, link, family, addresses, snapshot, memory, facts) for family in FAMILIES
+        )
+        seen.append(Observed(uplink, link, (v4, v6)))
+    return _without_duplicates(seen)
+
+
+def _path(
+    uplink: Uplink,
+    link: Link,
+    family: int,
+    addresses: list[Address],
+    snapshot: Snapshot,
+    memory: Memory,
+    facts: Facts,
+) -> Path:
+    covered, eligible, worst = _sort_addresses(uplink, family, addresses)
+    if not link.up:
+        return Path(family, False, "link-down", (), covered)
+    gateway = _gateway(uplink, link, family, covered, snapshot, memory, facts)
+    onlink = bool(gateway and gateway.address) and not any(
+        contains(address.network, gateway.address) for address in covered if gateway
+    )
+    if gateway and ":" in gateway.address and gateway.address.startswith("fe80"):
+        onlink = False
+    if not link.carrier:
+        reason = "no-carrier"
+    elif not eligible:
+        reason = worst
+    elif gateway is None:
+        reason = "no-gateway"
+    elif uplink.name in facts.failed:
+        reason = "failed"
+    else:
+        reason = ""
+    return Path(family, not reason, reason, eligible, covered, gateway, onlink)
+
+
+def _sort_addresses(
+    uplink: Uplink, family: int, addresses: list[Address]
+) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
+    """(covered, eligible, the reason if none is eligible)."""
+    covered, eligible, worst = [], [], "no-address"
+    for address in addresses:
+        if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
+            continue
+        if _is_private_to_link(address.address):
+            continue
+        if is_ula(address.address) and not uplink.ula:
+            continue
+        if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
+            worst = "duplicate" if address.flags & DAD_FAILED else "tentative"
+            continue
+        covered.append(address)
+        if address.flags & DEPRECATED:
+            worst = "deprecated"
+        elif not (family == AF_INET6 and address.flags & TEMPORARY):
+            eligible.append(address)
+    return tuple(covered), tuple(eligible), worst
+
+
+def _gateway(
+    uplink: Uplink,
+    link: Link,
+    family: int,
+    covered: tuple[Address, ...],
+    snapshot: Snapshot,
+    memory: Memory,
+    facts: Facts,
+) -> Gateway | None:
+    """The first source that knows."""
+    configured = uplink.gateway if family == AF_INET else uplink.gateway6
+    if configured:
+        return Gateway(configured, "configuration")
+    for gateway in facts.gateways.get((link.name, family), ()):
+        if _reachable(gateway.address, covered):
+            return gateway
+    route = snapshot.defaults.get((link.index, family))
+    if route is not None:
+        return Gateway(route.gateway, "main")
+    for address in covered:
+        remembered = memory.gateways.get((link.name, address.address))
+        if remembered is not None:
+            return Gateway(remembered, "remembered")
+    return Gateway("", "point-to-point") if link.pointopoint else None
+
+
+def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
+    """Whether a lease's gateway belongs to the addresses that are there now.
+
+    A lease may be older than the address.  Only beside a /32 may it be anywhere.
+    """
+    if not gateway or gateway.startswith("fe80"):
+        return True
+    return any(
+        contains(address.network, gateway) or address.prefixlen == bits(address.family)
+        for address in covered
+    )
+
+
+def _without_duplicates(seen: list[Observed]) -> list[Observed]:
+    """Leave each address to one uplink: the first usable one that has it, else the first."""
+    holders: dict[str, list[Observed]] = {}
+    for entry in seen:
+        for path in entry.paths:
+            for address in path.covered:
+                holders.setdefault(address.address, []).append(entry)
+    doubles = {address: entries for address, entries in holders.items() if len(entries) > 1}
+    if not doubles:
+        return seen
+    owner = {
+        address: next((entry for entry in entries if entry.usable), entries[0]).uplink.name
+        for address, entries in doubles.items()
+    }
+    return [
+        entry._replace(
+            paths=(
+                _keep_own(entry.paths[0], entry.uplink.name, owner),
+                _keep_own(entry.paths[1], entry.uplink.name, owner),
+            )
+        )
+        for entry in seen
+    ]
+
+
+def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
+    def ours(address: Address) -> bool:
+        return owner.get(address.address, name) == name
+
+    eligible = tuple(address for address in path.eligible if ours(address))
+    covered = tuple(address for address in path.covered if ours(address))
+    if path.usable and not eligible:
+        return path._replace(usable=False, reason="taken", eligible=eligible, covered=covered)
+    return path._replace(eligible=eligible, covered=covered)

@@ -1,0 +1,158 @@
+"""One pass: read the kernel, plan, compare, act.
+
+Four steps, in this order: close the endpoints that go; raise the routes and rules that
+come; prove by a lookup that each address leaves by its own uplink, and open the endpoints
+of those that do; clear the rules and routes that go.  While endpoints are being closed in
+the background, the last two wait: another pass does them.
+
+What must hold: a pass without a difference writes nothing, neither to the kernel nor to
+the state file; the state file is written before what it speaks of is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from mproutd import diff
+from mproutd.config import Config
+from mproutd.kernel import Failure, Kernel, Want
+from mproutd.memory import Memory
+from mproutd.model import Operation, Rule, Snapshot
+from mproutd.paths import Facts
+from mproutd.plan import ASK_MAIN, Desired, desired, own_tables
+from mproutd.slots import assign
+
+GONE = frozenset((2, 3, 19))
+"""errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
+
+
+class Outcome(NamedTuple):
+    """What a pass saw and did."""
+
+    snapshot: Snapshot
+    desired: Desired
+    done: tuple[Operation, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    unproved: tuple[str, ...] = ()
+    """Addresses that other rules lead elsewhere: no endpoint is kept there."""
+    again: bool = False
+    """Something that this pass did may change what the next one sees."""
+
+
+class Store(Protocol):
+    """Where the memory is kept."""
+
+    memory: Memory
+
+    def save(self, memory: Memory) -> None: ...
+
+
+def want(config: Config, memory: Memory, *, sweep: bool, full: bool) -> Want:
+    """What to read.  `sweep` looks into every table that could hold something of ours."""
+    if sweep or not config.enabled:
+        tables = own_tables(config, memory)
+    else:
+        places = assign(config, memory.slots).values()
+        tables = memory.tables | {place.table for place in places} | {config.table_base}
+    devices = {uplink.device for uplink in config.uplinks}
+    return Want(devices, sorted(tables), config.mark_mask, full)
+
+
+def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
+    """Everything that differs, without doing it: for --dry-run and status."""
+    target = desired(config, snapshot, memory, facts)
+    raising, clearing = diff.routing(config, snapshot, memory, target)
+    closing, opening = diff.endpoints(snapshot, memory, target)
+    return closing + raising + opening + clearing
+
+
+def reconcile(
+    kernel: Kernel,
+    store: Store,
+    config: Config,
+    facts: Facts,
+    *,
+    sweep: bool = False,
+    full: bool = True,
+    close: Callable[[Sequence[Operation]], None] | None = None,
+    closing: bool = False,
+    allow: Callable[[Operation], bool] = lambda operation: True,
+) -> Outcome:
+    """One pass.
+
+    `close` takes endpoints to be closed in the background; without it they are closed here,
+    and waited for.  `closing` says that such work is under way.  `allow` may hold back an
+    operation until later.  OSError when the kernel does not answer.
+    """
+    memory = store.memory
+    snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full))
+    target = desired(config, snapshot, memory, facts)
+    raising, clearing = diff.routing(config, snapshot, memory, target)
+    endpoints_going, _ = diff.endpoints(snapshot, memory, target)
+    store.save(target.memory)
+
+    done: list[Operation] = []
+    failures: list[Failure] = []
+
+    def act(operations: Sequence[Operation]) -> None:
+        permitted = [operation for operation in operations if allow(operation)]
+        if permitted:
+            failed = kernel.apply(permitted)
+            refused = {failure.operation for failure in failed}
+            done.extend(operation for operation in permitted if operation not in refused)
+            failures.extend(
+                failure
+                for failure in failed
+                if failure.operation.verb != "delete" or failure.errno not in GONE
+            )
+
+    def shut(operations: Sequence[Operation]) -> bool:
+        """Whether the closing goes on in the background."""
+        if not operations:
+            return False
+        if close is None:
+            act(operations)
+            return False
+        close(operations)
+        done.extend(operations)
+        return True
+
+    closing = closing or shut(endpoints_going)
+    act(raising)
+    unproved = _unproved(kernel, target)
+    if not closing:
+        more, opening = diff.endpoints(snapshot, target.memory, target, unproved)
+        already = set(endpoints_going)
+        closing = shut([operation for operation in more if operation not in already])
+        act(opening)
+    if not closing:
+        act(clearing)
+    blind = any(
+        isinstance(operation.value, Rule)
+        and operation.value.priority == config.rule_priority + ASK_MAIN
+        for operation in raising
+    )
+    return Outcome(snapshot, target, tuple(done), tuple(failures), unproved, blind or closing)
+
+
+def _unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
+    """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
+    expected: dict[str, tuple[int, str]] = {}
+    for entry in target.observed:
+        for path in entry.paths:
+            if path.usable and path.gateway and entry.link:
+                for address in path.eligible:
+                    expected[address.address] = (entry.link.index, path.gateway.address)
+    questions = [
+        (endpoint.address, endpoint.device)
+        for endpoint in target.endpoints
+        if endpoint.address in expected
+    ]
+    if not questions:
+        return ()
+    return tuple(
+        address
+        for (address, _), route in zip(questions, kernel.lookups(questions), strict=True)
+        if route is None or (route.device, route.gateway) != expected[address]
+    )
