@@ -10,9 +10,9 @@ that is let through for nothing costs a pass without a difference.
 
 from __future__ import annotations
 
-import sys
 from array import array
 from struct import Struct
+from sys import byteorder
 
 from mproutd.codec import (
     IFADDR,
@@ -47,7 +47,7 @@ _FPROG = Struct("@HP")
 
 def _as_loaded(value: int, size: int) -> int:
     """A host-order field as a BPF load sees it: loads are big-endian (linux/filter.h)."""
-    return int.from_bytes(value.to_bytes(size, sys.byteorder), "big")
+    return int.from_bytes(value.to_bytes(size, byteorder), "big")
 
 
 def program(port: int) -> list[Instruction]:

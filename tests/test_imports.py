@@ -29,7 +29,9 @@ PURE = {
     "pm": "model wire",
     "eventfilter": "codec model wire",
     "options": "model",
-    "config": "model options",
+    "sections": "options",
+    "claims": "options sections",
+    "config": "claims model options sections",
     "memory": "model",
     "slots": "config model",
     "paths": "config memory model",
@@ -41,11 +43,12 @@ PURE = {
 
 # A module that does I/O, what it imports of this project, and other people's packages.
 OUTER = {
-    "sources": ("config model paths", "uci uciparse tenacity"),
+    "sources": ("config model paths sections", "uci uciparse tenacity"),
     "state": ("memory model", ""),
-    "kernel": ("codec eventfilter model pm requests wire", "pyroute2 tenacity"),
-    "mptcp": ("codec eventfilter model pm requests wire", "pyroute2 tenacity"),
-    "connections": ("codec model pm requests wire", "pyroute2"),
+    "sockets": ("wire", "pyroute2 tenacity"),
+    "mptcp": ("model pm sockets wire", "pyroute2 tenacity"),
+    "kernel": ("codec eventfilter model mptcp requests sockets wire", "pyroute2 tenacity"),
+    "connections": ("codec model pm requests sockets wire", "pyroute2"),
     "health": ("config model", ""),
     "reconcile": (
         "config diff kernel memory model mptcp paths plan slots sources state",
@@ -61,8 +64,8 @@ OUTER = {
 
 # What a pure module may take from the standard library.
 PURE_LIBRARY = frozenset(
-    "__future__ array bisect collections collections.abc enum errno functools ipaddress itertools"
-    " json math operator re shlex string struct textwrap types typing".split()
+    "__future__ array bisect collections collections.abc difflib enum errno functools ipaddress"
+    " itertools json math operator re shlex string struct textwrap types typing".split()
 )
 
 # Of modules that do more, the names that only compute.
