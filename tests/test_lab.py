@@ -113,7 +113,12 @@ def test_a_build_that_fails_leaves_nothing(monkeypatch):
 
 def test_a_thread_that_ends_does_not_take_its_node_along():
     made: list[Namespace] = []
-    thread = threading.Thread(target=lambda: made.append(Namespace("thread")))
+
+    def build() -> None:
+        made.append(Namespace("thread"))
+        assert made[0].pid
+
+    thread = threading.Thread(target=build)
     thread.start()
     thread.join()
     with made[0] as node:

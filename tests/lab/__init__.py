@@ -22,8 +22,7 @@ Traffic:  Iperf (rate over time), Echo (is it alive, how long did it stand still
 Waiting:  eventually(condition).  Never sleep and hope.
 
 Needs root (or `unshare -Urnm`).  Nothing touches the host's network, and whatever ends
-the process, SIGKILL too, ends the world with it.  Do not build a world in a thread that
-ends before it.
+the process, SIGKILL too, ends the world with it.
 """
 
 from tests.lab.daemon import CONFIG_DIR, RUNTIME_DIR, TWO_UPLINKS, Answer, Daemon

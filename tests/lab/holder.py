@@ -28,11 +28,14 @@ def in_this_namespace() -> list[int]:
 
 def main() -> None:
     parent = os.getppid()
+    nothing = os.open("/dev/null", os.O_RDONLY)
 
     def on_term(*_: object) -> None:
         # PDEATHSIG also fires when only the *thread* that started us has ended.
+        # No exception: it could strike in the middle of the clearing up below, since
+        # a dying process closes our input before it sends this signal.
         if os.getppid() != parent:
-            raise SystemExit
+            os.dup2(nothing, 0)
 
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
