@@ -1,6 +1,6 @@
 # Each of demo, test, bench and lint sets itself up on a bare Debian 12: packaging/setup.sh.
 # ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
-PYTHON = .venv/bin/python
+python = .venv/bin/python
 ARGS =
 SCRIPTS = $(shell grep -rlE '^\#! ?/bin/sh' .ci packaging hotplug if-up.d etc 2>/dev/null)
 
@@ -20,24 +20,24 @@ setup:
 	@packaging/setup.sh
 
 demo: setup
-	@$(PYTHON) -m tests.demo $(ARGS)
+	@$(python) -m tests.demo $(ARGS)
 
 test: setup
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(python) -m pytest $(ARGS)
 
 lint: setup
-	@$(PYTHON) -m ruff check .
-	@$(PYTHON) -m ruff format --check .
-	@$(PYTHON) -m mypy
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
 	@shellcheck --shell=dash $(SCRIPTS)
 
 format: setup
-	@$(PYTHON) -m ruff check --fix .
-	@$(PYTHON) -m ruff format .
+	@$(python) -m ruff check --fix .
+	@$(python) -m ruff format .
 
 bench:
 	@packaging/setup.sh bench
-	@$(PYTHON) -m bench $(ARGS)
+	@$(python) -m bench $(ARGS)
 
 check: lint test
 

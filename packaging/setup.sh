@@ -70,7 +70,7 @@ environment() {
 	say "pip install --editable .[test,lint]"
 	rm -f $stamp
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-		--editable '.[test,lint]'
+		--editable '.[test,lint]' || die "pip failed: see above; the next run tries again"
 	fingerprint >$stamp
 	say "ready"
 }
