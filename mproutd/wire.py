@@ -10,7 +10,7 @@ Integers are in host order, as netlink(7) has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct, error
 from typing import NamedTuple, TypeVar
 
@@ -81,9 +81,8 @@ def messages(data: bytes) -> list[Message]:
     return found
 
 
-def spans(data: bytes, offset: int = 0) -> list[tuple[int, int, int]]:
+def spans(data: bytes, offset: int = 0) -> Iterator[tuple[int, int, int]]:
     """Type, start and end of each attribute's payload.  DecodeError."""
-    found = []
     unpack, end = _HEAD.unpack_from, len(data)
     try:
         while offset < end:
@@ -91,15 +90,17 @@ def spans(data: bytes, offset: int = 0) -> list[tuple[int, int, int]]:
             last = offset + length
             if length < 4 or last > end:
                 raise DecodeError(f"attribute of {length} bytes, {end - offset} are left")
-            found.append((kind & NLA_TYPE_MASK, offset + 4, last))
+            yield kind & NLA_TYPE_MASK, offset + 4, last
             offset = (last + 3) & ~3
     except error as problem:
         raise DecodeError(str(problem)) from None
-    return found
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Attribute type → payload; of a type that repeats, the last.  DecodeError."""
+    """Attribute type → payload; of a type that repeats, the last.  DecodeError.
+
+    spans() once more, in line: as a generator it would cost a third more.
+    """
     found = {}
     unpack, end = _HEAD.unpack_from, len(data)
     try:
@@ -117,18 +118,9 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
 
 def attribute(data: bytes, offset: int, wanted: int) -> bytes | None:
     """The payload of the first attribute of one type: cheaper where there are dozens."""
-    unpack, end = _HEAD.unpack_from, len(data)
-    try:
-        while offset < end:
-            length, kind = unpack(data, offset)
-            last = offset + length
-            if length < 4 or last > end:
-                raise DecodeError(f"attribute of {length} bytes, {end - offset} are left")
-            if kind & NLA_TYPE_MASK == wanted:
-                return data[offset + 4 : last]
-            offset = (last + 3) & ~3
-    except error as problem:
-        raise DecodeError(str(problem)) from None
+    for kind, start, end in spans(data, offset):
+        if kind == wanted:
+            return data[start:end]
     return None
 
 
