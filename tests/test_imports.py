@@ -30,8 +30,10 @@ PURE = {
     "eventfilter": "codec model wire",
     "options": "model",
     "sections": "options",
+    "ucitext": "options sections",
+    "reading": "options sections",
     "claims": "options sections",
-    "config": "claims model options sections",
+    "config": "claims options reading sections",
     "memory": "model",
     "slots": "config model",
     "paths": "config memory model",
@@ -43,6 +45,7 @@ PURE = {
 
 # A module that does I/O, what it imports of this project, and other people's packages.
 OUTER = {
+    "uci": ("config options sections ucitext", "uci uciparse"),
     "sources": ("config model paths sections", "uci uciparse tenacity"),
     "state": ("memory model", ""),
     "sockets": ("wire", "pyroute2 tenacity"),

@@ -1,0 +1,243 @@
+"""The options that mproutd reads: their names, how each is spelt, what it is without.
+
+One table for each kind of section.  The reader, its hints and the tests of the
+manual page all go by these tables, so an option exists exactly when it stands here.
+A parser takes the text of one value and raises ValueError with half a sentence
+that says what is wrong; whoever calls it knows the file and the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from socket import AF_INET, AF_INET6
+from typing import Any, NamedTuple
+
+from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, canonical, family_of
+
+MODES = ("on", "master", "off", "backup", "handover")
+ROLES = ("client", "server", "both")
+TRUE = ("1", "yes", "on", "true", "enabled")
+FALSE = ("0", "no", "off", "false", "disabled")
+"""What UCI takes for a boolean (OpenWrt's uci documentation)."""
+
+DEVICE_BYTES = 15
+"""linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
+PRIORITY_SPAN = 899
+"""The rules of the uplinks lie at rule_priority .. rule_priority + this."""
+TABLE_SPAN = 255
+"""Tables of ours are table_base .. table_base + this."""
+PRIORITY_LAST = 32763
+"""What follows is taken: 32764 and 32765 by ours for other traffic, 32766 by main."""
+U32 = 0xFFFFFFFF
+
+
+class Known(NamedTuple):
+    """An option that mproutd reads."""
+
+    parse: Callable[[str], Any]
+    summary: str
+    default: str | None = None
+    """As it would be written; None where there is no fixed one."""
+    many: bool = False
+    """A list: each value is parsed by itself."""
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """A piece of input for a message: in quotes, control characters escaped, cut if long."""
+    cut = text[:limit]
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return f"'{safe}{'…' if len(text) > limit else ''}'"
+
+
+def hint(text: str, known: Collection[str]) -> str:
+    """ " (did you mean 'x'?)" when a known word is near, else nothing."""
+    if not text or len(text) > 40 or len(known) > 300:
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text.lower(), tuple(known), 1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def number(text: str) -> int:
+    """A whole number without a sign, decimal or 0x…; no leading zero (C reads octal there)."""
+    if text.isascii() and len(text) <= 20:
+        if text.isdigit() and (text == "0" or text[0] != "0"):
+            return int(text)
+        digits = text[2:]
+        if text[:2] in ("0x", "0X") and digits.isalnum():
+            try:
+                return int(digits, 16)
+            except ValueError:
+                pass
+    raise ValueError(f"{shown(text)} is no number")
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = number(text)
+        if not low <= value <= high:
+            raise ValueError(f"{shown(text)} is not within {low}..{high}")
+        return value
+
+    return parse
+
+
+def one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text in words:
+            return text
+        say = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise ValueError(f"{shown(text)} is no {what}; say {say}{hint(text, words)}")
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    raise ValueError(f"{shown(text)} is neither 1 nor 0 (yes, on, true; no, off, false)")
+
+
+def device(text: str) -> str:
+    """A network device's name (net/core/dev.c, dev_valid_name)."""
+    if text.startswith("/dev/"):
+        raise ValueError(
+            f"{shown(text)} is a modem's port; name the network device in the uplink's "
+            "section of mproutd"
+        )
+    size = len(text.encode(errors="surrogatepass"))
+    if size > DEVICE_BYTES:
+        raise ValueError(
+            f"{shown(text)} is no device name: {size} bytes, and {DEVICE_BYTES} are the most"
+        )
+    if text in ("", ".", ".."):
+        raise ValueError(f"{shown(text)} is no device name")
+    if text[0] == "@":
+        raise ValueError(f"{shown(text)} names an interface; give its device")
+    for c in text:
+        if c in "/:" or c.isspace() or not c.isprintable():
+            raise ValueError(f"{shown(text)} is no device name: {shown(c)} cannot be part of one")
+    return text
+
+
+def device_or_alias(text: str) -> str:
+    """A device's name, or "@" and the interface of network whose device it is."""
+    return text if text[:1] == "@" and len(text) > 1 else device(text)
+
+
+def gateway(family: int, option: str, other: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        name = "IPv6" if family == AF_INET6 else "IPv4"
+        try:
+            address = canonical(text)
+        except (OSError, ValueError):
+            raise ValueError(f"{shown(text)} is no {name} address") from None
+        if family_of(address) != family:
+            raise ValueError(
+                f"{shown(text)} is no {name} address; {option} is for {name}, "
+                f"{other} for the other family"
+            )
+        first = address.partition(".")[0]
+        if address in ("::", "0.0.0.0"):
+            what = "the unspecified address"
+        elif address == "::1" or (family == AF_INET and first == "127"):
+            what = "a loopback address"
+        elif (family == AF_INET and 224 <= int(first) <= 239) or (
+            address.startswith("ff") and address.find(":") == 4
+        ):
+            what = "a multicast address"
+        elif address == "255.255.255.255":
+            what = "the broadcast address"
+        else:
+            return address
+        raise ValueError(f"{shown(text)} is {what}, which is no gateway")
+
+    return parse
+
+
+def table(text: str) -> int:
+    """The number of a routing table that may be ours."""
+    try:
+        value = number(text)
+    except ValueError:
+        raise ValueError(
+            f"{shown(text)} is no number (names of rt_tables are not looked up)"
+        ) from None
+    if value in (TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL):
+        raise ValueError(f"{value} is the kernel's own (253 default, 254 main, 255 local)")
+    if not 1 <= value <= U32:
+        raise ValueError(f"{shown(text)} is not within 1..{U32}")
+    return value
+
+
+def table_base(text: str) -> int:
+    """The first of 256 tables; the span must not touch 0, 253-255 or the end."""
+    return between(TABLE_LOCAL + 1, U32 - TABLE_SPAN)(text)
+
+
+def mark(text: str) -> tuple[int, int | None]:
+    """ "MARK" or "MARK/MASK"; the mask is None where the text brings none."""
+    value_text, slash, mask_text = text.partition("/")
+    value = number(value_text)
+    mask = number(mask_text) if slash else None
+    if value > U32 or (mask or 0) > U32:
+        raise ValueError(f"{shown(text)} is more than 32 bits")
+    if value == 0:
+        raise ValueError("0 is what an unmarked packet has; a mark has at least one bit")
+    if mask is not None and value & ~mask:
+        raise ValueError(f"{shown(text)} never matches: the mark has bits outside its own mask")
+    return value, mask
+
+
+def mark_mask(text: str) -> int:
+    value = number(text)
+    if value > U32:
+        raise ValueError(f"{shown(text)} is more than 32 bits")
+    if value.bit_count() < 2:
+        raise ValueError(f"{shown(text)} has fewer than the two bits that marks need")
+    return value
+
+
+MODE = Known(one_of("mode", MODES), "what the uplink is for: on, master, off, backup, handover")
+DEVICE = Known(device_or_alias, "the network device, or @ and an interface that has it")
+IFNAME = DEVICE._replace(summary="the older spelling of device")
+
+NETWORK_GLOBALS: Mapping[str, Known] = {
+    "multipath": Known(str, "enable: mproutd is at work; anything else: it takes itself away"),
+}
+INTERFACE: Mapping[str, Known] = {"multipath": MODE, "device": DEVICE, "ifname": IFNAME}
+GLOBALS: Mapping[str, Known] = {
+    "role": Known(one_of("role", ROLES), "client, server or both", "client"),
+    "subflows": Known(between(0, 255), "subflows that a connection may have"),
+    "add_addr_accepted": Known(between(0, 255), "announced addresses that a connection takes"),
+    "rule_priority": Known(
+        between(1, PRIORITY_LAST - PRIORITY_SPAN), "where the rules begin", "7000"
+    ),
+    "table_base": Known(table_base, "the table for other traffic; uplinks follow it", "7000"),
+    "mark_mask": Known(mark_mask, "the bits of a packet's mark that are mproutd's", "0x7f000000"),
+    "main_routes": Known(boolean, "main's specific routes come before the uplinks'", "1"),
+}
+UPLINK: Mapping[str, Known] = {
+    "multipath": MODE,
+    "device": DEVICE,
+    "ifname": IFNAME,
+    "table": Known(table, "the number of its routing table"),
+    "mark": Known(mark, "the mark that selects it, with a mask of its own if one is given"),
+    "gateway": Known(gateway(AF_INET, "gateway", "gateway6"), "its IPv4 gateway", ""),
+    "gateway6": Known(gateway(AF_INET6, "gateway6", "gateway"), "its IPv6 gateway", ""),
+    "iif": Known(device, "what arrives on this device leaves by the uplink", many=True),
+    "strict": Known(boolean, "what its rules select never falls through to another line", "0"),
+    "ula": Known(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
+    "fullmesh": Known(boolean, "its endpoint connects to every address of the peer", "0"),
+    "laminar": Known(boolean, "its endpoint answers an announced address, once", "0"),
+}
+OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
+    ("network", "globals"): NETWORK_GLOBALS,
+    ("network", "interface"): INTERFACE,
+    ("mproutd", "mproutd"): GLOBALS,
+    ("mproutd", "uplink"): UPLINK,
+}
+"""Every option by file and type of section: what the manual page has to have."""
