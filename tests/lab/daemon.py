@@ -168,6 +168,6 @@ class Daemon:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, Exception):
             sys.stderr.write(f"--- mproutd's own words ---\n{self.log()}")
         self.close()
