@@ -40,26 +40,31 @@ PURE = {
     "endpoints": "config memory model paths slots",
     "plan": "config endpoints memory model paths slots",
     "diff": "config endpoints memory model paths plan slots",
-    "report": "config diff endpoints memory model paths plan slots",
+    "restraint": "model",
+    "decisions": "model paths plan",
+    "ipsyntax": "model",
+    "status": "config endpoints ipsyntax memory model paths plan",
+    "report": "config diff endpoints ipsyntax memory model paths plan slots status",
 }
 
 # A module that does I/O, what it imports of this project, and other people's packages.
 OUTER = {
     "uci": ("config options sections ucitext", "uci uciparse"),
-    "sources": ("config model paths sections", "uci uciparse tenacity"),
     "state": ("memory model", ""),
     "sockets": ("wire", "pyroute2 tenacity"),
     "mptcp": ("model pm sockets wire", "pyroute2 tenacity"),
     "kernel": ("codec eventfilter model mptcp requests sockets wire", "pyroute2 tenacity"),
     "connections": ("codec model pm requests sockets wire", "pyroute2"),
     "health": ("config model", ""),
-    "reconcile": (
-        "config diff kernel memory model mptcp paths plan slots sources state",
+    "log": ("", "systemd"),
+    "control": ("model", ""),
+    "reconcile": ("config diff kernel memory model mptcp paths plan slots", "tenacity"),
+    "keeper": (
+        "config ipsyntax kernel model mptcp paths plan reconcile restraint state status uci",
         "tenacity",
     ),
-    "control": ("model", ""),
     "daemon": (
-        "config control kernel memory model reconcile report sources state",
+        "config control decisions eventfilter ipsyntax keeper log mptcp reconcile sockets state wire",
         "systemd tenacity",
     ),
     "cli": ("* any, but only inside the function that needs it", ""),
