@@ -64,9 +64,11 @@ OUTER = {
         "tenacity",
     ),
     "daemon": (
-        "config control decisions eventfilter ipsyntax keeper log mptcp reconcile sockets state wire",
+        "config control decisions eventfilter ipsyntax keeper log mptcp reconcile sockets state"
+        " wire",
         "systemd tenacity",
     ),
+    "__main__": ("cli", ""),
     "cli": ("* any, but only inside the function that needs it", ""),
 }
 
