@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from socket import AF_INET, AF_INET6
 from typing import NamedTuple, Protocol
 
 from mproutd import codec, eventfilter, requests
 from mproutd.model import (
+    ANYWHERE,
     FAMILIES,
     TABLE_MAIN,
     Address,
@@ -36,9 +36,6 @@ from mproutd.wire import Ack, Memo
 _ROUTE = 0
 _GROUPS = (1, 5, 7, 8, 9, 11, 19)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
-
-ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
-"""Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
 
 _CONF = "/proc/sys/net/ipv4/conf/"
 _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))

@@ -36,6 +36,9 @@ SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 
 FAMILIES = (AF_INET, AF_INET6)
 
+ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
+"""Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
+
 
 def family_of(address: str) -> int:
     """The address family of an address or prefix in text."""

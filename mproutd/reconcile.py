@@ -120,9 +120,9 @@ def reconcile(
 
     closing = closing or shut(endpoints_going)
     act(raising)
-    unproved = _unproved(kernel, target)
+    led_away = unproved(kernel, target)
     if not closing:
-        more, opening = diff.endpoints(snapshot, target.memory, target, unproved)
+        more, opening = diff.endpoints(snapshot, target.memory, target, led_away)
         already = set(endpoints_going)
         closing = shut([operation for operation in more if operation not in already])
         act(opening)
@@ -133,10 +133,10 @@ def reconcile(
         and operation.value.priority == config.rule_priority + ASK_MAIN
         for operation in raising
     )
-    return Outcome(snapshot, target, tuple(done), tuple(failures), unproved, blind or closing)
+    return Outcome(snapshot, target, tuple(done), tuple(failures), led_away, blind or closing)
 
 
-def _unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
+def unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
     """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
     expected: dict[str, tuple[int, str]] = {}
     for entry in target.observed:

@@ -1,0 +1,5 @@
+"""python -m mproutd"""
+
+from mproutd.cli import main
+
+raise SystemExit(main())

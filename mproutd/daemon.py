@@ -1,0 +1,244 @@
+"""The loop: an event wakes it, and it makes a pass.
+
+Nothing is decided here.  The loop waits for kernel events, the control socket, signals and
+timers; whatever comes, the answer is a whole pass.  There is no delay before a pass: what
+arrives meanwhile makes one more.
+
+What must hold: the loop never waits for anything but all of these at once; stopping it
+leaves the kernel as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from typing import Any
+
+from mproutd import log
+from mproutd.config import ConfigError
+from mproutd.control import Server
+from mproutd.decisions import decisions
+from mproutd.eventfilter import concerns
+from mproutd.ipsyntax import command, names
+from mproutd.keeper import Keeper
+from mproutd.mptcp import Closer
+from mproutd.plan import Desired
+from mproutd.reconcile import Outcome
+from mproutd.sockets import Events
+from mproutd.state import SOCKET
+from mproutd.wire import U32, Message
+
+RESYNC = 60.0
+"""Seconds between passes without an event: endpoints and limits change silently."""
+
+
+class Daemon:
+    """One daemon in one network namespace; made, run, and done with."""
+
+    def __init__(self, keeper: Keeper, runtime: str) -> None:
+        """OSError when a socket cannot be made."""
+        self._keeper = keeper
+        self._selector = selectors.DefaultSelector()
+        self._events = keeper.kernel.events()
+        self._closer: Closer | None = None
+        if keeper.kernel.path_manager:
+            self._closer = keeper.kernel.path_manager.closer()
+        self._server = Server(os.path.join(runtime, SOCKET), self.answer, time.monotonic)
+        self._signals, self._waker = socket.socketpair()
+        self._running = True
+        self._due = True
+        self._touched: set[int] | None = None
+        """ifindexes with events since the last pass; None when events were lost."""
+        self._resync_at = 0.0
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT.  OSError when the kernel does not answer at all."""
+        self._signals.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: None)
+        read = selectors.EVENT_READ
+        for source in (self._events, self._server, self._signals, self._closer):
+            if source is not None:
+                self._selector.register(source, read)
+        try:
+            self._pass(sweep=True)
+            log.event(log.INFO, f"ready, {len(self._keeper.config.uplinks)} uplinks")
+            while self._running:
+                self._wait()
+                if self._due:
+                    self._pass()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._server.close()
+            self._events.close()
+            self._selector.close()
+            log.event(log.INFO, "stopped; the kernel stays as it is")
+
+    # -- waiting --------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._timeout()):
+            source = key.fileobj
+            if source is self._events:
+                self._kernel_events(self._events)
+            elif source is self._closer:
+                self._closed(self._closer)
+            elif source is self._signals:
+                self._signal()
+            elif source is self._server:
+                self._server.accept()
+            elif source in self._server.clients:
+                self._server.serve(source)
+        self._server.expire()
+        self._watch_clients()
+        wait = self._keeper.due()
+        if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
+            self._due = True
+
+    def _timeout(self) -> float | None:
+        if self._due:
+            return 0.0
+        now = time.monotonic()
+        waits = [self._resync_at - now]
+        wait, deadline = self._keeper.due(), self._server.deadline()
+        if wait is not None:
+            waits.append(wait)
+        if deadline is not None:
+            waits.append(deadline - now)
+        return max(0.0, min(waits))
+
+    def _watch_clients(self) -> None:
+        """Keep the selector in step with the clients that come, turn to writing, and go."""
+        watched = {
+            key.fileobj: key.events
+            for key in list(self._selector.get_map().values())
+            if key.fileobj not in (self._events, self._server, self._signals, self._closer)
+        }
+        for gone in watched.keys() - set(self._server.clients):
+            self._selector.unregister(gone)
+        for client in self._server.clients:
+            mode = selectors.EVENT_WRITE if client.writing else selectors.EVENT_READ
+            if client not in watched:
+                self._selector.register(client, mode)
+            elif watched[client] != mode:
+                self._selector.modify(client, mode)
+
+    def _kernel_events(self, events: Events) -> None:
+        messages = events.read()
+        if messages is None:
+            self._touched, self._due = None, True
+            return
+        last = self._keeper.last
+        names_wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
+        indexes = frozenset(
+            entry.link.index for entry in (last.desired.observed if last else ()) if entry.link
+        )
+        for message in messages:
+            if concerns(message, indexes, names_wanted):
+                self._due = True
+                if self._touched is not None:
+                    self._touched.add(_ifindex(message))
+
+    def _closed(self, closer: Closer) -> None:
+        for operation, ack in closer.collect():
+            text = ack.text or os.strerror(ack.errno)
+            self._keeper.failed_to_close(operation, text)
+        self._due = True
+
+    def _signal(self) -> None:
+        for number in self._signals.recv(64):
+            if number == signal.SIGHUP:
+                self._reconcile(dry=False)
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                self._running = False
+                self._due = False
+
+    # -- acting ---------------------------------------------------------------------------
+
+    def _pass(self, sweep: bool = False) -> None:
+        now = time.monotonic()
+        full = sweep or now >= self._resync_at
+        before = self._keeper.last.desired if self._keeper.last else None
+        touched, self._touched, self._due = self._touched, set(), False
+        try:
+            outcome = self._keeper.reconcile(
+                sweep=sweep, full=full, touched=touched, closer=self._closer
+            )
+        except OSError as error:
+            # A dump that failed or a device that went in between: ask again, soon.
+            log.event(log.WARNING, f"the kernel does not answer: {error}; trying again")
+            self._resync_at = now + 1.0
+            return
+        self._resync_at = now + RESYNC
+        if outcome.again and not (self._closer and self._closer.busy):
+            self._due = True
+        self._say(before, [outcome])
+
+    def _say(self, before: Desired | None, outcomes: list[Outcome]) -> None:
+        """What was decided, done and refused."""
+        for outcome in outcomes:
+            for each in decisions(before, outcome.desired):
+                priority = log.INFO if each.good else log.WARNING
+                log.event(priority, each.text, UPLINK=each.uplink, DEVICE=each.device)
+            before = outcome.desired
+            name = names(outcome.snapshot.links)
+            for operation in outcome.done:
+                log.event(log.DEBUG, command(operation, name), UPLINK=operation.uplink)
+            for failure in outcome.failures:
+                text = f"{command(failure.operation, name)}: {failure.text}"
+                log.event(log.WARNING, text, UPLINK=failure.operation.uplink)
+
+    # -- the control socket ---------------------------------------------------------------
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request of the control socket."""
+        what = request.get("command")
+        try:
+            if what == "status":
+                return self._status()
+            if what == "reconcile":
+                asked = request.get("directory")
+                if asked and asked != os.path.realpath(self._keeper.directory):
+                    return {"error": f"the daemon that runs uses {self._keeper.directory}"}
+                return self._reconcile(dry=request.get("dry_run") is True)
+        except OSError as error:
+            return {"error": f"the kernel does not answer: {error}"}
+        return {"error": f"no such command: {what!r}"}
+
+    def _status(self) -> dict[str, Any]:
+        self._wait_for_closer()
+        told = self._keeper.status()
+        if told["drift"]:
+            self._due = True
+        return {**told, "running": True, "pid": os.getpid()}
+
+    def _reconcile(self, dry: bool) -> dict[str, Any]:
+        """Read the configuration again, go there, and tell the changes.  OSError."""
+        self._wait_for_closer()
+        try:
+            if dry:
+                return {"changes": self._keeper.preview()}
+            self._keeper.configure()
+        except ConfigError as error:
+            if not dry:
+                log.event(log.ERROR, f"configuration refused, the last good one stays: {error}")
+            return {"refused": str(error)}
+        before = self._keeper.last.desired if self._keeper.last else None
+        outcomes = self._keeper.converge()
+        self._say(before, outcomes)
+        return {"changes": self._keeper.changes(outcomes)}
+
+    def _wait_for_closer(self) -> None:
+        """Let endpoints finish closing: the path manager answers nobody meanwhile."""
+        if self._closer and self._closer.busy:
+            self._closed(self._closer)
+
+
+def _ifindex(message: Message) -> int:
+    """The device of a link or address event; harmless nonsense for the others."""
+    return U32.unpack_from(message.body, 4)[0] if len(message.body) >= 8 else 0

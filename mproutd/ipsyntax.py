@@ -1,0 +1,152 @@
+"""Kernel objects and changes as ip(8) writes them, to be read and to be pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from socket import AF_INET6
+
+from mproutd.model import (
+    BACKUP,
+    FULLMESH,
+    IMPLICIT,
+    LAMINAR,
+    SIGNAL,
+    SUBFLOW,
+    UNREACHABLE,
+    Endpoint,
+    Limits,
+    Link,
+    Object,
+    Operation,
+    Route,
+    Rule,
+    Sysctl,
+    family_of,
+)
+
+_TABLES = {253: "default", 254: "main", 255: "local"}
+_SCOPES = {253: "link", 254: "host"}
+_FLAGS = {
+    SIGNAL: "signal",
+    SUBFLOW: "subflow",
+    BACKUP: "backup",
+    FULLMESH: "fullmesh",
+    LAMINAR: "laminar",
+    IMPLICIT: "implicit",
+}
+
+Names = Callable[[int], str]
+"""ifindex → device name."""
+
+
+def names(links: Mapping[int, Link]) -> Names:
+    """Device names of a snapshot; `if5` for a device that is gone."""
+
+    def name(index: int) -> str:
+        return links[index].name if index in links else f"if{index}"
+
+    return name
+
+
+def describe(value: Object, name: Names) -> str:
+    """An object as `ip ... show` prints it, in one line."""
+    if isinstance(value, Route):
+        return _route(value, name)
+    if isinstance(value, Rule):
+        return f"{value.priority}: {_rule(value)}"
+    if isinstance(value, Endpoint):
+        words = [value.address]
+        if value.id:
+            words += ["id", str(value.id)]
+        words += flag_names(value.flags)
+        if value.device:
+            words += ["dev", name(value.device)]
+        if value.port:
+            words += ["port", str(value.port)]
+        return " ".join(words)
+    if isinstance(value, Limits):
+        return f"add_addr_accepted {value.add_addr_accepted} subflows {value.subflows}"
+    return f"{_sysctl(value)} = {value.value}"
+
+
+def command(operation: Operation, name: Names) -> str:
+    """A change as the command that would do it."""
+    verb, value = operation.verb, operation.value
+    if isinstance(value, Route):
+        return f"ip {_family(value.family)}route {verb} {_route(value, name)}"
+    if isinstance(value, Rule):
+        words = f"{_rule(value)} priority {value.priority}"
+        return f"ip {_family(value.family)}rule {verb} {words}"
+    if isinstance(value, Endpoint):
+        return f"ip mptcp endpoint {_endpoint(verb, value, name)}"
+    if isinstance(value, Limits):
+        limits = f"subflows {value.subflows} add_addr_accepted {value.add_addr_accepted}"
+        return f"ip mptcp limits set {limits}"
+    return f"sysctl -w {_sysctl(value)}={value.value}"
+
+
+def flag_names(flags: int) -> list[str]:
+    """MPTCP_PM_ADDR_FLAG_* by name, in the order of ip-mptcp(8)."""
+    return [text for bit, text in _FLAGS.items() if flags & bit]
+
+
+def _family(family: int) -> str:
+    return "-6 " if family == AF_INET6 else ""
+
+
+def _route(route: Route, name: Names) -> str:
+    words = [route.destination]
+    if route.type == UNREACHABLE:
+        words.insert(0, "unreachable")
+    if route.gateway:
+        words.append("via")
+        if family_of(route.gateway) != route.family:
+            words.append("inet6")
+        words.append(route.gateway)
+    if route.device:
+        words += ["dev", name(route.device)]
+    words += ["table", _TABLES.get(route.table, str(route.table)), "proto", str(route.protocol)]
+    if route.scope in _SCOPES:
+        words += ["scope", _SCOPES[route.scope]]
+    if route.source:
+        words += ["src", route.source]
+    if route.metric:
+        words += ["metric", str(route.metric)]
+    if route.onlink:
+        words.append("onlink")
+    return " ".join(words)
+
+
+def _rule(rule: Rule) -> str:
+    words = ["from", rule.source or "all"]
+    if rule.destination:
+        words += ["to", rule.destination]
+    if rule.fwmask:
+        mark = hex(rule.fwmark)
+        words += ["fwmark", mark if rule.fwmask == 0xFFFFFFFF else f"{mark}/{rule.fwmask:#x}"]
+    if rule.iif:
+        words += ["iif", rule.iif]
+    if rule.oif:
+        words += ["oif", rule.oif]
+    words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
+    if rule.suppress_prefixlength >= 0:
+        words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
+    return " ".join([*words, "protocol", str(rule.protocol)])
+
+
+def _endpoint(verb: str, value: Endpoint, name: Names) -> str:
+    if verb == "delete":
+        return f"delete id {value.id}" if value.id else f"delete id 0 {value.address}"
+    if verb == "change":
+        backup = "backup" if value.flags & BACKUP else "nobackup"
+        mesh = "fullmesh" if value.flags & FULLMESH else "nofullmesh"
+        return f"change id {value.id} {backup} {mesh}"
+    words = ["add", value.address]
+    if value.device:
+        words += ["dev", name(value.device)]
+    return " ".join(words + flag_names(value.flags))
+
+
+def _sysctl(setting: Sysctl) -> str:
+    """With slashes: a device's name may hold a dot."""
+    return f"net/ipv4/conf/{setting.device}/{setting.key}"

@@ -1,0 +1,259 @@
+"""Keeps the kernel as the configuration says, a pass at a time.
+
+What the daemon's loop and a command without a daemon have in common: the configuration in
+use, the memory, what failed and when it is tried again.  What must hold: a configuration
+that is refused changes nothing, and a failure of one operation stops no other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+from mproutd import reconcile
+from mproutd.config import Config, ConfigError
+from mproutd.ipsyntax import command, describe, names
+from mproutd.kernel import NetlinkKernel, Want
+from mproutd.mptcp import Closer
+from mproutd.model import Object, Operation, Snapshot
+from mproutd.paths import Facts
+from mproutd.plan import Desired, desired
+from mproutd.reconcile import Outcome
+from mproutd.restraint import Restraint, identity
+from mproutd.state import StateFile
+from mproutd.status import problem, status
+from mproutd.uci import load
+
+FIRST_RETRY, LAST_RETRY = 0.1, 30.0
+"""Seconds: the delay doubles from one to the other while operations keep failing."""
+PASSES = 5
+"""How many passes a command makes at most; each one but the last found more to do."""
+
+
+class Refusal(NamedTuple):
+    """An operation that failed in the last pass."""
+
+    operation: Operation
+    text: str
+    tries: int
+
+
+class Keeper:
+    """The pass, with what it needs from one to the next.  For one thread."""
+
+    def __init__(
+        self,
+        kernel: NetlinkKernel,
+        state: StateFile,
+        directory: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.kernel, self.state = kernel, state
+        self.directory = directory
+        self.config = Config(enabled=False)
+        self.refused = ""
+        """Why the configuration on disk is not in use; empty when it is."""
+        self.last: Outcome | None = None
+        self.restraint = Restraint(clock)
+        self._clock = clock
+        self._refusals: dict[tuple[str, Object], Refusal] = {}
+        self._retry_at: float | None = None
+        self._since: dict[str, tuple[bool, float]] = {}
+
+    # -- configuration --------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Read the configuration; ConfigError leaves the one in use."""
+        try:
+            self.config = load(self.directory)
+            self.refused = ""
+        except ConfigError as error:
+            self.refused = str(error)
+            raise
+
+    def facts(self) -> Facts:
+        """What other sources than the kernel say."""
+        return Facts()
+
+    # -- passes ---------------------------------------------------------------------------
+
+    def reconcile(
+        self,
+        *,
+        sweep: bool = False,
+        full: bool = True,
+        touched: Collection[int] | None = (),
+        closer: Closer | None = None,
+    ) -> Outcome:
+        """One pass.  `touched`: the ifindexes that had events since the last; None for any.
+
+        With `closer`, endpoints are closed in its thread, and the pass after it is done goes
+        on where this one left off.  OSError when the kernel does not answer.
+        """
+
+        def allow(operation: Operation) -> bool:
+            if touched is None:
+                return True
+            return self.restraint.allow(operation, touched)
+
+        outcome = reconcile.reconcile(
+            self.kernel,
+            self.state,
+            self.config,
+            self.facts(),
+            sweep=sweep,
+            full=full,
+            close=closer.start if closer else None,
+            closing=closer.busy if closer else False,
+            allow=allow,
+        )
+        self._note(outcome)
+        return outcome
+
+    def converge(self) -> list[Outcome]:
+        """Passes until one finds nothing more to do, for a command."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < PASSES:
+            outcomes.append(self.reconcile(sweep=True))
+            last = outcomes[-1]
+            if not last.again and (not last.done or len(outcomes) > 1):
+                break
+        return outcomes
+
+    def flush(self) -> list[Outcome]:
+        """Remove everything of ours, whatever the configuration says, and forget it."""
+        self.config = self.config._replace(enabled=False)
+        outcomes = self.converge()
+        if not any(outcome.failures for outcome in outcomes[-1:]):
+            self.state.remove()
+        return outcomes
+
+    def failed_to_close(self, operation: Operation, text: str) -> None:
+        """What the closer's thread could not do."""
+        self._refuse(operation, text)
+
+    def _note(self, outcome: Outcome) -> None:
+        target = outcome.desired
+        self.restraint.settle([*target.routes, *target.rules, *target.endpoints])
+        now = time.time()
+        for entry in target.observed:
+            usable, _ = self._since.get(entry.uplink.name, (None, 0.0))
+            if usable is not entry.usable:
+                self._since[entry.uplink.name] = (entry.usable, now)
+        before, self._refusals = self._refusals, {}
+        for failure in outcome.failures:
+            self._refuse(failure.operation, failure.text, before)
+        if not outcome.failures:
+            self._retry_at = None
+        else:
+            tries = max(refusal.tries for refusal in self._refusals.values())
+            delay = min(FIRST_RETRY * 2 ** min(tries - 1, 20), LAST_RETRY)
+            self._retry_at = self._clock() + delay
+        self.last = outcome
+
+    def _refuse(
+        self,
+        operation: Operation,
+        text: str,
+        before: dict[tuple[str, Object], Refusal] | None = None,
+    ) -> None:
+        key = (operation.verb, identity(operation.value))
+        tries = (before or {})[key].tries if key in (before or {}) else 0
+        self._refusals[key] = Refusal(operation, text, tries + 1)
+
+    def due(self) -> float | None:
+        """Seconds until another pass is worth making without an event; None for never."""
+        waits = [wait for wait in (self.restraint.due(),) if wait is not None]
+        if self._retry_at is not None:
+            waits.append(max(0.0, self._retry_at - self._clock()))
+        return min(waits, default=None)
+
+    # -- reports --------------------------------------------------------------------------
+
+    def look(self) -> tuple[Snapshot, Desired, list[Operation]]:
+        """Read everything, change nothing: (found, wanted, the difference)."""
+        want: Want = reconcile.want(self.config, self.state.memory, sweep=True, full=True)
+        snapshot = self.kernel.snapshot(want)
+        target = desired(self.config, snapshot, self.state.memory, self.facts())
+        drift = reconcile.plan(self.config, snapshot, self.state.memory, self.facts())
+        return snapshot, target, drift
+
+    def preview(self) -> list[dict[str, Any]]:
+        """What reconcile would do with the configuration as it is on disk.  ConfigError."""
+        config, facts = load(self.directory), self.facts()
+        memory = self.state.memory
+        snapshot = self.kernel.snapshot(reconcile.want(config, memory, sweep=True, full=True))
+        name = names(snapshot.links)
+        return [
+            change(operation, command(operation, name))
+            for operation in reconcile.plan(config, snapshot, memory, facts)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """The status, from the kernel as it is now."""
+        snapshot, target, drift = self.look()
+        unproved = reconcile.unproved(self.kernel, target)
+        name = names(snapshot.links)
+        problems = []
+        if self.refused:
+            problems.append(problem("configuration", error=self.refused))
+        if self.state.problem:
+            problems.append(problem("state-file", error=self.state.problem))
+        for refusal in self._refusals.values():
+            problems.append(
+                problem(
+                    "refused",
+                    command=command(refusal.operation, name),
+                    error=refusal.text,
+                    tries=refusal.tries,
+                    wait=max(0.0, (self._retry_at or 0.0) - self._clock()),
+                )
+            )
+        held = self.restraint.held()
+        for value, count in self.restraint.removed().items():
+            if value in held:
+                problems.append(problem("held-back", object=describe(value, name)))
+            else:
+                problems.append(problem("removed", object=describe(value, name), count=count))
+        told = status(
+            self.config,
+            snapshot,
+            self.state.memory,
+            target,
+            [
+                operation
+                for operation in drift
+                if getattr(operation.value, "address", None) not in unproved
+            ],
+            unproved=unproved,
+            problems=problems,
+            since=lambda uplink: self._since[uplink][1] if uplink in self._since else None,
+        )
+        told["configuration"] = {"directory": self.directory, "error": self.refused or None}
+        return told
+
+    def changes(self, outcomes: Collection[Outcome]) -> list[dict[str, Any]]:
+        """What passes did and could not do, for reconcile's report."""
+        told = []
+        for outcome in outcomes:
+            name = names(outcome.snapshot.links)
+            for operation in outcome.done:
+                told.append(change(operation, command(operation, name)))
+            for failure in outcome.failures:
+                text = f"{failure.text} ({os.strerror(failure.errno)})"
+                if failure.text == os.strerror(failure.errno):
+                    text = failure.text
+                told.append(change(failure.operation, command(failure.operation, name), text))
+        return told
+
+
+def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
+    """One change as reconcile's JSON has it."""
+    return {
+        "verb": operation.verb,
+        "uplink": operation.uplink or None,
+        "command": text,
+        "error": error or None,
+    }

@@ -1,0 +1,84 @@
+"""How often what somebody else removes is put back.
+
+Two daemons that undo each other would burn a processor and, worse, make every lookup a
+coin toss.  The rule, for each object by itself:
+
+    it was there after the last pass, it is still wanted, and it is gone    -> a removal
+    the first BURST removals are made good at once
+    after that, one every INTERVAL seconds
+    an object that nobody touches regains one of the burst every INTERVAL seconds
+
+A route whose device had an event in the meantime does not count: the kernel drops routes
+with addresses and links, and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from mproutd.model import Endpoint, Object, Operation, Route
+
+BURST = 5
+INTERVAL = 5.0
+"""Seconds."""
+
+
+class Restraint:
+    """Remembers what was removed, and when it may come back.  `clock` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._settled: set[Object] = set()
+        self._taken: dict[Object, tuple[float, float]] = {}
+        self._counts: dict[Object, int] = {}
+        self._waiting: set[Object] = set()
+
+    def settle(self, present: Collection[Object]) -> None:
+        """What was there when the pass was over."""
+        self._settled = {identity(value) for value in present}
+        now = self._clock()
+        for value, (level, since) in list(self._taken.items()):
+            if level - (now - since) / INTERVAL <= 0:
+                del self._taken[value], self._counts[value]
+
+    def allow(self, operation: Operation, touched: Collection[int]) -> bool:
+        """Whether it may be done now.  `touched` are the ifindexes with events since the last pass."""
+        value = identity(operation.value)
+        if operation.verb == "delete" or value not in self._settled:
+            return True
+        if isinstance(value, Route) and value.device in touched:
+            return True
+        now = self._clock()
+        level, since = self._taken.get(value, (0.0, now))
+        level = max(0.0, level - (now - since) / INTERVAL)
+        if level > BURST - 1:
+            self._taken[value] = (level, now)
+            self._waiting.add(value)
+            return False
+        self._waiting.discard(value)
+        self._taken[value] = (level + 1, now)
+        self._counts[value] = self._counts.get(value, 0) + 1
+        return True
+
+    def due(self) -> float | None:
+        """Seconds until something that is held back may be done; None for nothing."""
+        now = self._clock()
+        waits = [
+            max(0.0, (level - BURST + 1) * INTERVAL - (now - since))
+            for value, (level, since) in self._taken.items()
+            if value in self._waiting
+        ]
+        return min(waits, default=None)
+
+    def removed(self) -> dict[Object, int]:
+        """What somebody removes, and how often it was put back lately."""
+        return dict(self._counts)
+
+    def held(self) -> set[Object]:
+        """What is missing now because it was removed too often."""
+        return set(self._waiting)
+
+
+def identity(value: Object) -> Object:
+    """An object without what the kernel chose for it, or what a change alters."""
+    return value._replace(id=0, flags=0) if isinstance(value, Endpoint) else value

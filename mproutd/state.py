@@ -1,0 +1,83 @@
+"""The runtime directory: the state file, and the lock that makes us the only one.
+
+What must hold: a reader sees the whole old file or the whole new one; a file that cannot be
+read or written is no reason to stop, only one to say so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+from mproutd.memory import Memory, decode, encode
+
+STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
+
+
+class StateFile:
+    """The memory, kept in DIRECTORY/state.json."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, STATE)
+        self.memory = Memory()
+        self.problem = ""
+        """Why the file could not be read or written; empty when all is well."""
+
+    def load(self) -> None:
+        """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                self.memory = decode(json.load(file))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.problem = f"{self._path}: {reason}; starting without it"
+
+    def save(self, memory: Memory) -> None:
+        """Keep it, and write it if it is new.  On an error it is kept, and `problem` says so."""
+        if memory == self.memory and not self.problem:
+            return
+        self.memory = memory
+        beside = f"{self._path}.{os.getpid()}"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(encode(memory)))
+            os.replace(beside, self._path)
+            self.problem = ""
+        except OSError as error:
+            self.problem = (
+                f"{self._path}: {error.strerror}; after a crash, endpoints that are added now "
+                "would be taken for somebody else's"
+            )
+
+    def remove(self) -> None:
+        """Forget everything: after a flush."""
+        self.memory = Memory()
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+
+class Lock:
+    """Held by whoever may change the kernel: one daemon, or one command."""
+
+    def __init__(self, directory: str) -> None:
+        """OSError when the directory cannot be made or written."""
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        path = os.path.join(directory, LOCK)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def take(self, wait: bool = False) -> bool:
+        """Whether it is ours now.  `wait` until the holder lets go."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)

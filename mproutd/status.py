@@ -1,0 +1,257 @@
+"""What is wanted beside what is found, as plain values: the one source of every report.
+
+Pure.  The JSON of `mproutd status --json` is what status() returns; VERSION rises when a
+field changes its meaning or goes, not when one is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from socket import AF_INET
+from typing import Any
+
+from mproutd import __version__
+from mproutd.config import Config
+from mproutd.endpoints import others_addresses
+from mproutd.ipsyntax import Names, command, describe, flag_names, names
+from mproutd.memory import Memory
+from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Snapshot, family_of
+from mproutd.paths import REASONS, Observed, Path
+from mproutd.plan import Desired, own_tables
+
+VERSION = 1
+
+PROBLEMS = {
+    "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
+    "mptcp-disabled": "net.mptcp.enabled is 0: no new connection uses MPTCP; "
+    "set it with: sysctl -w net.mptcp.enabled=1",
+    "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our endpoints; "
+    "set it with: sysctl -w net.mptcp.path_manager=kernel",
+    "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
+    "state-file": "{error}",
+    "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}; "
+    "remove others (ip mptcp endpoint) or set the uplink to off",
+    "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "
+    "it is left as it is",
+    "led-away": "{uplink}: a lookup from {address} does not leave by {device} "
+    "(see: ip route get {anywhere} from {address} oif {device}); no endpoint there until it does",
+    "no-mark": "{uplink}: mark_mask has no mark left for it; widen the mask or pin a mark",
+    "removed": "{object}: removed by somebody else {count} times lately, and put back",
+    "held-back": "{object}: removed by somebody else again and again; put back every few seconds",
+    "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
+    "low-limits": "the configuration wants limits above what this kernel allows ({cap})",
+}
+"""Every problem that a status can name, by its code."""
+
+
+def problem(code: str, **values: Any) -> dict[str, Any]:
+    """One problem: its code, its text in one line, and the values in it."""
+    return {"code": code, "text": PROBLEMS[code].format(**values), **values}
+
+
+def status(
+    config: Config,
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    drift: Sequence[Operation],
+    *,
+    unproved: Sequence[str] = (),
+    problems: Sequence[dict[str, Any]] = (),
+    since: Callable[[str], float | None] = lambda uplink: None,
+) -> dict[str, Any]:
+    """The whole status.  `since` gives the epoch second of an uplink's last change."""
+    name = names(snapshot.links)
+    uplinks = [
+        _uplink(config, snapshot, memory, target, entry, unproved, since(entry.uplink.name), name)
+        for entry in target.observed
+    ]
+    found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
+    found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
+    changes = [command(operation, name) for operation in drift]
+    out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
+    mptcp = snapshot.mptcp
+    return {
+        "version": VERSION,
+        "mproutd": __version__,
+        "enabled": config.enabled,
+        "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
+        "uplinks": uplinks,
+        "default": {
+            "ipv4" if family == AF_INET else "ipv6": uplink
+            for family, uplink in target.default.items()
+        },
+        "common": {
+            "rules": [describe(rule, name) for rule, uplink in target.rules.items() if not uplink]
+        },
+        "mptcp": None
+        if mptcp is None
+        else {
+            "enabled": mptcp.enabled,
+            "path_manager": mptcp.path_manager,
+            "cap": mptcp.cap,
+            "limits": {
+                "found": mptcp.limits._asdict(),
+                "wanted": (target.limits or mptcp.limits)._asdict(),
+            },
+            "foreign_endpoints": [
+                describe(endpoint, name)
+                for endpoint in mptcp.endpoints
+                if (endpoint.address, endpoint.device) not in memory.endpoints
+            ],
+        },
+        "drift": changes,
+        "warnings": list(config.warnings),
+        "problems": found,
+    }
+
+
+def _uplink(
+    config: Config,
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    entry: Observed,
+    unproved: Sequence[str],
+    since: float | None,
+    name: Names,
+) -> dict[str, Any]:
+    uplink, link, place = entry.uplink, entry.link, target.places[entry.uplink.name]
+    problems: list[dict[str, Any]] = []
+    if not place.mask:
+        problems.append(problem("no-mark", uplink=uplink.name))
+    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, problems, name)
+    device = link.index if link else -1
+    tables = own_tables(config, memory)
+    return {
+        "name": uplink.name,
+        "device": uplink.device,
+        "ifindex": link.index if link else None,
+        "mode": uplink.mode,
+        "usable": entry.usable,
+        "since": since,
+        "slot": place.slot,
+        "table": place.table,
+        "mark": f"{place.mark:#x}/{place.mask:#x}" if place.mask else None,
+        "families": [_family(path) for path in entry.paths],
+        "routes": {
+            "wanted": [
+                describe(route, name)
+                for route, owner in target.routes.items()
+                if owner == uplink.name
+            ],
+            "found": [
+                describe(route, name)
+                for route in snapshot.routes
+                if route.protocol == PROTOCOL
+                and route.table in tables
+                and (route.table == place.table or route.device == device)
+            ],
+        },
+        "rules": {
+            "wanted": [
+                describe(rule, name) for rule, owner in target.rules.items() if owner == uplink.name
+            ],
+            "found": [
+                describe(rule, name)
+                for rule in snapshot.rules
+                if rule.protocol == PROTOCOL and rule.table == place.table
+            ],
+        },
+        "endpoints": endpoints,
+        "found_problems": problems,
+    }
+
+
+def _family(path: Path) -> dict[str, Any]:
+    return {
+        "family": "ipv4" if path.family == AF_INET else "ipv6",
+        "usable": path.usable,
+        "reason": path.reason or None,
+        "text": REASONS.get(path.reason),
+        "addresses": [address.address for address in path.eligible],
+        "gateway": path.gateway.address or None if path.gateway else None,
+        "gateway_from": path.gateway.origin if path.gateway else None,
+    }
+
+
+def _endpoints(
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    uplink: str,
+    unproved: Sequence[str],
+    problems: list[dict[str, Any]],
+    name: Names,
+) -> list[dict[str, Any]]:
+    """Wanted endpoints, each with what is found in its place."""
+    present: Mapping[str, Endpoint] = {
+        endpoint.address: endpoint
+        for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
+        if not endpoint.port
+    }
+    others = others_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    listed = []
+    for endpoint, owner in target.endpoints.items():
+        if owner != uplink:
+            continue
+        found = present.get(endpoint.address)
+        state = "missing"
+        if endpoint.address in others:
+            state = "foreign"
+            problems.append(
+                problem(
+                    "foreign-endpoint",
+                    uplink=uplink,
+                    address=endpoint.address,
+                    found=describe(present[endpoint.address], name),
+                )
+            )
+        elif endpoint.address in unproved:
+            state = "led-away"
+            problems.append(
+                problem(
+                    "led-away",
+                    uplink=uplink,
+                    address=endpoint.address,
+                    device=name(endpoint.device),
+                    anywhere=ANYWHERE[family_of(endpoint.address)],
+                )
+            )
+        elif found and (found.device, found.flags) == (endpoint.device, endpoint.flags):
+            state = "ok"
+        elif found:
+            state = "differs"
+        listed.append(
+            {
+                "address": endpoint.address,
+                "id": found.id if found else None,
+                "flags": flag_names(endpoint.flags),
+                "state": state,
+            }
+        )
+    return listed
+
+
+def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
+    if not config.enabled or not config.uplinks:
+        return []
+    mptcp = snapshot.mptcp
+    if mptcp is None:
+        return [problem("no-mptcp")]
+    found = []
+    if not mptcp.enabled:
+        found.append(problem("mptcp-disabled"))
+    if mptcp.path_manager != "kernel":
+        found.append(problem("path-manager", path_manager=mptcp.path_manager))
+    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
+        found.append(problem("low-limits", cap=mptcp.cap))
+    return found
+
+
+def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
+    cap = snapshot.mptcp.cap if snapshot.mptcp else 0
+    return [
+        problem("no-slot", uplink=uplink, address=address, cap=cap)
+        for address, uplink in target.without_slot.items()
+    ]
