@@ -134,9 +134,11 @@ class Reading:
         if name == section.name or name in seen or len(seen) == ALIASES_MOST:
             self.wrong(told.error(f"{shown(told.value)} leads back to itself or too far"))
             return None
+        before = len(self.errors)
         behind = self.device(target, (*seen, section.name))
         if behind is None:
-            self.wrong(told.error(f"{shown(name)} has no device that could be used"))
+            if len(self.errors) == before:  # else the cause is told already
+                self.wrong(told.error(f"{shown(name)} has no device that could be used"))
             return None
         return told._replace(value=behind.value)
 

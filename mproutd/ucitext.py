@@ -36,28 +36,29 @@ class _MalformedError(Exception):
 def words(text: str, at: int) -> tuple[list[str], int]:
     """The words from `at` to the end of the statement, and where the next line begins."""
     found: list[str] = []
-    word: str | None = None
+    parts: list[str] = []
+    """Of the word that is being read; an empty part makes an empty word."""
     while at < len(text):
         c = text[at]
         at += 1
         if c in SPACE:
-            if word is not None:
-                found.append(word)
-                word = None
+            if parts:
+                found.append("".join(parts))
+                parts.clear()
             if c == "\n":
                 return found, at
         elif c == "'":
             end = text.find("'", at)
             if end < 0:
                 raise _MalformedError("a ' is never closed")
-            word = (word or "") + text[at:end]
+            parts.append(text[at:end])
             at = end + 1
         elif c == '"':
             quoted, at = double_quoted(text, at)
-            word = (word or "") + quoted
+            parts.append(quoted)
         elif c == "\\":
             escaped, at = backslash(text, at)
-            word = (word or "") + escaped
+            parts.append(escaped)
         elif c == "#":
             end = text.find("\n", at)
             at = len(text) if end < 0 else end
@@ -67,9 +68,9 @@ def words(text: str, at: int) -> tuple[list[str], int]:
             start = at - 1
             while at < len(text) and text[at] not in " \t\n\v\f\r'\"\\#;":
                 at += 1
-            word = (word or "") + text[start:at]
-    if word is not None:
-        found.append(word)
+            parts.append(text[start:at])
+    if parts:
+        found.append("".join(parts))
     return found, at
 
 
@@ -85,14 +86,14 @@ def double_quoted(text: str, at: int) -> tuple[str, int]:
     """What stands in double quotes from `at`, and the place behind them."""
     parts = []
     while at < len(text):
-        ends = [end for end in (text.find('"', at), text.find("\\", at)) if end >= 0]
-        if not ends:
+        end = text.find('"', at)
+        if end < 0:
             break
-        end = min(ends)
-        parts.append(text[at:end])
-        if text[end] == '"':
+        escape = text.find("\\", at, end)
+        parts.append(text[at : end if escape < 0 else escape])
+        if escape < 0:
             return "".join(parts), end + 1
-        escaped, at = backslash(text, end + 1)
+        escaped, at = backslash(text, escape + 1)
         parts.append(escaped)
     raise _MalformedError('a " is never closed')
 
@@ -105,13 +106,12 @@ def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
     if not said:
         return None, after
     keyword = SHORT.get(said[0], said[0])
+    bare = text.startswith(said[0], at)
+    if keyword in KEYWORDS and not bare:
+        raise _MalformedError(f"{shown(said[0])} in quotes where config or option is expected")
     if keyword not in KEYWORDS or text[at + len(said[0]) : at + len(said[0]) + 1] not in " \t\n":
         near = hint(keyword, KEYWORDS)
         raise _MalformedError(f"{shown(said[0])} where config, option or list is expected{near}")
-    if not text.startswith(said[0], at):
-        raise _MalformedError(
-            f"{shown(said[0])} in quotes where config, option or list is expected"
-        )
     if len(said) < 2 or not said[1]:
         raise _MalformedError(f"{keyword} without a {'type' if keyword == 'config' else 'name'}")
     if len(said) > KEYWORDS[keyword]:
@@ -161,8 +161,10 @@ class Draft:
         many = item.keyword == "list"
         if not many and not item.value:
             return
-        values, lines, _ = self.options.get(item.name, ([], [], False)) if many else ([], [], False)
-        self.options[item.name] = ([*values, item.value], [*lines, item.line], many)
+        values, lines, _ = (many and self.options.get(item.name)) or ([], [], many)
+        values.append(item.value)
+        lines.append(item.line)
+        self.options[item.name] = (values, lines, many)
 
 
 def sections(file: str, text: str) -> tuple[Section, ...]:
