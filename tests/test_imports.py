@@ -64,8 +64,8 @@ OUTER = {
         "tenacity",
     ),
     "daemon": (
-        "config control decisions eventfilter ipsyntax keeper log mptcp reconcile sockets state"
-        " wire",
+        "config control decisions eventfilter ipsyntax keeper log mptcp plan reconcile sockets"
+        " state wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),
