@@ -46,7 +46,7 @@ class Daemon:
         self._closer: Closer | None = None
         if keeper.kernel.path_manager:
             self._closer = keeper.kernel.path_manager.closer()
-        self._server = Server(os.path.join(runtime, SOCKET), self.answer, time.monotonic)
+        self._socket = os.path.join(runtime, SOCKET)
         self._signals, self._waker = socket.socketpair()
         self._running = True
         self._due = True
@@ -62,11 +62,14 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         read = selectors.EVENT_READ
-        for source in (self._events, self._server, self._signals, self._closer):
+        for source in (self._events, self._signals, self._closer):
             if source is not None:
                 self._selector.register(source, read)
+        self._pass(sweep=True)
+        # Whoever finds the socket finds the first pass done.
+        self._server = Server(self._socket, self.answer, time.monotonic)
+        self._selector.register(self._server, read)
         try:
-            self._pass(sweep=True)
             log.event(log.INFO, f"ready, {len(self._keeper.config.uplinks)} uplinks")
             while self._running:
                 self._wait()
