@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mproutd.config import Config, ConfigError, Uplink, build
 from mproutd.options import GLOBALS, MODES, OPTIONS, UPLINK
-from mproutd.sections import Section
+from mproutd.sections import Option, Section
 from mproutd.ucitext import sections
 
 ON = "config globals 'globals'\n option multipath 'enable'\n"
@@ -563,45 +563,48 @@ def test_the_recording_of_netifd() -> None:
     assert (config.enabled, config.warnings) == (True, ())
 
 
-# What hypothesis writes: sections with a taste for what means something.
-VALUES = st.one_of(
-    st.text(max_size=20),
-    st.sampled_from(
-        [
-            *MODES,
-            "eth1",
-            "@wan",
-            "@w6",
-            "3/0xff",
-            "0x01000000",
-            "7001",
-            "1",
-            "0",
-            "10.1.1.1",
-            "fe80::1",
-            "enable",
-        ]
-    ),
-)
-NAMES = st.sampled_from(["", "wan", "w6", "lan", "globals"])
-WORDS = st.one_of(st.sampled_from([*UPLINK, *GLOBALS]), st.text("abc_", min_size=1, max_size=3))
+# What hypothesis writes: mostly what has a meaning, so that many files pass the first checks.
+PLAUSIBLE = {
+    "multipath": list(MODES),
+    "device": ["eth1", "eth2", "@wan", "@wan6"],
+    "table": ["7001", "7002", "0x1b59", "7000", "9000"],
+    "mark": ["0x01000000", "3/0xff", "4/0xff", "0x03/0x03", "0x7f000000"],
+    "gateway": ["10.1.1.1", "10.1.1.2"],
+    "gateway6": ["fe80::1"],
+    "iif": ["br-lan", "br-guest", "eth1"],
+    "strict": ["1", "off"],
+    "table_base": ["7000", "9000"],
+    "mark_mask": ["0x7f000000", "0xff"],
+    "role": ["client", "both"],
+}
 
 
 @st.composite
-def files(draw: st.DrawFn, file: str, types: list[str]) -> tuple[Section, ...]:
-    text = ""
-    for _ in range(draw(st.integers(0, 5))):
-        text += f"config {draw(st.sampled_from(types))} '{draw(NAMES)}'\n"
-        for _ in range(draw(st.integers(0, 5))):
-            value = draw(VALUES).replace("'", "").replace("\0", "")
-            text += f"{draw(st.sampled_from(['option', 'list']))} {draw(WORDS)} '{value}'\n"
-    try:
-        return sections(file, text)
-    except ConfigError:
-        return ()
+def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Section, ...]:
+    found = []
+    for kind, options in types.items():
+        names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
+        for name in draw(names)[: 1 if kind == "mproutd" else 4]:
+            said = {}
+            if kind != "mproutd" and draw(st.integers(0, 9)):
+                line = len(found) * 20 + 20
+                said["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
+            for option in draw(st.lists(st.sampled_from(options), unique=True)):
+                sensible = st.sampled_from(PLAUSIBLE[option])
+                value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
+                said[option] = Option((value,), (len(found) * 20 + len(said) + 2,))
+            found.append(Section(file, len(found) * 20 + 1, kind, name, said))
+    return tuple(found)
 
 
-@given(files("n", ["interface", "globals"]), files("m", ["uplink", "uplink", "mproutd", "x"]))
+NETWORK = {"interface": ["multipath", "device"]}
+MPROUTD = {
+    "uplink": "multipath device table mark gateway gateway6 iif strict".split(),
+    "mproutd": ["table_base", "mark_mask", "role"],
+}
+
+
+@given(files("n", NETWORK), files("m", MPROUTD))
 def test_any_sections_give_a_config_or_one_line(
     network: tuple[Section, ...], mproutd: tuple[Section, ...]
 ) -> None:
@@ -610,11 +613,23 @@ def test_any_sections_give_a_config_or_one_line(
     except ConfigError as error:
         line = str(error)
         assert line.isprintable()
-        assert re.match(r"[nm](:\d+)?: ", line)
-    else:
-        devices = [u.device for u in config.uplinks]
-        assert len(devices) == len(set(devices))
-        assert sum(u.mode == "master" for u in config.uplinks) <= 1
-        tables = [u.table for u in config.uplinks if u.table is not None]
-        assert len(tables) == len(set(tables))
-        assert config.table_base not in tables
+        assert re.match(r"[nm]:\d+: ", line)
+        return
+    uplinks = config.uplinks
+    devices = [u.device for u in uplinks]
+    assert len(devices) == len(set(devices))
+    assert sum(u.mode == "master" for u in uplinks) <= 1
+    tables = [u.table for u in uplinks if u.table is not None]
+    assert len(tables) == len(set(tables))
+    assert config.table_base not in tables
+    arrivals = [name for u in uplinks for name in u.iif]
+    assert len(arrivals) == len(set(arrivals))
+    assert not set(arrivals) & set(devices)
+    marks = [(u.mark, config.mark_mask if u.mask is None else u.mask) for u in uplinks if u.mark]
+    for at, (mark, mask) in enumerate(marks):
+        assert mark & ~mask == 0
+        for other, other_mask in marks[:at]:
+            assert (mark ^ other) & mask & other_mask
+    for uplink in uplinks:
+        managed = [s for s in (*network, *mproutd) if s.name == uplink.name and s.type != "mproutd"]
+        assert any(s.type == "uplink" or "multipath" in s.options for s in managed)
