@@ -37,7 +37,7 @@ _WITHOUT_DEVICE = (6, 7, 8, 9)
 """linux/rtnetlink.h: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, RTN_THROW."""
 
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
-FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 13, 14, 15, 16
+FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
 FR_ACT_TO_TBL = 1
 _DETACHED = 0x18
@@ -46,6 +46,10 @@ _DETACHED = 0x18
 _FIELDS = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
 _FIELDS |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
 """The attributes that Rule has a field for."""
+
+_FRA_LAST = 30
+"""FRA_DSCP_MASK.  Up to here the kernel sends an attribute only if it is set, and 0 may be a
+setting (`uidrange 0-0`, `dscp 0`); a later one counts as unset while it is 0."""
 
 IFINFO = Struct("=BxHlLL")
 IFADDR = Struct("=BBBBL")
@@ -60,12 +64,16 @@ def link(body: bytes) -> Link | None:
         family, _, index, flags, _ = IFINFO.unpack_from(body)
         if family:
             return None
-        name = attribute(body, 16, IFLA_IFNAME)
+        name, spec = None, b""
+        for kind, start, end in spans(body, 16):
+            if kind == IFLA_IFNAME:
+                name = body[start:end]
+            elif kind == IFLA_AF_SPEC:
+                spec = body[start:end]
         if name is None:
             raise DecodeError("a device without a name")
         reverse, ignore, announce = 0, 0, 0
-        spec = attribute(body, 16, IFLA_AF_SPEC)
-        inet = attribute(spec, 0, AF_INET) if spec else None
+        inet = attribute(spec, 0, AF_INET)
         settings = attribute(inet, 0, IFLA_INET_CONF) if inet else None
         if settings:
             (reverse,) = U32.unpack_from(settings, 4 * _RP_FILTER - 4)
@@ -243,10 +251,11 @@ def rule(body: bytes) -> Rule | None:
         told = attributes(body, 12)
         plain = action == FR_ACT_TO_TBL and not tos and not flags & ~_DETACHED
         if not told.keys() <= _FIELDS:
-            for kind, payload in told.items():
-                unset = 0xFF if kind == FRA_SUPPRESS_IFGROUP else 0
-                if kind not in _FIELDS and payload.strip(bytes((unset,))):
-                    plain = False
+            plain = plain and not any(
+                kind <= _FRA_LAST or payload.strip(b"\0")
+                for kind, payload in told.items()
+                if kind not in _FIELDS
+            )
         get = told.get
         number = U32.unpack
         large, suppress, protocol = get(FRA_TABLE), get(FRA_SUPPRESS_PREFIXLEN), get(FRA_PROTOCOL)

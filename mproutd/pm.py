@@ -77,6 +77,7 @@ class Event(NamedTuple):
     device: int = 0
     """ifindex that the subflow is bound to; 0 for none."""
     backup: bool = False
+    """The other end asked for it; our own wish is not told (MP_PRIO is its receiver's event)."""
     error: int = 0
     """errno(3) that closed the subflow; 0 for none."""
     flags: int = 0

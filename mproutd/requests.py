@@ -120,10 +120,12 @@ def lookup(
 ) -> bytes:
     """Ask which route a packet takes; codec.found() reads the answer.
 
-    The answer's table is the one that the rules led to.  `match` (RTM_F_FIB_MATCH, Linux
-    4.13) wants the route as it stands in the table instead of the one host's path that it
-    becomes: its prefix, metric and protocol.  Errors: ENETUNREACH, EHOSTUNREACH for no
-    route; EINVAL for an IPv4 source that is no address of ours.
+    The answer's table is the one that the rules led to; 0 means that there is no route and
+    IPv4 takes the destination to be on the device's own link, which is no success.
+    `match` (RTM_F_FIB_MATCH, Linux 4.13) wants the route as it stands in the table instead
+    of the one host's path that it becomes: its prefix, metric and protocol.  Errors:
+    ENETUNREACH or EHOSTUNREACH for no route, ENETUNREACH or EINVAL for an IPv4 source that
+    is no address of ours.
     """
     family = family_of(destination)
     length = bits(family)
