@@ -21,7 +21,6 @@ from mproutd.model import (
     Address,
     Endpoint,
     Limits,
-    Link,
     Operation,
     Route,
     Rule,
@@ -82,7 +81,7 @@ class NetlinkKernel:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
-        self._link: Memo[Link | None] = Memo(codec.link, 256)
+        self._link = codec.LinkMemo()
         self._address: Memo[Address | None] = Memo(codec.address)
         self._rule: Memo[Rule | None] = Memo(codec.rule)
         self._routes: Memo[tuple[Route, ...]] = Memo(codec.routes)
