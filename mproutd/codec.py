@@ -20,6 +20,7 @@ from mproutd.wire import S32, U16, U32, DecodeError, attribute, attributes, span
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_DELNEIGH, RTM_GETNEIGH = 29, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
@@ -55,6 +56,9 @@ IFINFO = Struct("=BxHlLL")
 IFADDR = Struct("=BBBBL")
 RTMSG = Struct("=BBBBBBBBL")
 RTNEXTHOP = Struct("=HBBl")
+NDMSG = Struct("=BxxxlHBB")
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
+"""linux/neighbour.h: being asked for, and given up."""
 FIB_RULE = Struct("=BBBBBxxBL")
 
 
@@ -236,6 +240,15 @@ def _nexthops(data: bytes, family: int) -> list[tuple[int, str, bool]]:
         hops.append((device, _gateway(told, family), flags & RTNH_F_ONLINK != 0))
         offset = (last + 3) & ~3
     return hops
+
+
+def unanswered(body: bytes) -> bool:
+    """Whether a neighbour (RTM_NEWNEIGH) has not answered so far.  DecodeError."""
+    try:
+        _, _, state, _, _ = NDMSG.unpack_from(body)
+    except error as problem:
+        raise DecodeError(str(problem)) from None
+    return bool(state & (NUD_INCOMPLETE | NUD_FAILED))
 
 
 def rule(body: bytes) -> Rule | None:

@@ -17,16 +17,18 @@ import socket
 import time
 from typing import Any
 
-from mproutd import log
+from mproutd import log, pm
 from mproutd.config import ConfigError
-from mproutd.control import Server
+from mproutd.control import Client, Server
 from mproutd.decisions import decisions
-from mproutd.eventfilter import concerns
+from mproutd.eventfilter import concerns, failures
 from mproutd.ipsyntax import command, names
 from mproutd.keeper import Keeper
+from mproutd.model import Operation
 from mproutd.mptcp import Closer
 from mproutd.plan import Desired
 from mproutd.reconcile import Outcome
+from mproutd.revival import Revival
 from mproutd.sockets import Events
 from mproutd.state import SOCKET
 from mproutd.wire import U32, Message
@@ -44,8 +46,12 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._events = keeper.kernel.events()
         self._closer: Closer | None = None
+        self._connections: Events | None = None
         if keeper.kernel.path_manager:
             self._closer = keeper.kernel.path_manager.closer()
+            self._connections = keeper.kernel.path_manager.events()
+            self._connections.attach(failures(everything=False))
+        self._revival = Revival(time.monotonic)
         self._socket = os.path.join(runtime, SOCKET)
         self._signals, self._waker = socket.socketpair()
         self._running = True
@@ -62,7 +68,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         read = selectors.EVENT_READ
-        for source in (self._events, self._signals, self._closer):
+        for source in (self._events, self._signals, self._closer, self._connections):
             if source is not None:
                 self._selector.register(source, read)
         self._pass(sweep=True)
@@ -91,6 +97,8 @@ class Daemon:
                 self._kernel_events(self._events)
             elif source is self._closer:
                 self._closed(self._closer)
+            elif source is self._connections:
+                self._connection_events(self._connections)
             elif source is self._signals:
                 self._signal()
             elif source is self._server:
@@ -99,6 +107,7 @@ class Daemon:
                 self._server.serve(source)
         self._server.expire()
         self._watch_clients()
+        self._revive()
         wait = self._keeper.due()
         if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
             self._due = True
@@ -108,9 +117,8 @@ class Daemon:
             return 0.0
         now = time.monotonic()
         waits = [self._resync_at - now]
-        wait, deadline = self._keeper.due(), self._server.deadline()
-        if wait is not None:
-            waits.append(wait)
+        deadline = self._server.deadline()
+        waits += [wait for wait in (self._keeper.due(), self._revival.due()) if wait is not None]
         if deadline is not None:
             waits.append(deadline - now)
         return max(0.0, min(waits))
@@ -120,7 +128,7 @@ class Daemon:
         watched = {
             key.fileobj: key.events
             for key in list(self._selector.get_map().values())
-            if key.fileobj not in (self._events, self._server, self._signals, self._closer)
+            if isinstance(key.fileobj, Client)
         }
         for gone in watched.keys() - set(self._server.clients):
             self._selector.unregister(gone)
@@ -146,6 +154,34 @@ class Daemon:
                 self._due = True
                 if self._touched is not None:
                     self._touched.add(_ifindex(message))
+
+    def _connection_events(self, events: Events) -> None:
+        before = bool(self._revival.waiting())
+        for message in events.read() or ():
+            self._revival.hear(pm.event(message.body))
+        if bool(self._revival.waiting()) != before:
+            events.attach(failures(everything=not before))
+
+    def _revive(self) -> None:
+        """Close the endpoints whose subflows failed; the next pass opens them again."""
+        last = self._keeper.last
+        if not last or not self._closer or self._closer.busy or self._revival.due() != 0.0:
+            return
+        path_manager = self._keeper.kernel.path_manager
+        assert path_manager is not None
+        found = path_manager.read(full=False).endpoints
+        recorded = self._keeper.state.memory.endpoints
+        ours = {
+            endpoint.address: endpoint
+            for endpoint in found
+            if (endpoint.address, endpoint.device) in recorded
+        }
+        again = [ours[address] for address in self._revival.take(ours)]
+        for endpoint in again:
+            log.event(log.INFO, f"subflows from {endpoint.address} failed; opening it again")
+        if again:
+            self._closer.start([Operation("delete", endpoint) for endpoint in again])
+            self._keeper.restraint.expect(again)
 
     def _closed(self, closer: Closer) -> None:
         for operation, ack in closer.collect():

@@ -41,6 +41,14 @@ _JUMP_EQUAL, _RETURN = 0x15, 0x06
 _TYPE, _PORT, _DST_LEN, _PROTOCOL = 4, 12, 17, 21
 """Offsets: of nlmsghdr's fields, and of rtmsg's behind it."""
 
+_COMMAND, _GENERIC_ATTRIBUTES = 16, 20
+"""Offsets: of genlmsghdr's command, and of the attributes behind it."""
+_CLOSED, _SUB_ESTABLISHED, _SUB_CLOSED, _ERROR = 3, 10, 11, 12
+"""linux/mptcp_pm.h: MPTCP_EVENT_*, MPTCP_ATTR_ERROR."""
+_LOAD_IMMEDIATE, _LOAD_X = 0x00, 0x01
+_FIND_ATTRIBUTE = 0xFFFFF000 + 12
+"""linux/filter.h, SKF_AD_OFF + SKF_AD_NLATTR: where the attribute X is, from A on; 0 for none."""
+
 _FILTER = Struct("=HBBL")
 _FPROG = Struct("@HP")
 
@@ -69,6 +77,35 @@ def program(port: int) -> list[Instruction]:
         (_JUMP_EQUAL, 0, 1, PROTOCOL),
         (_RETURN, 0, 0, 0xFFFFFFFF),
         (_RETURN, 0, 0, 0),
+    ]
+
+
+def failures(everything: bool) -> list[Instruction]:
+    """For the path manager's events: subflows that closed with an error.
+
+    `everything` also passes what says that a connection has its subflow after all, or is
+    gone: sub-established and closed.  A busy proxy makes thousands of the others a second.
+    """
+    find_error = [
+        (_LOAD_IMMEDIATE, 0, 0, _GENERIC_ATTRIBUTES),
+        (_LOAD_X, 0, 0, _ERROR),
+        (_LOAD_WORD, 0, 0, _FIND_ATTRIBUTE),
+        (_JUMP_EQUAL, 1, 0, 0),
+        (_RETURN, 0, 0, 0xFFFFFFFF),
+        (_RETURN, 0, 0, 0),
+    ]
+    if not everything:
+        return [
+            (_LOAD_BYTE, 0, 0, _COMMAND),
+            (_JUMP_EQUAL, 0, 5, _SUB_CLOSED),
+            *find_error,
+        ]
+    return [
+        (_LOAD_BYTE, 0, 0, _COMMAND),
+        (_JUMP_EQUAL, 6, 0, _SUB_ESTABLISHED),
+        (_JUMP_EQUAL, 5, 0, _CLOSED),
+        (_JUMP_EQUAL, 0, 5, _SUB_CLOSED),
+        *find_error,
     ]
 
 

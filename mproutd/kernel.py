@@ -57,6 +57,8 @@ class Kernel(Protocol):
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]: ...
 
+    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
+
 
 class Want(NamedTuple):
     """What a snapshot has to hold."""
@@ -95,9 +97,7 @@ class NetlinkKernel:
     def events(self) -> Events:
         """Links, addresses, rules and the routes that matter, without our own echoes."""
         events = Events(_ROUTE, _GROUPS)
-        value, memory = eventfilter.packed(eventfilter.program(self._requests.port))
-        events.attach_filter(eventfilter.SO_ATTACH_FILTER, value)
-        del memory
+        events.attach(eventfilter.program(self._requests.port))
         return events
 
     # -- read -----------------------------------------------------------------------------
@@ -181,6 +181,36 @@ class NetlinkKernel:
             ]
         )
         return [None if isinstance(each, OSError) else codec.found(each.body) for each in answers]
+
+    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
+        """Let (address, ifindex) be asked for anew if it did not answer so far.
+
+        Whatever was sent while the line was out left the gateway's neighbour entry waiting
+        or failed; the first packet of a new subflow would fail with it (EHOSTUNREACH), and
+        the kernel does not try a subflow twice.
+        """
+        answers = self._requests.ask(
+            [
+                lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
+                    codec.RTM_GETNEIGH, n, device, address
+                )
+                for address, device in neighbours
+            ]
+        )
+        silent = [
+            neighbour
+            for neighbour, answer in zip(neighbours, answers, strict=True)
+            if not isinstance(answer, OSError) and codec.unanswered(answer.body)
+        ]
+        if silent:
+            self._requests.change(
+                [
+                    lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
+                        codec.RTM_DELNEIGH, n, device, address
+                    )
+                    for address, device in silent
+                ]
+            )
 
     # -- change ---------------------------------------------------------------------------
 

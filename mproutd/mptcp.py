@@ -47,7 +47,7 @@ class PathManager:
         return pm.accepted(answer[0]) if answer else None
 
     def events(self) -> Events:
-        """The family's event group: what happens to connections."""
+        """What happens to connections: all of it, until a filter is attached."""
         return Events(_GENERIC, [self._family.groups[pm.EVENTS_GROUP]])
 
     def read(self, full: bool) -> Mptcp:

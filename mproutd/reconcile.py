@@ -18,7 +18,7 @@ from mproutd import diff
 from mproutd.config import Config
 from mproutd.kernel import Failure, Kernel, Want
 from mproutd.memory import Memory
-from mproutd.model import Operation, Rule, Snapshot
+from mproutd.model import Endpoint, Operation, Rule, Snapshot
 from mproutd.paths import Facts
 from mproutd.plan import ASK_MAIN, Desired, desired, own_tables
 from mproutd.slots import assign
@@ -125,6 +125,7 @@ def reconcile(
         more, opening = diff.endpoints(snapshot, target.memory, target, led_away)
         already = set(endpoints_going)
         closing = shut([operation for operation in more if operation not in already])
+        kernel.forget_silent(_gateways(target, opening))
         act(opening)
     if not closing:
         act(clearing)
@@ -134,6 +135,22 @@ def reconcile(
         for operation in raising
     )
     return Outcome(snapshot, target, tuple(done), tuple(failures), led_away, blind or closing)
+
+
+def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:
+    """(gateway, ifindex) of the paths whose endpoints are about to be opened."""
+    devices = {
+        operation.value.device
+        for operation in opening
+        if operation.verb == "add" and isinstance(operation.value, Endpoint)
+    }
+    return [
+        (path.gateway.address, entry.link.index)
+        for entry in target.observed
+        if entry.link and entry.link.index in devices
+        for path in entry.paths
+        if path.usable and path.gateway and path.gateway.address
+    ]
 
 
 def unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
@@ -154,5 +171,5 @@ def unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
     return tuple(
         address
         for (address, _), route in zip(questions, kernel.lookups(questions), strict=True)
-        if route is None or (route.device, route.gateway) != expected[address]
+        if route is None or not route.table or (route.device, route.gateway) != expected[address]
     )

@@ -28,6 +28,7 @@ from mproutd.codec import (
     FRA_TABLE,
     IFADDR,
     IFINFO,
+    NDMSG,
     RTA_DST,
     RTA_GATEWAY,
     RTA_MARK,
@@ -37,6 +38,7 @@ from mproutd.codec import (
     RTA_SRC,
     RTA_TABLE,
     RTA_VIA,
+    RTM_DELNEIGH,
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_GETADDR,
@@ -71,6 +73,8 @@ IP6_RT_PRIO_USER = 1024
 
 _IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3
 _RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
+
+_NDA_DST = 1
 
 _FLAGS = {
     "add": NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
@@ -142,6 +146,13 @@ def lookup(
     if mark:
         body += put_u32(RTA_MARK, mark)
     return request(RTM_GETROUTE, 0, sequence, body)
+
+
+def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
+    """Ask for a neighbour (RTM_GETNEIGH, Linux 5.0) or forget it (RTM_DELNEIGH); ENOENT for none."""
+    family = family_of(address)
+    body = NDMSG.pack(family, device, 0, 0, 0) + put_address(_NDA_DST, inet_pton(family, address))
+    return request(kind, NLM_F_ACK if kind == RTM_DELNEIGH else 0, sequence, body)
 
 
 def change(operation: Operation, sequence: int) -> bytes:

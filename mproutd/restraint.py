@@ -41,6 +41,10 @@ class Restraint:
             if level - (now - since) / INTERVAL <= 0:
                 del self._taken[value], self._counts[value]
 
+    def expect(self, values: Collection[Object]) -> None:
+        """We take these away ourselves: their return is not to be counted."""
+        self._settled -= {identity(value) for value in values}
+
     def allow(self, operation: Operation, touched: Collection[int]) -> bool:
         """Whether it may be done now.  `touched` are the ifindexes with events since the last pass."""
         value = identity(operation.value)

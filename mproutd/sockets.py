@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
+from mproutd.eventfilter import SO_ATTACH_FILTER, Instruction, packed
 from mproutd.wire import (
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -159,9 +160,11 @@ class Events:
         for group in groups:
             self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
-    def attach_filter(self, option: int, value: bytes) -> None:
-        """setsockopt(2) with a packed struct sock_fprog."""
-        self._socket.setsockopt(socket.SOL_SOCKET, option, value)
+    def attach(self, program: list[Instruction]) -> None:
+        """Let the kernel drop what the classic BPF program rejects, instead of any before it."""
+        value, memory = packed(program)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
+        del memory  # the kernel has its own copy
 
     def fileno(self) -> int:
         return self._socket.fileno()
