@@ -52,7 +52,9 @@ def _uplink(before: Observed | None, now: Observed) -> list[Decision]:
                 continue
             family = _NAMES[path.family]
             told.append(
-                Decision(f"{name} not usable ({family}): {REASONS[path.reason]}", name, device, False)
+                Decision(
+                    f"{name} not usable ({family}): {REASONS[path.reason]}", name, device, False
+                )
             )
     if before is None and not told:
         told.append(

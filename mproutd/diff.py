@@ -27,7 +27,7 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
-from mproutd.plan import Desired, is_own_priority, own_tables
+from mproutd.plan import Desired, own_priorities, own_tables
 
 
 def routing(
@@ -40,10 +40,13 @@ def routing(
     routes = {
         route for route in snapshot.routes if route.protocol == PROTOCOL and route.table in tables
     }
+    own = own_priorities(config, memory)
     rules = {
         rule
         for rule in snapshot.rules
-        if rule.protocol == PROTOCOL and rule.plain and is_own_priority(config, memory, rule.priority)
+        if rule.protocol == PROTOCOL
+        and rule.plain
+        and any(rule.priority in priorities for priorities in own)
     }
     keys = {route.key for route in routes}
     raising = _sysctls(snapshot, desired) + [
@@ -101,8 +104,7 @@ def endpoints(
     ours = {
         endpoint.address: endpoint
         for endpoint in found
-        if (endpoint.address, endpoint.device) in memory.endpoints
-        and not endpoint.flags & IMPLICIT
+        if (endpoint.address, endpoint.device) in memory.endpoints and not endpoint.flags & IMPLICIT
     }
     closing: list[Operation] = []
     opening: list[Operation] = []

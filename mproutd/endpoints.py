@@ -136,7 +136,9 @@ def _last_paths(
     """Ours that stay while nothing is usable: those whose address is still on its device."""
     there = {(endpoint.address, endpoint.device) for endpoint in found} & memory.endpoints
     return {
-        Endpoint(address.address, entry.link.index, endpoint_flags(config, entry)): entry.uplink.name
+        Endpoint(
+            address.address, entry.link.index, endpoint_flags(config, entry)
+        ): entry.uplink.name
         for entry in by_rank(observed)
         if entry.link is not None
         for path in entry.paths
@@ -304,15 +306,16 @@ def _limits_to_remember(
 
 
 def _gateways(memory: Memory, observed: Sequence[Observed]) -> dict[tuple[str, str], str]:
-    gateways = dict(memory.gateways)
-    for entry in observed:
-        for path in entry.paths:
-            if path.gateway and path.gateway.origin in ("netifd", "lease", "main"):
-                for address in path.covered:
-                    key = (entry.uplink.device, address.address)
-                    if gateways.get(key) != path.gateway.address:
-                        gateways.pop(key, None)
-                        gateways[key] = path.gateway.address
-    while len(gateways) > REMEMBERED_GATEWAYS:
-        del gateways[next(iter(gateways))]
+    """What was known before, and what is known now; of the rest, the oldest is forgotten."""
+    current = {
+        (entry.uplink.device, address.address): path.gateway.address
+        for entry in observed
+        for path in entry.paths
+        if path.gateway and path.gateway.origin in ("netifd", "lease", "main")
+        for address in path.covered
+    }
+    gateways = {**memory.gateways, **current}
+    surplus = len(gateways) - max(REMEMBERED_GATEWAYS, len(current))
+    for key in [key for key in gateways if key not in current][: max(0, surplus)]:
+        del gateways[key]
     return gateways

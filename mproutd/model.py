@@ -13,6 +13,7 @@ router neither has the 2.7 MB nor the 11 ms that `import dataclasses` takes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
 
@@ -76,6 +77,7 @@ def split_prefix(text: str, family: int) -> tuple[bytes, int]:
     return inet_pton(family, address), int(length) if length else bits(family)
 
 
+@lru_cache(1024)
 def contains(network: str, address: str) -> bool:
     """Whether the prefix `network` covers `address`; never across families."""
     family = family_of(address)
@@ -83,10 +85,22 @@ def contains(network: str, address: str) -> bool:
         return True
     if family_of(network) != family:
         return False
+    start, length = leading_bits(network)
+    return int.from_bytes(inet_pton(family, address), "big") >> bits(family) - length == start
+
+
+@lru_cache(1024)
+def leading_bits(network: str) -> tuple[int, int]:
+    """A prefix other than "default" as a number of its leading bits, and how many these are."""
+    family = family_of(network)
     base, length = split_prefix(network, family)
-    spare = bits(family) - length
-    value = int.from_bytes(inet_pton(family, address), "big")
-    return value >> spare == int.from_bytes(base, "big") >> spare
+    return int.from_bytes(base, "big") >> bits(family) - length, length
+
+
+@lru_cache(1024)
+def _network(address: str, length: int) -> str:
+    family = family_of(address)
+    return prefix(inet_pton(family, address), length, family)
 
 
 class Link(NamedTuple):
@@ -125,8 +139,7 @@ class Address(NamedTuple):
     @property
     def network(self) -> str:
         """The prefix that this address makes reachable on its device."""
-        family = self.family
-        return prefix(inet_pton(family, self.peer or self.address), self.prefixlen, family)
+        return _network(self.peer or self.address, self.prefixlen)
 
 
 class Route(NamedTuple):

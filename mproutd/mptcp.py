@@ -149,4 +149,3 @@ def _path_manager() -> str:
     """net.mptcp.path_manager (Linux 6.16), or what net.mptcp.pm_type meant before."""
     name = _setting("path_manager", "")
     return name or ("kernel" if _setting("pm_type", "0") == "0" else "userspace")
-

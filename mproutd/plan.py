@@ -43,8 +43,7 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
-    bits,
-    contains,
+    leading_bits,
 )
 from mproutd.paths import Facts, Observed, Path, observe
 from mproutd.slots import Place
@@ -85,11 +84,13 @@ def own_tables(config: Config, memory: Memory) -> frozenset[int]:
     return frozenset(base) | pinned | memory.tables
 
 
-def is_own_priority(config: Config, memory: Memory, priority: int) -> bool:
-    """Whether a rule there is ours, if it carries our protocol."""
-    return priority in (LAST_MAIN, LAST_DEFAULT) or any(
-        0 <= priority - base < WINDOW for base in {config.rule_priority, *memory.priorities}
-    )
+def own_priorities(config: Config, memory: Memory) -> list[range]:
+    """Where a rule is ours, if it carries our protocol."""
+    bases = {config.rule_priority, *memory.priorities}
+    return [
+        range(LAST_MAIN, LAST_DEFAULT + 1),
+        *(range(base, base + WINDOW) for base in sorted(bases)),
+    ]
 
 
 def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> Desired:
@@ -105,7 +106,9 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
         place = places[entry.uplink.name]
         for path in entry.paths:
             strict = entry.uplink.strict and (path.family == AF_INET or _has_ipv6(snapshot))
-            routes.update(dict.fromkeys(_routes(entry, path, place.table, strict), entry.uplink.name))
+            routes.update(
+                dict.fromkeys(_routes(entry, path, place.table, strict), entry.uplink.name)
+            )
             rules.update(
                 dict.fromkeys(_rules(config, entry, path, place, strict, shared), entry.uplink.name)
             )
@@ -150,7 +153,9 @@ def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route
         for address in path.covered:
             network = address.network
             if network != address.address:
-                route = Route(family, table, network, link.index, "", address.address, metric, scope)
+                route = Route(
+                    family, table, network, link.index, "", address.address, metric, scope
+                )
                 routes.setdefault(route.key, route)
         if path.routable:
             route = _default(path, table, link.index, (path.eligible or path.covered)[0].address)
@@ -209,27 +214,39 @@ def _rules(
     return rules
 
 
+class _Subnet(NamedTuple):
+    uplink: str
+    address: str
+    network: str
+
+
 def _shared_subnets(observed: tuple[Observed, ...]) -> dict[str, list[str]]:
-    """Address → its subnets that another uplink's subnet overlaps."""
-    networks = [
-        (entry.uplink.name, address.address, address.network)
-        for entry in observed
-        if entry.link is not None and entry.link.up
-        for path in entry.paths
-        for address in path.covered
-        if address.prefixlen < bits(address.family) or address.peer
-    ]
+    """Address → its subnets that another uplink's subnet overlaps.
+
+    Two prefixes overlap when the longer one begins with the shorter one's bits.
+    """
+    by_bits: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
+    for entry in observed:
+        for path in entry.paths if entry.link and entry.link.up else ():
+            for address in path.covered:
+                if address.network != address.address:
+                    start, length = leading_bits(address.network)
+                    same = by_bits.setdefault((path.family, length), {}).setdefault(start, [])
+                    same.append(_Subnet(entry.uplink.name, address.address, address.network))
     shared: dict[str, list[str]] = {}
-    for name, address, network in networks:
-        for other, _, other_network in networks:
-            if other != name and _overlaps(network, other_network):
-                if network not in shared.setdefault(address, []):
-                    shared[address].append(network)
+    for (family, length), long_ones in by_bits.items():
+        for (other_family, shorter), short_ones in by_bits.items():
+            if other_family != family or shorter > length:
+                continue
+            for start, inner in long_ones.items():
+                outer = short_ones.get(start >> length - shorter, [])
+                together = {*inner, *outer}
+                if outer and len({subnet.uplink for subnet in together}) > 1:
+                    for subnet in sorted(together):
+                        networks = shared.setdefault(subnet.address, [])
+                        if subnet.network not in networks:
+                            networks.append(subnet.network)
     return shared
-
-
-def _overlaps(one: str, other: str) -> bool:
-    return contains(one, other.partition("/")[0]) or contains(other, one.partition("/")[0])
 
 
 def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Rule, str]) -> None:
@@ -240,9 +257,9 @@ def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Ru
         mask = config.mark_mask
         rules[Rule(family, base + ASK_MAIN, TABLE_MAIN, fwmark=mask, fwmask=mask)] = ""
         if config.main_routes:
-            rules[
-                Rule(family, base + MAIN, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])
-            ] = ""
+            rules[Rule(family, base + MAIN, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])] = (
+                ""
+            )
         if any(entry.uplink.mode == "master" for entry in observed):
             rules[Rule(family, LAST_MAIN, TABLE_MAIN, suppress_prefixlength=0)] = ""
             rules[Rule(family, LAST_DEFAULT, config.table_base)] = ""

@@ -8,7 +8,7 @@ that an uplink that carries connections never moves because a section was added 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.config import Config, Uplink
@@ -54,12 +54,17 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
         for uplink in config.uplinks
         if uplink.table and 0 < uplink.table - config.table_base <= LAST
     }
+    marks = [
+        (uplink.mark, uplink.mask or config.mark_mask)
+        for uplink in config.uplinks
+        if uplink.mark is not None
+    ]
     taken = {slot: name for slot, name in pinned.items()}
     slots = {name: slot for slot, name in pinned.items()}
     for uplink in config.uplinks:
         slot = known.get(uplink.name, 0)
         if uplink.name not in slots and 0 < slot <= LAST and slot not in taken:
-            if _mark_is_free(config, uplink, slot):
+            if _mark_is_free(config, uplink, slot, marks):
                 slots[uplink.name], taken[slot] = slot, uplink.name
     places: dict[str, Place] = {}
     slot = 0
@@ -68,7 +73,7 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
             slot = next(
                 number
                 for number in range(slot + 1, LAST + 1 + len(config.uplinks))
-                if number not in taken and _mark_is_free(config, uplink, number)
+                if number not in taken and _mark_is_free(config, uplink, number, marks)
             )
             slots[uplink.name], taken[slot] = slot, uplink.name
         places[uplink.name] = _place(config, uplink, slots[uplink.name])
@@ -85,13 +90,11 @@ def _place(config: Config, uplink: Uplink, slot: int) -> Place:
     return Place(slot, table, mark, config.mark_mask)
 
 
-def _mark_is_free(config: Config, uplink: Uplink, slot: int) -> bool:
-    """Whether the slot's own mark meets nobody's pinned one."""
-    if uplink.mark is not None:
+def _mark_is_free(
+    config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether the slot's own mark meets none of the pinned ones."""
+    if not marks or uplink.mark is not None:
         return True
     mark = deposit(slot, config.mark_mask)
-    return mark == -1 or not any(
-        other.mark is not None
-        and overlap(mark, config.mark_mask, other.mark, other.mask or config.mark_mask)
-        for other in config.uplinks
-    )
+    return mark == -1 or not any(overlap(mark, config.mark_mask, *pinned) for pinned in marks)

@@ -199,4 +199,3 @@ def _error(ack: Ack) -> OSError:
 def _raise(ack: Ack) -> None:
     if ack.errno:
         raise _error(ack)
-

@@ -42,7 +42,9 @@ class StateFile:
         self.memory = memory
         beside = f"{self._path}.{os.getpid()}"
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+            )
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(json.dumps(encode(memory)))
             os.replace(beside, self._path)
@@ -69,7 +71,9 @@ class Lock:
         """OSError when the directory cannot be made or written."""
         os.makedirs(directory, mode=0o755, exist_ok=True)
         path = os.path.join(directory, LOCK)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
 
     def take(self, wait: bool = False) -> bool:
         """Whether it is ours now.  `wait` until the holder lets go."""
