@@ -11,6 +11,7 @@ itself would let a subflow join without any route, and tests would pass falsely.
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from tests.lab.links import bridge, veth
@@ -55,6 +56,7 @@ class Wan:
         ]
         try:
             self._build(shaped)
+            self._carrier_changed = time.monotonic()
         except BaseException:
             self.close()
             raise
@@ -170,13 +172,24 @@ class Wan:
 
     # What happens outside, without the gateway being asked.
 
+    def settle(self) -> None:
+        """Wait until the next carrier change is told at once; for tests that measure time.
+
+        The kernel batches such news to once a second for the whole machine
+        (net/core/link_watch.c, linkwatch_nextevent), so the first unplug() in a new world,
+        one soon after another, or one beside another busy world is heard up to 1 s late.
+        """
+        time.sleep(max(0.0, self._carrier_changed + 1.2 - time.monotonic()))
+
     def unplug(self, n: int) -> None:
-        """Pull the cable: the gateway's device loses its carrier."""
+        """Pull the cable: the gateway's device loses its carrier.  See settle()."""
         self.routers[n].ip("link set access down")
+        self._carrier_changed = time.monotonic()
 
     def plug(self, n: int) -> None:
         """Put the cable back."""
         self.routers[n].ip("link set access up")
+        self._carrier_changed = time.monotonic()
 
     def blackhole(self, n: int) -> None:
         """The path loses every packet without a word; carrier and router are still there."""
