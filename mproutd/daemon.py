@@ -22,6 +22,7 @@ from mproutd.config import ConfigError
 from mproutd.control import Client, Server
 from mproutd.decisions import decisions
 from mproutd.eventfilter import concerns, failures
+from mproutd.hints import Wake
 from mproutd.ipsyntax import command, names
 from mproutd.keeper import Keeper
 from mproutd.model import Operation
@@ -53,6 +54,7 @@ class Daemon:
             self._connections.attach(failures(everything=False))
         self._revival = Revival(time.monotonic)
         self._socket = os.path.join(runtime, SOCKET)
+        self._wake = Wake(runtime)
         self._signals, self._waker = socket.socketpair()
         self._running = True
         self._due = True
@@ -68,7 +70,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         read = selectors.EVENT_READ
-        for source in (self._events, self._signals, self._closer, self._connections):
+        for source in (self._events, self._signals, self._wake, self._closer, self._connections):
             if source is not None:
                 self._selector.register(source, read)
         self._pass(sweep=True)
@@ -99,6 +101,10 @@ class Daemon:
                 self._closed(self._closer)
             elif source is self._connections:
                 self._connection_events(self._connections)
+            elif source is self._wake:
+                self._wake.drain()
+                self._keeper.refresh()
+                self._due = True
             elif source is self._signals:
                 self._signal()
             elif source is self._server:

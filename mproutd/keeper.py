@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mproutd import reconcile
 from mproutd.config import Config, ConfigError
+from mproutd.hints import Hints
 from mproutd.ipsyntax import command, describe, names
 from mproutd.kernel import NetlinkKernel, Want
 from mproutd.mptcp import Closer
@@ -57,6 +58,8 @@ class Keeper:
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
         self.restraint = Restraint(clock)
+        self._hints = Hints(state.directory)
+        self._facts = Facts()
         self._clock = clock
         self._refusals: dict[tuple[str, Object], Refusal] = {}
         self._retry_at: float | None = None
@@ -73,9 +76,12 @@ class Keeper:
             self.refused = str(error)
             raise
 
-    def facts(self) -> Facts:
-        """What other sources than the kernel say."""
-        return Facts()
+    def refresh(self) -> None:
+        """Ask the sources other than the kernel again."""
+        self._facts = self._read_facts(self.config)
+
+    def _read_facts(self, config: Config) -> Facts:
+        return Facts(self._hints.read(uplink.device for uplink in config.uplinks))
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -93,6 +99,9 @@ class Keeper:
         on where this one left off.  OSError when the kernel does not answer.
         """
 
+        if full:
+            self.refresh()
+
         def allow(operation: Operation) -> bool:
             if touched is None:
                 return True
@@ -102,7 +111,7 @@ class Keeper:
             self.kernel,
             self.state,
             self.config,
-            self.facts(),
+            self._facts,
             sweep=sweep,
             full=full,
             close=closer.start if closer else None,
@@ -174,16 +183,17 @@ class Keeper:
 
     def look(self) -> tuple[Snapshot, Desired, list[Operation]]:
         """Read everything, change nothing: (found, wanted, the difference)."""
+        self.refresh()
         want: Want = reconcile.want(self.config, self.state.memory, sweep=True, full=True)
         snapshot = self.kernel.snapshot(want)
-        target = desired(self.config, snapshot, self.state.memory, self.facts())
-        drift = reconcile.plan(self.config, snapshot, self.state.memory, self.facts())
+        target = desired(self.config, snapshot, self.state.memory, self._facts)
+        drift = reconcile.plan(self.config, snapshot, self.state.memory, self._facts)
         return snapshot, target, drift
 
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
-        config, facts = load(self.directory), self.facts()
-        memory = self.state.memory
+        config, memory = load(self.directory), self.state.memory
+        facts = self._read_facts(config)
         snapshot = self.kernel.snapshot(reconcile.want(config, memory, sweep=True, full=True))
         name = names(snapshot.links)
         return [
@@ -201,6 +211,8 @@ class Keeper:
             problems.append(problem("configuration", error=self.refused))
         if self.state.problem:
             problems.append(problem("state-file", error=self.state.problem))
+        if self._hints.problem:
+            problems.append(problem("hints", error=self._hints.problem))
         for refusal in self._refusals.values():
             problems.append(
                 problem(

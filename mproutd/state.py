@@ -19,6 +19,7 @@ class StateFile:
     """The memory, kept in DIRECTORY/state.json."""
 
     def __init__(self, directory: str) -> None:
+        self.directory = directory
         self._path = os.path.join(directory, STATE)
         self.memory = Memory()
         self.problem = ""

@@ -29,6 +29,7 @@ PROBLEMS = {
     "set it with: sysctl -w net.mptcp.path_manager=kernel",
     "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
     "state-file": "{error}",
+    "hints": "{error}; what hooks said is not used until then",
     "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}; "
     "remove others (ip mptcp endpoint) or set the uplink to off",
     "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "

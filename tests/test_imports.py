@@ -41,6 +41,7 @@ PURE = {
     "plan": "config endpoints memory model paths slots",
     "diff": "config endpoints memory model paths plan slots",
     "restraint": "model",
+    "revival": "pm",
     "decisions": "model paths plan",
     "ipsyntax": "model",
     "status": "config endpoints ipsyntax memory model paths plan",
@@ -51,7 +52,7 @@ PURE = {
 OUTER = {
     "uci": ("config options sections ucitext", "uci uciparse"),
     "state": ("memory model", ""),
-    "sockets": ("wire", "pyroute2 tenacity"),
+    "sockets": ("eventfilter wire", "pyroute2 tenacity"),
     "mptcp": ("model pm sockets wire", "pyroute2 tenacity"),
     "kernel": ("codec eventfilter model mptcp requests sockets wire", "pyroute2 tenacity"),
     "connections": ("codec model pm requests sockets wire", "pyroute2"),
@@ -59,13 +60,14 @@ OUTER = {
     "log": ("", "systemd"),
     "control": ("model", ""),
     "reconcile": ("config diff kernel memory model mptcp paths plan slots", "tenacity"),
+    "hints": ("model paths", ""),
     "keeper": (
-        "config ipsyntax kernel model mptcp paths plan reconcile restraint state status uci",
+        "config hints ipsyntax kernel model mptcp paths plan reconcile restraint state status uci",
         "tenacity",
     ),
     "daemon": (
-        "config control decisions eventfilter ipsyntax keeper log mptcp plan reconcile sockets"
-        " state wire",
+        "config control decisions eventfilter hints ipsyntax keeper log model mptcp plan pm"
+        " reconcile revival sockets state wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),

@@ -1,0 +1,127 @@
+"""What hooks leave for us: a small file a device, and a byte in a FIFO.
+
+A hook knows what the kernel does not, above all the gateway of a lease that dhclient-script
+could not put into main (Debian's meets EEXIST for the second default route and hides it).
+It starts no program of ours and never waits: it writes RUNTIME/hints/DEVICE beside and
+renames it, and wakes the daemon through RUNTIME/wake.
+
+    interface=wan1          whose event it was, where the hook knows a name
+    address=10.2.2.50       what the lease gave
+    gateway=10.2.2.1        its router; gateway6 likewise
+    reason=BOUND            what happened, in the hook's words
+
+What must hold: a hint outlives a restart of the daemon; whatever stands in it can do no more
+than name a gateway for its own device; a folder that others may write is not believed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from socket import AF_INET, AF_INET6
+
+from mproutd.model import canonical, family_of
+from mproutd.paths import Gateway
+
+HINTS, WAKE = "hints", "wake"
+LARGEST = 4096
+"""Bytes of a hint that are read."""
+
+
+class Hints:
+    """The hints of one runtime directory."""
+
+    def __init__(self, runtime: str) -> None:
+        self._directory = os.path.join(runtime, HINTS)
+        self.problem = ""
+        """Why hints are not believed; empty when all is well."""
+
+    def read(self, devices: Iterable[str]) -> dict[tuple[str, int], tuple[Gateway, ...]]:
+        """(device, family) → the gateway that a hint names.  Reads the named devices' only."""
+        self.problem = _distrust(self._directory)
+        gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
+        for device in devices if not self.problem else ():
+            for family, gateway in _hint(os.path.join(self._directory, device)).items():
+                gateways[device, family] = (Gateway(gateway, "lease"),)
+        return gateways
+
+
+def _hint(path: str) -> Mapping[int, str]:
+    """Family → gateway; nothing for a file that is none, or makes no sense."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return {}
+        text = os.read(descriptor, LARGEST).decode("ascii", "replace")
+    except OSError:
+        return {}
+    finally:
+        os.close(descriptor)
+    told = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    found = {}
+    for key, family in (("gateway", AF_INET), ("gateway6", AF_INET6)):
+        try:
+            gateway = canonical(told.get(key, ""))
+        except (OSError, ValueError):
+            continue
+        if family_of(gateway) == family and _is_host(gateway):
+            found[int(family)] = gateway
+    return found
+
+
+def _is_host(address: str) -> bool:
+    """Neither unspecified, loopback nor multicast, nor above: nothing of these is a gateway."""
+    if ":" in address:
+        return address not in ("::", "::1") and not address.startswith("ff")
+    first = int(address.partition(".")[0])
+    return 0 < first < 224 and first != 127
+
+
+def _distrust(directory: str) -> str:
+    """Why the folder is not to be believed: only root or ourselves may write there."""
+    try:
+        status = os.stat(directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{directory}: {error.strerror}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{directory} is no directory; remove it"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"{directory} belongs to user {status.st_uid}, not to root; remove it"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{directory} can be written by others; set it to 0755"
+    return ""
+
+
+class Wake:
+    """The FIFO through which a hook wakes the loop."""
+
+    def __init__(self, runtime: str) -> None:
+        """OSError when it cannot be made.  Open at both ends, so it never says it ended."""
+        path = os.path.join(runtime, WAKE)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        os.mkfifo(path, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.makedirs(os.path.join(runtime, HINTS), mode=0o755, exist_ok=True)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def drain(self) -> None:
+        """Take whatever hooks have written."""
+        try:
+            while os.read(self._descriptor, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        os.close(self._descriptor)
