@@ -1,0 +1,197 @@
+"""A gateway with uplinks and nobody behind them, and the eyes of who measures.
+
+What must hold: everything is done and seen by sockets of this process that were opened
+before, so that no program's start is part of a figure, and the one who looks sleeps between
+looks: a busy loop would keep the daemon off a processor for a whole slice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from socket import AF_INET, inet_pton
+
+from bench import change
+from mproutd import codec, pm, requests
+from mproutd.model import Endpoint, Operation, Route, Rule
+from mproutd.sockets import Encode, Requests
+from tests.lab import Daemon, LabError, Namespace
+
+NAP = 50e-6
+"""Seconds between two looks."""
+PATIENCE = 10.0
+"""Seconds after which what does not come is an error."""
+
+
+def until(condition: Callable[[], bool], since: float, what: str) -> float:
+    """Seconds from `since` (time.perf_counter) until the condition holds."""
+    while not condition():
+        if time.perf_counter() - since > PATIENCE:
+            raise LabError(f"not within {PATIENCE:g} s: {what}")
+        time.sleep(NAP)
+    return time.perf_counter() - since
+
+
+def configuration(modes: Sequence[str], gateways: bool = True, ipv6: bool = False) -> tuple[str, str]:
+    """The files network and mproutd for uplinks 1, 2, ... on eth1, eth2, ... in these modes."""
+    network = ["config globals 'globals'", "\toption multipath 'enable'"]
+    own = []
+    for n, mode in enumerate(modes, 1):
+        network += [f"config interface 'wan{n}'", f"\toption device 'eth{n}'"]
+        network.append(f"\toption multipath '{mode}'")
+        if gateways:
+            own += [f"config uplink 'wan{n}'", f"\toption gateway '10.{n}.{n}.1'"]
+            if ipv6:
+                own.append(f"\toption gateway6 '2001:db8:{n}::1'")
+    return "\n".join(network) + "\n", "\n".join(own) + "\n" if own else ""
+
+
+class Site:
+    """The gateway's side of `uplinks` cables (eth1 …), `other` devices that are none of ours
+    (other1 …), and what can be done and seen there without starting a program.
+    """
+
+    def __init__(self, uplinks: int = 2, other: int = 0) -> None:
+        self.gateway, self.far = Namespace("gateway"), Namespace("far")
+        try:
+            self._build(uplinks, other)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, uplinks: int, other: int) -> None:
+        names = [f"eth{n}" for n in range(1, uplinks + 1)]
+        names += [f"other{n}" for n in range(1, other + 1)]
+        for node in (self.gateway, self.far):
+            node.sysctl("net.ipv6.conf.default.accept_dad", 0)
+            node.sysctl("net.ipv6.conf.all.accept_dad", 0)
+        self.gateway.ip(
+            *(f"link add {name} type veth peer name {name} netns {self.far.pid}" for name in names)
+        )
+        for node in (self.far, self.gateway):
+            node.ip(*(f"link set {name} up" for name in names))
+        with self.far.enter():
+            self.far_devices = change.devices()
+            self._far_route = Requests(0)
+        with self.gateway.enter():
+            self.devices = change.devices()
+            self._route, self._path_manager = Requests(0), Requests(16)
+        answer = self._path_manager.ask([pm.get_family])[0]
+        if isinstance(answer, OSError):
+            raise LabError("this kernel has no Multipath TCP")
+        self._family = pm.family(answer.body).id
+        self.settle(lambda: self._carriers() == len(names), "carrier on every cable")
+
+    def _carriers(self) -> int:
+        links = map(codec.link, self._route.dump(requests.dump_links))
+        return sum(each is not None and each.name != "lo" and each.carrier for each in links)
+
+    # -- what happens ---------------------------------------------------------------------
+
+    def do(self, *changes: Encode, far: bool = False) -> None:
+        """Make these changes, at the gateway or at the cables' other end.  LabError."""
+        failed = (self._far_route if far else self._route).change(changes)
+        if failed:
+            raise LabError(f"the kernel refused: {failed}")
+
+    def address(self, add: bool, uplink: int, host: int = 2) -> Encode:
+        """10.N.N.HOST/24 on an uplink."""
+        return change.address(add, self.devices[f"eth{uplink}"], f"10.{uplink}.{uplink}.{host}")
+
+    def default_route(self, add: bool, uplink: int) -> Encode:
+        """Main's default by an uplink, with its number as metric."""
+        device = self.devices[f"eth{uplink}"]
+        return change.default_route(add, device, f"10.{uplink}.{uplink}.1", uplink)
+
+    def fill_main(self, count: int) -> None:
+        """`count` routes of somebody else in main."""
+        import socket
+
+        device = self.devices["other1"]
+        with self.gateway.enter():
+            raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+        with raw:
+            for send in change.foreign_routes(count, device):
+                raw.send(send)
+        with self.gateway.enter(), open("/proc/thread-self/net/fib_triestat") as file:
+            found = sum(int(line.split()[1]) for line in file if "Prefixes:" in line)
+        if found < count:
+            raise LabError(f"main took {found} of {count} routes")
+
+    # -- what is seen ---------------------------------------------------------------------
+
+    def endpoint(self, address: str) -> bool:
+        """Whether there is an endpoint of this IPv4 address."""
+        packed = inet_pton(AF_INET, address)
+        bodies = self._path_manager.dump(lambda n: pm.dump_endpoints(self._family, n))
+        return any(packed in body for body in bodies)
+
+    def endpoints(self) -> list[Endpoint]:
+        bodies = self._path_manager.dump(lambda n: pm.dump_endpoints(self._family, n))
+        return [pm.endpoint(body) for body in bodies]
+
+    def remove_endpoint(self, address: str) -> None:
+        """Remove the endpoints of this address, and wait until that is done."""
+        going = [each for each in self.endpoints() if each.address == address]
+        delete = [Operation("delete", each) for each in going]
+        if delete:
+            self._path_manager.change(
+                [lambda n, each=each: pm.change(each, self._family, n) for each in delete]  # type: ignore[misc]
+            )
+
+    def routes(self, table: int) -> list[Route]:
+        bodies = self._route.dump(lambda n: requests.dump_routes(n, table))
+        return [route for body in bodies for route in codec.routes(body)]
+
+    def rules(self, table: int) -> list[Rule]:
+        found = map(codec.rule, self._route.dump(requests.dump_rules))
+        return [rule for rule in found if rule is not None and rule.table == table]
+
+    def settle(self, condition: Callable[[], bool], what: str, rest: float = 0.02) -> None:
+        """Wait for the condition, then long enough for whoever works to be done."""
+        until(condition, time.perf_counter(), what)
+        time.sleep(rest)
+
+    def daemon(self, modes: Sequence[str], gateways: bool = True, ipv6: bool = False) -> Daemon:
+        """mproutd with uplinks in these modes; not started."""
+        return Daemon(self.gateway, *configuration(modes, gateways, ipv6))
+
+    def close(self) -> None:
+        for name in ("_route", "_far_route", "_path_manager"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+        self.gateway.close()
+        self.far.close()
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run(*argv: str, environment: dict[str, str] | None = None) -> float:
+    """Seconds that a program takes from its start to its end, in the calling thread's
+    network namespace; its output goes nowhere.  LabError when it fails.
+    """
+    began = time.perf_counter()
+    status = os.waitpid(start(*argv, environment=environment), 0)[1]
+    took = time.perf_counter() - began
+    if status:
+        raise LabError(f"{' '.join(argv)}: exit {os.waitstatus_to_exitcode(status)}")
+    return took
+
+
+def start(*argv: str, environment: dict[str, str] | None = None) -> int:
+    """Start a program in the calling thread's network namespace and return its pid.
+
+    By posix_spawn(3): a fork of this process would cost as much as the program itself.
+    """
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+    ]
+    return os.posix_spawnp(
+        argv[0], argv, {**os.environ, **(environment or {})}, file_actions=actions
+    )
