@@ -7,6 +7,7 @@ the test's own choice and two runs side by side cannot clash.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import select
 import struct
@@ -17,6 +18,11 @@ from tests.lab.namespace import Namespace
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 
+_INDEXES = itertools.count(1001)
+"""An ifindex of its own for each cable's first end.  Where both ends have the same one, each in
+its namespace, the kernel takes them for devices without a lower one, and tells of a carrier
+lost up to a second late (net/core/link_watch.c, linkwatch_urgent_event)."""
+
 
 def veth(a: Namespace, device: str, b: Namespace, peer: str, up: bool = True) -> None:
     """A cable: `device` on node `a` to `peer` on node `b` (veth(4)), both ends up unless not `up`.
@@ -24,7 +30,7 @@ def veth(a: Namespace, device: str, b: Namespace, peer: str, up: bool = True) ->
     Setting either end down takes the other one's carrier away.
     """
     a.ip(
-        f"link add {device} type veth peer name {peer} netns {b.pid}",
+        f"link add {device} index {next(_INDEXES)} type veth peer name {peer} netns {b.pid}",
         *([f"link set {device} up"] if up else []),
     )
     if up:
