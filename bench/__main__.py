@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from bench import up
+from bench import down, passes, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
 from tests.lab import LabError
@@ -25,6 +25,9 @@ MEASURED: dict[str, Callable[[Say], Iterable[Figure]]] = {
     "up": up.up,
     "main": up.main,
     "many": up.many,
+    "down": down.down,
+    "cold": passes.cold,
+    "idle": passes.idle,
 }
 """Name → the function that measures it, in the order of the table."""
 

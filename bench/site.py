@@ -67,7 +67,10 @@ class Site:
             node.sysctl("net.ipv6.conf.default.accept_dad", 0)
             node.sysctl("net.ipv6.conf.all.accept_dad", 0)
         self.gateway.ip(
-            *(f"link add {name} type veth peer name {name} netns {self.far.pid}" for name in names)
+            *(
+                f"link add {name} index {index} type veth peer name {name} netns {self.far.pid}"
+                for index, name in enumerate(names, 1001)  # links.py says why
+            )
         )
         for node in (self.far, self.gateway):
             node.ip(*(f"link set {name} up" for name in names))

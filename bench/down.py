@@ -1,0 +1,157 @@
+"""An uplink loses its carrier: until its subflow is closed and other traffic leaves elsewhere.
+
+The clock starts just before the far end goes down.  "Endpoint gone" is the kernel's own
+event that the subflow of a living connection was closed there.  A look at the list of
+endpoints would wait for the deletion's RCU grace period behind a lock of the whole machine,
+and measure that; a connection does not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import change
+from bench.figure import Figure
+from bench.site import configuration, start, until
+from mproutd import codec, pm, requests
+from mproutd.mptcp import PathManager
+from mproutd.sockets import Requests
+from tests.lab import SERVER, Daemon, Echo, Wan, address, eventually, subflows
+
+RUNS, WARM = 16, 2
+TABLE = 7000
+"""The default for other traffic."""
+
+DOWN = """\
+#!/bin/sh
+ip route replace default via 10.2.2.1 dev eth2 src 10.2.2.2 table 7000 protocol 77
+ip mptcp endpoint delete id 1
+ip rule delete fwmark 0x1000000/0x7f000000 lookup 7001 priority 7101 protocol 77
+"""
+"""The classic if-post-down script, with what mproutd does, in the order that serves it best."""
+
+UP = """\
+#!/bin/sh
+ip rule add fwmark 0x1000000/0x7f000000 lookup 7001 priority 7101 protocol 77
+ip mptcp endpoint add 10.1.1.2 id 1 dev eth1 subflow
+ip route replace default via 10.1.1.1 dev eth1 src 10.1.1.2 table 7000 protocol 77
+"""
+
+
+class Line:
+    """Two uplinks with a server behind them and a living connection; mproutd keeps them."""
+
+    def __init__(self, scope: ExitStack) -> None:
+        self.wan = scope.enter_context(Wan(ipv6=False, shaped=False, lan=False)).usual()
+        self.gateway = self.wan.gateway
+        self.keep(scope, Daemon(self.gateway, *configuration(["master", "on"])))
+        self.echo = scope.enter_context(Echo(self.gateway, self.wan.server, SERVER))
+        with self.gateway.enter():
+            manager = PathManager()
+            self.events = manager.events()
+            manager.close()
+            self.route = Requests(0)
+            self.eth2 = change.devices()["eth2"]
+        with self.wan.routers[1].enter():
+            self.far, self.access = Requests(0), change.devices()["access"]
+        scope.callback(self.route.close)
+        scope.callback(self.far.close)
+        scope.callback(self.events.close)
+
+    def keep(self, scope: ExitStack, daemon: Daemon) -> None:
+        scope.enter_context(daemon)
+
+    def both(self) -> bool:
+        """Both paths have a subflow."""
+        found = subflows(self.gateway, self.echo.port)
+        return {each.local for each in found} == {address(1), address(2)}
+
+    def moved(self) -> bool:
+        """Other traffic leaves by eth2."""
+        bodies = self.route.dump(lambda n: requests.dump_routes(n, TABLE))
+        return any(route.device == self.eth2 for body in bodies for route in codec.routes(body))
+
+    def closed(self) -> bool:
+        """A subflow from eth1's address was closed since the last look."""
+        events = [pm.event(message.body) for message in self.events.read() or ()]
+        return any(each.kind == "sub-closed" and each.source == address(1) for each in events)
+
+    def lose(self) -> float:
+        """Seconds from the loss until the subflow is closed and the default moved."""
+        eventually(self.both, what="a subflow on both paths")
+        time.sleep(0.05)
+        self.events.read()
+        closed = moved = False
+
+        def done() -> bool:
+            nonlocal closed, moved
+            closed, moved = closed or self.closed(), moved or self.moved()
+            return closed and moved
+
+        began = time.perf_counter()
+        self.far.change([change.link(self.access, False)])
+        self.react()
+        return until(done, began, "the uplink is gone")
+
+    def react(self) -> None:
+        """What has to be started by hand."""
+
+    def restore(self) -> None:
+        self.far.change([change.link(self.access, True)])
+
+
+class ByScript(Line):
+    """The same to begin with, then only the script, started the moment the carrier goes."""
+
+    def keep(self, scope: ExitStack, daemon: Daemon) -> None:
+        daemon.reconcile()
+        self.paths = {}
+        for name, text in (("down", DOWN), ("up", UP)):
+            path = self.gateway.path(f"/run/{name}")
+            Path(path).write_text(text)
+            self.paths[name] = str(path)
+
+    def lose(self) -> float:
+        with self.gateway.enter():
+            took = super().lose()
+            os.waitpid(self.pid, 0)
+        return took
+
+    def react(self) -> None:
+        self.pid = start("sh", self.paths["down"])
+
+    def restore(self) -> None:
+        super().restore()
+        time.sleep(0.02)
+        with self.gateway.enter():
+            os.waitpid(start("sh", self.paths["up"]), 0)
+
+
+def down(say: Callable[[str], None]) -> Iterable[Figure]:
+    """mproutd and the script, in turn."""
+    with ExitStack() as scope:
+        lines = [Line(scope), ByScript(scope)]
+        say(f"down: {RUNS} times 2")
+        times: list[list[float]] = [[], []]
+        for turn in range(WARM + RUNS):
+            for place, line in enumerate(lines):
+                took = line.lose()
+                line.restore()
+                if turn >= WARM:
+                    times[place].append(took)
+    yield Figure(
+        "down",
+        "carrier lost → its subflow closed, other traffic's default moved",
+        times[0],
+        "ms",
+        "if-post-down script",
+        times[1],
+        0.3,
+        0.1,
+        "endpoint gone: its subflow closed, by the kernel's event; the deletion is acknowledged "
+        "an RCU grace period (6 to 18 ms) later",
+    )

@@ -1,0 +1,164 @@
+"""The pass alone, in this process: from cold with many uplinks, and with nothing to do."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import change
+from bench.figure import Figure
+from bench.site import Site, configuration, run
+from mproutd.keeper import Keeper
+from mproutd.kernel import NetlinkKernel
+from mproutd.state import StateFile
+from tests.lab import LabError
+from tests.lab.daemon import REPOSITORY
+
+import sys
+
+COLD_RUNS, IDLE_RUNS, WARM = 12, 60, 2
+UPLINKS = 64
+
+
+def build(scope: ExitStack, uplinks: int) -> tuple[Site, str]:
+    """Dual-stack uplinks with all that they need, and a directory with configuration and state."""
+    site = scope.enter_context(Site(uplinks))
+    numbers = range(1, uplinks + 1)
+    site.do(*(site.address(True, n) for n in numbers))
+    index = site.devices
+    site.do(*(change.address(True, index[f"eth{n}"], f"2001:db8:{n}::2", 64) for n in numbers))
+    directory = scope.enter_context(tempfile.TemporaryDirectory())
+    modes = ["master"] + ["on"] * (uplinks - 1)
+    network, own = configuration(modes, ipv6=True)
+    (Path(directory) / "network").write_text(network)
+    (Path(directory) / "mproutd").write_text(own)
+    return site, directory
+
+
+def fresh(directory: str) -> Keeper:
+    """What a new process would have, its sockets in the calling thread's namespace."""
+    state = StateFile(directory)
+    state.load()
+    keeper = Keeper(NetlinkKernel(), state, directory)
+    keeper.configure()
+    return keeper
+
+
+def emptied(site: Site, directory: str) -> None:
+    """Nothing of ours, nor of the batch's, in the kernel; limits as a new kernel has them."""
+    keeper = fresh(directory)
+    keeper.flush()
+    keeper.kernel.close()
+    site.gateway.ip("mptcp endpoint flush", "mptcp limits set subflows 2 add_addr_accepted 0")
+    time.sleep(0.02)
+
+
+def cold(say: Callable[[str], None]) -> Iterable[Figure]:
+    """converge() with empty memory, and the commands that it printed, given to `ip -batch`."""
+    with ExitStack() as scope:
+        site, directory = build(scope, UPLINKS)
+        scope.enter_context(site.gateway.enter())
+        say(f"cold: {UPLINKS} uplinks, {COLD_RUNS} times 3")
+        ours: list[float] = []
+        theirs: list[float] = []
+        process: list[float] = []
+        passes: list[float] = []
+        batches: dict[str, str] = {}
+        operations = 0
+        for turn in range(WARM + COLD_RUNS):
+            emptied(site, directory)
+            keeper = fresh(directory)
+            began = time.perf_counter()
+            outcomes = keeper.converge()
+            took = time.perf_counter() - began
+            changes = keeper.changes(outcomes)
+            if turn == 0:
+                operations = len(changes)
+                batches = written(directory, [each["command"] for each in changes])
+                state = site.gateway.state()
+            began = time.perf_counter()
+            keeper.reconcile(full=False)
+            again = time.perf_counter() - began
+            keeper.kernel.close()
+            emptied(site, directory)
+            batch = sum(run("ip", f"-{family}", "-batch", path) for family, path in batches.items())
+            if turn == 0 and state != site.gateway.state():
+                raise LabError("the batch does not give the same state")
+            emptied(site, directory)
+            alone = run(
+                sys.executable, "-m", "mproutd", "reconcile", "--config-dir", directory,
+                "--runtime-dir", directory, environment={"PYTHONPATH": str(REPOSITORY)},
+            )  # fmt: skip
+            if turn >= WARM:
+                ours.append(took)
+                theirs.append(batch)
+                process.append(alone)
+                passes.append(again)
+    middle = sorted(process)[len(process) // 2] * 1000
+    idle = sorted(passes)[len(passes) // 2] * 1000
+    yield Figure(
+        "cold",
+        f"{UPLINKS} dual-stack uplinks from cold",
+        ours,
+        "ms",
+        "ip -batch, the same operations",
+        theirs,
+        3,
+        1.5,
+        f"all passes until nothing is left to do, in this process, {operations} operations; "
+        f"`mproutd reconcile` as a process: {middle:.0f} ms; a pass with nothing to do: {idle:.1f} ms",
+    )
+
+
+def written(directory: str, commands: list[str]) -> dict[str, str]:
+    """The commands as one batch for each family, since a line of a batch has no -6."""
+    texts: dict[str, list[str]] = {"4": [], "6": []}
+    for text in commands:
+        words = text.split()
+        if words[0] != "ip":
+            raise LabError(f"no ip command: {text}")
+        six = words[1] == "-6"
+        texts["6" if six else "4"].append(" ".join(words[2:] if words[1] in ("-6", "-4") else words[1:]))
+    paths = {}
+    for family, lines in texts.items():
+        path = Path(directory) / f"batch-{family}"
+        path.write_text("\n".join(lines) + "\n")
+        paths[family] = str(path)
+    return paths
+
+
+def idle(say: Callable[[str], None]) -> Iterable[Figure]:
+    """What the daemon does for an event that changes nothing, beside one `ip rule show`."""
+    with ExitStack() as scope:
+        site, directory = build(scope, 8)
+        scope.enter_context(site.gateway.enter())
+        say(f"idle: {IDLE_RUNS} times 2")
+        keeper = fresh(directory)
+        keeper.converge()
+        ours: list[float] = []
+        theirs: list[float] = []
+        for turn in range(WARM + IDLE_RUNS):
+            time.sleep(0.005)
+            began = time.perf_counter()
+            outcome = keeper.reconcile(full=False)
+            took = time.perf_counter() - began
+            if outcome.done or outcome.failures:
+                raise LabError(f"there was something to do: {outcome.done}")
+            other = run("ip", "rule", "show")
+            if turn >= WARM:
+                ours.append(took)
+                theirs.append(other)
+        keeper.kernel.close()
+    yield Figure(
+        "idle",
+        "a pass with nothing to do, 8 dual-stack uplinks",
+        ours,
+        "ms",
+        "ip rule show",
+        theirs,
+        3,
+        1,
+    )
