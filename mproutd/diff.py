@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mproutd.config import Config
-from mproutd.endpoints import OURS, others_addresses, settings
+from mproutd.endpoints import OURS, is_ours, others_addresses, settings
 from mproutd.memory import Memory
 from mproutd.model import (
     BACKUP,
@@ -104,7 +104,7 @@ def endpoints(
     ours = {
         endpoint.address: endpoint
         for endpoint in found
-        if (endpoint.address, endpoint.device) in memory.endpoints and not endpoint.flags & IMPLICIT
+        if is_ours(endpoint, memory) and not endpoint.flags & IMPLICIT
     }
     closing: list[Operation] = []
     opening: list[Operation] = []

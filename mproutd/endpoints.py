@@ -73,6 +73,20 @@ def endpoint_flags(config: Config, entry: Observed) -> int:
     return flags
 
 
+def is_ours(endpoint: Endpoint, memory: Memory) -> bool:
+    """Whether it is one that we added; we never give one a port."""
+    return not endpoint.port and (endpoint.address, endpoint.device) in memory.endpoints
+
+
+def joins(flags: int) -> bool:
+    """Whether opening such an endpoint makes connections join from it, and nothing else.
+
+    One that is announced (signal) is used by the peers: closing it cuts their subflows, and
+    opening it again brings back only those that the peers care to make.
+    """
+    return flags & (SUBFLOW | SIGNAL) == SUBFLOW
+
+
 def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str]:
     """Addresses that somebody else's endpoint holds.
 
@@ -81,9 +95,7 @@ def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str
     return frozenset(
         endpoint.address
         for endpoint in found
-        if (endpoint.address, endpoint.device) not in memory.endpoints
-        and not endpoint.flags & IMPLICIT
-        and not endpoint.port
+        if not is_ours(endpoint, memory) and not endpoint.flags & IMPLICIT and not endpoint.port
     )
 
 
@@ -101,7 +113,7 @@ def wanted_endpoints(
     candidates: list[tuple[int, Endpoint, str]] = []
     carrying = active(observed)
     if not carrying:
-        return _last_paths(config, found, observed, memory), {}
+        return _last_paths(found, observed, memory), {}
     for entry in carrying:
         assert entry.link is not None
         flags = endpoint_flags(config, entry)
@@ -113,7 +125,7 @@ def wanted_endpoints(
     others = others_addresses(found, memory)
     addresses = {endpoint.address for _, endpoint, _ in candidates}
     room = snapshot.mptcp.cap - sum(
-        (endpoint.address, endpoint.device) not in memory.endpoints
+        not is_ours(endpoint, memory)
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found
     )
@@ -131,19 +143,20 @@ def wanted_endpoints(
 
 
 def _last_paths(
-    config: Config, found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
+    found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
 ) -> dict[Endpoint, str]:
-    """Ours that stay while nothing is usable: those whose address is still on its device."""
-    there = {(endpoint.address, endpoint.device) for endpoint in found} & memory.endpoints
-    return {
-        Endpoint(
-            address.address, entry.link.index, endpoint_flags(config, entry)
-        ): entry.uplink.name
+    """Ours that stay, as they are, while nothing is usable: those whose address is still there."""
+    owners = {
+        (address.address, entry.link.index): entry.uplink.name
         for entry in by_rank(observed)
         if entry.link is not None
         for path in entry.paths
-        for address in path.eligible
-        if (address.address, entry.link.index) in there
+        for address in path.covered
+    }
+    return {
+        endpoint._replace(id=0): owners[endpoint.address, endpoint.device]
+        for endpoint in found
+        if is_ours(endpoint, memory) and (endpoint.address, endpoint.device) in owners
     }
 
 
@@ -157,11 +170,11 @@ def before_us(snapshot: Snapshot, memory: Memory) -> Limits | None:
     found = snapshot.mptcp.limits
     if memory.limits is None:
         return found
-    before, ours = memory.limits
+    before, *ours = memory.limits
     return Limits(
-        before.subflows if found.subflows == ours.subflows else found.subflows,
+        before.subflows if found.subflows in [each.subflows for each in ours] else found.subflows,
         before.add_addr_accepted
-        if found.add_addr_accepted == ours.add_addr_accepted
+        if found.add_addr_accepted in [each.add_addr_accepted for each in ours]
         else found.add_addr_accepted,
     )
 
@@ -278,7 +291,9 @@ def prune(memory: Memory, snapshot: Snapshot) -> Memory:
                 for rule in snapshot.rules
             )
         ),
-        endpoints=memory.endpoints & {(endpoint.address, endpoint.device) for endpoint in found},
+        endpoints=frozenset(
+            (endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, memory)
+        ),
         limits=_limits_to_remember(snapshot, memory, None),
         sysctls={
             (device, key): before
@@ -297,11 +312,14 @@ def settings(snapshot: Snapshot) -> dict[tuple[str, str], int]:
 
 def _limits_to_remember(
     snapshot: Snapshot, memory: Memory, wanted: Limits | None
-) -> tuple[Limits, Limits] | None:
+) -> tuple[Limits, ...] | None:
     before = before_us(snapshot, memory)
     if snapshot.mptcp is None or before is None:
         return memory.limits
-    after = wanted or snapshot.mptcp.limits
+    found = snapshot.mptcp.limits
+    after = wanted or found
+    if found not in (before, after):  # ours of before: known as such until the change is made
+        return (before, after, found)
     return (before, after) if before != after else None
 
 

@@ -36,8 +36,8 @@ class Memory(NamedTuple):
     """(address, ifindex) of each endpoint that we added, or are about to add."""
     bare: frozenset[str] = frozenset()
     """Addresses that are usable without an endpoint: connections may have begun there."""
-    limits: tuple[Limits, Limits] | None = None
-    """(as found, as we set them)."""
+    limits: tuple[Limits, ...] | None = None
+    """(as found, as we set them); a third one is what we had set before, until that is gone."""
     sysctls: Mapping[tuple[str, str], int] = {}
     """(device, key) → the value before ours."""
 
@@ -52,7 +52,7 @@ def encode(memory: Memory) -> dict[str, Any]:
         "gateways": [[*key, gateway] for key, gateway in memory.gateways.items()],
         "endpoints": sorted([address, device] for address, device in memory.endpoints),
         "bare": sorted(memory.bare),
-        "limits": [list(pair) for pair in memory.limits] if memory.limits else None,
+        "limits": [list(each) for each in memory.limits] if memory.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(memory.sysctls.items())],
     }
 
@@ -81,7 +81,7 @@ def _decode(data: Any) -> Memory:
             (canonical(address), _number(device)) for address, device in data["endpoints"]
         ),
         bare=frozenset(canonical(address) for address in data["bare"]),
-        limits=(_limits(limits[0]), _limits(limits[1])) if limits else None,
+        limits=(_limits(limits[0]), *map(_limits, limits[1:])) if limits else None,
         sysctls={
             (_text(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
         },
