@@ -218,19 +218,20 @@ def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
 
 
 def _without_duplicates(seen: list[Observed]) -> list[Observed]:
-    """Leave each address to one uplink: the first usable one that has it, else the first."""
-    holders: dict[str, list[Observed]] = {}
+    """Leave each address to one uplink: the first that can use it, else the first that has it."""
+    holders: dict[str, list[tuple[str, bool]]] = {}
     for entry in seen:
         for path in entry.paths:
             for address in path.covered:
-                holders.setdefault(address.address, []).append(entry)
-    doubles = {address: entries for address, entries in holders.items() if len(entries) > 1}
-    if not doubles:
-        return seen
+                usable = path.usable and address in path.eligible
+                holders.setdefault(address.address, []).append((entry.uplink.name, usable))
     owner = {
-        address: next((entry for entry in entries if entry.usable), entries[0]).uplink.name
-        for address, entries in doubles.items()
+        address: next((name for name, usable in names if usable), names[0][0])
+        for address, names in holders.items()
+        if len(names) > 1
     }
+    if not owner:
+        return seen
     return [
         entry._replace(
             paths=(
