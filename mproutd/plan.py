@@ -205,7 +205,7 @@ def _rules(
         )
     if held or strict:
         rules.append(Rule(family, base + OIF + place.slot, table, oif=entry.uplink.device))
-    if held:
+    if held or strict:
         for address in path.covered:
             rules.append(Rule(family, base + SOURCE + place.slot, table, address.address))
     if path.usable or strict:
