@@ -40,8 +40,12 @@ def deposit(value: int, mask: int) -> int:
 
 
 def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
-    """Whether one packet can match both mark/mask pairs."""
-    return (mark ^ other) & mask & other_mask == 0
+    """Whether the bits that both look at are the same, so that one mark selects both.
+
+    Without a bit in common they are two fields of the mark, which do not meet.
+    """
+    common = mask & other_mask
+    return bool(common) and (mark ^ other) & common == 0
 
 
 def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
@@ -67,24 +71,25 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
             if _mark_is_free(config, uplink, slot, marks):
                 slots[uplink.name], taken[slot] = slot, uplink.name
     places: dict[str, Place] = {}
-    slot = 0
     for uplink in config.uplinks:
         if uplink.name not in slots:
+            free = [number for number in range(1, LAST + 1) if number not in taken]
             slot = next(
-                number
-                for number in range(slot + 1, LAST + 1 + len(config.uplinks))
-                if number not in taken and _mark_is_free(config, uplink, number, marks)
+                (number for number in free if _mark_is_free(config, uplink, number, marks)),
+                free[0],  # claims.py: there are no more uplinks than slots
             )
             slots[uplink.name], taken[slot] = slot, uplink.name
-        places[uplink.name] = _place(config, uplink, slots[uplink.name])
+        places[uplink.name] = _place(config, uplink, slots[uplink.name], marks)
     return places
 
 
-def _place(config: Config, uplink: Uplink, slot: int) -> Place:
+def _place(config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]) -> Place:
     table = uplink.table or config.table_base + slot
     if uplink.mark is not None:
         return Place(slot, table, uplink.mark, uplink.mask or config.mark_mask)
     mark = deposit(slot, config.mark_mask)
+    if not _mark_is_free(config, uplink, slot, marks):  # a pinned table takes its slot with it
+        return Place(slot, table, 0, 0)
     if mark in (-1, config.mark_mask):  # all ones is the question to main: see plan.py
         return Place(slot, table, 0, 0)
     return Place(slot, table, mark, config.mark_mask)
