@@ -17,8 +17,8 @@ from mproutd.config import Config, ConfigError
 from mproutd.hints import Hints
 from mproutd.ipsyntax import command, describe, names
 from mproutd.kernel import NetlinkKernel, Want
-from mproutd.mptcp import Closer
 from mproutd.model import Object, Operation, Snapshot
+from mproutd.mptcp import Closer
 from mproutd.paths import Facts
 from mproutd.plan import Desired, desired
 from mproutd.reconcile import Outcome
@@ -57,6 +57,8 @@ class Keeper:
         self.refused = ""
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
+        self.passes = self.writes = 0
+        """Made, and changes of the kernel asked for, since the start."""
         self.restraint = Restraint(clock)
         self._hints = Hints(state.directory)
         self._facts = Facts()
@@ -145,7 +147,10 @@ class Keeper:
 
     def _note(self, outcome: Outcome) -> None:
         target = outcome.desired
-        self.restraint.settle([*target.routes, *target.rules, *target.endpoints])
+        self.passes += 1
+        self.writes += len(outcome.done) + len(outcome.failures)
+        wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
+        self.restraint.settle(wanted, outcome.missing)
         now = time.time()
         for entry in target.observed:
             usable, _ = self._since.get(entry.uplink.name, (None, 0.0))
@@ -243,6 +248,7 @@ class Keeper:
             problems=problems,
             since=lambda uplink: self._since[uplink][1] if uplink in self._since else None,
         )
+        told["counts"] = {"passes": self.passes, "writes": self.writes}
         told["configuration"] = {"directory": self.directory, "error": self.refused or None}
         return told
 

@@ -12,13 +12,14 @@ the state file; the state file is written before what it speaks of is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EEXIST
 from typing import NamedTuple, Protocol
 
 from mproutd import diff
 from mproutd.config import Config
 from mproutd.kernel import Failure, Kernel, Want
 from mproutd.memory import Memory
-from mproutd.model import Endpoint, Operation, Rule, Snapshot
+from mproutd.model import Endpoint, Object, Operation, Route, Rule, Snapshot
 from mproutd.paths import Facts
 from mproutd.plan import ASK_MAIN, Desired, desired, own_tables
 from mproutd.slots import assign
@@ -38,6 +39,8 @@ class Outcome(NamedTuple):
     """Addresses that other rules lead elsewhere: no endpoint is kept there."""
     again: bool = False
     """Something that this pass did may change what the next one sees."""
+    missing: tuple[Object, ...] = ()
+    """What is wanted and not there yet: refused, held back, or waiting for something else."""
 
 
 class Store(Protocol):
@@ -89,8 +92,10 @@ def reconcile(
     snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full))
     target = desired(config, snapshot, memory, facts)
     raising, clearing = diff.routing(config, snapshot, memory, target)
-    endpoints_going, _ = diff.endpoints(snapshot, memory, target)
-    store.save(target.memory)
+    endpoints_going, opening = diff.endpoints(snapshot, memory, target)
+    left = memory.bare - target.memory.bare
+    # What tells of an address that was left is kept until its subflows are being closed.
+    store.save(target.memory._replace(bare=target.memory.bare | left))
 
     done: list[Operation] = []
     failures: list[Failure] = []
@@ -118,7 +123,9 @@ def reconcile(
         done.extend(operations)
         return True
 
-    closing = closing or shut(endpoints_going)
+    if not closing:
+        closing = shut(endpoints_going)
+        store.save(target.memory)
     act(raising)
     led_away = unproved(kernel, target)
     if not closing:
@@ -126,7 +133,8 @@ def reconcile(
         already = set(endpoints_going)
         closing = shut([operation for operation in more if operation not in already])
         kernel.forget_silent(_gateways(target, opening))
-        act(opening)
+        waiting = _incomplete(raising, done, failures)
+        act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
     if not closing:
         act(clearing)
     blind = any(
@@ -134,7 +142,33 @@ def reconcile(
         and operation.value.priority == config.rule_priority + ASK_MAIN
         for operation in raising
     )
-    return Outcome(snapshot, target, tuple(done), tuple(failures), led_away, blind or closing)
+    made = set(done)
+    missing = [each.value for each in (*raising, *opening) if each not in made]
+    missing += [endpoint for endpoint in target.endpoints if endpoint.address in led_away]
+    return Outcome(
+        snapshot,
+        target,
+        tuple(done),
+        tuple(failures),
+        led_away,
+        blind or closing,
+        tuple(missing),
+    )
+
+
+def _incomplete(
+    raising: Sequence[Operation], done: Sequence[Operation], failures: Sequence[Failure]
+) -> set[str]:
+    """The uplinks whose routes or rules are not all there, so that no endpoint may follow.
+
+    Where somebody else's object is in the place of ours, the lookup decides.
+    """
+    there = {*done, *(failure.operation for failure in failures if failure.errno == EEXIST)}
+    return {
+        each.uplink
+        for each in raising
+        if isinstance(each.value, Route | Rule) and each not in there
+    }
 
 
 def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:

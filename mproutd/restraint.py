@@ -33,9 +33,11 @@ class Restraint:
         self._counts: dict[Object, int] = {}
         self._waiting: set[Object] = set()
 
-    def settle(self, present: Collection[Object]) -> None:
-        """What was there when the pass was over."""
-        self._settled = {identity(value) for value in present}
+    def settle(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
+        """What should be there when the pass is over, and what of it is not there yet."""
+        absent = {identity(value) for value in missing}
+        self._waiting &= absent
+        self._settled = {identity(value) for value in wanted} - absent | self._waiting
         now = self._clock()
         for value, (level, since) in list(self._taken.items()):
             if level - (now - since) / INTERVAL <= 0:
