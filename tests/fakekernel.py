@@ -1,0 +1,343 @@
+"""A strict kernel made of lists: what mproutd's pass sees and does, without netlink.
+
+It refuses what Linux refuses, with Linux's errno, and forgets what Linux forgets without
+telling.  Each behaviour is one that the tests marked `kernel` see on the real one.
+
+    kernel.refuse(errno.EPERM, "rule")     the next change of a rule fails
+    kernel.die_after = 3                   Killed is raised before the fourth change
+    kernel.writes                          how many changes were tried
+    kernel.after = lambda operation: ...   called between any two changes
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from socket import AF_INET, AF_INET6
+
+from mproutd.kernel import Failure, Want
+from mproutd.model import (
+    ANYWHERE,
+    BACKUP,
+    FAMILIES,
+    FULLMESH,
+    IMPLICIT,
+    SIGNAL,
+    TABLE_DEFAULT,
+    TABLE_LOCAL,
+    TABLE_MAIN,
+    TENTATIVE,
+    UNICAST,
+    Address,
+    Endpoint,
+    Limits,
+    Link,
+    Mptcp,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    Sysctl,
+    contains,
+    family_of,
+    split_prefix,
+)
+
+BY_KERNEL = 2
+"""RTPROT_KERNEL: the protocol of what the kernel makes by itself."""
+
+
+class Killed(BaseException):
+    """The process is gone, between two changes."""
+
+
+class FakeKernel:
+    """The Kernel of mproutd/kernel.py."""
+
+    def __init__(self, cap: int = 8) -> None:
+        self.links: dict[int, Link] = {}
+        self.addresses: list[Address] = []
+        self.routes: list[Route] = []
+        self.rules = [
+            Rule(AF_INET, 0, TABLE_LOCAL, protocol=BY_KERNEL),
+            Rule(AF_INET, 32766, TABLE_MAIN, protocol=BY_KERNEL),
+            Rule(AF_INET, 32767, TABLE_DEFAULT, protocol=BY_KERNEL),
+            Rule(AF_INET6, 0, TABLE_LOCAL, protocol=BY_KERNEL),
+            Rule(AF_INET6, 32766, TABLE_MAIN, protocol=BY_KERNEL),
+        ]
+        self.mptcp: Mptcp | None = Mptcp(cap=cap)
+        self.rp_filter_all = 0
+        self.closed_initial: list[str] = []
+        """Addresses whose initial subflows were closed through id 0."""
+        self.done: list[Operation] = []
+        """Every change that was made."""
+        self.writes = 0
+        self.die_after: int | None = None
+        self.after: Callable[[Operation], None] = lambda operation: None
+        self._refusals: list[tuple[int, str]] = []
+        self._last_id = 0
+
+    def refuse(self, number: int, kind: str = "", times: int = 1) -> None:
+        """The next `times` changes of a route, rule, endpoint ... fail with this errno."""
+        self._refusals += [(number, kind)] * times
+
+    # -- read -----------------------------------------------------------------------------
+
+    def snapshot(self, want: Want) -> Snapshot:
+        tables = set(want.tables)
+        defaults = {}
+        for link in self.links.values():
+            if link.up and link.name in want.devices:
+                for family in FAMILIES:
+                    best = self._default_in_main(link.index, family, want.mark)
+                    if best is not None:
+                        defaults[link.index, family] = best
+        return Snapshot(
+            dict(self.links),
+            tuple(self.addresses),
+            tuple(route for route in self.routes if route.table in tables),
+            defaults,
+            tuple(self.rules),
+            self.mptcp,
+            self.rp_filter_all,
+        )
+
+    def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
+        answer = self.walk(ANYWHERE[family], oif=device, mark=mark)
+        if answer is None:
+            return None
+        found = [
+            route
+            for route in self.routes
+            if (route.family, route.table, route.destination, route.device)
+            == (family, TABLE_MAIN, "default", device)
+        ]
+        return min(found, key=lambda route: route.metric, default=None)
+
+    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
+        return [
+            self.walk(ANYWHERE[family_of(address)], source=address, oif=device)
+            if any(own.address == address for own in self.addresses)
+            else None
+            for address, device in questions
+        ]
+
+    def walk(
+        self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
+    ) -> Route | None:
+        """The route that the rules lead to (fib_rules_lookup); None for none or unreachable."""
+        family = family_of(destination)
+        name = self.links[oif].name if oif in self.links else ""
+        for rule in self.rules:
+            if rule.family != family or (mark ^ rule.fwmark) & rule.fwmask:
+                continue
+            if (rule.oif and rule.oif != name) or (rule.iif and rule.iif != iif):
+                continue
+            if rule.source and not (source and contains(rule.source, source)):
+                continue
+            if rule.destination and not contains(rule.destination, destination):
+                continue
+            route = self.match(rule.table, destination, oif)
+            if route is None:
+                continue
+            if split_prefix(route.destination, family)[1] <= rule.suppress_prefixlength:
+                continue
+            return route if route.type == UNICAST else None
+        return None
+
+    def match(self, table: int, destination: str, oif: int, direct: bool = False) -> Route | None:
+        """The longest prefix, then the lowest metric; `direct` wants one without a gateway."""
+        family = family_of(destination)
+        fit = [
+            route
+            for route in self.routes
+            if route.table == table
+            and route.family == family
+            and contains(route.destination, destination)
+            and (not route.device or self.links[route.device].up)
+            and (not oif or route.device in (0, oif))
+            and not (direct and route.gateway)
+        ]
+        return min(
+            fit,
+            key=lambda route: (-split_prefix(route.destination, family)[1], route.metric),
+            default=None,
+        )
+
+    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
+        for _, device in neighbours:
+            assert device in self.links
+
+    # -- change ---------------------------------------------------------------------------
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        failures = []
+        for operation in operations:
+            if self.die_after is not None:
+                if not self.die_after:
+                    raise Killed
+                self.die_after -= 1
+            self.writes += 1
+            number = self._refusal(operation) or self._change(operation)
+            if number:
+                failures.append(Failure(operation, number, os.strerror(number)))
+            else:
+                self.done.append(operation)
+            self.after(operation)
+        return failures
+
+    def _refusal(self, operation: Operation) -> int:
+        for place, (number, kind) in enumerate(self._refusals):
+            if kind in ("", type(operation.value).__name__.lower()):
+                del self._refusals[place]
+                return number
+        return 0
+
+    def _change(self, operation: Operation) -> int:
+        value = operation.value
+        if isinstance(value, Route):
+            return self.change_route(operation.verb, value)
+        if isinstance(value, Rule):
+            return self.change_rule(operation.verb, value)
+        if isinstance(value, Endpoint):
+            return self._change_endpoint(operation.verb, value)
+        if isinstance(value, Limits):
+            return self._change_limits(value)
+        return self._change_sysctl(value)
+
+    def change_route(self, verb: str, route: Route) -> int:
+        if verb == "delete":
+            return self._delete_route(route)
+        number = self._route_is_wrong(route)
+        if number:
+            return number
+        same = [other for other in self.routes if other.key == route.key]
+        if same and verb == "add":
+            return errno.EEXIST
+        if same:
+            self.routes[self.routes.index(same[0])] = route
+        else:
+            self.routes.append(route)
+        return 0
+
+    def _route_is_wrong(self, route: Route) -> int:
+        """The errno of fib_check_nh, ip6_route_info_create and fib_valid_prefsrc."""
+        if route.type != UNICAST:
+            return 0
+        if route.device not in self.links:
+            return errno.ENODEV
+        if not self.links[route.device].up:
+            return errno.ENETDOWN
+        if route.source and not any(
+            own.address == route.source and not own.flags & TENTATIVE for own in self.addresses
+        ):
+            return errno.EINVAL
+        if not route.gateway or route.onlink or route.gateway.startswith("fe80"):
+            return 0
+        way = self.match(route.table, route.gateway, route.device, direct=True)
+        way = way or self.walk(route.gateway, oif=route.device)
+        if way is None or way.gateway or way.device != route.device:
+            return errno.ENETUNREACH if route.family == AF_INET else errno.EHOSTUNREACH
+        return 0
+
+    def _delete_route(self, route: Route) -> int:
+        def same(other: Route) -> bool:
+            if route.family == AF_INET and not route.metric:
+                other = other._replace(metric=0)  # any metric
+            if route.family == AF_INET6:
+                other = other._replace(source=route.source)  # it is not compared
+            return other == route
+
+        hits = sorted(filter(same, self.routes), key=lambda other: other.metric)
+        if not hits:
+            return errno.ESRCH
+        self.routes.remove(hits[0])
+        return 0
+
+    def change_rule(self, verb: str, rule: Rule) -> int:
+        if verb == "add":
+            if rule in self.rules:
+                return errno.EEXIST
+            self.rules.append(rule)
+            self.rules.sort(key=lambda other: other.priority)  # the older one first: stable
+            return 0
+        assert verb == "delete"
+        for other in self.rules:
+            if _stands_for(other, rule):
+                self.rules.remove(other)
+                return 0
+        return errno.ENOENT
+
+    def _change_endpoint(self, verb: str, value: Endpoint) -> int:
+        assert self.mptcp is not None
+        found = list(self.mptcp.endpoints)
+        place = next((n for n, other in enumerate(found) if value.id and other.id == value.id), -1)
+        if verb == "add":
+            return self.add_endpoint(value)
+        if verb == "delete":
+            if not value.id:
+                self.closed_initial.append(value.address)
+                return 0
+            if place < 0:
+                return errno.EINVAL
+            del found[place]
+        else:
+            if place < 0:
+                return errno.EINVAL
+            live = BACKUP | FULLMESH
+            flags = found[place].flags & ~live | value.flags & live
+            found[place] = found[place]._replace(flags=flags)
+        self.mptcp = self.mptcp._replace(endpoints=tuple(found))
+        return 0
+
+    def add_endpoint(self, value: Endpoint) -> int:
+        """mptcp_pm_nl_append_new_local_addr."""
+        assert self.mptcp is not None
+        if value.flags & SIGNAL and value.flags & FULLMESH:
+            return errno.EINVAL
+        found = list(self.mptcp.endpoints)
+        same = [each for each in found if (each.address, each.port) == (value.address, value.port)]
+        number = value.id
+        if same:
+            if number or not same[0].flags & IMPLICIT:
+                return errno.EEXIST
+            number = same[0].id
+            found.remove(same[0])
+        if len(found) >= self.mptcp.cap:
+            return errno.ERANGE
+        if any(number and each.id == number for each in found):
+            return errno.EBUSY
+        if not number:
+            self._last_id = number = self._last_id % 255 + 1
+        found.append(value._replace(id=number))
+        self.mptcp = self.mptcp._replace(endpoints=tuple(found))
+        return 0
+
+    def _change_limits(self, value: Limits) -> int:
+        assert self.mptcp is not None
+        if max(value) > self.mptcp.cap:
+            return errno.EINVAL
+        self.mptcp = self.mptcp._replace(limits=value)
+        return 0
+
+    def _change_sysctl(self, value: Sysctl) -> int:
+        for link in self.links.values():
+            if link.name == value.device:
+                self.links[link.index] = link._replace(**{value.key: value.value})
+                return 0
+        return errno.ENOENT
+
+
+def _stands_for(rule: Rule, named: Rule) -> bool:
+    """Whether a delete that names this takes that rule (rule_find): what it leaves out is any."""
+    return (
+        (rule.family, rule.priority, rule.table, rule.protocol)
+        == (named.family, named.priority, named.table, named.protocol)
+        and named.source in ("", rule.source)
+        and named.destination in ("", rule.destination)
+        and named.iif in ("", rule.iif)
+        and named.oif in ("", rule.oif)
+        and (not named.fwmask or (named.fwmark, named.fwmask) == (rule.fwmark, rule.fwmask))
+        and named.suppress_prefixlength in (-1, rule.suppress_prefixlength)
+    )
