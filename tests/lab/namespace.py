@@ -187,8 +187,12 @@ class Namespace:
         return self._batch(["tc"], lines)
 
     def sysctl(self, key: str, value: int | str | None = None) -> str:
-        """Read net.* of the node, or set it: node.sysctl("net.ipv4.ip_forward", 1)."""
-        path = "/proc/sys/" + key.replace(".", "/")
+        """Read net.* of the node, or set it: node.sysctl("net.ipv4.ip_forward", 1).
+
+        As with sysctl(8), a key with slashes may have dots in its parts:
+        "net/ipv4/conf/eth0.300/rp_filter".
+        """
+        path = "/proc/sys/" + (key if "/" in key else key.replace(".", "/"))
         with self.enter():
             if value is None:
                 return Path(path).read_text().strip()
