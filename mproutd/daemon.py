@@ -21,6 +21,7 @@ from mproutd import log, pm
 from mproutd.config import ConfigError
 from mproutd.control import Client, Server
 from mproutd.decisions import decisions
+from mproutd.endpoints import joins
 from mproutd.eventfilter import concerns, failures
 from mproutd.hints import Wake
 from mproutd.ipsyntax import command, names
@@ -147,19 +148,21 @@ class Daemon:
 
     def _kernel_events(self, events: Events) -> None:
         messages = events.read()
-        if messages is None:
-            self._touched, self._due = None, True
-            return
-        last = self._keeper.last
-        names_wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
-        indexes = frozenset(
-            entry.link.index for entry in (last.desired.observed if last else ()) if entry.link
-        )
-        for message in messages:
-            if concerns(message, indexes, names_wanted):
-                self._due = True
-                if self._touched is not None:
-                    self._touched.add(_ifindex(message))
+        if messages is not None:
+            last = self._keeper.last
+            wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
+            indexes = frozenset(
+                entry.link.index for entry in (last.desired.observed if last else ()) if entry.link
+            )
+            messages = [each for each in messages if concerns(each, indexes, wanted)]
+            if not messages:
+                return
+            if self._touched is not None:
+                self._touched.update(map(_ifindex, messages))
+        else:
+            self._touched = None
+        self._keeper.kernel.heard(messages)
+        self._due = True
 
     def _connection_events(self, events: Events) -> None:
         before = bool(self._revival.waiting())
@@ -180,7 +183,7 @@ class Daemon:
         ours = {
             endpoint.address: endpoint
             for endpoint in found
-            if (endpoint.address, endpoint.device) in recorded
+            if (endpoint.address, endpoint.device) in recorded and joins(endpoint.flags)
         }
         again = [ours[address] for address in self._revival.take(ours)]
         for endpoint in again:
@@ -219,7 +222,8 @@ class Daemon:
             log.event(log.WARNING, f"the kernel does not answer: {error}; trying again")
             self._resync_at = now + 1.0
             return
-        self._resync_at = now + RESYNC
+        if full:
+            self._resync_at = now + RESYNC
         if outcome.again and not (self._closer and self._closer.busy):
             self._due = True
         self._say(before, [outcome])

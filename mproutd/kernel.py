@@ -1,7 +1,7 @@
 """The running kernel: read it, change it, hear from it.
 
-What must hold: nothing that the kernel can change without telling is kept from one pass
-to the next; every error comes back with the operation it belongs to.
+What must hold: what the kernel changes without telling is read at every pass (see reader.py
+for what is not); every error comes back with the operation it belongs to.
 
 A kernel here is the network namespace of the thread that opens it.
 """
@@ -16,9 +16,6 @@ from typing import NamedTuple, Protocol
 from mproutd import codec, eventfilter, requests
 from mproutd.model import (
     ANYWHERE,
-    FAMILIES,
-    TABLE_MAIN,
-    Address,
     Endpoint,
     Limits,
     Operation,
@@ -29,8 +26,9 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.mptcp import PathManager
-from mproutd.sockets import Encode, Events, Requests
-from mproutd.wire import Ack, Memo
+from mproutd.reader import Reader
+from mproutd.sockets import Events, Requests
+from mproutd.wire import Ack, Message
 
 _ROUTE = 0
 _GROUPS = (1, 5, 7, 8, 9, 11, 19)
@@ -69,7 +67,7 @@ class Want(NamedTuple):
     mark: int
     """The mark whose rule leads a lookup to main; 0 for none."""
     full: bool = True
-    """Also the sysctls that change without an event."""
+    """Everything from the kernel as it is now; else what events did not touch may be older."""
 
 
 class NetlinkKernel:
@@ -83,10 +81,7 @@ class NetlinkKernel:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
-        self._link = codec.LinkMemo()
-        self._address: Memo[Address | None] = Memo(codec.address)
-        self._rule: Memo[Rule | None] = Memo(codec.rule)
-        self._routes: Memo[tuple[Route, ...]] = Memo(codec.routes)
+        self._reader = Reader(self._requests)
         self._rp_filter_all = 0
 
     def close(self) -> None:
@@ -102,73 +97,22 @@ class NetlinkKernel:
 
     # -- read -----------------------------------------------------------------------------
 
+    def heard(self, messages: Iterable[Message] | None) -> None:
+        """What events() brought and concerns us; None when some were lost."""
+        if messages is None:
+            self._reader.forget()
+        else:
+            for message in messages:
+                self._reader.heard(message)
+
     def snapshot(self, want: Want) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
-        dump = self._requests.dump
-        links = {
-            link.index: link
-            for link in map(self._link.__getitem__, dump(requests.dump_links))
-            if link is not None
-        }
-        addresses = tuple(
-            address
-            for address in map(self._address.__getitem__, dump(requests.dump_addresses))
-            if address is not None
-        )
-        rules = tuple(
-            rule
-            for rule in map(self._rule.__getitem__, dump(requests.dump_rules))
-            if rule is not None
-        )
-        routes: list[Route] = []
-        for table in want.tables:
-            for body in dump(lambda n, table=table: requests.dump_routes(n, table)):  # type: ignore[misc]
-                routes += self._routes[body]
         if want.full:
+            self._reader.forget()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        indexes = [link.index for link in links.values() if link.up and link.name in want.devices]
-        return Snapshot(
-            links,
-            addresses,
-            tuple(routes),
-            self._defaults(indexes, want.mark),
-            rules,
-            self.path_manager.read(want.full) if self.path_manager else None,
-            self._rp_filter_all,
-        )
-
-    def _defaults(self, indexes: Sequence[int], mark: int) -> dict[tuple[int, int], Route]:
-        """Main's default route by each device: one lookup each, however large main is.
-
-        A lookup that some other rule answered is asked again as a dump, which is slow only
-        where main is large.
-        """
-        keys = [(index, family) for index in indexes for family in FAMILIES]
-        questions: list[Encode] = [
-            lambda n, index=index, family=family: requests.lookup(  # type: ignore[misc]
-                n, ANYWHERE[family], device=index, mark=mark, match=True
-            )
-            for index, family in keys
-        ]
-        defaults: dict[tuple[int, int], Route] = {}
-        for (index, family), answer in zip(keys, self._requests.ask(questions), strict=True):
-            if isinstance(answer, OSError):
-                continue
-            routes: Iterable[Route] = self._routes[answer.body]
-            if any(route.table != TABLE_MAIN for route in routes):
-                routes = self._main_routes(index, family)
-            for route in routes:
-                if route.destination == "default" and route.device == index:
-                    best = defaults.setdefault((index, family), route)
-                    if route.metric < best.metric:
-                        defaults[index, family] = route
-        return defaults
-
-    def _main_routes(self, index: int, family: int) -> list[Route]:
-        bodies = self._requests.dump(
-            lambda n: requests.dump_routes(n, TABLE_MAIN, family=family, device=index)
-        )
-        return [route for body in bodies for route in codec.routes(body)]
+        found = self._reader.read(want.devices, tuple(want.tables), want.mark)
+        mptcp = self.path_manager.read(want.full) if self.path_manager else None
+        return Snapshot(*found, mptcp, self._rp_filter_all)
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         """Which route a packet from (address, ifindex) takes to the world; None for none."""
@@ -220,6 +164,7 @@ class NetlinkKernel:
         Consecutive routes and rules go in one send, and so do endpoints and limits.
         """
         failures: list[Failure] = []
+        self._reader.wrote(operations)
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:

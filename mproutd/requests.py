@@ -149,7 +149,7 @@ def lookup(
 
 
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
-    """Ask for a neighbour (RTM_GETNEIGH, Linux 5.0) or forget it (RTM_DELNEIGH); ENOENT for none."""
+    """Ask for a neighbour (RTM_GETNEIGH, 5.0) or forget it (RTM_DELNEIGH): ENOENT for none."""
     family = family_of(address)
     body = NDMSG.pack(family, device, 0, 0, 0) + put_address(_NDA_DST, inet_pton(family, address))
     return request(kind, NLM_F_ACK if kind == RTM_DELNEIGH else 0, sequence, body)

@@ -48,7 +48,7 @@ class Restraint:
         self._settled -= {identity(value) for value in values}
 
     def allow(self, operation: Operation, touched: Collection[int]) -> bool:
-        """Whether it may be done now.  `touched` are the ifindexes with events since the last pass."""
+        """Whether it may be done now.  `touched`: the ifindexes with events since the last pass."""
         value = identity(operation.value)
         if operation.verb == "delete" or value not in self._settled:
             return True

@@ -63,7 +63,7 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
         for uplink in config.uplinks
         if uplink.mark is not None
     ]
-    taken = {slot: name for slot, name in pinned.items()}
+    taken = dict(pinned)
     slots = {name: slot for slot, name in pinned.items()}
     for uplink in config.uplinks:
         slot = known.get(uplink.name, 0)

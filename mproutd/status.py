@@ -25,8 +25,8 @@ PROBLEMS = {
     "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
     "mptcp-disabled": "net.mptcp.enabled is 0: no new connection uses MPTCP; "
     "set it with: sysctl -w net.mptcp.enabled=1",
-    "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our endpoints; "
-    "set it with: sysctl -w net.mptcp.path_manager=kernel",
+    "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our "
+    "endpoints; set it with: sysctl -w net.mptcp.path_manager=kernel",
     "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
     "state-file": "{error}",
     "hints": "{error}; what hooks said is not used until then",
