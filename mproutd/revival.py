@@ -6,9 +6,14 @@ endpoint that is closed and opened again is tried by every connection at once.  
 closes the subflows that others have there, so it happens only while a living connection
 misses one, and ever more rarely:
 
-    sub-closed with an error, from an endpoint of ours   -> that connection misses one
+    sub-closed with an error, from an endpoint of ours to the peer's first address
+                                                         -> that connection misses one
     sub-established from there, or closed                -> it no longer does
     while one misses some: after FIRST seconds, then each time twice as long, up to LAST
+
+A failure at an address that the peer announced later does not count: that is no use of our
+endpoint (only of its address), a peer behind NAT announces what nobody can reach, and to
+open the endpoint again would cut the subflow that works.
 
 Time is what the injected clock says, in seconds.
 """
@@ -36,6 +41,8 @@ class Revival:
     def hear(self, event: Event) -> None:
         """Take note of what happened to a connection."""
         if event.kind == "sub-closed" and event.error and event.source:
+            if event.remote_id:
+                return
             missing = self._missing.setdefault(event.source, set())
             if len(missing) < KNOWN_MOST:
                 missing.add(event.token)

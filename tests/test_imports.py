@@ -67,7 +67,7 @@ OUTER = {
         "tenacity",
     ),
     "daemon": (
-        "config control decisions eventfilter hints ipsyntax keeper log model mptcp plan pm"
+        "config control decisions endpoints eventfilter hints ipsyntax keeper log model mptcp plan pm"
         " reconcile revival sockets state wire",
         "systemd tenacity",
     ),

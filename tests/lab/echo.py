@@ -160,10 +160,13 @@ class Echo:
         address: str,
         every: float = 0.02,
         bind: str = "",
+        listen: str = "",
     ) -> None:
+        """`listen`: the server's socket is bound there instead ("0.0.0.0": to any address,
+        so that subflows to its other addresses find it)."""
         program = [sys.executable, "-I", "-S", __file__]
         self.server = server.popen(
-            *program, "serve", address, "0", stdout=subprocess.PIPE, text=True
+            *program, "serve", listen or address, "0", stdout=subprocess.PIPE, text=True
         )
         self.port = int(self._line(self.server))
         """The server's port, to find the subflows by."""
