@@ -19,15 +19,21 @@ Nodes:    node.ip("address add ...", ...), tc(), sysctl(), run("ping", ...), pop
 Cables:   veth(), bridge(), TunCable() with device names of your choice.
 Traffic:  Iperf (rate over time), Echo (is it alive, how long did it stand still),
           subflows(), device_bytes(), mptcp_counters().
+Watching: Capture (packets on every device), Monitor (`ip monitor route rule`),
+          Daemon(verbose=True) with settle() and writes().
+Sending:  advertise() sends a router advertisement.
 Waiting:  eventually(condition).  Never sleep and hope.
 
 Needs root (or `unshare -Urnm`).  Nothing touches the host's network, and whatever ends
 the process, SIGKILL too, ends the world with it.
 """
 
+from tests.lab.advertise import advertise
+from tests.lab.capture import Capture, Packet
 from tests.lab.daemon import CONFIG_DIR, RUNTIME_DIR, TWO_UPLINKS, Answer, Daemon
 from tests.lab.echo import Echo
 from tests.lab.links import TunCable, bridge, veth
+from tests.lab.monitor import Monitor
 from tests.lab.namespace import LabError, Namespace
 from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
 from tests.lab.wait import eventually
@@ -41,16 +47,20 @@ __all__ = [
     "SERVER6",
     "TWO_UPLINKS",
     "Answer",
+    "Capture",
     "Daemon",
     "Echo",
     "Iperf",
     "LabError",
     "Measured",
+    "Monitor",
     "Namespace",
+    "Packet",
     "Subflow",
     "TunCable",
     "Wan",
     "address",
+    "advertise",
     "bridge",
     "device_bytes",
     "eventually",

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.lab.namespace import Namespace
+from tests.lab.wait import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNTIME_DIR = "/run/mproutd"
@@ -47,10 +50,15 @@ class Daemon:
 
     `network` and `own` are the texts of the two configuration files.  Nothing runs
     before start(); the commands work without a daemon too.  `with` starts and ends it.
+    With `verbose` the daemon says every change of the kernel, and writes() can tell them.
     """
 
-    def __init__(self, node: Namespace, network: str = TWO_UPLINKS, own: str = "") -> None:
+    def __init__(
+        self, node: Namespace, network: str = TWO_UPLINKS, own: str = "", verbose: bool = False
+    ) -> None:
         self.node = node
+        self._verbose = verbose
+        self._told = 0
         self.process: subprocess.Popen[Any] | None = None
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() does)
         self.configure(network, own)
@@ -88,7 +96,9 @@ class Daemon:
         AssertionError with the daemon's own words when it ends or takes too long.
         """
         assert self.process is None or self.process.poll() is not None, "it runs already"
-        self.process = self.node.popen(*self.command("run"), stdout=self._log, stderr=self._log)
+        words = ["--verbose"] if self._verbose else []
+        argv = self.command("run", *words)
+        self.process = self.node.popen(*argv, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + timeout
         while not self._answers():
             if self.process.poll() is not None:
@@ -98,21 +108,59 @@ class Daemon:
             time.sleep(0.002)
         return self
 
-    def _answers(self) -> bool:
+    @contextmanager
+    def _control_socket(self) -> Iterator[socket.socket]:
         # By a descriptor of the directory: a socket's path has no room for /proc/PID/root.
-        directory = self.node.path(RUNTIME_DIR)
+        at = os.open(self.node.path(RUNTIME_DIR), os.O_PATH)
         try:
-            at = os.open(directory, os.O_PATH)
-        except OSError:
-            return False
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.connect(f"/proc/self/fd/{at}/control.sock")
-        except OSError:
-            return False
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(10)
+                connection.connect(f"/proc/self/fd/{at}/control.sock")
+                yield connection
         finally:
             os.close(at)
-        return True
+
+    def _answers(self) -> bool:
+        try:
+            with self._control_socket():
+                return True
+        except OSError:
+            return False
+
+    def asked(self) -> dict[str, Any]:
+        """The status by the control socket, without the cost of a command."""
+        with self._control_socket() as connection:
+            connection.sendall(b'{"command": "status"}\n')
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        decoded: dict[str, Any] = json.loads(answer)
+        return decoded
+
+    def settle(self, timeout: float = 5.0) -> dict[str, Any]:
+        """Wait until what happened so far is worked off; the status after that.
+
+        An answer comes after the events that were there before the question, so with the
+        second one their pass is over, and whatever it had to write is written.
+        """
+
+        def settled() -> dict[str, Any] | None:
+            first, second = self.asked(), self.asked()
+            return None if first["drift"] or second["drift"] else second
+
+        return eventually(settled, timeout, "nothing left to do") or {}
+
+    def writes(self) -> list[str]:
+        """The changes of the kernel since the last call, as commands; settle() first."""
+        assert self._verbose, "Daemon(verbose=True) is needed"
+        log = self.log()
+        lines, self._told = log[self._told :].splitlines(), len(log)
+        lines = [line.removeprefix("mproutd: ") for line in lines]
+        return [line for line in lines if line.startswith(("ip ", "sysctl "))]
+
+    def uplink(self, name: str) -> dict[str, Any]:
+        """One uplink of the status."""
+        found = [uplink for uplink in self.asked()["uplinks"] if uplink["name"] == name]
+        assert found, f"no uplink {name}"
+        return found[0]
 
     def call(self, verb: str, *arguments: str, timeout: float = 20) -> Answer:
         """Run another command of mproutd in the node: call("check"), call("flush")."""
