@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 from mproutd.config import Config
 from mproutd.endpoints import OURS, is_ours, others_addresses, settings
+from mproutd.memo import always, keeps_last
 from mproutd.memory import Memory
 from mproutd.model import (
     BACKUP,
@@ -40,19 +41,12 @@ def routing(
     routes = {
         route for route in snapshot.routes if route.protocol == PROTOCOL and route.table in tables
     }
-    own = own_priorities(config, memory)
-    rules = {
-        rule
-        for rule in snapshot.rules
-        if rule.protocol == PROTOCOL
-        and rule.plain
-        and any(rule.priority in priorities for priorities in own)
-    }
+    rules = _own_rules(snapshot.rules, own_priorities(config, memory))
     keys = {route.key for route in routes}
+    coming = [item for item in desired.routes.items() if item[0] not in routes]
     raising = _sysctls(snapshot, desired) + [
         Operation("replace" if route.key in keys else "add", route, uplink)
-        for route, uplink in sorted(desired.routes.items(), key=_connected_first)
-        if route not in routes
+        for route, uplink in sorted(coming, key=_connected_first)
     ]
     replaced = {operation.value.key for operation in raising if isinstance(operation.value, Route)}
     raising += [
@@ -69,6 +63,17 @@ def routing(
         if route.key not in replaced
     ]
     return raising, clearing
+
+
+@keeps_last(key=always)
+def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Rule]:
+    return frozenset(
+        rule
+        for rule in rules
+        if rule.protocol == PROTOCOL
+        and rule.plain
+        and any(rule.priority in own for own in priorities)
+    )
 
 
 def _connected_first(item: tuple[Route, str]) -> tuple[bool, int]:
@@ -146,15 +151,19 @@ def _live(endpoint: Endpoint) -> int:
 
 def _sysctls(snapshot: Snapshot, desired: Desired) -> list[Operation]:
     values = settings(snapshot)
+    indexes = {link.name: link.index for link in snapshot.links.values()}
+    wanted = {
+        (indexes[setting.device], setting.key): (setting, uplink)
+        for setting, uplink in desired.sysctls.items()
+    }
     steps = [
         Operation("change", setting, uplink)
-        for setting, uplink in desired.sysctls.items()
-        if values.get((setting.device, setting.key)) != setting.value
+        for place, (setting, uplink) in wanted.items()
+        if values[place] != setting.value
     ]
-    wanted = {(setting.device, setting.key) for setting in desired.sysctls}
     steps += [
-        Operation("change", Sysctl(device, key, before))
-        for (device, key), before in desired.memory.sysctls.items()
-        if (device, key) not in wanted and values.get((device, key)) == OURS[key]
+        Operation("change", Sysctl(snapshot.links[place[0]].name, place[1], before))
+        for place, before in desired.memory.sysctls.items()
+        if place not in wanted and values.get(place) == OURS[place[1]]
     ]
     return steps

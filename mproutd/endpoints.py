@@ -25,6 +25,7 @@ from mproutd.model import (
     SUBFLOW,
     Endpoint,
     Limits,
+    Link,
     Snapshot,
     Sysctl,
 )
@@ -211,9 +212,10 @@ def wanted_sysctls(
     carrying = {endpoint.device for endpoint in endpoints if ":" not in endpoint.address}
     wanted: dict[Sysctl, str] = {}
 
-    def want(name: str, key: str, now: int, changeable: bool) -> None:
-        if changeable or (now == OURS[key] and (name, key) in memory.sysctls):
-            wanted[Sysctl(name, key, OURS[key])] = entry.uplink.name
+    def want(link: Link, key: str, changeable: bool) -> None:
+        kept = getattr(link, key) == OURS[key] and (link.index, key) in memory.sysctls
+        if changeable or kept:
+            wanted[Sysctl(link.name, key, OURS[key])] = entry.uplink.name
 
     for entry in observed:
         link = entry.link
@@ -221,10 +223,10 @@ def wanted_sysctls(
             continue
         if link.index in carrying:
             strict = max(link.rp_filter, snapshot.rp_filter_all) == 1
-            want(link.name, "rp_filter", link.rp_filter, strict)
+            want(link, "rp_filter", strict)
         if any(address.address in shared for address in entry.paths[0].covered):
-            want(link.name, "arp_ignore", link.arp_ignore, link.arp_ignore == 0)
-            want(link.name, "arp_announce", link.arp_announce, link.arp_announce == 0)
+            want(link, "arp_ignore", link.arp_ignore == 0)
+            want(link, "arp_announce", link.arp_announce == 0)
     return wanted
 
 
@@ -261,9 +263,11 @@ def remember(
     pruned = prune(memory, snapshot)
     before = dict(pruned.sysctls)
     values = settings(snapshot)
+    indexes = {link.name: link.index for link in snapshot.links.values()}
     for device, key, value in sysctls:
-        if values[device, key] != value:
-            before[device, key] = values[device, key]
+        place = (indexes[device], key)
+        if values[place] != value:
+            before[place] = values[place]
     return Memory(
         slots={name: place.slot for name, place in places.items()},
         tables=pruned.tables | {place.table for place in places.values()} | {config.table_base},
@@ -303,10 +307,14 @@ def prune(memory: Memory, snapshot: Snapshot) -> Memory:
     )
 
 
-def settings(snapshot: Snapshot) -> dict[tuple[str, str], int]:
-    """(device, key) → value, as found."""
+def settings(snapshot: Snapshot) -> dict[tuple[int, str], int]:
+    """(ifindex, key) → value, as found.
+
+    By ifindex, since a setting goes with a device that is renamed, and not over to the next
+    one that gets its name.
+    """
     return {
-        (link.name, key): getattr(link, key) for link in snapshot.links.values() for key in OURS
+        (index, key): getattr(link, key) for index, link in snapshot.links.items() for key in OURS
     }
 
 

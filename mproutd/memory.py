@@ -38,8 +38,8 @@ class Memory(NamedTuple):
     """Addresses that are usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
     """(as found, as we set them); a third one is what we had set before, until that is gone."""
-    sysctls: Mapping[tuple[str, str], int] = {}
-    """(device, key) → the value before ours."""
+    sysctls: Mapping[tuple[int, str], int] = {}
+    """(ifindex, key) → the value before ours."""
 
 
 def encode(memory: Memory) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _decode(data: Any) -> Memory:
         bare=frozenset(canonical(address) for address in data["bare"]),
         limits=(_limits(limits[0]), *map(_limits, limits[1:])) if limits else None,
         sysctls={
-            (_text(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
+            (_number(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
         },
     )
 
