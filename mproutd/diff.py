@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from mproutd.config import Config
 from mproutd.endpoints import OURS, is_ours, others_addresses, settings
-from mproutd.memo import always, keeps_last
+from mproutd.memo import keeps_last
 from mproutd.memory import Memory
 from mproutd.model import (
     BACKUP,
@@ -65,7 +65,7 @@ def routing(
     return raising, clearing
 
 
-@keeps_last(key=always)
+@keeps_last()
 def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Rule]:
     return frozenset(
         rule

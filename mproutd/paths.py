@@ -11,6 +11,7 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.config import Config, Uplink
+from mproutd.memo import keeps_last
 from mproutd.memory import Memory
 from mproutd.model import (
     DAD_FAILED,
@@ -21,6 +22,7 @@ from mproutd.model import (
     TENTATIVE,
     Address,
     Link,
+    Route,
     Snapshot,
     bits,
     contains,
@@ -112,16 +114,46 @@ def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     seen = []
     for uplink in config.uplinks:
         link = by_name.get(uplink.device)
-        if link is None:
-            absent = tuple(Path(family, False, "no-device") for family in FAMILIES)
-            seen.append(Observed(uplink, None, (absent[0], absent[1])))
-            continue
-        addresses = by_link.get(link.index, [])
-        v4, v6 = (
-            _path(uplink, link, family, addresses, snapshot, memory, facts) for family in FAMILIES
-        )
-        seen.append(Observed(uplink, link, (v4, v6)))
+        addresses = by_link.get(link.index, []) if link else []
+        known: list[_Known] = [
+            (
+                facts.gateways.get((uplink.device, family), ()),
+                snapshot.defaults.get((link.index, family)) if link else None,
+            )
+            for family in FAMILIES
+        ]
+        remembered = [memory.gateways.get((uplink.device, each.address)) for each in addresses]
+        failed = uplink.name in facts.failed
+        seen.append(_observe(uplink, link, addresses, known, remembered, failed))
     return _without_duplicates(seen)
+
+
+_Known = tuple[tuple[Gateway, ...], Route | None]
+"""What is known of a device's way out in one family: by other sources, and by main."""
+
+
+@keeps_last(key=lambda uplink, *_: uplink.name)
+def _observe(
+    uplink: Uplink,
+    link: Link | None,
+    addresses: list[Address],
+    known: list[_Known],
+    remembered: list[str | None],
+    failed: bool,
+) -> Observed:
+    if link is None:
+        absent = tuple(Path(family, False, "no-device") for family in FAMILIES)
+        return Observed(uplink, None, (absent[0], absent[1]))
+    last = {
+        address.address: gateway
+        for address, gateway in zip(addresses, remembered, strict=True)
+        if gateway is not None
+    }
+    v4, v6 = (
+        _path(uplink, link, family, addresses, known[place], last, failed)
+        for place, family in enumerate(FAMILIES)
+    )
+    return Observed(uplink, link, (v4, v6))
 
 
 def _path(
@@ -129,14 +161,14 @@ def _path(
     link: Link,
     family: int,
     addresses: list[Address],
-    snapshot: Snapshot,
-    memory: Memory,
-    facts: Facts,
+    known: _Known,
+    remembered: Mapping[str, str],
+    failed: bool,
 ) -> Path:
     covered, eligible, worst = _sort_addresses(uplink, family, addresses)
     if not link.up:
         return Path(family, False, "link-down", (), covered)
-    gateway = _gateway(uplink, link, family, covered, snapshot, memory, facts)
+    gateway = _gateway(uplink, link, family, covered, known, remembered)
     onlink = bool(gateway and gateway.address) and not any(
         contains(address.network, gateway.address) for address in covered if gateway
     )
@@ -148,7 +180,7 @@ def _path(
         reason = worst
     elif gateway is None:
         reason = "no-gateway"
-    elif uplink.name in facts.failed:
+    elif failed:
         reason = "failed"
     else:
         reason = ""
@@ -183,24 +215,22 @@ def _gateway(
     link: Link,
     family: int,
     covered: tuple[Address, ...],
-    snapshot: Snapshot,
-    memory: Memory,
-    facts: Facts,
+    known: _Known,
+    remembered: Mapping[str, str],
 ) -> Gateway | None:
     """The first source that knows."""
     configured = uplink.gateway if family == AF_INET else uplink.gateway6
     if configured:
         return Gateway(configured, "configuration")
-    for gateway in facts.gateways.get((link.name, family), ()):
+    told, route = known
+    for gateway in told:
         if _reachable(gateway.address, covered):
             return gateway
-    route = snapshot.defaults.get((link.index, family))
     if route is not None:
         return Gateway(route.gateway, "main")
     for address in covered:
-        remembered = memory.gateways.get((link.name, address.address))
-        if remembered is not None:
-            return Gateway(remembered, "remembered")
+        if address.address in remembered:
+            return Gateway(remembered[address.address], "remembered")
     return Gateway("", "point-to-point") if link.pointopoint else None
 
 

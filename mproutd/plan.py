@@ -31,6 +31,7 @@ from mproutd.endpoints import (
     wanted_limits,
     wanted_sysctls,
 )
+from mproutd.memo import keeps_last
 from mproutd.memory import Memory
 from mproutd.model import (
     FAMILIES,
@@ -102,16 +103,22 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
     shared = _shared_subnets(observed)
+    ipv6 = _has_ipv6(snapshot) if any(uplink.strict for uplink in config.uplinks) else False
     for entry in observed:
+        subnets = (
+            [
+                (address.address, shared[address.address])
+                for path in entry.paths
+                for address in path.covered
+                if address.address in shared
+            ]
+            if shared
+            else []
+        )
         place = places[entry.uplink.name]
-        for path in entry.paths:
-            strict = entry.uplink.strict and (path.family == AF_INET or _has_ipv6(snapshot))
-            routes.update(
-                dict.fromkeys(_routes(entry, path, place.table, strict), entry.uplink.name)
-            )
-            rules.update(
-                dict.fromkeys(_rules(config, entry, path, place, strict, shared), entry.uplink.name)
-            )
+        own_routes, own_rules = _uplink(entry, place, config.rule_priority, subnets, ipv6)
+        routes.update(own_routes)
+        rules.update(own_rules)
     default = _default_route(config, observed, routes)
     _common_rules(config, observed, rules)
     endpoints, left_out = wanted_endpoints(config, snapshot, observed, memory)
@@ -142,6 +149,21 @@ def _has_ipv6(snapshot: Snapshot) -> bool:
 
 
 # -- routes and rules ---------------------------------------------------------------------
+
+
+@keeps_last(key=lambda entry, *_: entry.uplink.name)
+def _uplink(
+    entry: Observed, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
+) -> tuple[dict[Route, str], dict[Rule, str]]:
+    """One uplink's routes and rules.  `shared` are its addresses in shared subnets."""
+    routes: list[Route] = []
+    rules: list[Rule] = []
+    for path in entry.paths:
+        strict = entry.uplink.strict and (path.family == AF_INET or ipv6)
+        routes += _routes(entry, path, place.table, strict)
+        rules += _rules(base, entry, path, place, strict, dict(shared))
+    name = entry.uplink.name
+    return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
 
 
 def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route]:
@@ -183,14 +205,14 @@ def _default(path: Path, table: int, device: int, source: str) -> Route:
 
 
 def _rules(
-    config: Config,
+    base: int,
     entry: Observed,
     path: Path,
     place: Place,
     strict: bool,
     shared: dict[str, list[str]],
 ) -> list[Rule]:
-    family, table, base = path.family, place.table, config.rule_priority
+    family, table = path.family, place.table
     held = entry.link is not None and entry.link.up and bool(path.covered)
     rules = []
     if held:
@@ -218,6 +240,22 @@ class _Subnet(NamedTuple):
     uplink: str
     address: str
     network: str
+    start: int
+    """The network's leading bits as a number."""
+
+
+@keeps_last(key=lambda entry: entry.uplink.name)
+def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
+    """The uplink's subnets by (family, length)."""
+    found = []
+    for path in entry.paths if entry.link and entry.link.up else ():
+        for address in path.covered:
+            network = address.network
+            if network != address.address:
+                start, length = leading_bits(network)
+                subnet = _Subnet(entry.uplink.name, address.address, network, start)
+                found.append(((path.family, length), subnet))
+    return found
 
 
 def _shared_subnets(observed: tuple[Observed, ...]) -> dict[str, list[str]]:
@@ -225,23 +263,21 @@ def _shared_subnets(observed: tuple[Observed, ...]) -> dict[str, list[str]]:
 
     Two prefixes overlap when the longer one begins with the shorter one's bits.
     """
-    by_bits: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
+    by_length: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
     for entry in observed:
-        for path in entry.paths if entry.link and entry.link.up else ():
-            for address in path.covered:
-                if address.network != address.address:
-                    start, length = leading_bits(address.network)
-                    same = by_bits.setdefault((path.family, length), {}).setdefault(start, [])
-                    same.append(_Subnet(entry.uplink.name, address.address, address.network))
+        for kind, subnet in _subnets(entry):
+            by_length.setdefault(kind, {}).setdefault(subnet.start, []).append(subnet)
     shared: dict[str, list[str]] = {}
-    for (family, length), long_ones in by_bits.items():
-        for (other_family, shorter), short_ones in by_bits.items():
+    for (family, length), long_ones in by_length.items():
+        for (other_family, shorter), short_ones in by_length.items():
             if other_family != family or shorter > length:
                 continue
             for start, inner in long_ones.items():
-                outer = short_ones.get(start >> length - shorter, [])
+                outer = short_ones.get(start >> length - shorter)
+                if outer is None or (outer is inner and len(inner) == 1):
+                    continue
                 together = {*inner, *outer}
-                if outer and len({subnet.uplink for subnet in together}) > 1:
+                if len({subnet.uplink for subnet in together}) > 1:
                     for subnet in sorted(together):
                         networks = shared.setdefault(subnet.address, [])
                         if subnet.network not in networks:

@@ -28,7 +28,9 @@ class Restraint:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._settled: set[Object] = set()
+        self._wanted: Collection[Object] = ()
+        self._unsettled: set[Object] = set()
+        self._known: set[Object] | None = None
         self._taken: dict[Object, tuple[float, float]] = {}
         self._counts: dict[Object, int] = {}
         self._waiting: set[Object] = set()
@@ -37,7 +39,8 @@ class Restraint:
         """What should be there when the pass is over, and what of it is not there yet."""
         absent = {identity(value) for value in missing}
         self._waiting &= absent
-        self._settled = {identity(value) for value in wanted} - absent | self._waiting
+        self._wanted, self._unsettled = wanted, absent - self._waiting
+        self._known = None
         now = self._clock()
         for value, (level, since) in list(self._taken.items()):
             if level - (now - since) / INTERVAL <= 0:
@@ -45,12 +48,13 @@ class Restraint:
 
     def expect(self, values: Collection[Object]) -> None:
         """We take these away ourselves: their return is not to be counted."""
-        self._settled -= {identity(value) for value in values}
+        self._unsettled |= {identity(value) for value in values}
+        self._known = None
 
     def allow(self, operation: Operation, touched: Collection[int]) -> bool:
         """Whether it may be done now.  `touched`: the ifindexes with events since the last pass."""
         value = identity(operation.value)
-        if operation.verb == "delete" or value not in self._settled:
+        if operation.verb == "delete" or value not in self._settled():
             return True
         if isinstance(value, Route) and value.device in touched:
             return True
@@ -65,6 +69,12 @@ class Restraint:
         self._taken[value] = (level + 1, now)
         self._counts[value] = self._counts.get(value, 0) + 1
         return True
+
+    def _settled(self) -> set[Object]:
+        """What was there after the last pass; worked out when something is missing."""
+        if self._known is None:
+            self._known = {identity(value) for value in self._wanted} - self._unsettled
+        return self._known
 
     def due(self) -> float | None:
         """Seconds until something that is held back may be done; None for nothing."""
