@@ -12,9 +12,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench import down, passes, up
+from bench import burst, down, passes, process, traffic, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
 from tests.lab import LabError
@@ -28,8 +29,16 @@ MEASURED: dict[str, Callable[[Say], Iterable[Figure]]] = {
     "down": down.down,
     "cold": passes.cold,
     "idle": passes.idle,
+    "burst": burst.burst,
+    "start": process.start,
+    "status": process.status,
+    "stall": traffic.stall,
+    "back": traffic.back,
 }
 """Name → the function that measures it, in the order of the table."""
+
+QUIET = "quiet"
+"""The one that needs a minute: measured while the others are."""
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -46,7 +55,7 @@ def machine() -> str:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     made.add_argument(
-        "names", nargs="*", metavar="FIGURE", help=f"only these: {', '.join(MEASURED)}"
+        "names", nargs="*", metavar="FIGURE", help=f"only these: {', '.join([*MEASURED, QUIET])}"
     )
     made.add_argument("--markdown", action="store_true", help="print the README's table")
     made.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
@@ -61,12 +70,19 @@ def measure(names: Sequence[str]) -> list[Figure]:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
-    for name in names:
-        try:
-            figures += MEASURED[name](say)
-        except (LabError, AssertionError, OSError) as error:
-            say(f"{name} FAILED: {error}")
-            figures.append(Figure(name, f"{name}: not measured", [0.0], "", note=str(error)))
+    with ExitStack() as scope:
+        silent = traffic.Quiet(scope) if QUIET in names else None
+        for name in names:
+            if name == QUIET:
+                continue
+            try:
+                figures += MEASURED[name](say)
+            except (LabError, AssertionError, OSError) as error:
+                say(f"{name} FAILED: {error}")
+                figures.append(Figure(name, f"{name}: not measured", [0.0], "", note=str(error)))
+        if silent:
+            say("quiet: until the minute is over")
+            figures.append(silent.figure())
     say("done")
     return figures
 
@@ -74,9 +90,9 @@ def measure(names: Sequence[str]) -> list[Figure]:
 def main() -> int:
     """0, also with figures that are short; 1 when something could not be measured."""
     options = parser().parse_args()
-    unknown = [name for name in options.names if name not in MEASURED]
+    unknown = [name for name in options.names if name not in (*MEASURED, QUIET)]
     if unknown:
-        print(f"no such figure: {', '.join(unknown)}; there are {', '.join(MEASURED)}")
+        print(f"no such figure: {', '.join(unknown)}; there are {', '.join([*MEASURED, QUIET])}")
         return 1
     if os.geteuid() != 0:
         print("The benchmark makes network namespaces, so it needs root.")
@@ -85,7 +101,7 @@ def main() -> int:
     timer_slack()
     gc.freeze()
     try:
-        figures = measure(options.names or list(MEASURED))
+        figures = measure(options.names or [*MEASURED, QUIET])
     except KeyboardInterrupt:
         return 130
     text = markdown(figures, machine()) if options.markdown else table(figures)

@@ -51,9 +51,7 @@ def link(device: int, up: bool) -> Encode:
 
 def default_route(add: bool, device: int, gateway: str, metric: int) -> Encode:
     """Main's default route by a device."""
-    route = Route(
-        AF_INET, TABLE_MAIN, "default", device, gateway, metric=metric, protocol=BOOT
-    )
+    route = Route(AF_INET, TABLE_MAIN, "default", device, gateway, metric=metric, protocol=BOOT)
     operation = Operation("add" if add else "delete", route)
     return lambda n: change(operation, n)
 

@@ -101,6 +101,7 @@ class Line:
         """What has to be started by hand."""
 
     def restore(self) -> None:
+        time.sleep(0.05)
         self.far.change([change.link(self.access, True)])
 
 
@@ -126,7 +127,7 @@ class ByScript(Line):
 
     def restore(self) -> None:
         super().restore()
-        time.sleep(0.02)
+        time.sleep(0.01)
         with self.gateway.enter():
             os.waitpid(start("sh", self.paths["up"]), 0)
 

@@ -71,7 +71,9 @@ class Figure(NamedTuple):
         if self.theirs:
             against += f": {self._shown(self.theirs)}"
         judged = self.judged
-        ratio = f"{judged.median:.2f} ({judged.low:.2f}–{judged.high:.2f})" if self.theirs else ""
+        digits = 2 if judged.median >= 0.1 else 3
+        ratio = " ".join(f"{each:.{digits}f}" for each in judged)
+        ratio = "{} ({} to {})".format(*ratio.split()) if self.theirs else ""
         suffix = "" if self.theirs else sign
         bounds = ["" if bound is None else f"{bound:g}{suffix}" for bound in (self.most, self.aim)]
         return [self.what, self._shown(self.ours), against, ratio, *bounds, self.verdict]
@@ -80,7 +82,7 @@ class Figure(NamedTuple):
         factor, sign = UNITS[self.unit]
         median, low, high = (each * factor for each in spread(samples))
         if not self.theirs:
-            return f"{median:.3g} ({low:.3g}–{high:.3g}){sign}"
+            return f"{median:.3g} ({low:.3g} to {high:.3g}){sign}"
         return f"{median:.3g}{sign}"
 
     def plain(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -16,8 +17,6 @@ from mproutd.kernel import NetlinkKernel
 from mproutd.state import StateFile
 from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY
-
-import sys
 
 COLD_RUNS, IDLE_RUNS, WARM = 12, 60, 2
 UPLINKS = 64
@@ -109,7 +108,8 @@ def cold(say: Callable[[str], None]) -> Iterable[Figure]:
         3,
         1.5,
         f"all passes until nothing is left to do, in this process, {operations} operations; "
-        f"`mproutd reconcile` as a process: {middle:.0f} ms; a pass with nothing to do: {idle:.1f} ms",
+        f"`mproutd reconcile` as a process: {middle:.0f} ms; "
+        f"a pass with nothing to do: {idle:.1f} ms",
     )
 
 
@@ -121,7 +121,9 @@ def written(directory: str, commands: list[str]) -> dict[str, str]:
         if words[0] != "ip":
             raise LabError(f"no ip command: {text}")
         six = words[1] == "-6"
-        texts["6" if six else "4"].append(" ".join(words[2:] if words[1] in ("-6", "-4") else words[1:]))
+        texts["6" if six else "4"].append(
+            " ".join(words[2:] if words[1] in ("-6", "-4") else words[1:])
+        )
     paths = {}
     for family, lines in texts.items():
         path = Path(directory) / f"batch-{family}"

@@ -33,7 +33,9 @@ def until(condition: Callable[[], bool], since: float, what: str) -> float:
     return time.perf_counter() - since
 
 
-def configuration(modes: Sequence[str], gateways: bool = True, ipv6: bool = False) -> tuple[str, str]:
+def configuration(
+    modes: Sequence[str], gateways: bool = True, ipv6: bool = False
+) -> tuple[str, str]:
     """The files network and mproutd for uplinks 1, 2, ... on eth1, eth2, ... in these modes."""
     network = ["config globals 'globals'", "\toption multipath 'enable'"]
     own = []
@@ -186,8 +188,10 @@ def run(*argv: str, environment: dict[str, str] | None = None) -> float:
     return took
 
 
-def start(*argv: str, environment: dict[str, str] | None = None) -> int:
+def start(*argv: str, environment: dict[str, str] | None = None, silent: bool = False) -> int:
     """Start a program in the calling thread's network namespace and return its pid.
+
+    Its output goes nowhere, with `silent` its errors too.
 
     By posix_spawn(3): a fork of this process would cost as much as the program itself.
     """
@@ -195,6 +199,8 @@ def start(*argv: str, environment: dict[str, str] | None = None) -> int:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
     ]
+    if silent:
+        actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0))
     return os.posix_spawnp(
         argv[0], argv, {**os.environ, **(environment or {})}, file_actions=actions
     )

@@ -111,8 +111,8 @@ class Contender:
         self.clear()
 
     def clear(self) -> None:
-        gone = lambda: not (  # noqa: E731
-            self.site.endpoint(self.own) or self.site.rules(TABLE) or self.site.routes(TABLE)
+        gone = lambda: (
+            not (self.site.endpoint(self.own) or self.site.rules(TABLE) or self.site.routes(TABLE))
         )
         self.site.settle(gone, f"{self.own} cleared away")
 
@@ -191,9 +191,7 @@ def network(scope: ExitStack, uplinks: int = 2, foreign: int = 0) -> Site:
     return site
 
 
-def daemon(
-    scope: ExitStack, way: str = "address", uplinks: int = 2, foreign: int = 0
-) -> Contender:
+def daemon(scope: ExitStack, way: str = "address", uplinks: int = 2, foreign: int = 0) -> Contender:
     """mproutd at work; where the address comes last, the gateways are configured."""
     site = network(scope, uplinks, foreign)
     modes = ["master", "on"] + ["off"] * (uplinks - 2)
@@ -262,7 +260,13 @@ def up(say: Callable[[str], None]) -> Iterable[Figure]:
 
 
 def beside(
-    name: str, text: str, most: float, aim: float, uplinks: int = 2, foreign: int = 0, note: str = ""
+    name: str,
+    text: str,
+    most: float,
+    aim: float,
+    uplinks: int = 2,
+    foreign: int = 0,
+    note: str = "",
 ) -> Callable[[Callable[[str], None]], Iterable[Figure]]:
     """The same in a larger world, against itself in the small one."""
 
