@@ -1,0 +1,89 @@
+"""The state file's content, there and back, and what is no state."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mproutd.memory import Memory, decode, encode
+from mproutd.model import Limits
+from tests.values import FAMILIES, NAMES, U32, texts
+
+ADDRESSES = FAMILIES.flatmap(texts)
+LIMITS = st.builds(Limits, st.integers(0, 255), st.integers(0, 255))
+MEMORIES = st.builds(
+    Memory,
+    st.dictionaries(NAMES, U32, max_size=4),
+    st.frozensets(U32, max_size=4),
+    st.frozensets(U32, max_size=4),
+    st.dictionaries(st.tuples(NAMES, ADDRESSES), ADDRESSES | st.just(""), max_size=4),
+    st.frozensets(st.tuples(ADDRESSES, U32), max_size=4),
+    st.frozensets(ADDRESSES, max_size=4),
+    st.none() | st.tuples(LIMITS, LIMITS) | st.tuples(LIMITS, LIMITS, LIMITS),
+    st.dictionaries(st.tuples(U32, NAMES), U32, max_size=4),
+)
+
+
+@given(MEMORIES)
+def test_it_comes_back_as_it_went(memory: Memory) -> None:
+    again = decode(json.loads(json.dumps(encode(memory))))
+    assert again == memory
+    assert list(again.gateways) == list(memory.gateways)  # the oldest is forgotten first
+
+
+def spoilt(**changes: object) -> dict[str, object]:
+    return {**encode(Memory()), **changes}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        "text",
+        7,
+        {},
+        spoilt(version=2),
+        spoilt(version="1"),
+        spoilt(slots=[]),
+        spoilt(slots={"wan1": True}),
+        spoilt(slots={"wan1": "1"}),
+        spoilt(tables=[-1]),
+        spoilt(tables=[1 << 32]),
+        spoilt(priorities=None),
+        spoilt(gateways=[["eth1", "10.1.1.2"]]),
+        spoilt(gateways=[["eth1", "10.1.1.2", "no address"]]),
+        spoilt(gateways=[["eth1", "x", "10.1.1.1"]]),
+        spoilt(gateways=[[1, "10.1.1.2", "10.1.1.1"]]),
+        spoilt(endpoints=[["10.1.1.2", None]]),
+        spoilt(endpoints=[["10.1.1.2\0", 2]]),
+        spoilt(bare=[7]),
+        spoilt(limits=[[2, 0], [8]]),
+        spoilt(limits=[1, 2]),
+        spoilt(limits={"a": 1}),
+        spoilt(sysctls=[[5, 7, 1]]),
+    ],
+    ids=repr,
+)
+def test_what_is_no_state(data: object) -> None:
+    with pytest.raises(ValueError, match="not a state of mproutd"):
+        decode(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(encode(Memory()))), JSON)
+def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
+    try:
+        memory = decode(spoilt(**{key: value}))
+    except ValueError:
+        return
+    assert decode(encode(memory)) == memory
