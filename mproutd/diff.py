@@ -65,7 +65,7 @@ def routing(
     return raising, clearing
 
 
-@keeps_last()
+@keeps_last
 def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Rule]:
     return frozenset(
         rule

@@ -18,10 +18,10 @@ KEPT_MOST = 512
 """Answers a function keeps, one for each key."""
 
 
-def keeps_last(
-    key: Callable[P, Hashable] | None = None,
+def keeps_last_by(
+    key: Callable[P, Hashable],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Answer from the last call (with the same key), if its arguments were equal.
+    """Answer from the last call with the same key, if its arguments were equal.
 
     For pure functions whose arguments have an honest `==` and are not changed afterwards;
     the arguments need no hash.
@@ -32,7 +32,7 @@ def keeps_last(
 
         def answer(*args: P.args, **kwargs: P.kwargs) -> R:
             assert not kwargs
-            name = key(*args, **kwargs) if key else None
+            name = key(*args, **kwargs)
             last = kept.get(name)
             if last is not None and last[0] == args:
                 return last[1]
@@ -46,3 +46,12 @@ def keeps_last(
         return answer
 
     return decorate
+
+
+def keeps_last(function: Callable[P, R]) -> Callable[P, R]:
+    """Answer from the last call, if its arguments were equal; else as keeps_last_by()."""
+
+    def one_for_all(*args: P.args, **kwargs: P.kwargs) -> Hashable:
+        return None
+
+    return keeps_last_by(one_for_all)(function)

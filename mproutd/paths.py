@@ -11,7 +11,7 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.config import Config, Uplink
-from mproutd.memo import keeps_last
+from mproutd.memo import keeps_last_by
 from mproutd.memory import Memory
 from mproutd.model import (
     DAD_FAILED,
@@ -132,7 +132,7 @@ _Known = tuple[tuple[Gateway, ...], Route | None]
 """What is known of a device's way out in one family: by other sources, and by main."""
 
 
-@keeps_last(key=lambda uplink, *_: uplink.name)
+@keeps_last_by(lambda uplink, *_: uplink.name)
 def _observe(
     uplink: Uplink,
     link: Link | None,

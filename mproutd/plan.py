@@ -31,7 +31,7 @@ from mproutd.endpoints import (
     wanted_limits,
     wanted_sysctls,
 )
-from mproutd.memo import keeps_last
+from mproutd.memo import keeps_last_by
 from mproutd.memory import Memory
 from mproutd.model import (
     FAMILIES,
@@ -151,7 +151,7 @@ def _has_ipv6(snapshot: Snapshot) -> bool:
 # -- routes and rules ---------------------------------------------------------------------
 
 
-@keeps_last(key=lambda entry, *_: entry.uplink.name)
+@keeps_last_by(lambda entry, *_: entry.uplink.name)
 def _uplink(
     entry: Observed, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
 ) -> tuple[dict[Route, str], dict[Rule, str]]:
@@ -244,7 +244,7 @@ class _Subnet(NamedTuple):
     """The network's leading bits as a number."""
 
 
-@keeps_last(key=lambda entry: entry.uplink.name)
+@keeps_last_by(lambda entry: entry.uplink.name)
 def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
     """The uplink's subnets by (family, length)."""
     found = []

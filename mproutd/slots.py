@@ -49,7 +49,7 @@ def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
     return bool(common) and (mark ^ other) & common == 0
 
 
-@keeps_last()
+@keeps_last
 def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
     """A place for every uplink; `known` are the slots of the last run.
 
