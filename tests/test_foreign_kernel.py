@@ -141,7 +141,7 @@ def test_a_foreign_endpoint_on_an_address_of_ours_is_left_and_named(world):
         assert ours
     world.gateway.ip(
         f"mptcp endpoint delete id {ours[1]}",
-        "mptcp endpoint add 10.1.1.2 id 78 subflow",
+        "mptcp endpoint add 10.1.1.2 id 99 subflow",
     )
     daemon.call("flush")
-    assert world.gateway.ip("mptcp endpoint show") == "10.1.1.2 id 78 subflow \n"
+    assert world.gateway.ip("mptcp endpoint show") == "10.1.1.2 id 99 subflow \n"

@@ -1,0 +1,198 @@
+"""The commands: what they print, where, and with which exit status."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.lab import CONFIG_DIR, RUNTIME_DIR, TWO_UPLINKS, Daemon, Namespace, Wan, eventually
+from tests.lab.daemon import REPOSITORY
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def world():
+    with Wan(shaped=False, lan=False).usual() as wan:
+        yield wan
+
+
+def test_status_is_0_as_wanted_1_degraded_3_not_running(world):
+    daemon = Daemon(world.gateway)
+    alone = daemon.call("status")
+    assert alone.code == 3
+    assert alone.out.startswith("mproutd is not running")
+    assert json.loads(daemon.call("status", "--json").out)["running"] is False
+    with daemon:
+        assert daemon.call("status").code == 0
+        assert daemon.status()["running"] is True
+        assert daemon.status()["version"] == 1
+        world.unplug(2)
+        eventually(lambda: daemon.call("status").code == 1)
+        assert "wan2 is not usable: the link has no carrier" in daemon.call("status").out
+        assert daemon.status()["degraded"] is True
+    assert daemon.call("status", "--json").code == 3
+
+
+def test_status_fits_80_columns_and_has_no_colour_in_a_pipe(world):
+    with Daemon(world.gateway) as daemon:
+        told = daemon.call("status").out
+        assert told == (
+            "UPLINK  MODE    DEVICE  STATE  ADDRESS        GATEWAY        ENDPOINTS\n"
+            "wan1    master  eth1    up     10.1.1.2       10.1.1.1       1 subflow\n"
+            "                        up     2001:db8:1::2  2001:db8:1::1  3 subflow\n"
+            "wan2    on      eth2    up     10.2.2.2       10.2.2.1       2 subflow\n"
+            "                        up     2001:db8:2::2  2001:db8:2::1  4 subflow\n"
+            "other traffic: ipv4 by wan1, ipv6 by wan1\n"
+        )
+        assert max(map(len, told.splitlines())) <= 80
+
+
+def test_reconcile_prints_its_changes_and_is_0_1_or_2(world):
+    daemon = Daemon(world.gateway)
+    first = daemon.call("reconcile")
+    assert (first.code, first.err) == (0, "")
+    assert "ip mptcp endpoint add 10.1.1.2 dev eth1 subflow\n" in first.out
+    assert daemon.call("reconcile") == (0, "", "")
+    world.gateway.ip("rule delete priority 7502")
+    told = json.loads(daemon.call("reconcile", "--json").out)
+    assert (told["version"], told["failed"], told["dry_run"]) == (1, False, False)
+    assert [change["command"] for change in told["changes"]] == [
+        "ip rule add from 10.2.2.2 lookup 7002 protocol 77 priority 7502"
+    ]
+    # Somebody else's route where ours has to be: the kernel refuses ours.
+    world.gateway.ip(
+        "route delete default table 7002",
+        "route add default via 10.2.2.1 dev eth2 table 7002 proto static",
+    )
+    failed = daemon.call("reconcile")
+    assert failed.code == 1
+    assert "# failed: " in failed.out
+    daemon.configure("config interface 'wan1'\n\toption multipath 'sideways'\n")
+    assert daemon.call("reconcile").code == 2
+
+
+def test_check_is_0_or_2_and_needs_no_kernel(node):
+    daemon = Daemon(node)
+    good = daemon.call("check")
+    assert (good.code, good.err) == (0, "")
+    daemon.configure(TWO_UPLINKS.replace("'on'", "'sideways'"))
+    bad = daemon.call("check")
+    assert (bad.code, bad.out) == (2, "")
+    assert bad.err.count("\n") == 1
+    assert f"{CONFIG_DIR}/network:10: interface 'wan2', option 'multipath'" in bad.err
+
+
+def pasted(changes: str) -> str:
+    """The commands of a dry run as a shell takes them; it must not stop at a comment."""
+    return "set -e\n" + changes
+
+
+def test_a_dry_run_pasted_into_a_shell_does_the_same(world):
+    with Wan(shaped=False, lan=False).usual() as other:
+        daemon, dry = Daemon(world.gateway), Daemon(other.gateway)
+        for wan in (world, other):
+            wan.gateway.sysctl("net.ipv4.conf.eth1.rp_filter", 1)
+        before = other.gateway.state()
+        told = dry.call("reconcile", "--dry-run")
+        assert told.code == 0
+        assert other.gateway.state() == before
+        assert not other.gateway.path("/run/mproutd/state.json").exists()
+        other.gateway.run("sh", input=pasted(told.out))
+        daemon.reconcile()
+        assert other.gateway.state() == world.gateway.state()
+        assert other.gateway.sysctl("net.ipv4.conf.eth1.rp_filter") == "2"
+        # And the way back.
+        off = TWO_UPLINKS.replace("'enable'", "'disable'")
+        daemon.configure(off)
+        told = daemon.call("reconcile", "--dry-run")
+        assert "endpoint delete id 1" in told.out
+        world.gateway.run("sh", input=pasted(told.out))
+        assert world.gateway.state() == before
+
+
+def test_a_dry_run_beside_a_daemon_changes_nothing(world):
+    with Daemon(world.gateway) as daemon:
+        before = world.gateway.state(ids=True)
+        daemon.configure(TWO_UPLINKS.replace("'on'", "'off'"))
+        told = daemon.call("reconcile", "--dry-run")
+        assert told.code == 0
+        assert told.out.splitlines()[0].startswith("ip mptcp endpoint delete id ")
+        assert world.gateway.state(ids=True) == before
+        assert daemon.status()["uplinks"][1]["mode"] == "on"
+
+
+def test_a_second_daemon_beside_the_first_says_so(world):
+    with Daemon(world.gateway) as daemon:
+        second = daemon.call("run")
+        assert second.code == 1
+        assert (
+            second.err == f"mproutd: another mproutd is at work with {RUNTIME_DIR}; stop it first\n"
+        )
+        assert daemon.call("status").code == 0
+
+
+def test_reconcile_beside_a_daemon_of_another_configuration_says_so(world):
+    with Daemon(world.gateway) as daemon:
+        other = daemon.call("reconcile", "--config-dir", "/etc")
+        assert other.code == 1
+        assert CONFIG_DIR in other.err
+
+
+def as_nobody(node: Namespace, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user without any capability."""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command]
+    return subprocess.run(node.command(*argv), text=True, capture_output=True, timeout=20)
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("verb", ["status", "reconcile", "run", "flush"])
+def test_not_root_is_one_clear_line(world, verb, running):
+    daemon = Daemon(world.gateway)
+    if running:
+        daemon.start()
+    before = world.gateway.state(ids=True)
+    done = as_nobody(world.gateway, *daemon.command(verb))
+    assert "Traceback" not in done.stderr
+    if verb == "status" and not running:
+        assert (done.returncode, done.stderr) == (3, "")  # reading needs no privilege
+    else:
+        assert done.returncode == 1, done
+        assert done.stderr.count("\n") == 1
+        assert "root" in done.stderr
+    assert world.gateway.state(ids=True) == before
+    daemon.close()
+
+
+def test_the_socket_is_for_root_and_the_group(world):
+    group = f"mproutd:x:{os.stat('/dev/null').st_gid + 4711}:\n"
+    with open("/etc/group") as file:
+        text = file.read()
+    assert "mproutd" not in [each.gr_name for each in grp.getgrall()] or pytest.skip("group exists")
+    etc = world.gateway.path("/run/etc-group")
+    etc.write_text(text + group)
+    world.gateway.run("mount", "--bind", "/run/etc-group", "/etc/group")
+    with Daemon(world.gateway) as daemon:
+        there = world.gateway.path(f"{RUNTIME_DIR}/control.sock").stat()
+        assert (oct(there.st_mode & 0o777), there.st_uid, there.st_gid) == ("0o660", 0, 4711)
+        argv = ["setpriv", "--reuid=65534", "--regid=4711", "--clear-groups", "--"]
+        allowed = world.gateway.run(*argv, *daemon.command("status"))
+        assert "wan1" in allowed
+        assert as_nobody(world.gateway, *daemon.command("status")).returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help"), ("--version",), ("no",)])
+def test_the_command_line_never_answers_with_a_traceback(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "mproutd", *arguments],
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if "--help" in arguments or "--version" in arguments else 2)
