@@ -66,6 +66,8 @@ class Want(NamedTuple):
     tables: Iterable[int]
     mark: int
     """The mark whose rule leads a lookup to main; 0 for none."""
+    bare: Collection[str] = ()
+    """Addresses to look for connections at, once they are gone."""
     full: bool = True
     """Everything from the kernel as it is now; else what events did not touch may be older."""
 
@@ -164,7 +166,6 @@ class NetlinkKernel:
         Consecutive routes and rules go in one send, and so do endpoints and limits.
         """
         failures: list[Failure] = []
-        self._reader.wrote(operations)
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
@@ -180,6 +181,7 @@ class NetlinkKernel:
                 Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))
                 for place, ack in sorted(failed.items())
             ]
+        self._reader.wrote(operations, certain=not failures)
         return failures
 
 

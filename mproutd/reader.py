@@ -102,14 +102,23 @@ class Reader:
             self._tables.pop(route.table, None)
             self._defaults.pop((route.device, route.family), None)
 
-    def wrote(self, operations: Iterable[Operation]) -> None:
-        """Drop what our own changes made untrue; their echoes never arrive."""
+    def wrote(self, operations: Iterable[Operation], certain: bool) -> None:
+        """Take account of our own changes, whose echoes never arrive.
+
+        Rules that the kernel has acknowledged are taken over; of the rest, and of everything
+        where something failed, what may be untrue is dropped.
+        """
         for operation in operations:
             value = operation.value
             if isinstance(value, Route):
                 self._tables.pop(value.table, None)
             elif isinstance(value, Rule):
-                self._rules = None
+                if not certain or self._rules is None:
+                    self._rules = None
+                elif operation.verb == "add":
+                    self._rules += (value,)
+                else:
+                    self._rules = tuple(rule for rule in self._rules if rule != value)
                 if value.table == TABLE_MAIN:
                     self._defaults.clear()
             elif isinstance(value, Sysctl):
