@@ -75,6 +75,8 @@ class Path(NamedTuple):
     """What gets a source rule: also temporary and deprecated ones, since connections use them."""
     gateway: Gateway | None = None
     onlink: bool = False
+    yielded: tuple[Address, ...] = ()
+    """On the device too, but left to another uplink that has the same address."""
 
     @property
     def routable(self) -> bool:
@@ -279,6 +281,8 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
 
     eligible = tuple(address for address in path.eligible if ours(address))
     covered = tuple(address for address in path.covered if ours(address))
+    yielded = tuple(address for address in path.covered if not ours(address))
+    path = path._replace(eligible=eligible, covered=covered, yielded=yielded)
     if path.usable and not eligible:
-        return path._replace(usable=False, reason="taken", eligible=eligible, covered=covered)
-    return path._replace(eligible=eligible, covered=covered)
+        return path._replace(usable=False, reason="taken")
+    return path

@@ -249,7 +249,7 @@ def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
     """The uplink's subnets by (family, length)."""
     found = []
     for path in entry.paths if entry.link and entry.link.up else ():
-        for address in path.covered:
+        for address in (*path.covered, *path.yielded):
             network = address.network
             if network != address.address:
                 start, length = leading_bits(network)
@@ -261,7 +261,8 @@ def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
 def _shared_subnets(observed: tuple[Observed, ...]) -> dict[str, list[str]]:
     """Address → its subnets that another uplink's subnet overlaps.
 
-    Two prefixes overlap when the longer one begins with the shorter one's bits.
+    Two prefixes overlap when the longer one begins with the shorter one's bits.  An address
+    that an uplink has left to another still has its subnet in main.
     """
     by_length: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
     for entry in observed:

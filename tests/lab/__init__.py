@@ -35,6 +35,7 @@ from tests.lab.echo import Echo
 from tests.lab.links import TunCable, bridge, veth
 from tests.lab.monitor import Monitor
 from tests.lab.namespace import LabError, Namespace
+from tests.lab.switched import Switched
 from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
 from tests.lab.wait import eventually
 from tests.lab.wan import LAN_HOST, SERVER, SERVER6, Wan, address, router_address
@@ -57,6 +58,7 @@ __all__ = [
     "Namespace",
     "Packet",
     "Subflow",
+    "Switched",
     "TunCable",
     "Wan",
     "address",
