@@ -120,10 +120,8 @@ def written(directory: str, commands: list[str]) -> dict[str, str]:
         words = text.split()
         if words[0] != "ip":
             raise LabError(f"no ip command: {text}")
-        six = words[1] == "-6"
-        texts["6" if six else "4"].append(
-            " ".join(words[2:] if words[1] in ("-6", "-4") else words[1:])
-        )
+        family = "6" if words[1] == "-6" else "4"
+        texts[family].append(" ".join(word for word in words[1:] if word != "-6"))
     paths = {}
     for family, lines in texts.items():
         path = Path(directory) / f"batch-{family}"

@@ -111,10 +111,12 @@ class Contender:
         self.clear()
 
     def clear(self) -> None:
-        gone = lambda: (
-            not (self.site.endpoint(self.own) or self.site.rules(TABLE) or self.site.routes(TABLE))
-        )
-        self.site.settle(gone, f"{self.own} cleared away")
+        self.site.settle(self.gone, f"{self.own} cleared away")
+
+    def gone(self) -> bool:
+        """Whether nothing of the uplink is left."""
+        site = self.site
+        return not (site.endpoint(self.own) or site.rules(TABLE) or site.routes(TABLE))
 
 
 class Script(Contender):
