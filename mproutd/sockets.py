@@ -33,8 +33,9 @@ _EVENT_BUFFER = 1 << 20
 _RECEIVE = 1 << 16
 _BATCH = 64
 """Requests a send: few enough for the answers to fit into a default receive buffer."""
-_ATTEMPTS = 10
-"""How often an interrupted dump is asked for again before its last answer is taken."""
+_ATTEMPTS, _PAUSE = 10, 0.002
+"""How often an interrupted dump is asked for again before its last answer is taken; between
+two attempts, seconds at most.  What interrupts it also brings an event, and another pass."""
 
 Encode = Callable[[int], bytes]
 """A request that still wants its sequence number."""
@@ -64,11 +65,20 @@ class Requests:
 
     def dump(self, encode: Encode) -> list[bytes]:
         """All bodies of a dump; asked again when the table changed meanwhile."""
-        found: list[bytes] = []
-        for _ in range(_ATTEMPTS):
-            found, interrupted = self._dump(encode)
-            if not interrupted:
-                break
+        found, interrupted = self._dump(encode)
+        return self._dump_again(encode) if interrupted else found
+
+    def _dump_again(self, encode: Encode) -> list[bytes]:
+        """NLM_F_DUMP_INTR: objects may be missing.  Rare, so what it takes is imported here."""
+        from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random
+
+        retrying = Retrying(
+            retry=retry_if_result(lambda answer: bool(answer[1])),
+            wait=wait_random(0, _PAUSE),
+            stop=stop_after_attempt(_ATTEMPTS),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+        found: list[bytes] = retrying(self._dump, encode)[0]
         return found
 
     def _dump(self, encode: Encode) -> tuple[list[bytes], bool]:
@@ -172,11 +182,16 @@ class Events:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self) -> list[Message] | None:
-        """All that waits; None when the kernel had to drop some (ENOBUFS): anything may be."""
+    def read(self, most: int = 0) -> list[Message] | None:
+        """All that waits; None when the kernel had to drop some (ENOBUFS): anything may be.
+
+        `most`: stop when there are so many, and leave the others for the next time; 0: never.
+        """
         found: list[Message] = []
         overflow = False
         while True:
+            if most and len(found) >= most and not overflow:
+                return found
             try:
                 found += messages(self._socket.recv(_RECEIVE))
             except BlockingIOError:
