@@ -96,5 +96,8 @@ class Restraint:
 
 
 def identity(value: Object) -> Object:
-    """An object without what the kernel chose for it, or what a change alters."""
-    return value._replace(id=0, flags=0) if isinstance(value, Endpoint) else value
+    """An object without what the kernel chose for it.
+
+    The flags of an endpoint stay: those that are wanted anew are no removal.
+    """
+    return value._replace(id=0) if isinstance(value, Endpoint) else value

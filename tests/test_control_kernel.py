@@ -1,0 +1,121 @@
+"""The control socket: whatever is sent there, the daemon goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from tests.lab import RUNTIME_DIR, Daemon, Wan, eventually
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def daemon():
+    with Wan(shaped=False, lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        daemon.wan = wan
+        yield daemon
+
+
+def client(daemon: Daemon) -> socket.socket:
+    """A connection to its socket, from outside the node by a descriptor of the directory."""
+    at = os.open(daemon.node.path(RUNTIME_DIR), os.O_PATH)
+    try:
+        made = socket.socket(socket.AF_UNIX)
+        made.settimeout(10)
+        made.connect(f"/proc/self/fd/{at}/control.sock")
+        return made
+    finally:
+        os.close(at)
+
+
+def told(connection: socket.socket) -> bytes:
+    parts = []
+    try:
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (b"garbage\n", {"error": "the request is no JSON"}),
+        (b"\xff\xfe\x00\n", {"error": "the request is no JSON"}),
+        (b"[1, 2]\n", {"error": "the request is no JSON object"}),
+        (b"[" * 60000 + b"\n", {"error": "the request is no JSON"}),
+        (b"{}\n", {"error": "no such command: None"}),
+        (b'{"command": "dance"}\n', {"error": "no such command: 'dance'"}),
+        (b'{"command": ["status"]}\n', {"error": "no such command: ['status']"}),
+        (b'{"command": {"a": 1}}\n', {"error": "no such command: {'a': 1}"}),
+    ],
+)
+def test_what_is_no_request_is_answered_so(daemon, request_, answer):
+    with client(daemon) as connection:
+        connection.sendall(request_)
+        assert json.loads(told(connection)) == answer
+    assert daemon.call("status").code == 0
+
+
+def test_odd_values_in_a_request_do_no_harm(daemon):
+    for directory in (1, ["x"], {}, "\0", "x" * 5000):
+        with client(daemon) as connection:
+            request = {"command": "reconcile", "directory": directory, "dry_run": "yes"}
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            assert isinstance(json.loads(told(connection)), dict)
+    assert daemon.call("status").code == 0
+    assert "Traceback" not in daemon.log()
+
+
+def test_a_huge_request_is_cut_off(daemon):
+    with client(daemon) as connection:
+        try:
+            for _ in range(64):
+                connection.sendall(b"x" * (1 << 16))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert told(connection) == b""
+    assert daemon.call("status").code == 0
+
+
+def test_clients_that_go_away_in_the_middle(daemon):
+    for request in (b"", b"{", b'{"command": "status"}\n', b'{"command": "reconcile"}\n'):
+        client_ = client(daemon)
+        client_.sendall(request)
+        client_.close()
+    assert daemon.call("status").code == 0
+
+
+def test_forty_silent_clients_keep_nobody_waiting_for_long(daemon):
+    silent = [client(daemon) for _ in range(40)]
+    daemon.wan.unplug(1)
+    eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
+    used = os.times()
+    # They are dropped after five seconds; whoever comes then is answered.
+    assert daemon.call("status", timeout=15).code == 1
+    assert os.times().elapsed - used.elapsed < 10
+    assert told(silent[0]) == b""
+    for each in silent:
+        each.close()
+
+
+def test_a_client_that_never_reads_its_answer(daemon):
+    slow = [client(daemon) for _ in range(5)]
+    for each in slow:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        each.sendall(b'{"command": "status"}\n')
+    assert daemon.call("status").code == 0
+    for each in slow:
+        each.close()
+
+
+def test_requests_that_come_in_pieces(daemon):
+    with client(daemon) as connection:
+        for piece in (b'{"comm', b'and": "st', b'atus"', b"}", b"\n"):
+            connection.sendall(piece)
+        assert json.loads(told(connection))["version"] == 1
