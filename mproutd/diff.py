@@ -135,13 +135,27 @@ def endpoints(
     closing += [
         Operation("delete", endpoint) for address, endpoint in ours.items() if address not in kept
     ]
-    closing += [
-        Operation("delete", Endpoint(address))
-        for address in sorted(memory.bare - desired.memory.bare)
-        if address not in {endpoint.address for endpoint in desired.endpoints}
-        and address not in ours
-    ]
+    closing += _left(snapshot, memory.bare - desired.memory.bare - ours.keys())
     return closing, opening
+
+
+def _left(snapshot: Snapshot, addresses: Collection[str]) -> list[Operation]:
+    """Close what began at addresses that are on no device any more: by id 0, or by the
+    endpoint that the kernel made there, which would take up one of its few slots for good.
+    """
+    if not addresses or snapshot.mptcp is None:
+        return []
+    present = {address.address for address in snapshot.addresses}
+    implicit = {
+        endpoint.address: endpoint
+        for endpoint in snapshot.mptcp.endpoints
+        if endpoint.flags & IMPLICIT
+    }
+    return [
+        Operation("delete", implicit.get(address, Endpoint(address)))
+        for address in sorted(addresses)
+        if address not in present
+    ]
 
 
 def _live(endpoint: Endpoint) -> int:

@@ -260,6 +260,14 @@ def remember(
         for address in path.eligible
         if address.address not in with_endpoint
     )
+    # An address that was left keeps its place here until its subflows are to be closed.
+    held = {
+        address.address for entry in observed for path in entry.paths for address in path.covered
+    }
+    if active(observed):
+        bare |= memory.bare & ((held | snapshot.lone) - with_endpoint)
+    else:
+        bare |= memory.bare
     pruned = prune(memory, snapshot)
     before = dict(pruned.sysctls)
     values = settings(snapshot)
@@ -274,7 +282,7 @@ def remember(
         priorities=pruned.priorities | {config.rule_priority},
         gateways=_gateways(memory, observed),
         endpoints=pruned.endpoints | own,
-        bare=bare if active(observed) else bare | memory.bare,
+        bare=bare,
         limits=_limits_to_remember(snapshot, memory, limits),
         sysctls=before,
     )

@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from socket import AF_INET6
 from typing import NamedTuple, Protocol
 
-from mproutd import codec, eventfilter, requests
+from mproutd import codec, diag, eventfilter, requests
 from mproutd.model import (
     ANYWHERE,
     Endpoint,
@@ -30,7 +31,8 @@ from mproutd.reader import Reader
 from mproutd.sockets import Events, Requests
 from mproutd.wire import Ack, Message
 
-_ROUTE = 0
+_ROUTE, _SOCK_DIAG = 0, 4
+"""linux/netlink.h, NETLINK_*."""
 _GROUPS = (1, 5, 7, 8, 9, 11, 19)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
 
@@ -84,11 +86,14 @@ class NetlinkKernel:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
         self._reader = Reader(self._requests)
+        self._diag: Requests | None = None
         self._rp_filter_all = 0
 
     def close(self) -> None:
         if self.path_manager:
             self.path_manager.close()
+        if self._diag:
+            self._diag.close()
         self._requests.close()
 
     def events(self) -> Events:
@@ -114,7 +119,25 @@ class NetlinkKernel:
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
         found = self._reader.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
-        return Snapshot(*found, mptcp, self._rp_filter_all)
+        gone = set(want.bare).difference(each.address for each in found.addresses)
+        lone = self._lone(gone) if gone else frozenset[str]()
+        return Snapshot(*found, mptcp, self._rp_filter_all, lone)
+
+    def _lone(self, addresses: Collection[str]) -> frozenset[str]:
+        """Of these, where a connection has its only path; none where the kernel cannot say."""
+        if self._diag is None:
+            self._diag = Requests(_SOCK_DIAG)
+        found = []
+        for family in {family_of(address) for address in addresses} | {AF_INET6}:
+            try:
+                found += self._diag.dump(lambda n, family=family: diag.dump(n, family))  # type: ignore[misc]
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+        lone = {
+            each.address for each in map(diag.connection, found) if each.open and not each.others
+        }
+        return frozenset(lone.intersection(addresses))
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         """Which route a packet from (address, ifindex) takes to the world; None for none."""

@@ -35,7 +35,7 @@ class Memory(NamedTuple):
     endpoints: frozenset[tuple[str, int]] = frozenset()
     """(address, ifindex) of each endpoint that we added, or are about to add."""
     bare: frozenset[str] = frozenset()
-    """Addresses that are usable without an endpoint: connections may have begun there."""
+    """Addresses that were usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
     """(as found, as we set them); a third one is what we had set before, until that is gone."""
     sysctls: Mapping[tuple[int, str], int] = {}

@@ -240,6 +240,8 @@ class Snapshot(NamedTuple):
     """None: this kernel has no MPTCP."""
     rp_filter_all: int = 0
     """net.ipv4.conf.all.rp_filter, which counts where it is the higher one."""
+    lone: frozenset[str] = frozenset()
+    """Of the addresses that are gone: those where some connection has its only path."""
 
 
 Object = Route | Rule | Endpoint | Limits | Sysctl

@@ -59,7 +59,7 @@ def want(config: Config, memory: Memory, *, sweep: bool, full: bool) -> Want:
         places = assign(config, memory.slots).values()
         tables = memory.tables | {place.table for place in places} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    return Want(devices, sorted(tables), config.mark_mask, full)
+    return Want(devices, sorted(tables), config.mark_mask, memory.bare, full)
 
 
 def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
