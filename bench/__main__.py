@@ -18,6 +18,7 @@ from pathlib import Path
 from bench import burst, down, passes, process, traffic, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
+from bench.where import where
 from tests.lab import LabError
 
 Say = Callable[[str], None]
@@ -55,7 +56,11 @@ def machine() -> str:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     made.add_argument(
-        "names", nargs="*", metavar="FIGURE", help=f"only these: {', '.join([*MEASURED, QUIET])}"
+        "names",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"only these: {', '.join([*MEASURED, QUIET])}; "
+        "`where` tells what a pass spends its time on",
     )
     made.add_argument("--markdown", action="store_true", help="print the README's table")
     made.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
@@ -91,6 +96,8 @@ def main() -> int:
     """0, also with figures that are short; 1 when something could not be measured."""
     options = parser().parse_args()
     unknown = [name for name in options.names if name not in (*MEASURED, QUIET)]
+    if options.names == ["where"]:
+        unknown = []
     if unknown:
         print(f"no such figure: {', '.join(unknown)}; there are {', '.join([*MEASURED, QUIET])}")
         return 1
@@ -100,6 +107,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     timer_slack()
     gc.freeze()
+    if options.names == ["where"]:
+        where(lambda text: print(text, file=sys.stderr))
+        return 0
     try:
         figures = measure(options.names or [*MEASURED, QUIET])
     except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -29,7 +28,9 @@ def build(scope: ExitStack, uplinks: int) -> tuple[Site, str]:
     site.do(*(site.address(True, n) for n in numbers))
     index = site.devices
     site.do(*(change.address(True, index[f"eth{n}"], f"2001:db8:{n}::2", 64) for n in numbers))
-    directory = scope.enter_context(tempfile.TemporaryDirectory())
+    path = site.gateway.path("/run/bench")  # a tmpfs, as on every system
+    path.mkdir()
+    directory = str(path)
     modes = ["master"] + ["on"] * (uplinks - 1)
     network, own = configuration(modes, ipv6=True)
     (Path(directory) / "network").write_text(network)
