@@ -12,7 +12,7 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.config import Config
-from mproutd.endpoints import others_addresses
+from mproutd.endpoints import is_ours, others_addresses
 from mproutd.ipsyntax import Names, command, describe, flag_names, names
 from mproutd.memory import Memory
 from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Snapshot, family_of
@@ -98,7 +98,7 @@ def status(
             "foreign_endpoints": [
                 describe(endpoint, name)
                 for endpoint in mptcp.endpoints
-                if (endpoint.address, endpoint.device) not in memory.endpoints
+                if not is_ours(endpoint, memory)
             ],
         },
         "drift": changes,
