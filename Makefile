@@ -2,7 +2,7 @@
 # ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
-SCRIPTS = $(shell grep -rlE '^\#! ?/bin/sh' .ci packaging hotplug if-up.d etc 2>/dev/null)
+SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc 2>/dev/null)
 
 .PHONY: help setup demo test lint format bench check clean
 .DEFAULT_GOAL := help
