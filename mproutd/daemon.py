@@ -37,6 +37,8 @@ from mproutd.wire import U32, Message
 
 RESYNC = 60.0
 """Seconds between passes without an event: endpoints and limits change silently."""
+CROWDED = 2.0
+"""The same while an address waits for a free endpoint."""
 
 
 class Daemon:
@@ -223,7 +225,7 @@ class Daemon:
             self._resync_at = now + 1.0
             return
         if full:
-            self._resync_at = now + RESYNC
+            self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
         if outcome.again and not (self._closer and self._closer.busy):
             self._due = True
         self._say(before, [outcome])

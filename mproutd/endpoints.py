@@ -12,6 +12,7 @@ net.mptcp.close_timeout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from mproutd.config import Config
 from mproutd.memory import REMEMBERED_GATEWAYS, Memory
@@ -26,6 +27,7 @@ from mproutd.model import (
     Endpoint,
     Limits,
     Link,
+    Mptcp,
     Snapshot,
     Sysctl,
 )
@@ -51,25 +53,55 @@ def by_rank(observed: Sequence[Observed]) -> list[Observed]:
 def active(observed: Sequence[Observed]) -> list[Observed]:
     """The uplinks that carry MPTCP now, best first.
 
-    A handover uplink does only while no other is usable, and then only one of them.
+    A handover uplink does only while no other is usable, and then only one of them.  (It
+    goes on for a moment when another is back: see _still_needed.)
     """
     usable = [entry for entry in by_rank(observed) if entry.usable]
     regular = [entry for entry in usable if entry.uplink.mode != "handover"]
     return regular or usable[:1]
 
 
-def endpoint_flags(config: Config, entry: Observed) -> int:
+def _still_needed(
+    observed: Sequence[Observed],
+    found: Sequence[Endpoint],
+    memory: Memory,
+    settled: frozenset[str] | None,
+) -> list[Observed]:
+    """The handover uplinks whose endpoints stay until a regular uplink has settled.
+
+    The connections need a round trip to join there; without that moment, they would stand
+    still meanwhile, and die where the line that came back does not carry yet.
+    """
+    regular = [entry.uplink.name for entry in active(observed) if entry.uplink.mode != "handover"]
+    if not regular or settled is None or not settled.isdisjoint(regular):
+        return []
+    there = {(endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, memory)}
+    return [
+        entry
+        for entry in by_rank(observed)
+        if entry.uplink.mode == "handover"
+        and entry.link is not None
+        and any(
+            path.usable and (address.address, entry.link.index) in there
+            for path in entry.paths
+            for address in path.eligible
+        )
+    ]
+
+
+def endpoint_flags(config: Config, entry: Observed, laminar: bool) -> int:
     """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints.
 
     `backup` does nothing without `subflow`; the kernel refuses fullmesh beside signal
     (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit).
+    `laminar`: whether the kernel knows that flag.
     """
     flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
     if entry.uplink.mode == "backup":
         flags |= BACKUP
     if entry.uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
         flags |= FULLMESH
-    if entry.uplink.laminar and flags & SUBFLOW:
+    if entry.uplink.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
 
@@ -88,6 +120,11 @@ def joins(flags: int) -> bool:
     return flags & (SUBFLOW | SIGNAL) == SUBFLOW
 
 
+def most(mptcp: Mptcp) -> int:
+    """How many endpoints the kernel takes: as many as its limits allow, or what it has shown."""
+    return min(mptcp.cap, mptcp.most)
+
+
 def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str]:
     """Addresses that somebody else's endpoint holds.
 
@@ -101,31 +138,36 @@ def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str
 
 
 def wanted_endpoints(
-    config: Config, snapshot: Snapshot, observed: Sequence[Observed], memory: Memory
+    config: Config,
+    snapshot: Snapshot,
+    observed: Sequence[Observed],
+    memory: Memory,
+    settled: frozenset[str] | None = None,
 ) -> tuple[dict[Endpoint, str], dict[str, str]]:
     """(endpoint → uplink, in the order in which they are worth having; address → uplink
     of those that the kernel's cap leaves without).
 
-    Every uplink gets one before any gets two.
+    Every uplink gets one before any gets two, and one of each family before two of one.
     """
     if snapshot.mptcp is None:
         return {}, {}
     found = snapshot.mptcp.endpoints
     candidates: list[tuple[int, Endpoint, str]] = []
-    carrying = active(observed)
+    carrying = [*active(observed), *_still_needed(observed, found, memory, settled)]
     if not carrying:
         return _last_paths(found, observed, memory), {}
     for entry in carrying:
         assert entry.link is not None
-        flags = endpoint_flags(config, entry)
-        usable = (address for path in entry.paths if path.usable for address in path.eligible)
-        for turn, address in enumerate(usable):
+        flags = endpoint_flags(config, entry, snapshot.mptcp.laminar)
+        by_family = (path.eligible for path in entry.paths if path.usable)
+        in_turn = (each for turn in zip_longest(*by_family) for each in turn if each is not None)
+        for turn, address in enumerate(in_turn):
             endpoint = Endpoint(address.address, entry.link.index, flags)
             candidates.append((turn, endpoint, entry.uplink.name))
     candidates.sort(key=lambda candidate: candidate[0])
     others = others_addresses(found, memory)
     addresses = {endpoint.address for _, endpoint, _ in candidates}
-    room = snapshot.mptcp.cap - sum(
+    room = most(snapshot.mptcp) - sum(
         not is_ours(endpoint, memory)
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found

@@ -29,6 +29,8 @@ from mproutd.uci import load
 
 FIRST_RETRY, LAST_RETRY = 0.1, 30.0
 """Seconds: the delay doubles from one to the other while operations keep failing."""
+HANDBACK = 1.0
+"""Seconds: how long a handover uplink goes on beside a regular one that came back."""
 PASSES = 5
 """How many passes a command makes at most; each one but the last found more to do."""
 
@@ -66,6 +68,8 @@ class Keeper:
         self._refusals: dict[tuple[str, Object], Refusal] = {}
         self._retry_at: float | None = None
         self._since: dict[str, tuple[bool, float]] = {}
+        self._steady: dict[str, float] = {}
+        self._hand_back_at: float | None = None
 
     # -- configuration --------------------------------------------------------------------
 
@@ -84,6 +88,14 @@ class Keeper:
 
     def _read_facts(self, config: Config) -> Facts:
         return Facts(self._hints.read(uplink.device for uplink in config.uplinks))
+
+    def _facts_now(self) -> Facts:
+        """With what time alone decides.  Before the first pass, all that is usable is settled."""
+        if self.last is None:
+            return self._facts
+        latest = self._clock() - HANDBACK
+        settled = (name for name, since in self._steady.items() if since <= latest)
+        return self._facts._replace(settled=frozenset(settled))
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -113,7 +125,7 @@ class Keeper:
             self.kernel,
             self.state,
             self.config,
-            self._facts,
+            self._facts_now(),
             sweep=sweep,
             full=full,
             close=closer.start if closer else None,
@@ -156,6 +168,7 @@ class Keeper:
             usable, _ = self._since.get(entry.uplink.name, (None, 0.0))
             if usable is not entry.usable:
                 self._since[entry.uplink.name] = (entry.usable, now)
+        self._note_steady(target)
         before, self._refusals = self._refusals, {}
         for failure in outcome.failures:
             self._refuse(failure.operation, failure.text, before)
@@ -166,6 +179,24 @@ class Keeper:
             delay = min(FIRST_RETRY * 2 ** min(tries - 1, 20), LAST_RETRY)
             self._retry_at = self._clock() + delay
         self.last = outcome
+
+    def _note_steady(self, target: Desired) -> None:
+        """Since when each uplink is usable, and when a handover uplink has to end."""
+        begun = -HANDBACK if self.last is None else 0.0
+        now = self._clock()
+        modes = {entry.uplink.name: entry.uplink.mode for entry in target.observed}
+        self._steady = {
+            entry.uplink.name: self._steady.get(entry.uplink.name, now + begun)
+            for entry in target.observed
+            if entry.usable
+        }
+        regular = [
+            since for name, since in self._steady.items() if modes[name] not in ("handover", "off")
+        ]
+        carrying = {modes[name] for name in target.endpoints.values()}
+        self._hand_back_at = None
+        if "handover" in carrying and regular:
+            self._hand_back_at = min(regular) + HANDBACK
 
     def _refuse(
         self,
@@ -182,6 +213,8 @@ class Keeper:
         waits = [wait for wait in (self.restraint.due(),) if wait is not None]
         if self._retry_at is not None:
             waits.append(max(0.0, self._retry_at - self._clock()))
+        if self._hand_back_at is not None:
+            waits.append(max(0.0, self._hand_back_at - self._clock()))
         return min(waits, default=None)
 
     # -- reports --------------------------------------------------------------------------
@@ -191,8 +224,9 @@ class Keeper:
         self.refresh()
         want: Want = reconcile.want(self.config, self.state.memory, sweep=True, full=True)
         snapshot = self.kernel.snapshot(want)
-        target = desired(self.config, snapshot, self.state.memory, self._facts)
-        drift = reconcile.plan(self.config, snapshot, self.state.memory, self._facts)
+        facts = self._facts_now()
+        target = desired(self.config, snapshot, self.state.memory, facts)
+        drift = reconcile.plan(self.config, snapshot, self.state.memory, facts)
         return snapshot, target, drift
 
     def preview(self) -> list[dict[str, Any]]:

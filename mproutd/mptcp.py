@@ -8,7 +8,9 @@ way, and the path manager must not be asked anything then, since it would wait a
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import threading
 from collections.abc import Sequence
 
@@ -35,6 +37,8 @@ class PathManager:
         self._cap = pm.cap(self._accepts)
         self._endpoint: Memo[Endpoint] = Memo(pm.endpoint, 256)
         self._enabled, self._name = True, "kernel"
+        self._most = 255
+        self._laminar = knows_laminar(os.uname().release)
         self._closer: Closer | None = None
 
     def close(self) -> None:
@@ -66,14 +70,23 @@ class PathManager:
             self._cap,
             self._enabled,
             self._name,
+            self._most,
+            self._laminar,
         )
 
     def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Do them in order, wait for all; return what failed, by place."""
         kind = self._family.id
-        return self._requests.change(
+        failed = self._requests.change(
             [lambda n, each=each: pm.change(each, kind, n) for each in operations]  # type: ignore[misc]
         )
+        if any(
+            ack.errno == errno.ERANGE and isinstance(operations[place].value, Endpoint)
+            for place, ack in failed.items()
+        ):
+            # It takes fewer endpoints than its limits go up to: as many as there are now.
+            self._most = len(self._requests.dump(lambda n: pm.dump_endpoints(kind, n)))
+        return failed
 
     @property
     def closing(self) -> bool:
@@ -135,6 +148,16 @@ class Closer:
         self.collect()
         os.close(self._done)
         self._requests.close()
+
+
+def knows_laminar(release: str) -> bool:
+    """Whether a kernel of this release (uname -r) has the endpoint flag `laminar`.
+
+    It cannot be asked: an older kernel accepts every flag, and either keeps it without a
+    meaning or drops it, so that the endpoint would never be found as it is wanted.
+    """
+    numbers = [int(part) for part in re.findall(r"\d+", release)[:2]]
+    return numbers >= [6, 18]
 
 
 def _setting(name: str, otherwise: str) -> str:

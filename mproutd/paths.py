@@ -58,6 +58,8 @@ class Facts(NamedTuple):
 
     gateways: Mapping[tuple[str, int], tuple[Gateway, ...]] = {}
     """(device, family) → gateways, the best source first."""
+    settled: frozenset[str] | None = None
+    """Uplinks that have been usable for a while; None: all that are usable."""
     failed: frozenset[str] = frozenset()
     """Observed that a health check takes for dead."""
 

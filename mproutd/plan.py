@@ -121,7 +121,7 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
         rules.update(own_rules)
     default = _default_route(config, observed, routes)
     _common_rules(config, observed, rules)
-    endpoints, left_out = wanted_endpoints(config, snapshot, observed, memory)
+    endpoints, left_out = wanted_endpoints(config, snapshot, observed, memory, facts.settled)
     limits = wanted_limits(config, snapshot, memory)
     sysctls = wanted_sysctls(snapshot, memory, observed, endpoints, shared)
     return Desired(

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from mproutd import diff
 from mproutd.config import Config
+from mproutd.endpoints import most
 from mproutd.kernel import Failure, Kernel, Want
 from mproutd.memory import Memory
 from mproutd.model import Endpoint, Object, Operation, Route, Rule, Snapshot
@@ -123,18 +124,21 @@ def reconcile(
         done.extend(operations)
         return True
 
+    moving = _moving(snapshot, target, endpoints_going)
     if not closing:
-        closing = shut(endpoints_going)
+        closing = not moving and shut(endpoints_going)
         store.save(target.memory)
     act(raising)
     led_away = unproved(kernel, target)
     if not closing:
         more, opening = diff.endpoints(snapshot, target.memory, target, led_away)
-        already = set(endpoints_going)
-        closing = shut([operation for operation in more if operation not in already])
+        already = set(() if moving else endpoints_going)
+        more = [operation for operation in more if operation not in already]
+        closing = not moving and shut(more)
         kernel.forget_silent(_gateways(target, opening))
         waiting = _incomplete(raising, done, failures)
         act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
+        closing = closing or (moving and shut(more))
     if not closing:
         act(clearing)
     blind = any(
@@ -169,6 +173,18 @@ def _incomplete(
         for each in raising
         if isinstance(each.value, Route | Rule) and each not in there
     }
+
+
+def _moving(snapshot: Snapshot, target: Desired, going: Sequence[Operation]) -> bool:
+    """Whether nothing that carries stays, so that the new comes first, if there is room for it.
+
+    Otherwise closing comes first: what a dead path holds moves to the others at once.
+    """
+    if snapshot.mptcp is None or not going or not target.endpoints:
+        return False
+    found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
+    coming = {endpoint.address for endpoint in target.endpoints}
+    return found.isdisjoint(coming) and len(found) + len(coming) <= most(snapshot.mptcp)
 
 
 def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:

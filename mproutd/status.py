@@ -12,7 +12,7 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.config import Config
-from mproutd.endpoints import is_ours, others_addresses
+from mproutd.endpoints import is_ours, most, others_addresses
 from mproutd.ipsyntax import Names, command, describe, flag_names, names
 from mproutd.memory import Memory
 from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Snapshot, family_of
@@ -30,6 +30,8 @@ PROBLEMS = {
     "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
     "state-file": "{error}",
     "hints": "{error}; what hooks said is not used until then",
+    "no-laminar": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
+    "it joins as without the option",
     "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}; "
     "remove others (ip mptcp endpoint) or set the uplink to off",
     "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "
@@ -247,11 +249,14 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
         found.append(problem("path-manager", path_manager=mptcp.path_manager))
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
         found.append(problem("low-limits", cap=mptcp.cap))
+    if not mptcp.laminar:
+        asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
+        found += [problem("no-laminar", uplink=name) for name in asked]
     return found
 
 
 def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
-    cap = snapshot.mptcp.cap if snapshot.mptcp else 0
+    cap = most(snapshot.mptcp) if snapshot.mptcp else 0
     return [
         problem("no-slot", uplink=uplink, address=address, cap=cap)
         for address, uplink in target.without_slot.items()

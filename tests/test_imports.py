@@ -63,7 +63,7 @@ OUTER = {
     "health": ("config model", ""),
     "log": ("", "systemd"),
     "control": ("model", ""),
-    "reconcile": ("config diff kernel memory model mptcp paths plan slots", "tenacity"),
+    "reconcile": ("config diff endpoints kernel memory model mptcp paths plan slots", "tenacity"),
     "hints": ("model paths", ""),
     "keeper": (
         "config hints ipsyntax kernel model mptcp paths plan reconcile restraint state status uci",
