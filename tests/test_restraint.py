@@ -121,10 +121,16 @@ def test_what_goes_is_never_held_back() -> None:
     assert restraint.removed() == {}
 
 
-def test_an_endpoint_is_known_whatever_its_flags_and_id() -> None:
+def test_an_endpoint_is_known_whatever_its_id() -> None:
     restraint, _ = settled(Endpoint("10.1.1.2", 5, 2))
-    assert restraint.allow(Operation("add", Endpoint("10.1.1.2", 5, 6, 9)), ())
-    assert restraint.removed() == {Endpoint("10.1.1.2", 5): 1}
+    assert restraint.allow(Operation("add", Endpoint("10.1.1.2", 5, 2, 9)), ())
+    assert restraint.removed() == {Endpoint("10.1.1.2", 5, 2): 1}
+
+
+def test_flags_that_are_wanted_anew_are_no_removal() -> None:
+    restraint, _ = settled(Endpoint("10.1.1.2", 5, 2))
+    assert restraint.allow(Operation("change", Endpoint("10.1.1.2", 5, 6, 9)), ())
+    assert restraint.removed() == {}
 
 
 def test_what_we_take_away_ourselves_is_expected() -> None:
