@@ -22,7 +22,8 @@ setup:
 demo: setup
 	@$(python) -m tests.demo $(ARGS)
 
-test: setup
+test:
+	@packaging/setup.sh unpack
 	@$(python) -m pytest $(ARGS)
 
 lint: setup
@@ -36,7 +37,7 @@ format: setup
 	@$(python) -m ruff format .
 
 bench:
-	@packaging/setup.sh bench
+	@packaging/setup.sh unpack
 	@$(python) -m bench $(ARGS)
 
 check: lint test

@@ -167,7 +167,7 @@ def start_mptcpd(site: Site) -> subprocess.Popen[bytes]:
     """Run it in the gateway until the endpoint of wan1 is there."""
     libraries = next(TREE.glob("usr/lib/*-linux-gnu"), None)
     if libraries is None:
-        raise LabError("mptcpd is not in .build/unpacked: packaging/setup.sh bench")
+        raise LabError("mptcpd is not in .build/unpacked: packaging/setup.sh unpack")
     child: subprocess.Popen[bytes] = site.gateway.popen(
         str(TREE / "usr/libexec/mptcpd"),
         f"--plugin-dir={libraries}/mptcpd",

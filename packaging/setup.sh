@@ -2,7 +2,7 @@
 # Makes a checkout ready: Debian packages that are missing, then .venv.
 #
 #   packaging/setup.sh           what the demo, the tests and lint need
-#   packaging/setup.sh bench     what the benchmark needs besides
+#   packaging/setup.sh unpack    and the programs that are not installed, in .build/unpacked
 #
 # Silent and quick when everything is there.  Outside the checkout it only installs packages.
 set -eu
@@ -97,4 +97,4 @@ exec 9<.
 flock 9
 debian_packages
 environment
-[ "${1:-}" != bench ] || unpacked
+[ "${1:-}" != unpack ] || unpacked

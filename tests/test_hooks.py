@@ -252,9 +252,9 @@ def test_dhclient_script_goes_on_as_if_nothing_had_been(machine):
     """With its own variables, options, folder, umask and functions."""
     of_the_hook = "name=n four=4 six=6 lines=l gateway=g hint=h runtime=r new=N nl=x status=0"
     changing = "-e ^_= -e ^BASH -e ^LINENO -e ^RANDOM -e ^SECONDS -e ^PIPESTATUS"
-    show = f'set | grep -v {changing}; echo "$-"; pwd; umask; type leave 2>&- || :'
+    show = f'set | grep -v {changing}; echo "$-"; pwd; umask; type leave 2>/dev/null || :'
     said = machine.dhclient(
-        LEASE, f"{of_the_hook}\n{show}\necho ===", f"status=$?; echo ===\n{show}"
+        LEASE, f"{of_the_hook}\n{show}\nprintf '===\\n'", f"status=$?; printf '===\\n'\n{show}"
     )
     before, between, after = said.split("===\n")
     assert between == ""
