@@ -125,20 +125,22 @@ def reconcile(
         return True
 
     moving = _moving(snapshot, target, endpoints_going)
-    if not closing:
-        closing = not moving and shut(endpoints_going)
+    if not closing and not moving:
+        closing = shut(endpoints_going)
         store.save(target.memory)
     act(raising)
     led_away = unproved(kernel, target)
     if not closing:
         more, opening = diff.endpoints(snapshot, target.memory, target, led_away)
-        already = set(() if moving else endpoints_going)
+        already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
         closing = not moving and shut(more)
         kernel.forget_silent(_gateways(target, opening))
         waiting = _incomplete(raising, done, failures)
         act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
-        closing = closing or (moving and shut(more))
+        if moving:
+            closing = shut([*endpoints_going, *more])
+            store.save(target.memory)
     if not closing:
         act(clearing)
     blind = any(

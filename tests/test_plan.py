@@ -586,6 +586,33 @@ def test_an_address_that_was_left_without_an_endpoint_is_closed_by_id_0() -> Non
     assert world.closed_initial == ["10.2.2.2"]
 
 
+def test_an_address_without_an_endpoint_is_closed_while_the_others_move() -> None:
+    world = two_lines()
+    config = WAN1 + interface("wan2", "eth2", "off")
+    world.run(config)
+    world.delete_address("eth2", "10.2.2.2")
+    world.delete_address("eth1", "10.1.1.2")
+    world.add_address("eth1", "10.1.1.9/24")
+    world.default("eth1", "10.1.1.1")
+    world.run(config)
+    assert world.closed_initial == ["10.2.2.2"]
+    assert endpoints(world) == ["10.1.1.9 subflow dev eth1"]
+
+
+def test_an_ipv6_address_that_goes_takes_no_route_with_it() -> None:
+    """The kernel takes the source out of the routes, silently, and compares none on deleting."""
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64", "2001:db8:1::3/64", gateway6="fe80::1")
+    world.run(interface("wan1", "eth1", "on"))
+    world.delete_address("eth1", "2001:db8:1::2")
+    assert not part(world.ours(), "table 7001", "src")
+    world.run(interface("wan1", "eth1", "on"))
+    assert part(world.ours(), "table 7001") == [
+        "-6 2001:db8:1::/64 dev eth1 table 7001 src 2001:db8:1::3 metric 1024",
+        "-6 default via fe80::1 dev eth1 table 7001 src 2001:db8:1::3 metric 1024",
+    ]
+
+
 def test_a_gateway_that_main_no_longer_names_is_remembered_for_its_address() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)
