@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
-from tests.lab import SERVER, Namespace, device_bytes
+from tests.lab import SERVER, Namespace, device_bytes, veth
 
 ENABLED = "config globals 'globals'\n\toption multipath 'enable'\n"
 
@@ -77,3 +78,26 @@ class Visitors:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
+
+
+def crossing(make: Callable[[str], Namespace]) -> tuple[Namespace, Namespace]:
+    """A client (10.1.1.2 on eth1, 10.2.2.2 on eth2) and a server (10.3.3.2, 10.4.4.2).
+
+    One router between them, so that every address reaches every other.
+    """
+    client, router, server = make("client"), make("router"), make("server")
+    router.sysctl("net.ipv4.ip_forward", 1)
+    for node, device, net in (
+        (client, "eth1", "10.1.1"),
+        (client, "eth2", "10.2.2"),
+        (server, "eth1", "10.3.3"),
+        (server, "eth2", "10.4.4"),
+    ):
+        port = f"{node.name}{device[-1]}"
+        veth(node, device, router, port)
+        router.ip(f"address add {net}.1/24 dev {port}")
+        node.ip(
+            f"address add {net}.2/24 dev {device}",
+            f"route add default via {net}.1 dev {device} metric {device[-1]}",
+        )
+    return client, server
