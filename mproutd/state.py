@@ -6,6 +6,7 @@ read or written is no reason to stop, only one to say so.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,6 +14,8 @@ import os
 from mproutd.memory import Memory, decode, encode
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
+SOCKET_PATH = 107
+"""Bytes of a socket's path without the terminating zero (unix(7), sun_path)."""
 
 
 class StateFile:
@@ -69,7 +72,9 @@ class Lock:
     """Held by whoever may change the kernel: one daemon, or one command."""
 
     def __init__(self, directory: str) -> None:
-        """OSError when the directory cannot be made or written."""
+        """OSError when the directory cannot be made or written, or leaves its socket no room."""
+        if len(os.fsencode(os.path.join(directory, SOCKET))) > SOCKET_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
         path = os.path.join(directory, LOCK)
         self._descriptor = os.open(
