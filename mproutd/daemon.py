@@ -22,7 +22,7 @@ from mproutd.config import ConfigError
 from mproutd.control import Client, Server
 from mproutd.decisions import decisions
 from mproutd.endpoints import joins
-from mproutd.eventfilter import concerns, failures
+from mproutd.eventfilter import concerns, subflow_losses
 from mproutd.hints import Wake
 from mproutd.ipsyntax import command, names
 from mproutd.keeper import Keeper
@@ -40,6 +40,9 @@ RESYNC = 60.0
 CROWDED = 2.0
 """The same while an address waits for a free endpoint."""
 
+LOOK = 1.0
+"""Seconds between passes because of subflows that were closed without a reason."""
+
 
 class Daemon:
     """One daemon in one network namespace; made, run, and done with."""
@@ -54,7 +57,7 @@ class Daemon:
         if keeper.kernel.path_manager:
             self._closer = keeper.kernel.path_manager.closer()
             self._connections = keeper.kernel.path_manager.events()
-            self._connections.attach(failures(everything=False))
+            self._connections.attach(subflow_losses(everything=False))
         self._revival = Revival(time.monotonic)
         self._socket = os.path.join(runtime, SOCKET)
         self._wake = Wake(runtime)
@@ -63,7 +66,7 @@ class Daemon:
         self._due = True
         self._touched: set[int] | None = None
         """ifindexes with events since the last pass; None when events were lost."""
-        self._resync_at = 0.0
+        self._resync_at = self._look_at = 0.0
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT.  OSError when the kernel does not answer at all."""
@@ -168,10 +171,25 @@ class Daemon:
 
     def _connection_events(self, events: Events) -> None:
         before = bool(self._revival.waiting())
-        for message in events.read() or ():
-            self._revival.hear(pm.event(message.body))
+        messages = events.read()
+        if messages is None:
+            self._revival.lost()
+        for message in messages or ():
+            event = pm.event(message.body)
+            if self._revival.hear(event):
+                self._unexplained(event.source)
         if bool(self._revival.waiting()) != before:
-            events.attach(failures(everything=not before))
+            events.attach(subflow_losses(everything=not before))
+
+    def _unexplained(self, address: str) -> None:
+        """A subflow is gone without a reason: look whether our endpoint is, but not too often."""
+        last, now = self._keeper.last, time.monotonic()
+        if last and any(address == endpoint.address for endpoint in last.desired.endpoints):
+            if now >= self._look_at:
+                self._look_at = now + LOOK
+                self._due = True
+            else:
+                self._resync_at = min(self._resync_at, self._look_at)
 
     def _revive(self) -> None:
         """Close the endpoints whose subflows failed; the next pass opens them again."""

@@ -74,18 +74,27 @@ def test_an_initial_subflow_without_endpoint_is_closed_with_its_address(wan):
 
 def test_it_is_not_closed_while_the_address_is_there(wan):
     with Daemon(wan.gateway, FIRST_OFF) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
-        eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])
-        before = subflows(wan.gateway, echo.port)[0].token
+        both = ["10.1.1.2", "10.2.2.2"]
+        eventually(lambda: locals_of(wan, echo) == both)
         ports = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
         wan.unplug(1)
         eventually(lambda: daemon.uplink("wan1")["families"][0]["reason"] == "no-carrier")
         daemon.settle()
-        assert locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"]
+        assert locals_of(wan, echo) == both
         wan.plug(1)
+        eventually(lambda: daemon.uplink("wan1")["usable"])
         daemon.configure(TWO_UPLINKS.replace("'wan1'", "'other'").replace("eth1", "eth7"))
         daemon.reconcile()  # eth1 is not ours any more: nothing of it is touched
         assert {subflow.local_port for subflow in subflows(wan.gateway, echo.port)} == ports
-        assert subflows(wan.gateway, echo.port)[0].token == before
+
+
+def test_first_the_carrier_goes_and_then_the_address(wan):
+    with Daemon(wan.gateway, FIRST_OFF) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])
+        wan.unplug(1)
+        eventually(lambda: daemon.uplink("wan1")["families"][0]["reason"] == "no-carrier")
+        wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
+        eventually(lambda: locals_of(wan, echo) == ["10.2.2.2"])
 
 
 def test_no_connection_loses_its_only_path_to_save_another_one_time(wan):
@@ -119,3 +128,109 @@ def test_an_address_that_the_cap_left_without_endpoint(wan):
             wan.gateway.ip("address delete 10.2.2.2/24 dev eth2")
             eventually(lambda: locals_of(wan, echo) == ["10.1.1.2"])
             assert not echo.report().error
+
+
+# -- endpoints that the kernel made, and those that somebody changed -------------------------
+
+
+def endpoints(wan: Wan) -> list[str]:
+    """`ip mptcp endpoint show`; ip(8) of 2022 prints the flag implicit as a number."""
+    lines = wan.gateway.ip("mptcp endpoint show").replace("rawflags 10", "implicit").splitlines()
+    return sorted(line.strip() for line in lines)
+
+
+@pytest.fixture
+def implicit(wan):
+    """The kernel has made an endpoint on 10.2.2.2: the server announced an address, and main
+    leads there by eth2."""
+    wan.server.ip("address add 10.9.9.10/32 dev lo", "mptcp endpoint add 10.9.9.10 signal")
+    wan.gateway.ip(
+        "route add 10.9.9.10 via 10.2.2.1 dev eth2",
+        "mptcp limits set subflows 8 add_addr_accepted 8",
+    )
+    with Echo(wan.gateway, wan.server, SERVER, bind="10.1.1.2"):
+        eventually(lambda: endpoints(wan) == ["10.2.2.2 id 1 implicit"])
+        yield wan
+
+
+def test_an_implicit_endpoint_gives_way_to_ours(implicit):
+    with Daemon(implicit.gateway) as daemon:
+        assert "10.2.2.2 id 1 subflow dev eth2" in endpoints(implicit)
+        status = daemon.settle()
+        assert not status["problems"]
+        assert not status["mptcp"]["foreign_endpoints"]
+        assert daemon.reconcile() == ""
+    assert daemon.call("flush").code == 0
+    assert endpoints(implicit) == []
+
+
+def test_an_implicit_endpoint_goes_with_its_address(implicit):
+    """It stays where no endpoint is wanted; with the address gone it would only take a slot."""
+    with Daemon(implicit.gateway, TWO_UPLINKS.replace("'on'", "'off'")) as daemon:
+        daemon.settle()
+        assert "10.2.2.2 id 1 implicit" in endpoints(implicit)
+        implicit.gateway.ip("address delete 10.2.2.2/24 dev eth2")
+        eventually(lambda: not [each for each in endpoints(implicit) if "10.2.2.2" in each])
+        assert not daemon.settle()["drift"]
+
+
+def number(wan: Wan, address: str) -> str:
+    """The id of the endpoint on an address."""
+    found = [each.split()[2] for each in endpoints(wan) if each.startswith(f"{address} ")]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_flags_that_somebody_changed_are_put_right_and_no_subflow_ends(wan):
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(locals_of(wan, echo)) == 2)
+        before = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
+        wan.gateway.ip(f"mptcp endpoint change id {number(wan, '10.2.2.2')} backup")
+        assert daemon.uplink("wan2")["endpoints"][0]["state"] == "differs"  # asking finds it
+        eventually(lambda: daemon.uplink("wan2")["endpoints"][0]["state"] == "ok")
+        assert f"10.2.2.2 id {number(wan, '10.2.2.2')} subflow dev eth2" in endpoints(wan)
+        assert {subflow.local_port for subflow in subflows(wan.gateway, echo.port)} == before
+
+
+@pytest.mark.parametrize(
+    ("again", "verbs"),
+    [("signal", ["delete", "add"]), ("subflow fullmesh", ["change"]), ("subflow", [])],
+)
+def test_ours_deleted_and_added_again_otherwise(wan, again, verbs):
+    """What a living endpoint can change is changed; the id is nobody's business."""
+    with Daemon(wan.gateway) as daemon:
+        wan.gateway.ip(
+            f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",
+            f"mptcp endpoint add 10.2.2.2 id 77 dev eth2 {again}",
+        )
+        changes = daemon.reconcile().splitlines()
+        assert [each.split()[3] for each in changes] == verbs
+        assert daemon.uplink("wan2")["endpoints"][0]["state"] == "ok"
+        assert f"10.2.2.2 id {number(wan, '10.2.2.2')} subflow dev eth2" in endpoints(wan)
+
+
+def test_one_that_somebody_put_in_the_place_of_ours_is_left_and_named(wan):
+    with Daemon(wan.gateway) as daemon:
+        wan.gateway.ip(
+            f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",
+            "mptcp endpoint add 10.2.2.2 id 77 subflow",
+        )
+        assert daemon.reconcile() == ""
+        assert [each["code"] for each in daemon.asked()["problems"]] == ["foreign-endpoint"]
+        assert "10.2.2.2 id 77 subflow" in endpoints(wan)
+        wan.gateway.ip("mptcp endpoint delete id 77")
+        assert "ip mptcp endpoint add 10.2.2.2 dev eth2 subflow" in daemon.reconcile()
+
+
+def test_an_endpoint_deleted_by_hand_comes_back_at_once_where_it_carried_something(wan):
+    """Nothing announces it, but the subflows that it closed do."""
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        for address in ("10.2.2.2", "10.1.1.2"):
+            eventually(lambda: len(locals_of(wan, echo)) == 2)
+            old = number(wan, address)
+            wan.gateway.ip(f"mptcp endpoint delete id {old}")
+            eventually(lambda address=address, old=old: number(wan, address) != old, timeout=3)
+        eventually(lambda: len(locals_of(wan, echo)) == 2)
+        assert not echo.report().error
+        removed = [each["text"] for each in daemon.asked()["problems"]]
+        assert any("10.2.2.2 subflow dev eth2: removed by somebody else" in each for each in removed)
