@@ -194,8 +194,16 @@ def _path(
 def _sort_addresses(
     uplink: Uplink, family: int, addresses: list[Address]
 ) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
-    """(covered, eligible, the reason if none is eligible)."""
-    covered, eligible, worst = [], [], "no-address"
+    """(covered, eligible, the reason if none is eligible).
+
+    Routes name the first as their source.  So the eligible come first; in IPv6, which lists
+    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr), the oldest, so that one more
+    address changes no route, and an ULA, which does not lead to the world, last.
+    """
+    others, eligible, worst = [], [], "no-address"
+    if family == AF_INET6:
+        addresses = addresses[::-1]
+        addresses.sort(key=lambda address: is_ula(address.address))
     for address in addresses:
         if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
             continue
@@ -206,12 +214,14 @@ def _sort_addresses(
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
             worst = "duplicate" if address.flags & DAD_FAILED else "tentative"
             continue
-        covered.append(address)
         if address.flags & DEPRECATED:
             worst = "deprecated"
-        elif not (family == AF_INET6 and address.flags & TEMPORARY):
+            others.append(address)
+        elif family == AF_INET6 and address.flags & TEMPORARY:
+            others.append(address)
+        else:
             eligible.append(address)
-    return tuple(covered), tuple(eligible), worst
+    return (*eligible, *others), tuple(eligible), worst
 
 
 def _gateway(
