@@ -12,9 +12,9 @@ import pytest
 from mproutd.config import ConfigError
 from mproutd.keeper import Keeper
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.status import PROBLEMS
 from mproutd.report import status_lines
 from mproutd.state import StateFile
-from mproutd.status import PROBLEMS
 from tests.fakeworld import ENABLED, World
 from tests.test_plan import WAN1, WAN2, two_lines
 from tests.test_restraint import Clock
@@ -107,6 +107,12 @@ def led_away(site: Site) -> None:
     site.settle()
 
 
+def no_laminar(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(laminar=False)
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
+    site.settle()
+
+
 def no_mark(site: Site) -> None:
     own = "config mproutd 'globals'\n option mark_mask '0x3'\n"
     site.write(WAN1 + WAN2, own + "config uplink 'wan2'\n option table '7003'\n")
@@ -135,6 +141,12 @@ def refused(site: Site) -> None:
     site.world._refusals.clear()
 
 
+def no_laminar(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(laminar=False)
+    site.write(WAN1 + WAN2, "config uplink 'wan1'\n option laminar '1'\n")
+    site.settle()
+
+
 def low_limits(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
@@ -152,6 +164,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             state_file,
             hints,
             no_slot,
+            no_laminar,
             foreign_endpoint,
             led_away,
             no_mark,
@@ -159,6 +172,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             held_back,
             refused,
             low_limits,
+            no_laminar,
         )
     ]
 }
@@ -176,7 +190,10 @@ def test_the_problem_is_named(site: Site, code: str) -> None:
     status = site.keeper.status()
     assert status["degraded"] is True
     lines = status_lines(status)
-    assert all(f"! {problem['text']}" in lines for problem in told)
+    unbroken = " ".join(line.strip() for line in lines)
+    assert all(f"! {problem['text']} → {problem['advice']}" in unbroken for problem in told)
+    words = max(len(word) for line in lines for word in line.split())
+    assert all(len(line) <= max(80, words + 4) for line in lines)
     assert all(len(problem["text"].splitlines()) == 1 for problem in told)
 
 
@@ -186,11 +203,14 @@ def test_all_is_well(site: Site) -> None:
     assert status["degraded"] is False
     assert (status["problems"], status["drift"]) == ([], [])
     assert status["default"] == {"ipv4": "wan1"}
-    assert status_lines(status) == [
-        "UPLINK  MODE    DEVICE  STATE  ADDRESS   GATEWAY   ENDPOINTS",
-        "wan1    master  eth1    up     10.1.1.2  10.1.1.1  1 subflow",
-        "wan2    on      eth2    up     10.2.2.2  10.2.2.1  2 subflow",
-        "other traffic: ipv4 by wan1",
+    now = status["uplinks"][0]["since"] + 5
+    assert status_lines(status, now=now) == [
+        "UPLINK  MODE    DEVICE  STATE  FOR  IN  OUT",
+        "wan1    master  eth1    up     5 s  -   -",
+        "    10.1.1.2  via 10.1.1.1 (main)  endpoint 1 subflow",
+        "wan2    on      eth2    up     5 s  -   -",
+        "    10.2.2.2  via 10.2.2.1 (main)  endpoint 2 subflow",
+        "other traffic: IPv4 by wan1",
     ]
     [first, _] = status["uplinks"]
     for kind in ("routes", "rules"):
@@ -212,7 +232,11 @@ def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
     status = site.keeper.status()
     assert status["degraded"] is True
     assert status["problems"] == []
-    assert "! wan2 is not usable: the link has no carrier" in status_lines(status)
+    now = status["uplinks"][1]["since"] + 3700
+    assert status_lines(status, now=now)[-2:] == [
+        "! wan2 is not usable, for 1 h 1 min: the link has no carrier",
+        "  → check cable, modem and the port at the other end",
+    ]
 
 
 def test_an_endpoint_that_is_missing_or_differs(site: Site) -> None:
