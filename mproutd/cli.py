@@ -9,32 +9,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mproutd import __version__
-
-if TYPE_CHECKING:
-    from mproutd.keeper import Keeper
-
-DONE, FAILED, REFUSED, NOT_RUNNING = 0, 1, 2, 3
-"""Exit status: as wanted; something failed or is not as wanted; bad input; no daemon."""
-
-
-class Stop(Exception):
-    """The end of the command: one line, and its exit status."""
-
-    def __init__(self, text: str, status: int = FAILED) -> None:
-        super().__init__(text)
-        self.status = status
+from mproutd import __version__, command
+from mproutd.command import DONE, FAILED, NOT_RUNNING, REFUSED, Stop, complain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        command: Callable[[argparse.Namespace], int] = options.command
-        status = command(options)
+        perform: Callable[[argparse.Namespace], int] = options.perform
+        status = perform(options)
         sys.stdout.flush()
         return status
     except Stop as stop:
@@ -54,13 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def complain(text: str) -> None:
-    """One line on stderr."""
-    from mproutd.report import safe
-
-    print(f"mproutd: {safe(text)}", file=sys.stderr)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mproutd",
@@ -70,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
+    def add(name: str, perform: Callable[[argparse.Namespace], int], text: str) -> Any:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        sub.set_defaults(command=command)
+        sub.set_defaults(perform=perform)
         sub.add_argument("--config-dir", metavar="DIR", help="where the configuration is")
         sub.add_argument("--runtime-dir", metavar="DIR", help="where state and socket are")
         return sub
@@ -80,76 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "the daemon, in the foreground")
     run.add_argument("--verbose", action="store_true", help="say every change of the kernel")
     status = add("status", _status, "show what is wanted beside what is found")
+    status.add_argument("uplink", metavar="UPLINK", nargs="?", help="everything about this one")
     status.add_argument("--json", action="store_true", help="as JSON, see docs/status.md")
     reconcile = add("reconcile", _reconcile, "read the configuration again, bring the kernel there")
     reconcile.add_argument("--dry-run", action="store_true", help="only print the changes")
     reconcile.add_argument("--json", action="store_true", help="print the changes as JSON")
+    listing = add("connections", _connections, "list MPTCP connections and subflows, by uplink")
+    listing.add_argument("--json", action="store_true", help="as JSON, see docs/connections.md")
+    monitor = add("monitor", _monitor, "tell decisions and MPTCP events as they happen")
+    monitor.add_argument("--json", action="store_true", help="a JSON object a line")
     check = add("check", _check, "check the configuration alone")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     add("flush", _flush, "remove everything of mproutd's from the kernel")
     return parser
-
-
-# -- where things are ---------------------------------------------------------------------
-
-
-def _config_dir(options: argparse.Namespace) -> str:
-    told = options.config_dir or os.environ.get("MPROUTD_CONFIG_DIR")
-    if told:
-        return str(told)
-    return "/etc/config" if os.path.exists("/etc/openwrt_release") else "/etc/mproutd"
-
-
-def _runtime_dir(options: argparse.Namespace) -> str:
-    environment = os.environ.get
-    told = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
-    return str(told or environment("RUNTIME_DIRECTORY") or "/run/mproutd")
-
-
-def _ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The daemon's answer; None when none is running."""
-    from mproutd.control import NotRunning, ask
-
-    path = os.path.join(_runtime_dir(options), "control.sock")
-    try:
-        answer = ask(path, request)
-    except NotRunning:
-        return None
-    except PermissionError:
-        raise Stop(f"{path}: only root and the group mproutd may ask the daemon") from None
-    except OSError as error:
-        raise Stop(f"the daemon at {path} does not answer: {error}") from None
-    if "error" in answer:
-        raise Stop(str(answer["error"]))
-    return answer
-
-
-def _keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
-    """A keeper of our own.  `change` takes the lock that a daemon would hold."""
-    from mproutd.keeper import Keeper
-    from mproutd.kernel import NetlinkKernel
-    from mproutd.state import Lock, StateFile
-
-    runtime = _runtime_dir(options)
-    if change and not Lock(runtime).take():
-        raise Stop(f"another mproutd is at work with {runtime}; stop it first")
-    state = StateFile(runtime)
-    state.load()
-    if state.problem:
-        complain(state.problem)
-    return Keeper(NetlinkKernel(), state, _config_dir(options))
-
-
-def _configure(keeper: Keeper) -> None:
-    """Read the configuration.  Stop when it is refused."""
-    from mproutd.config import ConfigError
-
-    try:
-        keeper.configure()
-    except ConfigError as error:
-        raise Stop(str(error), REFUSED) from None
-    for warning in keeper.config.warnings:
-        complain(warning)
 
 
 def _print_json(value: object) -> None:
@@ -167,31 +91,114 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    keeper = _keeper(options, change=True)
-    _configure(keeper)
-    Daemon(keeper, _runtime_dir(options)).run()
+    keeper = command.keeper(options, change=True)
+    command.configure(keeper)
+    Daemon(keeper, command.runtime_dir(options)).run()
     return DONE
 
 
 def _status(options: argparse.Namespace) -> int:
-    from mproutd.report import status_lines
-
-    status = _ask(options, {"command": "status"})
-    running = status is not None
-    if status is None:
-        keeper = _keeper(options, change=False)
-        _configure(keeper)
-        status = {**keeper.status(), "running": False}
+    status = _told_status(options)
+    uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
+    if options.uplink is not None and options.uplink not in uplinks:
+        known = f"there are {', '.join(uplinks)}" if uplinks else "there is none"
+        raise Stop(f"no uplink is called {options.uplink!r}; {known}", REFUSED)
     if options.json:
-        _print_json(status)
+        _print_json(uplinks[options.uplink] if options.uplink is not None else status)
     else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        if not running:
-            print("mproutd is not running; this is what it would find")
-        print("\n".join(status_lines(status, colour)))
-    if not running:
+        _print_status(options, status, uplinks.get(options.uplink))
+    if not status["running"]:
         return NOT_RUNNING
     return FAILED if status["degraded"] else DONE
+
+
+def _told_status(options: argparse.Namespace) -> dict[str, Any]:
+    """The daemon's, else one of our own making."""
+    status = command.ask(options, {"command": "status"})
+    if status is None:
+        keeper = command.keeper(options, change=False)
+        command.configure(keeper)
+        status = {**keeper.status(), "running": False}
+    return status
+
+
+def _print_status(
+    options: argparse.Namespace, status: dict[str, Any], uplink: dict[str, Any] | None
+) -> None:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if not status["running"]:
+        print("mproutd is not running; this is what it would find")
+    if uplink is not None:
+        from mproutd.detail import uplink_lines
+
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(uplink["since"] or 0))
+        print("\n".join(uplink_lines(status, uplink, time.time(), clock, colour)))
+    else:
+        from mproutd.report import status_lines
+
+        print("\n".join(status_lines(status, colour, time.time())))
+
+
+def _connections(options: argparse.Namespace) -> int:
+    import socket
+
+    from mproutd import subflows
+    from mproutd.report import connection_lines
+
+    try:
+        where = subflows.uplinks(_told_status(options))
+    except Stop as stop:
+        complain(f"{stop}; uplinks are not named")
+        where = subflows.Uplinks()
+    try:
+        from mproutd.connections import sockets
+    except ImportError:
+        raise Stop("connections needs the Python package pyroute2") from None
+
+    def device(index: int) -> str:
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return f"if{index}"
+
+    try:
+        found = subflows.connections(*sockets(), where, device)
+    except PermissionError:
+        raise Stop(
+            "the kernel hides which subflow belongs to which connection; that needs "
+            "CAP_NET_ADMIN: run it as root"
+        ) from None
+    if options.json:
+        _print_json({"version": subflows.VERSION, "connections": found})
+    else:
+        print("\n".join(connection_lines(found)))
+    return DONE
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    import json
+
+    from mproutd import control
+    from mproutd.report import happening_line
+
+    path = command.control_socket(options)
+    try:
+        for told in control.listen(path, sys.stdout.fileno()):
+            if options.json:
+                print(json.dumps(told, ensure_ascii=False), flush=True)
+            else:
+                clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
+                millis = int(told["time"] % 1 * 1000)
+                print(happening_line(told, f"{clock}.{millis:03}"), flush=True)
+    except control.NotRunning:
+        raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
+    except control.WentAway:
+        raise Stop("the daemon went away without a word; see its log", NOT_RUNNING) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Stop(command.unanswered(path, error)) from None
+    return DONE
 
 
 def _reconcile(options: argparse.Namespace) -> int:
@@ -200,7 +207,7 @@ def _reconcile(options: argparse.Namespace) -> int:
     request = {"command": "reconcile", "dry_run": options.dry_run}
     if options.config_dir:
         request["directory"] = os.path.realpath(options.config_dir)
-    answer = _ask(options, request)
+    answer = command.ask(options, request)
     if answer is None:
         answer = _reconcile_alone(options)
     if "refused" in answer:
@@ -216,8 +223,8 @@ def _reconcile(options: argparse.Namespace) -> int:
 
 
 def _reconcile_alone(options: argparse.Namespace) -> dict[str, Any]:
-    keeper = _keeper(options, change=not options.dry_run)
-    _configure(keeper)
+    keeper = command.keeper(options, change=not options.dry_run)
+    command.configure(keeper)
     if options.dry_run:
         return {"changes": keeper.preview()}
     return {"changes": keeper.changes(keeper.converge())}
@@ -227,7 +234,7 @@ def _check(options: argparse.Namespace) -> int:
     from mproutd.config import ConfigError
     from mproutd.uci import load
 
-    directory = options.directory or _config_dir(options)
+    directory = options.directory or command.config_dir(options)
     try:
         config = load(directory)
     except ConfigError as error:
@@ -243,7 +250,7 @@ def _flush(options: argparse.Namespace) -> int:
     from mproutd.config import ConfigError
     from mproutd.report import change_lines
 
-    keeper = _keeper(options, change=True)
+    keeper = command.keeper(options, change=True)
     try:
         keeper.configure()
     except ConfigError:

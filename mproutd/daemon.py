@@ -19,18 +19,15 @@ from typing import Any
 
 from mproutd import log, pm
 from mproutd.config import ConfigError
-from mproutd.control import Client, Server
-from mproutd.decisions import decisions
-from mproutd.endpoints import joins
+from mproutd.endpoints import is_ours, joins
 from mproutd.eventfilter import concerns, subflow_losses
 from mproutd.hints import Wake
-from mproutd.ipsyntax import command, names
 from mproutd.keeper import Keeper
 from mproutd.model import Operation
+from mproutd.monitor import Monitor
 from mproutd.mptcp import Closer
-from mproutd.plan import Desired
-from mproutd.reconcile import Outcome
 from mproutd.revival import Revival
+from mproutd.server import Client, Server
 from mproutd.sockets import Events
 from mproutd.state import SOCKET
 from mproutd.wire import U32, Message
@@ -59,6 +56,7 @@ class Daemon:
             self._connections = keeper.kernel.path_manager.events()
             self._connections.attach(subflow_losses(everything=False))
         self._revival = Revival(time.monotonic)
+        self._monitor = Monitor(keeper)
         self._socket = os.path.join(runtime, SOCKET)
         self._wake = Wake(runtime)
         self._signals, self._waker = socket.socketpair()
@@ -81,7 +79,8 @@ class Daemon:
                 self._selector.register(source, read)
         self._pass(sweep=True)
         # Whoever finds the socket finds the first pass done.
-        self._server = Server(self._socket, self.answer, time.monotonic)
+        self._server = Server(self._socket, self.answer, time.monotonic, self._monitor.greet)
+        self._monitor.server = self._server
         self._selector.register(self._server, read)
         try:
             log.event(log.INFO, f"ready, {len(self._keeper.config.uplinks)} uplinks")
@@ -99,6 +98,7 @@ class Daemon:
     # -- waiting --------------------------------------------------------------------------
 
     def _wait(self) -> None:
+        self._watch()
         for key, _ in self._selector.select(self._timeout()):
             source = key.fileobj
             if source is self._events:
@@ -107,6 +107,8 @@ class Daemon:
                 self._closed(self._closer)
             elif source is self._connections:
                 self._connection_events(self._connections)
+            elif source is self._monitor.events:
+                self._monitor.hear()
             elif source is self._wake:
                 self._wake.drain()
                 self._keeper.refresh()
@@ -118,7 +120,6 @@ class Daemon:
             elif source in self._server.clients:
                 self._server.serve(source)
         self._server.expire()
-        self._watch_clients()
         self._revive()
         wait = self._keeper.due()
         if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
@@ -135,7 +136,7 @@ class Daemon:
             waits.append(deadline - now)
         return max(0.0, min(waits))
 
-    def _watch_clients(self) -> None:
+    def _watch(self) -> None:
         """Keep the selector in step with the clients that come, turn to writing, and go."""
         watched = {
             key.fileobj: key.events
@@ -145,11 +146,16 @@ class Daemon:
         for gone in watched.keys() - set(self._server.clients):
             self._selector.unregister(gone)
         for client in self._server.clients:
-            mode = selectors.EVENT_WRITE if client.writing else selectors.EVENT_READ
             if client not in watched:
-                self._selector.register(client, mode)
-            elif watched[client] != mode:
-                self._selector.modify(client, mode)
+                self._selector.register(client, client.waits_for)
+            elif watched[client] != client.waits_for:
+                self._selector.modify(client, client.waits_for)
+        opened, closed = self._monitor.follow()
+        if closed is not None:
+            self._selector.unregister(closed)
+            closed.close()
+        if opened is not None:
+            self._selector.register(opened, selectors.EVENT_READ)
 
     def _kernel_events(self, events: Events) -> None:
         messages = events.read()
@@ -199,15 +205,16 @@ class Daemon:
         path_manager = self._keeper.kernel.path_manager
         assert path_manager is not None
         found = path_manager.read(full=False).endpoints
-        recorded = self._keeper.state.memory.endpoints
+        memory = self._keeper.state.memory
         ours = {
             endpoint.address: endpoint
             for endpoint in found
-            if (endpoint.address, endpoint.device) in recorded and joins(endpoint.flags)
+            if is_ours(endpoint, memory) and joins(endpoint.flags)
         }
         again = [ours[address] for address in self._revival.take(ours)]
         for endpoint in again:
-            log.event(log.INFO, f"subflows from {endpoint.address} failed; opening it again")
+            text = f"subflows from {endpoint.address} failed; opening it again"
+            self._monitor.tell("decision", log.INFO, text)
         if again:
             self._closer.start([Operation("delete", endpoint) for endpoint in again])
             self._keeper.restraint.expect(again)
@@ -246,21 +253,7 @@ class Daemon:
             self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
         if outcome.again and not (self._closer and self._closer.busy):
             self._due = True
-        self._say(before, [outcome])
-
-    def _say(self, before: Desired | None, outcomes: list[Outcome]) -> None:
-        """What was decided, done and refused."""
-        for outcome in outcomes:
-            for each in decisions(before, outcome.desired):
-                priority = log.INFO if each.good else log.WARNING
-                log.event(priority, each.text, UPLINK=each.uplink, DEVICE=each.device)
-            before = outcome.desired
-            name = names(outcome.snapshot.links)
-            for operation in outcome.done:
-                log.event(log.DEBUG, command(operation, name), UPLINK=operation.uplink)
-            for failure in outcome.failures:
-                text = f"{command(failure.operation, name)}: {failure.text}"
-                log.event(log.WARNING, text, UPLINK=failure.operation.uplink)
+        self._monitor.say(before, [outcome])
 
     # -- the control socket ---------------------------------------------------------------
 
@@ -295,11 +288,12 @@ class Daemon:
             self._keeper.configure()
         except ConfigError as error:
             if not dry:
-                log.event(log.ERROR, f"configuration refused, the last good one stays: {error}")
+                text = f"configuration refused, the last good one stays: {error}"
+                self._monitor.tell("configuration", log.ERROR, text)
             return {"refused": str(error)}
         before = self._keeper.last.desired if self._keeper.last else None
         outcomes = self._keeper.converge()
-        self._say(before, outcomes)
+        self._monitor.say(before, outcomes)
         return {"changes": self._keeper.changes(outcomes)}
 
     def _wait_for_closer(self) -> None:

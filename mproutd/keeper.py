@@ -7,24 +7,28 @@ that is refused changes nothing, and a failure of one operation stops no other.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from mproutd import reconcile
+from mproutd.changes import change, changes
 from mproutd.config import Config, ConfigError
+from mproutd.families import sources
 from mproutd.hints import Hints
-from mproutd.ipsyntax import command, describe, names
+from mproutd.ipsyntax import command, names
 from mproutd.kernel import NetlinkKernel, Want
 from mproutd.model import Object, Operation, Snapshot
 from mproutd.mptcp import Closer
 from mproutd.paths import Facts
 from mproutd.plan import Desired, desired
+from mproutd.problems import problem, refused, removed
+from mproutd.rates import Rates
 from mproutd.reconcile import Outcome
 from mproutd.restraint import Restraint, identity
+from mproutd.since import Since
 from mproutd.state import StateFile
-from mproutd.status import problem, status
+from mproutd.status import status
 from mproutd.uci import load
 
 FIRST_RETRY, LAST_RETRY = 0.1, 30.0
@@ -67,7 +71,8 @@ class Keeper:
         self._clock = clock
         self._refusals: dict[tuple[str, Object], Refusal] = {}
         self._retry_at: float | None = None
-        self._since: dict[str, tuple[bool, float]] = {}
+        self._since = Since()
+        self._rates = Rates(clock)
         self._steady: dict[str, float] = {}
         self._hand_back_at: float | None = None
 
@@ -115,6 +120,7 @@ class Keeper:
 
         if full:
             self.refresh()
+            self._rates.sample()
 
         def allow(operation: Operation) -> bool:
             if touched is None:
@@ -163,11 +169,7 @@ class Keeper:
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
         self.restraint.settle(wanted, outcome.missing)
-        now = time.time()
-        for entry in target.observed:
-            usable, _ = self._since.get(entry.uplink.name, (None, 0.0))
-            if usable is not entry.usable:
-                self._since[entry.uplink.name] = (entry.usable, now)
+        self._since.note(target.observed, time.time())
         self._note_steady(target)
         before, self._refusals = self._refusals, {}
         for failure in outcome.failures:
@@ -252,22 +254,10 @@ class Keeper:
             problems.append(problem("state-file", error=self.state.problem))
         if self._hints.problem:
             problems.append(problem("hints", error=self._hints.problem))
-        for refusal in self._refusals.values():
-            problems.append(
-                problem(
-                    "refused",
-                    command=command(refusal.operation, name),
-                    error=refusal.text,
-                    tries=refusal.tries,
-                    wait=max(0.0, (self._retry_at or 0.0) - self._clock()),
-                )
-            )
-        held = self.restraint.held()
-        for value, count in self.restraint.removed().items():
-            if value in held:
-                problems.append(problem("held-back", object=describe(value, name)))
-            else:
-                problems.append(problem("removed", object=describe(value, name), count=count))
+        wait = max(0.0, (self._retry_at or 0.0) - self._clock())
+        problems += refused(self._refusals.values(), wait, name)
+        problems += removed(self.restraint.removed(), self.restraint.held(), name)
+        asked = sources(target.observed)
         told = status(
             self.config,
             snapshot,
@@ -280,32 +270,18 @@ class Keeper:
             ],
             unproved=unproved,
             problems=problems,
-            since=lambda uplink: self._since[uplink][1] if uplink in self._since else None,
+            since=self._since.of,
+            lookups=dict(
+                zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True)
+            ),
         )
+        self._rates.sample()
+        for uplink in told["uplinks"]:
+            uplink.update(self._rates.told(uplink["device"]))
         told["counts"] = {"passes": self.passes, "writes": self.writes}
         told["configuration"] = {"directory": self.directory, "error": self.refused or None}
         return told
 
     def changes(self, outcomes: Collection[Outcome]) -> list[dict[str, Any]]:
         """What passes did and could not do, for reconcile's report."""
-        told = []
-        for outcome in outcomes:
-            name = names(outcome.snapshot.links)
-            for operation in outcome.done:
-                told.append(change(operation, command(operation, name)))
-            for failure in outcome.failures:
-                text = f"{failure.text} ({os.strerror(failure.errno)})"
-                if failure.text == os.strerror(failure.errno):
-                    text = failure.text
-                told.append(change(failure.operation, command(failure.operation, name), text))
-        return told
-
-
-def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
-    """One change as reconcile's JSON has it."""
-    return {
-        "verb": operation.verb,
-        "uplink": operation.uplink or None,
-        "command": text,
-        "error": error or None,
-    }
+        return changes(outcomes)

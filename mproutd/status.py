@@ -7,49 +7,21 @@ field changes its meaning or goes, not when one is added.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from socket import AF_INET
+from socket import AF_INET6
 from typing import Any
 
 from mproutd import __version__
 from mproutd.config import Config
 from mproutd.endpoints import is_ours, most, others_addresses
+from mproutd.families import Lookups, family, family_name
 from mproutd.ipsyntax import Names, command, describe, flag_names, names
 from mproutd.memory import Memory
-from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Snapshot, family_of
-from mproutd.paths import REASONS, Observed, Path
+from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Route, Rule, Snapshot, family_of
+from mproutd.paths import Observed
 from mproutd.plan import Desired, own_tables
+from mproutd.problems import problem
 
 VERSION = 1
-
-PROBLEMS = {
-    "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
-    "mptcp-disabled": "net.mptcp.enabled is 0: no new connection uses MPTCP; "
-    "set it with: sysctl -w net.mptcp.enabled=1",
-    "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our "
-    "endpoints; set it with: sysctl -w net.mptcp.path_manager=kernel",
-    "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
-    "state-file": "{error}",
-    "hints": "{error}; what hooks said is not used until then",
-    "no-laminar": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
-    "it joins as without the option",
-    "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}; "
-    "remove others (ip mptcp endpoint) or set the uplink to off",
-    "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "
-    "it is left as it is",
-    "led-away": "{uplink}: a lookup from {address} does not leave by {device} "
-    "(see: ip route get {anywhere} from {address} oif {device}); no endpoint there until it does",
-    "no-mark": "{uplink}: mark_mask has no mark left for it; widen the mask or pin a mark",
-    "removed": "{object}: removed by somebody else {count} times lately, and put back",
-    "held-back": "{object}: removed by somebody else again and again; put back every few seconds",
-    "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
-    "low-limits": "the configuration wants limits above what this kernel allows ({cap})",
-}
-"""Every problem that a status can name, by its code."""
-
-
-def problem(code: str, **values: Any) -> dict[str, Any]:
-    """One problem: its code, its text in one line, and the values in it."""
-    return {"code": code, "text": PROBLEMS[code].format(**values), **values}
 
 
 def status(
@@ -61,12 +33,17 @@ def status(
     *,
     unproved: Sequence[str] = (),
     problems: Sequence[dict[str, Any]] = (),
-    since: Callable[[str], float | None] = lambda uplink: None,
+    since: Callable[[str, int], float | None] = lambda uplink, family: None,
+    lookups: Lookups | None = None,
 ) -> dict[str, Any]:
-    """The whole status.  `since` gives the epoch second of an uplink's last change."""
+    """The whole status.
+
+    `since` gives the epoch second of an uplink's last change, or of one of its families';
+    `lookups` what the kernel said for families.sources().
+    """
     name = names(snapshot.links)
     uplinks = [
-        _uplink(config, snapshot, memory, target, entry, unproved, since(entry.uplink.name), name)
+        _uplink(config, snapshot, memory, target, entry, unproved, since, lookups or {}, name)
         for entry in target.observed
     ]
     found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
@@ -80,12 +57,9 @@ def status(
         "enabled": config.enabled,
         "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
         "uplinks": uplinks,
-        "default": {
-            "ipv4" if family == AF_INET else "ipv6": uplink
-            for family, uplink in target.default.items()
-        },
+        "default": {family_name(family): uplink for family, uplink in target.default.items()},
         "common": {
-            "rules": [describe(rule, name) for rule, uplink in target.rules.items() if not uplink]
+            "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
         },
         "mptcp": None
         if mptcp is None
@@ -116,7 +90,8 @@ def _uplink(
     target: Desired,
     entry: Observed,
     unproved: Sequence[str],
-    since: float | None,
+    since: Callable[[str, int], float | None],
+    lookups: Lookups,
     name: Names,
 ) -> dict[str, Any]:
     uplink, link, place = entry.uplink, entry.link, target.places[entry.uplink.name]
@@ -132,19 +107,20 @@ def _uplink(
         "ifindex": link.index if link else None,
         "mode": uplink.mode,
         "usable": entry.usable,
-        "since": since,
+        "since": since(uplink.name, 0),
         "slot": place.slot,
         "table": place.table,
         "mark": f"{place.mark:#x}/{place.mask:#x}" if place.mask else None,
-        "families": [_family(path) for path in entry.paths],
+        "families": [
+            family(path, device, since(uplink.name, path.family), lookups, name)
+            for path in entry.paths
+        ],
         "routes": {
             "wanted": [
-                describe(route, name)
-                for route, owner in target.routes.items()
-                if owner == uplink.name
+                _told(route, name) for route, owner in target.routes.items() if owner == uplink.name
             ],
             "found": [
-                describe(route, name)
+                _told(route, name)
                 for route in snapshot.routes
                 if route.protocol == PROTOCOL
                 and route.table in tables
@@ -153,10 +129,10 @@ def _uplink(
         },
         "rules": {
             "wanted": [
-                describe(rule, name) for rule, owner in target.rules.items() if owner == uplink.name
+                _told(rule, name) for rule, owner in target.rules.items() if owner == uplink.name
             ],
             "found": [
-                describe(rule, name)
+                _told(rule, name)
                 for rule in snapshot.rules
                 if rule.protocol == PROTOCOL and rule.table == place.table
             ],
@@ -166,16 +142,9 @@ def _uplink(
     }
 
 
-def _family(path: Path) -> dict[str, Any]:
-    return {
-        "family": "ipv4" if path.family == AF_INET else "ipv6",
-        "usable": path.usable,
-        "reason": path.reason or None,
-        "text": REASONS.get(path.reason),
-        "addresses": [address.address for address in path.eligible],
-        "gateway": path.gateway.address or None if path.gateway else None,
-        "gateway_from": path.gateway.origin if path.gateway else None,
-    }
+def _told(value: Route | Rule, name: Names) -> str:
+    """As `ip show` prints it, with ip's own -6 in front of what would look the same in IPv4."""
+    return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
 
 
 def _endpoints(
@@ -231,6 +200,7 @@ def _endpoints(
                 "id": found.id if found else None,
                 "flags": flag_names(endpoint.flags),
                 "state": state,
+                "found": describe(found, name) if found else None,
             }
         )
     return listed

@@ -34,22 +34,24 @@ def test_status_is_0_as_wanted_1_degraded_3_not_running(world):
         assert daemon.status()["version"] == 1
         world.unplug(2)
         eventually(lambda: daemon.call("status").code == 1)
-        assert "wan2 is not usable: the link has no carrier" in daemon.call("status").out
+        told = daemon.call("status").out
+        assert "wan2 is not usable" in told
+        assert "the link has no carrier" in told
         assert daemon.status()["degraded"] is True
     assert daemon.call("status", "--json").code == 3
 
 
 def test_status_fits_80_columns_and_has_no_colour_in_a_pipe(world):
+    """With addresses as long as they can be, and with something to complain about."""
+    world.gateway.ip("address add 2001:db8:1:2345:6789:abcd:ef01:2345/64 dev eth1 nodad")
+    world.gateway.ip("mptcp endpoint add 10.1.1.2 signal")
     with Daemon(world.gateway) as daemon:
+        world.unplug(2)
+        eventually(lambda: daemon.call("status").out.count("carrier"))
         told = daemon.call("status").out
-        assert told == (
-            "UPLINK  MODE    DEVICE  STATE  ADDRESS        GATEWAY        ENDPOINTS\n"
-            "wan1    master  eth1    up     10.1.1.2       10.1.1.1       1 subflow\n"
-            "                        up     2001:db8:1::2  2001:db8:1::1  3 subflow\n"
-            "wan2    on      eth2    up     10.2.2.2       10.2.2.1       2 subflow\n"
-            "                        up     2001:db8:2::2  2001:db8:2::1  4 subflow\n"
-            "other traffic: ipv4 by wan1, ipv6 by wan1\n"
-        )
+        for word in ("wan1", "master", "eth1", "10.1.1.1", "2001:db8:1:2345:6789:abcd:ef01:2345"):
+            assert word in told
+        assert "\x1b" not in told
         assert max(map(len, told.splitlines())) <= 80
 
 

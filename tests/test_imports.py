@@ -46,9 +46,16 @@ PURE = {
     "revival": "pm",
     "decisions": "model paths plan",
     "ipsyntax": "model",
-    "status": "config endpoints ipsyntax memory model paths plan",
+    "since": "paths",
+    "families": "advice ipsyntax model paths",
+    "problems": "advice ipsyntax model",
+    "status": "config endpoints families ipsyntax memory model paths plan problems",
     "subflows": "wire",
-    "report": "config diff endpoints ipsyntax memory model paths plan slots status",
+    "happenings": "pm subflows",
+    "units": "",
+    "advice": "",
+    "report": "units",
+    "detail": "report units",
 }
 
 # A module that does I/O, what it imports of this project, and other people's packages.
@@ -62,16 +69,25 @@ OUTER = {
     "connections": ("subflows", "pyroute2"),
     "health": ("config model", ""),
     "log": ("", "systemd"),
-    "control": ("model", ""),
+    "control": ("", ""),
+    "server": ("happenings", ""),
+    "monitor": (
+        "decisions happenings ipsyntax keeper log plan pm reconcile server sockets subflows wire",
+        "",
+    ),
+    "rates": ("", ""),
+    "command": ("config control keeper kernel state units", ""),
     "reconcile": ("config diff endpoints kernel memory model mptcp paths plan slots", "tenacity"),
     "hints": ("model paths", ""),
+    "changes": ("ipsyntax model reconcile", ""),
     "keeper": (
-        "config hints ipsyntax kernel model mptcp paths plan reconcile restraint state status uci",
+        "changes config families hints ipsyntax kernel model mptcp paths plan problems rates"
+        " reconcile restraint since state status uci",
         "tenacity",
     ),
     "daemon": (
-        "config control decisions endpoints eventfilter hints ipsyntax keeper log model mptcp plan pm"
-        " reconcile revival sockets state wire",
+        "config endpoints eventfilter hints keeper log model monitor mptcp plan pm reconcile"
+        " revival server sockets state wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),
@@ -88,6 +104,7 @@ PURE_LIBRARY = frozenset(
 PURE_PARTS = {
     "socket": "AF_INET AF_INET6 AF_UNSPEC inet_ntop inet_pton htonl htons ntohl ntohs".split(),
     "sys": ["byteorder"],
+    "os": ["strerror"],
 }
 
 # They cost more time and memory than a small router has to spare.

@@ -12,7 +12,7 @@ import pytest
 from mproutd.config import ConfigError
 from mproutd.keeper import Keeper
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
-from mproutd.status import PROBLEMS
+from mproutd.problems import PROBLEMS
 from mproutd.report import status_lines
 from mproutd.state import StateFile
 from tests.fakeworld import ENABLED, World

@@ -1,0 +1,119 @@
+"""What the daemon tells: its own doings to the log, and to listeners the kernel's events too.
+
+What must hold: while nobody listens nothing is subscribed to, so a busy proxy's thousands of
+events a second never reach Python; while somebody does, a wake-up reads no more than MOST of
+them, so the loop always comes back to its real work.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mproutd import log, pm
+from mproutd.decisions import decisions
+from mproutd.happenings import from_event, happening
+from mproutd.ipsyntax import command, names
+from mproutd.keeper import Keeper
+from mproutd.plan import Desired
+from mproutd.reconcile import Outcome
+from mproutd.server import Server
+from mproutd.sockets import Events
+from mproutd.subflows import Uplinks
+from mproutd.wire import DecodeError
+
+MOST = 64
+"""Messages read at one wake-up."""
+
+
+class Monitor:
+    """The log and the listeners of `mproutd monitor`.  Without a server nobody listens."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.server: Server | None = None
+        self.events: Events | None = None
+        """The kernel's events, for the loop to wait for; None while nobody listens."""
+        self._keeper = keeper
+        self._following = False
+
+    @property
+    def listened(self) -> bool:
+        return self.server is not None and self.server.listened
+
+    def tell(self, kind: str, priority: int, text: str, uplink: str = "", device: str = "") -> None:
+        """Something of our own: to the log, and to whoever listens."""
+        log.event(priority, text, UPLINK=uplink, DEVICE=device)
+        self._publish(kind, text, uplink, device)
+
+    def say(self, before: Desired | None, outcomes: list[Outcome]) -> None:
+        """What passes decided, did and were refused.  `before`: what was wanted until then."""
+        for outcome in outcomes:
+            for each in decisions(before, outcome.desired):
+                priority = log.INFO if each.good else log.WARNING
+                self.tell("decision", priority, each.text, each.uplink, each.device)
+            before = outcome.desired
+            name = names(outcome.snapshot.links)
+            for operation in outcome.done:
+                self.tell("change", log.DEBUG, command(operation, name), operation.uplink)
+            for failure in outcome.failures:
+                text = f"{command(failure.operation, name)}: {failure.text}"
+                self.tell("failure", log.WARNING, text, failure.operation.uplink)
+
+    def _publish(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
+        if self.server is not None and self.server.listened:
+            self.server.publish(happening(kind, time.time(), text, uplink, device))
+
+    def greet(self) -> list[dict[str, Any]]:
+        """The first lines for a new listener: each uplink as it stands."""
+        now = time.time()
+        lines = [happening("begin", now, "mproutd tells what happens from now on")]
+        last = self._keeper.last
+        for each in decisions(None, last.desired) if last else ():
+            lines.append(happening("decision", now, each.text, each.uplink, each.device))
+        return lines
+
+    def follow(self) -> tuple[Events | None, Events | None]:
+        """Open or close the kernel's events as listeners come and go: (opened, closed)."""
+        if self.listened == self._following:
+            return None, None
+        self._following = self.listened
+        closed, self.events = self.events, None
+        if not self._following:
+            return None, closed
+        if self._keeper.kernel.path_manager is not None:
+            try:
+                self.events = self._keeper.kernel.path_manager.events()
+            except OSError as error:
+                self._publish("lost", f"no events of the kernel: {error}")
+        return self.events, None
+
+    def hear(self) -> None:
+        """Read what the kernel has to say, and publish it."""
+        assert self.events is not None
+        messages = self.events.read(MOST)
+        if messages is None:
+            self._publish("lost", "the kernel had more events than could be read; some are missing")
+            return
+        where, device = self._where()
+        now = time.time()
+        for message in messages:
+            try:
+                line = from_event(pm.event(message.body), now, where, device)
+            except DecodeError as error:
+                line = happening("other", now, f"an event that makes no sense: {error}")
+            if self.server is not None:
+                self.server.publish(line)
+
+    def _where(self) -> tuple[Uplinks, Any]:
+        last = self._keeper.last
+        if last is None:
+            return Uplinks(), names({})
+        by_address: dict[str, str] = {}
+        by_device: dict[int, str] = {}
+        for entry in last.desired.observed:
+            if entry.link:
+                by_device[entry.link.index] = entry.uplink.name
+            for path in entry.paths:
+                for address in (*path.eligible, *path.covered):
+                    by_address.setdefault(address.address, entry.uplink.name)
+        return Uplinks(by_address, by_device), names(last.snapshot.links)

@@ -1,0 +1,230 @@
+"""The control socket, the daemon's end: clients that ask once, and listeners that stay.
+
+What must hold: no client, however slow, rude or large, makes the loop wait or its memory
+grow; the socket is for root and the group that owns it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Any
+
+from mproutd.happenings import happening
+
+LARGEST = 1 << 16
+"""Bytes of a request."""
+PATIENCE = 5.0
+"""Seconds that a client has for its request, and again for taking the answer."""
+CLIENTS = 32
+"""How many at once; the others wait in the socket's queue."""
+LISTENERS = 8
+"""How many of them may listen to what happens; they stay, and must leave room for questions."""
+QUEUE = 1 << 18
+"""Bytes that wait for one listener, beside what its socket holds; then lines are dropped."""
+GROUP = "mproutd"
+FOREVER = float("inf")
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Client:
+    """One connection, as the daemon sees it."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self.connection = connection
+        self.deadline = deadline
+        self.request = b""
+        self.answer = bytearray()
+        self.listening = False
+        """It asked to hear what happens, and stays."""
+        self._dropped = 0
+
+    def fileno(self) -> int:
+        return self.connection.fileno()
+
+    @property
+    def writing(self) -> bool:
+        return bool(self.answer)
+
+    @property
+    def waits_for(self) -> int:
+        """selectors.EVENT_*.  A listener is always heard, since that tells when it goes."""
+        if self.writing:
+            return EVENT_READ | EVENT_WRITE if self.listening else EVENT_WRITE
+        return EVENT_READ
+
+    def offer(self, line: bytes) -> None:
+        """Queue a line for a listener, or count it as dropped where there is no room."""
+        if len(self.answer) + len(line) > QUEUE:
+            self._dropped += 1
+            return
+        self.settle()
+        self.answer += line
+
+    def settle(self) -> None:
+        """Say how many lines were dropped, now that there is room to say it."""
+        if self._dropped:
+            text = f"the reader was too slow: {self._dropped} lines left out"
+            told = happening("dropped", time.time(), text, count=self._dropped)
+            self.answer += _line(told)
+            self._dropped = 0
+
+    def send(self) -> None:
+        """Send what the socket takes now.  OSError when the client has gone."""
+        try:
+            del self.answer[: self.connection.send(self.answer)]
+        except BlockingIOError:
+            return
+        if not self.answer and self._dropped:
+            self.settle()
+
+
+class Server:
+    """The daemon's end.  The loop waits on its descriptors and calls it; it never blocks."""
+
+    def __init__(
+        self,
+        path: str,
+        answer: Answer,
+        clock: Callable[[], float],
+        greet: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
+        """OSError when the socket cannot be made.  `greet`: what a new listener is told first."""
+        self._path, self._answer, self._clock, self._greet = path, answer, clock, greet
+        self.clients: list[Client] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            os.unlink(path)  # the lock says that no daemon of ours is behind it
+        except FileNotFoundError:
+            pass
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(path)
+        finally:
+            os.umask(before)
+        _give_to_group(path)
+        self._socket.listen(64)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def accepting(self) -> bool:
+        return len(self.clients) < CLIENTS
+
+    def accept(self) -> None:
+        """Take one client, if one is still there."""
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        self.clients.append(Client(connection, self._clock() + PATIENCE))
+
+    @property
+    def listened(self) -> bool:
+        """Whether anybody listens to what happens."""
+        return any(client.listening for client in self.clients)
+
+    def publish(self, told: dict[str, Any]) -> None:
+        """Tell every listener, and wait for none of them."""
+        line = _line(told)
+        for client in [client for client in self.clients if client.listening]:
+            client.offer(line)
+            self._send(client)
+
+    def serve(self, client: Client) -> None:
+        """Go on with a client that is ready."""
+        if client.writing and not client.listening:
+            self._send(client)
+            return
+        try:
+            part = client.connection.recv(1 << 12)
+        except BlockingIOError:
+            self._send(client)
+            return
+        except OSError:
+            self._drop(client)
+            return
+        if client.listening:
+            if not part:
+                self._drop(client)
+            return
+        client.request += part
+        if b"\n" in client.request:
+            client.deadline = self._clock() + PATIENCE
+            for told in self._reply(client):
+                client.answer += _line(told)
+            self._send(client)
+        elif not part or len(client.request) > LARGEST:
+            self._drop(client)
+
+    def _send(self, client: Client) -> None:
+        if client.writing:
+            try:
+                client.send()
+            except OSError:
+                self._drop(client)
+                return
+        if not client.writing and not client.listening:
+            self._drop(client)
+
+    def _reply(self, client: Client) -> list[dict[str, Any]]:
+        try:
+            request = json.loads(client.request.partition(b"\n")[0])
+        except (ValueError, RecursionError):
+            return [{"error": "the request is no JSON"}]
+        if not isinstance(request, dict):
+            return [{"error": "the request is no JSON object"}]
+        if request.get("command") != "monitor":
+            return [self._answer(request)]
+        if sum(other.listening for other in self.clients) >= LISTENERS:
+            return [{"error": f"{LISTENERS} listen already; end one of them"}]
+        client.listening, client.deadline = True, FOREVER
+        return self._greet()
+
+    def deadline(self) -> float | None:
+        """When the next client runs out of time, on the clock that was given."""
+        deadlines = [client.deadline for client in self.clients if not client.listening]
+        return min(deadlines, default=None)
+
+    def expire(self) -> None:
+        """Drop the clients that are too slow."""
+        now = self._clock()
+        for client in list(self.clients):
+            if client.deadline <= now:
+                self._drop(client)
+
+    def _drop(self, client: Client) -> None:
+        client.connection.close()
+        self.clients.remove(client)
+
+    def close(self) -> None:
+        self.publish(happening("end", time.time(), "mproutd stops; the kernel stays as it is"))
+        for client in list(self.clients):
+            self._drop(client)
+        self._socket.close()
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+
+def _line(told: dict[str, Any]) -> bytes:
+    return json.dumps(told).encode() + b"\n"
+
+
+def _give_to_group(path: str) -> None:
+    """Let the group in, where there is one and we may."""
+    import grp  # not needed by those who ask
+
+    try:
+        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+    except (KeyError, PermissionError):
+        return
+    os.chmod(path, 0o660)

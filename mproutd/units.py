@@ -1,0 +1,57 @@
+"""Amounts for people: short, with their unit, never more digits than they are worth.  Pure."""
+
+from __future__ import annotations
+
+_STEPS = ("", "k", "M", "G", "T", "P")
+_PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def _scaled(value: float, unit: str) -> str:
+    step = 0
+    while value >= 999.5 and step < len(_STEPS) - 1:
+        value, step = value / 1000, step + 1
+    digits = 1 if step and value < 9.95 else 0
+    return f"{value:.{digits}f} {_STEPS[step]}{unit}"
+
+
+def amount(count: float | None) -> str:
+    """Bytes, in powers of ten: `1.2 MB`; `-` for what is not known."""
+    return "-" if count is None else _scaled(count, "B")
+
+
+def rate(bits: float | None) -> str:
+    """Bits a second: `1.2 Mbit/s`; `-` for what is not known."""
+    return "-" if bits is None else _scaled(bits, "bit/s")
+
+
+def span(seconds: float | None) -> str:
+    """How long: the two largest units that say anything, `3 d 2 h`; `-` when not known."""
+    if seconds is None:
+        return "-"
+    left = max(0, int(seconds))
+    for place, (unit, size) in enumerate(_PERIODS):
+        if left >= size or unit == "s":
+            words = f"{left // size} {unit}"
+            if place + 1 < len(_PERIODS):
+                smaller, small = _PERIODS[place + 1]
+                rest = left % size // small
+                words += f" {rest} {smaller}" if rest and size > 60 else ""
+            return words
+    raise AssertionError("seconds always fit")
+
+
+def brief(seconds: float | None) -> str:
+    """How long, for a narrow column: the largest unit alone, `3 d`."""
+    return " ".join(span(seconds).split(" ")[:2])
+
+
+def safe(text: str) -> str:
+    """One line without control characters: names come from the kernel and from files."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters; what was cut shows as `…`."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
