@@ -12,6 +12,7 @@ itself would let a subflow join without any route, and tests would pass falsely.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tests.lab.links import bridge, veth
@@ -37,20 +38,26 @@ class Wan:
 
     What a test drives then: address_up(), default_route(), unplug() and so on, each with
     the uplink's number from 1; usual() does the ordinary set-up for all of them.
-    `shaped`: 20 Mbit/s on every path, both ways.  Context manager; close() removes all.
+    `shaped`: 20 Mbit/s on every path, both ways.  `node` makes each of the machines.
+    Context manager; close() removes all.
     """
 
     def __init__(
-        self, uplinks: int = 2, ipv6: bool = True, shaped: bool = True, lan: bool = True
+        self,
+        uplinks: int = 2,
+        ipv6: bool = True,
+        shaped: bool = True,
+        lan: bool = True,
+        node: Callable[[str], Namespace] = Namespace,
     ) -> None:
         if not 1 <= uplinks <= 8:
             raise ValueError("uplinks: 1 to 8, the address plan ends there")
         self.uplinks = range(1, uplinks + 1)
         self.ipv6 = ipv6
-        self.gateway = Namespace("gateway")
-        self.server = Namespace("server")
-        self.lan = Namespace("lan") if lan else None
-        self.routers = {n: Namespace(f"router{n}") for n in self.uplinks}
+        self.gateway = node("gateway")
+        self.server = node("server")
+        self.lan = node("lan") if lan else None
+        self.routers = {n: node(f"router{n}") for n in self.uplinks}
         self.nodes = [
             node for node in (self.gateway, self.server, self.lan, *self.routers.values()) if node
         ]
