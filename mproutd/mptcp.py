@@ -100,28 +100,47 @@ class PathManager:
 
 
 class Closer:
-    """Closes endpoints in a thread; readable (fileno) when all that was given is done."""
+    """Closes endpoints in a thread; readable (fileno) when all that was given is done.
+
+    The thread waits from the beginning: to start one takes 1 ms, and an uplink that is lost
+    would wait for it.
+    """
 
     def __init__(self, kind: int) -> None:
         self._kind = kind
         self._requests = Requests(_GENERIC)
-        self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread: threading.Thread | None = None
+        self._done = os.eventfd(0, os.EFD_CLOEXEC)
+        self._busy = False
+        self._work: list[Operation] | None = []
         self._failed: list[tuple[Operation, Ack]] = []
+        self._given = threading.Lock()
+        self._given.acquire()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def fileno(self) -> int:
         return self._done
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is under way whose result was not collected yet."""
-        return self._thread is not None
+        """Whether work is under way whose result was not collected yet."""
+        return self._busy
 
     def start(self, operations: Sequence[Operation]) -> None:
         """Begin to close these endpoints.  Only while not busy."""
-        assert self._thread is None
-        self._thread = threading.Thread(target=self._run, args=(list(operations),), daemon=True)
-        self._thread.start()
+        assert not self._busy
+        self._busy = True
+        self._work = list(operations)
+        self._given.release()
+
+    def _serve(self) -> None:
+        """The thread: each turn takes what was given, until that is None."""
+        while True:
+            self._given.acquire()
+            if self._work is None:
+                return
+            self._run(self._work)
+            os.eventfd_write(self._done, 1)
 
     def _run(self, operations: list[Operation]) -> None:
         try:
@@ -129,23 +148,23 @@ class Closer:
                 [lambda n, each=each: pm.change(each, self._kind, n) for each in operations]  # type: ignore[misc]
             )
             self._failed = [(operations[place], ack) for place, ack in failed.items()]
-        except OSError as error:
-            ack = Ack(error.errno or 5, str(error))
+        except (OSError, ValueError) as error:
+            ack = Ack(getattr(error, "errno", None) or errno.EIO, str(error))
             self._failed = [(operation, ack) for operation in operations]
-        finally:
-            os.eventfd_write(self._done, 1)
 
     def collect(self) -> list[tuple[Operation, Ack]]:
-        """Wait for the thread, and return what failed."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        """Wait for the thread's work, and return what failed."""
+        if self._busy:
             os.eventfd_read(self._done)
+            self._busy = False
         failed, self._failed = self._failed, []
         return failed
 
     def close(self) -> None:
         self.collect()
+        self._work = None
+        self._given.release()
+        self._thread.join()
         os.close(self._done)
         self._requests.close()
 
