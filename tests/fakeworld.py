@@ -129,7 +129,12 @@ class World(FakeKernel):
         own, _, length = own.partition("/") if not peer else (own, "", peer.partition("/")[2])
         peer = peer.partition("/")[0]
         address = Address(self.link(name).index, own, int(length), peer, scope, flags)
-        self.addresses.append(address)
+        older = [
+            place
+            for place, each in enumerate(self.addresses)
+            if each.link == address.link and each.family == address.family == AF_INET6
+        ]  # IPv6 lists the newest first
+        self.addresses.insert(min(older, default=len(self.addresses)), address)
         if self.link(name).up:
             self._connect(address)
 

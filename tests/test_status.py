@@ -141,12 +141,6 @@ def refused(site: Site) -> None:
     site.world._refusals.clear()
 
 
-def no_laminar(site: Site) -> None:
-    site.world.mptcp = mptcp(site)._replace(laminar=False)
-    site.write(WAN1 + WAN2, "config uplink 'wan1'\n option laminar '1'\n")
-    site.settle()
-
-
 def low_limits(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
@@ -172,7 +166,6 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             held_back,
             refused,
             low_limits,
-            no_laminar,
         )
     ]
 }
