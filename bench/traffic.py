@@ -4,6 +4,7 @@ that has nothing to do meanwhile.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from bench.site import Site, configuration, until
 from mproutd.sockets import Requests
 from tests.lab import SERVER, Daemon, Echo, Iperf, Wan, address, device_bytes, eventually, subflows
 
-STALLS, BACKS, WARM = 8, 10, 1
+STALLS, BACKS, WARM = 10, 10, 1
 MINUTE = 60.0
 
 
@@ -56,6 +57,7 @@ class Talk:
         eventually(self.both, what="a subflow on both paths")
         using = self.in_use()
         self.echo.report()
+        time.sleep(random.uniform(0, 0.02))  # at any moment between two messages
         self.plugs[using](False)
         time.sleep(0.6)
         report = self.echo.report()
