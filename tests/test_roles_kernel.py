@@ -116,6 +116,18 @@ def test_an_announced_address_that_refuses_does_not_cost_the_path_that_works(end
         assert mptcp_counters(end)["RmSubflow"] == 0
 
 
+def test_a_server_does_not_reopen_what_its_clients_use(ends):
+    """One client's subflow is reset: the others', at the same address, are not touched."""
+    ends.begin(TWO, ONE, at_server=SERVER)
+    echo = ends.connect()
+    eventually(lambda: ends.paths(echo) == {(C1, S1), (C2, S1)})
+    (stays,) = [flow for flow in subflows(ends.client, echo.port) if flow.local == C2]
+    ends.client.run("ss", "-K", "src", C1, "dst", S1)
+    lives(echo, 40)
+    assert stays[:4] in [flow[:4] for flow in subflows(ends.client, echo.port)]
+    assert mptcp_counters(ends.server)["RmSubflow"] == 0
+
+
 # -- laminar ------------------------------------------------------------------------------
 
 

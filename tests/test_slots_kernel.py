@@ -22,6 +22,8 @@ EIGHT = "config mproutd 'globals'\n\toption subflows '8'\n\toption add_addr_acce
 @pytest.fixture
 def node(node: Namespace) -> Namespace:
     """Seven uplinks, each with one address of each family: 10.N.N.2 and 2001:db8:N::2."""
+    # No event later on: an address that leaves its tentative state would be one.
+    node.sysctl("net.ipv6.conf.default.accept_dad", 0)
     lines = []
     for n in range(1, 8):
         lines += [
