@@ -42,17 +42,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class _Help(argparse.HelpFormatter):
+    """Asks the environment for the width: argparse would import shutil, and that takes 7 ms."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        super().__init__(prog, width=(int(columns) if columns.isdecimal() else 80) - 2)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mproutd",
         description="Keep routing tables, rules and MPTCP endpoints as the configuration says.",
         epilog="See mproutd COMMAND --help.",
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, perform: Callable[[argparse.Namespace], int], text: str) -> Any:
-        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            formatter_class=_Help,
+        )
         sub.set_defaults(perform=perform)
         sub.add_argument("--config-dir", metavar="DIR", help="where the configuration is")
         sub.add_argument("--runtime-dir", metavar="DIR", help="where state and socket are")

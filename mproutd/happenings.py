@@ -71,7 +71,8 @@ def from_event(
     more: dict[str, Any] = {"event": event.kind}
     if event.token:
         more["token"] = f"{event.token:08x}"
-        words += f" (connection {event.token:08x})"
+        if kind != "connection":
+            words += f" (connection {event.token:08x})"
     if event.source and event.kind != "announced":
         more["local"] = end(event.source, event.sport)
         more["local_id"] = event.local_id
@@ -91,12 +92,13 @@ def _words(event: Event) -> tuple[str, str]:
     """(kind, text)."""
     ends = f"{end(event.source, event.sport)} → {end(event.destination, event.dport)}"
     kind = event.kind
+    connection = f"connection {event.token:08x}"
     if kind == "created":
-        return "connection", f"connection begins {ends}"
+        return "connection", f"{connection} begins {ends}"
     if kind == "established":
-        return "connection", f"connection established {ends}"
+        return "connection", f"{connection} established {ends}"
     if kind == "closed":
-        return "connection", "connection closed"
+        return "connection", f"{connection} closed"
     if kind == "sub-established":
         return "subflow", f"subflow established {ends}"
     if kind == "sub-closed":

@@ -65,7 +65,10 @@ OUTER = {
     "sockets": ("eventfilter wire", "pyroute2 tenacity"),
     "mptcp": ("model pm sockets wire", "pyroute2 tenacity"),
     "reader": ("codec model requests sockets wire", "tenacity"),
-    "kernel": ("codec diag eventfilter model mptcp reader requests sockets wire", "pyroute2 tenacity"),
+    "kernel": (
+        "codec diag eventfilter model mptcp reader requests sockets wire",
+        "pyroute2 tenacity",
+    ),
     "connections": ("subflows", "pyroute2"),
     "health": ("config model", ""),
     "log": ("", "systemd"),
