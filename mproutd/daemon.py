@@ -222,7 +222,7 @@ class Daemon:
     def _closed(self, closer: Closer) -> None:
         for operation, ack in closer.collect():
             text = ack.text or os.strerror(ack.errno)
-            self._keeper.failed_to_close(operation, text)
+            self._keeper.retries.unclosed(operation, text)
         self._due = True
 
     def _signal(self) -> None:

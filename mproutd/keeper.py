@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 from mproutd import reconcile
 from mproutd.changes import change, changes
@@ -25,26 +25,17 @@ from mproutd.plan import Desired, desired
 from mproutd.problems import problem, refused, removed
 from mproutd.rates import Rates
 from mproutd.reconcile import Outcome
-from mproutd.restraint import Restraint, identity
+from mproutd.restraint import Restraint
+from mproutd.retries import Retries
 from mproutd.since import Since
 from mproutd.state import StateFile
 from mproutd.status import status
 from mproutd.uci import load
 
-FIRST_RETRY, LAST_RETRY = 0.1, 30.0
-"""Seconds: the delay doubles from one to the other while operations keep failing."""
 HANDBACK = 1.0
 """Seconds: how long a handover uplink goes on beside a regular one that came back."""
 PASSES = 5
 """How many passes a command makes at most; each one but the last found more to do."""
-
-
-class Refusal(NamedTuple):
-    """An operation that failed in the last pass."""
-
-    operation: Operation
-    text: str
-    tries: int
 
 
 class Keeper:
@@ -69,8 +60,7 @@ class Keeper:
         self._hints = Hints(state.directory)
         self._facts = Facts()
         self._clock = clock
-        self._refusals: dict[tuple[str, Object], Refusal] = {}
-        self._retry_at: float | None = None
+        self.retries = Retries(clock)
         self._since = Since()
         self._rates = Rates(clock)
         self._steady: dict[str, float] = {}
@@ -123,9 +113,9 @@ class Keeper:
             self._rates.sample()
 
         def allow(operation: Operation) -> bool:
-            if touched is None:
-                return True
-            return self.restraint.allow(operation, touched)
+            if not self.retries.ready(operation):
+                return False
+            return touched is None or self.restraint.allow(operation, touched)
 
         outcome = reconcile.reconcile(
             self.kernel,
@@ -159,10 +149,6 @@ class Keeper:
             self.state.remove()
         return outcomes
 
-    def failed_to_close(self, operation: Operation, text: str) -> None:
-        """What the closer's thread could not do."""
-        self._refuse(operation, text)
-
     def _note(self, outcome: Outcome) -> None:
         target = outcome.desired
         self.passes += 1
@@ -171,15 +157,7 @@ class Keeper:
         self.restraint.settle(wanted, outcome.missing)
         self._since.note(target.observed, time.time())
         self._note_steady(target)
-        before, self._refusals = self._refusals, {}
-        for failure in outcome.failures:
-            self._refuse(failure.operation, failure.text, before)
-        if not outcome.failures:
-            self._retry_at = None
-        else:
-            tries = max(refusal.tries for refusal in self._refusals.values())
-            delay = min(FIRST_RETRY * 2 ** min(tries - 1, 20), LAST_RETRY)
-            self._retry_at = self._clock() + delay
+        self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
 
     def _note_steady(self, target: Desired) -> None:
@@ -200,21 +178,10 @@ class Keeper:
         if "handover" in carrying and regular:
             self._hand_back_at = min(regular) + HANDBACK
 
-    def _refuse(
-        self,
-        operation: Operation,
-        text: str,
-        before: dict[tuple[str, Object], Refusal] | None = None,
-    ) -> None:
-        key = (operation.verb, identity(operation.value))
-        tries = (before or {})[key].tries if key in (before or {}) else 0
-        self._refusals[key] = Refusal(operation, text, tries + 1)
-
     def due(self) -> float | None:
         """Seconds until another pass is worth making without an event; None for never."""
-        waits = [wait for wait in (self.restraint.due(),) if wait is not None]
-        if self._retry_at is not None:
-            waits.append(max(0.0, self._retry_at - self._clock()))
+        both = (self.restraint.due(), self.retries.due())
+        waits = [wait for wait in both if wait is not None]
         if self._hand_back_at is not None:
             waits.append(max(0.0, self._hand_back_at - self._clock()))
         return min(waits, default=None)
@@ -254,8 +221,7 @@ class Keeper:
             problems.append(problem("state-file", error=self.state.problem))
         if self._hints.problem:
             problems.append(problem("hints", error=self._hints.problem))
-        wait = max(0.0, (self._retry_at or 0.0) - self._clock())
-        problems += refused(self._refusals.values(), wait, name)
+        problems += refused(self.retries.refusals(), self._clock(), name)
         problems += removed(self.restraint.removed(), self.restraint.held(), name)
         asked = sources(target.observed)
         told = status(

@@ -11,10 +11,8 @@ from typing import Any
 
 from mproutd.advice import ADVICE
 from mproutd.ipsyntax import Names, command, describe
-from mproutd.model import Object, Operation
-
-Refused = tuple[Operation, str, int]
-"""(what, the kernel's words, how often it was tried)."""
+from mproutd.model import Object
+from mproutd.retries import Refusal
 
 PROBLEMS = {
     "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
@@ -46,11 +44,17 @@ def problem(code: str, **values: Any) -> dict[str, Any]:
     return {"code": code, "text": text, "advice": ADVICE[code], **values}
 
 
-def refused(refusals: Iterable[Refused], wait: float, name: Names) -> list[dict[str, Any]]:
-    """Operations that the kernel refused; `wait` in seconds until they are tried again."""
+def refused(refusals: Iterable[Refusal], now: float, name: Names) -> list[dict[str, Any]]:
+    """Operations that the kernel refused; `now` on the clock of the refusals."""
     return [
-        problem("refused", command=command(operation, name), error=text, tries=tries, wait=wait)
-        for operation, text, tries in refusals
+        problem(
+            "refused",
+            command=command(refusal.operation, name),
+            error=refusal.text,
+            tries=refusal.tries,
+            wait=max(0.0, refusal.until - now),
+        )
+        for refusal in refusals
     ]
 
 

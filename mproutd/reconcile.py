@@ -115,14 +115,14 @@ def reconcile(
 
     def shut(operations: Sequence[Operation]) -> bool:
         """Whether the closing goes on in the background."""
-        if not operations:
-            return False
         if close is None:
             act(operations)
             return False
-        close(operations)
-        done.extend(operations)
-        return True
+        permitted = [operation for operation in operations if allow(operation)]
+        if permitted:
+            close(permitted)
+            done.extend(permitted)
+        return bool(permitted)
 
     moving = _moving(snapshot, target, endpoints_going)
     if not closing and not moving:

@@ -43,12 +43,13 @@ PURE = {
     "plan": "config endpoints memo memory model paths slots",
     "diff": "config endpoints memo memory model paths plan slots",
     "restraint": "model",
+    "retries": "model",
     "revival": "pm",
     "decisions": "model paths plan",
     "ipsyntax": "model",
     "since": "paths",
     "families": "advice ipsyntax model paths",
-    "problems": "advice ipsyntax model",
+    "problems": "advice ipsyntax model retries",
     "status": "config endpoints families ipsyntax memory model paths plan problems",
     "subflows": "wire",
     "happenings": "pm subflows",
@@ -85,7 +86,7 @@ OUTER = {
     "changes": ("ipsyntax model reconcile", ""),
     "keeper": (
         "changes config families hints ipsyntax kernel model mptcp paths plan problems rates"
-        " reconcile restraint since state status uci",
+        " reconcile restraint retries since state status uci",
         "tenacity",
     ),
     "daemon": (

@@ -1,0 +1,71 @@
+"""When what the kernel refused is tried again."""
+
+from __future__ import annotations
+
+from mproutd.model import Endpoint, Operation, Rule
+from mproutd.retries import FIRST, LAST, Retries
+
+RULE = Operation("add", Rule(2, 7501, 7001, "10.1.1.2"), "wan1")
+CLOSING = Operation("delete", Endpoint("10.1.1.2", 2, 2, 7))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_failed_nothing_is_due() -> None:
+    retries = Retries(Clock())
+    retries.passed([])
+    assert retries.due() is None
+    assert not retries.refusals()
+
+
+def test_each_failure_doubles_the_wait_up_to_the_longest() -> None:
+    clock = Clock()
+    retries = Retries(clock)
+    waits = []
+    for _ in range(12):
+        retries.passed([(RULE, "Operation not permitted")])
+        waits.append(retries.due())
+    assert [round(wait or 0, 6) for wait in waits[:4]] == [0.1, 0.2, 0.4, 0.8]
+    assert round(waits[-1] or 0, 6) == LAST
+    (refusal,) = retries.refusals()
+    assert (refusal.operation, refusal.text, refusal.tries) == (RULE, "Operation not permitted", 12)
+
+
+def test_an_operation_of_a_pass_may_be_tried_at_every_event() -> None:
+    retries = Retries(Clock())
+    retries.passed([(RULE, "Operation not permitted")])
+    assert retries.ready(RULE)
+
+
+def test_what_no_longer_fails_is_forgotten() -> None:
+    retries = Retries(Clock())
+    retries.passed([(RULE, "Operation not permitted")])
+    retries.passed([])
+    assert retries.due() is None
+    retries.passed([(RULE, "Operation not permitted")])
+    assert [refusal.tries for refusal in retries.refusals()] == [1]
+
+
+def test_a_closing_that_was_refused_waits_its_time_out_whatever_happens() -> None:
+    clock = Clock()
+    retries = Retries(clock)
+    retries.unclosed(CLOSING, "Invalid argument")
+    retries.passed([])  # the pass that the closing's end woke
+    assert not retries.ready(CLOSING)
+    assert [refusal.text for refusal in retries.refusals()] == ["Invalid argument"]
+    clock.now += FIRST + 0.001
+    assert retries.ready(CLOSING)
+    retries.unclosed(CLOSING, "Invalid argument")
+    assert round(retries.due() or 0, 6) == 2 * FIRST
+
+
+def test_a_closing_is_the_same_whatever_id_and_flags_it_has_by_then() -> None:
+    retries = Retries(Clock())
+    retries.unclosed(CLOSING, "Invalid argument")
+    assert not retries.ready(CLOSING._replace(value=Endpoint("10.1.1.2", 2, 6, 9)))
+    assert retries.ready(CLOSING._replace(value=Endpoint("10.2.2.2", 3, 2, 7)))
