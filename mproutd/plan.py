@@ -4,7 +4,7 @@ Everything here is a pure function of its arguments, so that any history leads t
 same kernel state as a clean start.  The priorities (relative to rule_priority) are:
 
     +0         fwmark MASK/MASK lookup main     mproutd asks main for a device's default here
-    +5         from ADDRESS to SUBNET lookup T  only where two uplinks share a subnet
+    +5         from ADDRESS to SUBNET lookup T  only where two devices share a subnet
     +10        lookup main suppress_prefixlength 7 (IPv6: 6)
     +100+slot  fwmark M/MASK lookup T           \\ steering: only while the uplink is usable,
     +700+slot  iif DEV lookup T                 / or strict
@@ -44,10 +44,10 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
-    leading_bits,
 )
 from mproutd.paths import Facts, Observed, Path, observe
 from mproutd.slots import Place
+from mproutd.subnets import shared_subnets
 
 ASK_MAIN, SHARED, MAIN, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
 LAST_MAIN, LAST_DEFAULT = 32764, 32765
@@ -102,7 +102,7 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     observed = tuple(observe(config, snapshot, memory, facts))
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
-    shared = _shared_subnets(observed)
+    shared = shared_subnets(observed, snapshot.addresses)
     ipv6 = _has_ipv6(snapshot) if any(uplink.strict for uplink in config.uplinks) else False
     for entry in observed:
         subnets = (
@@ -234,56 +234,6 @@ def _rules(
         for device in entry.uplink.iif:
             rules.append(Rule(family, base + IIF + place.slot, table, iif=device))
     return rules
-
-
-class _Subnet(NamedTuple):
-    uplink: str
-    address: str
-    network: str
-    start: int
-    """The network's leading bits as a number."""
-
-
-@keeps_last_by(lambda entry: entry.uplink.name)
-def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
-    """The uplink's subnets by (family, length)."""
-    found = []
-    for path in entry.paths if entry.link and entry.link.up else ():
-        for address in (*path.covered, *path.yielded):
-            network = address.network
-            if network != address.address:
-                start, length = leading_bits(network)
-                subnet = _Subnet(entry.uplink.name, address.address, network, start)
-                found.append(((path.family, length), subnet))
-    return found
-
-
-def _shared_subnets(observed: tuple[Observed, ...]) -> dict[str, list[str]]:
-    """Address → its subnets that another uplink's subnet overlaps.
-
-    Two prefixes overlap when the longer one begins with the shorter one's bits.  An address
-    that an uplink has left to another still has its subnet in main.
-    """
-    by_length: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
-    for entry in observed:
-        for kind, subnet in _subnets(entry):
-            by_length.setdefault(kind, {}).setdefault(subnet.start, []).append(subnet)
-    shared: dict[str, list[str]] = {}
-    for (family, length), long_ones in by_length.items():
-        for (other_family, shorter), short_ones in by_length.items():
-            if other_family != family or shorter > length:
-                continue
-            for start, inner in long_ones.items():
-                outer = short_ones.get(start >> length - shorter)
-                if outer is None or (outer is inner and len(inner) == 1):
-                    continue
-                together = {*inner, *outer}
-                if len({subnet.uplink for subnet in together}) > 1:
-                    for subnet in sorted(together):
-                        networks = shared.setdefault(subnet.address, [])
-                        if subnet.network not in networks:
-                            networks.append(subnet.network)
-    return shared
 
 
 def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Rule, str]) -> None:

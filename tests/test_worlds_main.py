@@ -1,0 +1,164 @@
+"""What the admin has in main: static routes, and a LAN that overlaps an uplink's subnet."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab import (
+    LAN_HOST,
+    SERVER,
+    SERVER6,
+    Capture,
+    Daemon,
+    Echo,
+    Packet,
+    Wan,
+    address,
+    bridge,
+    eventually,
+    router_address,
+    subflows,
+)
+
+pytestmark = pytest.mark.kernel
+
+OFFICE, OFFICE6 = "10.77.0.1", "2001:db8:77::1"
+"""Behind the LAN host, by a static route."""
+
+
+def office(wan: Wan) -> None:
+    """The LAN host is the router to another network, and the admin has said so in main."""
+    assert wan.lan
+    wan.lan.ip(
+        f"address add {OFFICE}/32 dev lo",
+        f"address add {OFFICE6}/128 dev lo nodad",
+        "address add 2001:db8:70::10/64 dev eth0 nodad",
+        "route add default via 2001:db8:70::1",
+    )
+    wan.gateway.ip(
+        "address add 2001:db8:70::1/64 dev br-lan nodad",
+        f"route add 10.77.0.0/16 via {LAN_HOST}",
+        "route add 2001:db8:77::/48 via 2001:db8:70::10",
+    )
+
+
+def test_a_static_route_of_the_admin_wins(wan: Wan) -> None:
+    """From every uplink's address, for everybody; and it is left as it is, flush included."""
+    gateway = wan.gateway
+    with Daemon(gateway, verbose=True) as daemon, Capture(gateway) as capture:
+        daemon.settle()
+        daemon.writes()
+        office(wan)
+        daemon.settle()
+        assert daemon.writes() == []
+        static = {line for line in gateway.state().splitlines() if " via 192.168.70.10 " in line}
+        static |= {line for line in gateway.state().splitlines() if "route 2001:db8:77:" in line}
+        assert len(static) == 2
+        for n in wan.uplinks:
+            gateway.run("ping", "-c1", "-W2", "-I", address(n), OFFICE)
+            gateway.run("ping", "-c1", "-W2", "-I", address(n, 6), OFFICE6)
+        gateway.run("ping", "-c1", "-W2", OFFICE)
+
+        def to_the_office(packet: Packet) -> bool:
+            return packet.destination in (OFFICE, OFFICE6)
+
+        assert capture.devices(to_the_office) == {"br-lan", "lan0"}
+        daemon.reconcile()
+        daemon.stop()
+        assert daemon.call("flush").code == 0
+        assert static <= set(gateway.state().splitlines())
+
+
+def test_without_main_routes_the_uplinks_do_not_look_there(wan: Wan) -> None:
+    """option main_routes '0': what comes from an uplink's address leaves by that uplink."""
+    office(wan)
+    own = "config mproutd 'globals'\n\toption main_routes '0'\n"
+    with Daemon(wan.gateway, own=own) as daemon:
+        daemon.settle()
+        assert "dev eth2" in wan.gateway.ip(f"route get {OFFICE} from {address(2)}")
+        wan.gateway.run("ping", "-c1", "-W2", OFFICE)
+
+
+def test_a_static_route_to_the_server_by_one_uplink(wan: Wan) -> None:
+    """It decides where a connection begins, not where its other subflows go."""
+    gateway = wan.gateway
+    gateway.ip(f"route add {SERVER} via {router_address(2)} dev eth2")
+    with Daemon(gateway) as daemon, Capture(gateway) as capture:
+        daemon.settle()
+        with Echo(gateway, wan.server, SERVER) as echo:
+            both = {address(1), address(2)}
+            eventually(lambda: {s.local for s in subflows(gateway, echo.port)} == both)
+            port = echo.port
+        for n in wan.uplinks:
+            assert capture.devices(
+                lambda packet, n=n: packet.dport == port and packet.source == address(n)
+            ) == {f"eth{n}"}
+
+
+# -- a LAN that overlaps ----------------------------------------------------------------------
+
+
+def both_paths(wan: Wan) -> None:
+    """One connection uses both uplinks."""
+    with Echo(wan.gateway, wan.server, SERVER, bind=address(2)) as echo:
+        both = {address(1), address(2)}
+        eventually(lambda: {s.local for s in subflows(wan.gateway, echo.port)} == both)
+        assert not echo.report().error
+
+
+def test_a_lan_inside_an_uplinks_subnet(bare_wan: Wan) -> None:
+    """The carrier says 10.1.0.0/16, the LAN is 10.1.70.0/24: the LAN stays reachable."""
+    wan, gateway, lan = bare_wan, bare_wan.gateway, bare_wan.lan
+    assert lan
+    gateway.ip("address add 10.1.70.1/24 dev br-lan")
+    lan.ip("address replace 10.1.70.10/24 dev eth0", "route replace default via 10.1.70.1")
+    wan.usual()
+    gateway.ip("address delete 10.1.1.2/24 dev eth1", "address add 10.1.1.2/16 dev eth1")
+    wan.default_route(1)
+    with Daemon(gateway) as daemon:
+        daemon.settle()
+        gateway.run("ping", "-c1", "-W2", "10.1.70.10")
+        gateway.run("ping", "-c1", "-W2", "-I", "10.1.1.2", "10.1.70.10")
+        gateway.run("ping", "-c1", "-W2", "-I", "10.1.1.2", "10.1.1.1")
+        lan.run("ping", "-c1", "-W2", "10.1.1.2")
+        both_paths(wan)
+
+
+def test_a_lan_with_an_uplinks_subnet(bare_wan: Wan) -> None:
+    """The modem's 10.1.1.0/24 is the LAN's as well, and the LAN was there first."""
+    wan, gateway = bare_wan, bare_wan.gateway
+    gateway.ip(
+        "address add 10.1.1.70/24 dev br-lan", "address add 2001:db8:1::70/64 dev br-lan nodad"
+    )
+    wan.usual()
+    with Daemon(gateway) as daemon, Capture(gateway) as capture:
+        daemon.settle()
+        for family, server in ((4, SERVER), (6, SERVER6)):
+            gateway.run("ping", "-c1", "-W2", "-I", address(1, family), router_address(1, family))
+            gateway.run("ping", "-c1", "-W2", "-I", address(1, family), server)
+        both_paths(wan)
+        own = {address(1), address(1, 6)}
+        assert capture.devices(lambda packet: packet.source in own) == {"eth1"}
+        # Nobody on the uplink hears of the LAN's address there.
+        wan.routers[1].run("ping", "-c1", "-W1", "10.1.1.70", check=False)
+        assert not [
+            packet
+            for packet in capture.seen()
+            if packet.device == "eth1" and packet.outgoing and packet.source == "10.1.1.70"
+        ]
+        gateway.ip("address delete 10.1.1.70/24 dev br-lan")
+        gateway.ip("address delete 2001:db8:1::70/64 dev br-lan")
+        daemon.settle()
+        assert "7005" not in gateway.state()
+
+
+def test_a_lan_that_has_the_gateways_address(bare_wan: Wan) -> None:
+    """Modem and LAN are both 10.1.1.1: the modem is still the way out."""
+    wan, gateway = bare_wan, bare_wan.gateway
+    bridge(gateway, "br-home", address="10.1.1.1/24")
+    wan.usual()
+    with Daemon(gateway) as daemon, Capture(gateway) as capture:
+        daemon.settle()
+        gateway.run("ping", "-c1", "-W2", "-I", address(1), SERVER)
+        both_paths(wan)
+        assert capture.devices(lambda packet: packet.source == address(1)) == {"eth1"}
