@@ -228,18 +228,24 @@ def connection_lines(connections: Sequence[dict[str, Any]]) -> list[str]:
     for each in connections:
         state = "" if each["state"] == "established" else f" ({each['state']})"
         name = f"{each['token']} " if each["token"] else ""
-        lines.append(
-            f"{name}to {each['remote']}{state}  "
-            f"sent {amount(each['sent'])}, received {amount(each['received'])}"
-        )
+        moved = f"sent {amount(each['sent'])}, received {amount(each['received'])}"
+        lines += _fitting([f"{name}to {each['remote']}{state}"], [moved])
         if each["fallback"]:
             lines.append("  fell back to plain TCP: the peer or a box in between speaks no MPTCP")
         rows = [_subflow_cells(flow, each["remote"]) for flow in each["subflows"]]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            line = "  " + _columns(row, widths)
-            lines += [line] if len(line) <= WIDTH else wrapped("  ".join(row), "  ", _INDENT)
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines += _fitting(["  " + cells[0], cells[1]], cells[2:])
     return lines
+
+
+def _fitting(head: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """One line, or two where one would be too long."""
+    line = "  ".join([*head, *rest]).rstrip()
+    if len(line) <= WIDTH:
+        return [line]
+    return ["  ".join(head).rstrip(), *wrapped("  ".join(rest).rstrip(), _INDENT)]
 
 
 def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
