@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import Daemon, eventually
-from tests.networks.two_sites import Run, TwoSites, lease
+from tests.networks.two_sites import TwoSites, lease
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(180)]
 
@@ -53,19 +53,7 @@ def test_both_lines_carry_the_lan_and_either_may_go(sites):
         run = sites.run(18, unplugged, plugged)
     assert run.measured.completed, sites.router_a.services_said()
     first, one, again = run.rates
-    sites.guide.measured("rates", rates_table(run))
+    sites.guide.measured("rates", run.table())
     assert 15 < one < 20
     assert first > 1.7 * one
     assert again > 1.7 * one
-
-
-def rates_table(run: Run) -> str:
-    """The figures as the guide has them."""
-    first, one, again = run.rates
-    slowest = min(i.mbit for i in run.measured.intervals[:-1])
-    return (
-        f"both lines    {first:5.1f}\n"
-        f"one           {one:5.1f}\n"
-        f"both again    {again:5.1f}\n"
-        f"slowest half second  {slowest:4.1f}\n"
-    )

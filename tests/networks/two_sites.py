@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import NamedTuple
-
-from tests.lab import Iperf, Measured, Namespace, Wan, bridge, eventually, veth
+from tests.lab import Namespace, Wan, bridge, eventually, veth
 from tests.networks.guide import Guide
 from tests.networks.machine import Machine
+from tests.networks.run import Happens, Run, interrupted
 
 HOST_B = "192.168.80.10"
 
@@ -34,28 +31,6 @@ def dnsmasq(provider: Namespace, n: int) -> None:
         "--conf-file=/dev/null",
         "--log-facility=/run/dnsmasq.log",
     )
-
-
-SETTLED = 1.5
-"""Seconds after a change that count neither for the rate before nor for the one after."""
-
-
-class Run(NamedTuple):
-    """What a run measured, and when (in seconds of it) the cable was pulled and put back."""
-
-    measured: Measured
-    unplugged: float
-    plugged: float
-
-    @property
-    def rates(self) -> tuple[float, float, float]:
-        """Mbit/s with both lines, with one, with both again."""
-        measured = self.measured
-        return (
-            measured.between(SETTLED, self.unplugged),
-            measured.between(self.unplugged + SETTLED, self.plugged),
-            measured.between(self.plugged + SETTLED, measured.intervals[-1].start),
-        )
 
 
 class TwoSites:
@@ -106,26 +81,18 @@ class TwoSites:
         self.wan.plug(n)
         self.router_a.ifup(f"eth{n}")
 
-    def run(self, seconds: float, before: Callable[[], object], after: Callable[[], object]) -> Run:
-        """One plain-TCP iperf3 from host-a to host-b; line 2 unplugged for its middle third.
+    def run(self, seconds: float, before: Happens, after: Happens) -> Run:
+        """One plain-TCP iperf3 from host-a to host-b; line 2 unplugged for its middle third."""
 
-        `before` is called while the line is unplugged, `after` when it is back.
-        """
-        third = seconds / 3
-        iperf = Iperf(self.host_a, self.host_b, HOST_B, seconds, mptcp=False)
-        begun = time.monotonic()
+        def unplug() -> None:
+            self.unplug(2)
+            before()
 
-        def wait(until: float) -> float:
-            time.sleep(max(0.0, begun + until - time.monotonic()))
-            return time.monotonic() - begun
+        def plug() -> None:
+            self.plug(2)
+            after()
 
-        unplugged = wait(third)
-        self.unplug(2)
-        before()
-        plugged = wait(2 * third)
-        self.plug(2)
-        after()
-        return Run(iperf.result(), unplugged, plugged)
+        return interrupted(self.host_a, self.host_b, HOST_B, seconds, unplug, plug)
 
     def close(self) -> None:
         self.wan.close()
