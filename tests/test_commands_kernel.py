@@ -34,7 +34,7 @@ def test_status_is_0_as_wanted_1_degraded_3_not_running(world):
         assert daemon.status()["version"] == 1
         world.unplug(2)
         eventually(lambda: daemon.call("status").code == 1)
-        told = daemon.call("status").out
+        told = daemon.call("status").words
         assert "wan2 is not usable" in told
         assert "the link has no carrier" in told
         assert daemon.status()["degraded"] is True

@@ -28,7 +28,7 @@ def begin(daemon: Daemon, verb: str = "run"):
 
 @pytest.mark.parametrize("verb", ["run", "reconcile", "flush"])
 def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
-    """A dozen moments, from before the first import to after the first pass."""
+    """Eight moments, from before the first import to after the first pass."""
     bare = world.gateway.state()
     daemon = Daemon(world.gateway).start()
     clean = world.gateway.state()
@@ -39,7 +39,7 @@ def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
     coming_up = time.monotonic() - before
     daemon.kill9()
     rng = random.Random(verb)
-    for _ in range(12):
+    for _ in range(8):
         if verb != "flush":
             assert daemon.call("flush").code == 0
             assert world.gateway.state() == bare
@@ -65,7 +65,7 @@ def test_killed_amid_changes_of_the_configuration_and_the_world(world):
         daemon.stop()
         expected[name] = world.gateway.state()
         assert daemon.call("flush").code == 0
-    for _ in range(12):
+    for _ in range(8):
         name, text = rng.choice([("two", TWO_UPLINKS), ("swapped", SWAPPED), ("off", OFF)])
         daemon.configure(text)
         daemon.start()

@@ -126,7 +126,7 @@ def test_a_foreign_endpoint_on_an_address_of_ours_is_left_and_named(world):
         assert endpoint["state"] == "foreign"
         told = daemon.call("status")
         assert told.code == 1
-        assert "somebody else's endpoint holds 10.1.1.2" in told.out
+        assert "somebody else's endpoint holds 10.1.1.2" in told.words
         daemon.reconcile()
         world.unplug(1)
         eventually(lambda: "2001:db8:1::2" not in world.gateway.ip("mptcp endpoint show"))

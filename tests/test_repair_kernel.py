@@ -43,7 +43,7 @@ def test_it_comes_back_by_itself_and_status_names_it(world, daemon, what):
     eventually(lambda: world.gateway.state(ids=True) == before)
     told = daemon.call("status")
     assert told.code == 1
-    assert "removed by somebody else" in told.out
+    assert "removed by somebody else" in told.words
 
 
 def test_endpoints_and_limits_come_back_at_reconcile(world, daemon):
@@ -75,7 +75,9 @@ def test_somebody_who_removes_again_and_again_is_not_fought(world, daemon):
     assert 5 <= removed <= 8
     told = daemon.call("status")
     assert told.code == 1
-    assert "7502: from 10.2.2.2 lookup 7002 protocol 77: removed by somebody else again" in told.out
+    assert (
+        "7502: from 10.2.2.2 lookup 7002 protocol 77: removed by somebody else again" in told.words
+    )
     # Nothing else suffers meanwhile.
     world.gateway.ip("rule delete priority 7501")
     eventually(lambda: "7501 from 10.1.1.2 lookup 7001 proto 77" in world.gateway.state())
@@ -92,8 +94,8 @@ def test_an_operation_that_fails_stops_no_other_and_is_tried_again(world):
         assert "endpoint 10.2.2.2" in state
         told = daemon.call("status")
         assert told.code == 1
-        assert "ip route add default via 10.1.1.1 dev eth1 table 7001 proto 77" in told.out
-        assert "tried " in told.out
+        assert "ip route add default via 10.1.1.1 dev eth1 table 7001 proto 77" in told.words
+        assert "tried " in told.words
         tries = daemon.log().count("ip route add default via 10.1.1.1 dev eth1 table 7001")
         assert 1 <= tries <= 4
 
@@ -125,7 +127,7 @@ def test_a_rule_in_front_that_leads_elsewhere_takes_the_endpoint_away(world, dae
     assert "endpoint 2001:db8:1::2" in world.gateway.state()
     told = daemon.call("status")
     assert told.code == 1
-    assert "a lookup from 10.1.1.2 does not leave by eth1" in told.out.replace("\n", " ")
+    assert "a lookup from 10.1.1.2 does not leave by eth1" in told.words
     world.gateway.ip(f"rule delete {rule}")
     eventually(lambda: "endpoint 10.1.1.2 subflow dev eth1" in world.gateway.state())
     assert daemon.call("status").code == 0
@@ -136,7 +138,7 @@ def test_a_rule_in_front_before_the_start(world):
     with Daemon(world.gateway) as daemon:
         assert "endpoint 10.1.1.2" not in world.gateway.state()
         assert "endpoint 10.2.2.2" in world.gateway.state()
-        assert "does not leave by eth1" in daemon.call("status").out
+        assert "does not leave by eth1" in daemon.call("status").words
         world.gateway.ip("rule delete priority 5000")
         eventually(lambda: "endpoint 10.1.1.2" in world.gateway.state())
 
@@ -154,7 +156,7 @@ def test_without_working_mptcp_routing_works_and_one_line_says_so(world, setting
         assert "7501 from 10.1.1.2 lookup 7001 proto 77" in world.gateway.state()
         told = daemon.call("status")
         assert told.code == 1
-        assert told.out.count(said) == 1
+        assert told.words.count(said) == 1
         world.gateway.run("ping", "-c1", "-W2", "-I", "10.2.2.2", "10.9.9.9")
         world.gateway.sysctl(setting, on)
         assert daemon.call("status").code == 0

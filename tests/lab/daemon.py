@@ -44,6 +44,11 @@ class Answer(NamedTuple):
     out: str
     err: str
 
+    @property
+    def words(self) -> str:
+        """What it printed in one line: a status is wrapped to the width of a terminal."""
+        return " ".join(self.out.split())
+
 
 class Daemon:
     """`mproutd` in `node`, with its configuration and its runtime directory in the node's /run.
