@@ -95,12 +95,13 @@ def endpoints(
     memory: Memory,
     desired: Desired,
     unproved: Collection[str] = (),
+    patient: Collection[str] = (),
 ) -> tuple[list[Operation], list[Operation]]:
     """(closing, opening): endpoints that go, each of which takes the kernel an RCU grace
     period; limits, endpoints that change, endpoints that come.
 
     `unproved` are the addresses from which a lookup does not give the wanted route: no
-    endpoint is opened there, and one that is there is closed.
+    endpoint is opened there, and one that is there is closed, unless it is also `patient`.
     """
     if snapshot.mptcp is None:
         return [], []
@@ -120,6 +121,8 @@ def endpoints(
         if endpoint.address in others:
             continue
         if endpoint.address in unproved:
+            if endpoint.address in patient:
+                kept.add(endpoint.address)
             continue
         there = ours.get(endpoint.address)
         if there is None:

@@ -25,7 +25,7 @@ from mproutd.plan import Desired, desired
 from mproutd.problems import problem, refused, removed
 from mproutd.rates import Rates
 from mproutd.reconcile import Outcome
-from mproutd.restraint import Restraint
+from mproutd.restraint import Patience, Restraint
 from mproutd.retries import Retries
 from mproutd.since import Since
 from mproutd.state import StateFile
@@ -57,6 +57,7 @@ class Keeper:
         self.passes = self.writes = 0
         """Made, and changes of the kernel asked for, since the start."""
         self.restraint = Restraint(clock)
+        self._patience = Patience(clock)
         self._hints = Hints(state.directory)
         self._facts = Facts()
         self._clock = clock
@@ -101,16 +102,23 @@ class Keeper:
         full: bool = True,
         touched: Collection[int] | None = (),
         closer: Closer | None = None,
+        trusting: bool = False,
     ) -> Outcome:
         """One pass.  `touched`: the ifindexes that had events since the last; None for any.
 
         With `closer`, endpoints are closed in its thread, and the pass after it is done goes
-        on where this one left off.  OSError when the kernel does not answer.
+        on where this one left off.  `trusting`: an address that is led away keeps its endpoint,
+        since clearing may lead it back.  OSError when the kernel does not answer.
         """
 
         if full:
             self.refresh()
             self._rates.sample()
+
+        def patience(led_away: Collection[str]) -> Collection[str]:
+            if trusting:
+                return led_away
+            return self._patience.grant(led_away) if closer else ()
 
         def allow(operation: Operation) -> bool:
             if not self.retries.ready(operation):
@@ -127,6 +135,7 @@ class Keeper:
             close=closer.start if closer else None,
             closing=closer.busy if closer else False,
             allow=allow,
+            patience=patience,
         )
         self._note(outcome)
         return outcome
@@ -135,8 +144,11 @@ class Keeper:
         """Passes until one finds nothing more to do, for a command."""
         outcomes: list[Outcome] = []
         while len(outcomes) < PASSES:
-            outcomes.append(self.reconcile(sweep=True))
+            trusting = len(outcomes) < 2
+            outcomes.append(self.reconcile(sweep=True, trusting=trusting))
             last = outcomes[-1]
+            if trusting and last.unproved:
+                continue
             if not last.again and (not last.done or len(outcomes) > 1):
                 break
         return outcomes
@@ -180,8 +192,8 @@ class Keeper:
 
     def due(self) -> float | None:
         """Seconds until another pass is worth making without an event; None for never."""
-        both = (self.restraint.due(), self.retries.due())
-        waits = [wait for wait in both if wait is not None]
+        timers = (self.restraint.due(), self._patience.due(), self.retries.due())
+        waits = [wait for wait in timers if wait is not None]
         if self._hand_back_at is not None:
             waits.append(max(0.0, self._hand_back_at - self._clock()))
         return min(waits, default=None)

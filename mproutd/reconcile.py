@@ -11,7 +11,7 @@ the state file; the state file is written before what it speaks of is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from errno import EEXIST
 from typing import NamedTuple, Protocol
 
@@ -82,12 +82,14 @@ def reconcile(
     close: Callable[[Sequence[Operation]], None] | None = None,
     closing: bool = False,
     allow: Callable[[Operation], bool] = lambda operation: True,
+    patience: Callable[[Collection[str]], Collection[str]] = lambda addresses: (),
 ) -> Outcome:
     """One pass.
 
     `close` takes endpoints to be closed in the background; without it they are closed here,
     and waited for.  `closing` says that such work is under way.  `allow` may hold back an
-    operation until later.  OSError when the kernel does not answer.
+    operation until later.  `patience` says which addresses that are led away keep the endpoint
+    that they have for now.  OSError when the kernel does not answer.
     """
     memory = store.memory
     snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full))
@@ -134,7 +136,9 @@ def reconcile(
     led_away = unproved(kernel, target)
     doubtful = False
     if not closing:
-        more, opening = diff.endpoints(snapshot, target.memory, target, led_away)
+        more, opening = diff.endpoints(
+            snapshot, target.memory, target, led_away, patience(led_away)
+        )
         already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
         if mended and more:
@@ -152,7 +156,7 @@ def reconcile(
     blind = any(
         isinstance(operation.value, Rule)
         and operation.value.priority == config.rule_priority + ASK_MAIN
-        for operation in raising
+        for operation in done
     )
     made = set(done)
     missing = [each.value for each in (*raising, *opening) if each not in made]

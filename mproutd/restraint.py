@@ -8,6 +8,10 @@ coin toss.  The rule, for each object by itself:
     after that, one every INTERVAL seconds
     an object that nobody touches regains one of the burst every INTERVAL seconds
 
+The same other program may remove a rule between our adding it and our asking where it
+leads.  So an endpoint is not closed the first time that a lookup goes astray, but when it
+has done so for PATIENCE seconds: its subflows are bound to their device meanwhile.
+
 A route whose device had an event in the meantime does not count: the kernel drops routes
 with addresses and links, and says nothing.
 """
@@ -20,6 +24,7 @@ from mproutd.model import Endpoint, Object, Operation, Route
 
 BURST = 5
 INTERVAL = 5.0
+PATIENCE = 1.0
 """Seconds."""
 
 
@@ -101,3 +106,27 @@ def identity(value: Object) -> Object:
     The flags of an endpoint stay: those that are wanted anew are no removal.
     """
     return value._replace(id=0) if isinstance(value, Endpoint) else value
+
+
+class Patience:
+    """How long an endpoint stays although its address is led away.  `clock` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        self._granted: frozenset[str] = frozenset()
+
+    def grant(self, led_away: Collection[str]) -> frozenset[str]:
+        """Of all the addresses that are led away now, those that were not so for long."""
+        now = self._clock()
+        self._since = {address: self._since.get(address, now) for address in led_away}
+        self._granted = frozenset(
+            address for address, since in self._since.items() if now - since < PATIENCE
+        )
+        return self._granted
+
+    def due(self) -> float | None:
+        """Seconds until one of them has had its time; None for none."""
+        now = self._clock()
+        waits = [self._since[address] + PATIENCE - now for address in self._granted]
+        return max(0.0, min(waits)) if waits else None

@@ -59,17 +59,16 @@ def answers(connection: socket.socket) -> bool:
 
 
 def test_an_initial_subflow_without_endpoint_is_closed_with_its_address(wan):
-    with Daemon(wan.gateway, FIRST_OFF) as daemon:
-        with Echo(wan.gateway, wan.server, SERVER) as echo:
-            eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])
-            assert daemon.uplink("wan1")["endpoints"] == []
-            echo.report()
-            wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
-            eventually(lambda: locals_of(wan, echo) == ["10.2.2.2"])
-            report = echo.report()
-            assert not report.error
-            assert report.gap < 0.15, "a subflow that nobody closed is found out by retransmission"
-            assert not daemon.settle()["drift"]
+    with Daemon(wan.gateway, FIRST_OFF) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])
+        assert daemon.uplink("wan1")["endpoints"] == []
+        echo.report()
+        wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
+        eventually(lambda: locals_of(wan, echo) == ["10.2.2.2"])
+        report = echo.report()
+        assert not report.error
+        assert report.gap < 0.15, "a subflow that nobody closed is found out by retransmission"
+        assert not daemon.settle()["drift"]
 
 
 def test_it_is_not_closed_while_the_address_is_there(wan):
@@ -233,4 +232,6 @@ def test_an_endpoint_deleted_by_hand_comes_back_at_once_where_it_carried_somethi
         eventually(lambda: len(locals_of(wan, echo)) == 2)
         assert not echo.report().error
         removed = [each["text"] for each in daemon.asked()["problems"]]
-        assert any("10.2.2.2 subflow dev eth2: removed by somebody else" in each for each in removed)
+        assert any(
+            "10.2.2.2 subflow dev eth2: removed by somebody else" in each for each in removed
+        )
