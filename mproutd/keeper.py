@@ -145,7 +145,7 @@ class Keeper:
         outcomes: list[Outcome] = []
         while len(outcomes) < PASSES:
             trusting = len(outcomes) < 2
-            outcomes.append(self.reconcile(sweep=True, trusting=trusting))
+            outcomes.append(self.reconcile(sweep=not outcomes, trusting=trusting))
             last = outcomes[-1]
             if trusting and last.unproved:
                 continue

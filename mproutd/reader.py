@@ -131,12 +131,17 @@ class Reader:
         try:
             links = self._read_links()
             indexes = [link.index for link in links.values() if link.up and link.name in devices]
+            rules = self._read_rules()
+            # With the rule for the question in place, an answer from a table of ours says that
+            # main had none: the lookup went on to the uplink's own rule.
+            asked = any(rule.fwmark == rule.fwmask == mark for rule in rules if rule.fwmask)
+            own = frozenset(tables) if asked else frozenset()
             return Found(
                 links,
                 self._read_addresses(),
                 tuple(chain.from_iterable(self._read_table(table) for table in tables)),
-                self._read_defaults(indexes, mark),
-                self._read_rules(),
+                self._read_defaults(indexes, mark, own),
+                rules,
             )
         except OSError:
             self.forget()
@@ -184,11 +189,13 @@ class Reader:
             self._tables[table] = routes
         return routes
 
-    def _read_defaults(self, indexes: Sequence[int], mark: int) -> dict[tuple[int, int], Route]:
+    def _read_defaults(
+        self, indexes: Sequence[int], mark: int, own: frozenset[int]
+    ) -> dict[tuple[int, int], Route]:
         """Main's default route by each device: one lookup each, however large main is.
 
-        A lookup that some other rule answered is asked again as a dump, which is slow only
-        where main is large.
+        A lookup that somebody else's rule answered is asked again as a dump, which is slow
+        only where main is large.  `own` are the tables whose answer means that there is none.
         """
         known = self._defaults
         keys = [(index, family) for index in indexes for family in FAMILIES]
@@ -203,13 +210,15 @@ class Reader:
             routes: Iterable[Route] = ()
             if not isinstance(answer, OSError):
                 routes = self._route[answer.body]
-                if any(route.table != TABLE_MAIN for route in routes):
+                if any(route.table != TABLE_MAIN and route.table not in own for route in routes):
                     routes = self._main_routes(index, family)
             known[index, family] = min(
                 (
                     route
                     for route in routes
-                    if route.destination == "default" and route.device == index
+                    if route.table == TABLE_MAIN
+                    and route.destination == "default"
+                    and route.device == index
                 ),
                 key=lambda route: route.metric,
                 default=None,

@@ -49,8 +49,10 @@ class StateFile:
             descriptor = os.open(
                 beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
             )
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(json.dumps(encode(memory)))
+            try:
+                _write(descriptor, json.dumps(encode(memory)).encode())
+            finally:
+                os.close(descriptor)
             os.replace(beside, self._path)
             self.problem = ""
         except OSError as error:
@@ -66,6 +68,12 @@ class StateFile:
             os.unlink(self._path)
         except FileNotFoundError:
             pass
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """All of it in one go, as it is small; OSError when there was no room for the whole."""
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Lock:
