@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mproutd.config import Config
-from mproutd.endpoints import OURS, is_ours, others_addresses, settings
+from mproutd.endpoints import is_ours, others_addresses
 from mproutd.memo import keeps_last
 from mproutd.memory import Memory
 from mproutd.model import (
@@ -29,6 +29,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.plan import Desired, own_priorities, own_tables
+from mproutd.settings import OURS, settings
 
 
 def routing(

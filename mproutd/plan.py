@@ -23,13 +23,10 @@ from mproutd import slots
 from mproutd.config import Config
 from mproutd.endpoints import (
     WINDOW,
-    before_us,
     by_rank,
     prune,
     remember,
     wanted_endpoints,
-    wanted_limits,
-    wanted_sysctls,
 )
 from mproutd.memo import keeps_last_by
 from mproutd.memory import Memory
@@ -46,6 +43,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.paths import Facts, Observed, Path, observe
+from mproutd.settings import before_us, wanted_limits, wanted_sysctls
 from mproutd.slots import Place
 from mproutd.subnets import shared_subnets
 
