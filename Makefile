@@ -4,7 +4,7 @@ python = .venv/bin/python
 ARGS =
 SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc 2>/dev/null)
 
-.PHONY: help setup demo test lint format bench check clean
+.PHONY: help setup demo test lint format bench check screens clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
+	@echo 'make screens  the screens in docs/, printed anew in the laboratory'
 	@echo 'make format   lay the code out as lint wants it'
 	@echo 'make clean    remove what these made'
 
@@ -39,6 +40,10 @@ format: setup
 bench:
 	@packaging/setup.sh unpack
 	@$(python) -m bench $(ARGS)
+
+screens: setup
+	@$(python) -m tests.reference
+	@$(python) -m tests.screens $(ARGS)
 
 check: lint test
 

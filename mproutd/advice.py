@@ -1,6 +1,6 @@
 """What to do about each thing that a status can name, by its code.  Pure.
 
-The codes are the keys of paths.REASONS and status.PROBLEMS; docs/status.md has the same list,
+The codes are the keys of paths.REASONS and problems.PROBLEMS; docs/status.md has the same list,
 and a test holds the three together.
 """
 

@@ -20,10 +20,11 @@ def uplink_lines(
     good, bad = (GOOD, BAD) if colour else ("", "")
     state = painted(state_word(uplink), good if uplink["usable"] else bad)
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
-    long = f", for {span(now - uplink['since'])} (since {clock})" if uplink["since"] else ""
-    lines = [
-        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device']}{index}, {state}{long}"
-    ]
+    long = f" for {span(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
+    lines = wrapped(
+        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device']}{index}", "", "  "
+    )
+    lines.append(f"  {state}{long}")
     lines += wrapped(_moved(uplink), "  ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
     carries = [FAMILIES[key] for key, name in status["default"].items() if name == uplink["name"]]

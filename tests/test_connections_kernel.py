@@ -30,20 +30,22 @@ def told(daemon):
 
 def test_both_families_by_uplink_with_or_without_a_daemon(world):
     with Daemon(world.gateway) as daemon:
-        with Echo(world.gateway, world.server, SERVER) as four:
-            with Echo(world.gateway, world.server, SERVER6) as six:
-                for echo in (four, six):
-                    eventually(lambda echo=echo: len(subflows(world.gateway, echo.port)) == 2)
-                eventually(lambda: four.report().received > 5)
-                beside = told(daemon)
-                daemon.stop()
-                alone = told(daemon)
-                tokens = re.findall(r"token:(\w{8}) ", world.gateway.run("ss", "-HMni"))
+        with (
+            Echo(world.gateway, world.server, SERVER) as four,
+            Echo(world.gateway, world.server, SERVER6) as six,
+        ):
+            for echo in (four, six):
+                eventually(lambda echo=echo: len(subflows(world.gateway, echo.port)) == 2)
+            eventually(lambda: four.report().received > 5)
+            beside = told(daemon)
+            daemon.stop()
+            alone = told(daemon)
+            tokens = re.findall(r"token:(\w{8}) ", world.gateway.run("ss", "-HMni"))
         for found in (beside, alone):
             assert sorted(each["token"] for each in found) == sorted(tokens)
             for each in found:
                 assert [flow["uplink"] for flow in each["subflows"]] == ["wan1", "wan2"]
-                assert [flow["local_id"] for flow in each["subflows"]][0] == 0
+                assert each["subflows"][0]["local_id"] == 0
                 assert (each["state"], each["fallback"]) == ("established", False)
         first = next(each for each in alone if each["remote"] == f"{SERVER}:{four.port}")
         assert first["sent"] > 5 * 64
