@@ -69,7 +69,9 @@ def test_two_ppp_sessions_with_one_and_the_same_peer(bare_wan: Wan) -> None:
             sent = {
                 (packet.source, packet.device)
                 for packet in capture.seen()
-                if packet.outgoing and not packet.source.startswith("fe80")
+                if packet.outgoing
+                and packet.device in ("ppp1", "ppp2")
+                and packet.source.startswith(("10.", "2001:"))
             }
             assert sent == {(f"10.0.{n}.2", f"ppp{n}") for n in (1, 2)} | {
                 (f"2001:db8:7{n}::2", f"ppp{n}") for n in (1, 2)
