@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mproutd.pm import Event
-from mproutd.revival import FIRST, LAST, Revival
+from mproutd.revival import COSTLY, FIRST, LAST, LAST_COSTLY, Revival
 from tests.test_restraint import Clock
 
 HERE = "10.2.2.2"
@@ -78,4 +78,62 @@ def test_each_address_has_its_own_time(revival: Revival, clock: Clock) -> None:
 
 def test_an_address_that_the_peer_announced_does_not_count(revival: Revival) -> None:
     revival.hear(failed(remote_id=3))
+    assert revival.due() is None
+
+
+def cut(token: int = 7, source: str = HERE) -> Event:
+    return Event("sub-closed", token, source=source)
+
+
+def test_what_costs_others_their_subflows_is_done_four_times_as_late(
+    revival: Revival, clock: Clock
+) -> None:
+    revival.hear(failed())
+    waits = []
+    for _ in range(10):
+        wait = revival.due()
+        assert wait is not None
+        waits.append(wait)
+        clock.now += wait
+        assert revival.take([HERE]) == [HERE]
+        assert not revival.hear(cut(7)), "we know why"
+        assert not revival.hear(cut(8))
+        revival.hear(failed())
+    assert waits[:4] == [FIRST, COSTLY, 4 * COSTLY, 16 * COSTLY]
+    assert waits[-1] == LAST_COSTLY
+
+
+def test_the_delay_outlives_the_connection_and_ends_with_peace(
+    revival: Revival, clock: Clock
+) -> None:
+    revival.hear(failed(1))
+    clock.now += FIRST
+    revival.take([HERE])
+    revival.hear(cut())
+    revival.hear(Event("closed", 1))
+    assert revival.due() is None
+    clock.now += 1
+    revival.hear(failed(2))
+    assert revival.due() == COSTLY - 1
+    revival.hear(Event("closed", 2))
+    clock.now += 2 * COSTLY
+    revival.hear(failed(3))
+    assert revival.due() == FIRST
+
+
+def test_a_subflow_that_closes_without_a_reason_is_told(revival: Revival, clock: Clock) -> None:
+    assert revival.hear(cut())
+    revival.hear(failed())
+    clock.now += FIRST
+    revival.take([HERE])
+    clock.now += 2
+    assert revival.hear(cut()), "not ours any more"
+
+
+def test_after_lost_events_one_try_is_made_and_no_more(revival: Revival, clock: Clock) -> None:
+    """Who was missed may be gone, and nobody would ever say so."""
+    revival.hear(failed())
+    revival.lost()
+    clock.now += FIRST
+    assert revival.take([HERE]) == [HERE]
     assert revival.due() is None

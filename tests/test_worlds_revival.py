@@ -1,0 +1,123 @@
+"""Worlds where a subflow fails and nothing of ours changes: it joins again all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.lab import SERVER, Daemon, Echo, Wan, eventually, mptcp_counters, subflows
+
+pytestmark = pytest.mark.kernel
+
+
+@contextmanager
+def refused(wan: Wan, which: str = "meta l4proto tcp", n: int = 2) -> Iterator[None]:
+    """Router `n` answers what comes from the gateway with a reset."""
+    wan.routers[n].run(
+        "nft",
+        "-f",
+        "-",
+        input="table ip refuse { chain way { type filter hook forward priority 0;"
+        f" iifname access {which} reject with tcp reset; }}; }}\n",
+    )
+    try:
+        yield
+    finally:
+        wan.routers[n].run("nft", "delete", "table", "ip", "refuse")
+
+
+def by_second(wan: Wan, echo: Echo) -> list[int]:
+    """The local ports of the connection's subflows over eth2."""
+    return [
+        subflow.local_port
+        for subflow in subflows(wan.gateway, echo.port)
+        if subflow.local == "10.2.2.2"
+    ]
+
+
+def tries(wan: Wan) -> int:
+    return mptcp_counters(wan.gateway)["MPJoinSynTx"]
+
+
+def test_a_subflow_that_was_refused_joins_again(wan):
+    with Daemon(wan.gateway):
+        with refused(wan):
+            echo = Echo(wan.gateway, wan.server, SERVER)
+            eventually(lambda: tries(wan) >= 3)
+            assert by_second(wan, echo) == []
+        with echo:
+            eventually(lambda: by_second(wan, echo))
+            assert not echo.report().error
+
+
+def test_a_gateway_that_was_silent_for_a_while(wan):
+    """No carrier event, no address, no route: only ARP has no answer."""
+    gateway, router = wan.gateway, wan.routers[2]
+    gateway.sysctl("net.ipv4.neigh.eth2.retrans_time_ms", 50)
+    router.sysctl("net.ipv4.conf.access.arp_ignore", 8)
+    gateway.ip("neigh flush dev eth2")
+    with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER) as echo:
+        eventually(lambda: "opening it again" in daemon.log())
+        assert by_second(wan, echo) == []
+        router.sysctl("net.ipv4.conf.access.arp_ignore", 0)
+        eventually(lambda: by_second(wan, echo))
+        assert not echo.report().error
+
+
+def test_a_subflow_that_was_cut_comes_back(wan):
+    """As when a NAT on the way forgets it: a reset in the middle of the connection."""
+    with Daemon(wan.gateway), Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
+        busy = max(subflows(wan.gateway, echo.port), key=lambda subflow: subflow.bytes_sent)
+        with refused(wan, n=int(busy.local.split(".")[1])):
+            eventually(lambda: len(subflows(wan.gateway, echo.port)) == 1)
+        eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
+        assert busy.local_port not in {s.local_port for s in subflows(wan.gateway, echo.port)}
+        assert not echo.report().error
+
+
+def test_connections_that_were_there_before_the_daemon(wan):
+    with Echo(wan.gateway, wan.server, SERVER) as echo:
+        with refused(wan):
+            daemon = Daemon(wan.gateway)
+            daemon.start()
+            eventually(lambda: tries(wan) >= 2)
+        try:
+            eventually(lambda: by_second(wan, echo))
+        finally:
+            daemon.close()
+
+
+def test_the_tries_become_rare(wan):
+    with Daemon(wan.gateway), refused(wan), Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: by_second(wan, echo) == [] and tries(wan) >= 1)
+        time.sleep(2)
+        assert 3 <= tries(wan) <= 5  # at 0, 0.25, 0.75, 1.75 and 3.75 s
+        assert echo.report().gap < 0.15
+
+
+def test_others_do_not_suffer_for_one_that_is_refused(wan):
+    """Each opening cuts the subflows of the others there: so after the first, it is rare."""
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as healthy:
+        seen = set(eventually(lambda: by_second(wan, healthy)))
+        with refused(wan, f"tcp dport != {healthy.port}"):
+            with Echo(wan.gateway, wan.server, SERVER) as other:
+                eventually(lambda: "opening it again" in daemon.log())
+                end = time.monotonic() + 2.5
+                while time.monotonic() < end:
+                    seen.update(by_second(wan, healthy))
+                    time.sleep(0.05)
+                assert by_second(wan, other) == []
+            with Echo(wan.gateway, wan.server, SERVER):  # a new one has no new patience
+                end = time.monotonic() + 1
+                while time.monotonic() < end:
+                    seen.update(by_second(wan, healthy))
+                    time.sleep(0.05)
+        assert len(seen) == 2, "cut more than once"
+        assert daemon.log().count("opening it again") == 1
+        report = healthy.report()
+        assert not report.error
+        assert report.gap < 0.3
