@@ -27,7 +27,7 @@ from mproutd.model import Operation
 from mproutd.monitor import Monitor
 from mproutd.mptcp import Closer
 from mproutd.revival import Revival
-from mproutd.server import Client, Server
+from mproutd.server import Server
 from mproutd.sockets import Events
 from mproutd.state import SOCKET
 from mproutd.wire import U32, Message
@@ -81,7 +81,6 @@ class Daemon:
         # Whoever finds the socket finds the first pass done.
         self._server = Server(self._socket, self.answer, time.monotonic, self._monitor.greet)
         self._monitor.server = self._server
-        self._selector.register(self._server, read)
         try:
             log.event(log.INFO, f"ready, {len(self._keeper.config.uplinks)} uplinks")
             while self._running:
@@ -137,19 +136,8 @@ class Daemon:
         return max(0.0, min(waits))
 
     def _watch(self) -> None:
-        """Keep the selector in step with the clients that come, turn to writing, and go."""
-        watched = {
-            key.fileobj: key.events
-            for key in list(self._selector.get_map().values())
-            if isinstance(key.fileobj, Client)
-        }
-        for gone in watched.keys() - set(self._server.clients):
-            self._selector.unregister(gone)
-        for client in self._server.clients:
-            if client not in watched:
-                self._selector.register(client, client.waits_for)
-            elif watched[client] != client.waits_for:
-                self._selector.modify(client, client.waits_for)
+        """Keep the selector in step with the clients, and with whether anybody listens."""
+        self._server.watch(self._selector)
         opened, closed = self._monitor.follow()
         if closed is not None:
             self._selector.unregister(closed)

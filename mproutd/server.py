@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from selectors import EVENT_READ, EVENT_WRITE
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any
 
 from mproutd.happenings import happening
@@ -116,6 +116,27 @@ class Server:
     @property
     def accepting(self) -> bool:
         return len(self.clients) < CLIENTS
+
+    def watch(self, selector: BaseSelector) -> None:
+        """Bring the selector in step with the clients that come, turn to writing, and go.
+
+        While there are CLIENTS of them, the others wait outside.
+        """
+        wanted: dict[Client | Server, int] = {each: each.waits_for for each in self.clients}
+        if self.accepting:
+            wanted[self] = EVENT_READ
+        watched = {
+            key.fileobj: key.events
+            for key in list(selector.get_map().values())
+            if isinstance(key.fileobj, Client | Server)
+        }
+        for gone in watched.keys() - wanted.keys():
+            selector.unregister(gone)
+        for source, events in wanted.items():
+            if source not in watched:
+                selector.register(source, events)
+            elif watched[source] != events:
+                selector.modify(source, events)
 
     def accept(self) -> None:
         """Take one client, if one is still there."""
