@@ -74,6 +74,10 @@ def unanswered(path: str, error: OSError) -> str:
     return f"the daemon at {path} does not answer: {error.strerror or error}; is it stuck?"
 
 
+PATIENCE = 2.0
+"""Seconds that a command waits for another one to end; a daemon does not end by itself."""
+
+
 def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     """A keeper of our own.  `change` takes the lock that a daemon would hold."""
     from mproutd.keeper import Keeper
@@ -81,7 +85,7 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     from mproutd.state import Lock, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).take():
+    if change and not Lock(runtime).take(PATIENCE):
         raise Stop(f"another mproutd is at work with {runtime}; stop it first")
     state = StateFile(runtime)
     state.load()

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 
 from mproutd.memory import Memory, decode, encode
 
@@ -89,13 +90,18 @@ class Lock:
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
 
-    def take(self, wait: bool = False) -> bool:
-        """Whether it is ours now.  `wait` until the holder lets go."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
+    def take(self, patience: float = 0.0) -> bool:
+        """Whether it is ours now, or within `patience` seconds."""
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
 
     def release(self) -> None:
         os.close(self._descriptor)
