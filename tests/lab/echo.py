@@ -26,10 +26,10 @@ SOL_MPTCP, MPTCP_INFO = 284, 1
 MESSAGE = struct.Struct("!Qd48s")
 
 
-def open_socket(address: str) -> socket.socket:
-    """An MPTCP stream socket for the address' family."""
+def open_socket(address: str, protocol: int = IPPROTO_MPTCP) -> socket.socket:
+    """A stream socket for the address' family, an MPTCP one unless another is asked for."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    made = socket.socket(family, socket.SOCK_STREAM, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
@@ -58,9 +58,9 @@ def serve(address: str, port: int) -> None:
             ready.close()
 
 
-def send(address: str, port: int, every: float, bind: str) -> None:
+def send(address: str, port: int, every: float, bind: str, protocol: int) -> None:
     """Send, check and measure; a line on stdin asks for a report line on stdout."""
-    connection = open_socket(address)
+    connection = open_socket(address, protocol)
     if bind:
         connection.bind((bind, 0))
     connection.settimeout(10)
@@ -161,9 +161,10 @@ class Echo:
         every: float = 0.02,
         bind: str = "",
         listen: str = "",
+        mptcp: bool = True,
     ) -> None:
         """`listen`: the server's socket is bound there instead ("0.0.0.0": to any address,
-        so that subflows to its other addresses find it)."""
+        so that subflows to its other addresses find it).  `mptcp`: what the client asks for."""
         program = [sys.executable, "-I", "-S", __file__]
         self.server = server.popen(
             *program, "serve", listen or address, "0", stdout=subprocess.PIPE, text=True
@@ -177,6 +178,7 @@ class Echo:
             str(self.port),
             str(every),
             bind,
+            str(IPPROTO_MPTCP if mptcp else socket.IPPROTO_TCP),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -214,4 +216,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
     else:
-        send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])
+        send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], int(sys.argv[6]))

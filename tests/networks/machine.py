@@ -28,7 +28,7 @@ mount -t tmpfs -o mode=755 own /var/lib
 mkdir -p /run/own/programs /run/own/sbin /run/network /var/lib/dhcp
 mount --bind /usr/sbin /run/own/programs
 ln -s /run/own/programs/* /run/own/sbin
-for program in "$1"/sbin/* "$1"/usr/sbin/* "$1"/usr/bin/ss-*; do
+for program in "$1"/sbin/* "$1"/usr/sbin/* "$1"/usr/bin/*; do
 	[ -e "$program" ] && ln -sf "$program" /run/own/sbin
 done
 mount --bind /run/own/sbin /usr/sbin
@@ -42,7 +42,7 @@ mkdir -p /etc/network/if-post-down.d /etc/openvpn /etc/mproutd
 
 def why_not() -> str:
     """Why these networks cannot be built here; empty when they can."""
-    wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "openvpn")
+    wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "microsocks", "openvpn")
     places = [UNPACKED / "sbin", UNPACKED / "usr/sbin", UNPACKED / "usr/bin"]
     missing = [
         name
