@@ -70,7 +70,8 @@ def event_sockets(daemon: Daemon) -> int:
 def test_one_stream_of_decisions_and_events_with_uplink_names(world):
     with Daemon(world.gateway) as daemon:
         listening = Listening(daemon)
-        assert "wan2 usable: address 10.2.2.2, gateway 10.2.2.1 from main" in listening.lines()
+        now = "wan2 usable: address 10.2.2.2, gateway 10.2.2.1 from main"
+        eventually(lambda: now in listening.lines())
         with Echo(world.gateway, world.server, SERVER) as echo:
             eventually(lambda: len(subflows(world.gateway, echo.port)) == 2)
             world.unplug(2)
