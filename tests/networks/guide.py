@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import unified_diff
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/networks"
 BLOCK = re.compile(r"<!-- (\w+): (.*?) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-VARIES = re.compile(r"[\d.,]+ ([kMG]?bit/s|[kMG]?i?B|ms|s|min|h|d)\b")
-"""Times and rates, which no two runs share."""
+VARIES = re.compile(r"(?<=endpoint )\d+|[\d.,]+ ([kMG]?bit/s|[kMG]?i?B|ms|s|min|h|d)\b")
+"""Numbers that the kernel deals by history, times and rates: no two runs share them."""
 WRITING = os.environ.get("MPROUTD_GUIDES") == "write"
 
 
@@ -53,12 +54,13 @@ class Guide:
         return [line for line in lines if line and not line.startswith("#")]
 
     def shows(self, name: str, text: str) -> None:
-        """The guide prints this, but for times, rates and the width of columns."""
+        """The guide prints this, but for what varies and the width of columns."""
         shown = self._block("output", name)[3]
         if WRITING:
             self._write("output", name, text)
         else:
-            assert _steady(text) == _steady(shown), f"{self.path.name}: make guides"
+            change = "\n".join(unified_diff(_steady(shown), _steady(text), "guide", "run"))
+            assert not change, f"{self.path.name} shows another {name} (make guides):\n{change}"
 
     def measured(self, name: str, text: str) -> None:
         """Figures, which differ from run to run: only written, never compared."""

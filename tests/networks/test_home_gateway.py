@@ -103,6 +103,7 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
             at_work(LTE)
             watch.note("the line drops, the mobile one takes over")
             assert [home.seen_as(n) for n in (10, 20, 21, 22)] == [LTE] * 4
+            eventually(lambda: "tun" not in gateway.ip("link show"))
             home.guide.shows("status-lte", daemon.call("status").out)
 
             home.line_up()
