@@ -200,6 +200,9 @@ class Daemon:
             if is_ours(endpoint, memory) and joins(endpoint.flags)
         }
         again = [ours[address] for address in self._revival.take(ours)]
+        if again:
+            lone = self._keeper.kernel.lone([endpoint.address for endpoint in again])
+            again = [endpoint for endpoint in again if endpoint.address not in lone]
         for endpoint in again:
             text = f"subflows from {endpoint.address} failed; opening it again"
             self._monitor.tell("decision", log.INFO, text)

@@ -6,7 +6,9 @@ before it is done, and only what stands there is ever taken away again.
 The last path is never closed.  While no uplink at all is usable, an endpoint whose
 address is still on its device stays: there is no better path to move to, the subflow may
 come back with the carrier, and a connection whose last subflow was closed dies after
-net.mptcp.close_timeout.
+net.mptcp.close_timeout.  The same where one uplink is out and some connection has no other
+path, as those have whose peer knows no MPTCP: the endpoint stays as a backup, so that the
+others move and that one can go on when the carrier is back.
 """
 
 from __future__ import annotations
@@ -169,7 +171,8 @@ def wanted_endpoints(
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found
     )
-    chosen: dict[Endpoint, str] = {}
+    chosen = _only_paths(found, observed, memory, snapshot.lone - addresses)
+    room -= len(chosen)
     left_out: dict[str, str] = {}
     for _, endpoint, name in candidates:
         if endpoint.address in others:  # it counts as there
@@ -180,6 +183,22 @@ def wanted_endpoints(
         else:
             left_out[endpoint.address] = name
     return chosen, left_out
+
+
+def _only_paths(
+    found: Sequence[Endpoint],
+    observed: Sequence[Observed],
+    memory: Memory,
+    lone: frozenset[str],
+) -> dict[Endpoint, str]:
+    """Ours that stay as backups, since some connection has no path but that one."""
+    if not lone:
+        return {}
+    return {
+        endpoint._replace(flags=endpoint.flags | BACKUP): name
+        for endpoint, name in _last_paths(found, observed, memory).items()
+        if endpoint.address in lone
+    }
 
 
 def _last_paths(

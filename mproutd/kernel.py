@@ -119,11 +119,15 @@ class NetlinkKernel:
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
         found = self._reader.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
-        gone = set(want.bare).difference(each.address for each in found.addresses)
-        lone = self._lone(gone) if gone else frozenset[str]()
+        left = set(want.bare).difference(each.address for each in found.addresses)
+        for endpoint in mptcp.endpoints if mptcp else ():
+            link = found.links.get(endpoint.device)
+            if link is not None and not (link.up and link.carrier):
+                left.add(endpoint.address)
+        lone = self.lone(left) if left else frozenset[str]()
         return Snapshot(*found, mptcp, self._rp_filter_all, lone)
 
-    def _lone(self, addresses: Collection[str]) -> frozenset[str]:
+    def lone(self, addresses: Collection[str]) -> frozenset[str]:
         """Of these, where a connection has its only path; none where the kernel cannot say."""
         if self._diag is None:
             self._diag = Requests(_SOCK_DIAG)

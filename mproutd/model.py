@@ -245,7 +245,7 @@ class Snapshot(NamedTuple):
     rp_filter_all: int = 0
     """net.ipv4.conf.all.rp_filter, which counts where it is the higher one."""
     lone: frozenset[str] = frozenset()
-    """Of the addresses that are gone: those where some connection has its only path."""
+    """Addresses that are gone, or whose link is out, where some connection has its only path."""
 
 
 Object = Route | Rule | Endpoint | Limits | Sysctl

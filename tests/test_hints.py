@@ -67,7 +67,8 @@ def test_a_folder_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
     assert hints.read(["eth2"]) == {}
     assert hints.problem == f"{tmp_path}/hints can be written by others; set it to 0755"
     (tmp_path / "hints").chmod(0o755)
-    assert hints.read(["eth2"]) and hints.problem == ""
+    assert hints.read(["eth2"])
+    assert hints.problem == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -35,9 +35,9 @@ def open_socket(address: str, protocol: int = IPPROTO_MPTCP) -> socket.socket:
     return made
 
 
-def serve(address: str, port: int) -> None:
+def serve(address: str, port: int, protocol: int = IPPROTO_MPTCP) -> None:
     """Echo every connection until killed."""
-    listener = open_socket(address)
+    listener = open_socket(address, protocol)
     listener.bind((address, port))
     listener.listen()
     print(listener.getsockname()[1], flush=True)
@@ -162,12 +162,20 @@ class Echo:
         bind: str = "",
         listen: str = "",
         mptcp: bool = True,
+        answers_mptcp: bool = True,
     ) -> None:
         """`listen`: the server's socket is bound there instead ("0.0.0.0": to any address,
-        so that subflows to its other addresses find it).  `mptcp`: what the client asks for."""
+        so that subflows to its other addresses find it).  `mptcp`: what the client asks for;
+        `answers_mptcp`: whether the server's program knows it, else the connection falls back."""
         program = [sys.executable, "-I", "-S", __file__]
         self.server = server.popen(
-            *program, "serve", listen or address, "0", stdout=subprocess.PIPE, text=True
+            *program,
+            "serve",
+            listen or address,
+            "0",
+            str(IPPROTO_MPTCP if answers_mptcp else socket.IPPROTO_TCP),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.port = int(self._line(self.server))
         """The server's port, to find the subflows by."""
@@ -214,6 +222,6 @@ class Echo:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2], int(sys.argv[3]))
+        serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], int(sys.argv[6]))
