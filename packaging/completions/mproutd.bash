@@ -1,0 +1,58 @@
+# Completion of mproutd for bash.  Goes to /usr/share/bash-completion/completions/mproutd.
+
+# The uplinks of the configuration that the line is about, a word each.
+_mproutd_uplinks() {
+	local at directory=''
+	for ((at = 1; at < COMP_CWORD; at++)); do
+		[[ ${COMP_WORDS[at]} == --config-dir ]] || continue
+		directory=${COMP_WORDS[at + 1]}
+		[[ $directory != '=' ]] || directory=${COMP_WORDS[at + 2]}
+	done
+	# DIR: wan1 master, wan2 on; …
+	mproutd check ${directory:+--config-dir "${directory/#~\//"$HOME/"}"} 2>/dev/null |
+		sed -e 's/.*: //' -e 's/;.*//' -e '/^no uplink/d' | tr ',' '\n' | sed 's/^ *\([^ ]*\).*/\1/'
+}
+
+_mproutd() {
+	local at command='' common='--config-dir --runtime-dir --help -h'
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands='run status reconcile connections monitor check flush'
+	COMPREPLY=()
+
+	# Bash takes the = of --option=value for a word.
+	[[ $word != '=' ]] || { word='' before=${COMP_WORDS[COMP_CWORD - 1]}; }
+	[[ $before != '=' ]] || before=${COMP_WORDS[COMP_CWORD - 2]}
+
+	for ((at = 1; at < COMP_CWORD; at++)); do
+		[[ " $commands " != *" ${COMP_WORDS[at]} "* ]] || { command=${COMP_WORDS[at]} && break; }
+	done
+
+	case $before in
+		--config-dir | --runtime-dir)
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -d -- "$word")
+			return
+			;;
+	esac
+	local words=''
+	case $command+$word in
+		+-*) words='--version --help -h' ;;
+		+*) words=$commands ;;
+		run+-*) words="--verbose $common" ;;
+		status+-*) words="--json $common" ;;
+		reconcile+-*) words="--dry-run --json $common" ;;
+		connections+-*) words="--json $common" ;;
+		monitor+-*) words="--json $common" ;;
+		check+-*) words=$common ;;
+		flush+-*) words=$common ;;
+		status+*) words=$(_mproutd_uplinks) ;;
+		check+*)
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -d -- "$word")
+			return
+			;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+complete -F _mproutd mproutd
