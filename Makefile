@@ -2,9 +2,9 @@
 # ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
-SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc 2>/dev/null)
+SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test lint format bench check screens clean
+.PHONY: help setup demo test lint format bench check screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo 'make check    test and lint'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
 	@echo 'make screens  the screens in docs/, printed anew in the laboratory'
+	@echo 'make guides   run the networks of docs/networks again, into their guides'
+	@echo 'make figures  measure and draw docs/figures'
 	@echo 'make format   lay the code out as lint wants it'
 	@echo 'make clean    remove what these made'
 
@@ -44,6 +46,18 @@ bench:
 screens: setup
 	@$(python) -m tests.reference
 	@$(python) -m tests.screens $(ARGS)
+
+# Runs the networks of docs/networks and writes what they print and measure into their guides.
+guides:
+	@packaging/setup.sh unpack
+	@MPROUTD_GUIDES=write $(python) -m pytest tests/networks $(ARGS)
+
+# Draws docs/figures from runs of its own.
+figures:
+	@packaging/setup.sh unpack
+	@$(python) -c 'import matplotlib' 2>/dev/null || $(python) -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[figures]'
+	@$(python) -m tests.networks.figures $(ARGS)
 
 check: lint test
 

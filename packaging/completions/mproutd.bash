@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor check flush'
+	local commands='run status reconcile connections monitor top metrics check flush'
 	COMPREPLY=()
 
 	# Bash takes the = of --option=value for a word.
@@ -33,6 +33,12 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")
 			return
 			;;
+		--output)
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -f -- "$word")
+			return
+			;;
+		--listen) return ;;
 	esac
 	local words=''
 	case $command+$word in
@@ -43,6 +49,8 @@ _mproutd() {
 		reconcile+-*) words="--dry-run --json $common" ;;
 		connections+-*) words="--json $common" ;;
 		monitor+-*) words="--json $common" ;;
+		top+-*) words=$common ;;
+		metrics+-*) words="--output --listen $common" ;;
 		check+-*) words=$common ;;
 		flush+-*) words=$common ;;
 		status+*) words=$(_mproutd_uplinks) ;;
