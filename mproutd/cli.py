@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON, see docs/connections.md")
     monitor = add("monitor", _monitor, "tell decisions and MPTCP events as they happen")
     monitor.add_argument("--json", action="store_true", help="a JSON object a line")
+    add("top", _top, "a live screen: rates, state and subflows of each uplink")
+    metrics = add("metrics", _metrics, "the status as metrics for Prometheus, see docs/metrics.md")
+    where = metrics.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="FILE", help="write there; else on standard output")
+    where.add_argument("--listen", metavar="ADDRESS:PORT", help="answer scrapes there by HTTP")
     check = add("check", _check, "check the configuration alone")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     add("flush", _flush, "remove everything of mproutd's from the kernel")
@@ -213,6 +218,37 @@ def _monitor(options: argparse.Namespace) -> int:
     except OSError as error:
         raise Stop(command.unanswered(path, error)) from None
     return DONE
+
+
+def _top(options: argparse.Namespace) -> int:
+    from mproutd.top import show
+
+    return show(command.control_socket(options))
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from mproutd import exporter
+
+    if options.listen:
+        exporter.listen(options.listen, lambda: _asked(options)[0])
+        return DONE
+    status, code, why = _asked(options)
+    if options.output:
+        exporter.write(options.output, lambda: status)
+    else:
+        print(exporter.text(lambda: status), end="")
+    if why:
+        complain(why)
+    return code
+
+
+def _asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
+    """The daemon's status, and without one the exit status and why."""
+    try:
+        status = command.ask(options, {"command": "status"})
+    except Stop as stop:
+        return None, stop.status, str(stop)
+    return status, *((DONE, "") if status else (NOT_RUNNING, "mproutd is not running"))
 
 
 def _reconcile(options: argparse.Namespace) -> int:

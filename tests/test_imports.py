@@ -59,6 +59,8 @@ PURE = {
     "advice": "",
     "report": "units",
     "detail": "report units",
+    "screen": "report units",
+    "metrics": "problems",
 }
 
 # A module that does I/O, what it imports of this project, and other people's packages.
@@ -82,6 +84,8 @@ OUTER = {
         "",
     ),
     "rates": ("", ""),
+    "top": ("command connections control rates screen subflows", ""),
+    "exporter": ("command metrics", "prometheus_client"),
     "command": ("config control keeper kernel state units", ""),
     "reconcile": ("config diff endpoints kernel memory model mptcp paths plan slots", "tenacity"),
     "hints": ("model paths", ""),
