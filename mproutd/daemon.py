@@ -201,8 +201,9 @@ class Daemon:
         }
         again = [ours[address] for address in self._revival.take(ours)]
         if again:
-            lone = self._keeper.kernel.lone([endpoint.address for endpoint in again])
-            again = [endpoint for endpoint in again if endpoint.address not in lone]
+            found_there = self._keeper.kernel.connections([each.address for each in again])
+            plain = {each.address for each in found_there if each.open and each.plain}
+            again = [endpoint for endpoint in again if endpoint.address not in plain]
         for endpoint in again:
             text = f"subflows from {endpoint.address} failed; opening it again"
             self._monitor.tell("decision", log.INFO, text)

@@ -9,7 +9,7 @@ answers' layout is that of linux/inet_diag.h and linux/mptcp.h.
 from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
 from mproutd.wire import NLM_F_DUMP, U32, DecodeError, attributes, put, request
@@ -23,6 +23,8 @@ _ALIVE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8
 
 _REQUEST = Struct("=BBBxI48x")
 _SOURCE, _INODE, _ANSWER_SIZE = 8, 68, 72
+_INFO_FLAGS, _FALLBACK = 8, 1
+"""linux/mptcp.h: where mptcpi_flags is in struct mptcp_info, MPTCP_INFO_FLAG_FALLBACK."""
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -33,6 +35,8 @@ class Connection(NamedTuple):
     """Where it began at this end."""
     others: int
     """Subflows beside the initial one (mptcpi_subflows)."""
+    plain: bool
+    """It fell back to plain TCP (MPTCP_INFO_FLAG_FALLBACK): it can never have another path."""
     open: bool
     """A program still has it; the kernel only sees the others to their end."""
 
@@ -56,7 +60,9 @@ def connection(body: bytes) -> Connection:
             address = inet_ntop(AF_INET, packed[12:])
         else:
             address = inet_ntop(AF_INET6, packed)
-        others = attributes(body, _ANSWER_SIZE)[_INFO][0]
-        return Connection(address, others, body[_INODE:_ANSWER_SIZE] != bytes(4))
-    except (IndexError, KeyError, ValueError) as problem:
+        info = attributes(body, _ANSWER_SIZE)[_INFO]
+        (flags,) = U32.unpack_from(info, _INFO_FLAGS)
+        program = body[_INODE:_ANSWER_SIZE] != bytes(4)
+        return Connection(address, info[0], bool(flags & _FALLBACK), program)
+    except (IndexError, KeyError, ValueError, error) as problem:
         raise DecodeError(str(problem)) from None

@@ -6,9 +6,9 @@ before it is done, and only what stands there is ever taken away again.
 The last path is never closed.  While no uplink at all is usable, an endpoint whose
 address is still on its device stays: there is no better path to move to, the subflow may
 come back with the carrier, and a connection whose last subflow was closed dies after
-net.mptcp.close_timeout.  The same where one uplink is out and some connection has no other
-path, as those have whose peer knows no MPTCP: the endpoint stays as a backup, so that the
-others move and that one can go on when the carrier is back.
+net.mptcp.close_timeout.  The same where one link is out and some connection there is plain
+TCP, since its peer knows no MPTCP: the endpoint stays as a backup, so that the others move
+and that one can go on when the carrier is back.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _only_paths(
     memory: Memory,
     lone: frozenset[str],
 ) -> dict[Endpoint, str]:
-    """Ours that stay as backups, since some connection has no path but that one."""
+    """Ours that stay as backups, since some connection can have no path but that one."""
     if not lone:
         return {}
     return {

@@ -120,15 +120,24 @@ class NetlinkKernel:
         found = self._reader.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
         left = set(want.bare).difference(each.address for each in found.addresses)
-        for endpoint in mptcp.endpoints if mptcp else ():
-            link = found.links.get(endpoint.device)
-            if link is not None and not (link.up and link.carrier):
-                left.add(endpoint.address)
-        lone = self.lone(left) if left else frozenset[str]()
+        out = {
+            endpoint.address
+            for endpoint in (mptcp.endpoints if mptcp else ())
+            if (link := found.links.get(endpoint.device)) and not (link.up and link.carrier)
+        }
+        lone = frozenset[str]()
+        if left or out:
+            open_ones = [each for each in self.connections({*left, *out}) if each.open]
+            lone = frozenset(
+                each.address
+                for each in open_ones
+                if (each.address in left and not each.others)
+                or (each.address in out and each.plain)
+            )
         return Snapshot(*found, mptcp, self._rp_filter_all, lone)
 
-    def lone(self, addresses: Collection[str]) -> frozenset[str]:
-        """Of these, where a connection has its only path; none where the kernel cannot say."""
+    def connections(self, addresses: Collection[str]) -> list[diag.Connection]:
+        """The MPTCP sockets that began at these; none where the kernel cannot say."""
         if self._diag is None:
             self._diag = Requests(_SOCK_DIAG)
         found = []
@@ -138,10 +147,7 @@ class NetlinkKernel:
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
                     raise
-        lone = {
-            each.address for each in map(diag.connection, found) if each.open and not each.others
-        }
-        return frozenset(lone.intersection(addresses))
+        return [each for each in map(diag.connection, found) if each.address in addresses]
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         """Which route a packet from (address, ifindex) takes to the world; None for none."""

@@ -245,7 +245,8 @@ class Snapshot(NamedTuple):
     rp_filter_all: int = 0
     """net.ipv4.conf.all.rp_filter, which counts where it is the higher one."""
     lone: frozenset[str] = frozenset()
-    """Addresses that are gone, or whose link is out, where some connection has its only path."""
+    """Addresses where closing would end a connection: gone ones with one that has no other path,
+    and those whose link is out with one that is plain TCP and can have no other."""
 
 
 Object = Route | Rule | Endpoint | Limits | Sysctl
