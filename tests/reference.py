@@ -1,6 +1,6 @@
 """The parts of docs/ that are the code's own words: tables of fields, codes and kinds.
 
-    python -m tests.reference       writes them into docs/status.md, connections.md, monitor.md
+    python -m tests.reference       writes them into docs/status.md, connections.md, …
 
 Between `<!-- NAME -->` and `<!-- end -->` in a page stands what is written here; a test holds
 the two together.
@@ -16,6 +16,7 @@ from typing import Any
 
 from mproutd.advice import ADVICE
 from mproutd.happenings import KINDS
+from mproutd.metrics import METRICS
 from mproutd.paths import REASONS
 from mproutd.problems import PROBLEMS
 
@@ -60,6 +61,15 @@ def parts() -> dict[str, dict[str, str]]:
             "fields": table(head, fields(schema("status"))),
             "reasons": table(codes, _codes(REASONS)),
             "problems": table(codes, _codes(PROBLEMS)),
+        },
+        "metrics.md": {
+            "metrics": table(
+                "| metric | type | labels | what |",
+                [
+                    f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
+                    for name, (kind, text, labels) in METRICS.items()
+                ],
+            )
         },
         "connections.md": {"fields": table(head, fields(schema("connections")))},
         "monitor.md": {
