@@ -7,13 +7,14 @@ What differs from run to run (ports, tokens, times of day, rates) is as that run
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.broken import BROKEN, codes, paragraph
-from tests.lab import SERVER, SERVER6, Daemon, Echo, Iperf, Wan, eventually, subflows
+from tests.lab import SERVER, SERVER6, Daemon, Echo, Iperf, Terminal, Wan, eventually, subflows
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCREENS = DOCS / "screens"
@@ -89,6 +90,25 @@ def connection_screens() -> None:
     )
 
 
+def top_screen() -> None:
+    with Wan(lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        with Terminal(wan.gateway) as terminal:
+            terminal.type("clear; " + shlex.join(daemon.command("top")), "Enter")
+            eventually(lambda: "sorted by" in terminal.screen())
+            transfer = Iperf(wan.gateway, wan.server, SERVER, 20)
+            time.sleep(6)
+            wan.unplug(2)
+            time.sleep(6)
+            wan.plug(2)
+            time.sleep(5)
+            seen = terminal.screen()
+        transfer.result()
+    (SCREENS / "top.md").write_text(
+        f"# The live screen\n\n{WRITTEN}\nOne upload over two lines; wan2 was unplugged for a "
+        f"while:\n\n{block('top', seen)}"
+    )
+
+
 def anchor(heading: str) -> str:
     """Where a heading is, as forges make it."""
     kept = "".join(each for each in heading.lower() if each.isalnum() or each in " -")
@@ -124,7 +144,7 @@ def troubleshooting() -> None:
 def main() -> int:
     SCREENS.mkdir(exist_ok=True)
     only = sys.argv[1:]
-    for make in (status_screens, connection_screens, troubleshooting):
+    for make in (status_screens, connection_screens, top_screen, troubleshooting):
         if not only or make.__name__ in only:
             make()
     return 0

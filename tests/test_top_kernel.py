@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.lab import SERVER, Daemon, Iperf, Wan, eventually
+from tests.lab import SERVER, Daemon, Iperf, Terminal, Wan, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -22,29 +22,16 @@ def wan() -> Iterator[Wan]:
         yield world.usual()
 
 
-class Terminal:
-    """A shell in a tmux of its own, 80x24."""
+class Top(Terminal):
+    """A terminal in which `mproutd top` runs."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self.node, self.daemon = daemon.node, daemon
-        self("new-session", "-d", "-x", "80", "-y", "24", "env PS1='$ ' sh")
-        eventually(lambda: "$" in self.screen())
-
-    def __call__(self, *words: str) -> str:
-        return self.node.run("tmux", "-u", "-S", "/run/tmux", "-f", "/dev/null", *words)
-
-    def type(self, *keys: str) -> None:
-        self("send-keys", *keys)
-
-    def screen(self) -> str:
-        return self("capture-pane", "-p")
-
-    def top(self, program: Sequence[str] = ("-m", "mproutd")) -> None:
-        """Run it, and then say how it ended."""
-        words = self.daemon.command("top")
+    def __init__(self, daemon: Daemon, program: Sequence[str] = ("-m", "mproutd")) -> None:
+        super().__init__(daemon.node)
+        words = daemon.command("top")
         at = words.index("-m")
         command = shlex.join([*words[:at], *program, *words[at + 2 :]])
-        (self.node.path("/run/top")).write_text(f"trap : INT\n{command}\necho ended with $?\n")
+        script = f"trap : INT\n{command}\necho ended with $?\n"
+        self.node.path("/run/top").write_text(script)
         self.type("clear; stty -a >/run/before; sh /run/top", "Enter")
         eventually(lambda: "sorted by" in self.screen())
 
@@ -56,7 +43,7 @@ class Terminal:
         eventually(lambda: "\ndone" in self.screen())
         before, after = (self.node.path(f"/run/{name}") for name in ("before", "after"))
         assert after.read_text() == before.read_text()
-        assert self("display-message", "-p", "#{cursor_flag} #{alternate_on}").split() == ["1", "0"]
+        assert self.tmux("display-message", "-p", "#{cursor_flag} #{alternate_on}") == "1 0\n"
 
     def pid(self) -> str:
         """The process of `mproutd top`: only those of this node's network are asked."""
@@ -67,16 +54,9 @@ class Terminal:
                 return pid
         raise AssertionError("it does not run")
 
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self("kill-server")
-
 
 def test_top_in_a_terminal(wan: Wan) -> None:
-    with Daemon(wan.gateway) as daemon, Terminal(daemon) as terminal:
-        terminal.top()
+    with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
         transfer = Iperf(wan.gateway, wan.server, SERVER, 5)
         eventually(lambda: re.search(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]", terminal.screen()), 8)
         screen = terminal.screen()
@@ -84,6 +64,7 @@ def test_top_in_a_terminal(wan: Wan) -> None:
         assert re.search(r"^wan1  master +eth1  up \d+ s +\d subflows?  default IPv4", screen, re.M)
         assert re.search(r"^  10\.2\.2\.2 via 10\.2\.2\.1", screen, re.MULTILINE)
         assert screen.index("\nwan1") < screen.index("\nwan2")
+        assert "\x1b[32mup " in terminal.screen(colours=True)
 
         terminal.type("s")
         eventually(lambda: "sorted by rate in" in terminal.screen())
@@ -99,12 +80,12 @@ def test_top_in_a_terminal(wan: Wan) -> None:
         assert "1 of 2 not usable" in terminal.screen()
         transfer.result()
 
-        terminal("resize-window", "-x", "40", "-y", "8")
+        terminal.resize(40, 8)
         eventually(lambda: terminal.screen().splitlines()[7].startswith("q quit"))
-        terminal("resize-window", "-x", "100", "-y", "40")
+        terminal.resize(100, 40)
         eventually(lambda: terminal.screen().splitlines()[39].startswith("q quit"))
 
-        terminal("resize-window", "-x", "80", "-y", "24")
+        terminal.resize(80, 24)
         daemon.stop()
         eventually(lambda: "mproutd is not running" in terminal.screen())
         daemon.start()
@@ -115,8 +96,7 @@ def test_top_in_a_terminal(wan: Wan) -> None:
 
 @pytest.mark.parametrize("end", ["INT", "TERM", "HUP"])
 def test_the_terminal_is_as_before(wan: Wan, end: str) -> None:
-    with Daemon(wan.gateway) as daemon, Terminal(daemon) as terminal:
-        terminal.top()
+    with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
         number = signal.Signals[f"SIG{end}"]
         if end == "INT":
             terminal.type("C-c")
@@ -130,14 +110,13 @@ def test_what_goes_wrong_inside_gives_the_terminal_back(wan: Wan) -> None:
         "import sys; from mproutd import cli, top; drawn = iter([top.lines]); "
         "top.lines = lambda *a: next(drawn)(*a); sys.exit(cli.main(sys.argv[1:]))"
     )
-    with Daemon(wan.gateway) as daemon, Terminal(daemon) as terminal:
-        terminal.top(["-c", broken])  # draws once, and then raises StopIteration
+    # It draws once, and then raises StopIteration.
+    with Daemon(wan.gateway) as daemon, Top(daemon, ["-c", broken]) as terminal:
         terminal.ended(1)
 
 
 def test_running_out_of_descriptors_is_waited_for(wan: Wan) -> None:
-    with Daemon(wan.gateway) as daemon, Terminal(daemon) as terminal:
-        terminal.top()
+    with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
         pid = terminal.pid()
         wan.gateway.run("prlimit", f"--pid={pid}", "--nofile=3:1024")
         eventually(lambda: "does not answer" in terminal.screen())

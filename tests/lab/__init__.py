@@ -21,6 +21,7 @@ Traffic:  Iperf (rate over time), Echo (is it alive, how long did it stand still
           subflows(), device_bytes(), mptcp_counters().
 Watching: Capture (packets on every device), Monitor (`ip monitor route rule`),
           Daemon(verbose=True) with settle() and writes().
+Seeing:   Terminal (what a program draws, and keys for it).
 Sending:  advertise() sends a router advertisement.
 Waiting:  eventually(condition).  Never sleep and hope.
 
@@ -36,6 +37,7 @@ from tests.lab.links import TunCable, bridge, veth
 from tests.lab.monitor import Monitor
 from tests.lab.namespace import LabError, Namespace
 from tests.lab.switched import Switched
+from tests.lab.terminal import Terminal
 from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
 from tests.lab.wait import eventually
 from tests.lab.wan import LAN_HOST, SERVER, SERVER6, Wan, address, router_address
@@ -59,6 +61,7 @@ __all__ = [
     "Packet",
     "Subflow",
     "Switched",
+    "Terminal",
     "TunCable",
     "Wan",
     "address",
