@@ -21,13 +21,7 @@ from typing import NamedTuple
 
 from mproutd import slots
 from mproutd.config import Config
-from mproutd.endpoints import (
-    WINDOW,
-    by_rank,
-    prune,
-    remember,
-    wanted_endpoints,
-)
+from mproutd.endpoints import by_rank, wanted_endpoints
 from mproutd.memo import keeps_last_by
 from mproutd.memory import Memory
 from mproutd.model import (
@@ -43,6 +37,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.paths import Facts, Observed, Path, observe
+from mproutd.records import WINDOW, prune, remember
 from mproutd.settings import before_us, wanted_limits, wanted_sysctls
 from mproutd.slots import Place
 from mproutd.subnets import shared_subnets
