@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import Site, until
-from mproutd.sockets import Encode
+from mproutd.netlink.sockets import Encode
 
 CHANGES, RUNS = 10_000, 6
 

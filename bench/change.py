@@ -1,7 +1,7 @@
 """What happens to a network, as single rtnetlink requests: the moment is known exactly.
 
 Each function returns a request that still wants its sequence number, for
-mproutd.sockets.Requests.change().  `device` is an ifindex.
+mproutd.netlink.sockets.Requests.change().  `device` is an ifindex.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 import struct
 from socket import AF_INET, AF_UNSPEC, inet_pton
 
-from mproutd.codec import (
+from mproutd.model import SCOPE_GLOBAL, TABLE_MAIN, UNICAST, Operation, Route, family_of
+from mproutd.netlink.codec import (
     IFA_ADDRESS,
     IFA_LOCAL,
     IFADDR,
@@ -22,10 +23,9 @@ from mproutd.codec import (
     RTM_NEWROUTE,
     RTMSG,
 )
-from mproutd.model import SCOPE_GLOBAL, TABLE_MAIN, UNICAST, Operation, Route, family_of
-from mproutd.requests import change
-from mproutd.sockets import Encode
-from mproutd.wire import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, put_address, put_u32, request
+from mproutd.netlink.requests import change
+from mproutd.netlink.sockets import Encode
+from mproutd.netlink.wire import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, put_address, put_u32, request
 
 BOOT = 3
 """linux/rtnetlink.h, RTPROT_BOOT: what `ip route add` writes."""

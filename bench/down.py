@@ -17,9 +17,9 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import configuration, start, until
-from mproutd import codec, pm, requests
-from mproutd.mptcp import PathManager
-from mproutd.sockets import Requests
+from mproutd.netlink import codec, pm, requests
+from mproutd.netlink.mptcp import PathManager
+from mproutd.netlink.sockets import Requests
 from tests.lab import SERVER, Daemon, Echo, Wan, address, eventually, subflows
 
 RUNS, WARM = 16, 2

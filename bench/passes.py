@@ -12,7 +12,7 @@ from bench import change
 from bench.figure import Figure
 from bench.site import Site, configuration, run
 from mproutd.keeper import Keeper
-from mproutd.kernel import NetlinkKernel
+from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.state import StateFile
 from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from socket import AF_INET, inet_pton
 
 from bench import change
-from mproutd import codec, pm, requests
 from mproutd.model import Endpoint, Operation, Route, Rule
-from mproutd.sockets import Encode, Requests
+from mproutd.netlink import codec, pm, requests
+from mproutd.netlink.sockets import Encode, Requests
 from tests.lab import Daemon, LabError, Namespace
 
 NAP = 50e-6

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import Site, configuration, until
-from mproutd.sockets import Requests
+from mproutd.netlink.sockets import Requests
 from tests.lab import SERVER, Daemon, Echo, Iperf, Wan, address, device_bytes, eventually, subflows
 
 STALLS, BACKS, WARM = 10, 10, 1

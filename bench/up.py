@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.figure import Figure
 from bench.site import Site, start, until
-from mproutd.sockets import Encode
+from mproutd.netlink.sockets import Encode
 from tests.lab import LabError
 
 RUNS, WARM = 40, 3

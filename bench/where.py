@@ -18,9 +18,9 @@ from bench.passes import build, fresh
 from mproutd import daemon as loop
 from mproutd import log, reconcile
 from mproutd.keeper import Keeper
-from mproutd.kernel import NetlinkKernel
-from mproutd.mptcp import PathManager
-from mproutd.sockets import Requests
+from mproutd.netlink.kernel import NetlinkKernel
+from mproutd.netlink.mptcp import PathManager
+from mproutd.netlink.sockets import Requests
 from mproutd.state import StateFile
 
 RUNS, WARM = 60, 5

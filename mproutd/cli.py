@@ -148,12 +148,12 @@ def _print_status(
     if not status["running"]:
         print("mproutd is not running; this is what it would find")
     if uplink is not None:
-        from mproutd.detail import uplink_lines
+        from mproutd.reports.detail import uplink_lines
 
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(uplink["since"] or 0))
         print("\n".join(uplink_lines(status, uplink, time.time(), clock, colour)))
     else:
-        from mproutd.report import status_lines
+        from mproutd.reports.report import status_lines
 
         print("\n".join(status_lines(status, colour, time.time())))
 
@@ -161,8 +161,8 @@ def _print_status(
 def _connections(options: argparse.Namespace) -> int:
     import socket
 
-    from mproutd import subflows
-    from mproutd.report import connection_lines
+    from mproutd.reports import subflows
+    from mproutd.reports.report import connection_lines
 
     try:
         where = subflows.uplinks(_told_status(options))
@@ -170,7 +170,7 @@ def _connections(options: argparse.Namespace) -> int:
         complain(f"{stop}; uplinks are not named")
         where = subflows.Uplinks()
     try:
-        from mproutd.connections import sockets
+        from mproutd.reports.connections import sockets
     except ImportError:
         raise Stop("connections needs the Python package pyroute2") from None
 
@@ -198,7 +198,7 @@ def _monitor(options: argparse.Namespace) -> int:
     import json
 
     from mproutd import control
-    from mproutd.report import happening_line
+    from mproutd.reports.report import happening_line
 
     path = command.control_socket(options)
     try:
@@ -221,13 +221,13 @@ def _monitor(options: argparse.Namespace) -> int:
 
 
 def _top(options: argparse.Namespace) -> int:
-    from mproutd.top import show
+    from mproutd.reports.top import show
 
     return show(command.control_socket(options))
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from mproutd import exporter
+    from mproutd.reports import exporter
 
     if options.listen:
         exporter.listen(options.listen, lambda: _asked(options)[0])
@@ -252,7 +252,7 @@ def _asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    from mproutd.report import change_lines
+    from mproutd.reports.report import change_lines
 
     request = {"command": "reconcile", "dry_run": options.dry_run}
     if options.config_dir:
@@ -281,8 +281,8 @@ def _reconcile_alone(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mproutd.config import ConfigError
-    from mproutd.uci import load
+    from mproutd.configuration.config import ConfigError
+    from mproutd.configuration.uci import load
 
     directory = options.directory or command.config_dir(options)
     try:
@@ -297,8 +297,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    from mproutd.config import ConfigError
-    from mproutd.report import change_lines
+    from mproutd.configuration.config import ConfigError
+    from mproutd.reports.report import change_lines
 
     keeper = command.keeper(options, change=True)
     try:

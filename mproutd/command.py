@@ -27,7 +27,7 @@ class Stop(Exception):
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    from mproutd.units import safe
+    from mproutd.reports.units import safe
 
     sys.stderr.write(f"mproutd: {safe(text)}\n")
 
@@ -81,7 +81,7 @@ PATIENCE = 2.0
 def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     """A keeper of our own.  `change` takes the lock that a daemon would hold."""
     from mproutd.keeper import Keeper
-    from mproutd.kernel import NetlinkKernel
+    from mproutd.netlink.kernel import NetlinkKernel
     from mproutd.state import Lock, StateFile
 
     runtime = runtime_dir(options)
@@ -96,7 +96,7 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
 
 def configure(keeper: Keeper) -> None:
     """Read the configuration.  Stop when it is refused."""
-    from mproutd.config import ConfigError
+    from mproutd.configuration.config import ConfigError
 
     try:
         keeper.configure()

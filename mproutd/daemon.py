@@ -17,20 +17,21 @@ import socket
 import time
 from typing import Any
 
-from mproutd import log, pm
-from mproutd.config import ConfigError
-from mproutd.endpoints import is_ours, joins
-from mproutd.eventfilter import concerns, subflow_losses
+from mproutd import log
+from mproutd.configuration.config import ConfigError
 from mproutd.hints import Wake
 from mproutd.keeper import Keeper
 from mproutd.model import Operation
 from mproutd.monitor import Monitor
-from mproutd.mptcp import Closer
-from mproutd.revival import Revival
+from mproutd.netlink import pm
+from mproutd.netlink.eventfilter import concerns, subflow_losses
+from mproutd.netlink.mptcp import Closer
+from mproutd.netlink.sockets import Events
+from mproutd.netlink.wire import U32, Message
+from mproutd.planning.endpoints import is_ours, joins
+from mproutd.planning.revival import Revival
 from mproutd.server import Server
-from mproutd.sockets import Events
 from mproutd.state import SOCKET
-from mproutd.wire import U32, Message
 
 RESYNC = 60.0
 """Seconds between passes without an event: endpoints and limits change silently."""

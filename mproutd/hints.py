@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
-from mproutd.paths import Gateway
+from mproutd.planning.paths import Gateway
 
 HINTS, WAKE = "hints", "wake"
 LARGEST = 4096

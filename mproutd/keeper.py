@@ -12,25 +12,25 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from mproutd import reconcile
-from mproutd.changes import change, changes
-from mproutd.config import Config, ConfigError
-from mproutd.families import sources
+from mproutd.configuration.config import Config, ConfigError
+from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.ipsyntax import command, names
-from mproutd.kernel import NetlinkKernel, Want
 from mproutd.model import Object, Operation, Snapshot
-from mproutd.mptcp import Closer
-from mproutd.paths import Facts
-from mproutd.plan import Desired, desired
-from mproutd.problems import problem, refused, removed
-from mproutd.rates import Rates
+from mproutd.netlink.kernel import NetlinkKernel, Want
+from mproutd.netlink.mptcp import Closer
+from mproutd.planning.paths import Facts
+from mproutd.planning.plan import Desired, desired
+from mproutd.planning.restraint import Patience, Restraint
+from mproutd.planning.retries import Retries
 from mproutd.reconcile import Outcome
-from mproutd.restraint import Patience, Restraint
-from mproutd.retries import Retries
-from mproutd.since import Since
+from mproutd.reports.changes import change, changes
+from mproutd.reports.families import sources
+from mproutd.reports.ipsyntax import command, names
+from mproutd.reports.problems import problem, refused, removed
+from mproutd.reports.rates import Rates
+from mproutd.reports.since import Since
+from mproutd.reports.status import status
 from mproutd.state import StateFile
-from mproutd.status import status
-from mproutd.uci import load
 
 HANDBACK = 1.0
 """Seconds: how long a handover uplink goes on beside a regular one that came back."""

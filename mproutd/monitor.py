@@ -10,17 +10,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mproutd import log, pm
-from mproutd.decisions import decisions
-from mproutd.happenings import from_event, happening
-from mproutd.ipsyntax import command, names
+from mproutd import log
 from mproutd.keeper import Keeper
-from mproutd.plan import Desired
+from mproutd.netlink import pm
+from mproutd.netlink.sockets import Events
+from mproutd.netlink.wire import DecodeError
+from mproutd.planning.plan import Desired
 from mproutd.reconcile import Outcome
+from mproutd.reports.decisions import decisions
+from mproutd.reports.happenings import from_event, happening
+from mproutd.reports.ipsyntax import command, names
+from mproutd.reports.subflows import Uplinks
 from mproutd.server import Server
-from mproutd.sockets import Events
-from mproutd.subflows import Uplinks
-from mproutd.wire import DecodeError
 
 MOST = 64
 """Messages read at one wake-up."""

@@ -15,15 +15,15 @@ from collections.abc import Callable, Collection, Sequence
 from errno import EEXIST
 from typing import NamedTuple, Protocol
 
-from mproutd import diff
-from mproutd.config import Config
-from mproutd.endpoints import most
-from mproutd.kernel import Failure, Kernel, Want
-from mproutd.memory import Memory
+from mproutd.configuration.config import Config
 from mproutd.model import Endpoint, Object, Operation, Route, Rule, Snapshot
-from mproutd.paths import Facts
-from mproutd.plan import ASK_MAIN, Desired, desired, own_tables
-from mproutd.slots import assign
+from mproutd.netlink.kernel import Failure, Kernel, Want
+from mproutd.planning import diff
+from mproutd.planning.endpoints import most
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Facts
+from mproutd.planning.plan import ASK_MAIN, Desired, desired, own_tables
+from mproutd.planning.slots import assign
 
 GONE = frozenset((2, 3, 19))
 """errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any
 
-from mproutd.happenings import happening
+from mproutd.reports.happenings import happening
 
 LARGEST = 1 << 16
 """Bytes of a request."""

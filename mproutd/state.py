@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from mproutd.memory import Memory, decode, encode
+from mproutd.planning.memory import Memory, decode, encode
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
 SOCKET_PATH = 107

@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Sequence
 from socket import AF_INET, AF_INET6
 
-from mproutd.kernel import Failure, Want
 from mproutd.model import (
     ANYWHERE,
     BACKUP,
@@ -43,6 +42,7 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
+from mproutd.netlink.kernel import Failure, Want
 
 BY_KERNEL = 2
 """RTPROT_KERNEL: the protocol of what the kernel makes by itself."""
@@ -53,7 +53,7 @@ class Killed(BaseException):
 
 
 class FakeKernel:
-    """The Kernel of mproutd/kernel.py."""
+    """The Kernel of mproutd/netlink/kernel.py."""
 
     def __init__(self, cap: int = 8) -> None:
         self.links: dict[int, Link] = {}

@@ -12,9 +12,8 @@ import json
 from collections.abc import Iterable
 from socket import AF_INET, AF_INET6
 
-from mproutd.config import Config, build
-from mproutd.ipsyntax import describe, names
-from mproutd.memory import Memory, decode, encode
+from mproutd.configuration.config import Config, build
+from mproutd.configuration.ucitext import sections
 from mproutd.model import (
     PROTOCOL,
     SCOPE_GLOBAL,
@@ -28,9 +27,10 @@ from mproutd.model import (
     Rule,
     family_of,
 )
-from mproutd.paths import Facts
+from mproutd.planning.memory import Memory, decode, encode
+from mproutd.planning.paths import Facts
 from mproutd.reconcile import Outcome, reconcile
-from mproutd.ucitext import sections
+from mproutd.reports.ipsyntax import describe, names
 from tests.fakekernel import BY_KERNEL, FakeKernel
 
 ENABLED = "config globals 'globals'\n option multipath 'enable'\n"

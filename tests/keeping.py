@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from mproutd.ipsyntax import command, names
 from mproutd.keeper import Keeper
-from mproutd.kernel import NetlinkKernel
 from mproutd.model import Mptcp
-from mproutd.mptcp import knows_laminar
+from mproutd.netlink.kernel import NetlinkKernel
+from mproutd.netlink.mptcp import knows_laminar
 from mproutd.reconcile import Outcome
+from mproutd.reports.ipsyntax import command, names
 from mproutd.state import StateFile
 from tests.lab import Namespace
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from mproutd import codec, pm, requests
 from mproutd.model import Endpoint, Operation, Route, Rule
+from mproutd.netlink import codec, pm, requests
 from tests.lab import Namespace
 from tests.netlink import NETLINK_GENERIC, Netlink
 

@@ -6,7 +6,7 @@ import socket
 import sys
 from types import TracebackType
 
-from mproutd.wire import NLMSG_DONE, NLMSG_ERROR, Ack, Message, acknowledgement, messages
+from mproutd.netlink.wire import NLMSG_DONE, NLMSG_ERROR, Ack, Message, acknowledgement, messages
 
 NETLINK_ROUTE, NETLINK_GENERIC, SOL_NETLINK = 0, 16, 270
 ADD_MEMBERSHIP, CAP_ACK, EXT_ACK, GET_STRICT_CHK = 1, 10, 11, 12

@@ -12,7 +12,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from mproutd.model import Address, Endpoint, Link, Route, Rule, family_of, split_prefix
-from mproutd.wire import put, request
+from mproutd.netlink.wire import put, request
 
 
 class PmMessage(genlmsg):  # type: ignore[misc]

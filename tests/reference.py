@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mproutd.advice import ADVICE
-from mproutd.happenings import KINDS
-from mproutd.metrics import METRICS
-from mproutd.paths import REASONS
-from mproutd.problems import PROBLEMS
+from mproutd.planning.paths import REASONS
+from mproutd.reports.advice import ADVICE
+from mproutd.reports.happenings import KINDS
+from mproutd.reports.metrics import METRICS
+from mproutd.reports.problems import PROBLEMS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from mproutd import codec, pm, requests
 from mproutd.model import (
     Address,
     Endpoint,
@@ -25,7 +24,8 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
-from mproutd.wire import messages, put, put_u32
+from mproutd.netlink import codec, pm, requests
+from mproutd.netlink.wire import messages, put, put_u32
 from tests import oracle, values
 
 many = settings(max_examples=400, deadline=None)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.config import Config, ConfigError, Uplink, build
-from mproutd.options import GLOBALS, MODES, OPTIONS, UPLINK
-from mproutd.sections import Option, Section
-from mproutd.ucitext import sections
+from mproutd.configuration.config import Config, ConfigError, Uplink, build
+from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
+from mproutd.configuration.sections import Option, Section
+from mproutd.configuration.ucitext import sections
 
 ON = "config globals 'globals'\n option multipath 'enable'\n"
 WAN1 = "config interface 'wan1'\n option device 'eth1'\n option multipath 'master'\n"

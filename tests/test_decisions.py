@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mproutd.decisions import Decision, decisions
-from mproutd.plan import Desired
+from mproutd.planning.plan import Desired
+from mproutd.reports.decisions import Decision, decisions
 from tests.fakeworld import World, interface
 from tests.test_paths import unplugged, usual, without_default
 

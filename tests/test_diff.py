@@ -7,9 +7,9 @@ from socket import AF_INET
 
 import pytest
 
-from mproutd.memory import Memory
 from mproutd.model import SIGNAL, Endpoint, Operation, Route, Rule
-from mproutd.paths import Facts
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Facts
 from mproutd.reconcile import plan, reconcile, want
 from tests.fakeworld import Store, World, interface, uci
 from tests.test_plan import WAN1, WAN2, endpoints, part, two_lines

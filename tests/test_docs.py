@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mproutd.options import OPTIONS
+from mproutd.configuration.options import OPTIONS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -17,10 +17,10 @@ from tests.lab import Daemon, Wan, eventually
 pytestmark = pytest.mark.kernel
 
 NO_MPTCP = """
-import mproutd.kernel
+import mproutd.netlink.kernel
 def absent():
     raise OSError(2, "No such file or directory")  # what CTRL_CMD_GETFAMILY answers
-mproutd.kernel.PathManager = absent
+mproutd.netlink.kernel.PathManager = absent
 """
 OFTEN = """
 import mproutd.daemon

@@ -21,7 +21,6 @@ PACKAGE = ROOT / "mproutd"
 
 # A module, and what it imports of this project.
 PURE = {
-    "__init__": "",
     "model": "",
     "wire": "",
     "codec": "model wire",
@@ -145,7 +144,9 @@ def faults(module: str, source: str) -> list[str]:
     for name, part, line in imports(source):
         top, _, rest = name.partition(".")
         if top == "mproutd":
-            inner = rest or part
+            inner = rest.rpartition(".")[2]
+            if inner in ("", *FOLDERS):
+                inner = part
             if inner in PURE or inner in OUTER:
                 if inner not in ours.split() and not ours.startswith("*"):
                     found.append(f"line {line}: {module} may not import {inner}")
@@ -163,13 +164,26 @@ def faults(module: str, source: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+FILES = {path.stem: path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+"""Module → file; no two have one name, so that the table needs no folders."""
+
+FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted(FILES))
 def test_a_module_imports_only_what_its_line_allows(module: str) -> None:
     assert module in PURE or module in OUTER, f"say in this table what {module} may import"
-    assert faults(module, (PACKAGE / f"{module}.py").read_text()) == []
+    assert faults(module, FILES[module].read_text()) == []
+
+
+def test_no_two_modules_have_one_name() -> None:
+    files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    assert len(files) == len(FILES)
+
+
+@pytest.mark.parametrize("folder", ["", *FOLDERS])
+def test_a_package_imports_nothing_by_itself(folder: str) -> None:
+    assert list(imports((PACKAGE / folder / "__init__.py").read_text())) == []
 
 
 @pytest.mark.parametrize(
@@ -181,13 +195,13 @@ def test_a_module_imports_only_what_its_line_allows(module: str) -> None:
         ("plan", "import time"),
         ("plan", "def f():\n    from subprocess import run"),
         ("plan", "from pyroute2 import IPRoute"),
-        ("plan", "from mproutd.kernel import snapshot"),
-        ("plan", "from mproutd import kernel"),
-        ("model", "import mproutd.plan"),
+        ("plan", "from mproutd.netlink.kernel import snapshot"),
+        ("plan", "from mproutd.netlink import kernel"),
+        ("model", "import mproutd.planning.plan"),
         ("daemon", "import pyroute2.netlink"),
         ("daemon", "import asyncio"),
         ("kernel", "from dataclasses import dataclass"),
-        ("kernel", "from mproutd.plan import desired"),
+        ("kernel", "from mproutd.planning.plan import desired"),
     ],
 )
 def test_the_table_refuses(module: str, source: str) -> None:
@@ -199,7 +213,7 @@ def test_the_table_refuses(module: str, source: str) -> None:
     [
         ("plan", "from socket import AF_INET, inet_pton"),
         ("plan", "from mproutd.model import Route"),
-        ("plan", "from mproutd import model, slots"),
+        ("plan", "from mproutd.planning import slots"),
         ("cli", "def f():\n    from mproutd.daemon import run"),
         ("kernel", "import os, socket\nimport pyroute2.netlink"),
         ("model", "from mproutd import __version__"),
@@ -243,5 +257,5 @@ def test_checking_a_good_configuration_imports_nothing_heavy(tmp_path: Path) -> 
     modules = loaded(
         f"sys.argv[1:] = ['check', {str(tmp_path)!r}]; import mproutd.cli; mproutd.cli.main()"
     )
-    assert "mproutd.config" in modules
+    assert "mproutd.configuration.config" in modules
     assert not modules & QUICK_WITHOUT

@@ -6,7 +6,6 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.ipsyntax import command, describe, flag_names, names
 from mproutd.model import (
     BACKUP,
     FULLMESH,
@@ -24,6 +23,7 @@ from mproutd.model import (
     Rule,
     Sysctl,
 )
+from mproutd.reports.ipsyntax import command, describe, flag_names, names
 
 NAME = names({2: Link(2, "eth1"), 3: Link(3, "eth0.300")})
 

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from mproutd import codec, requests
-from mproutd.eventfilter import SO_ATTACH_FILTER, concerns, packed, program
 from mproutd.model import (
     SCOPE_LINK,
     Address,
@@ -19,7 +17,9 @@ from mproutd.model import (
     Route,
     Rule,
 )
-from mproutd.wire import Message, request
+from mproutd.netlink import codec, requests
+from mproutd.netlink.eventfilter import SO_ATTACH_FILTER, concerns, packed, program
+from mproutd.netlink.wire import Message, request
 from tests import oracle
 from tests.lab import Namespace
 from tests.machine import Machine, machine_in

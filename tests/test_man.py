@@ -19,10 +19,10 @@ import pytest
 
 from mproutd.cli import _parser
 from mproutd.command import DONE, FAILED, NOT_RUNNING, REFUSED
+from mproutd.configuration.options import MODES, OPTIONS
+from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.options import MODES, OPTIONS
-from mproutd.paths import Gateway
-from mproutd.uci import load
+from mproutd.planning.paths import Gateway
 from tests.lab import Namespace
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ def test_every_exit_status_of_a_command() -> None:
 
 def test_every_variable_that_the_program_reads() -> None:
     pattern = r'(?:environ\.get|environment)\("(\w+)"'
-    texts = [file.read_text() for file in (ROOT / "mproutd").glob("*.py")]
+    texts = [file.read_text() for file in (ROOT / "mproutd").rglob("*.py")]
     read = {name for text in texts for name in re.findall(pattern, text)}
     told = part("mproutd.8", ".Sh ENVIRONMENT", r"\.Sh ")
     assert set(re.findall(r"^\.It Ev (\w+)", told, re.MULTILINE)) >= read

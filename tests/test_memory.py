@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.memory import Memory, decode, encode
 from mproutd.model import Limits
+from mproutd.planning.memory import Memory, decode, encode
 from tests.values import FAMILIES, NAMES, U32, texts
 
 ADDRESSES = FAMILIES.flatmap(texts)

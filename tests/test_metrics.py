@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mproutd.metrics import COUNTER, GAUGE, METRICS, rows
-from mproutd.problems import PROBLEMS
+from mproutd.reports.metrics import COUNTER, GAUGE, METRICS, rows
+from mproutd.reports.problems import PROBLEMS
 from tests.lab import Daemon, Wan, eventually
 from tests.test_status import Site
 
@@ -49,7 +49,7 @@ def value(found: Values, name: str, **labels: str) -> float | None:
 
 
 def told(status: dict[str, Any] | None) -> Values:
-    from mproutd.exporter import text
+    from mproutd.reports.exporter import text
 
     return parsed(text(lambda: status))
 

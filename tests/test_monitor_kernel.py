@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from mproutd.happenings import KINDS
+from mproutd.reports.happenings import KINDS
 from tests.lab import RUNTIME_DIR, SERVER, Daemon, Echo, Wan, eventually, subflows
 
 pytestmark = pytest.mark.kernel

@@ -8,7 +8,6 @@ from struct import pack
 
 import pytest
 
-from mproutd import pm
 from mproutd.model import (
     BACKUP,
     FULLMESH,
@@ -17,7 +16,8 @@ from mproutd.model import (
     Endpoint,
     Limits,
 )
-from mproutd.wire import put, put_u32
+from mproutd.netlink import pm
+from mproutd.netlink.wire import put, put_u32
 from tests.lab import Namespace, eventually
 from tests.machine import Machine, machine_in
 from tests.netlink import NETLINK_GENERIC, Netlink

@@ -7,9 +7,9 @@ from socket import AF_INET
 
 import pytest
 
-from mproutd.config import Config
-from mproutd.memory import Memory
-from mproutd.paths import REASONS, Facts, Gateway, Observed, observe
+from mproutd.configuration.config import Config
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import REASONS, Facts, Gateway, Observed, observe
 from mproutd.reconcile import want
 from tests.fakeworld import World, interface, uci
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mproutd.advice import ADVICE
-from mproutd.happenings import KINDS
-from mproutd.paths import REASONS
-from mproutd.problems import PROBLEMS
+from mproutd.planning.paths import REASONS
+from mproutd.reports.advice import ADVICE
+from mproutd.reports.happenings import KINDS
+from mproutd.reports.problems import PROBLEMS
 from tests.broken import BROKEN, ELSEWHERE, codes, paragraph
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.reference import DOCS, filled, parts, schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from socket import AF_INET
 
 from mproutd.model import Endpoint, Operation, Route, Rule
-from mproutd.restraint import BURST, INTERVAL, Restraint
+from mproutd.planning.restraint import BURST, INTERVAL, Restraint
 
 RULE = Rule(AF_INET, 7501, 7001, "10.1.1.2")
 ROUTE = Route(AF_INET, 7001, "default", 5, "10.1.1.1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mproutd.model import Endpoint, Operation, Rule
-from mproutd.retries import FIRST, LAST, Retries
+from mproutd.planning.retries import FIRST, LAST, Retries
 
 RULE = Operation("add", Rule(2, 7501, 7001, "10.1.1.2"), "wan1")
 CLOSING = Operation("delete", Endpoint("10.1.1.2", 2, 2, 7))

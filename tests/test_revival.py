@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mproutd.pm import Event
-from mproutd.revival import COSTLY, FIRST, LAST, LAST_COSTLY, Revival
+from mproutd.netlink.pm import Event
+from mproutd.planning.revival import COSTLY, FIRST, LAST, LAST_COSTLY, Revival
 from tests.test_restraint import Clock
 
 HERE = "10.2.2.2"

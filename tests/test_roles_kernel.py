@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mproutd.mptcp import knows_laminar
+from mproutd.netlink.mptcp import knows_laminar
 from tests.keeping import Keeping
 from tests.lab import Daemon, Echo, Namespace, eventually, mptcp_counters, subflows
 from tests.modes import crossing, endpoints, network, own

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mproutd import codec, requests
 from mproutd.model import (
     SCOPE_LINK,
     UNREACHABLE,
@@ -16,6 +15,7 @@ from mproutd.model import (
     Route,
     Rule,
 )
+from mproutd.netlink import codec, requests
 from tests.lab import Namespace
 from tests.machine import Machine, machine_in
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mproutd.screen import BAD, GOOD, History, Moved, View, graph, lines, ordered, scale
+from mproutd.reports.screen import BAD, GOOD, History, Moved, View, graph, lines, ordered, scale
 
 
 def uplink(name: str, device: str, mode: str = "on", **more: Any) -> dict[str, Any]:

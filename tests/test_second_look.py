@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mproutd.model import Route
-from mproutd.paths import Facts
+from mproutd.planning.paths import Facts
 from mproutd.reconcile import Outcome, reconcile
 from tests.fakeworld import World, interface, uci
 

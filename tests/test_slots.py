@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.slots import LAST, assign, deposit, overlap
+from mproutd.planning.slots import LAST, assign, deposit, overlap
 from tests.fakeworld import interface, uci
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mproutd import sockets
-from mproutd.wire import NLM_F_DUMP_INTR, NLMSG_DONE, request
+from mproutd.netlink import sockets
+from mproutd.netlink.wire import NLM_F_DUMP_INTR, NLMSG_DONE, request
 
 
 class Scripted:

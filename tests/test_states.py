@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mproutd.config import Config
-from mproutd.endpoints import active
+from mproutd.configuration.config import Config
 from mproutd.model import (
     SIGNAL,
     TENTATIVE,
@@ -25,7 +24,8 @@ from mproutd.model import (
     Route,
     Rule,
 )
-from mproutd.paths import Facts
+from mproutd.planning.endpoints import active
+from mproutd.planning.paths import Facts
 from mproutd.reconcile import Outcome, reconcile
 from tests.fakekernel import Killed
 from tests.fakeworld import Store, World, interface, uci

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mproutd.endpoints import active
 from mproutd.keeper import Keeper
-from mproutd.kernel import Failure, NetlinkKernel
 from mproutd.model import Operation
+from mproutd.netlink.kernel import Failure, NetlinkKernel
+from mproutd.planning.endpoints import active
 from mproutd.state import StateFile
 from tests.fakekernel import Killed
 from tests.fakeworld import ENABLED, interface

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mproutd.config import ConfigError
+from mproutd.configuration.config import ConfigError
 from mproutd.keeper import Keeper
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
-from mproutd.problems import PROBLEMS
-from mproutd.report import status_lines
+from mproutd.reports.problems import PROBLEMS
+from mproutd.reports.report import status_lines
 from mproutd.state import StateFile
 from tests.fakeworld import ENABLED, World
 from tests.test_plan import WAN1, WAN2, two_lines

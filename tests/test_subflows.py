@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mproutd.report import connection_lines
-from mproutd.subflows import Socket, Uplinks, connections, end, uplinks
-from mproutd.wire import DecodeError
+from mproutd.netlink.wire import DecodeError
+from mproutd.reports.report import connection_lines
+from mproutd.reports.subflows import Socket, Uplinks, connections, end, uplinks
 
 SERVER = "10.9.9.9"
 WHERE = Uplinks({"10.1.1.2": "wan1", "10.2.2.2": "wan2"}, {3: "wan2"})

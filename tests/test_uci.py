@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mproutd import uci
-from mproutd.config import Config, ConfigError
-from mproutd.sections import Option, Section
-from mproutd.ucitext import sections
+from mproutd.configuration import uci
+from mproutd.configuration.config import Config, ConfigError
+from mproutd.configuration.sections import Option, Section
+from mproutd.configuration.ucitext import sections
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mproutd import codec, pm
-from mproutd.eventfilter import concerns
 from mproutd.model import Link
-from mproutd.wire import DecodeError, Memo, Message, acknowledgement, messages, put, put_u32
+from mproutd.netlink import codec, pm
+from mproutd.netlink.eventfilter import concerns
+from mproutd.netlink.wire import DecodeError, Memo, Message, acknowledgement, messages, put, put_u32
 from tests import oracle, values
 
 many = settings(max_examples=400, deadline=None)

@@ -7,9 +7,9 @@ from struct import pack
 
 from hypothesis import strategies as st
 
-from mproutd import pm, requests
 from mproutd.model import Address, Endpoint, Limits, Link, Operation, Route, Rule, bits, prefix
-from mproutd.wire import put
+from mproutd.netlink import pm, requests
+from mproutd.netlink.wire import put
 
 FAMILIES = st.sampled_from((AF_INET, AF_INET6))
 U32 = st.integers(0, 0xFFFFFFFF)

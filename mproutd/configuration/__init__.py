@@ -1,0 +1,1 @@
+"""From two UCI files to one Config."""

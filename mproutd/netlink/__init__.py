@@ -1,0 +1,1 @@
+"""The kernel: messages, sockets, and what is read and changed through them."""

@@ -1,0 +1,257 @@
+"""The running kernel: read it, change it, hear from it.
+
+What must hold: what the kernel changes without telling is read at every pass (see reader.py
+for what is not); every error comes back with the operation it belongs to.
+
+A kernel here is the network namespace of the thread that opens it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from socket import AF_INET6
+from typing import NamedTuple, Protocol
+
+from mproutd.model import (
+    ANYWHERE,
+    Endpoint,
+    Limits,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    Sysctl,
+    family_of,
+)
+from mproutd.netlink import codec, diag, eventfilter, requests
+from mproutd.netlink.mptcp import PathManager
+from mproutd.netlink.reader import Reader
+from mproutd.netlink.sockets import Events, Requests
+from mproutd.netlink.wire import Ack, Message
+
+_ROUTE, _SOCK_DIAG = 0, 4
+"""linux/netlink.h, NETLINK_*."""
+_GROUPS = (1, 5, 7, 8, 9, 11, 19)
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+
+_CONF = "/proc/sys/net/ipv4/conf/"
+_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
+
+
+class Failure(NamedTuple):
+    """An operation that the kernel refused."""
+
+    operation: Operation
+    errno: int
+    text: str
+
+
+class Kernel(Protocol):
+    """What a pass needs of a kernel; the tests have one of their own."""
+
+    def snapshot(self, want: Want) -> Snapshot: ...
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]: ...
+
+    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]: ...
+
+    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
+
+
+class Want(NamedTuple):
+    """What a snapshot has to hold."""
+
+    devices: Collection[str]
+    """Names whose default route in main matters."""
+    tables: Iterable[int]
+    mark: int
+    """The mark whose rule leads a lookup to main; 0 for none."""
+    bare: Collection[str] = ()
+    """Addresses to look for connections at, once they are gone."""
+    full: bool = True
+    """Everything from the kernel as it is now; else what events did not touch may be older."""
+
+
+class NetlinkKernel:
+    """The kernel over netlink sockets, for one thread."""
+
+    def __init__(self) -> None:
+        self._requests = Requests(_ROUTE)
+        self.path_manager: PathManager | None = None
+        try:
+            self.path_manager = PathManager()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
+                raise
+        self._reader = Reader(self._requests)
+        self._diag: Requests | None = None
+        self._rp_filter_all = 0
+
+    def close(self) -> None:
+        if self.path_manager:
+            self.path_manager.close()
+        if self._diag:
+            self._diag.close()
+        self._requests.close()
+
+    def events(self) -> Events:
+        """Links, addresses, rules and the routes that matter, without our own echoes."""
+        events = Events(_ROUTE, _GROUPS)
+        events.attach(eventfilter.program(self._requests.port))
+        return events
+
+    # -- read -----------------------------------------------------------------------------
+
+    def heard(self, messages: Iterable[Message] | None) -> None:
+        """What events() brought and concerns us; None when some were lost."""
+        if messages is None:
+            self._reader.forget()
+        else:
+            for message in messages:
+                self._reader.heard(message)
+
+    def snapshot(self, want: Want) -> Snapshot:
+        """Everything that a pass decides on.  OSError when the kernel does not answer."""
+        if want.full:
+            self._reader.forget()
+            self._rp_filter_all = _read_sysctl("all", "rp_filter")
+        found = self._reader.read(want.devices, tuple(want.tables), want.mark)
+        mptcp = self.path_manager.read(want.full) if self.path_manager else None
+        left = set(want.bare).difference(each.address for each in found.addresses)
+        out = {
+            endpoint.address
+            for endpoint in (mptcp.endpoints if mptcp else ())
+            if (link := found.links.get(endpoint.device)) and not (link.up and link.carrier)
+        }
+        lone = frozenset[str]()
+        if left or out:
+            open_ones = [each for each in self.connections({*left, *out}) if each.open]
+            lone = frozenset(
+                each.address
+                for each in open_ones
+                if (each.address in left and not each.others)
+                or (each.address in out and each.plain)
+            )
+        return Snapshot(*found, mptcp, self._rp_filter_all, lone)
+
+    def connections(self, addresses: Collection[str]) -> list[diag.Connection]:
+        """The MPTCP sockets that began at these; none where the kernel cannot say."""
+        if self._diag is None:
+            self._diag = Requests(_SOCK_DIAG)
+        found = []
+        for family in {family_of(address) for address in addresses} | {AF_INET6}:
+            try:
+                found += self._diag.dump(lambda n, family=family: diag.dump(n, family))  # type: ignore[misc]
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+        return [each for each in map(diag.connection, found) if each.address in addresses]
+
+    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
+        """Which route a packet from (address, ifindex) takes to the world; None for none."""
+        answers = self._requests.ask(
+            [
+                lambda n, address=address, device=device: requests.lookup(  # type: ignore[misc]
+                    n, ANYWHERE[family_of(address)], source=address, device=device
+                )
+                for address, device in questions
+            ]
+        )
+        return [None if isinstance(each, OSError) else codec.found(each.body) for each in answers]
+
+    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
+        """Let (address, ifindex) be asked for anew if it did not answer so far.
+
+        Whatever was sent while the line was out left the gateway's neighbour entry waiting
+        or failed; the first packet of a new subflow would fail with it (EHOSTUNREACH), and
+        the kernel does not try a subflow twice.
+        """
+        answers = self._requests.ask(
+            [
+                lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
+                    codec.RTM_GETNEIGH, n, device, address
+                )
+                for address, device in neighbours
+            ]
+        )
+        silent = [
+            neighbour
+            for neighbour, answer in zip(neighbours, answers, strict=True)
+            if not isinstance(answer, OSError) and codec.unanswered(answer.body)
+        ]
+        if silent:
+            self._requests.change(
+                [
+                    lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
+                        codec.RTM_DELNEIGH, n, device, address
+                    )
+                    for address, device in silent
+                ]
+            )
+
+    # -- change ---------------------------------------------------------------------------
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        """Do all of them in order, whatever fails, and return what failed.
+
+        Consecutive routes and rules go in one send, and so do endpoints and limits.
+        """
+        failures: list[Failure] = []
+        for kind, batch in _batches(operations):
+            failed: Mapping[int, Ack]
+            if kind is Sysctl:
+                failed = _write_sysctls(batch)
+            elif kind is Endpoint:
+                assert self.path_manager is not None
+                failed = self.path_manager.change(batch)
+            else:
+                failed = self._requests.change(
+                    [lambda n, each=each: requests.change(each, n) for each in batch]  # type: ignore[misc]
+                )
+            failures += [
+                Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))
+                for place, ack in sorted(failed.items())
+            ]
+        self._reader.wrote(operations, certain=not failures)
+        return failures
+
+
+def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
+    batches: list[tuple[type, list[Operation]]] = []
+    for operation in operations:
+        kind: type = type(operation.value)
+        kind = {Rule: Route, Limits: Endpoint}.get(kind, kind)
+        if not batches or batches[-1][0] is not kind:
+            batches.append((kind, []))
+        batches[-1][1].append(operation)
+    return batches
+
+
+def _write_sysctls(operations: Sequence[Operation]) -> dict[int, Ack]:
+    failed = {}
+    for place, operation in enumerate(operations):
+        setting = operation.value
+        assert isinstance(setting, Sysctl)
+        try:
+            with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
+                file.write(str(setting.value))
+        except OSError as error:
+            failed[place] = Ack(error.errno or errno.EIO)
+    return failed
+
+
+def _read_sysctl(device: str, key: str) -> int:
+    try:
+        with open(_sysctl_path(device, key), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _sysctl_path(device: str, key: str) -> str:
+    """OSError (EINVAL) for a name that would lead anywhere else."""
+    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
+        raise OSError(errno.EINVAL, f"not a setting of a device: {device}.{key}")
+    return f"{_CONF}{device}/{key}"

@@ -1,0 +1,1 @@
+"""What should be in the kernel, what has to change, and when; pure."""

@@ -1,0 +1,208 @@
+"""Which MPTCP endpoints should be there; pure.
+
+The last path is never closed.  While no uplink at all is usable, an endpoint whose
+address is still on its device stays: there is no better path to move to, the subflow may
+come back with the carrier, and a connection whose last subflow was closed dies after
+net.mptcp.close_timeout.  The same where one link is out and some connection there is plain
+TCP, since its peer knows no MPTCP: the endpoint stays as a backup, so that the others move
+and that one can go on when the carrier is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from mproutd.configuration.config import Config
+from mproutd.model import (
+    BACKUP,
+    FULLMESH,
+    IMPLICIT,
+    LAMINAR,
+    SIGNAL,
+    SUBFLOW,
+    Endpoint,
+    Mptcp,
+    Snapshot,
+)
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Observed
+
+RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
+"""The order of the modes; `off` never carries anything by itself."""
+
+
+def by_rank(observed: Sequence[Observed]) -> list[Observed]:
+    """master, on, backup, handover; within a mode the order of the file; never off."""
+    ranked = [entry for entry in observed if entry.uplink.mode in RANK]
+    return sorted(ranked, key=lambda entry: RANK[entry.uplink.mode])
+
+
+def active(observed: Sequence[Observed]) -> list[Observed]:
+    """The uplinks that carry MPTCP now, best first.
+
+    A handover uplink does only while no other is usable, and then only one of them.  (It
+    goes on for a moment when another is back: see _still_needed.)
+    """
+    usable = [entry for entry in by_rank(observed) if entry.usable]
+    regular = [entry for entry in usable if entry.uplink.mode != "handover"]
+    return regular or usable[:1]
+
+
+def _still_needed(
+    observed: Sequence[Observed],
+    found: Sequence[Endpoint],
+    memory: Memory,
+    settled: frozenset[str] | None,
+) -> list[Observed]:
+    """The handover uplinks whose endpoints stay until a regular uplink has settled.
+
+    The connections need a round trip to join there; without that moment, they would stand
+    still meanwhile, and die where the line that came back does not carry yet.
+    """
+    regular = [entry.uplink.name for entry in active(observed) if entry.uplink.mode != "handover"]
+    if not regular or settled is None or not settled.isdisjoint(regular):
+        return []
+    there = {(endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, memory)}
+    return [
+        entry
+        for entry in by_rank(observed)
+        if entry.uplink.mode == "handover"
+        and entry.link is not None
+        and any(
+            path.usable and (address.address, entry.link.index) in there
+            for path in entry.paths
+            for address in path.eligible
+        )
+    ]
+
+
+def endpoint_flags(config: Config, entry: Observed, laminar: bool) -> int:
+    """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints.
+
+    `backup` does nothing without `subflow`; the kernel refuses fullmesh beside signal
+    (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit).
+    `laminar`: whether the kernel knows that flag.
+    """
+    flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
+    if entry.uplink.mode == "backup":
+        flags |= BACKUP
+    if entry.uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
+        flags |= FULLMESH
+    if entry.uplink.laminar and laminar and flags & SUBFLOW:
+        flags |= LAMINAR
+    return flags
+
+
+def is_ours(endpoint: Endpoint, memory: Memory) -> bool:
+    """Whether it is one that we added; we never give one a port."""
+    return not endpoint.port and (endpoint.address, endpoint.device) in memory.endpoints
+
+
+def joins(flags: int) -> bool:
+    """Whether opening such an endpoint makes connections join from it, and nothing else.
+
+    One that is announced (signal) is used by the peers: closing it cuts their subflows, and
+    opening it again brings back only those that the peers care to make.
+    """
+    return flags & (SUBFLOW | SIGNAL) == SUBFLOW
+
+
+def most(mptcp: Mptcp) -> int:
+    """How many endpoints the kernel takes: as many as its limits allow, or what it has shown."""
+    return min(mptcp.cap, mptcp.most)
+
+
+def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str]:
+    """Addresses that somebody else's endpoint holds.
+
+    One that the kernel made (implicit) gives way to ours; one with a port is another thing.
+    """
+    return frozenset(
+        endpoint.address
+        for endpoint in found
+        if not is_ours(endpoint, memory) and not endpoint.flags & IMPLICIT and not endpoint.port
+    )
+
+
+def wanted_endpoints(
+    config: Config,
+    snapshot: Snapshot,
+    observed: Sequence[Observed],
+    memory: Memory,
+    settled: frozenset[str] | None = None,
+) -> tuple[dict[Endpoint, str], dict[str, str]]:
+    """(endpoint → uplink, in the order in which they are worth having; address → uplink
+    of those that the kernel's cap leaves without).
+
+    Every uplink gets one before any gets two, and one of each family before two of one.
+    """
+    if snapshot.mptcp is None:
+        return {}, {}
+    found = snapshot.mptcp.endpoints
+    candidates: list[tuple[int, Endpoint, str]] = []
+    carrying = [*active(observed), *_still_needed(observed, found, memory, settled)]
+    if not carrying:
+        return _last_paths(found, observed, memory), {}
+    for entry in carrying:
+        assert entry.link is not None
+        flags = endpoint_flags(config, entry, snapshot.mptcp.laminar)
+        by_family = (path.eligible for path in entry.paths if path.usable)
+        in_turn = (each for turn in zip_longest(*by_family) for each in turn if each is not None)
+        for turn, address in enumerate(in_turn):
+            endpoint = Endpoint(address.address, entry.link.index, flags)
+            candidates.append((turn, endpoint, entry.uplink.name))
+    candidates.sort(key=lambda candidate: candidate[0])
+    others = others_addresses(found, memory)
+    addresses = {endpoint.address for _, endpoint, _ in candidates}
+    room = most(snapshot.mptcp) - sum(
+        not is_ours(endpoint, memory)
+        and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
+        for endpoint in found
+    )
+    chosen = _only_paths(found, observed, memory, snapshot.lone - addresses)
+    room -= len(chosen)
+    left_out: dict[str, str] = {}
+    for _, endpoint, name in candidates:
+        if endpoint.address in others:  # it counts as there
+            chosen[endpoint] = name
+        elif room > 0:
+            chosen[endpoint] = name
+            room -= 1
+        else:
+            left_out[endpoint.address] = name
+    return chosen, left_out
+
+
+def _only_paths(
+    found: Sequence[Endpoint],
+    observed: Sequence[Observed],
+    memory: Memory,
+    lone: frozenset[str],
+) -> dict[Endpoint, str]:
+    """Ours that stay as backups, since some connection can have no path but that one."""
+    if not lone:
+        return {}
+    return {
+        endpoint._replace(flags=endpoint.flags | BACKUP): name
+        for endpoint, name in _last_paths(found, observed, memory).items()
+        if endpoint.address in lone
+    }
+
+
+def _last_paths(
+    found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
+) -> dict[Endpoint, str]:
+    """Ours that stay, as they are, while nothing is usable: those whose address is still there."""
+    owners = {
+        (address.address, entry.link.index): entry.uplink.name
+        for entry in by_rank(observed)
+        if entry.link is not None
+        for path in entry.paths
+        for address in path.covered
+    }
+    return {
+        endpoint._replace(id=0): owners[endpoint.address, endpoint.device]
+        for endpoint in found
+        if is_ours(endpoint, memory) and (endpoint.address, endpoint.device) in owners
+    }

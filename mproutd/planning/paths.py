@@ -1,0 +1,300 @@
+"""Whether an uplink can be used, by family, and if not, why.
+
+Usable means: the link is up with carrier, there is an eligible address, there is a way
+out, and no health check says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
+
+from mproutd.configuration.config import Config, Uplink
+from mproutd.model import (
+    DAD_FAILED,
+    DEPRECATED,
+    FAMILIES,
+    SCOPE_GLOBAL,
+    TEMPORARY,
+    TENTATIVE,
+    Address,
+    Link,
+    Route,
+    Snapshot,
+    bits,
+    contains,
+    family_of,
+)
+from mproutd.planning.memo import keeps_last_by
+from mproutd.planning.memory import Memory
+
+REASONS = {
+    "no-device": "the device does not exist",
+    "link-down": "the link is down",
+    "no-carrier": "the link has no carrier",
+    "no-address": "the device has no address that can be used",
+    "tentative": "the address is still being checked for duplicates",
+    "duplicate": "the address is already in use on the link (duplicate address detection)",
+    "deprecated": "the address is deprecated",
+    "no-gateway": "the gateway is not known",
+    "failed": "the health check has failed",
+    "taken": "another uplink has the same address and comes first",
+}
+"""Why a path is not usable; status prints the text, JSON carries the key."""
+
+
+class Gateway(NamedTuple):
+    """The way out of a device, and who named it."""
+
+    address: str
+    """Empty: straight to the device."""
+    origin: str
+    """configuration, netifd, lease, main, remembered, or point-to-point."""
+
+
+class Facts(NamedTuple):
+    """What other sources than the kernel say."""
+
+    gateways: Mapping[tuple[str, int], tuple[Gateway, ...]] = {}
+    """(device, family) → gateways, the best source first."""
+    settled: frozenset[str] | None = None
+    """Uplinks that have been usable for a while; None: all that are usable."""
+    failed: frozenset[str] = frozenset()
+    """Observed that a health check takes for dead."""
+
+
+class Path(NamedTuple):
+    """One uplink in one family."""
+
+    family: int
+    usable: bool
+    reason: str
+    """A key of REASONS; empty when usable."""
+    eligible: tuple[Address, ...] = ()
+    """What an endpoint may be made of."""
+    covered: tuple[Address, ...] = ()
+    """What gets a source rule: also temporary and deprecated ones, since connections use them."""
+    gateway: Gateway | None = None
+    onlink: bool = False
+    yielded: tuple[Address, ...] = ()
+    """On the device too, but left to another uplink that has the same address."""
+
+    @property
+    def routable(self) -> bool:
+        """Whether a table with a default route can be kept, usable or not."""
+        return bool(self.covered) and self.gateway is not None
+
+
+class Observed(NamedTuple):
+    """An uplink's device and its paths, as a pass sees them."""
+
+    uplink: Uplink
+    link: Link | None
+    paths: tuple[Path, Path]
+    """IPv4, IPv6."""
+
+    @property
+    def usable(self) -> bool:
+        return self.paths[0].usable or self.paths[1].usable
+
+
+def is_ula(address: str) -> bool:
+    """RFC 4193: fc00::/7."""
+    return address[:2] in ("fc", "fd") and ":" in address
+
+
+def _is_private_to_link(address: str) -> bool:
+    """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
+    return address.startswith("169.254.")
+
+
+def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Observed]:
+    """Every uplink of the configuration with its paths, in the order of the file."""
+    by_name = {link.name: link for link in snapshot.links.values()}
+    by_link: dict[int, list[Address]] = {}
+    for address in snapshot.addresses:
+        by_link.setdefault(address.link, []).append(address)
+    seen = []
+    for uplink in config.uplinks:
+        link = by_name.get(uplink.device)
+        addresses = by_link.get(link.index, []) if link else []
+        known: list[_Known] = [
+            (
+                facts.gateways.get((uplink.device, family), ()),
+                snapshot.defaults.get((link.index, family)) if link else None,
+            )
+            for family in FAMILIES
+        ]
+        remembered = [memory.gateways.get((uplink.device, each.address)) for each in addresses]
+        failed = uplink.name in facts.failed
+        seen.append(_observe(uplink, link, addresses, known, remembered, failed))
+    return _without_duplicates(seen)
+
+
+_Known = tuple[tuple[Gateway, ...], Route | None]
+"""What is known of a device's way out in one family: by other sources, and by main."""
+
+
+@keeps_last_by(lambda uplink, *_: uplink.name)
+def _observe(
+    uplink: Uplink,
+    link: Link | None,
+    addresses: list[Address],
+    known: list[_Known],
+    remembered: list[str | None],
+    failed: bool,
+) -> Observed:
+    if link is None:
+        absent = tuple(Path(family, False, "no-device") for family in FAMILIES)
+        return Observed(uplink, None, (absent[0], absent[1]))
+    last = {
+        address.address: gateway
+        for address, gateway in zip(addresses, remembered, strict=True)
+        if gateway is not None
+    }
+    v4, v6 = (
+        _path(uplink, link, family, addresses, known[place], last, failed)
+        for place, family in enumerate(FAMILIES)
+    )
+    return Observed(uplink, link, (v4, v6))
+
+
+def _path(
+    uplink: Uplink,
+    link: Link,
+    family: int,
+    addresses: list[Address],
+    known: _Known,
+    remembered: Mapping[str, str],
+    failed: bool,
+) -> Path:
+    covered, eligible, worst = _sort_addresses(uplink, family, addresses)
+    if not link.up:
+        return Path(family, False, "link-down", (), covered)
+    gateway = _gateway(uplink, link, family, covered, known, remembered)
+    onlink = bool(gateway and gateway.address) and not any(
+        contains(address.network, gateway.address) for address in covered if gateway
+    )
+    if gateway and ":" in gateway.address and gateway.address.startswith("fe80"):
+        onlink = False
+    if not link.carrier:
+        reason = "no-carrier"
+    elif not eligible:
+        reason = worst
+    elif gateway is None:
+        reason = "no-gateway"
+    elif failed:
+        reason = "failed"
+    else:
+        reason = ""
+    return Path(family, not reason, reason, eligible, covered, gateway, onlink)
+
+
+def _sort_addresses(
+    uplink: Uplink, family: int, addresses: list[Address]
+) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
+    """(covered, eligible, the reason if none is eligible).
+
+    Routes name the first as their source.  So the eligible come first; in IPv6, which lists
+    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr), the oldest, so that one more
+    address changes no route, and an ULA, which does not lead to the world, last.
+    """
+    others, eligible, worst = [], [], "no-address"
+    if family == AF_INET6:
+        addresses = addresses[::-1]
+        addresses.sort(key=lambda address: is_ula(address.address))
+    for address in addresses:
+        if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
+            continue
+        if _is_private_to_link(address.address):
+            continue
+        if is_ula(address.address) and not uplink.ula:
+            continue
+        if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
+            worst = "duplicate" if address.flags & DAD_FAILED else "tentative"
+            continue
+        if address.flags & DEPRECATED:
+            worst = "deprecated"
+            others.append(address)
+        elif family == AF_INET6 and address.flags & TEMPORARY:
+            others.append(address)
+        else:
+            eligible.append(address)
+    return (*eligible, *others), tuple(eligible), worst
+
+
+def _gateway(
+    uplink: Uplink,
+    link: Link,
+    family: int,
+    covered: tuple[Address, ...],
+    known: _Known,
+    remembered: Mapping[str, str],
+) -> Gateway | None:
+    """The first source that knows."""
+    configured = uplink.gateway if family == AF_INET else uplink.gateway6
+    if configured:
+        return Gateway(configured, "configuration")
+    told, route = known
+    for gateway in told:
+        if _reachable(gateway.address, covered):
+            return gateway
+    if route is not None:
+        return Gateway(route.gateway, "main")
+    for address in covered:
+        if address.address in remembered:
+            return Gateway(remembered[address.address], "remembered")
+    return Gateway("", "point-to-point") if link.pointopoint else None
+
+
+def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
+    """Whether a lease's gateway belongs to the addresses that are there now.
+
+    A lease may be older than the address.  Only beside a /32 may it be anywhere.
+    """
+    if not gateway or gateway.startswith("fe80"):
+        return True
+    return any(
+        contains(address.network, gateway) or address.prefixlen == bits(address.family)
+        for address in covered
+    )
+
+
+def _without_duplicates(seen: list[Observed]) -> list[Observed]:
+    """Leave each address to one uplink: the first that can use it, else the first that has it."""
+    holders: dict[str, list[tuple[str, bool]]] = {}
+    for entry in seen:
+        for path in entry.paths:
+            for address in path.covered:
+                usable = path.usable and address in path.eligible
+                holders.setdefault(address.address, []).append((entry.uplink.name, usable))
+    owner = {
+        address: next((name for name, usable in names if usable), names[0][0])
+        for address, names in holders.items()
+        if len(names) > 1
+    }
+    if not owner:
+        return seen
+    return [
+        entry._replace(
+            paths=(
+                _keep_own(entry.paths[0], entry.uplink.name, owner),
+                _keep_own(entry.paths[1], entry.uplink.name, owner),
+            )
+        )
+        for entry in seen
+    ]
+
+
+def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
+    def ours(address: Address) -> bool:
+        return owner.get(address.address, name) == name
+
+    eligible = tuple(address for address in path.eligible if ours(address))
+    covered = tuple(address for address in path.covered if ours(address))
+    yielded = tuple(address for address in path.covered if not ours(address))
+    path = path._replace(eligible=eligible, covered=covered, yielded=yielded)
+    if path.usable and not eligible:
+        return path._replace(usable=False, reason="taken")
+    return path

@@ -1,0 +1,267 @@
+"""What should be in the kernel: configuration and snapshot in, objects out.
+
+Everything here is a pure function of its arguments, so that any history leads to the
+same kernel state as a clean start.  The priorities (relative to rule_priority) are:
+
+    +0         fwmark MASK/MASK lookup main     mproutd asks main for a device's default here
+    +5         from ADDRESS to SUBNET lookup T  only where two devices share a subnet
+    +10        lookup main suppress_prefixlength 7 (IPv6: 6)
+    +100+slot  fwmark M/MASK lookup T           \\ steering: only while the uplink is usable,
+    +700+slot  iif DEV lookup T                 / or strict
+    +300+slot  oif DEV lookup T
+    +500+slot  from ADDRESS lookup T
+    32764      lookup main suppress_prefixlength 0   \\ only with a master
+    32765      lookup table_base                     /
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
+
+from mproutd.configuration.config import Config
+from mproutd.model import (
+    FAMILIES,
+    SCOPE_LINK,
+    TABLE_MAIN,
+    UNREACHABLE,
+    Endpoint,
+    Limits,
+    Route,
+    Rule,
+    Snapshot,
+    Sysctl,
+)
+from mproutd.planning import slots
+from mproutd.planning.endpoints import by_rank, wanted_endpoints
+from mproutd.planning.memo import keeps_last_by
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Facts, Observed, Path, observe
+from mproutd.planning.records import WINDOW, prune, remember
+from mproutd.planning.settings import before_us, wanted_limits, wanted_sysctls
+from mproutd.planning.slots import Place
+from mproutd.planning.subnets import shared_subnets
+
+ASK_MAIN, SHARED, MAIN, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
+LAST_MAIN, LAST_DEFAULT = 32764, 32765
+
+SUPPRESS: dict[int, int] = {AF_INET: 7, AF_INET6: 6}
+"""A route as short as this in main is a default in disguise: 0.0.0.0/1, 2000::/3."""
+METRIC: dict[int, int] = {AF_INET: 0, AF_INET6: 1024}
+"""IP6_RT_PRIO_USER (net/ip6_route.h) is what IPv6 makes of 0."""
+STRICT_METRIC = 4278198272
+"""Behind every other route: the metric that the kernel gives its own unreachable routes."""
+
+
+class Desired(NamedTuple):
+    """What should be there.  The dicts are ordered sets; the values name the uplink."""
+
+    routes: dict[Route, str]
+    rules: dict[Rule, str]
+    endpoints: dict[Endpoint, str]
+    limits: Limits | None
+    sysctls: dict[Sysctl, str]
+    observed: tuple[Observed, ...]
+    places: dict[str, Place]
+    default: dict[int, str]
+    """Family → the uplink that carries other traffic; empty without a master."""
+    without_slot: dict[str, str]
+    """Address → uplink, where the kernel's cap left no endpoint."""
+    memory: Memory
+    """What to remember before any of this is applied."""
+
+
+def own_tables(config: Config, memory: Memory) -> frozenset[int]:
+    """Every table that may hold routes of ours: DESIGN 4, and those of an earlier configuration."""
+    base = range(config.table_base, config.table_base + 256)
+    pinned = {uplink.table for uplink in config.uplinks if uplink.table}
+    return frozenset(base) | pinned | memory.tables
+
+
+def own_priorities(config: Config, memory: Memory) -> list[range]:
+    """Where a rule is ours, if it carries our protocol."""
+    bases = {config.rule_priority, *memory.priorities}
+    return [
+        range(LAST_MAIN, LAST_DEFAULT + 1),
+        *(range(base, base + WINDOW) for base in sorted(bases)),
+    ]
+
+
+def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> Desired:
+    """What should be in the kernel now."""
+    if not config.enabled:
+        return nothing(snapshot, memory)
+    places = slots.assign(config, memory.slots)
+    observed = tuple(observe(config, snapshot, memory, facts))
+    routes: dict[Route, str] = {}
+    rules: dict[Rule, str] = {}
+    shared = shared_subnets(observed, snapshot.addresses)
+    ipv6 = _has_ipv6(snapshot) if any(uplink.strict for uplink in config.uplinks) else False
+    for entry in observed:
+        subnets = (
+            [
+                (address.address, shared[address.address])
+                for path in entry.paths
+                for address in path.covered
+                if address.address in shared
+            ]
+            if shared
+            else []
+        )
+        place = places[entry.uplink.name]
+        own_routes, own_rules = _uplink(entry, place, config.rule_priority, subnets, ipv6)
+        routes.update(own_routes)
+        rules.update(own_rules)
+    default = _default_route(config, observed, routes)
+    _common_rules(config, observed, rules)
+    endpoints, left_out = wanted_endpoints(config, snapshot, observed, memory, facts.settled)
+    limits = wanted_limits(config, snapshot, memory)
+    sysctls = wanted_sysctls(snapshot, memory, observed, endpoints, shared)
+    return Desired(
+        routes=routes,
+        rules=rules,
+        endpoints=endpoints,
+        limits=limits,
+        sysctls=sysctls,
+        observed=observed,
+        places=places,
+        default=default,
+        without_slot=left_out,
+        memory=remember(config, memory, places, observed, endpoints, snapshot, limits, sysctls),
+    )
+
+
+def nothing(snapshot: Snapshot, memory: Memory) -> Desired:
+    """What should be there once everything of ours is gone: what was found, put back."""
+    limits = before_us(snapshot, memory)
+    return Desired({}, {}, {}, limits, {}, (), {}, {}, {}, prune(memory, snapshot))
+
+
+def _has_ipv6(snapshot: Snapshot) -> bool:
+    return any(address.family == AF_INET6 for address in snapshot.addresses)
+
+
+# -- routes and rules ---------------------------------------------------------------------
+
+
+@keeps_last_by(lambda entry, *_: entry.uplink.name)
+def _uplink(
+    entry: Observed, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
+) -> tuple[dict[Route, str], dict[Rule, str]]:
+    """One uplink's routes and rules.  `shared` are its addresses in shared subnets."""
+    routes: list[Route] = []
+    rules: list[Rule] = []
+    for path in entry.paths:
+        strict = entry.uplink.strict and (path.family == AF_INET or ipv6)
+        routes += _routes(entry, path, place.table, strict)
+        rules += _rules(base, entry, path, place, strict, dict(shared))
+    name = entry.uplink.name
+    return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
+
+
+def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route]:
+    family, link = path.family, entry.link
+    metric = METRIC[family]
+    routes: dict[tuple[int, int, str, int], Route] = {}
+    if link is not None and link.up:
+        scope = SCOPE_LINK if family == AF_INET else 0
+        for address in path.covered:
+            network = address.network
+            if network != address.address:
+                route = Route(
+                    family, table, network, link.index, "", address.address, metric, scope
+                )
+                routes.setdefault(route.key, route)
+        if path.routable:
+            route = _default(path, table, link.index, (path.eligible or path.covered)[0].address)
+            routes[route.key] = route
+    if strict:
+        route = Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE)
+        routes[route.key] = route
+    return list(routes.values())
+
+
+def _default(path: Path, table: int, device: int, source: str) -> Route:
+    assert path.gateway is not None
+    scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
+    return Route(
+        path.family,
+        table,
+        "default",
+        device,
+        path.gateway.address,
+        source,
+        METRIC[path.family],
+        scope,
+        onlink=path.onlink,
+    )
+
+
+def _rules(
+    base: int,
+    entry: Observed,
+    path: Path,
+    place: Place,
+    strict: bool,
+    shared: dict[str, list[str]],
+) -> list[Rule]:
+    family, table = path.family, place.table
+    held = entry.link is not None and entry.link.up and bool(path.covered)
+    rules = []
+    if held:
+        for address in path.covered:
+            for network in shared.get(address.address, ()):
+                rules.append(
+                    Rule(family, base + SHARED, table, address.address, destination=network)
+                )
+    if place.mask and (path.usable or strict):
+        rules.append(
+            Rule(family, base + MARK + place.slot, table, fwmark=place.mark, fwmask=place.mask)
+        )
+    if held or strict:
+        rules.append(Rule(family, base + OIF + place.slot, table, oif=entry.uplink.device))
+    if held or strict:
+        for address in path.covered:
+            rules.append(Rule(family, base + SOURCE + place.slot, table, address.address))
+    if path.usable or strict:
+        for device in entry.uplink.iif:
+            rules.append(Rule(family, base + IIF + place.slot, table, iif=device))
+    return rules
+
+
+def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Rule, str]) -> None:
+    base = config.rule_priority
+    for family in FAMILIES:
+        if not any(rule.family == family for rule in rules):
+            continue
+        mask = config.mark_mask
+        rules[Rule(family, base + ASK_MAIN, TABLE_MAIN, fwmark=mask, fwmask=mask)] = ""
+        if config.main_routes:
+            rules[Rule(family, base + MAIN, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])] = (
+                ""
+            )
+        if any(entry.uplink.mode == "master" for entry in observed):
+            rules[Rule(family, LAST_MAIN, TABLE_MAIN, suppress_prefixlength=0)] = ""
+            rules[Rule(family, LAST_DEFAULT, config.table_base)] = ""
+
+
+def _default_route(
+    config: Config, observed: tuple[Observed, ...], routes: dict[Route, str]
+) -> dict[int, str]:
+    """The default for other traffic, one a family, while there is a master."""
+    if not any(entry.uplink.mode == "master" for entry in observed):
+        return {}
+    default: dict[int, str] = {}
+    ranked = by_rank(observed)
+    for place, family in enumerate(FAMILIES):
+        for entry in ranked:
+            path = entry.paths[place]
+            if path.usable and entry.link is not None:
+                # IPv6 chooses among a device's addresses by RFC 6724; a source would undo
+                # the preference for temporary ones.
+                source = path.eligible[0].address if family == AF_INET else ""
+                route = _default(path, config.table_base, entry.link.index, source)
+                routes[route] = entry.uplink.name
+                default[family] = entry.uplink.name
+                break
+    return default
