@@ -33,6 +33,7 @@ MEASURED: dict[str, Callable[[Say], Iterable[Figure]]] = {
     "burst": burst.burst,
     "start": process.start,
     "status": process.status,
+    "hook": process.hook,
     "stall": traffic.stall,
     "back": traffic.back,
 }

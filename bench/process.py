@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.figure import Figure
 from bench.passes import build, emptied
 from bench.site import run, until
 from bench.site import start as start_process
+from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY
 
-RUNS, WARM = 15, 2
+RUNS, WARM, HOOKS = 15, 2, 40
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
 
 
@@ -88,4 +91,37 @@ def status(say: Callable[[str], None]) -> Iterable[Figure]:
         theirs,
         2.5,
         1.5,
+    )
+
+
+def hook(say: Callable[[str], None]) -> Iterable[Figure]:
+    """The hook of ifupdown with news each time: it writes the hint and wakes nobody."""
+    script = REPOSITORY / "if-up.d" / "mproutd"
+    with TemporaryDirectory() as folder:
+        say(f"hook: {HOOKS} times 2")
+        ours: list[float] = []
+        theirs: list[float] = []
+        for turn in range(WARM + HOOKS):
+            environment = {
+                "MPROUTD_RUNTIME_DIR": folder,
+                "IFACE": "eth2",
+                "LOGICAL": "wan2",
+                "ADDRFAM": "inet",
+                "METHOD": "static",
+                "MODE": "start",
+                "PHASE": "post-up",
+                "IF_ADDRESS": "10.2.2.2",
+                "IF_GATEWAY": f"10.2.2.{turn % 200 + 3}",
+            }
+            took = run("/bin/sh", str(script), environment=environment)
+            Path(folder, "a").touch()
+            other = run("/bin/sh", "-c", f"mv {folder}/a {folder}/b")
+            if turn >= WARM:
+                ours.append(took)
+                theirs.append(other)
+        hint = Path(folder, "hints", "eth2").read_text()
+        if f"gateway={environment['IF_GATEWAY']}" not in hint:
+            raise LabError(f"the hook left no hint: {hint!r}")
+    yield Figure(
+        "hook", "the hook of ifupdown, with news", ours, "ms", "sh -c 'mv a b'", theirs, 3, 1.5
     )
