@@ -107,8 +107,9 @@ def test_the_terminal_is_as_before(wan: Wan, end: str) -> None:
 
 def test_what_goes_wrong_inside_gives_the_terminal_back(wan: Wan) -> None:
     broken = (
-        "import sys; from mproutd import cli; from mproutd.reports import top; drawn = iter([top.lines]); "
-        "top.lines = lambda *a: next(drawn)(*a); sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from mproutd import cli; from mproutd.reports import top; "
+        "drawn = iter([top.lines]); top.lines = lambda *a: next(drawn)(*a); "
+        "sys.exit(cli.main(sys.argv[1:]))"
     )
     # It draws once, and then raises StopIteration.
     with Daemon(wan.gateway) as daemon, Top(daemon, ["-c", broken]) as terminal:
