@@ -205,10 +205,9 @@ class Keeper:
         self.refresh()
         want: Want = reconcile.want(self.config, self.state.memory, sweep=True, full=True)
         snapshot = self.kernel.snapshot(want)
-        facts = self._facts_now()
-        target = desired(self.config, snapshot, self.state.memory, facts)
-        drift = reconcile.plan(self.config, snapshot, self.state.memory, facts)
-        return snapshot, target, drift
+        memory = self.state.memory
+        target = desired(self.config, snapshot, memory, self._facts_now())
+        return snapshot, target, reconcile.difference(self.config, snapshot, memory, target)
 
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""

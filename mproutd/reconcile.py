@@ -64,8 +64,14 @@ def want(config: Config, memory: Memory, *, sweep: bool, full: bool) -> Want:
 
 
 def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
-    """Everything that differs, without doing it: for --dry-run and status."""
-    target = desired(config, snapshot, memory, facts)
+    """Everything that differs, without doing it: for --dry-run."""
+    return difference(config, snapshot, memory, desired(config, snapshot, memory, facts))
+
+
+def difference(
+    config: Config, snapshot: Snapshot, memory: Memory, target: Desired
+) -> list[Operation]:
+    """Everything in which the snapshot differs from what should be there."""
     raising, clearing = diff.routing(config, snapshot, memory, target)
     closing, opening = diff.endpoints(snapshot, memory, target)
     return closing + raising + opening + clearing

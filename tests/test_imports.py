@@ -38,7 +38,7 @@ PURE = {
     "memory": "model",
     "slots": "config memo model",
     "paths": "config memo memory model",
-    "settings": "config memory model paths",
+    "settings": "config memo memory model paths",
     "endpoints": "config memory model paths",
     "records": "config endpoints memory model paths settings slots",
     "subnets": "memo model paths",

@@ -28,6 +28,7 @@ from mproutd.model import (
 from mproutd.planning.endpoints import is_ours, others_addresses
 from mproutd.planning.memo import keeps_last
 from mproutd.planning.memory import Memory
+from mproutd.planning.paths import by_name
 from mproutd.planning.plan import Desired, own_priorities, own_tables
 from mproutd.planning.settings import OURS, settings
 
@@ -168,10 +169,10 @@ def _live(endpoint: Endpoint) -> int:
 
 
 def _sysctls(snapshot: Snapshot, desired: Desired) -> list[Operation]:
-    values = settings(snapshot)
-    indexes = {link.name: link.index for link in snapshot.links.values()}
+    values = settings(snapshot.links)
+    named = by_name(snapshot.links)
     wanted = {
-        (indexes[setting.device], setting.key): (setting, uplink)
+        (named[setting.device].index, setting.key): (setting, uplink)
         for setting, uplink in desired.sysctls.items()
     }
     steps = [

@@ -26,7 +26,7 @@ from mproutd.model import (
     contains,
     family_of,
 )
-from mproutd.planning.memo import keeps_last_by
+from mproutd.planning.memo import keeps_last, keeps_last_by
 from mproutd.planning.memory import Memory
 
 REASONS = {
@@ -109,15 +109,21 @@ def _is_private_to_link(address: str) -> bool:
     return address.startswith("169.254.")
 
 
+@keeps_last
+def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
+    """The devices of a snapshot by name."""
+    return {link.name: link for link in links.values()}
+
+
 def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Observed]:
     """Every uplink of the configuration with its paths, in the order of the file."""
-    by_name = {link.name: link for link in snapshot.links.values()}
+    named = by_name(snapshot.links)
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
         by_link.setdefault(address.link, []).append(address)
     seen = []
     for uplink in config.uplinks:
-        link = by_name.get(uplink.device)
+        link = named.get(uplink.device)
         addresses = by_link.get(link.index, []) if link else []
         known: list[_Known] = [
             (

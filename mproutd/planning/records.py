@@ -12,7 +12,7 @@ from mproutd.configuration.config import Config
 from mproutd.model import PROTOCOL, Endpoint, Limits, Snapshot, Sysctl
 from mproutd.planning.endpoints import active, is_ours, others_addresses
 from mproutd.planning.memory import REMEMBERED_GATEWAYS, Memory
-from mproutd.planning.paths import Observed
+from mproutd.planning.paths import Observed, by_name
 from mproutd.planning.settings import OURS, limits_to_remember, settings
 from mproutd.planning.slots import Place
 
@@ -57,10 +57,10 @@ def remember(
         bare |= memory.bare
     pruned = prune(memory, snapshot)
     before = dict(pruned.sysctls)
-    values = settings(snapshot)
-    indexes = {link.name: link.index for link in snapshot.links.values()}
+    values = settings(snapshot.links)
+    named = by_name(snapshot.links)
     for device, key, value in sysctls:
-        place = (indexes[device], key)
+        place = (named[device].index, key)
         if values[place] != value:
             before[place] = values[place]
     return Memory(
@@ -78,7 +78,7 @@ def remember(
 def prune(memory: Memory, snapshot: Snapshot) -> Memory:
     """Without what is over: endpoints that are gone, settings that somebody has changed since."""
     found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    values = settings(snapshot)
+    values = settings(snapshot.links)
     return memory._replace(
         tables=memory.tables
         & {route.table for route in snapshot.routes if route.protocol == PROTOCOL},

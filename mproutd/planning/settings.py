@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mproutd.configuration.config import Config
 from mproutd.model import Endpoint, Limits, Link, Snapshot, Sysctl
+from mproutd.planning.memo import keeps_last
 from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Observed
 
@@ -83,15 +84,14 @@ def wanted_sysctls(
     return wanted
 
 
-def settings(snapshot: Snapshot) -> dict[tuple[int, str], int]:
-    """(ifindex, key) → value, as found.
+@keeps_last
+def settings(links: Mapping[int, Link]) -> dict[tuple[int, str], int]:
+    """(ifindex, key) → value, as found.  A pass asks three times.
 
     By ifindex, since a setting goes with a device that is renamed, and not over to the next
     one that gets its name.
     """
-    return {
-        (index, key): getattr(link, key) for index, link in snapshot.links.items() for key in OURS
-    }
+    return {(index, key): getattr(link, key) for index, link in links.items() for key in OURS}
 
 
 def limits_to_remember(
