@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from mproutd.keeper import Keeper
 from mproutd.model import Mptcp
@@ -15,9 +14,10 @@ from mproutd.reconcile import Outcome
 from mproutd.reports.ipsyntax import command, names
 from mproutd.state import StateFile
 from tests.lab import Namespace
+from tests.lab.closing import Closing
 
 
-class Keeping:
+class Keeping(Closing):
     """A Keeper with these two files, between `with` and its end in the node's namespace.
 
     `cap` and `release` are the highest limit that the kernel seems to accept, and the
@@ -70,13 +70,5 @@ class Keeping:
         """The codes of the problems that status names."""
         return [problem["code"] for problem in self.keeper.status()["problems"]]
 
-    def __enter__(self) -> Keeping:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._scope.close()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
-from types import TracebackType
 from typing import NamedTuple
 
+from tests.lab.closing import Closing
 from tests.lab.namespace import Namespace
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0003, 0x0800, 0x0806, 0x86DD
@@ -39,7 +39,7 @@ class Packet(NamedTuple):
     """Who sent it on the link: the hardware address, of ARP what it says itself."""
 
 
-class Capture:
+class Capture(Closing):
     """Begins at once.  take() returns what went by since the last call; close() or `with`."""
 
     def __init__(self, node: Namespace) -> None:
@@ -74,17 +74,6 @@ class Capture:
 
     def close(self) -> None:
         self._socket.close()
-
-    def __enter__(self) -> Capture:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _packet(device: str, outgoing: bool, kind: int, data: bytes, link: bytes) -> Packet | None:

@@ -6,8 +6,8 @@ import itertools
 import os
 import re
 import tempfile
-from types import TracebackType
 
+from tests.lab.closing import Closing
 from tests.lab.namespace import Namespace
 from tests.lab.wait import eventually
 
@@ -15,7 +15,7 @@ MARK = 4_000_000
 """The tables that this file uses to know how far `ip monitor` has come."""
 
 
-class Monitor:
+class Monitor(Closing):
     """`ip monitor route rule` in a node, from now on.  close() or `with`."""
 
     def __init__(self, node: Namespace) -> None:
@@ -53,14 +53,3 @@ class Monitor:
         self._process.terminate()
         self._process.wait()
         self._out.close()
-
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

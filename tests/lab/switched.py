@@ -9,8 +9,7 @@ IPv6 likewise: 2001:db8:1::2 and ::3, the router is 2001:db8:1::1.
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from tests.lab.closing import Closing
 from tests.lab.links import bridge, veth
 from tests.lab.namespace import Namespace
 from tests.lab.wan import SERVER, SERVER6, SHAPE
@@ -18,7 +17,7 @@ from tests.lab.wan import SERVER, SERVER6, SHAPE
 ADDRESSES = {"eth1": ("10.1.1.2", "2001:db8:1::2"), "eth2": ("10.1.1.3", "2001:db8:1::3")}
 
 
-class Switched:
+class Switched(Closing):
     """The picture above; both uplinks have their addresses, and main its default routes."""
 
     def __init__(self) -> None:
@@ -79,14 +78,3 @@ class Switched:
         """Remove every node.  Harmless a second time."""
         for node in self.nodes:
             node.close()
-
-    def __enter__(self) -> Switched:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
+from tests.lab.closing import Closing
 from tests.lab.links import bridge, veth
 from tests.lab.namespace import Namespace
 
@@ -33,7 +33,7 @@ def router_address(uplink: int, family: int = 4) -> str:
     return f"10.{uplink}.{uplink}.1" if family == 4 else f"2001:db8:{uplink}::1"
 
 
-class Wan:
+class Wan(Closing):
     """Builds the picture above.  The gateway's uplinks are up, but have no address and no route.
 
     What a test drives then: address_up(), default_route(), unplug() and so on, each with
@@ -240,14 +240,3 @@ class Wan:
         """Remove every node.  Harmless a second time."""
         for node in self.nodes:
             node.close()
-
-    def __enter__(self) -> Wan:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
