@@ -11,7 +11,6 @@ leaves the kernel as it is.
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import time
@@ -21,6 +20,7 @@ from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.hints import Wake
 from mproutd.keeper import Keeper
+from mproutd.loop import Loop
 from mproutd.model import Operation
 from mproutd.monitor import Monitor
 from mproutd.netlink import pm
@@ -28,8 +28,11 @@ from mproutd.netlink.eventfilter import concerns, subflow_losses
 from mproutd.netlink.mptcp import Closer
 from mproutd.netlink.sockets import Events
 from mproutd.netlink.wire import U32, Message
+from mproutd.parts import Host, Parts
 from mproutd.planning.endpoints import is_ours, joins
+from mproutd.planning.plan import Desired
 from mproutd.planning.revival import Revival
+from mproutd.reconcile import Outcome
 from mproutd.server import Server
 from mproutd.state import SOCKET
 
@@ -48,7 +51,7 @@ class Daemon:
     def __init__(self, keeper: Keeper, runtime: str) -> None:
         """OSError when a socket cannot be made."""
         self._keeper = keeper
-        self._selector = selectors.DefaultSelector()
+        self._loop = Loop()
         self._events = keeper.kernel.events()
         self._closer: Closer | None = None
         self._connections: Events | None = None
@@ -58,6 +61,9 @@ class Daemon:
             self._connections.attach(subflow_losses(everything=False))
         self._revival = Revival(time.monotonic)
         self._monitor = Monitor(keeper)
+        host = Host(self._loop, self._want_pass, self._monitor.tell, time.monotonic, runtime)
+        self._parts = Parts(host)
+        keeper.others = self._parts.facts
         self._socket = os.path.join(runtime, SOCKET)
         self._wake = Wake(runtime)
         self._signals, self._waker = socket.socketpair()
@@ -74,10 +80,15 @@ class Daemon:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
-        read = selectors.EVENT_READ
-        for source in (self._events, self._signals, self._wake, self._closer, self._connections):
-            if source is not None:
-                self._selector.register(source, read)
+        watch = self._loop.watch
+        watch(self._events, self._kernel_events)
+        watch(self._signals, self._signal)
+        watch(self._wake, self._woken)
+        if self._closer:
+            watch(self._closer, self._closed)
+        if self._connections:
+            watch(self._connections, self._connection_events)
+        self._parts.configured(self._keeper.config)
         self._pass(sweep=True)
         # Whoever finds the socket finds the first pass done.
         self._server = Server(self._socket, self.answer, time.monotonic, self._monitor.greet)
@@ -90,64 +101,58 @@ class Daemon:
                     self._pass()
         finally:
             signal.set_wakeup_fd(-1)
+            self._parts.close()
             self._server.close()
             self._events.close()
-            self._selector.close()
+            self._loop.close()
             log.event(log.INFO, "stopped; the kernel stays as it is")
 
     # -- waiting --------------------------------------------------------------------------
 
     def _wait(self) -> None:
         self._watch()
-        for key, _ in self._selector.select(self._timeout()):
-            source = key.fileobj
-            if source is self._events:
-                self._kernel_events(self._events)
-            elif source is self._closer:
-                self._closed(self._closer)
-            elif source is self._connections:
-                self._connection_events(self._connections)
-            elif source is self._monitor.events:
-                self._monitor.hear()
-            elif source is self._wake:
-                self._wake.drain()
-                self._keeper.refresh()
-                self._due = True
-            elif source is self._signals:
-                self._signal()
-            elif source is self._server:
-                self._server.accept()
-            elif source in self._server.clients:
-                self._server.serve(source)
+        self._loop.wait(self._timeout())
         self._server.expire()
         self._revive()
+        self._parts.turn()
         wait = self._keeper.due()
         if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
             self._due = True
 
-    def _timeout(self) -> float | None:
+    def _timeout(self) -> float:
+        """Seconds until there is something to do without an event."""
         if self._due:
             return 0.0
         now = time.monotonic()
         waits = [self._resync_at - now]
         deadline = self._server.deadline()
-        waits += [wait for wait in (self._keeper.due(), self._revival.due()) if wait is not None]
+        timers = (self._keeper.due(), self._revival.due(), self._parts.due())
+        waits += [wait for wait in timers if wait is not None]
         if deadline is not None:
             waits.append(deadline - now)
         return max(0.0, min(waits))
 
     def _watch(self) -> None:
-        """Keep the selector in step with the clients, and with whether anybody listens."""
-        self._server.watch(self._selector)
+        """Keep the loop in step with the clients, and with whether anybody listens."""
+        self._server.watch(self._loop)
         opened, closed = self._monitor.follow()
         if closed is not None:
-            self._selector.unregister(closed)
+            self._loop.forget(closed)
             closed.close()
         if opened is not None:
-            self._selector.register(opened, selectors.EVENT_READ)
+            self._loop.watch(opened, self._monitor.hear)
 
-    def _kernel_events(self, events: Events) -> None:
-        messages = events.read()
+    def _want_pass(self) -> None:
+        self._due = True
+
+    def _woken(self) -> None:
+        """A hook has something to say."""
+        self._wake.drain()
+        self._keeper.refresh()
+        self._due = True
+
+    def _kernel_events(self) -> None:
+        messages = self._events.read()
         if messages is not None:
             last = self._keeper.last
             wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
@@ -164,7 +169,9 @@ class Daemon:
         self._keeper.kernel.heard(messages)
         self._due = True
 
-    def _connection_events(self, events: Events) -> None:
+    def _connection_events(self) -> None:
+        events = self._connections
+        assert events is not None
         before = bool(self._revival.waiting())
         messages = events.read()
         if messages is None:
@@ -212,8 +219,9 @@ class Daemon:
             self._closer.start([Operation("delete", endpoint) for endpoint in again])
             self._keeper.restraint.expect(again)
 
-    def _closed(self, closer: Closer) -> None:
-        for operation, ack in closer.collect():
+    def _closed(self) -> None:
+        assert self._closer is not None
+        for operation, ack in self._closer.collect():
             text = ack.text or os.strerror(ack.errno)
             self._keeper.retries.unclosed(operation, text)
         self._due = True
@@ -246,7 +254,11 @@ class Daemon:
             self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
         if outcome.again and not (self._closer and self._closer.busy):
             self._due = True
-        self._monitor.say(before, [outcome])
+        self._told_of(before, [outcome])
+
+    def _told_of(self, before: Desired | None, outcomes: list[Outcome]) -> None:
+        self._monitor.say(before, outcomes)
+        self._parts.passed(outcomes)
 
     # -- the control socket ---------------------------------------------------------------
 
@@ -268,6 +280,7 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         self._wait_for_closer()
         told = self._keeper.status()
+        self._parts.told(told)
         if told["drift"]:
             self._due = True
         return {**told, "running": True, "pid": os.getpid()}
@@ -284,15 +297,16 @@ class Daemon:
                 text = f"configuration refused, the last good one stays: {error}"
                 self._monitor.tell("configuration", log.ERROR, text)
             return {"refused": str(error)}
+        self._parts.configured(self._keeper.config)
         before = self._keeper.last.desired if self._keeper.last else None
         outcomes = self._keeper.converge()
-        self._monitor.say(before, outcomes)
+        self._told_of(before, outcomes)
         return {"changes": self._keeper.changes(outcomes)}
 
     def _wait_for_closer(self) -> None:
         """Let endpoints finish closing: the path manager answers nobody meanwhile."""
         if self._closer and self._closer.busy:
-            self._closed(self._closer)
+            self._closed()
 
 
 def _ifindex(message: Message) -> int:

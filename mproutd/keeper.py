@@ -60,6 +60,8 @@ class Keeper:
         self._patience = Patience(clock)
         self._hints = Hints(state.directory)
         self._facts = Facts()
+        self.others: Callable[[Facts], Facts] = lambda facts: facts
+        """What the parts of a daemon know beside it."""
         self._clock = clock
         self.retries = Retries(clock)
         self._since = Since()
@@ -87,11 +89,12 @@ class Keeper:
 
     def _facts_now(self) -> Facts:
         """With what time alone decides.  Before the first pass, all that is usable is settled."""
+        facts = self.others(self._facts)
         if self.last is None:
-            return self._facts
+            return facts
         latest = self._clock() - HANDBACK
         settled = (name for name, since in self._steady.items() if since <= latest)
-        return self._facts._replace(settled=frozenset(settled))
+        return facts._replace(settled=frozenset(settled))
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -212,7 +215,7 @@ class Keeper:
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
         config, memory = load(self.directory), self.state.memory
-        facts = self._read_facts(config)
+        facts = self.others(self._read_facts(config))
         snapshot = self.kernel.snapshot(reconcile.want(config, memory, sweep=True, full=True))
         name = names(snapshot.links)
         return [

@@ -11,9 +11,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
+from functools import partial
 from typing import Any
 
+from mproutd.loop import READ, WRITE, Loop
 from mproutd.reports.happenings import happening
 
 LARGEST = 1 << 16
@@ -53,10 +54,10 @@ class Client:
 
     @property
     def waits_for(self) -> int:
-        """selectors.EVENT_*.  A listener is always heard, since that tells when it goes."""
+        """READ, WRITE, or both.  A listener is always heard, since that tells when it goes."""
         if self.writing:
-            return EVENT_READ | EVENT_WRITE if self.listening else EVENT_WRITE
-        return EVENT_READ
+            return READ | WRITE if self.listening else WRITE
+        return READ
 
     def offer(self, line: bytes) -> None:
         """Queue a line for a listener, or count it as dropped where there is no room."""
@@ -97,6 +98,7 @@ class Server:
         """OSError when the socket cannot be made.  `greet`: what a new listener is told first."""
         self._path, self._answer, self._clock, self._greet = path, answer, clock, greet
         self.clients: list[Client] = []
+        self._watched: set[Client | Server] = set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             os.unlink(path)  # the lock says that no daemon of ours is behind it
@@ -117,26 +119,20 @@ class Server:
     def accepting(self) -> bool:
         return len(self.clients) < CLIENTS
 
-    def watch(self, selector: BaseSelector) -> None:
-        """Bring the selector in step with the clients that come, turn to writing, and go.
+    def watch(self, loop: Loop) -> None:
+        """Bring the loop in step with the clients that come, turn to writing, and go.
 
         While there are CLIENTS of them, the others wait outside.
         """
         wanted: dict[Client | Server, int] = {each: each.waits_for for each in self.clients}
         if self.accepting:
-            wanted[self] = EVENT_READ
-        watched = {
-            key.fileobj: key.events
-            for key in list(selector.get_map().values())
-            if isinstance(key.fileobj, Client | Server)
-        }
-        for gone in watched.keys() - wanted.keys():
-            selector.unregister(gone)
+            wanted[self] = READ
+        for gone in self._watched - wanted.keys():
+            loop.forget(gone)
         for source, events in wanted.items():
-            if source not in watched:
-                selector.register(source, events)
-            elif watched[source] != events:
-                selector.modify(source, events)
+            ready = source.accept if isinstance(source, Server) else partial(self.serve, source)
+            loop.watch(source, ready, events)
+        self._watched = set(wanted)
 
     def accept(self) -> None:
         """Take one client, if one is still there."""
@@ -161,6 +157,8 @@ class Server:
 
     def serve(self, client: Client) -> None:
         """Go on with a client that is ready."""
+        if client not in self.clients:
+            return  # dropped while others were served
         if client.writing and not client.listening:
             self._send(client)
             return

@@ -78,7 +78,9 @@ OUTER = {
     "health": ("config model", ""),
     "log": ("", "systemd"),
     "control": ("", ""),
-    "server": ("happenings", ""),
+    "loop": ("", ""),
+    "parts": ("config loop paths reconcile", ""),
+    "server": ("happenings loop", ""),
     "monitor": (
         "decisions happenings ipsyntax keeper log plan pm reconcile server sockets subflows wire",
         "",
@@ -96,8 +98,8 @@ OUTER = {
         "tenacity",
     ),
     "daemon": (
-        "config endpoints eventfilter hints keeper log model monitor mptcp plan pm reconcile"
-        " revival server sockets state wire",
+        "config endpoints eventfilter hints keeper log loop model monitor mptcp parts plan pm"
+        " reconcile revival server sockets state wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),
