@@ -37,6 +37,11 @@ class Uplink(NamedTuple):
     ula: bool = False
     fullmesh: bool = False
     laminar: bool = False
+    flush_conntrack: bool = False
+    on_up: tuple[str, ...] = ()
+    on_down: tuple[str, ...] = ()
+    action_timeout: int = 30
+    """Seconds."""
     interfaces: tuple[str, ...] = ()
     """The interfaces of network on this device, the one that names the uplink first."""
 
@@ -58,6 +63,13 @@ class Config(NamedTuple):
     """In the order of the files: network, then what stands in mproutd alone."""
     warnings: tuple[str, ...] = ()
     """Each a line like a ConfigError's."""
+
+
+PLAIN = tuple(
+    "gateway gateway6 table strict ula fullmesh laminar flush_conntrack on_up on_down"
+    " action_timeout".split()
+)
+"""Options of an uplink whose value is a field of Uplink of the same name."""
 
 
 def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config:
@@ -96,11 +108,7 @@ def _uplink(group: Group, told: dict[str, list[Told]], names: Sequence[str]) -> 
     An uplink section without a mode anywhere is `off`: its table and rules are what
     it asks for, and nothing uses it unasked.
     """
-    plain = {
-        name: told[name][0].value
-        for name in ("gateway", "gateway6", "table", "strict", "ula", "fullmesh", "laminar")
-        if told[name]
-    }
+    plain = {name: told[name][0].value for name in PLAIN if told[name]}
     name = group.members[0].name
     mark, mask = told["mark"][0].value if told["mark"] else (None, None)
     return Uplink(

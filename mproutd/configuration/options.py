@@ -201,6 +201,21 @@ def mark_mask(text: str) -> int:
     return value
 
 
+def program(text: str) -> tuple[str, ...]:
+    """A command line in words, as a shell splits them; no shell runs it."""
+    from shlex import split
+
+    try:
+        words = split(text)
+    except ValueError as error:
+        raise ValueError(f"{shown(text)}: {str(error).lower()}") from None
+    if not words or not words[0].startswith("/"):
+        raise ValueError(f"{shown(text)} is no program; give its whole path, from /")
+    if not text.isprintable():
+        raise ValueError(f"{shown(text)} holds a control character")
+    return tuple(words)
+
+
 MODE = Known(one_of("mode", MODES), "what the uplink is for: on, master, off, backup, handover")
 DEVICE = Known(device_or_alias, "the network device, or @ and an interface that has it")
 IFNAME = DEVICE._replace(summary="the older spelling of device")
@@ -233,6 +248,10 @@ UPLINK: Mapping[str, Known] = {
     "ula": Known(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
     "fullmesh": Known(boolean, "its endpoint connects to every address of the peer", "0"),
     "laminar": Known(boolean, "its endpoint answers an announced address, once", "0"),
+    "flush_conntrack": Known(boolean, "forwarded connections leave it when it is lost", "0"),
+    "on_up": Known(program, "the program that runs when it becomes usable", ""),
+    "on_down": Known(program, "the program that runs when it is not usable any more", ""),
+    "action_timeout": Known(between(1, 3600), "seconds that these programs may take", "30"),
 }
 OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
     ("network", "globals"): NETWORK_GLOBALS,
