@@ -249,8 +249,8 @@ UPLINK: Mapping[str, Known] = {
     "fullmesh": Known(boolean, "its endpoint connects to every address of the peer", "0"),
     "laminar": Known(boolean, "its endpoint answers an announced address, once", "0"),
     "flush_conntrack": Known(boolean, "forwarded connections leave it when it is lost", "0"),
-    "on_up": Known(program, "the program that runs when it becomes usable", ""),
-    "on_down": Known(program, "the program that runs when it is not usable any more", ""),
+    "on_up": Known(program, "the program that runs when it becomes usable"),
+    "on_down": Known(program, "the program that runs when it is not usable any more"),
     "action_timeout": Known(between(1, 3600), "seconds that these programs may take", "30"),
 }
 OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
