@@ -62,6 +62,14 @@ class Facts(NamedTuple):
     """Uplinks that have been usable for a while; None: all that are usable."""
     failed: frozenset[str] = frozenset()
     """Observed that a health check takes for dead."""
+    devices: Mapping[str, str] | None = None
+    """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
+    prefixes: Mapping[str, tuple[str, ...]] = {}
+    """Device → IPv6 prefixes that the line brought for the hosts behind us."""
+    tables: Mapping[tuple[str, int], int] = {}
+    """(device, family) → the table in which netifd itself keeps the device's routes."""
+    trouble: str = ""
+    """Why a source does not answer; empty when all do."""
 
 
 class Path(NamedTuple):
