@@ -1,9 +1,12 @@
-"""What hooks leave for us: a small file a device, and a byte in a FIFO.
+"""What hooks leave for us: a small file for a device and family, and a byte in a FIFO.
 
 A hook knows what the kernel does not, above all the gateway of a lease that dhclient-script
 could not put into main (Debian's meets EEXIST for the second default route and hides it).
-It starts no program of ours and never waits: it writes RUNTIME/hints/DEVICE beside and
-renames it, and wakes the daemon through RUNTIME/wake.
+It starts no program of ours and never waits: it writes RUNTIME/hints/DEVICE:4 (or :6) beside
+and renames it, and wakes the daemon through RUNTIME/wake.  A file for each family, since two
+hooks at once could not share one without a lock.  RUNTIME/hints/DEVICE alone may name both; what
+the file of a family names goes before it.  No device has a colon in its name (net/core/dev.c,
+dev_valid_name).
 
     interface=wan1          whose event it was, where the hook knows a name
     address=10.2.2.50       what the lease gave
@@ -25,6 +28,7 @@ from mproutd.model import canonical, family_of
 from mproutd.planning.paths import Gateway
 
 HINTS, WAKE = "hints", "wake"
+FAMILIES = (int(AF_INET), int(AF_INET6))
 LARGEST = 4096
 """Bytes of a hint that are read."""
 
@@ -41,10 +45,25 @@ class Hints:
         """(device, family) → the gateway that a hint names.  Reads the named devices' only."""
         self.problem = _distrust(self._directory)
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
-        for device in devices if not self.problem else ():
-            for family, gateway in _hint(os.path.join(self._directory, device)).items():
-                gateways[device, family] = (Gateway(gateway, "lease"),)
+        if self.problem:
+            return gateways
+        try:
+            there = frozenset(os.listdir(self._directory))
+        except OSError:
+            return gateways
+        for device in devices:
+            for name, families in ((device, FAMILIES), *_own(device)):
+                if name in there:
+                    found = _hint(os.path.join(self._directory, name))
+                    for family in families:
+                        if family in found:
+                            gateways[device, family] = (Gateway(found[family], "lease"),)
         return gateways
+
+
+def _own(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The files that speak of one family of a device only."""
+    return (f"{device}:4", FAMILIES[:1]), (f"{device}:6", FAMILIES[1:])
 
 
 def _hint(path: str) -> Mapping[int, str]:

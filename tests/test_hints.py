@@ -26,6 +26,20 @@ def test_a_hint_names_a_gateway_for_each_family(tmp_path: Path) -> None:
     }
 
 
+def test_the_file_of_a_family_speaks_of_it_alone_and_goes_before_the_common_one(
+    tmp_path: Path,
+) -> None:
+    leave(tmp_path, "eth2", "gateway=10.2.2.1\ngateway6=fe80::1\n")
+    leave(tmp_path, "eth2:4", "gateway=10.2.2.254\ngateway6=fe80::bad\n")
+    leave(tmp_path, "eth3:6", "gateway=10.3.3.1\ngateway6=fe80::3\n")
+    leave(tmp_path, "eth2.4", "gateway=10.2.2.77\n")
+    assert Hints(str(tmp_path)).read(["eth2", "eth3"]) == {
+        ("eth2", AF_INET): (Gateway("10.2.2.254", "lease"),),
+        ("eth2", AF_INET6): (Gateway("fe80::1", "lease"),),
+        ("eth3", AF_INET6): (Gateway("fe80::3", "lease"),),
+    }
+
+
 @pytest.mark.parametrize(
     "text",
     [

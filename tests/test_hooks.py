@@ -91,10 +91,10 @@ class Machine:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def hint(self, device: str = "eth2") -> str | None:
+    def hint(self, device: str = "eth2", family: int = 4) -> str | None:
         """What the hint says; None where there is none.  Nothing else lies in the folder."""
         assert [name for name in os.listdir(self.folder) if name.startswith(".")] == []
-        path = self.folder / device
+        path = self.folder / f"{device}:{family}"
         return path.read_text() if path.exists() else None
 
     def gateways(self, device: str = "eth2") -> dict[int, str]:
@@ -141,11 +141,11 @@ def test_a_lease_hands_over_its_gateway_and_wakes(machine):
 def test_a_renewal_writes_nothing_and_wakes_nobody(machine):
     machine.dhclient(LEASE)
     machine.wakes()
-    before = os.stat(machine.folder / "eth2")
+    before = os.stat(machine.folder / "eth2:4")
     folder = os.stat(machine.folder)
     for reason in ("RENEW", "REBIND", "REBOOT"):
         machine.dhclient(RENEWED | {"reason": reason})
-    after = os.stat(machine.folder / "eth2")
+    after = os.stat(machine.folder / "eth2:4")
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert os.stat(machine.folder).st_mtime_ns == folder.st_mtime_ns
     assert machine.wakes() == 0
@@ -236,7 +236,9 @@ def test_nothing_that_a_server_sends_gets_further_than_its_own_value(machine, te
     assert not os.path.exists("/tmp/mproutd-injected")
 
 
-@pytest.mark.parametrize("device", ["", ".", "..", "../state.json", "a/b", "a b", "a\nb", "a\tb"])
+@pytest.mark.parametrize(
+    "device", ["", ".", "..", "../state.json", "a/b", "a b", "a\nb", "a\tb", "a:b"]
+)
 def test_what_is_no_device_gets_no_hint(machine, device):
     (machine.runtime / "state.json").write_text("{}")
     for variables in (LEASE, RENEWED, LOST | {"reason": "STOP"}):
@@ -367,15 +369,32 @@ def test_a_stanza_and_a_lease_share_a_hint(machine):
     machine.dhclient(LEASE)
     machine.ifup(dhcp)
     machine.ifup(STANZA6 | {"LOGICAL": "home"})
-    both = "interface=home\naddress=10.2.2.50\ngateway=10.2.2.1\ngateway6=fe80::1\nreason=post-up\n"
-    assert machine.hint() == both
+    six = "interface=home\ngateway6=fe80::1\nreason=post-up\n"
+    assert (machine.hint(), machine.hint(family=6)) == (FROM_LEASE, six)
+    assert machine.gateways() == {AF_INET: "10.2.2.1", AF_INET6: "fe80::1"}
     assert machine.wakes() == 2
     machine.dhclient(RENEWED)
-    assert machine.hint() == both
+    assert (machine.hint(), machine.hint(family=6)) == (FROM_LEASE, six)
     assert machine.wakes() == 0
     machine.dhclient(LOST | {"reason": "RELEASE"})
     machine.ifup(dhcp | STOPPED)
-    assert machine.hint() == "interface=home\ngateway6=fe80::1\nreason=RELEASE\n"
+    assert (machine.hint(), machine.hint(family=6)) == (None, six)
+
+
+def test_a_lease_and_a_stanza_at_once_lose_neither_family(machine):
+    """ifupdown and dhclient do not wait for each other, and no lock is asked for."""
+    lease = [*machine.shell, "-c", '. "$1"', "sh", str(DHCLIENT)]
+    stanza = [*machine.shell, str(IFUP)]
+    for last in range(1, 6):
+        gateway, gateway6 = f"10.2.2.{last}", f"fe80::{last}"
+        four = machine.environment(LEASE | {"new_routers": gateway})
+        six = machine.environment(STANZA6 | {"IF_GATEWAY": gateway6})
+        running = [
+            subprocess.Popen(argv, env=env)
+            for argv, env in ((lease, four), (stanza, six), (lease, four), (stanza, six))
+        ]
+        assert [process.wait(10) for process in running] == [0] * 4
+        assert machine.gateways() == {AF_INET: gateway, AF_INET6: gateway6}
 
 
 def test_a_static_stanza_without_a_gateway_takes_an_older_one_back(machine):
@@ -400,7 +419,7 @@ def test_what_is_no_uplink_changes_nothing(machine, variables):
     machine.wakes()
     machine.ifup(STANZA | variables)
     machine.ifup(STANZA | variables | STOPPED)
-    assert os.listdir(machine.folder) == ["eth2"]
+    assert os.listdir(machine.folder) == ["eth2:4"]
     assert machine.hint() == FROM_STANZA
     assert machine.wakes() == 0
 
