@@ -37,14 +37,22 @@ def config_dir(options: argparse.Namespace) -> str:
     told = options.config_dir or os.environ.get("MPROUTD_CONFIG_DIR")
     if told:
         return str(told)
-    return "/etc/config" if os.path.exists("/etc/openwrt_release") else "/etc/mproutd"
+    return "/etc/config" if _openwrt() else "/etc/mproutd"
 
 
 def runtime_dir(options: argparse.Namespace) -> str:
-    """The directory of the state file, the lock and the control socket."""
+    """The directory of the state file, the lock and the control socket.
+
+    Not /run on OpenWrt: it has none, and one that is made lies on the flash and outlives a boot.
+    """
     environment = os.environ.get
     told = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
-    return str(told or environment("RUNTIME_DIRECTORY") or "/run/mproutd")
+    usual = "/var/run/mproutd" if _openwrt() else "/run/mproutd"
+    return str(told or environment("RUNTIME_DIRECTORY") or usual)
+
+
+def _openwrt() -> bool:
+    return os.path.exists("/etc/openwrt_release")
 
 
 def control_socket(options: argparse.Namespace) -> str:

@@ -172,7 +172,7 @@ def test_the_example_of_a_hook_leaves_a_hint(tmp_path: Path) -> None:
     assert Hints(str(tmp_path)).read(["eth2"]) == {
         ("eth2", AF_INET): (Gateway("10.2.2.1", "lease"),)
     }
-    assert [file.name for file in (tmp_path / "hints").iterdir()] == ["eth2"]
+    assert [file.name for file in (tmp_path / "hints").iterdir()] == ["eth2:4"]
 
 
 def hook_variables(file: Path) -> set[str]:
@@ -182,7 +182,10 @@ def hook_variables(file: Path) -> set[str]:
     return set(re.findall(r"\$\{?([A-Za-z_]\w+)", text)) - assigned
 
 
-@pytest.mark.parametrize("hook", ["if-up.d/mproutd", "etc/dhcp/dhclient-exit-hooks.d/mproutd"])
+@pytest.mark.parametrize(
+    "hook",
+    ["if-up.d/mproutd", "etc/dhcp/dhclient-exit-hooks.d/mproutd", "hotplug/iface/30-mproutd"],
+)
 def test_every_variable_that_a_hook_reads_is_in_its_manual(hook: str) -> None:
     read = hook_variables(ROOT / hook)
     assert {"MPROUTD_RUNTIME_DIR"} < read
