@@ -4,12 +4,13 @@ python = .venv/bin/python
 ARGS =
 SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test lint format bench check screens guides figures clean
+.PHONY: help setup demo test booted lint format bench check screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     two uplinks, one connection over both, a plug pulled and put back'
 	@echo 'make test     the tests'
+	@echo 'make booted   the tests that boot a Debian with systemd'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
@@ -28,6 +29,10 @@ demo: setup
 test:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest $(ARGS)
+
+booted:
+	@packaging/setup.sh unpack
+	@$(python) -m pytest tests/booted $(ARGS)
 
 lint: setup
 	@$(python) -m ruff check .

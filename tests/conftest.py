@@ -24,6 +24,10 @@ def why_no_lab() -> str:
     return ""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--booted", action="store_true", help="with the tests that boot a machine")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the lab is marked `kernel`, so that `-m 'not kernel'` needs no root."""
     for item in items:

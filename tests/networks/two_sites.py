@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from typing import Any
+
 from tests.lab import Namespace, Wan, bridge, eventually, veth
 from tests.networks.guide import Guide
 from tests.networks.machine import Machine
@@ -15,9 +18,9 @@ def lease(n: int) -> str:
     return f"10.{n}.{n}.50"
 
 
-def dnsmasq(provider: Namespace, n: int) -> None:
+def dnsmasq(provider: Namespace, n: int) -> subprocess.Popen[Any]:
     """A provider's DHCP server: two minutes, renewed after four seconds (T1, RFC 2132)."""
-    provider.popen(
+    return provider.popen(
         "dnsmasq",
         "--keep-in-foreground",
         "--port=0",
