@@ -107,6 +107,7 @@ def _print_json(value: object) -> None:
 def _run(options: argparse.Namespace) -> int:
     from mproutd import log
     from mproutd.daemon import Daemon
+    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
 
     if options.verbose:
         log.level = log.DEBUG
@@ -288,12 +289,14 @@ def _check(options: argparse.Namespace) -> int:
     try:
         config = load(directory)
     except ConfigError as error:
+    if options.enabled and config.enabled:
+        return DONE
         raise Stop(str(error), REFUSED) from None
     for warning in config.warnings:
         complain(warning)
     modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"
     print(f"{directory}: {modes}{'' if config.enabled else '; multipath is not enabled'}")
-    return DONE
+    return FAILED if options.enabled else DONE
 
 
 def _flush(options: argparse.Namespace) -> int:

@@ -229,7 +229,9 @@ class Daemon:
     def _signal(self) -> None:
         for number in self._signals.recv(64):
             if number == signal.SIGHUP:
-                self._reconcile(dry=False)
+                told = self.answer({"command": "reconcile"})
+                if "error" in told:
+                    log.event(log.WARNING, told["error"])
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self._running = False
                 self._due = False
@@ -288,15 +290,22 @@ class Daemon:
     def _reconcile(self, dry: bool) -> dict[str, Any]:
         """Read the configuration again, go there, and tell the changes.  OSError."""
         self._wait_for_closer()
+        if not dry:
+            self._parts.reloading()
         try:
-            if dry:
-                return {"changes": self._keeper.preview()}
-            self._keeper.configure()
+            return {"changes": self._keeper.preview()} if dry else self._reload()
         except ConfigError as error:
             if not dry:
                 text = f"configuration refused, the last good one stays: {error}"
                 self._monitor.tell("configuration", log.ERROR, text)
             return {"refused": str(error)}
+        finally:
+            if not dry:
+                self._parts.reloaded(self._keeper.refused)
+
+    def _reload(self) -> dict[str, Any]:
+        """ConfigError when it is refused."""
+        self._keeper.configure()
         self._parts.configured(self._keeper.config)
         before = self._keeper.last.desired if self._keeper.last else None
         outcomes = self._keeper.converge()

@@ -7,6 +7,7 @@ hold: a part never waits, and none knows of another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +48,12 @@ class Part:
     def passed(self, outcome: Outcome) -> None:
         """A pass is done."""
 
+    def reloading(self) -> None:
+        """The configuration is about to be read again."""
+
+    def reloaded(self, refused: str) -> None:
+        """It was, and its passes are done; or why it is refused, so that the old one stays."""
+
     def facts(self, facts: Facts) -> Facts:
         """What other sources know, with what this one adds.  Quick: every pass asks."""
         return facts
@@ -66,9 +73,38 @@ class Part:
 
 
 Kind = tuple[str, Callable[[Config], bool], Callable[[Host], Part]]
-"""Name, whether a configuration wants it, and how it is made (which imports it)."""
+"""Name, whether the configuration wants it (or the environment), and how it is made, which
+imports it."""
 
-KINDS: tuple[Kind, ...] = ()
+
+def _asks(config: Config, *options: str) -> bool:
+    """Whether any uplink sets one of these."""
+    return any(getattr(uplink, option) for uplink in config.uplinks for option in options)
+
+
+def _conntrack(host: Host) -> Part:
+    from mproutd.forwarded import Forwarded
+
+    return Forwarded(host)
+
+
+def _actions(host: Host) -> Part:
+    from mproutd.actions import Actions
+
+    return Actions(host)
+
+
+def _notify(host: Host) -> Part:
+    from mproutd.notify import Notify
+
+    return Notify(host, os.environ)
+
+
+KINDS: tuple[Kind, ...] = (
+    ("notify", lambda config: "NOTIFY_SOCKET" in os.environ, _notify),
+    ("conntrack", lambda config: _asks(config, "flush_conntrack"), _conntrack),
+    ("actions", lambda config: _asks(config, "on_up", "on_down"), _actions),
+)
 """In the order in which they are asked for facts."""
 
 
@@ -93,6 +129,14 @@ class Parts:
         for part in self._used.values():
             for outcome in outcomes:
                 part.passed(outcome)
+
+    def reloading(self) -> None:
+        for part in self._used.values():
+            part.reloading()
+
+    def reloaded(self, refused: str) -> None:
+        for part in self._used.values():
+            part.reloaded(refused)
 
     def facts(self, facts: Facts) -> Facts:
         for part in self._used.values():

@@ -243,7 +243,9 @@ def _give_to_group(path: str) -> None:
     import grp  # not needed by those who ask
 
     try:
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        group = grp.getgrnam(GROUP).gr_gid
+        if os.stat(path).st_gid != group:
+            os.chown(path, -1, group)
     except (KeyError, PermissionError):
         return
     os.chmod(path, 0o660)

@@ -51,6 +51,7 @@ class StateFile:
                 beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
             )
             try:
+                _hand_over(descriptor, self.directory)
                 _write(descriptor, json.dumps(encode(memory)).encode())
             finally:
                 os.close(descriptor)
@@ -71,6 +72,14 @@ class StateFile:
             pass
 
 
+def _hand_over(descriptor: int, directory: str) -> None:
+    """Give a file of ours to the owner of the folder: a daemon that is not root has to read what
+    a command of root's left there.  OSError."""
+    owner = os.stat(directory).st_uid
+    if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner:
+        os.fchown(descriptor, owner, -1)
+
+
 def _write(descriptor: int, data: bytes) -> None:
     """All of it in one go, as it is small; OSError when there was no room for the whole."""
     if os.write(descriptor, data) != len(data):
@@ -89,6 +98,7 @@ class Lock:
         self._descriptor = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
+        _hand_over(self._descriptor, directory)
 
     def take(self, patience: float = 0.0) -> bool:
         """Whether it is ours now, or within `patience` seconds."""

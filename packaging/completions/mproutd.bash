@@ -51,7 +51,7 @@ _mproutd() {
 		monitor+-*) words="--json $common" ;;
 		top+-*) words=$common ;;
 		metrics+-*) words="--output --listen $common" ;;
-		check+-*) words=$common ;;
+		check+-*) words="--enabled $common" ;;
 		flush+-*) words=$common ;;
 		status+*) words=$(_mproutd_uplinks) ;;
 		check+*)
