@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from mproutd.reports.report import BAD, FAMILIES, GOOD, ORIGINS, painted, state_word, wrapped
-from mproutd.reports.units import amount, rate, span
+from mproutd.reports.units import amount, cleaned, rate, span
 
 
 def uplink_lines(
     status: dict[str, Any], uplink: dict[str, Any], now: float, clock: str, colour: bool = False
 ) -> list[str]:
     """`uplink` is one of the status; `clock` is the time of day of its `since`."""
+    status, uplink = cleaned(status), cleaned(uplink)
     good, bad = (GOOD, BAD) if colour else ("", "")
     state = painted(state_word(uplink), good if uplink["usable"] else bad)
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
@@ -26,10 +27,12 @@ def uplink_lines(
     )
     lines.append(f"  {state}{long}")
     lines += wrapped(_moved(uplink), "  ")
+    if uplink.get("action"):
+        lines += wrapped(_action(uplink["action"], now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
     carries = [FAMILIES[key] for key, name in status["default"].items() if name == uplink["name"]]
     other = f"; carries other traffic ({', '.join(carries)})" if carries else ""
-    lines.append(f"  table {uplink['table']}, {mark}, slot {uplink['slot']}{other}")
+    lines += wrapped(f"table {uplink['table']}, {mark}, slot {uplink['slot']}{other}", "  ")
     for family in uplink["families"]:
         lines += ["", *_family(uplink, family, now, colour)]
     lines += _beside("routes", uplink["routes"], good, bad)
@@ -47,6 +50,14 @@ def _moved(uplink: dict[str, Any]) -> str:
     moving = uplink["rate"]
     over = span(max(1, moving["seconds"]))
     return f"in {rate(moving['received'])}, out {rate(moving['sent'])} over {over}; {total}"
+
+
+def _action(action: dict[str, Any], now: float) -> str:
+    """The program that ran last, or runs."""
+    text = f"on_{action['event']} {action['program']} {action['text']}"
+    if action["took"] is not None:
+        text += f" after {action['took']:.1f} s, {span(now - action['at'])} ago"
+    return text + (f": {action['line']}" if action["line"] else "")
 
 
 def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: bool) -> list[str]:
@@ -70,7 +81,8 @@ def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: 
     for lookup in family["lookups"]:
         verdict = painted("right", good) if lookup["right"] else painted("WRONG", bad)
         lines.append(f"  $ {lookup['command']}")
-        lines.append(f"    {lookup['answer'] or 'no route'}  {verdict}")
+        lines += wrapped(lookup["answer"] or "no route", "    ", width=73)
+        lines[-1] += f"  {verdict}"
     return lines
 
 

@@ -1,0 +1,279 @@
+"""on_up and on_down: a program of the user's when an uplink becomes usable, or no longer is.
+
+What must hold: the loop never waits for a program; of one uplink only one runs at a time, and
+what has been undone by the time it could run does not run; a restart of the daemon repeats
+nothing.  What was acted on is kept in RUNTIME/actions, a line "NAME up" or "NAME down" each.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from socket import AF_INET6
+from typing import Any, NamedTuple
+
+from mproutd import log
+from mproutd.configuration.config import Config, Uplink
+from mproutd.parts import Host, Part
+from mproutd.planning.paths import Observed
+from mproutd.planning.slots import Place
+from mproutd.reconcile import Outcome
+
+GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL for a program that takes too long."""
+LINE = 200
+"""Bytes that are kept of the last line of its output."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UP, DOWN = "up", "down"
+
+
+def environment(
+    event: str, entry: Observed, place: Place, usable: tuple[str, ...]
+) -> dict[str, str]:
+    """What the program is told; documented in mproutd.conf(5), PROGRAMS."""
+    told = {
+        "PATH": PATH,
+        "MPROUTD_EVENT": event,
+        "MPROUTD_UPLINK": entry.uplink.name,
+        "MPROUTD_DEVICE": entry.uplink.device,
+        "MPROUTD_MODE": entry.uplink.mode,
+        "MPROUTD_REASON": "" if event == UP else reason(entry),
+        "MPROUTD_TABLE": str(place.table),
+        "MPROUTD_MARK": f"{place.mark:#x}/{place.mask:#x}" if place.mask else "",
+        "MPROUTD_USABLE": " ".join(usable),
+    }
+    for path in entry.paths:
+        six = "6" if path.family == AF_INET6 else ""
+        told["MPROUTD_ADDRESS" + six] = " ".join(each.address for each in path.eligible)
+        told["MPROUTD_GATEWAY" + six] = path.gateway.address if path.gateway else ""
+    return told
+
+
+def reason(entry: Observed) -> str:
+    """Why an uplink is not usable: the family that has an address knows best."""
+    paths = sorted(entry.paths, key=lambda path: not path.covered)
+    return paths[0].reason
+
+
+class Run(NamedTuple):
+    """A run of a program, as far as it is known."""
+
+    event: str
+    program: str
+    at: float
+    """Epoch seconds."""
+    status: int | None = None
+    """As subprocess has it: negative for a signal, 127 where it could not be run."""
+    took: float | None = None
+    """Seconds."""
+    text: str = "runs"
+    """How it ended, in words."""
+    line: str = ""
+    """The last one that it wrote."""
+
+
+class Program:
+    """A program that runs.  Its descriptors: `output`, and `fileno`, which tells its end."""
+
+    def __init__(self, words: tuple[str, ...], told: Mapping[str, str], ends_at: float) -> None:
+        """OSError when it cannot be run."""
+        self._process = subprocess.Popen(
+            words,
+            cwd="/",
+            env=told,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self.output = self._process.stdout
+        os.set_blocking(self.output.fileno(), False)
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self.ends_at = ends_at
+        self.late = False
+        self._line = self._rest = b""
+
+    def fileno(self) -> int:
+        return self._pidfd
+
+    @property
+    def line(self) -> str:
+        """The last line that it wrote."""
+        return self._line.decode("utf-8", "replace")
+
+    def read(self) -> int | None:
+        """Take some of what it has written: bytes, 0 at the end, None while nothing is there."""
+        try:
+            part = os.read(self.output.fileno(), 1 << 14)
+        except BlockingIOError:
+            return None
+        lines = [each for each in (self._rest + part).splitlines(keepends=True) if each.strip()]
+        if lines:
+            self._line = lines[-1].strip()[:LINE]
+            self._rest = b"" if lines[-1].endswith(b"\n") else lines[-1][:LINE]
+        return len(part)
+
+    def hurry(self, now: float) -> None:
+        """Its time is over: first it is asked to end, then it is not asked."""
+        number = signal.SIGKILL if self.late else signal.SIGTERM
+        self.late, self.ends_at = True, now + GRACE
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def collect(self) -> int:
+        """Its status, and the last of what it wrote.  Only when it has ended: nothing waits."""
+        status = self._process.wait()
+        for _ in range(8):  # a pipe holds no more, unless somebody it left behind still writes
+            if not self.read():
+                break
+        os.close(self._pidfd)
+        self.output.close()
+        return status
+
+    def how(self, status: int) -> str:
+        """How it ended, in words."""
+        if self.late:
+            return "took too long and was ended"
+        if status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"ended with {status}"
+
+
+class Actions(Part):
+    """The programs of all uplinks."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._file = os.path.join(host.runtime, "actions")
+        self._acted = _read(self._file)
+        self._uplinks: dict[str, Uplink] = {}
+        self._state: dict[str, tuple[str, dict[str, str]]] = {}
+        """Uplink → up or down, and what a program would be told of it."""
+        self._running: dict[str, Program] = {}
+        self._runs: dict[str, Run] = {}
+        """The last of each uplink."""
+
+    def configured(self, config: Config) -> None:
+        self._uplinks = {each.name: each for each in config.uplinks if each.on_up or each.on_down}
+        if not config.enabled:
+            self._uplinks = {}
+        self._state = {name: each for name, each in self._state.items() if name in self._uplinks}
+        self._acted = {name: each for name, each in self._acted.items() if name in self._uplinks}
+
+    def passed(self, outcome: Outcome) -> None:
+        target = outcome.desired
+        usable = tuple(entry.uplink.name for entry in target.observed if entry.usable)
+        for entry in target.observed:
+            name = entry.uplink.name
+            if name in self._uplinks:
+                event = UP if entry.usable else DOWN
+                told = environment(event, entry, target.places[name], usable)
+                self._state[name] = (event, told)
+                self._act(name)
+
+    def _act(self, name: str) -> None:
+        """Run what the uplink's state asks for, unless something of it runs, or did already."""
+        event, told = self._state[name]
+        if name in self._running or self._acted.get(name, DOWN) == event:
+            return
+        uplink = self._uplinks[name]
+        words = uplink.on_up if event == UP else uplink.on_down
+        if not words:
+            self._note(name, event)
+            return
+        run = Run(event, words[0], time.time())
+        now = self._host.clock()
+        try:
+            program = Program(words, told, now + uplink.action_timeout)
+        except OSError as error:
+            self._note(name, event)
+            text = f"cannot be run: {error.strerror}"
+            self._say(log.WARNING, name, run._replace(status=127, took=0.0, text=text))
+            return
+        self._running[name] = program
+        self._host.loop.watch(program.output, lambda: self._written(program))
+        self._host.loop.watch(program, lambda: self._ended(name, now))
+        self._say(log.INFO, name, run)
+
+    def _written(self, program: Program) -> None:
+        if program.read() == 0:
+            self._host.loop.forget(program.output)
+
+    def _ended(self, name: str, began: float) -> None:
+        program = self._running.pop(name)
+        self._forget(program)
+        status = program.collect()
+        run = self._runs[name]._replace(
+            status=status,
+            took=self._host.clock() - began,
+            text=program.how(status),
+            line=program.line,
+        )
+        self._note(name, run.event)
+        good = status == 0 and not program.late
+        self._say(log.INFO if good else log.WARNING, name, run)
+        if name in self._state:
+            self._act(name)
+
+    def _forget(self, program: Program) -> None:
+        self._host.loop.forget(program.output)
+        self._host.loop.forget(program)
+
+    def _say(self, priority: int, name: str, run: Run) -> None:
+        self._runs[name] = run
+        text = f"{name}: on_{run.event} {run.program} {run.text}"
+        device = self._uplinks[name].device if name in self._uplinks else ""
+        self._host.tell(
+            "action", priority, text + (f": {run.line}" if run.line else ""), name, device
+        )
+
+    def _note(self, name: str, event: str) -> None:
+        """What has been done is not done again, after a restart neither."""
+        self._acted = {**self._acted, name: event}
+        text = "".join(f"{each} {self._acted[each]}\n" for each in sorted(self._acted))
+        try:
+            with open(self._file + ".new", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(self._file + ".new", self._file)
+        except OSError as error:
+            text = f"{name}: actions may run again after a restart: {error}"
+            self._host.tell("action", log.WARNING, text, name)
+
+    def told(self, status: dict[str, Any]) -> None:
+        for uplink in status["uplinks"]:
+            run = self._runs.get(uplink["name"])
+            uplink["action"] = run._asdict() if run else None
+
+    def due(self) -> float | None:
+        ends = [program.ends_at for program in self._running.values()]
+        return max(0.0, min(ends) - self._host.clock()) if ends else None
+
+    def turn(self) -> None:
+        now = self._host.clock()
+        for program in self._running.values():
+            if program.ends_at <= now:
+                program.hurry(now)
+
+    def close(self) -> None:
+        """What runs is ended, since nobody keeps its time any more.  It runs again after a start
+        that finds the uplink in the same state."""
+        for program in self._running.values():
+            program.hurry(self._host.clock())
+            self._forget(program)
+        self._running = {}
+
+
+def _read(path: str) -> dict[str, str]:
+    """The file's lines that make sense; nothing without it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.split() for line in file.read(1 << 16).splitlines()]
+    except (OSError, ValueError):
+        return {}
+    return {line[0]: line[1] for line in lines if len(line) == 2 and line[1] in (UP, DOWN)}

@@ -1,0 +1,197 @@
+"""on_up and on_down: the user's programs, when they run, and how they may misbehave."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lab import TWO_UPLINKS, Daemon, Wan, eventually
+
+pytestmark = pytest.mark.kernel
+
+OWN = """\
+config uplink 'wan2'
+	option on_up '/bin/sh /run/act "came back"'
+	option on_down '/bin/sh /run/act'
+	option action_timeout '1'
+"""
+
+
+@pytest.fixture
+def world():
+    with Wan(ipv6=False, shaped=False, lan=False).usual() as wan:
+        yield wan
+
+
+class Acting:
+    """The daemon with a program for wan2 that writes each of its runs into a file."""
+
+    def __init__(self, world: Wan, script: str = "") -> None:
+        self.world, node = world, world.gateway
+        self.runs_file = node.path("/run/runs")
+        node.path("/run/act").write_text(f"echo $MPROUTD_EVENT $1 >>/run/runs\n{script}\n")
+        self.daemon = Daemon(node, TWO_UPLINKS, OWN)
+
+    def __enter__(self) -> Acting:
+        self.daemon.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.daemon.stop()
+
+    def runs(self) -> list[str]:
+        return self.runs_file.read_text().splitlines() if self.runs_file.exists() else []
+
+    def ran(self, *runs: str) -> None:
+        """Wait until these have begun, and the last of them has ended; then there is no more."""
+        eventually(lambda: self.runs() == list(runs), 5, f"runs {runs}, not {self.runs()}")
+        eventually(lambda: self.last() and self.last()["status"] is not None, 10, "its end")
+        assert self.runs() == list(runs)
+
+    def last(self):
+        return self.daemon.uplink("wan2")["action"]
+
+
+def test_up_at_the_first_start_down_and_up_again(world):
+    with Acting(world, 'echo "done $MPROUTD_UPLINK"') as acting:
+        acting.ran("up came back")
+        world.unplug(2)
+        acting.ran("up came back", "down")
+        world.plug(2)
+        acting.ran("up came back", "down", "up came back")
+        last = acting.last()
+        assert (last["event"], last["status"], last["line"]) == ("up", 0, "done wan2")
+        told = acting.daemon.call("status", "wan2").words
+        assert "on_up /bin/sh ended with 0 after" in told
+        assert told.count("done wan2") == 1
+        log = acting.daemon.log()
+        assert "wan2: on_down /bin/sh ended with 0: done wan2" in log
+
+
+def test_what_the_program_is_told(world):
+    with Acting(world, "env | sort >/run/env.$MPROUTD_EVENT; pwd; readlink /proc/self/fd/0") as it:
+        it.ran("up came back")
+        world.unplug(2)
+        it.ran("up came back", "down")
+        assert it.last()["line"] == "/dev/null"
+    told = {}
+    for event in ("up", "down"):
+        lines = world.gateway.path(f"/run/env.{event}").read_text().splitlines()
+        told[event] = dict(line.split("=", 1) for line in lines)
+        for shell in ("PWD", "_", "OLDPWD", "SHLVL"):  # the shell's own
+            told[event].pop(shell, None)
+    assert told["up"] == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "MPROUTD_EVENT": "up",
+        "MPROUTD_UPLINK": "wan2",
+        "MPROUTD_DEVICE": "eth2",
+        "MPROUTD_MODE": "on",
+        "MPROUTD_REASON": "",
+        "MPROUTD_ADDRESS": "10.2.2.2",
+        "MPROUTD_ADDRESS6": "",
+        "MPROUTD_GATEWAY": "10.2.2.1",
+        "MPROUTD_GATEWAY6": "",
+        "MPROUTD_TABLE": "7002",
+        "MPROUTD_MARK": "0x2000000/0x7f000000",
+        "MPROUTD_USABLE": "wan1 wan2",
+    }
+    down = {"MPROUTD_EVENT": "down", "MPROUTD_REASON": "no-carrier", "MPROUTD_USABLE": "wan1"}
+    assert told["down"] == told["up"] | down
+
+
+def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
+    """It ignores SIGTERM, and so does what it started; status answers all the while."""
+    with Acting(world, "trap '' TERM; sleep 99 & echo $! >/run/child; wait") as acting:
+        eventually(lambda: acting.runs() == ["up came back"], 5)
+        slowest = 0.0
+        while acting.last()["status"] is None:
+            began = time.monotonic()
+            acting.daemon.asked()
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.05)
+        last = acting.last()
+        assert (last["status"], last["text"]) == (-9, "took too long and was ended")
+        assert 3 <= last["took"] < 6, "a second, and two more after SIGTERM"
+        assert slowest < 1
+        child = int(world.gateway.path("/run/child").read_text())
+        eventually(lambda: not world.gateway.path(f"/proc/{child}/environ").exists(), 5)
+        assert "took too long and was ended" in acting.daemon.call("status", "wan2").words
+
+
+def test_never_two_at_once_and_what_is_undone_does_not_run(world):
+    """While `up` runs the cable goes and comes back twice: nothing is left to say."""
+    own = "test -e /run/busy && echo both >>/run/runs; touch /run/busy; sleep 0.7; rm /run/busy"
+    with Acting(world, own) as acting:
+        eventually(lambda: acting.runs() == ["up came back"], 5)
+        for _ in range(2):
+            world.unplug(2)
+            acting.daemon.settle()
+            world.plug(2)
+            acting.daemon.settle()
+        acting.ran("up came back")
+        world.unplug(2)
+        acting.daemon.settle()
+        world.plug(2)
+        acting.daemon.settle()
+        world.unplug(2)
+        acting.ran("up came back", "down")
+
+
+@pytest.mark.parametrize("how", ["stop", "kill9"])
+def test_a_restart_repeats_nothing_and_misses_nothing(world, how):
+    acting = Acting(world)
+    daemon = acting.daemon.start()
+    acting.ran("up came back")
+    getattr(daemon, how)()
+    daemon.start()
+    daemon.settle()
+    assert daemon.uplink("wan2")["action"] is None
+    assert acting.runs() == ["up came back"]
+    getattr(daemon, how)()
+    world.unplug(2)
+    daemon.start()
+    acting.ran("up came back", "down")
+    daemon.stop()
+
+
+def test_a_stop_ends_what_runs_and_the_next_start_runs_it_again(world):
+    acting = Acting(world, "sleep 0.9; echo whole >>/run/runs")
+    daemon = acting.daemon.start()
+    eventually(lambda: acting.runs() == ["up came back"], 5)
+    daemon.stop()
+    daemon.start()
+    eventually(lambda: acting.runs() == ["up came back", "up came back", "whole"], 5)
+    daemon.stop()
+
+
+def test_a_program_that_is_not_there_and_one_that_fails(world):
+    own = OWN.replace('/bin/sh /run/act "came back"', "/run/nowhere")
+    daemon = Daemon(world.gateway, TWO_UPLINKS, own).start()
+    assert "wan2: on_up /run/nowhere cannot be run: No such file or directory" in daemon.log()
+    assert daemon.uplink("wan2")["action"]["status"] == 127
+    world.gateway.path("/run/act").write_text("printf '\\033[31mno\\n' >&2; exit 4")
+    world.unplug(2)
+    eventually(lambda: (daemon.uplink("wan2")["action"] or {}).get("status") == 4, 5, "its end")
+    assert "\x1b" not in daemon.call("status", "wan2").out + daemon.log()
+    assert "on_down /bin/sh ended with 4" in daemon.log()
+    assert daemon.call("status").code == 1, "for the cable, and nothing else"
+    assert daemon.asked()["problems"] == []
+    daemon.stop()
+
+
+def test_a_flood_of_words_stops_nothing(world):
+    with Acting(world, "exec yes loud") as acting:
+        eventually(lambda: acting.runs() == ["up came back"], 5)
+        acting.daemon.asked()
+        eventually(lambda: acting.last()["status"] is not None, 10, "its end")
+        assert acting.last()["line"].startswith("loud")
+        assert acting.last()["text"] == "took too long and was ended"
+
+
+def test_no_program_no_cost(world):
+    """What is not asked for is not imported, and status says nothing of it."""
+    with Daemon(world.gateway) as daemon:
+        assert "action" not in daemon.uplink("wan2")
+        maps = world.gateway.path(f"/proc/{daemon.process.pid}/maps").read_text()
+        assert "_posixsubprocess" not in maps
