@@ -12,6 +12,7 @@ from typing import Any
 
 from mproutd.command import REFUSED, Stop
 from mproutd.reports.metrics import COUNTER, METRICS, rows
+from mproutd.reports.units import safe
 
 try:
     from prometheus_client import (
@@ -46,7 +47,7 @@ class Status(Collector):
                 name, text, labels=labels
             )
             for words, value in told:
-                family.add_metric(words, value)
+                family.add_metric([safe(str(word)) for word in words], value)
             yield family
 
     def describe(self) -> Iterable[Metric]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mproutd.reports.units import amount, brief, rate, safe, shorten, span
+from mproutd.reports.units import amount, brief, cleaned, rate, safe, shorten, span
 
 WIDTH = 80
 GOOD, BAD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
@@ -29,6 +29,7 @@ def painted(text: str, colour: str) -> str:
 
 def status_lines(status: dict[str, Any], colour: bool = False, now: float = 0.0) -> list[str]:
     """The status as a table, and what is not as wanted below it.  `now` in epoch seconds."""
+    status = cleaned(status)
     if not status["enabled"]:
         lines = ["multipath is not enabled: nothing of mproutd's is in the kernel"]
     elif not status["uplinks"]:
@@ -220,12 +221,12 @@ def change_lines(changes: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-def connection_lines(connections: Sequence[dict[str, Any]]) -> list[str]:
+def connection_lines(connections: list[dict[str, Any]]) -> list[str]:
     """What `connections` tells: a block for each connection, a line for each subflow."""
     if not connections:
         return ["no MPTCP connection"]
     lines = []
-    for each in connections:
+    for each in cleaned(connections):
         state = "" if each["state"] == "established" else f" ({each['state']})"
         name = f"{each['token']} " if each["token"] else ""
         moved = f"sent {amount(each['sent'])}, received {amount(each['received'])}"

@@ -179,8 +179,9 @@ def clipped(line: Line, columns: int) -> Line:
     """The line's beginning that fits."""
     kept: Line = []
     for piece in line:
-        kept.append(piece._replace(text=piece.text[: max(0, columns)]))
-        columns -= len(piece.text)
+        text = safe(piece.text)
+        kept.append(piece._replace(text=text[: max(0, columns)]))
+        columns -= len(text)
     return [piece for piece in kept if piece.text]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _STEPS = ("", "k", "M", "G", "T", "P")
 _PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -50,6 +52,15 @@ def safe(text: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def cleaned(value: Any) -> Any:
+    """A plain value, with all its texts made safe to print."""
+    if isinstance(value, str):
+        return value if value.isprintable() else safe(value)
+    if isinstance(value, dict):
+        return {cleaned(key): cleaned(each) for key, each in value.items()}
+    return [cleaned(each) for each in value] if isinstance(value, list) else value
 
 
 def shorten(text: str, width: int) -> str:

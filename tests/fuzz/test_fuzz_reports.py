@@ -1,0 +1,168 @@
+"""What is printed from any status: no escape sequence, no second line, 80 columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mproutd import log
+from mproutd.reports.detail import uplink_lines
+from mproutd.reports.happenings import KINDS, happening
+from mproutd.reports.metrics import rows
+from mproutd.reports.report import (
+    change_lines,
+    connection_lines,
+    happening_line,
+    status_lines,
+    wrapped,
+)
+from mproutd.reports.screen import Moved, View, lines
+from mproutd.reports.units import safe, shorten
+from tests.fuzz.material import NASTY, TEXTS, quick
+
+DOCS = Path(__file__).parents[2] / "docs"
+FREE = st.one_of(
+    TEXTS,
+    st.sampled_from(("wan1", "eth1", "10.1.1.2", "2001:db8:1::2", "via 10.1.1.1 dev eth1")),
+    st.lists(st.sampled_from(("the", "uplink", "is", *NASTY)), max_size=30).map(" ".join),
+)
+
+
+DEVICES = TEXTS.filter(
+    lambda text: len(text.encode(errors="surrogatepass")) < 16 and not set(text) & set("/: \n\r")
+)
+"""What the kernel takes for a device's name (net/core/dev.c, dev_valid_name): escapes too."""
+
+
+ONE_WORD = "token local remote state uplink gateway gateway_from reason mark".split()
+"""Of the texts, those that never hold a blank."""
+
+
+def shaped(schema: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:
+    """Any value that the schema allows, as far as our schemas go; `name` is its property's."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if name == "device":
+        return DEVICES
+    if name in ONE_WORD:
+        return FREE.map(lambda text: text.replace(" ", "_"))
+    if name == "families":
+        return st.lists(shaped(schema["items"]), min_size=1, max_size=2)
+    kinds = schema["type"]
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    return st.one_of(*(_of_type(kind, schema) for kind in kinds))
+
+
+def _of_type(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if kind == "object":
+        known = schema.get("properties", {})
+        if not known:
+            return st.dictionaries(st.sampled_from(("ipv4", "ipv6")), FREE, max_size=2)
+        required = set(schema.get("required", known))
+        return st.fixed_dictionaries(
+            {name: shaped(each, name) for name, each in known.items() if name in required},
+            optional={
+                name: shaped(each, name) for name, each in known.items() if name not in required
+            },
+        )
+    if kind == "array":
+        return st.lists(shaped(schema["items"]), max_size=2)
+    return {
+        "string": FREE,
+        "boolean": st.booleans(),
+        "null": st.none(),
+        "integer": st.integers(schema.get("minimum", -(1 << 63)), 1 << 63),
+        "number": st.floats(schema.get("minimum", -1e10), 1e10),
+    }[kind]
+
+
+def statuses() -> st.SearchStrategy[Any]:
+    return shaped(json.loads((DOCS / "status.schema.json").read_text()))
+
+
+def fits(printed: list[str], width: int = 80) -> None:
+    """Columns count, but a word is never broken: it may have to be pasted."""
+    for line in printed:
+        assert line.isprintable(), repr(line)
+        words = line.split()
+        assert len(line) <= width or len(words) <= 2 or max(map(len, words)) > width // 2, line
+
+
+@quick
+@given(statuses(), st.floats(0, 1e10))
+def test_any_status_is_printed(status: dict[str, Any], now: float) -> None:
+    fits(status_lines(status, now=now))
+    for uplink in status["uplinks"]:
+        fits(uplink_lines(status, uplink, now, "2026-11-20 12:00:00"))
+
+
+@quick
+@given(statuses(), st.integers(0, 120), st.integers(0, 40), st.floats(0, 1e10))
+def test_any_status_fits_any_screen(
+    status: dict[str, Any], columns: int, height: int, now: float
+) -> None:
+    moved = {each["device"]: [Moved(1e6, None), Moved(0, 1e300)] for each in status["uplinks"]}
+    drawn = lines(View(status, moved, None, now=now), columns, height)
+    assert len(drawn) <= height
+    for line in drawn:
+        whole = "".join(piece.text for piece in line)
+        assert len(whole) <= columns
+        assert whole.isprintable()
+
+
+@quick
+@given(statuses())
+def test_any_status_has_metrics(status: dict[str, Any]) -> None:
+    exposition = pytest.importorskip("mproutd.reports.exporter").text(lambda: status)
+    told = rows(status)
+    assert told["mproutd_up"] == [((), 1.0)]
+    assert exposition.count("\nmproutd_up 1.0\n") == 1
+    for line in exposition.split("\n"):
+        assert line.isprintable(), repr(line)
+        assert not line or line.startswith(("# ", "mproutd_"))
+
+
+@quick
+@given(st.lists(shaped(json.loads((DOCS / "connections.schema.json").read_text())), max_size=1))
+def test_any_connections_are_printed(told: list[dict[str, Any]]) -> None:
+    for each in told:
+        fits(connection_lines(each["connections"]))
+
+
+@quick
+@given(st.sampled_from(sorted(KINDS)), FREE, FREE, FREE)
+def test_any_happening_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
+    told = happening(kind, 0.0, words, uplink, device)
+    assert happening_line(told, "12:00:00").isprintable()
+    json.dumps(told).encode("ascii")
+
+
+@quick
+@given(st.lists(st.fixed_dictionaries({"command": FREE, "error": st.none() | FREE}), max_size=3))
+def test_any_change_is_one_line(changes: list[dict[str, Any]]) -> None:
+    printed = change_lines(changes)
+    assert len(printed) == len(changes)
+    assert all(line.isprintable() for line in printed)
+
+
+@quick
+@given(FREE, st.integers(0, 100))
+@example("\udcff\x9b31m", 3)
+def test_text_from_outside_is_made_safe_and_short(words: str, width: int) -> None:
+    assert safe(words).isprintable()
+    safe(words).encode()
+    assert len(shorten(safe(words), width)) <= max(width, 1)
+    assert all(line.isprintable() for line in wrapped(words, ""))
+
+
+@pytest.mark.parametrize("words", NASTY, ids=range(len(NASTY)))
+def test_the_log_has_one_line_for_any_text(words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    log.event(log.ERROR, f"before {words} after", UPLINK=words, DEVICE=words)
+    said = capfd.readouterr().err
+    assert said.endswith("after\n")
+    assert said[:-1].isprintable()
