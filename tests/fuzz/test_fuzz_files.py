@@ -1,0 +1,241 @@
+"""The files that are read: configuration, hints, state.  Any bytes may stand in them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mproutd.configuration import options, uci
+from mproutd.configuration.config import Config, ConfigError
+from mproutd.hints import Hints
+from mproutd.model import canonical, family_of
+from mproutd.planning.memory import Memory, decode, encode
+from mproutd.state import StateFile
+from tests.fuzz.material import JSON, NASTY, TEXTS, mutated, quick
+from tests.test_memory import MEMORIES
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fuzz") as directory:
+        yield Path(directory)
+
+
+# -- the configuration --------------------------------------------------------------------
+
+SETTINGS = sorted({name for known in options.OPTIONS.values() for name in known})
+VALUES = st.one_of(
+    TEXTS,
+    st.sampled_from(
+        ("enable", "on", "master", "off", "backup", "handover", "eth1", "eth2", "@wan1", "7001")
+        + ("0x7f000000", "3/0xff", "10.1.1.1", "fe80::1", "1", "0", "8", "255", "client")
+    ),
+)
+
+
+@st.composite
+def spelt(draw: st.DrawFn, words: st.SearchStrategy[str]) -> str:
+    word = draw(words)
+    return draw(
+        st.sampled_from(
+            (
+                word,
+                "'" + word + "'",
+                '"' + word + '"',
+                "'" + word.replace("'", "'\\''") + "'",
+                '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"',
+            )
+        )
+    )
+
+
+@st.composite
+def uci_texts(draw: st.DrawFn) -> bytes:
+    """Statements that are mostly well formed, with values that are mostly not."""
+    lines = []
+    for _ in range(draw(st.integers(0, 10))):
+        keyword = draw(st.sampled_from(("config", "option", "option", "option", "list", "o", "#")))
+        if keyword == "config":
+            kind = draw(st.sampled_from(("interface", "globals", "mproutd", "uplink", "x")))
+            name = draw(spelt(st.sampled_from(("wan1", "wan2", "globals", "")) | TEXTS))
+            lines.append(f"config {kind} {name}")
+        else:
+            name = draw(st.sampled_from(SETTINGS) | TEXTS)
+            lines.append(f"\t{keyword} {name} {draw(spelt(VALUES))}")
+    text = draw(st.sampled_from(("\n", "\n", "\r\n", " ; "))).join(lines)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def one_line(text: str) -> None:
+    """A message for a terminal and a log."""
+    assert text.isprintable(), repr(text)
+    assert len(text) < 10_000
+
+
+@quick
+@given(mutated(uci_texts()), mutated(uci_texts()) | st.none())
+@example(b"config interface 'wan1'\n\toption device '\xc3\xa9\xcc\x81'\n", None)
+@example(b"config globals 'globals'\n\toption multipath '\x1b[2J'\n", b"")
+@example(b"'" * 50_000, None)
+@example(b'"\\' * 50_000, None)
+@example(b"config a\n" * 5000, None)
+def test_a_configuration_is_read_or_refused_in_one_line(network: bytes, own: bytes | None) -> None:
+    with folder() as directory:
+        (directory / "network").write_bytes(network)
+        if own is not None:
+            (directory / "mproutd").write_bytes(own)
+        try:
+            config = uci.load(str(directory))
+        except ConfigError as error:
+            one_line(str(error))
+            return
+    assert isinstance(config, Config)
+    for warning in config.warnings:
+        one_line(warning)
+    for uplink in config.uplinks:
+        assert options.device(uplink.device) == uplink.device
+        assert uplink.name.replace("_", "a").isalnum()
+        for address in filter(None, (uplink.gateway, uplink.gateway6)):
+            assert canonical(address) == address
+        assert uplink.table is None or uplink.table not in (0, 253, 254, 255)
+
+
+@quick
+@given(mutated(uci_texts()))
+@example(b"config t 'n'\n\toption v 'a\x0bb'\n")
+@example("config t 'n'\n\toption v 'a\u2028b'\n".encode())
+@example(b"config t 'n'\n\toption v ' '\n")
+@example(b"config t 'n'\n\toption v '''\n")
+def test_both_readers_give_what_the_text_says(data: bytes) -> None:
+    """read() holds uciparse's values against ucitext's; they are the same, not only as many."""
+    with folder() as directory:
+        file = directory / "network"
+        file.write_bytes(data)
+        try:
+            found = uci.read(str(file))
+            text = uci.contents(str(file))
+        except ConfigError as error:
+            one_line(str(error))
+            return
+    assert found is not None
+    assert text is not None
+    assert found == uci.sections(str(file), text)
+
+
+# -- hints --------------------------------------------------------------------------------
+
+HINT_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(("interface", "address", "gateway", "gateway6", "reason", "")) | TEXTS,
+        TEXTS | st.sampled_from(("10.2.2.1", "fe80::1", "fe80::1%eth0", "::ffff:10.0.0.1", "1.2")),
+    ).map("=".join)
+).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass"))
+
+
+@quick
+@given(mutated(HINT_LINES))
+@example(b"gateway=10.2.2.1\x00\n")
+@example(b"gateway=127.0.0.1\ngateway6=ff02::1\n")
+@example(b"gateway=\xb2.1.1.1\n")
+@example(b"gateway6=::ffff:127.0.0.1\n")
+def test_a_hint_names_a_gateway_or_nothing(data: bytes) -> None:
+    with folder() as runtime:
+        (runtime / "hints").mkdir(mode=0o755)
+        (runtime / "hints" / "eth2").write_bytes(data)
+        hints = Hints(str(runtime))
+        found = hints.read(["eth2"])
+        assert hints.problem == ""
+    for (device, family), gateways in found.items():
+        assert device == "eth2"
+        for gateway in gateways:
+            assert canonical(gateway.address) == gateway.address
+            assert family_of(gateway.address) == family
+            assert family in (AF_INET, AF_INET6)
+            assert not gateway.address.startswith(("127.", "0.", "ff", "224."))
+            assert gateway.address not in ("::", "::1")
+
+
+# -- the state file -----------------------------------------------------------------------
+
+
+@st.composite
+def damaged_states(draw: st.DrawFn) -> object:
+    """A memory of ours, with values of another kind in it."""
+    state = encode(draw(MEMORIES))
+    for _ in range(draw(st.integers(0, 2))):
+        key = draw(st.sampled_from(sorted(state)))
+        value = state[key]
+        if isinstance(value, list) and value and draw(st.booleans()):
+            place = draw(st.integers(0, len(value) - 1))
+            value[place] = draw(JSON)
+        else:
+            state[key] = draw(JSON)
+    return state
+
+
+def is_a_memory(memory: Memory) -> None:
+    """Values of the right kind everywhere, since plans are made of them."""
+    for address, device in memory.endpoints:
+        assert canonical(address) == address
+        assert type(device) is int
+    for number in (*memory.slots.values(), *memory.tables, *memory.priorities):
+        assert type(number) is int
+        assert 0 <= number < 1 << 32
+    assert decode(encode(memory)) == memory
+
+
+@quick
+@given(damaged_states())
+def test_a_damaged_state_is_a_memory_or_refused(data: object) -> None:
+    try:
+        memory = decode(data)
+    except ValueError:
+        return
+    is_a_memory(memory)
+
+
+@quick
+@given(mutated(MEMORIES.map(lambda each: __import__("json").dumps(encode(each)).encode())))
+@example(b"[" * 100_000)
+@example(b'{"version": ' + b"9" * 5000 + b"}")
+@example(b"\xff\xfe")
+@example(b'{"version": 1, "version": NaN}')
+def test_any_bytes_may_be_the_state_file(data: bytes) -> None:
+    with folder() as runtime:
+        (runtime / "state.json").write_bytes(data)
+        state = StateFile(str(runtime))
+        state.load()
+        if state.problem:
+            assert state.memory == Memory()
+            assert state.problem.endswith("; starting without it")
+        is_a_memory(state.memory)
+        kept = Memory(slots={"wan1": 1}, bare=frozenset(("10.1.1.2",)))
+        state.save(kept)
+        assert state.problem == ""
+        again = StateFile(str(runtime))
+        again.load()
+        assert (again.memory, again.problem) == (kept, "")
+        assert os.listdir(runtime) == ["state.json"]
+
+
+@quick
+@given(st.sampled_from(NASTY) | TEXTS)
+def test_a_device_name_of_the_configuration_is_no_path(text: str) -> None:
+    """What options.device lets through names a file in the hints' folder, and none elsewhere."""
+    try:
+        name = options.device(text)
+    except ValueError as error:
+        one_line(str(error))
+        return
+    with folder() as runtime:
+        (runtime / "hints").mkdir(mode=0o755)
+        path = os.path.join(runtime, "hints", name)
+        assert os.path.dirname(os.path.normpath(path)) == str(runtime / "hints")
+        assert Hints(str(runtime)).read([name]) == {}

@@ -1,0 +1,205 @@
+"""What the kernel says, shortened, altered and lied about: a value, or DecodeError."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from struct import pack, pack_into
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mproutd.model import Operation
+from mproutd.netlink import codec, diag, eventfilter, pm, requests
+from mproutd.netlink.reader import Reader
+from mproutd.netlink.wire import (
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    DecodeError,
+    Message,
+    acknowledgement,
+    attribute,
+    attributes,
+    messages,
+    put,
+    spans,
+    text,
+)
+from mproutd.planning.revival import Revival
+from mproutd.reports.happenings import from_event
+from mproutd.reports.report import connection_lines, happening_line
+from mproutd.reports.subflows import Socket, Uplinks, connections
+from tests import oracle, values
+from tests.fuzz.material import mutated, quick
+
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "link": codec.link,
+    "address": codec.address,
+    "routes": codec.routes,
+    "found": codec.found,
+    "unanswered": codec.unanswered,
+    "rule": codec.rule,
+    "link memo": lambda body: codec.LinkMemo()[body],
+    "family": pm.family,
+    "endpoint": pm.endpoint,
+    "limits": pm.limits,
+    "event": pm.event,
+    "connection": diag.connection,
+    "attributes": attributes,
+    "spans": lambda body: list(spans(body)),
+    "attribute": lambda body: attribute(body, 0, 3),
+    "messages": messages,
+}
+"""Everything that reads bytes of the kernel."""
+
+
+def event_bodies() -> st.SearchStrategy[bytes]:
+    """Events of the path manager, with every attribute that it has."""
+    parts = {1: 4, 3: 1, 4: 1, 5: 4, 6: 16, 7: 4, 8: 16, 9: 2, 10: 2, 11: 1, 12: 1, 13: 2,
+             14: 4, 15: 4, 16: 4, 18: 1}  # fmt: skip
+    chosen = st.lists(st.sampled_from(sorted(parts)), max_size=12, unique=True).flatmap(
+        lambda kinds: st.tuples(
+            *(st.binary(min_size=parts[k], max_size=parts[k]).map(lambda d, k=k: put(k, d))
+              for k in kinds)  # type: ignore[misc]
+        )
+    )  # fmt: skip
+    return st.builds(
+        lambda command, each: pack("=BBxx", command, 1) + b"".join(each), st.integers(0, 20), chosen
+    )
+
+
+def answer_bodies() -> st.SearchStrategy[bytes]:
+    """Answers of sock_diag about MPTCP sockets."""
+    return st.builds(
+        lambda family, head, info: bytes((family,)) + head + put(2, info),
+        st.sampled_from((2, 10, 1)),
+        st.binary(min_size=71, max_size=71),
+        st.binary(max_size=80),
+    )
+
+
+BODIES = st.one_of(
+    values.messages().map(lambda message: message[16:]),
+    values.links().map(oracle.link).map(lambda message: message[16:]),
+    values.addresses().map(oracle.address).map(lambda message: message[16:]),
+    values.attribute_soup(),
+    event_bodies(),
+    answer_bodies(),
+    st.binary(max_size=60),
+)
+
+
+@st.composite
+def lying(draw: st.DrawFn) -> bytes:
+    """Real bytes with one 16-bit field, which may be a length, set to something else."""
+    data = bytearray(draw(BODIES))
+    if len(data) >= 4:
+        at = draw(st.integers(0, len(data) // 4 - 1)) * 4
+        pack_into("=H", data, at, draw(st.sampled_from((0, 1, 3, 4, 5, 0x7FFF, 0xFFFF, len(data)))))
+    return bytes(data)
+
+
+BROKEN = mutated(BODIES) | lying()
+NESTED = b""
+for _ in range(2000):
+    NESTED = pack("=HH", min(0xFFFF, len(NESTED) + 4), 0x8001) + NESTED
+
+
+@quick
+@given(BROKEN)
+@example(b"")
+@example(NESTED)
+@example(bytes(100_000))
+@example(b"\x04\0\0\0" * 25_000)
+@example(pack("=HH", 0xFFFF, 1) * 20_000)
+@example(bytes((2, 0, 0, 0, 254, 3, 0, 1)) + bytes(4) + put(9, b"\x08\0\0\0\0\0\0\0" * 8000))
+def test_a_body_is_a_value_or_a_decode_error(body: bytes) -> None:
+    for name, decode in DECODERS.items():
+        begun = time.process_time()
+        try:
+            decode(body)
+        except DecodeError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+        assert time.process_time() - begun < 2, name
+
+
+@quick
+@given(BROKEN, st.sampled_from((NLMSG_ERROR, NLMSG_DONE)), st.integers(0, 0xFFFF))
+@example(b"\0\0\0\x80" + bytes(20), NLMSG_ERROR, 0)
+def test_an_acknowledgement_is_one_or_a_decode_error(body: bytes, kind: int, flags: int) -> None:
+    try:
+        ack = acknowledgement(Message(kind, flags, 1, 0, body))
+    except DecodeError:
+        return
+    assert isinstance(ack.errno, int)
+    assert isinstance(ack.text, str)
+
+
+EVENT_KINDS = st.sampled_from((16, 17, 20, 21, 24, 25, 32, 33, 0, 2, 3, 28, 65535))
+
+
+@quick
+@given(EVENT_KINDS, BROKEN, st.integers(0, 0xFFFF))
+def test_any_event_either_counts_or_not(kind: int, body: bytes, flags: int) -> None:
+    """What is let through is read again; what cannot be read drops everything that was kept."""
+    message = Message(kind, flags, 1, 0, body)
+    assert eventfilter.concerns(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
+    reader = Reader(None)  # type: ignore[arg-type]  # nothing is asked here
+    try:
+        reader.heard(message)
+    except DecodeError:
+        pass
+
+
+@quick
+@given(mutated(event_bodies()), st.floats(0, 1e9))
+def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: float) -> None:
+    try:
+        event = pm.event(body)
+    except DecodeError:
+        return
+    told = from_event(event, now, Uplinks(), lambda index: f"if{index}")
+    assert happening_line(told, "12:00:00").isprintable()
+    revival = Revival(lambda: now)
+    revival.hear(event)
+    assert revival.due() is None or revival.due() >= 0  # type: ignore[operator]
+
+
+SOCKETS = st.builds(
+    Socket,
+    st.sampled_from(("10.1.1.2", "::ffff:10.1.1.2", "2001:db8::1")),
+    st.integers(0, 65535),
+    st.sampled_from(("10.9.9.9", "2001:db8::9")),
+    st.integers(0, 65535),
+    st.integers(0, 9),
+    st.integers(0, 20),
+    st.binary(max_size=240),
+    st.just(b"") | mutated(st.binary(max_size=40).map(lambda data: put(3, put(2, data)))),
+)
+
+
+@quick
+@given(st.lists(SOCKETS, max_size=4), st.lists(SOCKETS, max_size=6))
+def test_any_sockets_are_connections_or_one_error(
+    masters: list[Socket], flows: list[Socket]
+) -> None:
+    try:
+        found = connections(masters, flows, Uplinks(), lambda index: f"if{index}")
+    except (DecodeError, PermissionError):
+        return
+    for line in connection_lines(found):
+        assert len(line) <= 80
+        assert line.isprintable()
+
+
+@quick
+@given(values.rules(), st.binary(max_size=15))
+def test_names_of_devices_that_are_no_text_come_back(rule: Any, name: bytes) -> None:
+    """A name is bytes to the kernel; what is no UTF-8 is told apart and goes back as it came."""
+    decoded = text(name.partition(b"\0")[0] + b"\0")
+    rule = rule._replace(iif=decoded)
+    (message,) = messages(requests.change(Operation("add", rule), 1))
+    assert codec.rule(message.body) == rule
