@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config, ConfigError, Uplink, build
 from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
 from mproutd.configuration.sections import Option, Section
+from mproutd.configuration.tracking import Health
 from mproutd.configuration.ucitext import sections
 
 ON = "config globals 'globals'\n option multipath 'enable'\n"
@@ -535,7 +536,7 @@ def test_a_value_of_any_length_makes_a_short_line() -> None:
 @pytest.mark.parametrize("option", [*GLOBALS.items(), *UPLINK.items()], ids=lambda o: str(o[0]))
 def test_the_default_that_is_told_is_the_default_that_counts(option: tuple) -> None:
     name, known = option
-    defaults = {**Uplink._field_defaults, **Config._field_defaults}
+    defaults = {**Uplink._field_defaults, **Config._field_defaults, **Health._field_defaults}
     if known.default is None:
         assert defaults.get(name) in (None, ()) or name == "device"
     elif known.default:

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.claims import conflicts
-from mproutd.configuration.options import UPLINK, shown
+from mproutd.configuration.options import UPLINK
 from mproutd.configuration.reading import Group, Reading
 from mproutd.configuration.sections import ConfigError, Section, Told
+from mproutd.configuration.spelling import shown
+from mproutd.configuration.tracking import Health, health, idle
 
 __all__ = ["Config", "ConfigError", "Uplink", "build"]
 
@@ -43,6 +45,8 @@ class Uplink(NamedTuple):
     action_timeout: int = 30
     """Seconds."""
     interfaces: tuple[str, ...] = ()
+    health: Health | None = None
+    """None: nothing is checked."""
     """The interfaces of network on this device, the one that names the uplink first."""
 
 
@@ -90,9 +94,14 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     reading.stop_if_wrong()
 
     enabled, warnings = _switch(network)
+    for at, (_, told) in enumerate(said):
+        checks, misfits = health(told)
+        reading.errors += misfits
+        uplinks[at] = uplinks[at]._replace(health=checks)
     if uplinks and enabled is None:
         reason = "nothing is done without option multipath 'enable' in config globals of network"
         warnings.append(str(ConfigError(reason, reading.files[0])))
+    warnings += [str(each) for _, told in said for each in idle(told)]
     masters = [at for at, uplink in enumerate(uplinks) if uplink.mode == "master"]
     for at in masters[1:]:
         first, second = (said[i][1]["multipath"][0] for i in (masters[0], at))

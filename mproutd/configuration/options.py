@@ -2,24 +2,23 @@
 
 One table for each kind of section.  The reader, its hints and the tests of the
 manual page all go by these tables, so an option exists exactly when it stands here.
-A parser takes the text of one value and raises ValueError with half a sentence
-that says what is wrong; whoever calls it knows the file and the line.
+spelling.py says what a parser is; tracking.py has the options of health checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
-from typing import Any, NamedTuple
 
+from mproutd.configuration.spelling import Known, between, boolean, number, one_of, shown
+from mproutd.configuration.tracking import TRACKING
 from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, canonical, family_of
 
 MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
-TRUE = ("1", "yes", "on", "true", "enabled")
-FALSE = ("0", "no", "off", "false", "disabled")
-"""What UCI takes for a boolean (OpenWrt's uci documentation)."""
-
+ON_THE_DEVICE = ("none", "static", "dhcp", "dhcpv6")
+"""The protocols of netifd that use the device which the section names.  For any other (pppoe,
+wwan, qmi, 6in4, wireguard …) netifd makes one, and `device` is at most what lies below it."""
 DEVICE_BYTES = 15
 """linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
 PRIORITY_SPAN = 899
@@ -29,76 +28,6 @@ TABLE_SPAN = 255
 PRIORITY_LAST = 32763
 """What follows is taken: 32764 and 32765 by ours for other traffic, 32766 by main."""
 U32 = 0xFFFFFFFF
-
-
-class Known(NamedTuple):
-    """An option that mproutd reads."""
-
-    parse: Callable[[str], Any]
-    summary: str
-    default: str | None = None
-    """As it would be written; None where there is no fixed one."""
-    many: bool = False
-    """A list: each value is parsed by itself."""
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """A piece of input for a message: in quotes, control characters escaped, cut if long."""
-    cut = text[:limit]
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return f"'{safe}{'…' if len(text) > limit else ''}'"
-
-
-def hint(text: str, known: Collection[str]) -> str:
-    """ " (did you mean 'x'?)" when a known word is near, else nothing."""
-    if not text or len(text) > 40 or len(known) > 300:
-        return ""
-    from difflib import get_close_matches
-
-    near = get_close_matches(text.lower(), tuple(known), 1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def number(text: str) -> int:
-    """A whole number without a sign, decimal or 0x…; no leading zero (C reads octal there)."""
-    if text.isascii() and len(text) <= 20:
-        if text.isdigit() and (text == "0" or text[0] != "0"):
-            return int(text)
-        digits = text[2:]
-        if text[:2] in ("0x", "0X") and digits.isalnum():
-            try:
-                return int(digits, 16)
-            except ValueError:
-                pass
-    raise ValueError(f"{shown(text)} is no number")
-
-
-def between(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = number(text)
-        if not low <= value <= high:
-            raise ValueError(f"{shown(text)} is not within {low}..{high}")
-        return value
-
-    return parse
-
-
-def one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text in words:
-            return text
-        say = f"{', '.join(words[:-1])} or {words[-1]}"
-        raise ValueError(f"{shown(text)} is no {what}; say {say}{hint(text, words)}")
-
-    return parse
-
-
-def boolean(text: str) -> bool:
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
-    raise ValueError(f"{shown(text)} is neither 1 nor 0 (yes, on, true; no, off, false)")
 
 
 def device(text: str) -> str:
@@ -259,4 +188,5 @@ OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
     ("mproutd", "mproutd"): GLOBALS,
     ("mproutd", "uplink"): UPLINK,
 }
+    **TRACKING,
 """Every option by file and type of section: what the manual page has to have."""

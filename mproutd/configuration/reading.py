@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mproutd.configuration.options import GLOBALS, INTERFACE, OPTIONS, UPLINK, Known, hint, shown
+from mproutd.configuration.options import GLOBALS, INTERFACE, ON_THE_DEVICE, OPTIONS, UPLINK
 from mproutd.configuration.sections import ConfigError, Section, Told
+from mproutd.configuration.spelling import Known, hint, shown
 
 ENOUGH = 20
 """Mistakes after which nobody looks for an earlier one."""

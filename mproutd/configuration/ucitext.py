@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mproutd.configuration.options import hint, shown
 from mproutd.configuration.sections import ConfigError, Option, Section
+from mproutd.configuration.spelling import hint, shown
 
 SPACE = " \t\n\v\f\r"
 KEYWORDS = {"package": 3, "config": 3, "option": 3, "list": 3}

@@ -1,0 +1,84 @@
+"""How values of options are spelt: what every table of options is made of.
+
+A parser takes the text of one value and raises ValueError with half a sentence that says what
+is wrong; whoever calls it knows the file and the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+TRUE = ("1", "yes", "on", "true", "enabled")
+FALSE = ("0", "no", "off", "false", "disabled")
+"""What UCI takes for a boolean (OpenWrt's uci documentation)."""
+
+
+class Known(NamedTuple):
+    """An option that mproutd reads."""
+
+    parse: Callable[[str], Any]
+    summary: str
+    default: str | None = None
+    """As it would be written; None where there is no fixed one."""
+    many: bool = False
+    """A list: each value is parsed by itself."""
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """A piece of input for a message: in quotes, control characters escaped, cut if long."""
+    cut = text[:limit]
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return f"'{safe}{'…' if len(text) > limit else ''}'"
+
+
+def hint(text: str, known: Collection[str]) -> str:
+    """ " (did you mean 'x'?)" when a known word is near, else nothing."""
+    if not text or len(text) > 40 or len(known) > 300:
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text.lower(), tuple(known), 1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def number(text: str) -> int:
+    """A whole number without a sign, decimal or 0x…; no leading zero (C reads octal there)."""
+    if text.isascii() and len(text) <= 20:
+        if text.isdigit() and (text == "0" or text[0] != "0"):
+            return int(text)
+        digits = text[2:]
+        if text[:2] in ("0x", "0X") and digits.isalnum():
+            try:
+                return int(digits, 16)
+            except ValueError:
+                pass
+    raise ValueError(f"{shown(text)} is no number")
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = number(text)
+        if not low <= value <= high:
+            raise ValueError(f"{shown(text)} is not within {low}..{high}")
+        return value
+
+    return parse
+
+
+def one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text in words:
+            return text
+        say = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise ValueError(f"{shown(text)} is no {what}; say {say}{hint(text, words)}")
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    raise ValueError(f"{shown(text)} is neither 1 nor 0 (yes, on, true; no, off, false)")
