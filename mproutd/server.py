@@ -1,7 +1,8 @@
 """The control socket, the daemon's end: clients that ask once, and listeners that stay.
 
 What must hold: no client, however slow, rude or large, makes the loop wait or its memory
-grow; the socket is for root and the group that owns it.
+grow, and no crowd of them keeps a pass or a polite one waiting; the socket is for root and the
+group that owns it, and who asks for a change stands in the log.
 """
 
 from __future__ import annotations
@@ -12,23 +13,29 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from struct import unpack
 from typing import Any
 
+from mproutd import log
 from mproutd.loop import READ, WRITE, Loop
 from mproutd.reports.happenings import happening
 
 LARGEST = 1 << 16
 """Bytes of a request."""
-PATIENCE = 5.0
-"""Seconds that a client has for its request, and again for taking the answer."""
+PATIENCE, HASTE = 5.0, 0.25
+"""Seconds that a client has for its request, and again for taking the answer; and how many
+while there is no room for another one."""
 CLIENTS = 32
 """How many at once; the others wait in the socket's queue."""
+BACKLOG = 1024
+"""How many can wait there: connect(2) of one more fails (EAGAIN)."""
+CHANGING = ("reconcile",)
+"""Commands that change something: who asks for one is logged."""
 LISTENERS = 8
 """How many of them may listen to what happens; they stay, and must leave room for questions."""
 QUEUE = 1 << 18
 """Bytes that wait for one listener, beside what its socket holds; then lines are dropped."""
 GROUP = "mproutd"
-FOREVER = float("inf")
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -36,9 +43,10 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 class Client:
     """One connection, as the daemon sees it."""
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: socket.socket, now: float) -> None:
         self.connection = connection
-        self.deadline = deadline
+        self.begun = now
+        """When its time for the request, or for taking the answer, began."""
         self.request = b""
         self.answer = bytearray()
         self.listening = False
@@ -47,6 +55,13 @@ class Client:
 
     def fileno(self) -> int:
         return self.connection.fileno()
+
+    @property
+    def peer(self) -> str:
+        """Who it was at its connect(2), as the kernel says (unix(7), SO_PEERCRED)."""
+        told = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        process, user, _ = unpack("iii", told)
+        return f"process {process} of user {user}"
 
     @property
     def writing(self) -> bool:
@@ -99,6 +114,8 @@ class Server:
         self._path, self._answer, self._clock, self._greet = path, answer, clock, greet
         self.clients: list[Client] = []
         self._watched: set[Client | Server] = set()
+        self._answered = False
+        """One question was answered in this turn of the loop; passes come before the next."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             os.unlink(path)  # the lock says that no daemon of ours is behind it
@@ -110,7 +127,7 @@ class Server:
         finally:
             os.umask(before)
         _give_to_group(path)
-        self._socket.listen(64)
+        self._socket.listen(BACKLOG)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -133,15 +150,17 @@ class Server:
             ready = source.accept if isinstance(source, Server) else partial(self.serve, source)
             loop.watch(source, ready, events)
         self._watched = set(wanted)
+        self._answered = False
 
     def accept(self) -> None:
-        """Take one client, if one is still there."""
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
-        connection.setblocking(False)
-        self.clients.append(Client(connection, self._clock() + PATIENCE))
+        """Take those who wait, as far as there is room."""
+        while self.accepting:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            self.clients.append(Client(connection, self._clock()))
 
     @property
     def listened(self) -> bool:
@@ -162,6 +181,8 @@ class Server:
         if client.writing and not client.listening:
             self._send(client)
             return
+        if self._answered and not client.listening:
+            return  # it is as ready in the next turn
         try:
             part = client.connection.recv(1 << 12)
         except BlockingIOError:
@@ -176,7 +197,7 @@ class Server:
             return
         client.request += part
         if b"\n" in client.request:
-            client.deadline = self._clock() + PATIENCE
+            client.begun, self._answered = self._clock(), True
             for told in self._reply(client):
                 client.answer += _line(told)
             self._send(client)
@@ -200,23 +221,30 @@ class Server:
             return [{"error": "the request is no JSON"}]
         if not isinstance(request, dict):
             return [{"error": "the request is no JSON object"}]
-        if request.get("command") != "monitor":
+        command = request.get("command")
+        if command in CHANGING and request.get("dry_run") is not True:
+            log.event(log.INFO, f"{command} asked for by {client.peer}")
+        if command != "monitor":
             return [self._answer(request)]
         if sum(other.listening for other in self.clients) >= LISTENERS:
             return [{"error": f"{LISTENERS} listen already; end one of them"}]
-        client.listening, client.deadline = True, FOREVER
+        client.listening = True
         return self._greet()
 
     def deadline(self) -> float | None:
         """When the next client runs out of time, on the clock that was given."""
-        deadlines = [client.deadline for client in self.clients if not client.listening]
-        return min(deadlines, default=None)
+        begun = [client.begun for client in self.clients if not client.listening]
+        return min(begun) + self._patience if begun else None
+
+    @property
+    def _patience(self) -> float:
+        return PATIENCE if self.accepting else HASTE
 
     def expire(self) -> None:
         """Drop the clients that are too slow."""
-        now = self._clock()
+        latest = self._clock() - self._patience
         for client in list(self.clients):
-            if client.deadline <= now:
+            if client.begun <= latest and not client.listening:
                 self._drop(client)
 
     def _drop(self, client: Client) -> None:

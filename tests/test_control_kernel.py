@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import threading
+import time
 
 import pytest
 
@@ -119,3 +122,54 @@ def test_requests_that_come_in_pieces(daemon):
         for piece in (b'{"comm', b'and": "st', b'atus"', b"}", b"\n"):
             connection.sendall(piece)
         assert json.loads(told(connection))["version"] == 1
+
+
+def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_waiting(daemon):
+    silent = [client(daemon) for _ in range(100)]
+    half = [client(daemon) for _ in range(20)]
+    for each in half:
+        each.sendall(b'{"command": ')
+        each.shutdown(socket.SHUT_WR)
+    stop = threading.Event()
+
+    def talk() -> None:
+        """Whoever is thrown out comes again, and says as much as it can."""
+        while not stop.is_set():
+            with client(daemon) as one:
+                one.settimeout(0.2)
+                try:
+                    while not stop.is_set():
+                        one.sendall(b"x" * 4096)
+                        time.sleep(0.001)
+                except OSError:
+                    pass
+
+    talkers = [threading.Thread(target=talk) for _ in range(4)]
+    for each in talkers:
+        each.start()
+    try:
+        for _ in range(3):
+            begun = time.monotonic()
+            daemon.wan.unplug(1)
+            eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
+            daemon.wan.plug(1)
+            eventually(lambda: "endpoint 10.1.1.2" in daemon.node.state())
+            assert time.monotonic() - begun < 3
+        begun = time.monotonic()
+        assert daemon.call("status", timeout=15).code == 0
+        assert time.monotonic() - begun < 5
+    finally:
+        stop.set()
+        for each in talkers:
+            each.join()
+        for each in [*silent, *half]:
+            each.close()
+    assert "Traceback" not in daemon.log()
+
+
+def test_who_asks_for_a_change_stands_in_the_log(daemon):
+    daemon.reconcile("--dry-run")
+    assert "asked for by" not in daemon.log()
+    daemon.reconcile()
+    (line,) = [line for line in daemon.log().splitlines() if "asked for by" in line]
+    assert re.fullmatch(r"mproutd: reconcile asked for by process [1-9]\d* of user 0", line)

@@ -94,7 +94,7 @@ OUTER = {
     "actions": ("config log parts paths reconcile slots", ""),
     "forwarded": ("config conntrack log model parts reconcile sockets", ""),
     "notify": ("config parts reconcile statusline", ""),
-    "server": ("happenings loop", ""),
+    "server": ("happenings log loop", ""),
     "monitor": (
         "decisions happenings ipsyntax keeper log plan pm reconcile server sockets subflows wire",
         "",
