@@ -38,6 +38,8 @@ PURE = {
     "claims": "sections spelling",
     "config": "claims options reading sections spelling tracking",
     "devices": "config",
+    "judge": "tracking",
+    "echoes": "",
     "memo": "",
     "memory": "model",
     "slots": "config memo model",
