@@ -127,6 +127,7 @@ def _status(options: argparse.Namespace) -> int:
         _print_json(uplinks[options.uplink] if options.uplink is not None else status)
     else:
         _print_status(options, status, uplinks.get(options.uplink))
+    log.begin()
     if not status["running"]:
         return NOT_RUNNING
     return FAILED if status["degraded"] else DONE

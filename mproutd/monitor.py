@@ -12,6 +12,7 @@ from typing import Any
 
 from mproutd import log
 from mproutd.keeper import Keeper
+from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import pm
 from mproutd.netlink.sockets import Events
 from mproutd.netlink.wire import DecodeError
@@ -19,7 +20,7 @@ from mproutd.planning.plan import Desired
 from mproutd.reconcile import Outcome
 from mproutd.reports.decisions import decisions
 from mproutd.reports.happenings import from_event, happening
-from mproutd.reports.ipsyntax import command, names
+from mproutd.reports.ipsyntax import Names, command, names
 from mproutd.reports.subflows import Uplinks
 from mproutd.server import Server
 
@@ -41,9 +42,17 @@ class Monitor:
     def listened(self) -> bool:
         return self.server is not None and self.server.listened
 
-    def tell(self, kind: str, priority: int, text: str, uplink: str = "", device: str = "") -> None:
+    def tell(
+        self,
+        kind: str,
+        priority: int,
+        text: str,
+        uplink: str = "",
+        device: str = "",
+        operation: str = "",
+    ) -> None:
         """Something of our own: to the log, and to whoever listens."""
-        log.event(priority, text, UPLINK=uplink, DEVICE=device)
+        log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
         self._publish(kind, text, uplink, device)
 
     def say(self, before: Desired | None, outcomes: list[Outcome]) -> None:
@@ -55,10 +64,11 @@ class Monitor:
             before = outcome.desired
             name = names(outcome.snapshot.links)
             for operation in outcome.done:
-                self.tell("change", log.DEBUG, command(operation, name), operation.uplink)
+                text = command(operation, name)
+                self.tell("change", log.DEBUG, text, *_fields(operation, name, outcome.desired))
             for failure in outcome.failures:
                 text = f"{command(failure.operation, name)}: {failure.text}"
-                self.tell("failure", log.WARNING, text, failure.operation.uplink)
+                self.tell("failure", log.WARNING, text, *_fields(failure.operation, name, outcome.desired))
 
     def _publish(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.listened:
@@ -118,3 +128,18 @@ class Monitor:
                 for address in (*path.eligible, *path.covered):
                     by_address.setdefault(address.address, entry.uplink.name)
         return Uplinks(by_address, by_device), names(last.snapshot.links)
+
+
+def _fields(operation: Operation, name: Names, target: Desired) -> tuple[str, str, str]:
+    """(uplink, device, operation) of a change: "wan2", "eth2", "add-endpoint"."""
+    value = operation.value
+    device = ""
+    if isinstance(value, Route | Endpoint) and value.device:
+        device = name(value.device)
+    elif isinstance(value, Rule):
+        device = value.oif or value.iif
+    elif isinstance(value, Sysctl):
+        device = value.device
+    whose = [each.uplink.name for each in target.observed if each.uplink.device == device]
+    uplink = operation.uplink or "".join(whose)
+    return uplink, device, f"{operation.verb}-{type(value).__name__.lower()}"

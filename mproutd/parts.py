@@ -21,7 +21,13 @@ class Tell(Protocol):
     """Say something to the log and to whoever listens (Monitor.tell)."""
 
     def __call__(
-        self, kind: str, priority: int, text: str, uplink: str = "", device: str = ""
+        self,
+        kind: str,
+        priority: int,
+        text: str,
+        uplink: str = "",
+        device: str = "",
+        operation: str = "",
     ) -> None: ...
 
 

@@ -27,8 +27,7 @@ def test_the_first_plan_says_where_everything_stands() -> None:
         Decision(
             "wan1 usable: address 2001:db8:1::2, gateway fe80::1 from main", "wan1", "eth1", True
         ),
-        Decision("wan2 not usable (IPv4): the device does not exist", "wan2", "eth2", False),
-        Decision("wan2 not usable (IPv6): the device does not exist", "wan2", "eth2", False),
+        Decision("wan2 not usable: the device does not exist", "wan2", "eth2", False),
         Decision("other traffic (IPv4) leaves by wan1", "wan1"),
         Decision("other traffic (IPv6) leaves by wan1", "wan1"),
     ]
@@ -66,7 +65,12 @@ def test_a_loss_and_a_return() -> None:
 def test_a_family_that_never_was_is_no_news() -> None:
     world = World()
     world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
-    assert told(None, plan(world)) == ["wan1 usable: address 10.1.1.2, gateway 10.1.1.1 from main"]
+    before = plan(world)
+    assert told(None, before) == ["wan1 usable: address 10.1.1.2, gateway 10.1.1.1 from main"]
+    unplugged(world)
+    now = plan(world)
+    assert told(before, now) == ["wan1 not usable (IPv4): the link has no carrier"]
+    assert told(now, plan(world)) == []
 
 
 def test_no_address_at_all_is_said_once() -> None:
@@ -75,6 +79,10 @@ def test_no_address_at_all_is_said_once() -> None:
     before = plan(world)
     assert told(None, before) == ["wan1 not usable: the device has no address that can be used"]
     assert told(before, plan(world)) == []
+    unplugged(world)
+    now = plan(world)
+    assert told(before, now) == ["wan1 not usable: the link has no carrier"]
+    assert told(now, plan(world)) == []
 
 
 def test_several_addresses_a_tunnel_and_a_new_mode() -> None:

@@ -98,7 +98,8 @@ OUTER = {
     "notify": ("config parts reconcile statusline", ""),
     "server": ("happenings log loop", ""),
     "monitor": (
-        "decisions happenings ipsyntax keeper log plan pm reconcile server sockets subflows wire",
+        "decisions happenings ipsyntax keeper log model plan pm reconcile server sockets subflows"
+        " wire",
         "",
     ),
     "rates": ("", ""),

@@ -88,7 +88,7 @@ def test_one_stream_of_decisions_and_events_with_uplink_names(world):
         "wan1: connection TOKEN established 10.1.1.2:PORT → 10.9.9.9:PORT",
         "wan2: subflow established 10.2.2.2:PORT → 10.9.9.9:PORT (connection TOKEN)",
         "wan2 not usable (IPv4): the link has no carrier",
-        "ip mptcp endpoint delete id 2",
+        "wan2: ip mptcp endpoint delete id 2",
         "wan2: subflow closed 10.2.2.2:PORT → 10.9.9.9:PORT (connection TOKEN)",
         "wan2 usable: address 10.2.2.2, gateway 10.2.2.1 from main",
         "wan2: ip mptcp endpoint add 10.2.2.2 dev eth2 subflow",

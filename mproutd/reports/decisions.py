@@ -47,19 +47,16 @@ def _uplink(before: Observed | None, now: Observed) -> list[Decision]:
             continue
         if path.usable:
             told.append(Decision(f"{name} usable: {_way(path)}", name, device))
-        elif old is None or old.usable or path.reason != old.reason:
-            if path.reason == "no-address" and (old is None or not old.usable):
-                continue
-            family = _NAMES[path.family]
-            told.append(
-                Decision(
-                    f"{name} not usable ({family}): {REASONS[path.reason]}", name, device, False
-                )
-            )
-    if before is None and not told:
-        told.append(
-            Decision(f"{name} not usable: {REASONS[now.paths[0].reason]}", name, device, False)
-        )
+        elif (old is not None and old.usable) or (
+            path.covered and (old is None or path.reason != old.reason)
+        ):
+            why = f"{name} not usable ({_NAMES[path.family]}): {REASONS[path.reason]}"
+            told.append(Decision(why, name, device, False))
+    if not told and not any(path.covered for path in now.paths):
+        # Neither family was there before: said once for both, as far as it is news.
+        reason = now.paths[0].reason
+        if before is None or (reason not in ("no-address", before.paths[0].reason)):
+            told.append(Decision(f"{name} not usable: {REASONS[reason]}", name, device, False))
     if before is not None and before.uplink.mode != now.uplink.mode:
         told.append(Decision(f"{name} is now {now.uplink.mode}", name, device))
     return told
@@ -78,6 +75,7 @@ def _way(path: Path) -> str:
         return f"{word} {addresses}, straight to the device"
     source = {
         "configuration": "from the configuration",
+        "lease": "from the lease",
         "main": "from main",
         "remembered": "as last known",
     }.get(path.gateway.origin, f"from {path.gateway.origin}")

@@ -1,0 +1,154 @@
+"""What the journal hears: a real datagram socket is journald, and systemd-python speaks to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+import pytest
+
+from tests.lab import TWO_UPLINKS, Daemon, eventually
+from tests.lab.daemon import REPOSITORY
+from tests.lab.namespace import Namespace
+
+pytestmark = pytest.mark.kernel
+
+PACKAGES = REPOSITORY / ".build/unpacked/usr/lib/python3/dist-packages"
+"""Debian's python3-systemd."""
+
+
+def has_systemd_python() -> bool:
+    return any((PACKAGES / "systemd").glob(f"_journal.{sys.implementation.cache_tag}-*.so"))
+
+
+needs_systemd = pytest.mark.skipif(
+    not has_systemd_python(), reason="python3-systemd for this Python is not unpacked"
+)
+
+
+class Journalled(Daemon):
+    """A Daemon whose stderr leads to a journal, as systemd says it; `systemd`: with the package."""
+
+    def __init__(
+        self, node: Namespace, *, systemd: bool = True, stream: str = "", verbose: bool = False
+    ) -> None:
+        super().__init__(node, verbose=verbose)
+        found = os.fstat(self._log.fileno())
+        self._stream = stream or f"{found.st_dev}:{found.st_ino}"
+        self._systemd = systemd
+        folder = node.path("/run/systemd/journal")
+        folder.mkdir(parents=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        at = os.open(folder, os.O_PATH)
+        try:
+            self._socket.bind(f"/proc/self/fd/{at}/socket")
+        finally:
+            os.close(at)
+        self._entries: list[dict[str, str]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        """A socket's queue is short: whoever does not read holds the writer up."""
+        while text := self._socket.recv(1 << 16).decode():
+            self._entries.append(dict(line.split("=", 1) for line in text.splitlines()))
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        env, python_path, *rest = super().command(verb, *arguments)
+        if self._systemd:
+            python_path += f":{PACKAGES}"
+        return [env, python_path, f"JOURNAL_STREAM={self._stream}", *rest]
+
+    def entries(self) -> list[dict[str, str]]:
+        """Every entry so far, field → value."""
+        return list(self._entries)
+
+    def told(self, **fields: str) -> list[str]:
+        """The messages with these fields, as `journalctl UPLINK=wan2` would find them."""
+        return [
+            entry["MESSAGE"]
+            for entry in self.entries()
+            if all(entry.get(key) == value for key, value in fields.items())
+        ]
+
+    def close(self) -> None:
+        super().close()
+        self._socket.shutdown(socket.SHUT_RD)
+        self._socket.close()
+
+
+@needs_systemd
+def test_one_event_for_each_decision_with_its_fields(wan):
+    wan.gateway.ip("address flush dev eth2 scope global", family=6)
+    with Journalled(wan.gateway) as daemon:
+        wan.unplug(2)
+        lost = "wan2 not usable (IPv4): the link has no carrier"
+        eventually(lambda: lost in daemon.told())
+        assert daemon.told(UPLINK="wan2", DEVICE="eth2") == [
+            "wan2 usable: address 10.2.2.2, gateway 10.2.2.1 from main",
+            lost,
+        ]
+        assert daemon.told(UPLINK="wan2", PRIORITY="4") == [lost]
+        assert daemon.told(UPLINK="wan1", DEVICE="")[:1] == []
+        assert "other traffic (IPv4) leaves by wan1" in daemon.told(UPLINK="wan1")
+        assert {entry["SYSLOG_IDENTIFIER"] for entry in daemon.entries()} == {"mproutd"}
+        assert daemon.log() == "", "not a second time on stderr"
+
+
+@needs_systemd
+def test_changes_name_their_operation(wan):
+    with Journalled(wan.gateway, verbose=True) as daemon:
+        daemon.settle()
+        (added,) = daemon.told(OPERATION="add-endpoint", UPLINK="wan2", DEVICE="eth2")[:1]
+        assert added.startswith("ip mptcp endpoint add 10.2.2.2 dev eth2")
+        assert daemon.told(OPERATION="add-rule", UPLINK="wan1", PRIORITY="7")
+        assert daemon.told(OPERATION="change-sysctl") == []
+
+
+@needs_systemd
+def test_nothing_is_said_while_nothing_changes(wan):
+    with Journalled(wan.gateway) as daemon:
+        daemon.settle()
+        before = len(daemon.entries())
+        for lifetime in (3600, 7200):
+            wan.gateway.ip(
+                f"address change 10.1.1.2/24 dev eth1 valid_lft {lifetime} preferred_lft 1800",
+                "route replace default via 10.1.1.1 dev eth1 metric 1",
+                f"route add 198.51.{lifetime // 100}.0/24 via 10.1.1.1",
+                "link set eth2 mtu 1400",
+                "rule delete priority 7501",  # it comes back: a change, and no decision
+            )
+            daemon.settle()
+        assert daemon.reconcile() == ""
+        assert daemon.process
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.settle()
+        told = [entry["MESSAGE"] for entry in daemon.entries()[before:]]
+        assert [line for line in told if not line.startswith("reconcile asked for by")] == []
+
+
+@needs_systemd
+def test_a_refused_configuration_is_an_error(wan):
+    with Journalled(wan.gateway) as daemon:
+        daemon.configure(TWO_UPLINKS.replace("'on'", "'on\t\x1b[31m'"))
+        assert daemon.call("reconcile").code == 2
+        (told,) = daemon.told(PRIORITY="3")
+        assert told.startswith("configuration refused, the last good one stays: ")
+        assert "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("systemd", "stream", "front"),
+    [(False, "", "<6>"), (True, "1:1", "mproutd: "), (False, "nonsense", "mproutd: ")],
+    ids=["without systemd-python", "stderr leads elsewhere", "nonsense"],
+)
+def test_else_stderr(wan, systemd, stream, front):
+    with Journalled(wan.gateway, systemd=systemd, stream=stream) as daemon:
+        wan.unplug(2)
+        eventually(lambda: "wan2 not usable" in daemon.log())
+        lines = daemon.log().splitlines()
+        assert all(line.startswith((front, front.replace("6", "4"))) for line in lines)
+        assert f"{front}ready, 2 uplinks" in lines
+        assert daemon.entries() == []
