@@ -4,7 +4,7 @@ python = .venv/bin/python
 ARGS =
 SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted lint format bench check screens guides figures clean
+.PHONY: help setup demo test booted lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
+	@echo 'make deb      the Debian package, in .build/deb'
 	@echo 'make screens  the screens in docs/, printed anew in the laboratory'
 	@echo 'make guides   run the networks of docs/networks again, into their guides'
 	@echo 'make figures  measure and draw docs/figures'
@@ -47,6 +48,9 @@ format: setup
 bench:
 	@packaging/setup.sh unpack
 	@$(python) -m bench $(ARGS)
+
+deb: setup
+	@packaging/deb.sh
 
 screens: setup
 	@$(python) -m tests.reference

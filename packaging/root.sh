@@ -27,17 +27,22 @@ fetching() {
 	apt-config dump --no-empty | grep '^Acquire::' | grep -v -e ::IndexTargets:: -e ::CompressionTypes::
 }
 
-# inside ROOT COMMAND...: with this machine's network, names and certificates.
+# inside ROOT COMMAND...: with this machine's network, names and certificates, of which it can
+# change nothing: packages start no service, and set nothing of the kernel.
 inside() {
 	# shellcheck disable=SC2016  # expanded inside
 	unshare --mount --pid --fork --kill-child sh -c '
+		set -eu
 		cd "$1"
-		mount -t proc proc proc
-		mount --rbind /dev dev
-		for path in etc/resolv.conf etc/hosts etc/ssl; do
-			[ ! -e "/$path" ] || [ ! -e "$path" ] || mount --bind "/$path" "$path"
-		done
 		shift
+		mount -t proc -o ro proc proc
+		mount -t tmpfs run run
+		: >run/certificates
+		for file in resolv.conf hosts; do
+			[ ! -e "/etc/$file" ] || mount -o bind,ro "/etc/$file" "etc/$file"
+		done
+		certificates=/etc/ssl/certs/ca-certificates.crt
+		[ ! -e $certificates ] || mount -o bind,ro $certificates run/certificates
 		exec chroot . "$@"
 	' sh "$@"
 }
@@ -52,8 +57,14 @@ base() {
 		>"$1.log" 2>&1 || die "debootstrap failed: see $1.log: $(tail -n 1 "$1.log")"
 	echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io"
 	: >"$1/etc/resolv.conf"
-	mkdir -p "$1/etc/ssl"
-	fetching >"$1/etc/apt/apt.conf.d/90fetching"
+	: >"$1/etc/hosts"
+	printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
+	chmod 755 "$1/usr/sbin/policy-rc.d"
+	{
+		[ ! -e /etc/ssl/certs/ca-certificates.crt ] ||
+			echo 'Acquire::https::CaInfo "/run/certificates";'
+		fetching
+	} >"$1/etc/apt/apt.conf.d/90fetching"
 	# Only what was asked for, as minbase says; and the files of what is fetched stay.
 	echo 'APT::Install-Recommends "false";' >"$1/etc/apt/apt.conf.d/10minimal"
 	rm -f "$1"/var/cache/apt/archives/*.deb
@@ -93,6 +104,7 @@ if [ ! -d "$root" ]; then
 		inside "$new" apt-get clean
 		[ -z "$kept" ] || inside "$new" apt-get -qq install --yes --download-only $kept
 	} >"$new.log" 2>&1 || die "apt-get failed: see $new.log: $(tail -n 1 "$new.log")"
+	rm "$new/usr/sbin/policy-rc.d"
 	echo "$*" >"$new.packages"
 	mv "$new" "$root"
 	mv "$new.packages" "$root.packages"
