@@ -132,7 +132,7 @@ class Keeper:
             self.kernel,
             self.state,
             self.config,
-            self._facts_now(),
+            facts,
             sweep=sweep,
             full=full,
             close=closer.start if closer else None,
@@ -141,6 +141,7 @@ class Keeper:
             patience=patience,
         )
         self._note(outcome)
+        facts = self._facts_now()
         return outcome
 
     def converge(self) -> list[Outcome]:
@@ -206,7 +207,10 @@ class Keeper:
     def look(self) -> tuple[Snapshot, Desired, list[Operation]]:
         """Read everything, change nothing: (found, wanted, the difference)."""
         self.refresh()
-        want: Want = reconcile.want(self.config, self.state.memory, sweep=True, full=True)
+        facts = self._facts_now()
+        want: Want = reconcile.want(
+            self.config, self.state.memory, sweep=True, full=True, facts=facts
+        )
         snapshot = self.kernel.snapshot(want)
         memory = self.state.memory
         target = desired(self.config, snapshot, memory, self._facts_now())

@@ -24,6 +24,9 @@ from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Facts
 from mproutd.planning.plan import ASK_MAIN, Desired, desired, own_tables
 from mproutd.planning.slots import assign
+from mproutd.planning.verdicts import standing
+
+NO_FACTS = Facts()
 
 GONE = frozenset((2, 3, 19))
 """errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
@@ -52,7 +55,9 @@ class Store(Protocol):
     def save(self, memory: Memory) -> None: ...
 
 
-def want(config: Config, memory: Memory, *, sweep: bool, full: bool) -> Want:
+def want(
+    config: Config, memory: Memory, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
+) -> Want:
     """What to read.  `sweep` looks into every table that could hold something of ours."""
     if sweep or not config.enabled:
         tables = own_tables(config, memory)
@@ -60,7 +65,9 @@ def want(config: Config, memory: Memory, *, sweep: bool, full: bool) -> Want:
         places = assign(config, memory.slots).values()
         tables = memory.tables | {place.table for place in places} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    return Want(devices, sorted(tables), config.mark_mask, memory.bare, full)
+    dead = {name for name, _ in standing(config, memory, facts)}
+    doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
+    return Want(devices, sorted(tables), config.mark_mask, memory.bare, full, doubted)
 
 
 def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
@@ -98,7 +105,7 @@ def reconcile(
     that they have for now.  OSError when the kernel does not answer.
     """
     memory = store.memory
-    snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full))
+    snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full, facts=facts))
     target = desired(config, snapshot, memory, facts)
     raising, clearing = diff.routing(config, snapshot, memory, target)
     endpoints_going, opening = diff.endpoints(snapshot, memory, target)

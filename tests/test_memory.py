@@ -24,6 +24,7 @@ MEMORIES = st.builds(
     st.frozensets(ADDRESSES, max_size=4),
     st.none() | st.tuples(LIMITS, LIMITS) | st.tuples(LIMITS, LIMITS, LIMITS),
     st.dictionaries(st.tuples(U32, NAMES), U32, max_size=4),
+    st.lists(st.tuples(NAMES, U32), max_size=4).map(tuple),
 )
 
 
@@ -65,6 +66,9 @@ def spoilt(**changes: object) -> dict[str, object]:
         spoilt(limits=[1, 2]),
         spoilt(limits={"a": 1}),
         spoilt(sysctls=[[5, 7, 1]]),
+        spoilt(failed=[["wan1"]]),
+        spoilt(failed=[["wan1", "ipv4"]]),
+        spoilt(failed={"wan1": 2}),
     ],
     ids=repr,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from socket import AF_INET
+from socket import AF_INET, AF_INET6
 
 import pytest
 
@@ -21,7 +21,8 @@ def seen(world: World, config: Config | str, facts: Facts | None = None) -> list
     config = uci(config) if isinstance(config, str) else config
     memory = world.store.memory
     snapshot = world.snapshot(want(config, memory, sweep=True, full=True))
-    return list(observe(config, snapshot, memory, facts or Facts()))
+    facts = facts or Facts()
+    return list(observe(config, snapshot, memory, facts, facts.failed or ()))
 
 
 def usual() -> World:
@@ -82,7 +83,8 @@ CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
     (being_checked, Facts(), "", "tentative"),
     (twice_on_the_link, Facts(), "", "duplicate"),
     (too_old, Facts(), "", "deprecated"),
-    (unchanged, Facts(failed=frozenset({"wan1"})), "failed", "failed"),
+    (unchanged, Facts(failed=(("wan1", AF_INET), ("wan1", AF_INET6))), "failed", "failed"),
+    (unchanged, Facts(failed=(("wan1", AF_INET6),)), "", "failed"),
     (beside_its_twin, Facts(), "taken", "no-address"),
 ]
 

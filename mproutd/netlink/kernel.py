@@ -72,6 +72,8 @@ class Want(NamedTuple):
     """Addresses to look for connections at, once they are gone."""
     full: bool = True
     """Everything from the kernel as it is now; else what events did not touch may be older."""
+    doubted: Collection[str] = ()
+    """Names of devices behind which the line is taken for dead, carrier or not."""
 
 
 class NetlinkKernel:
@@ -123,7 +125,8 @@ class NetlinkKernel:
         out = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())
-            if (link := found.links.get(endpoint.device)) and not (link.up and link.carrier)
+            if (link := found.links.get(endpoint.device))
+            and (not (link.up and link.carrier) or link.name in want.doubted)
         }
         lone = frozenset[str]()
         if left or out:

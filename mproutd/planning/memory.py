@@ -40,6 +40,8 @@ class Memory(NamedTuple):
     """(as found, as we set them); a third one is what we had set before, until that is gone."""
     sysctls: Mapping[tuple[int, str], int] = {}
     """(ifindex, key) → the value before ours."""
+    failed: tuple[tuple[str, int], ...] = ()
+    """(uplink, family) that a health check took for dead, in the order in which they failed."""
 
 
 def encode(memory: Memory) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def encode(memory: Memory) -> dict[str, Any]:
         "bare": sorted(memory.bare),
         "limits": [list(each) for each in memory.limits] if memory.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(memory.sysctls.items())],
+        "failed": [list(each) for each in memory.failed],
     }
 
 
@@ -85,6 +88,7 @@ def _decode(data: Any) -> Memory:
         sysctls={
             (_number(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
         },
+        failed=tuple((_text(name), _number(family)) for name, family in data.get("failed", ())),
     )
 
 

@@ -6,7 +6,7 @@ out, and no health check says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
@@ -60,8 +60,9 @@ class Facts(NamedTuple):
     """(device, family) → gateways, the best source first."""
     settled: frozenset[str] | None = None
     """Uplinks that have been usable for a while; None: all that are usable."""
-    failed: frozenset[str] = frozenset()
-    """Observed that a health check takes for dead."""
+    failed: tuple[tuple[str, int], ...] | None = None
+    """(uplink, family) that a health check takes for dead, in the order in which they failed;
+    None: nobody checks now (verdicts.py)."""
     devices: Mapping[str, str] | None = None
     """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
     prefixes: Mapping[str, tuple[str, ...]] = {}
@@ -123,8 +124,17 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     return {link.name: link for link in links.values()}
 
 
-def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Observed]:
-    """Every uplink of the configuration with its paths, in the order of the file."""
+def observe(
+    config: Config,
+    snapshot: Snapshot,
+    memory: Memory,
+    facts: Facts,
+    dead: Collection[tuple[str, int]] = (),
+) -> list[Observed]:
+    """Every uplink of the configuration with its paths, in the order of the file.
+
+    `dead`: (uplink, family) that a health check takes for that.
+    """
     named = by_name(snapshot.links)
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
@@ -141,7 +151,7 @@ def observe(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
             for family in FAMILIES
         ]
         remembered = [memory.gateways.get((uplink.device, each.address)) for each in addresses]
-        failed = uplink.name in facts.failed
+        failed = tuple((uplink.name, family) in dead for family in FAMILIES)
         seen.append(_observe(uplink, link, addresses, known, remembered, failed))
     return _without_duplicates(seen)
 
@@ -168,7 +178,7 @@ def _observe(
         if gateway is not None
     }
     v4, v6 = (
-        _path(uplink, link, family, addresses, known[place], last, failed)
+        _path(uplink, link, family, addresses, known[place], last, failed[place])
         for place, family in enumerate(FAMILIES)
     )
     return Observed(uplink, link, (v4, v6))
@@ -181,7 +191,7 @@ def _path(
     addresses: list[Address],
     known: _Known,
     remembered: Mapping[str, str],
-    failed: bool,
+    failed: tuple[bool, ...],
 ) -> Path:
     covered, eligible, worst = _sort_addresses(uplink, family, addresses)
     if not link.up:

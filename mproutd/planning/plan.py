@@ -41,6 +41,7 @@ from mproutd.planning.records import WINDOW, prune, remember
 from mproutd.planning.settings import before_us, wanted_limits, wanted_sysctls
 from mproutd.planning.slots import Place
 from mproutd.planning.subnets import shared_subnets
+from mproutd.planning.verdicts import spared, standing
 
 ASK_MAIN, SHARED, MAIN, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
 LAST_MAIN, LAST_DEFAULT = 32764, 32765
@@ -92,7 +93,8 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     if not config.enabled:
         return nothing(snapshot, memory)
     places = slots.assign(config, memory.slots)
-    observed = tuple(observe(config, snapshot, memory, facts))
+    failed = standing(config, memory, facts)
+    observed = tuple(spared(observe(config, snapshot, memory, facts, failed), failed))
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
     shared = shared_subnets(observed, snapshot.addresses)
@@ -127,7 +129,9 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
         places=places,
         default=default,
         without_slot=left_out,
-        memory=remember(config, memory, places, observed, endpoints, snapshot, limits, sysctls),
+        memory=remember(
+            config, memory, places, observed, endpoints, snapshot, limits, sysctls
+        )._replace(failed=failed),
     )
 
 

@@ -1,0 +1,64 @@
+"""What the plan makes of the verdicts of health checks.  Pure.
+
+What must hold: the same verdicts give the same plan in a daemon, after its restart and in a
+command without one; no check ever makes the last usable uplink unusable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mproutd.configuration.config import Config
+from mproutd.model import FAMILIES
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Facts, Observed
+
+Failed = tuple[tuple[str, int], ...]
+"""(uplink, family) of each that a check takes for dead, in the order in which they failed."""
+
+
+def standing(config: Config, memory: Memory, facts: Facts) -> Failed:
+    """The verdicts that count now.
+
+    While nobody checks (before a daemon's first pass, in a command) the last ones stand; an
+    uplink of which there is no memory begins as its initial_state says.
+    """
+    asked = {uplink.name: uplink.health for uplink in config.uplinks if uplink.health}
+    if facts.failed is not None:
+        return tuple(each for each in facts.failed if each[0] in asked)
+    new = [
+        (name, family)
+        for name, health in asked.items()
+        if health.initial_state == "offline" and name not in memory.slots
+        for family in FAMILIES
+    ]
+    return (*(each for each in memory.failed if each[0] in asked), *new)
+
+
+def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
+    """The same, but if none were usable because of checks, the last that failed is.
+
+    Nothing better is known than that line, and the hosts that were asked may be what is dead.
+    An uplink that is off counts only where there is no other.
+    """
+    seen = list(observed)
+    if not failed:
+        return seen
+    counting = [entry for entry in seen if entry.uplink.mode != "off"] or seen
+    if any(entry.usable for entry in counting):
+        return seen
+    order = {name: place for place, (name, _) in enumerate(failed)}
+    out = [
+        entry
+        for entry in counting
+        if any(path.reason == "failed" for path in entry.paths) and entry.uplink.name in order
+    ]
+    if not out:
+        return seen
+    last = max(out, key=lambda entry: order[entry.uplink.name])
+    paths = [
+        path._replace(usable=True, reason="") if path.reason == "failed" else path
+        for path in last.paths
+    ]
+    seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))
+    return seen
