@@ -89,8 +89,25 @@ def _parser() -> argparse.ArgumentParser:
     where = metrics.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there; else on standard output")
     where.add_argument("--listen", metavar="ADDRESS:PORT", help="answer scrapes there by HTTP")
+    test = add("test", _test, "say whether MPTCP survives by an uplink, and else who loses it")
+    test.add_argument("uplink", metavar="UPLINK", nargs="?", help="the uplink to go by")
+    ends = test.add_mutually_exclusive_group(required=True)
+    ends.add_argument("--to", metavar="HOST:PORT", help="the peer to connect to")
+    ends.add_argument("--listen", metavar="PORT", help="be the other end, at [ADDRESS:]PORT")
+    family = test.add_mutually_exclusive_group()
+    for number in "46":
+        family.add_argument(
+            f"-{number}",
+            dest="family",
+            action="store_const",
+            const=f"ipv{number}",
+            help=f"IPv{number} alone",
+        )
+    test.add_argument("--timeout", metavar="SECONDS", help="10 for a test, 600 for --listen")
+    test.add_argument("--json", action="store_true", help="as JSON, see docs/test.md")
     check = add("check", _check, "check the configuration alone")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
+    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
     add("flush", _flush, "remove everything of mproutd's from the kernel")
     return parser
 
@@ -107,10 +124,10 @@ def _print_json(value: object) -> None:
 def _run(options: argparse.Namespace) -> int:
     from mproutd import log
     from mproutd.daemon import Daemon
-    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
 
     if options.verbose:
         log.level = log.DEBUG
+    log.begin()
     keeper = command.keeper(options, change=True)
     command.configure(keeper)
     Daemon(keeper, command.runtime_dir(options)).run()
@@ -118,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = _told_status(options)
+    status = command.status(options)
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
         known = f"there are {', '.join(uplinks)}" if uplinks else "there is none"
@@ -127,20 +144,9 @@ def _status(options: argparse.Namespace) -> int:
         _print_json(uplinks[options.uplink] if options.uplink is not None else status)
     else:
         _print_status(options, status, uplinks.get(options.uplink))
-    log.begin()
     if not status["running"]:
         return NOT_RUNNING
     return FAILED if status["degraded"] else DONE
-
-
-def _told_status(options: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's, else one of our own making."""
-    status = command.ask(options, {"command": "status"})
-    if status is None:
-        keeper = command.keeper(options, change=False)
-        command.configure(keeper)
-        status = {**keeper.status(), "running": False}
-    return status
 
 
 def _print_status(
@@ -161,36 +167,12 @@ def _print_status(
 
 
 def _connections(options: argparse.Namespace) -> int:
-    import socket
-
-    from mproutd.reports import subflows
     from mproutd.reports.report import connection_lines
+    from mproutd.reports.subflows import VERSION
 
-    try:
-        where = subflows.uplinks(_told_status(options))
-    except Stop as stop:
-        complain(f"{stop}; uplinks are not named")
-        where = subflows.Uplinks()
-    try:
-        from mproutd.reports.connections import sockets
-    except ImportError:
-        raise Stop("connections needs the Python package pyroute2") from None
-
-    def device(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return f"if{index}"
-
-    try:
-        found = subflows.connections(*sockets(), where, device)
-    except PermissionError:
-        raise Stop(
-            "the kernel hides which subflow belongs to which connection; that needs "
-            "CAP_NET_ADMIN: run it as root"
-        ) from None
+    found = command.connections(options)
     if options.json:
-        _print_json({"version": subflows.VERSION, "connections": found})
+        _print_json({"version": VERSION, "connections": found})
     else:
         print("\n".join(connection_lines(found)))
     return DONE
@@ -232,9 +214,9 @@ def _metrics(options: argparse.Namespace) -> int:
     from mproutd.reports import exporter
 
     if options.listen:
-        exporter.listen(options.listen, lambda: _asked(options)[0])
+        exporter.listen(options.listen, lambda: command.asked(options)[0])
         return DONE
-    status, code, why = _asked(options)
+    status, code, why = command.asked(options)
     if options.output:
         exporter.write(options.output, lambda: status)
     else:
@@ -242,15 +224,6 @@ def _metrics(options: argparse.Namespace) -> int:
     if why:
         complain(why)
     return code
-
-
-def _asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
-    """The daemon's status, and without one the exit status and why."""
-    try:
-        status = command.ask(options, {"command": "status"})
-    except Stop as stop:
-        return None, stop.status, str(stop)
-    return status, *((DONE, "") if status else (NOT_RUNNING, "mproutd is not running"))
 
 
 def _reconcile(options: argparse.Namespace) -> int:
@@ -261,7 +234,7 @@ def _reconcile(options: argparse.Namespace) -> int:
         request["directory"] = os.path.realpath(options.config_dir)
     answer = command.ask(options, request)
     if answer is None:
-        answer = _reconcile_alone(options)
+        answer = command.reconcile(options)
     if "refused" in answer:
         raise Stop(answer["refused"], REFUSED)
     changes = answer["changes"]
@@ -274,12 +247,38 @@ def _reconcile(options: argparse.Namespace) -> int:
     return FAILED if failed else DONE
 
 
-def _reconcile_alone(options: argparse.Namespace) -> dict[str, Any]:
-    keeper = command.keeper(options, change=not options.dry_run)
-    command.configure(keeper)
-    if options.dry_run:
-        return {"changes": keeper.preview()}
-    return {"changes": keeper.changes(keeper.converge())}
+def _test(options: argparse.Namespace) -> int:
+    from mproutd.trial import entry, saying, verdict
+
+    entry.check(options)
+    if options.listen:
+        return _serve_tests(options)
+    told = entry.test(options, command.status(options))
+    if options.json:
+        _print_json(told)
+    else:
+        print("\n".join(saying.result_lines(told)))
+    return verdict.exit_status(told["verdict"])
+
+
+def _serve_tests(options: argparse.Namespace) -> int:
+    import json
+
+    from mproutd.trial import entry, saying
+
+    seconds, listener = entry.seconds(options), entry.listen(options)
+    if not listener.mptcp:
+        complain("this kernel has MPTCP switched off; every test will find plain TCP")
+    if not options.json:
+        print(f"listening at {listener.where} for {seconds:g} s; Ctrl-C ends it", flush=True)
+
+    def tell(seen: dict[str, Any]) -> None:
+        print(json.dumps(seen) if options.json else saying.seen_line(seen), flush=True)
+
+    listener.serve(seconds, tell)
+    if listener.others and not options.json:
+        print(f"connections that were no tests: {listener.others}")
+    return DONE
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -290,9 +289,9 @@ def _check(options: argparse.Namespace) -> int:
     try:
         config = load(directory)
     except ConfigError as error:
+        raise Stop(str(error), REFUSED) from None
     if options.enabled and config.enabled:
         return DONE
-        raise Stop(str(error), REFUSED) from None
     for warning in config.warnings:
         complain(warning)
     modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"

@@ -112,3 +112,62 @@ def configure(keeper: Keeper) -> None:
         raise Stop(str(error), REFUSED) from None
     for warning in keeper.config.warnings:
         complain(warning)
+
+
+def status(options: argparse.Namespace) -> dict[str, Any]:
+    """The daemon's, else one of our own making."""
+    told = ask(options, {"command": "status"})
+    if told is None:
+        own = keeper(options, change=False)
+        configure(own)
+        told = {**own.status(), "running": False}
+    return told
+
+
+def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
+    """The daemon's status, and without one the exit status and why."""
+    try:
+        told = ask(options, {"command": "status"})
+    except Stop as stop:
+        return None, stop.status, str(stop)
+    return told, *((DONE, "") if told else (NOT_RUNNING, "mproutd is not running"))
+
+
+def reconcile(options: argparse.Namespace) -> dict[str, Any]:
+    """What a daemon would answer, done without one."""
+    own = keeper(options, change=not options.dry_run)
+    configure(own)
+    if options.dry_run:
+        return {"changes": own.preview()}
+    return {"changes": own.changes(own.converge())}
+
+
+def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The MPTCP connections of now, named by uplink where a status can be had."""
+    import socket
+
+    from mproutd.reports import subflows
+
+    try:
+        where = subflows.uplinks(status(options))
+    except Stop as stop:
+        complain(f"{stop}; uplinks are not named")
+        where = subflows.Uplinks()
+    try:
+        from mproutd.reports.connections import sockets
+    except ImportError:
+        raise Stop("connections needs the Python package pyroute2") from None
+
+    def device(index: int) -> str:
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return f"if{index}"
+
+    try:
+        return subflows.connections(*sockets(), where, device)
+    except PermissionError:
+        raise Stop(
+            "the kernel hides which subflow belongs to which connection; that needs "
+            "CAP_NET_ADMIN: run it as root"
+        ) from None

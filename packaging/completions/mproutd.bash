@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics check flush'
+	local commands='run status reconcile connections monitor top metrics test check flush'
 	COMPREPLY=()
 
 	# Bash takes the = of --option=value for a word.
@@ -38,7 +38,7 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -f -- "$word")
 			return
 			;;
-		--listen) return ;;
+		--listen | --to | --timeout) return ;;
 	esac
 	local words=''
 	case $command+$word in
@@ -51,9 +51,10 @@ _mproutd() {
 		monitor+-*) words="--json $common" ;;
 		top+-*) words=$common ;;
 		metrics+-*) words="--output --listen $common" ;;
+		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		flush+-*) words=$common ;;
-		status+*) words=$(_mproutd_uplinks) ;;
+		status+* | test+*) words=$(_mproutd_uplinks) ;;
 		check+*)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")

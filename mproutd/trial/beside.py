@@ -1,0 +1,83 @@
+"""What a test tries beside its MPTCP connection, by plain TCP over the same path.
+
+Only the comparison tells a path that loses MPTCP from one that loses everything.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from mproutd.trial import wording
+from mproutd.trial.path import Clock, Line
+from mproutd.trial.place import Peer, Place, family_name
+
+BULK = 12_000
+"""Bytes that are echoed: fewer than ten full packets, so that they leave in the first flight
+(TCP_INIT_CWND, RFC 6928)."""
+SIZES = (1492, 1480, 1452, 1420, 1400, 1380, 1340, 1280)
+"""Bytes in a packet, tried where full ones are lost: PPPoE, tunnels, IPv6's least."""
+_HEADERS = {"ipv4": 40, "ipv6": 60}
+STALL, HELLO_STALL = 2.5, 2.0
+"""Seconds without a byte after which full packets, or the first line, count as lost."""
+_CONNECT, _SIZE_STALL = 3.0, 1.5
+
+
+def whole(came: bytes) -> bool:
+    """A line is there."""
+    return b"\n" in came
+
+
+class Beside:
+    """Plain TCP by the same place to the same peer, within the time of the test."""
+
+    def __init__(self, place: Place, peer: Peer, clock: Clock) -> None:
+        self._place, self._peer, self._clock = place, peer, clock
+
+    def plain(self, *, data: bool, bulk: bool = False) -> tuple[bool, bool | None]:
+        """Whether it connects, or with `data` gets its first line through; and, with `bulk`,
+        full packets."""
+        try:
+            with Line(self._place, self._peer, mptcp=False) as line:
+                line.connect(self._clock.left(_CONNECT))
+                if not data:
+                    return True, None
+                try:
+                    enough = whole if bulk else bool
+                    came = line.exchange(wording.HELLO, enough, HELLO_STALL, self._clock)
+                except OSError:
+                    came = b""
+                passed = bool(came) or line.tcp().unacked == 0
+                return passed, self._echoes(line, BULK, STALL) if bulk and passed else None
+        except OSError:
+            return False, None
+
+    def largest(self) -> int | None:
+        """Bytes in the largest packet of SIZES that passes both ways; all are tried at once."""
+        headers = _HEADERS[family_name(self._place.address)]
+        passed: list[int] = []
+
+        def attempt(size: int) -> None:
+            try:
+                with Line(self._place, self._peer, False, size - headers) as line:
+                    line.connect(self._clock.left(_SIZE_STALL))
+                    line.exchange(wording.HELLO, whole, _SIZE_STALL, self._clock)
+                    if self._echoes(line, 3 * size, _SIZE_STALL):
+                        passed.append(size)
+            except OSError:
+                pass
+
+        trying = [threading.Thread(target=attempt, args=(size,), daemon=True) for size in SIZES]
+        for each in trying:
+            each.start()
+        for each in trying:
+            each.join(self._clock.left(3 * _SIZE_STALL))
+        return max(passed, default=None)
+
+    def _echoes(self, line: Line, count: int, stall: float) -> bool:
+        """Whether so many bytes come back, from a listener that was greeted."""
+        asked = wording.echo(count) + bytes(count)
+        try:
+            came = line.exchange(asked, lambda came: len(came) >= count, stall, self._clock)
+        except OSError:
+            return False
+        return len(came) >= count
