@@ -10,6 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mproutd.programs import found
+
 if TYPE_CHECKING:
     from mproutd.keeper import Keeper
 
@@ -99,7 +101,12 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     state.load()
     if state.problem:
         complain(state.problem)
-    return Keeper(NetlinkKernel(), state, config_dir(options))
+    own = Keeper(NetlinkKernel(), state, config_dir(options))
+    if found("ubus"):
+        from mproutd import ubus
+
+        own.others = ubus.asked(runtime, keep=change)
+    return own
 
 
 def configure(keeper: Keeper) -> None:

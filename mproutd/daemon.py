@@ -149,6 +149,7 @@ class Daemon:
         """A hook has something to say."""
         self._wake.drain()
         self._keeper.refresh()
+        self._parts.woken()
         self._due = True
 
     def _kernel_events(self) -> None:

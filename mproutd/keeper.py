@@ -13,6 +13,7 @@ from typing import Any
 
 from mproutd import reconcile
 from mproutd.configuration.config import Config, ConfigError
+from mproutd.configuration.devices import resolved
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
 from mproutd.model import Object, Operation, Snapshot
@@ -50,7 +51,8 @@ class Keeper:
     ) -> None:
         self.kernel, self.state = kernel, state
         self.directory = directory
-        self.config = Config(enabled=False)
+        self.config = self._written = Config(enabled=False)
+        """In use, with the devices that netifd says; and as it is written."""
         self.refused = ""
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
@@ -74,27 +76,38 @@ class Keeper:
     def configure(self) -> None:
         """Read the configuration; ConfigError leaves the one in use."""
         try:
-            self.config = load(self.directory)
+            self._written = self.config = load(self.directory)
             self.refused = ""
         except ConfigError as error:
             self.refused = str(error)
             raise
+        self._resolve()
 
     def refresh(self) -> None:
         """Ask the sources other than the kernel again."""
         self._facts = self._read_facts(self.config)
 
     def _read_facts(self, config: Config) -> Facts:
-        return Facts(self._hints.read(uplink.device for uplink in config.uplinks))
+        return Facts(self._hints.read(each.device for each in config.uplinks if each.device))
 
     def _facts_now(self) -> Facts:
         """With what time alone decides.  Before the first pass, all that is usable is settled."""
-        facts = self.others(self._facts)
+        facts = self._resolve()
         if self.last is None:
             return facts
         latest = self._clock() - HANDBACK
         settled = (name for name, since in self._steady.items() if since <= latest)
         return facts._replace(settled=frozenset(settled))
+
+    def _resolve(self) -> Facts:
+        """The facts of all sources; the configuration gets the devices that they name."""
+        facts = self.others(self._facts)
+        config = resolved(self._written, facts.devices)
+        if facts.devices is not None and config != self.config:
+            self.config = config
+            self.refresh()  # hints are by device
+            facts = self.others(self._facts)
+        return facts
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -128,6 +141,7 @@ class Keeper:
                 return False
             return touched is None or self.restraint.allow(operation, touched)
 
+        facts = self._facts_now()
         outcome = reconcile.reconcile(
             self.kernel,
             self.state,
@@ -141,7 +155,6 @@ class Keeper:
             patience=patience,
         )
         self._note(outcome)
-        facts = self._facts_now()
         return outcome
 
     def converge(self) -> list[Outcome]:
@@ -159,6 +172,7 @@ class Keeper:
 
     def flush(self) -> list[Outcome]:
         """Remove everything of ours, whatever the configuration says, and forget it."""
+        self._written = self._written._replace(enabled=False)
         self.config = self.config._replace(enabled=False)
         outcomes = self.converge()
         if not any(outcome.failures for outcome in outcomes[-1:]):
@@ -213,12 +227,13 @@ class Keeper:
         )
         snapshot = self.kernel.snapshot(want)
         memory = self.state.memory
-        target = desired(self.config, snapshot, memory, self._facts_now())
+        target = desired(self.config, snapshot, memory, facts)
         return snapshot, target, reconcile.difference(self.config, snapshot, memory, target)
 
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
-        config, memory = load(self.directory), self.state.memory
+        written, memory = load(self.directory), self.state.memory
+        config = resolved(written, self.others(self._facts).devices)
         facts = self.others(self._read_facts(config))
         snapshot = self.kernel.snapshot(reconcile.want(config, memory, sweep=True, full=True))
         name = names(snapshot.links)
@@ -239,6 +254,9 @@ class Keeper:
             problems.append(problem("state-file", error=self.state.problem))
         if self._hints.problem:
             problems.append(problem("hints", error=self._hints.problem))
+        trouble = self.others(self._facts).trouble
+        if trouble:
+            problems.append(problem("netifd", error=trouble))
         problems += refused(self.retries.refusals(), self._clock(), name)
         problems += removed(self.restraint.removed(), self.restraint.held(), name)
         asked = sources(target.observed)

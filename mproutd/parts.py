@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from mproutd.configuration.config import Config
 from mproutd.loop import Loop
 from mproutd.planning.paths import Facts
+from mproutd.programs import found
 from mproutd.reconcile import Outcome
 
 
@@ -50,6 +51,9 @@ class Part:
 
     def configured(self, config: Config) -> None:
         """A configuration is in use, at the start and whenever it was read again."""
+
+    def woken(self) -> None:
+        """A hook has something to say."""
 
     def passed(self, outcome: Outcome) -> None:
         """A pass is done."""
@@ -106,7 +110,14 @@ def _notify(host: Host) -> Part:
     return Notify(host, os.environ)
 
 
+def _netifd(host: Host) -> Part:
+    from mproutd.ubus import Netifd
+
+    return Netifd(host)
+
+
 KINDS: tuple[Kind, ...] = (
+    ("netifd", lambda config: bool(config.uplinks and found("ubus")), _netifd),
     ("notify", lambda config: "NOTIFY_SOCKET" in os.environ, _notify),
     ("conntrack", lambda config: _asks(config, "flush_conntrack"), _conntrack),
     ("actions", lambda config: _asks(config, "on_up", "on_down"), _actions),
@@ -130,6 +141,10 @@ class Parts:
                 self._used.pop(name).close()
         for part in self._used.values():
             part.configured(config)
+
+    def woken(self) -> None:
+        for part in self._used.values():
+            part.woken()
 
     def passed(self, outcomes: list[Outcome]) -> None:
         for part in self._used.values():

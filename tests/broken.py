@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.lab import RUNTIME_DIR, TWO_UPLINKS, Daemon, Wan, eventually
+from tests.lab import RUNTIME_DIR, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
 
 
 class Broken(NamedTuple):
@@ -79,6 +79,18 @@ def _hints(wan: Wan, daemon: Daemon) -> None:
     daemon.node.path(f"{RUNTIME_DIR}/hints").chmod(0o777)
 
 
+def _no_device_yet(wan: Wan, daemon: Daemon) -> None:
+    made = "option proto 'pppoe'\n\toption device 'eth2'"
+    daemon.configure(TWO_UPLINKS.replace("option device 'eth2'", made))
+    daemon.call("reconcile")
+
+
+def _netifd(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    Ubus(wan.gateway, "Command failed: Not found")
+    daemon.start()
+
+
 def _no_slot(wan: Wan, daemon: Daemon) -> None:
     more = [f"address add 10.2.2.{host}/24 dev eth2" for host in range(20, 20 + 64)]
     wan.gateway.ip(*more)
@@ -130,6 +142,7 @@ def _low_limits(wan: Wan, daemon: Daemon) -> None:
 
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was pulled out", lambda wan, daemon: wan.remove_device(2)),
+    "no-device-yet": Broken("an interface of netifd's does not come up", _no_device_yet),
     "link-down": Broken("somebody took the link down", lambda wan, daemon: wan.admin_down(2)),
     "no-carrier": Broken("a cable is out", lambda wan, daemon: wan.unplug(2)),
     "no-address": Broken("the DHCP client gave up", _no_address),
@@ -150,6 +163,7 @@ BROKEN: dict[str, Broken] = {
     "configuration": Broken("a change of the configuration has no effect", _configuration),
     "state-file": Broken("endpoints are taken for somebody else's after a crash", _state_file),
     "hints": Broken("a lease's gateway is not used", _hints),
+    "netifd": Broken("a gateway or device that netifd knows is not used", _netifd),
     "no-slot": Broken("some addresses have no endpoint", _no_slot),
     "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
     "led-away": Broken("an uplink has everything but its endpoint", _led_away),

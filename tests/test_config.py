@@ -87,6 +87,7 @@ config uplink 'wan1'
                 fullmesh=True,
                 laminar=True,
                 interfaces=("wan1",),
+                asks="wan1",
             ),
         ),
     )

@@ -74,7 +74,7 @@ PURE = {
     "wording": "",
     "verdict": "",
     "place": "",
-    "saying": "units verdict",
+    "saying": "report units verdict",
 }
 
 # A module that does I/O, what it imports of this project, and other people's packages.
@@ -93,7 +93,9 @@ OUTER = {
     "log": ("", "systemd"),
     "control": ("", ""),
     "loop": ("", ""),
-    "parts": ("actions config forwarded loop notify paths reconcile", ""),
+    "programs": ("", ""),
+    "ubus": ("config log loop netifd parts paths programs reconcile", ""),
+    "parts": ("actions config forwarded loop notify paths programs reconcile ubus", ""),
     "actions": ("config log parts paths reconcile slots", ""),
     "forwarded": ("config conntrack log model parts reconcile sockets", ""),
     "notify": ("config parts reconcile statusline", ""),
@@ -107,7 +109,8 @@ OUTER = {
     "top": ("command connections control rates screen subflows", ""),
     "exporter": ("command metrics units", "prometheus_client"),
     "path": ("place socketinfo", ""),
-    "trial": ("path place socketinfo verdict wording", ""),
+    "beside": ("path place wording", ""),
+    "attempt": ("beside path place socketinfo verdict wording", ""),
     "listener": ("path place socketinfo wording", ""),
     "entry": ("attempt command listener path place", ""),
     "command": ("config connections control keeper kernel programs state subflows ubus units", ""),
@@ -118,7 +121,7 @@ OUTER = {
     "hints": ("model paths", ""),
     "changes": ("ipsyntax model reconcile", ""),
     "keeper": (
-        "changes config families hints ipsyntax kernel model mptcp paths plan problems rates"
+        "changes config devices families hints ipsyntax kernel model mptcp paths plan problems rates"
         " reconcile restraint retries since state status uci",
         "tenacity",
     ),

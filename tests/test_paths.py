@@ -99,8 +99,16 @@ def test_the_reason(change: Callable[[World], None], facts: Facts, v4: str, v6: 
     assert entry.usable == (not v4 or not v6)
 
 
+def test_an_interface_whose_device_netifd_has_not_named() -> None:
+    [entry] = seen(usual(), "config interface wan\n option proto pppoe\n option multipath on\n")
+    assert [path.reason for path in entry.paths] == ["no-device-yet", "no-device-yet"]
+    assert (entry.usable, entry.link) == (False, None)
+
+
 def test_every_reason_has_a_world() -> None:
-    assert {reason for _, _, *both in CASES for reason in both} - {""} == set(REASONS)
+    assert {"no-device-yet"} | {reason for _, _, *both in CASES for reason in both} - {""} == set(
+        REASONS
+    )
 
 
 def gateway(world: World, own: str = "", **facts: Gateway) -> Gateway | None:

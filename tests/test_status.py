@@ -89,6 +89,11 @@ def hints(site: Site) -> None:
     site.settle()
 
 
+def netifd(site: Site) -> None:
+    site.keeper.others = lambda facts: facts._replace(trouble="no answer within 3 s")
+    site.settle()
+
+
 def no_slot(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(cap=2)
     site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
@@ -157,6 +162,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             configuration,
             state_file,
             hints,
+            netifd,
             no_slot,
             no_laminar,
             foreign_endpoint,

@@ -27,6 +27,7 @@ class Uplink(NamedTuple):
     name: str
     """The first section that manages the device."""
     device: str
+    """Empty where only netifd can say it, and has not yet (devices.py)."""
     mode: str = "on"
     table: int | None = None
     mark: int | None = None
@@ -44,10 +45,12 @@ class Uplink(NamedTuple):
     on_down: tuple[str, ...] = ()
     action_timeout: int = 30
     """Seconds."""
-    interfaces: tuple[str, ...] = ()
     health: Health | None = None
     """None: nothing is checked."""
+    interfaces: tuple[str, ...] = ()
     """The interfaces of network on this device, the one that names the uplink first."""
+    asks: str = ""
+    """The interface whose device netifd says; empty where mproutd's own file names it."""
 
 
 class Config(NamedTuple):
@@ -91,17 +94,17 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     config = Config(**values)
     claims = [(group.device, told) for group, told in said]
     reading.errors += conflicts(config.table_base, config.mark_mask, claims)
-    reading.stop_if_wrong()
-
-    enabled, warnings = _switch(network)
     for at, (_, told) in enumerate(said):
         checks, misfits = health(told)
         reading.errors += misfits
         uplinks[at] = uplinks[at]._replace(health=checks)
+    reading.stop_if_wrong()
+
+    enabled, warnings = _switch(network)
+    warnings += [str(each) for _, told in said for each in idle(told)]
     if uplinks and enabled is None:
         reason = "nothing is done without option multipath 'enable' in config globals of network"
         warnings.append(str(ConfigError(reason, reading.files[0])))
-    warnings += [str(each) for _, told in said for each in idle(told)]
     masters = [at for at, uplink in enumerate(uplinks) if uplink.mode == "master"]
     for at in masters[1:]:
         first, second = (said[i][1]["multipath"][0] for i in (masters[0], at))
@@ -120,14 +123,18 @@ def _uplink(group: Group, told: dict[str, list[Told]], names: Sequence[str]) -> 
     plain = {name: told[name][0].value for name in PLAIN if told[name]}
     name = group.members[0].name
     mark, mask = told["mark"][0].value if told["mark"] else (None, None)
+    device = str(group.device.value)
+    made = device.startswith("@")
+    in_network = group.device.section.type == "interface"
     return Uplink(
         name=name,
-        device=group.device.value,
+        device="" if made else device,
         mode=told["multipath"][0].value if told["multipath"] else "off",
         mark=mark,
         mask=mask,
         iif=tuple(one.value for one in told["iif"]),
         interfaces=tuple(sorted(names, key=lambda other: other != name)),
+        asks=device[1:] if made else name if in_network else "",
         **plain,
     )
 

@@ -149,10 +149,17 @@ MODE = Known(one_of("mode", MODES), "what the uplink is for: on, master, off, ba
 DEVICE = Known(device_or_alias, "the network device, or @ and an interface that has it")
 IFNAME = DEVICE._replace(summary="the older spelling of device")
 
+PROTO = Known(str, "how netifd sets it up; most protocols make a device of their own", "none")
+
 NETWORK_GLOBALS: Mapping[str, Known] = {
     "multipath": Known(str, "enable: mproutd is at work; anything else: it takes itself away"),
 }
-INTERFACE: Mapping[str, Known] = {"multipath": MODE, "device": DEVICE, "ifname": IFNAME}
+INTERFACE: Mapping[str, Known] = {
+    "multipath": MODE,
+    "device": DEVICE,
+    "ifname": IFNAME,
+    "proto": PROTO,
+}
 GLOBALS: Mapping[str, Known] = {
     "role": Known(one_of("role", ROLES), "client, server or both", "client"),
     "subflows": Known(between(0, 255), "subflows that a connection may have"),
@@ -181,6 +188,7 @@ UPLINK: Mapping[str, Known] = {
     "on_up": Known(program, "the program that runs when it becomes usable"),
     "on_down": Known(program, "the program that runs when it is not usable any more"),
     "action_timeout": Known(between(1, 3600), "seconds that these programs may take", "30"),
+    **TRACKING,
 }
 OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
     ("network", "globals"): NETWORK_GLOBALS,
@@ -188,5 +196,4 @@ OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
     ("mproutd", "mproutd"): GLOBALS,
     ("mproutd", "uplink"): UPLINK,
 }
-    **TRACKING,
 """Every option by file and type of section: what the manual page has to have."""

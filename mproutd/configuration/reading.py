@@ -110,12 +110,17 @@ class Reading:
         return {name: told[0].value for name, told in found if told}
 
     def device(self, section: Section, seen: tuple[str, ...] = ()) -> Told | None:
-        """Who says what device a section has, aliases resolved; mproutd's word goes first."""
+        """Who says what device a section has, aliases resolved; mproutd's word goes first.
+
+        "@NAME" is the one that netifd makes for this interface, which only netifd can say.
+        """
         told = None
         for whose, table in (
             (self.extras.get(section.name), UPLINK),
             (self.interfaces.get(section.name), INTERFACE),
         ):
+            if told is None and table is INTERFACE and whose and _has_its_own(whose):
+                return Told(f"@{whose.name}", whose, "proto", whose.options["proto"].lines[-1])
             for option in ("device", "ifname"):
                 if told is None and whose and option in whose.options:
                     if (whose.file, whose.name, option) not in self.values:
@@ -191,3 +196,9 @@ class Reading:
                     )
                 )
         return told
+
+
+def _has_its_own(interface: Section) -> bool:
+    """Whether netifd makes the interface's device."""
+    proto = interface.options.get("proto")
+    return proto is not None and proto.values[-1] not in ON_THE_DEVICE

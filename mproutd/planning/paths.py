@@ -30,6 +30,7 @@ from mproutd.planning.memo import keeps_last, keeps_last_by
 from mproutd.planning.memory import Memory
 
 REASONS = {
+    "no-device-yet": "netifd has given the interface no device yet",
     "no-device": "the device does not exist",
     "link-down": "the link is down",
     "no-carrier": "the link has no carrier",
@@ -88,11 +89,20 @@ class Path(NamedTuple):
     onlink: bool = False
     yielded: tuple[Address, ...] = ()
     """On the device too, but left to another uplink that has the same address."""
+    prefixes: tuple[str, ...] = ()
+    """What the line brought for the hosts behind us: they get a source rule as well."""
+    table: int = 0
+    """Where netifd keeps the routes, with rules of its own; 0: the table is ours."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The addresses and prefixes whose packets belong to this path."""
+        return (*(address.address for address in self.covered), *self.prefixes)
 
     @property
     def routable(self) -> bool:
         """Whether a table with a default route can be kept, usable or not."""
-        return bool(self.covered) and self.gateway is not None
+        return bool(self.sources) and self.gateway is not None
 
 
 class Observed(NamedTuple):
@@ -143,10 +153,12 @@ def observe(
     for uplink in config.uplinks:
         link = named.get(uplink.device)
         addresses = by_link.get(link.index, []) if link else []
-        known: list[_Known] = [
-            (
+        known = [
+            _Known(
                 facts.gateways.get((uplink.device, family), ()),
                 snapshot.defaults.get((link.index, family)) if link else None,
+                facts.prefixes.get(uplink.device, ()) if family == AF_INET6 else (),
+                facts.tables.get((uplink.device, family), 0),
             )
             for family in FAMILIES
         ]
@@ -156,8 +168,15 @@ def observe(
     return _without_duplicates(seen)
 
 
-_Known = tuple[tuple[Gateway, ...], Route | None]
-"""What is known of a device's way out in one family: by other sources, and by main."""
+class _Known(NamedTuple):
+    """What is known of a device in one family beside its addresses."""
+
+    gateways: tuple[Gateway, ...]
+    """By other sources."""
+    route: Route | None
+    """By main."""
+    prefixes: tuple[str, ...]
+    table: int
 
 
 @keeps_last_by(lambda uplink, *_: uplink.name)
@@ -167,10 +186,11 @@ def _observe(
     addresses: list[Address],
     known: list[_Known],
     remembered: list[str | None],
-    failed: bool,
+    failed: tuple[bool, ...],
 ) -> Observed:
     if link is None:
-        absent = tuple(Path(family, False, "no-device") for family in FAMILIES)
+        reason = "no-device" if uplink.device else "no-device-yet"
+        absent = tuple(Path(family, False, reason) for family in FAMILIES)
         return Observed(uplink, None, (absent[0], absent[1]))
     last = {
         address.address: gateway
@@ -191,7 +211,7 @@ def _path(
     addresses: list[Address],
     known: _Known,
     remembered: Mapping[str, str],
-    failed: tuple[bool, ...],
+    failed: bool,
 ) -> Path:
     covered, eligible, worst = _sort_addresses(uplink, family, addresses)
     if not link.up:
@@ -212,7 +232,10 @@ def _path(
         reason = "failed"
     else:
         reason = ""
-    return Path(family, not reason, reason, eligible, covered, gateway, onlink)
+    found = Path(family, not reason, reason, eligible, covered, gateway, onlink)
+    if known.prefixes or known.table:
+        return found._replace(prefixes=known.prefixes, table=known.table)
+    return found
 
 
 def _sort_addresses(
@@ -260,12 +283,11 @@ def _gateway(
     configured = uplink.gateway if family == AF_INET else uplink.gateway6
     if configured:
         return Gateway(configured, "configuration")
-    told, route = known
-    for gateway in told:
+    for gateway in known.gateways:
         if _reachable(gateway.address, covered):
             return gateway
-    if route is not None:
-        return Gateway(route.gateway, "main")
+    if known.route is not None:
+        return Gateway(known.route.gateway, "main")
     for address in covered:
         if address.address in remembered:
             return Gateway(remembered[address.address], "remembered")

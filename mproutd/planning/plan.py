@@ -9,7 +9,7 @@ same kernel state as a clean start.  The priorities (relative to rule_priority) 
     +100+slot  fwmark M/MASK lookup T           \\ steering: only while the uplink is usable,
     +700+slot  iif DEV lookup T                 / or strict
     +300+slot  oif DEV lookup T
-    +500+slot  from ADDRESS lookup T
+    +500+slot  from ADDRESS lookup T            also from a PREFIX that the line delegated
     32764      lookup main suppress_prefixlength 0   \\ only with a master
     32765      lookup table_base                     /
 """
@@ -152,12 +152,15 @@ def _has_ipv6(snapshot: Snapshot) -> bool:
 def _uplink(
     entry: Observed, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
 ) -> tuple[dict[Route, str], dict[Rule, str]]:
-    """One uplink's routes and rules.  `shared` are its addresses in shared subnets."""
+    """One uplink's routes and rules.  `shared` are its addresses in shared subnets.
+
+    Where netifd keeps the table, no route is ours, and neither are the source rules.
+    """
     routes: list[Route] = []
     rules: list[Rule] = []
     for path in entry.paths:
         strict = entry.uplink.strict and (path.family == AF_INET or ipv6)
-        routes += _routes(entry, path, place.table, strict)
+        routes += [] if path.table else _routes(entry, path, place.table, strict)
         rules += _rules(base, entry, path, place, strict, dict(shared))
     name = entry.uplink.name
     return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
@@ -177,7 +180,9 @@ def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route
                 )
                 routes.setdefault(route.key, route)
         if path.routable:
-            route = _default(path, table, link.index, (path.eligible or path.covered)[0].address)
+            first = (*path.eligible, *path.covered)[:1]
+            source = first[0].address if first else ""
+            route = _default(path, table, link.index, source)
             routes[route.key] = route
     if strict:
         route = Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE)
@@ -209,8 +214,8 @@ def _rules(
     strict: bool,
     shared: dict[str, list[str]],
 ) -> list[Rule]:
-    family, table = path.family, place.table
-    held = entry.link is not None and entry.link.up and bool(path.covered)
+    family, table = path.family, path.table or place.table
+    held = entry.link is not None and entry.link.up and bool(path.sources)
     rules = []
     if held:
         for address in path.covered:
@@ -222,11 +227,11 @@ def _rules(
         rules.append(
             Rule(family, base + MARK + place.slot, table, fwmark=place.mark, fwmask=place.mask)
         )
-    if held or strict:
+    if entry.uplink.device and (held or strict):  # a rule without `oif` would take everything
         rules.append(Rule(family, base + OIF + place.slot, table, oif=entry.uplink.device))
-    if held or strict:
-        for address in path.covered:
-            rules.append(Rule(family, base + SOURCE + place.slot, table, address.address))
+    if (held or strict) and not path.table:
+        for source in path.sources:
+            rules.append(Rule(family, base + SOURCE + place.slot, table, source))
     if path.usable or strict:
         for device in entry.uplink.iif:
             rules.append(Rule(family, base + IIF + place.slot, table, iif=device))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 ADVICE = {
     # Why a path is not usable.
+    "no-device-yet": "bring it up: ifup INTERFACE; see: ifstatus INTERFACE; without netifd, name "
+    "its `device` in mproutd's section of the uplink",
     "no-device": "plug it in, or correct `device` in the configuration; see: ip link",
     "link-down": "bring it up: ifup, or ip link set DEVICE up",
     "no-carrier": "check cable, modem and the port at the other end",
@@ -27,6 +29,7 @@ ADVICE = {
     "state-file": "see that the runtime directory can be written and is not full; "
     "what was written wrongly is replaced at the next change",
     "hints": "let it belong to root alone",
+    "netifd": "see: ubus call network.interface dump; logread -e netifd",
     "no-laminar": "use a newer kernel, or take the option away",
     "no-slot": "remove others (ip mptcp endpoint), or set an uplink to off",
     "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",

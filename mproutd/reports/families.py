@@ -37,9 +37,9 @@ def family_name(number: int) -> str:
 
 
 def family(
-    path: Path, ifindex: int, since: float | None, lookups: Lookups, name: Names
+    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: Names
 ) -> dict[str, Any]:
-    """An element of `families`; `ifindex` is the uplink's, `since` in epoch seconds."""
+    """An element of `families`; `ifindex`, `table` are the uplink's, `since` an epoch second."""
     return {
         "family": family_name(path.family),
         "usable": path.usable,
@@ -49,6 +49,9 @@ def family(
         "advice": ADVICE.get(path.reason),
         "addresses": [address.address for address in path.eligible],
         "sources": [address.address for address in path.covered],
+        "prefixes": list(path.prefixes),
+        "table": path.table or table,
+        "table_from": "netifd" if path.table else None,
         "gateway": path.gateway.address or None if path.gateway else None,
         "gateway_from": path.gateway.origin if path.gateway else None,
         "lookups": [

@@ -22,6 +22,7 @@ PROBLEMS = {
     "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
     "state-file": "{error}",
     "hints": "{error}; what hooks said is not used until then",
+    "netifd": "netifd does not answer: {error}; what it said last is used, and it is asked again",
     "no-laminar": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
     "it joins as without the option",
     "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}",

@@ -101,6 +101,7 @@ def _uplink(
     endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, problems, name)
     device = link.index if link else -1
     tables = own_tables(config, memory)
+    looked_up = {place.table, *(path.table for path in entry.paths)}
     return {
         "name": uplink.name,
         "device": uplink.device,
@@ -112,7 +113,7 @@ def _uplink(
         "table": place.table,
         "mark": f"{place.mark:#x}/{place.mask:#x}" if place.mask else None,
         "families": [
-            family(path, device, since(uplink.name, path.family), lookups, name)
+            family(path, device, place.table, since(uplink.name, path.family), lookups, name)
             for path in entry.paths
         ],
         "routes": {
@@ -134,7 +135,7 @@ def _uplink(
             "found": [
                 _told(rule, name)
                 for rule in snapshot.rules
-                if rule.protocol == PROTOCOL and rule.table == place.table
+                if rule.protocol == PROTOCOL and rule.table in looked_up
             ],
         },
         "endpoints": endpoints,

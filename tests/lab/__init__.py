@@ -22,6 +22,7 @@ Traffic:  Iperf (rate over time), Echo (is it alive, how long did it stand still
 Watching: Capture (packets on every device), Monitor (`ip monitor route rule`),
           Daemon(verbose=True) with settle() and writes().
 Seeing:   Terminal (what a program draws, and keys for it).
+Netifd:   Ubus (the program that answers for it).
 Sending:  advertise() sends a router advertisement.
 Waiting:  eventually(condition).  Never sleep and hope.
 
@@ -39,6 +40,7 @@ from tests.lab.namespace import LabError, Namespace
 from tests.lab.switched import Switched
 from tests.lab.terminal import Terminal
 from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
+from tests.lab.ubus import Ubus
 from tests.lab.wait import eventually
 from tests.lab.wan import LAN_HOST, SERVER, SERVER6, Wan, address, router_address
 
@@ -63,6 +65,7 @@ __all__ = [
     "Switched",
     "Terminal",
     "TunCable",
+    "Ubus",
     "Wan",
     "address",
     "advertise",

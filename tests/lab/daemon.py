@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.lab.namespace import Namespace
+from tests.lab.ubus import BIN
 from tests.lab.wait import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -80,10 +81,10 @@ class Daemon:
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         """The command line for `mproutd VERB` with this daemon's directories."""
-        python_path = f"PYTHONPATH={REPOSITORY}"
         return [
             "env",
-            python_path,
+            f"PYTHONPATH={REPOSITORY}",
+            f"PATH={BIN}:{os.environ['PATH']}",
             sys.executable,
             "-m",
             "mproutd",

@@ -1,0 +1,53 @@
+"""A program `ubus` in a node, that answers what the test has it answer.
+
+Netifd itself cannot run here; what mproutd sees of it is one program, and this is that program,
+with its faults.
+"""
+
+from __future__ import annotations
+
+from tests.lab.namespace import Namespace
+
+BIN = "/run/bin"
+"""First in the PATH of a Daemon."""
+
+_SCRIPT = """\
+#!/bin/sh
+# ubus call network.interface dump
+[ "$*" = "call network.interface dump" ] || exit 2
+echo x >> /run/ubus/calls
+sleep "$(cat /run/ubus/delay)"
+cat /run/ubus/answer
+exit "$(cat /run/ubus/status)"
+"""
+
+
+class Ubus:
+    """From now on the node has a `ubus`, whose answer is `text`."""
+
+    def __init__(self, node: Namespace, text: str) -> None:
+        self._at = node.path("/run/ubus")
+        self._program = node.path(BIN) / "ubus"
+        for folder in (self._at, self._program.parent):
+            folder.mkdir(exist_ok=True)
+        self.says(text)
+        self._program.write_text(_SCRIPT)
+        self._program.chmod(0o755)
+
+    def says(self, text: str, *, delay: float = 0.0, status: int = 0) -> None:
+        """What it answers, after how many seconds, and how it ends."""
+        for name, value in (("answer", text), ("delay", str(delay)), ("status", str(status))):
+            beside = self._at / f"{name}.new"
+            beside.write_text(value)
+            beside.replace(self._at / name)
+
+    def calls(self) -> int:
+        """How often it was asked."""
+        try:
+            return len((self._at / "calls").read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+    def remove(self) -> None:
+        """There is no such program any more."""
+        self._program.unlink()
