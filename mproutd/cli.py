@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        complain(f"this needs {error.name}, which is not installed")
+        return FAILED
     except PermissionError as error:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror}; mproutd needs CAP_NET_ADMIN: run it as root")
@@ -211,7 +214,7 @@ def _top(options: argparse.Namespace) -> int:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from mproutd.reports import exporter
+    import mproutd.reports.exporter as exporter
 
     if options.listen:
         exporter.listen(options.listen, lambda: command.asked(options)[0])
