@@ -17,7 +17,7 @@ LIMITS = st.builds(Limits, st.integers(0, 255), st.integers(0, 255))
 MEMORIES = st.builds(
     Memory,
     st.dictionaries(NAMES, U32, max_size=4),
-    st.frozensets(U32, max_size=4),
+    st.frozensets(U32.filter(lambda table: table not in (0, 253, 254, 255)), max_size=4),
     st.frozensets(U32, max_size=4),
     st.dictionaries(st.tuples(NAMES, ADDRESSES), ADDRESSES | st.just(""), max_size=4),
     st.frozensets(st.tuples(ADDRESSES, U32), max_size=4),
@@ -53,6 +53,7 @@ def spoilt(**changes: object) -> dict[str, object]:
         spoilt(slots={"wan1": True}),
         spoilt(slots={"wan1": "1"}),
         spoilt(tables=[-1]),
+        spoilt(tables=[254]),
         spoilt(tables=[1 << 32]),
         spoilt(priorities=None),
         spoilt(gateways=[["eth1", "10.1.1.2"]]),

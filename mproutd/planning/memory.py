@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mproutd.model import Limits, canonical
+from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, canonical
 
 VERSION = 1
 REMEMBERED_GATEWAYS = 64
@@ -74,7 +74,7 @@ def _decode(data: Any) -> Memory:
     limits = data["limits"]
     return Memory(
         slots={_text(name): _number(slot) for name, slot in data["slots"].items()},
-        tables=frozenset(_number(table) for table in data["tables"]),
+        tables=frozenset(_table(table) for table in data["tables"]),
         priorities=frozenset(_number(priority) for priority in data["priorities"]),
         gateways={
             (_text(device), canonical(address)): canonical(gateway) if gateway else ""
@@ -101,6 +101,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def _table(value: object) -> int:
+    number = _number(value)
+    if number in (0, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL):
+        raise ValueError(f"table {number} is the kernel's own")
+    return number
 
 
 def _number(value: object) -> int:

@@ -97,7 +97,7 @@ def prune(memory: Memory, snapshot: Snapshot) -> Memory:
         sysctls={
             (device, key): before
             for (device, key), before in memory.sysctls.items()
-            if values.get((device, key)) == OURS.get(key)
+            if key in OURS and values.get((device, key)) == OURS[key]
         },
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+EXAMPLES = "MPROUTD_FUZZ_EXAMPLES"
 quick = settings(
-    max_examples=60,
+    max_examples=int(os.environ.get(EXAMPLES, "60")),
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=list(HealthCheck),
 )
 """What the suite spends on a target; __main__.py spends more."""
 
