@@ -82,3 +82,29 @@ class Router:
     def hotplug(self, subsystem: str, variables: Mapping[str, str]) -> str:
         """What netifd does for an event of `subsystem`."""
         return self.sh(CALL_HOTPLUG, variables, [subsystem])
+
+
+UCI = """\
+class UciException(Exception):
+    pass
+
+
+class Uci:
+    def __init__(self, savedir="", confdir="/etc/config"):
+        self._confdir = confdir
+
+    def get(self, package):
+        found = {}
+        with open(f"{self._confdir}/{package}") as file:
+            for line in file:
+                words = line.split("#")[0].split(None, 2)
+                if words[:1] == ["config"]:
+                    name = words[2].strip().strip("'") if words[2:] else f"cfg{len(found):06x}"
+                    section = found[name] = {}
+                elif words[:1] == ["option"]:
+                    section[words[1]] = words[2].strip().strip("'")
+                elif words[:1] == ["list"]:
+                    section[words[1]] = (*section.get(words[1], ()), words[2].strip().strip("'"))
+        return found
+"""
+"""A module with pyuci's interface, for a Python that has none: plain files, no libuci."""
