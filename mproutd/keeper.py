@@ -16,7 +16,7 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.devices import resolved
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.model import Object, Operation, Snapshot
+from mproutd.model import BACKUP, Object, Operation, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel, Want
 from mproutd.netlink.mptcp import Closer
 from mproutd.planning.paths import Facts
@@ -203,7 +203,11 @@ class Keeper:
         regular = [
             since for name, since in self._steady.items() if modes[name] not in ("handover", "off")
         ]
-        carrying = {modes[name] for name in target.endpoints.values()}
+        carrying = {
+            modes[name]
+            for endpoint, name in target.endpoints.items()
+            if not endpoint.flags & BACKUP  # what stands by ends when others come, not in time
+        }
         self._hand_back_at = None
         if "handover" in carrying and regular:
             self._hand_back_at = min(regular) + HANDBACK

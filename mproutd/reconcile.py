@@ -16,7 +16,7 @@ from errno import EEXIST
 from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
-from mproutd.model import Endpoint, Object, Operation, Route, Rule, Snapshot
+from mproutd.model import FAMILIES, Endpoint, Object, Operation, Route, Rule, Snapshot, family_of
 from mproutd.netlink.kernel import Failure, Kernel, Want
 from mproutd.planning import diff
 from mproutd.planning.endpoints import most
@@ -201,15 +201,28 @@ def _incomplete(
 
 
 def _moving(snapshot: Snapshot, target: Desired, going: Sequence[Operation]) -> bool:
-    """Whether nothing that carries stays, so that the new comes first, if there is room for it.
-
-    Otherwise closing comes first: what a dead path holds moves to the others at once.
+    """Whether in some family nothing that carries stays, so that the new comes first, if there
+    is room for it.  Otherwise closing comes first: what a dead path holds moves to the others
+    at once.
     """
     if snapshot.mptcp is None or not going or not target.endpoints:
         return False
     found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
     coming = {endpoint.address for endpoint in target.endpoints}
-    return found.isdisjoint(coming) and len(found) + len(coming) <= most(snapshot.mptcp)
+    if len(found | coming) > most(snapshot.mptcp):
+        return False
+    left = {each.value.address for each in going if isinstance(each.value, Endpoint)} - coming
+    return any(
+        found.isdisjoint(new) and not left.isdisjoint(old)
+        for old, new in zip(_by_family(found), _by_family(coming), strict=True)
+        if new
+    )
+
+
+def _by_family(addresses: Collection[str]) -> list[set[str]]:
+    return [
+        {address for address in addresses if family_of(address) == family} for family in FAMILIES
+    ]
 
 
 def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:

@@ -146,6 +146,30 @@ def test_handover_opens_when_the_others_are_lost_and_closes_when_they_return() -
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
 
 
+def test_handover_stands_by_in_a_family_that_no_other_uplink_has() -> None:
+    """A connection of that family has nowhere else to go."""
+    world = two_lines()
+    world.device("eth2", "2001:db8:2::2/64", gateway6="2001:db8:2::1")
+    world.device("eth3", "10.3.3.2/24", gateway="10.3.3.1")
+    world.device("eth3", "2001:db8:3::2/64", gateway6="2001:db8:3::1")
+    text = WAN1 + interface("wan2", "eth2", "handover") + interface("wan3", "eth3", "handover")
+    world.run(text)
+    by_eth1 = ["10.1.1.2 subflow dev eth1", "2001:db8:2::2 subflow backup dev eth2"]
+    assert endpoints(world) == by_eth1
+    world.set("eth1", carrier=False)
+    world.run(text)
+    assert sorted(endpoints(world)) == [
+        "10.2.2.2 subflow dev eth2",
+        "2001:db8:2::2 subflow dev eth2",
+    ]
+    world.set("eth1", carrier=True)
+    world.run(text)
+    assert sorted(endpoints(world)) == by_eth1
+    world.device("eth1", "2001:db8:1::2/64", gateway6="2001:db8:1::1")
+    world.run(text)
+    assert endpoints(world) == ["10.1.1.2 subflow dev eth1", "2001:db8:1::2 subflow dev eth1"]
+
+
 def test_on_and_backup_change_the_flag_of_the_same_endpoint() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)

@@ -16,6 +16,7 @@ from itertools import zip_longest
 from mproutd.configuration.config import Config
 from mproutd.model import (
     BACKUP,
+    FAMILIES,
     FULLMESH,
     IMPLICIT,
     LAMINAR,
@@ -42,7 +43,8 @@ def active(observed: Sequence[Observed]) -> list[Observed]:
     """The uplinks that carry MPTCP now, best first.
 
     A handover uplink does only while no other is usable, and then only one of them.  (It
-    goes on for a moment when another is back: see _still_needed.)
+    goes on for a moment when another is back: see _still_needed; and stands by in a family
+    that the others have not: see _standing_by.)
     """
     usable = [entry for entry in by_rank(observed) if entry.usable]
     regular = [entry for entry in usable if entry.uplink.mode != "handover"]
@@ -75,6 +77,26 @@ def _still_needed(
             for address in path.eligible
         )
     ]
+
+
+def _standing_by(observed: Sequence[Observed], carrying: Sequence[Observed]) -> list[Observed]:
+    """Handover uplinks, each in a family in which nothing that carries is usable.
+
+    A connection of that family that began there can move nowhere else; without its endpoint it
+    would end, although its path works.
+    """
+    found = []
+    for place in range(len(FAMILIES)):
+        if any(entry.paths[place].usable for entry in carrying):
+            continue
+        first = next((each for each in by_rank(observed) if each.paths[place].usable), None)
+        if first is not None:
+            v4, v6 = (
+                path._replace(usable=path.usable and at == place)
+                for at, path in enumerate(first.paths)
+            )
+            found.append(first._replace(paths=(v4, v6)))
+    return found
 
 
 def endpoint_flags(config: Config, entry: Observed, laminar: bool) -> int:
@@ -144,9 +166,11 @@ def wanted_endpoints(
     carrying = [*active(observed), *_still_needed(observed, found, memory, settled)]
     if not carrying:
         return _last_paths(found, observed, memory), {}
-    for entry in carrying:
+    waiting = _standing_by(observed, carrying)
+    for entry in [*carrying, *waiting]:
         assert entry.link is not None
         flags = endpoint_flags(config, entry, snapshot.mptcp.laminar)
+        flags |= BACKUP if entry in waiting else 0
         by_family = (path.eligible for path in entry.paths if path.usable)
         in_turn = (each for turn in zip_longest(*by_family) for each in turn if each is not None)
         for turn, address in enumerate(in_turn):

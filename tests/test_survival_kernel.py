@@ -1,0 +1,35 @@
+"""Connections that chaos once ended, though a path of theirs worked: each case by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab import SERVER6, Daemon, Echo, Wan, address, eventually, subflows
+from tests.modes import endpoints, network
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def world():
+    with Wan(shaped=False, lan=False).usual() as wan:
+        yield wan
+
+
+def test_ipv6_lives_on_by_handover_when_a_line_without_ipv6_is_back(world):
+    """It began at the handover line, and the other one cannot take it over."""
+    world.gateway.ip(f"address delete {address(1, 6)}/64 dev eth1")
+    world.unplug(1)
+    modes = network(eth1="master", eth2="handover")
+    with Daemon(world.gateway, modes) as daemon:
+        assert set(endpoints(world.gateway)) == {address(2), address(2, 6)}
+        with Echo(world.gateway, world.server, SERVER6) as echo:
+            world.plug(1)
+            eventually(lambda: set(endpoints(world.gateway)) == {address(1), address(2, 6)})
+            assert endpoints(world.gateway)[address(2, 6)] == "subflow backup dev eth2"
+            passes = daemon.settle()["counts"]["passes"]
+            assert [each.local for each in subflows(world.gateway, echo.port)] == [address(2, 6)]
+            seen = echo.report()
+            assert not seen.error
+            eventually(lambda: echo.report().received > seen.received + 20)
+            assert daemon.settle()["counts"]["passes"] - passes < 5  # and nothing else is done
