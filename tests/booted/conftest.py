@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.booted import Booted, Providers
+from tests.lab import TWO_UPLINKS
 from tests.networks.machine import why_not
 
 
@@ -28,3 +33,50 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         reason = f"no {', '.join(lacking)}: packaging/setup.sh" if lacking else why_not()
         if reason:
             pytest.fail(f"cannot boot a machine: {reason}", pytrace=False)
+
+
+def build(*version: str) -> Path:
+    """Our package, as `make deb` makes it."""
+    script = Path(__file__).resolve().parents[2] / "packaging/deb.sh"
+    done = subprocess.run([script, *version], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        pytest.fail("no package: see above what packaging/deb.sh says", pytrace=False)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The .deb."""
+    return build()
+
+
+@pytest.fixture(scope="session")
+def newer_package() -> Path:
+    """The same sources as a later version."""
+    return build("9.0")
+
+
+@pytest.fixture
+def providers() -> Iterator[Providers]:
+    """Two of them, and the server behind both."""
+    with Providers() as made:
+        yield made
+
+
+@pytest.fixture
+def debian(package: Path, providers: Providers) -> Iterator[Booted]:
+    """A gateway with both providers plugged in, ours in /root/mproutd.deb and nothing of it yet."""
+    with Booted(providers.plug_in, before=lambda root: _bring(package, root)) as machine:
+        yield machine
+
+
+@pytest.fixture
+def gateway(debian: Booted) -> Booted:
+    """The same with the package installed; wan1 (eth1) master and wan2 (eth2) on, not started."""
+    debian.run("apt-get install --yes /root/mproutd.deb")
+    debian.write("/etc/mproutd/network", TWO_UPLINKS)
+    return debian
+
+
+def _bring(package: Path, root: Path) -> None:
+    shutil.copy(package, root / "root/mproutd.deb")

@@ -1,0 +1,170 @@
+"""The life of the package on a gateway with two DHCP uplinks, from `apt install` to `apt purge`.
+
+`make booted ARGS='-s -k life'` prints the times that docs/debian.md has.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.booted import Booted
+from tests.booted.providers import lease
+from tests.lab import SERVER, TWO_UPLINKS, Echo, Iperf, eventually, subflows
+
+pytestmark = pytest.mark.booted
+
+INTERFACES = """\
+auto lo
+iface lo inet loopback
+
+auto eth1
+iface eth1 inet dhcp
+
+auto eth2
+iface eth2 inet dhcp
+"""
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    print(f"{what}: {time.monotonic() - begun:.2f} s")
+
+
+def endpoints(machine: Booted) -> set[str]:
+    """The addresses of the machine's endpoints."""
+    return {line.split()[0] for line in machine.network.ip("mptcp endpoint show").splitlines()}
+
+
+def gateways(machine: Booted) -> list[str]:
+    """The default route of each uplink's table."""
+    shown = [machine.network.ip(f"route show default table {table}") for table in (7001, 7002)]
+    return [" ".join(route.split()[:5]) for route in shown]
+
+
+def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
+    """The echo's subflows, each known by its connection and its port, after some more echoes."""
+    count = echo.report().received
+    eventually(lambda: echo.report().received >= count + 5)
+    found = subflows(machine.network, port)
+    return {(flow.token, flow.local, flow.local_port) for flow in found}
+
+
+def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
+    machine = debian
+    both = {lease(1), lease(2)}
+    pid = lambda: machine.unit_state("mproutd", "MainPID")  # noqa: E731
+
+    # -- apt install: there, enabled, and nothing runs before the configuration says so
+    clean = machine.network.state()
+    with timed("apt install"):
+        machine.run("apt-get install --yes /root/mproutd.deb")
+    assert machine.unit_state("mproutd", "UnitFileState") == "enabled"
+    assert machine.unit_state("mproutd") == "inactive"
+    assert pid() == "0"
+    assert machine.unit_state("mproutd", "Result") == "exec-condition"
+    assert machine.network.state() == clean
+    assert machine.run("dpkg --verify mproutd") == ""
+    assert "mproutd" in machine.run("man -w mproutd mproutd.conf mproutd-hooks")
+    assert machine.run("mproutd --help")
+
+    # -- two uplinks with `iface … inet dhcp` and our two files, up after a boot
+    machine.write("/etc/network/interfaces", INTERFACES)
+    machine.write("/etc/mproutd/network", TWO_UPLINKS)
+    with timed("reboot, until all is up"):
+        machine.reboot()
+        eventually(lambda: endpoints(machine) == both)
+    assert machine.unit_state("mproutd") == "active"
+    assert gateways(machine) == ["default via 10.1.1.1 dev eth1", "default via 10.2.2.1 dev eth2"]
+    assert machine.network.ip("route show default").count("default") == 1  # the second was lost
+    assert machine.run("ps -o user= -C mproutd").split() == ["mproutd"]
+    up = machine.network.state()
+    print(machine.run("mproutd status"))
+    print("boot:", machine.run("systemd-analyze time").splitlines()[0])
+
+    # -- kill -9 under a running iperf3
+    iperf = Iperf(machine.network, providers.server, SERVER, 6)
+    eventually(lambda: len(subflows(machine.network, 5201)) == 4)  # data and control, on both
+    old = pid()
+    with timed("kill -9, until it runs again"):
+        machine.run("systemctl kill --signal=KILL mproutd")
+        eventually(lambda: machine.unit_state("mproutd") == "active" and pid() not in ("0", old))
+    assert machine.unit_state("mproutd", "NRestarts") == "1"
+    result = iperf.result()
+    assert result.completed, result.error
+    assert min(interval.mbit for interval in result.intervals[2:-1]) > 20  # never one line alone
+    assert machine.network.state() == up
+
+    # -- restart, reload, upgrade: the same subflows before and after
+    with Echo(machine.network, providers.server, SERVER) as echo:
+        eventually(lambda: len(subflows(machine.network, echo.port)) == 2)
+        before = alive(echo, echo.port, machine)
+        assert len(before) == 2
+        for command in ("systemctl restart mproutd", "systemctl reload mproutd"):
+            old = pid()
+            with timed(command):
+                machine.run(command)
+            assert alive(echo, echo.port, machine) == before
+            assert (pid() == old) == ("reload" in command)
+        old = pid()
+        machine.path("/root/newer.deb").write_bytes(newer_package.read_bytes())
+        with timed("apt install, an upgrade"):
+            machine.run("apt-get install --yes /root/newer.deb")
+        assert machine.run("dpkg-query -W -f '${Version}' mproutd") == "9.0"
+        assert pid() not in ("0", old)
+        assert machine.path("/etc/mproutd/network").read_text() == TWO_UPLINKS
+        assert alive(echo, echo.port, machine) == before
+        assert machine.network.state() == up
+
+        # -- stuck for longer than its watchdog allows
+        limit = "/run/systemd/system/mproutd.service.d/limit.conf"
+        machine.write(limit, "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
+        machine.run("systemctl daemon-reload && systemctl restart mproutd")
+        old = pid()
+        with timed("stuck, with a watchdog of 2 s and 1 s to end: until it runs again"):
+            machine.run("systemctl kill --signal=STOP mproutd")
+            eventually(lambda: machine.unit_state("mproutd") == "active" and pid() != old, 30)
+        assert "watchdog" in machine.journal("-b", "_PID=1").lower()
+        assert alive(echo, echo.port, machine) == before
+        machine.run("rm -r /run/systemd/system/mproutd.service.d && systemctl daemon-reload")
+
+        # -- a wrong configuration: the old one stays, and one is told why
+        machine.write("/etc/mproutd/network", TWO_UPLINKS.replace("'on'", "'sometimes'"))
+        old = pid()
+        reload = machine.call("systemctl reload mproutd")
+        assert reload.returncode != 0
+        assert "sometimes" in machine.journal("-b", "-u", "mproutd", "-p", "err")
+        said = machine.call("mproutd status")
+        assert said.returncode == 1
+        assert "sometimes" in said.stdout
+        assert (machine.unit_state("mproutd"), pid()) == ("active", old)
+        assert alive(echo, echo.port, machine) == before
+        assert machine.network.state() == up
+        machine.write("/etc/mproutd/network", TWO_UPLINKS)
+        machine.run("systemctl reload mproutd")
+        assert machine.run("mproutd status")
+        assert echo.report().error == ""
+
+    # -- remove: nothing of ours in the kernel; purge: nor on the disk
+    with timed("apt remove"):
+        machine.run("apt-get remove --yes mproutd")
+    assert pid() == "0"
+    left = machine.network.state()
+    assert "proto mproutd" not in left
+    assert "proto 77" not in left
+    assert endpoints(machine) == set()
+    assert machine.path("/etc/mproutd/network").read_text() == TWO_UPLINKS
+    machine.run("ifdown eth2 && ifup eth2")  # hooks that were left behind do nothing
+    assert machine.call("test -e /run/mproutd").returncode != 0
+    with timed("apt purge"):
+        machine.run("apt-get purge --yes mproutd")
+    machine.run("rm /root/*.deb")
+    assert machine.run("find / -xdev -name '*mproutd*'; find /run /tmp -name '*mproutd*'") == ""
+    assert machine.call("getent passwd mproutd || getent group mproutd").stdout == ""
+    assert not re.search("mproutd.*not-found", machine.run("systemctl list-units --all"))

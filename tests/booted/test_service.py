@@ -1,0 +1,208 @@
+"""mproutd.service on a booted Debian: who it runs as, what it may touch, what it says, and when."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.booted import Booted
+from tests.booted.providers import lease
+from tests.lab import TWO_UPLINKS, eventually
+
+pytestmark = pytest.mark.booted
+
+INTERFACES = """\
+auto lo
+iface lo inet loopback
+
+auto eth1
+iface eth1 inet dhcp
+
+auto eth2
+iface eth2 inet dhcp
+"""
+BOTH = "2 of 2 uplinks usable: wan1 wan2"
+CAPABILITIES = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
+"""linux/capability.h."""
+
+# As the daemon, in its view of the machine: every file and folder that it could write.  Not those
+# of its own process, nor sockets and devices, where writing is asking.
+WRITABLE = """\
+pid=$(systemctl show --value --property=MainPID mproutd)
+cut -d' ' -f5 /proc/$pid/mountinfo | while read -r mount; do
+	nsenter --target $pid --mount setpriv --reuid mproutd --regid mproutd --clear-groups \\
+		find "$mount" -xdev \\( -type f -o -type d \\) -writable -not -path '/proc/[0-9]*' 2>/dev/null
+done | sort -u
+"""
+
+
+def up(machine: Booted) -> None:
+    """Both lines have their lease, and both uplinks are in use."""
+    machine.write("/etc/network/interfaces", INTERFACES)
+    machine.run("ifup eth1 eth2")
+    machine.run("systemctl start mproutd")
+    eventually(lambda: machine.unit_state("mproutd", "StatusText") == BOTH, 10)
+
+
+def entries(machine: Booted, *match: str) -> list[dict[str, str]]:
+    """What journalctl(1) finds of this boot, with all fields."""
+    lines = machine.journal("--output=json", "-b", *match).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
+    up(gateway)
+    assert {lease(1), lease(2)} == {
+        line.split()[0] for line in gateway.network.ip("mptcp endpoint show").splitlines()
+    }
+
+    status = gateway.run("cat /proc/$(systemctl show --value -p MainPID mproutd)/status")
+    told = dict(line.split(":\t", 1) for line in status.splitlines())
+    uid = gateway.run("id -u mproutd").strip()
+    assert told["Uid"].split() == [uid] * 4
+    assert uid != "0"
+    assert {int(told[name], 16) for name in CAPABILITIES} == {NET_ADMIN | NET_RAW}
+    assert told["NoNewPrivs"] == "1"
+    assert told["Seccomp"] == "2"
+
+    # Nothing but its own folder, its private temporary ones, and the three settings of devices,
+    # for which the kernel asks for CAP_NET_ADMIN and not for the owner of the file.
+    assert {
+        re.sub(r"^/run/mproutd/.*", "/run/mproutd/…", path)
+        for path in gateway.run(WRITABLE).splitlines()
+        if not path.startswith("/proc/pressure/")
+    } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/tmp"}
+    modes = gateway.run("stat -c '%n %U:%G %a' /run/mproutd /run/mproutd/*")
+    assert dict(line.split(" ", 1) for line in modes.splitlines()) == {
+        "/run/mproutd": "mproutd:mproutd 755",
+        "/run/mproutd/control.sock": "mproutd:mproutd 660",
+        "/run/mproutd/hints": "mproutd:mproutd 700",
+        "/run/mproutd/lock": "mproutd:mproutd 600",
+        "/run/mproutd/state.json": "mproutd:mproutd 600",
+        "/run/mproutd/wake": "mproutd:mproutd 600",
+    }
+    gateway.run("sysctl -w net.ipv4.conf.eth1.rp_filter=1 && mproutd reconcile")
+    assert gateway.network.sysctl("net.ipv4.conf.eth1.rp_filter") == "2"
+    seccomp = entries(gateway, "_AUDIT_TYPE_NAME=SECCOMP")
+    assert seccomp == []
+
+    # Members of the group may ask, others not.
+    gateway.run("useradd --groups mproutd friend && useradd stranger")
+    assert "wan2" in gateway.run("setpriv --reuid friend --init-groups mproutd status")
+    refused = gateway.call("setpriv --reuid stranger --init-groups mproutd status")
+    assert refused.returncode == 1
+    assert "only root and the group mproutd" in refused.stdout
+
+    # What root's commands leave behind, the daemon can read and write.
+    gateway.run("systemctl stop mproutd && mproutd flush && mproutd reconcile")
+    before = gateway.network.state(ids=True)
+    gateway.run("systemctl start mproutd && mproutd status")
+    assert gateway.network.state(ids=True) == before
+    assert gateway.run("stat -c %U /run/mproutd/state.json").strip() == "mproutd"
+
+    assert gateway.call("systemd-analyze verify mproutd.service").stdout == ""
+    score = gateway.run("systemd-analyze --no-pager security mproutd.service").splitlines()[-1]
+    assert float(score.split(":")[1].split()[0]) <= 2.0, score
+
+
+def test_the_journal_can_be_asked_about_an_uplink(gateway):
+    up(gateway)
+    usable = f"wan2 usable: address {lease(2)}, gateway 10.2.2.1 from the lease"
+    assert usable in [entry["MESSAGE"] for entry in entries(gateway, "UPLINK=wan2")]
+    assert usable not in [entry["MESSAGE"] for entry in entries(gateway, "UPLINK=wan1")]
+    (found,) = [each for each in entries(gateway, "DEVICE=eth2") if each["MESSAGE"] == usable]
+    assert found["PRIORITY"] == "6"
+    assert found["_SYSTEMD_UNIT"] == "mproutd.service"
+    assert found["_TRANSPORT"] == "journal"
+    assert found["SYSLOG_IDENTIFIER"] == "mproutd"
+
+    # Leases that are renewed, and a reload of what is in use: nothing is decided, nothing said.
+    said = len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2"))
+    gateway.run("systemctl reload mproutd && dhclient -1 eth2 && systemctl reload mproutd")
+    assert len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2")) == said
+
+    # A rule that stays away: what is refused says which operation it was.
+    gateway.run("ip link set eth2 down")
+    eventually(lambda: "wan2" not in gateway.unit_state("mproutd", "StatusText").split(";")[0])
+    (lost,) = entries(gateway, "UPLINK=wan2", "PRIORITY=4")[-1:]
+    assert lost["MESSAGE"] == "wan2 not usable (IPv4): the link is down"
+
+
+def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one(gateway):
+    up(gateway)
+    pid = gateway.unit_state("mproutd", "MainPID")
+    before = gateway.network.state(ids=True)
+    gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'on'", "'sometimes'"))
+    assert gateway.call("systemctl reload mproutd").returncode == 1
+    assert gateway.unit_state("mproutd") == "active"
+    told = gateway.unit_state("mproutd", "StatusText")
+    assert told.startswith("configuration refused, the last good one is in use: /etc/mproutd/")
+    assert told.endswith(BOTH)
+    assert gateway.network.state(ids=True) == before
+    # A start with it fails for good, and is not tried again and again.
+    gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'wan2'", "'lte'"))
+    for way in ("systemctl reload mproutd", "systemctl kill --signal=HUP mproutd"):
+        gateway.run(way)
+        eventually(
+            lambda: gateway.unit_state("mproutd", "StatusText") == BOTH.replace("wan2", "lte")
+        )
+        assert gateway.unit_state("mproutd", "SubState") == "running"
+        gateway.run("mproutd status")
+    assert gateway.unit_state("mproutd", "MainPID") == pid
+    gateway.write("/etc/mproutd/network", "nonsense\n")
+    assert gateway.call("systemctl restart mproutd").returncode == 1
+    assert gateway.unit_state("mproutd") == "failed"
+    assert gateway.unit_state("mproutd", "ExecMainStatus") == "2"
+    # Not enabled: what an earlier run left is taken back, and the next boot starts nothing.
+    gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("enable", "disable"))
+    gateway.run("systemctl restart mproutd")
+    assert "proto 77" not in gateway.network.state()
+    assert gateway.unit_state("mproutd", "StatusText").startswith("multipath is not enabled")
+    gateway.reboot()
+    assert gateway.unit_state("mproutd", "Result") == "exec-condition"
+    assert gateway.unit_state("mproutd", "MainPID") == "0"
+
+
+def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
+    gateway.write("/etc/systemd/system/mproutd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
+    gateway.run("systemctl daemon-reload")
+    up(gateway)
+    before, pid = gateway.network.state(ids=True), gateway.unit_state("mproutd", "MainPID")
+    gateway.run("systemctl kill --signal=STOP mproutd")
+    eventually(lambda: gateway.unit_state("mproutd", "NRestarts") == "1", 20)
+    eventually(lambda: gateway.unit_state("mproutd") == "active", 20)
+    assert gateway.unit_state("mproutd", "MainPID") not in ("0", pid)
+    assert gateway.network.state(ids=True) == before
+    said = gateway.journal("-b", "-u", "mproutd")
+    assert "Watchdog timeout (limit 2s)!" in said
+    assert re.search(r'File ".*/loop\.py", line \d+ in wait', said)
+
+
+def test_a_boot_waits_for_no_uplink(gateway):
+    """Neither device is there, nor ever will be."""
+    missing = TWO_UPLINKS.replace("eth1", "wwan0").replace("eth2", "wwan1")
+    gateway.write("/etc/mproutd/network", missing)
+    gateway.reboot()
+    assert (
+        gateway.unit_state("mproutd", "StatusText")
+        == "0 of 2 uplinks usable; wan1 no device; wan2 no device"
+    )
+    # Started before what uses the network, and wanting nothing of it.
+    after = gateway.unit_state("mproutd", "After").split()
+    assert not {"network-online.target", "network.target", "networking.service"} & set(after)
+    at = {
+        (unit, what): int(gateway.unit_state(unit, f"{what}TimestampMonotonic"))
+        for unit in ("mproutd", "network.target", "multi-user.target")
+        for what in ("InactiveExit", "ActiveEnter")
+    }
+    ready = at["mproutd", "ActiveEnter"]
+    assert (
+        0 < ready <= at["network.target", "ActiveEnter"] <= at["multi-user.target", "ActiveEnter"]
+    )
+    took = (ready - at["mproutd", "InactiveExit"]) / 1e6
+    print(f"from start to ready: {took:.2f} s")
+    print(gateway.run("systemd-analyze --no-pager critical-chain mproutd.service"))
+    assert took < 10, "half a second, and twenty times that on a crowded machine"
