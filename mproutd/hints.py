@@ -26,6 +26,7 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
 from mproutd.planning.paths import Gateway
+from mproutd.trust import distrust
 
 HINTS, WAKE = "hints", "wake"
 FAMILIES = (int(AF_INET), int(AF_INET6))
@@ -43,7 +44,8 @@ class Hints:
 
     def read(self, devices: Iterable[str]) -> dict[tuple[str, int], tuple[Gateway, ...]]:
         """(device, family) → the gateway that a hint names.  Reads the named devices' only."""
-        self.problem = _distrust(self._directory)
+        why = distrust(self._directory)
+        self.problem = f"{self._directory} {why}" if why else ""
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
         if self.problem:
             return gateways
@@ -100,23 +102,6 @@ def _is_host(address: str) -> bool:
     return 0 < first < 224 and first != 127
 
 
-def _distrust(directory: str) -> str:
-    """Why the folder is not to be believed: only root or ourselves may write there."""
-    try:
-        status = os.stat(directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return f"{directory}: {error.strerror}"
-    if not stat.S_ISDIR(status.st_mode):
-        return f"{directory} is no directory; remove it"
-    if status.st_uid not in (0, os.geteuid()):
-        return f"{directory} belongs to user {status.st_uid}, not to root; remove it"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{directory} can be written by others; set it to 0755"
-    return ""
-
-
 class Wake:
     """The FIFO through which a hook wakes the loop."""
 
@@ -128,7 +113,7 @@ class Wake:
         except FileNotFoundError:
             pass
         os.mkfifo(path, 0o600)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.makedirs(os.path.join(runtime, HINTS), mode=0o755, exist_ok=True)
 
     def fileno(self) -> int:

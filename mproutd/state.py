@@ -13,8 +13,11 @@ import os
 import time
 
 from mproutd.planning.memory import Memory, decode, encode
+from mproutd.trust import contents, distrust
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
+LARGEST = 1 << 20
+"""Bytes of a state file; a real one has a few thousand."""
 SOCKET_PATH = 107
 """Bytes of a socket's path without the terminating zero (unix(7), sun_path)."""
 
@@ -32,12 +35,11 @@ class StateFile:
     def load(self) -> None:
         """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
         try:
-            with open(self._path, encoding="utf-8") as file:
-                self.memory = decode(json.load(file))
+            self.memory = decode(json.loads(contents(self._path, LARGEST)))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
             self.problem = f"{self._path}: {reason}; starting without it"
 
     def save(self, memory: Memory) -> None:
@@ -75,8 +77,9 @@ class StateFile:
 def _hand_over(descriptor: int, directory: str) -> None:
     """Give a file of ours to the owner of the folder: a daemon that is not root has to read what
     a command of root's left there.  OSError."""
-    owner = os.stat(directory).st_uid
-    if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner:
+    owner, status = os.stat(directory).st_uid, os.fstat(descriptor)
+    # Not what has another name: that may be a file which was never meant for that owner.
+    if os.geteuid() == 0 and status.st_uid != owner and status.st_nlink == 1:
         os.fchown(descriptor, owner, -1)
 
 
@@ -90,10 +93,13 @@ class Lock:
     """Held by whoever may change the kernel: one daemon, or one command."""
 
     def __init__(self, directory: str) -> None:
-        """OSError when the directory cannot be made or written, or leaves its socket no room."""
+        """OSError when the directory cannot be made or written, leaves its socket no room, or
+        could be written by somebody who is not believed."""
         if len(os.fsencode(os.path.join(directory, SOCKET))) > SOCKET_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
+        if why := distrust(directory, link=True):
+            raise OSError(errno.EINVAL, why, directory)
         path = os.path.join(directory, LOCK)
         self._descriptor = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600

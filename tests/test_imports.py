@@ -80,7 +80,8 @@ PURE = {
 # A module that does I/O, what it imports of this project, and other people's packages.
 OUTER = {
     "uci": ("config options sections ucitext", "uci uciparse"),
-    "state": ("memory model", ""),
+    "trust": ("", ""),
+    "state": ("memory model trust", ""),
     "sockets": ("eventfilter wire", "pyroute2 tenacity"),
     "mptcp": ("model pm sockets wire", "pyroute2 tenacity"),
     "reader": ("codec model requests sockets wire", "tenacity"),
@@ -118,7 +119,7 @@ OUTER = {
         "config diff endpoints kernel memory model mptcp paths plan slots verdicts",
         "tenacity",
     ),
-    "hints": ("model paths", ""),
+    "hints": ("model paths trust", ""),
     "changes": ("ipsyntax model reconcile", ""),
     "keeper": (
         "changes config devices families hints ipsyntax kernel model mptcp paths plan problems rates"
