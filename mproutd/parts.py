@@ -104,6 +104,12 @@ def _actions(host: Host) -> Part:
     return Actions(host)
 
 
+def _health(host: Host) -> Part:
+    from mproutd.health.checks import Checks
+
+    return Checks(host)
+
+
 def _notify(host: Host) -> Part:
     from mproutd.notify import Notify
 
@@ -117,6 +123,7 @@ def _netifd(host: Host) -> Part:
 
 
 KINDS: tuple[Kind, ...] = (
+    ("health", lambda config: config.enabled and _asks(config, "health"), _health),
     ("netifd", lambda config: bool(config.uplinks and found("ubus")), _netifd),
     ("notify", lambda config: "NOTIFY_SOCKET" in os.environ, _notify),
     ("conntrack", lambda config: _asks(config, "flush_conntrack"), _conntrack),
