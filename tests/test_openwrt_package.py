@@ -6,6 +6,7 @@ tests' own (openwrt_sdk.py); what they install runs under a Python that has noth
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -70,9 +71,13 @@ SPLIT_OFF = {
     "_curses": "python3-ncurses",
     "tenacity": "python3-tenacity",
     "uci": "python3-uci",
+    "ssl": "python3-openssl",
     "unicodedata": "python3-codecs",
 }
 """What is not in python3-light (openwrt/packages, lang/python/python3/files/python3-package-*)."""
+
+MAY_BE_MISSING = {"systemd", "uciparse", "ssl"}
+"""Not on OpenWrt; in pyuci's place; for checks by https, see docs/openwrt.md."""
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +163,18 @@ class Installed(Daemon):
             f"atexit.register(lambda: open({str(self._noted)!r}, 'w')"
             ".write(chr(10).join(sys.modules)))\n"
         )
-        self.path = ":".join([str(roots["mproutd"] / SITE), str(folder)])
+        (folder / "ubus").write_text("#!/bin/sh\necho '{\"interface\": []}'\n")
+        (folder / "ubus").chmod(0o755)
+        self._environment = [
+            f"PYTHONPATH={roots['mproutd'] / SITE}:{folder}",
+            f"PATH={folder}:{os.environ['PATH']}",
+        ]
         super().__init__(node, TWO_UPLINKS)
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         usual = super().command(verb, *arguments)
         rest = usual[usual.index("-m") + 2 :]
-        return ["env", f"PYTHONPATH={self.path}", PYTHON, "-s", self._program, *rest]
+        return ["env", *self._environment, PYTHON, "-s", self._program, *rest]
 
     def modules(self) -> set[str]:
         return set(self._noted.read_text().split())
@@ -173,7 +183,7 @@ class Installed(Daemon):
 def packages(names: set[str]) -> set[str]:
     """The packages of OpenWrt that these modules come from."""
     known = set(sys.stdlib_module_names) | {"tenacity", "uci"}
-    tops = {name.partition(".")[0] for name in names}
+    tops = {name.partition(".")[0] for name in names if name}
     ours = {"mproutd", "__main__", "sitecustomize", "_distutils_hack", "usercustomize"}
     assert tops - known - ours == set()
     return {SPLIT_OFF.get(top, "python3-light") for top in tops & known}
@@ -197,7 +207,7 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
         daemon.settle()
         assert daemon.stop() == 0
         running = daemon.modules()
-    assert {"mproutd.daemon", "uci"} <= running
+    assert {"mproutd.daemon", "mproutd.ubus", "uci"} <= running
     assert not running & {"uciparse", "pyroute2", "asyncio", "dataclasses", "tenacity"}
     # What the daemon imports when a dump is interrupted.
     code = "import sys, tenacity; print(*sys.modules)"
@@ -216,6 +226,23 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
         *(word.removeprefix("+") for word in depends),
         "python3-tenacity",
     }
+
+
+def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
+    sdk: Sdk, roots: dict[str, Path]
+) -> None:
+    """Checks, programs and the like, which a configuration asks for; but for MAY_BE_MISSING."""
+    named = set()
+    for module in modules(roots["mproutd"]):
+        for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                named.add(node.module or "")
+    tops = {name.partition(".")[0] for name in named}
+    _, depends, _, _ = sdk.describe(MPROUTD, "mproutd")
+    wanted = {word.removeprefix("+") for word in depends}
+    assert packages(tops - MAY_BE_MISSING) <= wanted
 
 
 @pytest.mark.kernel
