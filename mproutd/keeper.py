@@ -141,7 +141,10 @@ class Keeper:
                 return False
             return touched is None or self.restraint.allow(operation, touched)
 
+        before = self.config
         facts = self._facts_now()
+        # Nobody listened for a device that netifd has only now named.
+        full = full or self.config is not before
         outcome = reconcile.reconcile(
             self.kernel,
             self.state,

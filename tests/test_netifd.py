@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mproutd.configuration.config import Config
+from mproutd.configuration.devices import resolved
+from mproutd.model import Route, Rule
 from mproutd.planning.netifd import Interface, parse, with_netifd
 from mproutd.planning.paths import Facts, Gateway
+from tests.fakeworld import STATIC, World, interface, uci
 
 RECORDED = Path(__file__).parent / "fixtures" / "netifd"
 
@@ -164,3 +168,185 @@ KEYS = ["up", "l3_device", "route", "inactive", "ipv6-prefix", "ip4table", "ip6t
 def test_whatever_stands_in_a_field_the_interface_is_read(fields: dict[str, Any]) -> None:
     (wan,) = parse(one(**fields)).values()
     with_netifd({"wan": wan}, Facts())
+
+
+# -- configuration, kernel and netifd in; the kernel's state in `ip` syntax out ----------------
+
+
+def world() -> World:
+    """eth1 and eth2 with their addresses; main has no default route."""
+    made = World()
+    made.device("eth1", "10.1.1.2/24", "2001:db8:1::2/64")
+    made.device("eth2", "10.2.2.2/24")
+    return made
+
+
+def section(name: str, mode: str, *options: str) -> str:
+    lines = [f"config interface '{name}'", f" option multipath '{mode}'"]
+    return "\n".join([*lines, *(f" option {each}" for each in options)]) + "\n"
+
+
+def dump(*interfaces: dict[str, Any]) -> Facts:
+    told = [{"up": True, **each} for each in interfaces]
+    return with_netifd(parse(json.dumps({"interface": told})), Facts())
+
+
+def run(made: World, config: Config, facts: Facts) -> list[str]:
+    made.run(resolved(config, facts.devices), facts=facts)
+    return made.ours().splitlines()
+
+
+WAN2 = {"interface": "wan2", "l3_device": "eth2", "route": [default("10.2.2.1")]}
+
+
+def test_the_prefix_has_a_rule_and_the_default_no_source() -> None:
+    made = world()
+    prefix = {"address": "2001:db8:a200::", "mask": 56}
+    child = {"interface": "wan2_6", "l3_device": "eth2", "ipv6-prefix": [prefix]}
+    child["route"] = [default("fe80::2", "::", source="2001:db8:a200::/56")]
+    lines = run(made, uci(interface("wan2", "eth2", "on")), dump(WAN2, child))
+    assert [line for line in lines if "-6" in line] == [
+        "-6 default via fe80::2 dev eth2 table 7001 metric 1024",
+        "-6 7000: from all fwmark 0x7f000000/0x7f000000 lookup main",
+        "-6 7010: from all lookup main suppress_prefixlength 6",
+        "-6 7301: from all oif eth2 lookup 7001",
+        "-6 7501: from 2001:db8:a200::/56 lookup 7001",
+    ]
+    # The line has lost the prefix: the rule goes, and IPv4 is as it was.
+    lines = run(made, uci(interface("wan2", "eth2", "on")), dump(WAN2))
+    assert not [line for line in lines if "-6" in line]
+    assert "default via 10.2.2.1 dev eth2 table 7001 src 10.2.2.2" in lines
+
+
+def test_netifds_table_has_neither_routes_nor_source_rules_of_ours() -> None:
+    made = world()
+    config = uci(interface("wan1", "eth1", "master") + interface("wan2", "eth2", "on"))
+    wan1 = {"interface": "wan1", "l3_device": "eth1", "route": [default("10.1.1.1")]}
+    index = made.link("eth2").index
+    for route in (
+        Route(AF_INET, 103, "10.2.2.0/24", index, "", "10.2.2.2", 0, 253, protocol=STATIC),
+        Route(AF_INET, 103, "default", index, "10.2.2.1", "10.2.2.2", protocol=STATIC),
+    ):
+        made.foreign(route)
+    for rule in (
+        Rule(AF_INET, 10000, 103, "10.2.2.2", protocol=0),
+        Rule(AF_INET, 20000, 103, destination="10.2.2.0/24", protocol=0),
+        Rule(AF_INET, 90004, 103, iif="lo", protocol=0),
+    ):
+        made.foreign(rule)
+    lines = run(made, config, dump(wan1, {**WAN2, "ip4table": 103}))
+    assert [line for line in lines if "eth2" in line or "103" in line or "10.2.2" in line] == [
+        "7102: from all fwmark 0x2000000/0x7f000000 lookup 103",
+        "7302: from all oif eth2 lookup 103",
+        "10.2.2.2 subflow dev eth2",
+    ]
+    assert made.walk("192.0.2.1", source="10.2.2.2") == made.match(103, "192.0.2.1", 0)
+    # It ends: all of it is ours again, and the other way round.
+    whole = run(made, config, dump(wan1, WAN2))
+    assert "7502: from 10.2.2.2 lookup 7002" in whole
+    assert run(made, config, dump(wan1, {**WAN2, "ip4table": 103})) == lines
+
+
+def test_a_strict_uplink_without_a_device_takes_nothing() -> None:
+    made = world()
+    config = uci(section("wan", "on", "proto pppoe"), "config uplink wan\n option strict 1\n")
+    lines = run(made, config, dump())
+    assert not [line for line in lines if "7301" in line]
+    assert made.walk("192.0.2.1", source="10.1.1.2") is None  # main has no default
+
+
+PPPOE = section("wan", "master", "proto pppoe", "device eth1")
+
+DEVICES: dict[str, tuple[str, dict[str, str] | None, list[str]]] = {
+    # what is written; what netifd says; the uplinks as "name device mode interfaces"
+    "netifd has said nothing": (PPPOE, None, ["wan - master wan"]),
+    "it has given none": (PPPOE, {"wan": ""}, ["wan - master wan"]),
+    "it has given one": (PPPOE, {"wan": "pppoe-wan"}, ["wan pppoe-wan master wan"]),
+    "two sessions over one card": (
+        PPPOE + section("dsl", "on", "proto pppoe", "device eth1"),
+        {"wan": "pppoe-wan", "dsl": "pppoe-dsl"},
+        ["wan pppoe-wan master wan", "dsl pppoe-dsl on dsl"],
+    ),
+    "the card below is another one's": (
+        PPPOE + section("modem", "off", "proto static", "device eth1"),
+        {"wan": "pppoe-wan", "modem": "eth1"},
+        ["wan pppoe-wan master wan", "modem eth1 off modem"],
+    ),
+    "an alias is one with it from the start": (
+        PPPOE + section("wan6", "master", "proto dhcpv6", "device @wan"),
+        {"wan": ""},
+        ["wan - master wan wan6"],
+    ),
+    "a section that names the device is one with it later": (
+        PPPOE + section("wan6", "master", "proto dhcpv6", "device pppoe-wan"),
+        {"wan": "pppoe-wan", "wan6": "pppoe-wan"},
+        ["wan pppoe-wan master wan wan6"],
+    ),
+    "until then it is by itself": (
+        PPPOE + section("wan6", "master", "proto dhcpv6", "device pppoe-wan"),
+        {"wan": "", "wan6": ""},
+        ["wan - master wan", "wan6 pppoe-wan on wan6"],
+    ),
+    "a modem's port is no device": (
+        section("lte", "backup", "proto qmi", "device /dev/cdc-wdm0"),
+        {"lte": "wwan0"},
+        ["lte wwan0 backup lte"],
+    ),
+    "a tunnel names none": (
+        section("tun6", "on", "proto 6in4"),
+        {"tun6": "6in4-tun6"},
+        ["tun6 6in4-tun6 on tun6"],
+    ),
+    "netifd knows better than the file": (
+        section("wan", "on", "device eth1", "proto dhcp"),
+        {"wan": "br-wan"},
+        ["wan br-wan on wan"],
+    ),
+    "an interface that is down keeps the file's": (
+        section("wan", "on", "device eth1", "proto dhcp"),
+        {"wan": ""},
+        ["wan eth1 on wan"],
+    ),
+}
+
+
+def told(config: Config) -> list[str]:
+    return [" ".join((u.name, u.device or "-", u.mode, *u.interfaces)) for u in config.uplinks]
+
+
+@pytest.mark.parametrize(("written", "devices", "expected"), DEVICES.values(), ids=DEVICES)
+def test_devices(written: str, devices: dict[str, str] | None, expected: list[str]) -> None:
+    assert told(resolved(uci(written), devices)) == expected
+
+
+def test_a_device_of_mproutds_own_file_stands() -> None:
+    config = uci(PPPOE, "config uplink wan\n option device ppp9\n")
+    assert told(resolved(config, {"wan": "pppoe-wan"})) == ["wan ppp9 master wan"]
+
+
+def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
+    config = uci(
+        PPPOE + section("wan6", "backup", "proto dhcpv6", "device pppoe-wan"),
+        "config uplink wan6\n option gateway6 fe80::1\n option table 9\n",
+    )
+    assert config.warnings == ()
+    one = resolved(config, {"wan": "pppoe-wan"})
+    assert told(one) == ["wan pppoe-wan master wan wan6"]
+    assert (one.uplinks[0].gateway6, one.uplinks[0].table) == ("fe80::1", None)
+    assert one.warnings == (
+        "network: uplink 'wan6': its device is pppoe-wan, as that of 'wan', so they are one, "
+        "and its mode backup does not count",
+    )
+    assert resolved(config, {"wan": ""}) == config
+
+
+def test_an_uplink_keeps_its_place_whatever_device_it_has() -> None:
+    made = world()
+    config = uci(PPPOE + interface("wan2", "eth2", "on"))
+    wan = {"interface": "wan", "l3_device": "eth1", "route": [default("10.1.1.1")]}
+    before = run(made, config, dump(wan, WAN2))
+    assert "default via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2" in before
+    without = run(made, config, dump({"interface": "wan", "up": False}, WAN2))
+    assert not [line for line in without if "eth1" in line or "10.1.1" in line]
+    assert "default via 10.2.2.1 dev eth2 table 7002 src 10.2.2.2" in without
+    assert sorted(run(made, config, dump(wan, WAN2))) == sorted(before)
