@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         reason = f"no {', '.join(lacking)}: packaging/setup.sh" if lacking else why_not()
         if reason:
             pytest.fail(f"cannot boot a machine: {reason}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """With a failure comes the end of the journal of its machine."""
+    report = yield
+    if call.when == "call" and report.failed:
+        for name, machine in getattr(item, "funcargs", {}).items():
+            if isinstance(machine, Booted):
+                report.sections.append((f"journal of {name}", machine.journal()[-8000:]))
+                break
+    return report
 
 
 def build(*version: str) -> Path:

@@ -59,7 +59,13 @@ def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
 def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
     machine = debian
     both = {lease(1), lease(2)}
-    pid = lambda: machine.unit_state("mproutd", "MainPID")  # noqa: E731
+
+    def pid() -> str:
+        return machine.unit_state("mproutd", "MainPID")
+
+    def another(old: str) -> bool:
+        """Another process is the daemon now, and it is ready."""
+        return pid() not in ("0", old) and machine.unit_state("mproutd") == "active"
 
     # -- apt install: there, enabled, and nothing runs before the configuration says so
     clean = machine.network.state()
@@ -94,7 +100,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     old = pid()
     with timed("kill -9, until it runs again"):
         machine.run("systemctl kill --signal=KILL mproutd")
-        eventually(lambda: machine.unit_state("mproutd") == "active" and pid() not in ("0", old))
+        eventually(lambda: another(old), 30)
     assert machine.unit_state("mproutd", "NRestarts") == "1"
     result = iperf.result()
     assert result.completed, result.error
@@ -129,7 +135,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         old = pid()
         with timed("stuck, with a watchdog of 2 s and 1 s to end: until it runs again"):
             machine.run("systemctl kill --signal=STOP mproutd")
-            eventually(lambda: machine.unit_state("mproutd") == "active" and pid() != old, 30)
+            eventually(lambda: another(old), 30)
         assert "watchdog" in machine.journal("-b", "_PID=1").lower()
         assert alive(echo, echo.port, machine) == before
         machine.run("rm -r /run/systemd/system/mproutd.service.d && systemctl daemon-reload")
