@@ -183,6 +183,8 @@ class Trial:
             view = view._replace(peer=wording.read(told) or view.peer)
         except OSError:
             return self._lost(view)
+        if self._gone(line):
+            return view._replace(same=not self._noticed())
         if tcp.unacked or (view.peer and view.peer["unacked"]):
             return self._lost(view)
         self._mtu["proved"] = tcp.received is not None and tcp.received >= BULK
@@ -191,19 +193,30 @@ class Trial:
     def _lost(self, view: View) -> View:
         """Full packets do not pass by MPTCP: do they by plain TCP?"""
         self._told["echoed"] = None  # if all of it came back, then by another uplink
+        if self._noticed():
+            return view._replace(same=False)
         return view._replace(big=False, plain_big=self._beside.plain(data=True, bulk=True)[1])
+
+    def _noticed(self) -> bool:
+        """A checksum did not fit, at either end: the kernel gave this subflow up."""
+        return bool(counted(self._before, path.counters()).keys() & _NOTICED)
 
     def _settled(self, line: Line) -> Tcp:
         """The first subflow when all it sent is acknowledged, or when nothing moves any more."""
         last, moved = line.tcp(), time.monotonic()
         while last.unacked or (last.received or BULK) < BULK:
-            if self._clock.over or time.monotonic() - moved > STALL:
+            if self._clock.over or time.monotonic() - moved > STALL or self._gone(line):
                 break
             time.sleep(0.02)
             now = line.tcp()
             if now != last:
                 last, moved = now, time.monotonic()
         return last
+
+    def _gone(self, line: Line) -> bool:
+        """This path's subflow was reset, and another uplink's carries on."""
+        flows = line.subflows()
+        return bool(flows) and self._place.address not in {own for own, _ in flows}
 
     def _join(self, line: Line) -> None:
         """Do others join?  The kernel's path manager does it by itself."""
@@ -226,10 +239,7 @@ class Trial:
 
     def _finish(self, line: Line, view: View) -> View:
         end, tcp = line.multipath(), line.tcp()
-        flows = line.subflows()
-        kept = not end.fallback
-        if kept and flows and self._place.address not in {own for own, _ in flows}:
-            kept = False  # its subflow was reset, and another uplink's carries on
+        kept = not end.fallback and not self._gone(line)
         self._told |= {
             "offered": view.offered,
             "mptcp": kept,
@@ -245,6 +255,8 @@ class Trial:
         return view._replace(kept=kept)
 
 
+_NOTICED = {"MPFailTx", "MPFailRx", "DataCsumErr"}
+"""Counted where a checksum did not fit."""
 _PAUSED = "MPCapableSYNTXDisabled"
 _REASONS = {
     errno.ECONNREFUSED: "refused",

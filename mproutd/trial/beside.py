@@ -19,7 +19,7 @@ SIZES = (1492, 1480, 1452, 1420, 1400, 1380, 1340, 1280)
 _HEADERS = {"ipv4": 40, "ipv6": 60}
 STALL, HELLO_STALL = 2.5, 2.0
 """Seconds without a byte after which full packets, or the first line, count as lost."""
-_CONNECT, _SIZE_STALL = 3.0, 1.5
+_CONNECT, _SIZE_STALL = 2.2, 1.5
 
 
 def whole(came: bytes) -> bool:

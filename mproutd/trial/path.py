@@ -134,14 +134,21 @@ class Line:
         return socketinfo.tcp(told)
 
     def subflows(self) -> list[tuple[str, str]]:
-        """Own and peer's address of each subflow; empty when it is plain TCP."""
-        asked = socketinfo.subflow_request(8)
+        """Own and peer's address of each subflow that stands; empty when it is plain TCP."""
+        infos, addresses = (
+            self._told(option)
+            for option in (socketinfo.MPTCP_TCPINFO, socketinfo.MPTCP_SUBFLOW_ADDRS)
+        )
+        return socketinfo.subflows(infos, addresses)
+
+    def _told(self, option: int) -> bytes:
+        """An option to which a question belongs, as Python's getsockopt cannot put it."""
+        asked = socketinfo.subflow_request(option)
         buffer = ctypes.create_string_buffer(asked, len(asked))
         size = ctypes.c_uint(len(asked))
-        option = (socketinfo.SOL_MPTCP, socketinfo.MPTCP_SUBFLOW_ADDRS)
-        if _libc.getsockopt(self._socket.fileno(), *option, buffer, ctypes.byref(size)):
-            return []
-        return socketinfo.subflow_addresses(buffer.raw[: size.value])
+        where = (self._socket.fileno(), socketinfo.SOL_MPTCP, option)
+        failed = _libc.getsockopt(*where, buffer, ctypes.byref(size))
+        return b"" if failed else buffer.raw[: size.value]
 
     @property
     def local(self) -> str:
@@ -207,7 +214,7 @@ def resolve(host: str, port: int, patience: float) -> list[Peer]:
     asking.start()
     asking.join(patience)
     if asking.is_alive():
-        raise TimeoutError(errno.ETIMEDOUT, f"the resolver did not answer within {patience:g} s")
+        raise TimeoutError(errno.ETIMEDOUT, f"the resolver did not answer within {patience:.2g} s")
     if failed:
         raise failed[0]
     return found

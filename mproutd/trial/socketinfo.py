@@ -13,7 +13,7 @@ from struct import Struct, error
 from typing import NamedTuple
 
 SOL_MPTCP = 284
-MPTCP_INFO, MPTCP_SUBFLOW_ADDRS = 1, 3
+MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS = 1, 2, 3
 IPPROTO_MPTCP = 262
 
 _FALLBACK, _REMOTE_KEY = 1 << 0, 1 << 1
@@ -85,23 +85,36 @@ def tcp(data: bytes) -> Tcp:
     )
 
 
-def subflow_request(room: int) -> bytes:
-    """What getsockopt(MPTCP_SUBFLOW_ADDRS) wants to be given, with room for so many subflows."""
-    size = 2 * _STORAGE
+_SIZES = {MPTCP_TCPINFO: 104, MPTCP_SUBFLOW_ADDRS: 2 * _STORAGE}
+_ALIVE = (1, 4, 5, 8, 9, 11)
+"""net/tcp_states.h: established, and those in which a connection ends in peace."""
+
+
+def subflow_request(option: int, room: int = 8) -> bytes:
+    """What getsockopt(2) wants to be given, with room for so many subflows."""
+    size = _SIZES[option]
     return _SUBFLOW_DATA.pack(_SUBFLOW_DATA.size, 0, 0, size) + bytes(room * size)
 
 
-def subflow_addresses(data: bytes) -> list[tuple[str, str]]:
-    """Each subflow's own address and its peer's, from the answer to subflow_request()."""
+def subflows(infos: bytes, addresses: bytes) -> list[tuple[str, str]]:
+    """Own and peer's address of each subflow that stands.
+
+    From the answers to MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS, which have one order and tell of
+    those that have not joined yet as well.
+    """
+    return [
+        (_address(ends[:_STORAGE]), _address(ends[_STORAGE:]))
+        for info, ends in zip(_pieces(infos), _pieces(addresses), strict=False)
+        if info and info[0] in _ALIVE and len(ends) == 2 * _STORAGE
+    ]
+
+
+def _pieces(data: bytes) -> list[bytes]:
     try:
         head, count, _, size = _SUBFLOW_DATA.unpack_from(data)
     except error:
         return []
-    ends = [
-        (_address(data[at : at + _STORAGE]), _address(data[at + _STORAGE : at + 2 * _STORAGE]))
-        for at in range(head, min(len(data), head + count * size), size or len(data))
-    ]
-    return [(own, peer) for own, peer in ends if own and peer]
+    return [data[head + n * size : head + (n + 1) * size] for n in range(count if size else 0)]
 
 
 def _address(storage: bytes) -> str:

@@ -37,6 +37,10 @@ class Packet(NamedTuple):
     dport: int = 0
     link: str = ""
     """Who sent it on the link: the hardware address, of ARP what it says itself."""
+    mptcp: bool = False
+    """Of TCP: it carries an MPTCP option (RFC 8684)."""
+    length: int = 0
+    """Bytes of the IP packet."""
 
 
 class Capture(Closing):
@@ -93,13 +97,16 @@ def _packet(device: str, outgoing: bool, kind: int, data: bytes, link: bytes) ->
     if kind == ETH_P_IP and len(data) >= 20:
         source, destination = (socket.inet_ntoa(data[at : at + 4]) for at in (12, 16))
         fields = (device, outgoing, "ip", source, destination, data[9])
-        return Packet(*fields, *_ports(data[9], data[(data[0] & 15) * 4 :]), sender)
+        inner, length = data[(data[0] & 15) * 4 :], struct.unpack_from("!H", data, 2)[0]
+        return Packet(*fields, *_ports(data[9], inner), sender, _mptcp(data[9], inner), length)
     if kind == ETH_P_IPV6 and len(data) >= 40:
         source, destination = (
             socket.inet_ntop(socket.AF_INET6, data[at : at + 16]) for at in (8, 24)
         )
         fields = (device, outgoing, "ip6", source, destination, data[6])
-        return Packet(*fields, *_ports(data[6], data[40:]), sender)
+        length = 40 + struct.unpack_from("!H", data, 4)[0]
+        option = _mptcp(data[6], data[40:])
+        return Packet(*fields, *_ports(data[6], data[40:]), sender, option, length)
     return None
 
 
@@ -108,3 +115,16 @@ def _ports(protocol: int, data: bytes) -> tuple[int, int, int]:
         return 0, 0, 0
     sport, dport = struct.unpack_from("!HH", data)
     return data[13] if protocol == TCP else 0, sport, dport
+
+
+def _mptcp(protocol: int, data: bytes) -> bool:
+    """Whether the TCP header has option 30."""
+    if protocol != TCP or len(data) < 20:
+        return False
+    options = data[20 : (data[12] >> 4) * 4]
+    while options and options[0]:
+        if options[0] == 30:
+            return True
+        size = 1 if options[0] == 1 or len(options) < 2 else options[1]
+        options = options[max(1, size) :]
+    return False

@@ -1,0 +1,297 @@
+"""The pure parts of `mproutd test`: structs, verdicts, the listener's protocol, words."""
+
+from __future__ import annotations
+
+import json
+import struct
+from itertools import product
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mproutd.trial import place, socketinfo, verdict, wording
+from mproutd.trial.attempt import result
+from mproutd.trial.place import Peer, Place
+from mproutd.trial.saying import result_lines, seen_line
+from mproutd.trial.verdict import ADVISED, EXPLAINED, SIDES, View, judge
+
+SEEN = {
+    "version": 1,
+    "client": "10.1.1.2:4711",
+    "mptcp": True,
+    "asked": True,
+    "accepted": "mptcp",
+    "kept": True,
+    "received": 0,
+    "path_mtu": 1500,
+    "segment": 1448,
+    "unacked": 0,
+}
+
+# -- verdicts -------------------------------------------------------------------------------
+
+GOOD = View(offered=True, kept=True, acked=True, same=True, big=True, peer=SEEN)
+PLAIN = View(offered=False, kept=False, acked=True)
+TCP = SEEN | {"accepted": "tcp", "kept": False}
+
+
+@pytest.mark.parametrize(
+    ("view", "code"),
+    [
+        (GOOD, "works"),
+        (View(offered=True, kept=True, acked=True), "works"),
+        (View(offered=True, kept=True, acked=False), "handshake"),
+        (View(own="off"), "own-off"),
+        (PLAIN._replace(own="paused"), "own-paused"),
+        (PLAIN, "not-offered"),
+        (PLAIN._replace(peer=TCP | {"mptcp": False}), "peer-off"),
+        (PLAIN._replace(peer=TCP | {"asked": False}), "syn-stripped"),
+        (PLAIN._replace(peer=TCP | {"asked": True}), "answer-stripped"),
+        (PLAIN._replace(peer=TCP | {"asked": None}), "handshake-stripped"),
+        (PLAIN._replace(offered=True, peer=TCP), "ack-stripped"),
+        (PLAIN._replace(offered=True, peer=SEEN | {"kept": False}), "data-stripped"),
+        (PLAIN._replace(offered=True), "data-stripped"),
+        (View(failed="no-answer", plain=False), "no-answer"),
+        (View(failed="no-answer", plain=True), "syn-dropped"),
+        (View(failed="refused", plain=False), "refused"),
+        (View(failed="refused", plain=True), "syn-refused"),
+        (View(failed="no-route"), "no-route"),
+        (View(offered=True, kept=True, acked=False, plain=True), "data-dropped"),
+        (View(offered=True, kept=True, acked=False, plain=False), "no-data"),
+        (GOOD._replace(same=False), "changed"),
+        (GOOD._replace(same=False, kept=False), "changed"),
+        (GOOD._replace(big=False, plain_big=True), "data-dropped"),
+        (GOOD._replace(big=False, plain_big=False), "big-lost"),
+    ],
+)
+def test_the_verdict(view: View, code: str) -> None:
+    assert judge(view) == code
+
+
+def test_every_view_has_a_verdict_that_can_be_told() -> None:
+    three = (None, True, False)
+    for failed, own, peer in product(
+        ("", "refused", "no-answer", "no-route"), ("", "off", "paused"), (None, SEEN, TCP)
+    ):
+        for flags in product(three, repeat=5):
+            offered, kept, acked, plain, big = flags
+            view = View(own, failed, offered, kept, acked, big, big, plain, big, peer)
+            assert judge(view) in EXPLAINED
+
+
+def test_each_code_has_its_side_its_advice_and_its_exit_status() -> None:
+    sided = [code for codes in SIDES.values() for code in codes]
+    assert len(sided) == len(set(sided))
+    assert EXPLAINED.keys() - ADVISED.keys() == {"works"}
+    assert ADVISED.keys() <= EXPLAINED.keys()
+    for code in EXPLAINED:
+        lost = verdict.exit_status(code) == verdict.LOST
+        assert lost == (verdict.side(code) is not None), code
+
+
+# -- structs --------------------------------------------------------------------------------
+
+
+def mptcp_info(flags: int, written: int = 7, acked: int = 7, checksums: int = 0) -> bytes:
+    head = struct.pack("=6B2xIIQQQ", 0, 0, 0, 2, 0, 0, flags, 0xABCD, written, acked, 9)
+    return head + struct.pack("=BBB5x", 0, 0, checksums)
+
+
+def test_what_an_mptcp_socket_says() -> None:
+    told = socketinfo.multipath(mptcp_info(2, written=17, acked=7, checksums=1))
+    assert told == socketinfo.Multipath(False, True, True, 10)
+    assert socketinfo.multipath(mptcp_info(1)).fallback
+    assert socketinfo.multipath(mptcp_info(2, written=3, acked=(1 << 64) - 2)).unacked == 5
+    assert socketinfo.multipath(b"") == socketinfo.Multipath(False, False, False, 0)
+
+
+def test_what_a_tcp_socket_says() -> None:
+    data = bytearray(248)
+    for offset, value in ((16, 1448), (24, 3), (60, 1500), (68, 12_500)):
+        struct.pack_into("=I", data, offset, value)
+    struct.pack_into("=Q", data, 128, 12_000)
+    assert socketinfo.tcp(bytes(data)) == socketinfo.Tcp(1448, 1500, 12.5, 3, 12_000)
+    assert socketinfo.tcp(bytes(data[:100])).received is None
+    assert socketinfo.tcp(b"") == socketinfo.UNKNOWN
+
+
+def storage(address: str) -> bytes:
+    if ":" in address:
+        text = struct.pack("=HHI", AF_INET6, 0, 0) + inet_pton(AF_INET6, address)
+    else:
+        text = struct.pack("=HH", AF_INET, 0) + inet_pton(AF_INET, address)
+    return text.ljust(128, b"\0")
+
+
+def test_which_subflows_stand() -> None:
+    ends = [("10.1.1.2", "10.9.9.9"), ("10.2.2.2", "10.9.9.9"), ("2001:db8::1", "2001:db8::2")]
+    addresses = struct.pack("=IIII", 16, 3, 256, 256)
+    addresses += b"".join(storage(own) + storage(peer) for own, peer in ends)
+    states = struct.pack("=IIII", 16, 3, 280, 104)
+    states += b"".join(bytes([state]).ljust(104, b"\0") for state in (1, 2, 1))
+    assert socketinfo.subflows(states, addresses) == [ends[0], ends[2]]
+    assert socketinfo.subflows(b"", b"") == []
+    assert socketinfo.subflows(states, addresses[:300]) == [ends[0]]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_nothing_that_a_kernel_says_is_an_error(one: bytes, two: bytes) -> None:
+    socketinfo.multipath(one)
+    socketinfo.tcp(one)
+    head = struct.pack("=IIII", 16, 2, 256, 128)
+    socketinfo.subflows(head + one, head + two)
+
+
+def test_what_was_counted() -> None:
+    text = "TcpExt: A B\nTcpExt: 1 2\nMPTcpExt: MPFailTx MPFailRx\nMPTcpExt: {} 4\n"
+    before, after = (socketinfo.counters(text.format(number)) for number in (1, 3))
+    assert socketinfo.counted(before, after) == {"MPFailTx": 2}
+    assert socketinfo.counters("TcpExt: A\nTcpExt: 1\n") == {}
+    assert socketinfo.counters("MPTcpExt: A\n") == {}
+
+
+# -- the listener's protocol ------------------------------------------------------------------
+
+
+def served() -> wording.Served:
+    return wording.Served(lambda received: SEEN | {"received": received})
+
+
+def test_a_test_as_the_listener_has_it() -> None:
+    guest = served()
+    turn = guest.take(wording.HELLO)
+    assert wording.read(turn.send) == SEEN
+    assert guest.take(b"echo 10\n12345") == (b"12345", False)
+    assert guest.take(b"67890" + wording.SEEN[:2]) == (b"67890", False)
+    assert wording.read(guest.take(b"en\n").send) == SEEN | {"received": 10}
+    assert not guest.told
+    guest.take(wording.TELL)
+    assert guest.told
+    assert guest.seen["received"] == 10
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+        b"\n",
+        b"x" * 65,
+        wording.HELLO + b"echo 9999999\n",
+        wording.HELLO + b"echo " + b"9" * 90 + b"\n",
+        wording.HELLO + b"echo -1\n",
+        wording.HELLO + b"quit\n",
+        wording.HELLO + wording.HELLO,
+    ],
+)
+def test_who_breaks_a_rule_gets_nothing_and_is_cut_off(said: bytes) -> None:
+    assert served().take(said) == (b"", True)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
+def test_it_sends_little_to_whatever_a_stranger_sends(pieces: list[bytes], polite: bool) -> None:
+    guest, sent, got = served(), 0, 0
+    for piece in [wording.HELLO] * polite + pieces:
+        turn = guest.take(piece)
+        got += len(piece)
+        sent += len(turn.send)
+        if turn.broken:
+            break
+    assert sent <= got + (got // len(wording.SEEN) + 1) * wording.ANSWER
+
+
+def test_no_more_than_so_many_bytes() -> None:
+    guest = served()
+    guest.take(wording.HELLO)
+    for _ in range(wording.BYTES // (16 << 10)):
+        assert not guest.take(wording.echo(16 << 10) + bytes(16 << 10)).broken
+    assert guest.take(wording.echo(1)).broken
+
+
+@given(st.binary(max_size=300))
+def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
+    assert wording.read(line) is None
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_line_of_ours_must_be_whole(name: str) -> None:
+    assert wording.read(json.dumps(SEEN).encode()) == SEEN
+    assert wording.read(json.dumps(SEEN | {"more": 1}).encode()) == SEEN
+    assert wording.read(json.dumps(SEEN | {name: []}).encode()) is None
+    assert wording.read(json.dumps({k: v for k, v in SEEN.items() if k != name}).encode()) is None
+
+
+# -- places ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "found"),
+    [
+        ("h:80", True, ("h", 80)),
+        ("[2001:db8::1]:80", True, ("2001:db8::1", 80)),
+        ("80", False, ("", 80)),
+        ("[::1]:80", False, ("::1", 80)),
+        ("127.0.0.1:80", False, ("127.0.0.1", 80)),
+    ],
+)
+def test_a_place_in_words(text: str, host: bool, found: tuple[str, int]) -> None:
+    assert place.endpoint(text, host) == found
+
+
+@pytest.mark.parametrize("text", ["", "h", "80", ":80", "h:", "h:0", "h:65536", "h:²", "::1:80"])
+def test_a_place_in_wrong_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        place.endpoint(text)
+
+
+def family(name: str, addresses: list[str], reason: str | None = None) -> dict[str, Any]:
+    return {
+        "family": name,
+        "addresses": addresses,
+        "sources": addresses,
+        "reason": reason,
+        "text": f"because {reason}",
+    }
+
+
+def test_where_a_test_begins() -> None:
+    both = {
+        "name": "wan1",
+        "device": "eth1",
+        "families": [family("ipv4", ["10.1.1.2"]), family("ipv6", ["2001:db8:1::2"], "failed")],
+    }
+    four, six = Place("wan1", "eth1", "10.1.1.2"), Place("wan1", "eth1", "2001:db8:1::2")
+    assert place.places(both) == ([four, six], "")
+    assert place.places(both, "ipv6") == ([six], "")
+    assert place.match([four, six], [Peer("2001:db8::9", 1), Peer("10.9.9.9", 1)]) == (
+        six,
+        Peer("2001:db8::9", 1),
+    )
+    assert place.match([four], [Peer("2001:db8::9", 1)]) is None
+    out = {**both, "families": [family("ipv4", ["10.1.1.2"], "no-carrier"), family("ipv6", [])]}
+    assert place.places(out) == ([], "because no-carrier")
+
+
+# -- words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", EXPLAINED)
+def test_every_verdict_in_words(code: str) -> None:
+    where = Place("wan1", "eth1", "10.1.1.2"), Peer("2001:db8::9", 80)
+    seen = {"listener": SEEN, "connect_ms": 1.0, "local": "10.1.1.2:1", "checksums": True}
+    for told in (result(*where, code), result(*where, code, echoed=12, **seen)):
+        lines = result_lines(told)
+        assert lines[0].startswith("wan1 (eth1) to [2001:db8::9]:80: ")
+        assert EXPLAINED[code] in " ".join(" ".join(lines).split())
+        assert max(map(len, lines)) <= 80
+        assert ("→" in lines[-1] or "→" in " ".join(lines)) == (code in ADVISED)
+
+
+def test_what_a_stranger_says_does_no_harm_to_a_terminal() -> None:
+    seen = SEEN | {"client": "\x1b[2J\nmproutd: all is well"}
+    assert "\x1b" not in seen_line(seen)
+    told = result(None, None, "works", uplink="w", device="d", listener=seen)
+    assert not any("\x1b" in line or "\n" in line for line in result_lines(told))
