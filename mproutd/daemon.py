@@ -32,7 +32,8 @@ from mproutd.parts import Host, Parts
 from mproutd.planning.endpoints import is_ours, joins
 from mproutd.planning.plan import Desired
 from mproutd.planning.revival import Revival
-from mproutd.reconcile import Outcome
+from mproutd.planning.subnets import networks
+from mproutd.reconcile import Outcome, is_gone
 from mproutd.server import Server
 from mproutd.state import SOCKET
 
@@ -156,11 +157,11 @@ class Daemon:
         messages = self._events.read()
         if messages is not None:
             last = self._keeper.last
+            observed = last.desired.observed if last else ()
             wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
-            indexes = frozenset(
-                entry.link.index for entry in (last.desired.observed if last else ()) if entry.link
-            )
-            messages = [each for each in messages if concerns(each, indexes, wanted)]
+            indexes = frozenset(entry.link.index for entry in observed if entry.link)
+            subnets = networks(observed)
+            messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
             if not messages:
                 return
             if self._touched is not None:
@@ -223,8 +224,9 @@ class Daemon:
     def _closed(self) -> None:
         assert self._closer is not None
         for operation, ack in self._closer.collect():
-            text = ack.text or os.strerror(ack.errno)
-            self._keeper.retries.unclosed(operation, text)
+            if not is_gone(operation, ack.errno):
+                text = ack.text or os.strerror(ack.errno)
+                self._keeper.retries.unclosed(operation, text)
         self._due = True
 
     def _signal(self) -> None:

@@ -12,7 +12,7 @@ the state file; the state file is written before what it speaks of is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from errno import EEXIST
+from errno import EEXIST, EINVAL
 from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
@@ -30,6 +30,14 @@ NO_FACTS = Facts()
 
 GONE = frozenset((2, 3, 19))
 """errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
+
+
+def is_gone(operation: Operation, number: int) -> bool:
+    """Whether what was to be deleted had gone before; the path manager says EINVAL for that
+    (net/mptcp/pm_kernel.c, mptcp_pm_nl_del_addr_doit)."""
+    if operation.verb != "delete":
+        return False
+    return number in GONE or (number == EINVAL and isinstance(operation.value, Endpoint))
 
 
 class Outcome(NamedTuple):
@@ -125,7 +133,7 @@ def reconcile(
             failures.extend(
                 failure
                 for failure in failed
-                if failure.operation.verb != "delete" or failure.errno not in GONE
+                if not is_gone(failure.operation, failure.errno)
             )
 
     def shut(operations: Sequence[Operation]) -> bool:

@@ -16,6 +16,8 @@ from mproutd.planning.memory import Memory, decode, encode
 from mproutd.trust import contents, distrust
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
+NEW = ".new"
+"""The state file's name until it is whole; one name, so that no kill leaves many."""
 LARGEST = 1 << 20
 """Bytes of a state file; a real one has a few thousand."""
 SOCKET_PATH = 107
@@ -47,10 +49,11 @@ class StateFile:
         if memory == self.memory and not self.problem:
             return
         self.memory = memory
-        beside = f"{self._path}.{os.getpid()}"
+        beside = self._path + NEW
         try:
+            _unlink(beside)  # of one that was killed just here, as another user perhaps
             descriptor = os.open(
-                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+                beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
             )
             try:
                 _hand_over(descriptor, self.directory)
@@ -68,10 +71,15 @@ class StateFile:
     def remove(self) -> None:
         """Forget everything: after a flush."""
         self.memory = Memory()
-        try:
-            os.unlink(self._path)
-        except FileNotFoundError:
-            pass
+        _unlink(self._path)
+        _unlink(self._path + NEW)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _hand_over(descriptor: int, directory: str) -> None:

@@ -139,7 +139,7 @@ OUTER = {
     ),
     "daemon": (
         "config endpoints eventfilter hints keeper log loop model monitor mptcp parts plan pm"
-        " reconcile revival server sockets state wire",
+        " reconcile revival server sockets state subnets wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),

@@ -33,3 +33,18 @@ def test_ipv6_lives_on_by_handover_when_a_line_without_ipv6_is_back(world):
             assert not seen.error
             eventually(lambda: echo.report().received > seen.received + 20)
             assert daemon.settle()["counts"]["passes"] - passes < 5  # and nothing else is done
+
+
+def test_a_subnet_is_no_longer_shared_when_a_device_that_is_no_uplink_leaves_it(world):
+    """And is again when one comes: nobody waits a minute for it."""
+    world.gateway.ip("link add lan9 type bridge", "link set lan9 up")
+    rule = f"7005 from {address(1)} to 10.1.1.0/24 lookup 7001"
+    with Daemon(world.gateway):
+        for _ in range(2):
+            assert rule not in world.gateway.state()
+            world.gateway.ip("address add 10.1.1.200/24 dev lan9")
+            eventually(lambda: rule in world.gateway.state())
+            assert world.gateway.sysctl("net.ipv4.conf.eth1.arp_ignore") == "1"
+            world.gateway.ip("address delete 10.1.1.200/24 dev lan9")
+            eventually(lambda: rule not in world.gateway.state())
+            assert world.gateway.sysctl("net.ipv4.conf.eth1.arp_ignore") == "0"

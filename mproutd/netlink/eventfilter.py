@@ -11,11 +11,13 @@ that is let through for nothing costs a pass without a difference.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from struct import Struct
 from sys import byteorder
 
 from mproutd.model import PROTOCOL
 from mproutd.netlink.codec import (
+    IFA_ADDRESS,
     IFADDR,
     IFINFO,
     IFLA_IFNAME,
@@ -110,19 +112,28 @@ def packed(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
     return _FPROG.pack(len(instructions), memory.buffer_info()[0]), memory
 
 
-def concerns(message: Message, indexes: frozenset[int], names: frozenset[str]) -> bool:
+def concerns(
+    message: Message,
+    indexes: Collection[int],
+    names: Collection[str],
+    networks: Collection[tuple[int, int, int]] = (),
+) -> bool:
     """Whether a link, address, route or rule event can matter to these devices.
 
     A device counts by its ifindex (so a rename away is seen) or by its name (so a device
-    that is new, or renamed to what we wait for, is seen).  Routes and rules always count:
-    the first have come through the filter.  A broken message counts too.
+    that is new, or renamed to what we wait for, is seen).  Any other's address counts where
+    its subnet is one of ours, in `networks` as (family, length, leading bits).  Routes and rules
+    always count: the first have come through the filter.  A broken message counts too.
     """
     kind, body = message.type, message.body
     if kind in (RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE):
         return True
     try:
         if kind in (RTM_NEWADDR, RTM_DELADDR):
-            return len(body) < 8 or IFADDR.unpack_from(body)[4] in indexes
+            if len(body) < 8:
+                return True
+            family, length, _, _, index = IFADDR.unpack_from(body)
+            return index in indexes or (family, length, _leading_bits(body, length)) in networks
         if kind in (RTM_NEWLINK, RTM_DELLINK):
             if len(body) < 16:
                 return True
@@ -137,3 +148,9 @@ def concerns(message: Message, indexes: frozenset[int], names: frozenset[str]) -
     except DecodeError:
         return True
     return False
+
+
+def _leading_bits(body: bytes, length: int) -> int:
+    """Of the subnet that an address event speaks of."""
+    packed = attribute(body, IFADDR.size, IFA_ADDRESS) or b""
+    return int.from_bytes(packed, "big") >> max(0, len(packed) * 8 - length)

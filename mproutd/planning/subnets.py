@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mproutd.model import Address, leading_bits
-from mproutd.planning.memo import keeps_last_by
+from mproutd.planning.memo import keeps_last, keeps_last_by
 from mproutd.planning.paths import Observed
 
 
@@ -35,6 +35,15 @@ def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
                 subnet = _Subnet(entry.uplink.name, address.address, network, start)
                 found.append(((path.family, length), subnet))
     return found
+
+
+@keeps_last
+def networks(observed: tuple[Observed, ...]) -> frozenset[tuple[int, int, int]]:
+    """The uplinks' subnets as (family, length, leading bits): what another device that has one
+    of these changes, when it comes and when it goes."""
+    return frozenset(
+        (*kind, subnet.start) for entry in observed for kind, subnet in _subnets(entry)
+    )
 
 
 def shared_subnets(
