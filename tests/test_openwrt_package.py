@@ -29,6 +29,7 @@ MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mpro
 APART = {
     "mproutd-connections": {"mproutd/reports/connections"},
     "mproutd-top": {"mproutd/reports/top", "mproutd/reports/screen"},
+    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/trial/")},
 }
 LEFT_OUT = {"mproutd/reports/exporter", "mproutd/reports/metrics"}
 """No package has them: the feed has no client library of Prometheus."""
@@ -48,6 +49,7 @@ FILES = {
     },
     "mproutd-connections": {},
     "mproutd-top": {},
+    "mproutd-test": {},
     "mproutd-rpcd": {
         "usr/libexec/rpcd/mproutd": 0o755,
         "usr/share/rpcd/acl.d/mproutd.json": 0o644,
@@ -71,6 +73,7 @@ SPLIT_OFF = {
     "_curses": "python3-ncurses",
     "tenacity": "python3-tenacity",
     "uci": "python3-uci",
+    "pyroute2": "python3-pyroute2",
     "ssl": "python3-openssl",
     "unicodedata": "python3-codecs",
 }
@@ -182,7 +185,7 @@ class Installed(Daemon):
 
 def packages(names: set[str]) -> set[str]:
     """The packages of OpenWrt that these modules come from."""
-    known = set(sys.stdlib_module_names) | {"tenacity", "uci"}
+    known = set(sys.stdlib_module_names) | {"pyroute2", "tenacity", "uci"}
     tops = {name.partition(".")[0] for name in names if name}
     ours = {"mproutd", "__main__", "sitecustomize", "_distutils_hack", "usercustomize"}
     assert tops - known - ours == set()
@@ -228,19 +231,20 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
     }
 
 
+@pytest.mark.parametrize("name", ["mproutd", *APART])
 def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
-    sdk: Sdk, roots: dict[str, Path]
+    sdk: Sdk, roots: dict[str, Path], name: str
 ) -> None:
     """Checks, programs and the like, which a configuration asks for; but for MAY_BE_MISSING."""
     named = set()
-    for module in modules(roots["mproutd"]):
+    for module in modules(roots[name]):
         for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
             if isinstance(node, ast.Import):
                 named |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 named.add(node.module or "")
     tops = {name.partition(".")[0] for name in named}
-    _, depends, _, _ = sdk.describe(MPROUTD, "mproutd")
+    depends = sdk.describe(MPROUTD, "mproutd")[1] + sdk.describe(MPROUTD, name)[1]
     wanted = {word.removeprefix("+") for word in depends}
     assert packages(tops - MAY_BE_MISSING) <= wanted
 
@@ -254,10 +258,11 @@ def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
         for verb in ("check", "status", "reconcile"):
             answer = daemon.call(verb)
             assert (answer.code, answer.err) == (0, ""), (verb, answer)
-        for verb in ("connections", "top", "metrics"):
-            answer = daemon.call(verb)
-            assert answer.code == 1, (verb, answer)
-            assert re.fullmatch(r"mproutd: .* needs .*\n", answer.err), (verb, answer)
+        apart = ["connections"], ["top"], ["metrics"], ["test", "wan1", "--to", "192.0.2.1:80"]
+        for words in apart:
+            answer = daemon.call(*words)
+            assert answer.code == 1, (words, answer)
+            assert re.fullmatch(r"mproutd: .* needs .*\n", answer.err), (words, answer)
     assert daemon.call("flush").code == 0
     assert "7001" not in wan.gateway.ip("rule show")
 
