@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config
@@ -164,6 +164,7 @@ JSON = st.recursive(
 KEYS = ["up", "l3_device", "route", "inactive", "ipv6-prefix", "ip4table", "ip6table"]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_whatever_stands_in_a_field_the_interface_is_read(fields: dict[str, Any]) -> None:
     (wan,) = parse(one(**fields)).values()
