@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.lab import RUNTIME_DIR, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
+from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
 
 
 class Broken(NamedTuple):
@@ -23,7 +23,6 @@ class Broken(NamedTuple):
 ELSEWHERE = {
     "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/test_status.py",
     "no-laminar": "needs a kernel before 6.18; on the fake kernel in tests/test_status.py",
-    "failed": "comes with the health checks",
 }
 """What this laboratory's kernel cannot show."""
 
@@ -140,6 +139,22 @@ def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        quick = "option interval '0.3'\n\toption failure_interval '0.1'\n\toption timeout '0.2'"
+        daemon.configure(
+            own="".join(
+                f"config uplink 'wan{n}'\n\tlist track_ip '{SERVER}'\n\t{quick}\n\n"
+                for n in wan.uplinks
+            )
+        )
+        daemon.call("reconcile")
+        for n in dead:
+            wan.blackhole(n)
+
+    return make
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was pulled out", lambda wan, daemon: wan.remove_device(2)),
     "no-device-yet": Broken("an interface of netifd's does not come up", _no_device_yet),
@@ -154,6 +169,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "deprecated": Broken("the provider changed the prefix", _deprecated),
     "no-gateway": Broken("there is an address, but no way out", _no_gateway),
+    "failed": Broken("a line is up, and nothing comes back by it", _checked(2)),
     "taken": Broken("two modems hand out the same address", _taken),
     "mptcp-disabled": Broken(
         "connections use one line only",
@@ -171,6 +187,7 @@ BROKEN: dict[str, Broken] = {
     "removed": Broken("rules were gone for a moment", _removed(2)),
     "held-back": Broken("rules come and go", _removed(7)),
     "refused": Broken("an uplink's table belongs to somebody else", _refused),
+    "kept": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
     "low-limits": Broken("fewer subflows than configured", _low_limits),
 }
 

@@ -64,6 +64,10 @@ def status(tmp_path: Path) -> dict[str, Any]:
     found: dict[str, Any] = site.keeper.status()
     for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1)
+    host = {"host": "192.0.2.1", "address": "192.0.2.1", "answers": True, "fault": None}
+    host.update({"sent": 9, "answered": 8, "loss": 10.0, "latency": 0.02})
+    checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
+    found["uplinks"][0]["health"] = [checks]
     return found
 
 
@@ -106,6 +110,13 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="missing") == 0
     assert value(found, "mproutd_uplink_receive_bytes_total", uplink="wan2") == 2000
     assert value(found, "mproutd_uplink_transmit_bytes_total", uplink="wan2") == 2001
+    check = {"uplink": "wan1", "family": "ipv4"}
+    assert value(found, "mproutd_uplink_check_failed", **check) == 1
+    assert value(found, "mproutd_uplink_check_hold_seconds", **check) == 20
+    host = {**check, "host": "192.0.2.1"}
+    assert value(found, "mproutd_uplink_check_host_loss_ratio", **host) == 0.1
+    assert value(found, "mproutd_uplink_check_host_latency_seconds", **host) == 0.02
+    assert value(found, "mproutd_uplink_check_answers_total", **host) == 8
     since = status["uplinks"][1]["since"]
     assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan2") == since
     assert value(found, "mproutd_kernel_writes_total") == status["counts"]["writes"] > 0

@@ -39,5 +39,7 @@ ADVICE = {
     "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",
     "held-back": "find the daemon that removes it: ip monitor rule route; docs/troubleshooting.md",
     "refused": "read the kernel's words; it is tried again by itself",
+    "kept": "see whether the hosts of `track_ip` answer by another way; if they do, ask who runs "
+    "the lines",
     "low-limits": "lower `subflows` or `add_addr_accepted`",
 }

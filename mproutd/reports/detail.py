@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mproutd.reports.checked import full
 from mproutd.reports.report import BAD, FAMILIES, GOOD, ORIGINS, painted, state_word, wrapped
 from mproutd.reports.units import amount, cleaned, rate, span
 
@@ -35,10 +36,22 @@ def uplink_lines(
     lines += wrapped(f"table {uplink['table']}, {mark}, slot {uplink['slot']}{other}", "  ")
     for family in uplink["families"]:
         lines += ["", *_family(uplink, family, now, colour)]
+        for check in uplink.get("health") or ():
+            if check["family"] == family["family"]:
+                lines += checked(check, now)
     lines += _beside("routes", uplink["routes"], good, bad)
     lines += _beside("rules", uplink["rules"], good, bad)
     lines += _endpoints(uplink["endpoints"], good, bad)
     return lines + _problems(status, uplink, bad)
+
+
+def checked(check: dict[str, Any], now: float) -> list[str]:
+    """The check of a family, its hosts indented."""
+    first, *hosts = full(check, now)
+    lines = wrapped(first, "  ", "    ")
+    for host in hosts:
+        lines += wrapped(host, "    ", "      ")
+    return lines
 
 
 def _moved(uplink: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ class Metric(NamedTuple):
 
 
 _UPLINK, _FAMILY = ("uplink",), ("uplink", "family")
+_HOST = ("uplink", "family", "host")
 
 METRICS = {
     "mproutd_up": Metric(GAUGE, "Whether the daemon answered; without it there is nothing else."),
@@ -70,6 +71,23 @@ METRICS = {
     "mproutd_uplink_transmit_bytes_total": Metric(
         COUNTER, "Bytes sent by the uplink's device.", _UPLINK
     ),
+    "mproutd_uplink_check_failed": Metric(
+        GAUGE, "Whether the health check of an uplink has failed.", _FAMILY
+    ),
+    "mproutd_uplink_check_hold_seconds": Metric(
+        GAUGE, "How long it stays out at least, since it failed again and again.", _FAMILY
+    ),
+    "mproutd_uplink_check_host_answers": Metric(
+        GAUGE, "Whether a host that is asked answered in the last round.", _HOST
+    ),
+    "mproutd_uplink_check_host_loss_ratio": Metric(
+        GAUGE, "Share of the last probes to it that was lost.", _HOST
+    ),
+    "mproutd_uplink_check_host_latency_seconds": Metric(
+        GAUGE, "Mean of the last probes to it that were answered.", _HOST
+    ),
+    "mproutd_uplink_check_probes_total": Metric(COUNTER, "Probes to a host.", _HOST),
+    "mproutd_uplink_check_answers_total": Metric(COUNTER, "Answers of a host.", _HOST),
     "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel has MPTCP."),
     "mproutd_mptcp_enabled": Metric(GAUGE, "net.mptcp.enabled."),
     "mproutd_mptcp_endpoints_max": Metric(GAUGE, "How many endpoints the kernel takes."),
@@ -128,12 +146,28 @@ def _uplink(
         yield "mproutd_uplink_wrong_lookups", both, wrong
     if uplink["since"] is not None:
         yield "mproutd_uplink_changed_timestamp_seconds", (name,), uplink["since"]
+    for check in uplink.get("health") or ():
+        yield from _check(name, check)
     states = Counter(each["state"] for each in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
     for key, way in (("received", "receive"), ("sent", "transmit")):
         if uplink[key] is not None:
             yield f"mproutd_uplink_{way}_bytes_total", (name,), uplink[key]
+
+
+def _check(uplink: str, check: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    begin, both = "mproutd_uplink_check", (uplink, check["family"])
+    yield f"{begin}_failed", both, check["failed"]
+    yield f"{begin}_hold_seconds", both, check["hold"]
+    for host in check["hosts"]:
+        words = (*both, host["host"])
+        yield f"{begin}_host_answers", words, bool(host["answers"])
+        yield f"{begin}_host_loss_ratio", words, host["loss"] / 100
+        if host["latency"] is not None:
+            yield f"{begin}_host_latency_seconds", words, host["latency"]
+        yield f"{begin}_probes_total", words, host["sent"]
+        yield f"{begin}_answers_total", words, host["answered"]
 
 
 def _mptcp(mptcp: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...], float]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mproutd.reports.checked import because, short
 from mproutd.reports.units import amount, brief, cleaned, rate, safe, shorten, span
 
 WIDTH = 80
@@ -60,6 +61,8 @@ def _table(status: dict[str, Any], now: float, colour: bool) -> list[str]:
         lines.append("  ".join(cells).rstrip())
         for family in _shown(uplink):
             lines += _family_lines(uplink, family, inner)
+        for check in short(uplink):
+            lines += wrapped(check, _INDENT, _INDENT * 2)
     return lines
 
 
@@ -181,7 +184,8 @@ def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
             reasons = {family["reason"]: family for family in _shown(uplink)}
             for family in reasons.values():
                 advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-                say(f"{uplink['name']} is not usable{long}: {family['text']}", advice)
+                why = because(uplink) if family["reason"] == "failed" else ""
+                say(f"{uplink['name']} is not usable{long}: {family['text']}{why}", advice)
     for problem in status["problems"]:
         say(problem["text"], problem["advice"])
     for change in status["drift"]:
