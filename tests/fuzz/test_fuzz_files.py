@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +16,15 @@ from hypothesis import strategies as st
 from mproutd.configuration import options, uci
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.hints import Hints
-from mproutd.model import canonical, family_of
+from mproutd.model import canonical, family_of, prefix, split_prefix
+from mproutd.planning import netifd
 from mproutd.planning.memory import Memory, decode, encode
+from mproutd.planning.paths import Facts
 from mproutd.state import StateFile
 from tests.fuzz.material import JSON, NASTY, TEXTS, mutated, quick
 from tests.test_memory import MEMORIES
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -202,7 +207,7 @@ def test_a_damaged_state_is_a_memory_or_refused(data: object) -> None:
 
 
 @quick
-@given(mutated(MEMORIES.map(lambda each: __import__("json").dumps(encode(each)).encode())))
+@given(mutated(MEMORIES.map(lambda each: json.dumps(encode(each)).encode())))
 @example(b"[" * 100_000)
 @example(b'{"version": ' + b"9" * 5000 + b"}")
 @example(b"\xff\xfe")
@@ -239,3 +244,65 @@ def test_a_device_name_of_the_configuration_is_no_path(text: str) -> None:
         path = os.path.join(runtime, "hints", name)
         assert os.path.dirname(os.path.normpath(path)) == str(runtime / "hints")
         assert Hints(str(runtime)).read([name]) == {}
+
+
+# -- netifd -------------------------------------------------------------------------------
+
+DUMPED = sorted(
+    {key for name in ("up", "wan2-down") for each in json.loads(
+        (ROOT / f"tests/fixtures/netifd/interface-dump-{name}.json").read_text()
+    )["interface"] for key in each}
+)  # fmt: skip
+HOPS = st.fixed_dictionaries(
+    {},
+    optional={
+        "target": st.sampled_from(("0.0.0.0", "::")) | JSON,
+        "mask": st.sampled_from((0, False, "0")) | JSON,
+        "nexthop": st.sampled_from(("10.1.1.1", "fe80::1", "0.0.0.0", "::", "127.0.0.1")) | JSON,
+        "source": st.sampled_from(("0.0.0.0/0", "::/0", "2001:db8::/64")) | JSON,
+    },
+)
+PREFIXES = st.fixed_dictionaries(
+    {}, optional={"address": st.just("2001:db8:77::") | JSON, "mask": st.integers(-1, 300) | JSON}
+)
+INTERFACES = st.fixed_dictionaries(
+    {"interface": TEXTS | JSON, "up": st.just(True) | JSON},
+    optional={
+        "l3_device": st.sampled_from(("eth1", "../x", "a b")) | JSON,
+        "route": st.lists(HOPS | JSON, max_size=3) | JSON,
+        "inactive": st.fixed_dictionaries({"route": st.lists(HOPS, max_size=2) | JSON}) | JSON,
+        "ipv6-prefix": st.lists(PREFIXES | JSON, max_size=3) | JSON,
+        "ip4table": st.sampled_from((100, "100", 254, -1, True)) | JSON,
+        "ip6table": JSON,
+        **{key: JSON for key in DUMPED if key not in ("interface", "up")},
+    },
+)
+
+
+@quick
+@given(
+    mutated(
+        st.lists(INTERFACES, max_size=3).map(lambda all: json.dumps({"interface": all}).encode())
+    )
+    | mutated(JSON.map(lambda value: json.dumps(value).encode()))
+)
+@example(b"[" * 100_000)
+@example(b'{"interface": [{"interface": "x", "up": true, "ip4table": 1e309}]}')
+def test_any_answer_of_netifd_is_facts_or_a_value_error(data: bytes) -> None:
+    try:
+        found = netifd.parse(data.decode("utf-8", "replace"))
+    except ValueError:
+        return
+    facts = netifd.with_netifd(found, Facts())
+    for (device, family), ways in facts.gateways.items():
+        assert options.device(device) == device
+        for way in ways:
+            assert way.address == "" or canonical(way.address) == way.address
+            assert way.address == "" or family_of(way.address) == family
+    for number in facts.tables.values():
+        assert number not in (0, 253, 254, 255)
+    for prefixes in facts.prefixes.values():
+        for each in prefixes:
+            packed, length = split_prefix(each, AF_INET6)
+            assert prefix(packed, length, AF_INET6) == each
+            assert length >= netifd.SHORTEST_PREFIX
