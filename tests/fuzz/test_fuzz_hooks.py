@@ -93,8 +93,22 @@ def environments(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
 @example(("dhclient", LEASE | {"interface": "../pwned"}))
 @example(("if-up", STANZA | {"IFACE": "-e", "LOGICAL": "$(: >pwned)"}))
 @example(("hotplug", HOTPLUGGED | {"INTERFACE": "`: >pwned`", "ACTION": "ifupdate"}))
-def test_no_variable_does_more_than_be_a_value(case: tuple[str, dict[str, str]]) -> None:
-    hook, variables = case
+def test_no_variables_do_more_than_be_values(case: tuple[str, dict[str, str]]) -> None:
+    under(*case)
+
+
+@pytest.mark.parametrize(
+    ("hook", "variable"), [(hook, each) for hook, (_, known) in HOOKS.items() for each in known]
+)
+def test_no_variable_does_more_than_be_a_value(hook: str, variable: str) -> None:
+    known = HOOKS[hook][1]
+    for injection in ("$(: >pwned)", "'; : >pwned; '\"; : >pwned; \"", "`: >pwned`\n: >pwned\n"):
+        under(hook, {**known, variable: injection})
+        under(hook, {**known, variable: known[variable] + injection})
+
+
+def under(hook: str, variables: dict[str, str]) -> None:
+    """Run it with these, and look at what is there afterwards."""
     given_ = {
         key: value.encode("utf-8", "surrogateescape" if "\udcff" in value else "replace")
         for key, value in variables.items()
