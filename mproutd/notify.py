@@ -10,6 +10,7 @@ goes hungry; nothing here waits, and what could not be said is said later, in or
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 import time
@@ -35,6 +36,9 @@ class Notify(Part):
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         self._every = interval(environment, os.getpid())
+        if self._every:
+            # The watchdog ends us with SIGABRT: then every thread says where it was.
+            faulthandler.enable()
         self._feed_at = self._clock()
         self._config = Config(enabled=False)
         self._refused = ""
