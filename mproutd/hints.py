@@ -11,7 +11,7 @@ dev_valid_name).
     interface=wan1          whose event it was, where the hook knows a name
     address=10.2.2.50       what the lease gave
     gateway=10.2.2.1        its router; gateway6 likewise
-    reason=BOUND            what happened, in the hook's words
+    reason=BOUND            what happened, in the hook's words; post-up: ifupdown's stanza says it
 
 What must hold: a hint outlives a restart of the daemon; whatever stands in it can do no more
 than name a gateway for its own device; a folder that others may write is not believed.
@@ -59,7 +59,7 @@ class Hints:
                     found = _hint(os.path.join(self._directory, name))
                     for family in families:
                         if family in found:
-                            gateways[device, family] = (Gateway(found[family], "lease"),)
+                            gateways[device, family] = (found[family],)
         return gateways
 
 
@@ -68,8 +68,8 @@ def _own(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (f"{device}:4", FAMILIES[:1]), (f"{device}:6", FAMILIES[1:])
 
 
-def _hint(path: str) -> Mapping[int, str]:
-    """Family → gateway; nothing for a file that is none, or makes no sense."""
+def _hint(path: str) -> Mapping[int, Gateway]:
+    """Family → gateway and who has it, a stanza or a lease; nothing for what makes no sense."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -83,6 +83,7 @@ def _hint(path: str) -> Mapping[int, str]:
     finally:
         os.close(descriptor)
     told = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    origin = "ifupdown" if told.get("reason") == "post-up" else "lease"
     found = {}
     for key, family in (("gateway", AF_INET), ("gateway6", AF_INET6)):
         try:
@@ -90,7 +91,7 @@ def _hint(path: str) -> Mapping[int, str]:
         except (OSError, ValueError):
             continue
         if family_of(gateway) == family and _is_host(gateway):
-            found[int(family)] = gateway
+            found[int(family)] = Gateway(gateway, origin)
     return found
 
 

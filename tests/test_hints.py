@@ -31,12 +31,12 @@ def test_the_file_of_a_family_speaks_of_it_alone_and_goes_before_the_common_one(
 ) -> None:
     leave(tmp_path, "eth2", "gateway=10.2.2.1\ngateway6=fe80::1\n")
     leave(tmp_path, "eth2:4", "gateway=10.2.2.254\ngateway6=fe80::bad\n")
-    leave(tmp_path, "eth3:6", "gateway=10.3.3.1\ngateway6=fe80::3\n")
+    leave(tmp_path, "eth3:6", "gateway=10.3.3.1\ngateway6=fe80::3\nreason=post-up\n")
     leave(tmp_path, "eth2.4", "gateway=10.2.2.77\n")
     assert Hints(str(tmp_path)).read(["eth2", "eth3"]) == {
         ("eth2", AF_INET): (Gateway("10.2.2.254", "lease"),),
         ("eth2", AF_INET6): (Gateway("fe80::1", "lease"),),
-        ("eth3", AF_INET6): (Gateway("fe80::3", "lease"),),
+        ("eth3", AF_INET6): (Gateway("fe80::3", "ifupdown"),),
     }
 
 

@@ -51,7 +51,7 @@ class Gateway(NamedTuple):
     address: str
     """Empty: straight to the device."""
     origin: str
-    """configuration, netifd, lease, main, remembered, or point-to-point."""
+    """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
 
 
 class Facts(NamedTuple):

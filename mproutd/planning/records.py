@@ -108,7 +108,7 @@ def _gateways(memory: Memory, observed: Sequence[Observed]) -> dict[tuple[str, s
         (entry.uplink.device, address.address): path.gateway.address
         for entry in observed
         for path in entry.paths
-        if path.gateway and path.gateway.origin in ("netifd", "lease", "main")
+        if path.gateway and path.gateway.origin in ("netifd", "lease", "ifupdown", "main")
         for address in path.covered
     }
     gateways = {**memory.gateways, **current}
