@@ -19,6 +19,7 @@ from mproutd.reports.advice import ADVICE
 from mproutd.reports.happenings import KINDS
 from mproutd.reports.metrics import METRICS
 from mproutd.reports.problems import PROBLEMS
+from mproutd.trial.verdict import ADVISED, EXPLAINED, side
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -72,6 +73,16 @@ def parts() -> dict[str, dict[str, str]]:
             )
         },
         "connections.md": {"fields": table(head, fields(schema("connections")))},
+        "test.md": {
+            "verdicts": table(
+                "| verdict | who | what it says | what to do |",
+                [
+                    f"| `{code}` | {side(code) or '-'} | {text} | {ADVISED.get(code, '-')} |"
+                    for code, text in EXPLAINED.items()
+                ],
+            ),
+            "fields": table(head, fields(schema("test"))),
+        },
         "monitor.md": {
             "kinds": table("| kind | what |", [f"| `{k}` | {text} |" for k, text in KINDS.items()])
         },

@@ -8,6 +8,7 @@ What differs from run to run (ports, tokens, times of day, rates) is as that run
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -109,6 +110,54 @@ def top_screen() -> None:
     )
 
 
+ONLY = "tcp flags & (syn|ack) =="
+BOXES = {
+    "Nothing is in the way": "",
+    "A box takes MPTCP out of the SYN": f"{ONLY} syn reset tcp option mptcp",
+    "A box takes MPTCP out of the answer": f"{ONLY} (syn|ack) reset tcp option mptcp",
+    "A box drops a SYN that has MPTCP": "tcp flags & syn == syn tcp option mptcp exists drop",
+    "A box lets the handshake pass, and takes MPTCP out of data": (
+        "tcp flags & syn == 0 meta length > 600 reset tcp option mptcp"
+    ),
+    "The path takes 1400 bytes, and its ICMP gets lost": "",
+}
+
+
+def trial_screens() -> None:
+    shown = []
+    with Wan(lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        daemon.settle()
+        argv = daemon.command("test", "--listen", "7000")
+        listener = wan.server.popen(*argv, stdout=subprocess.PIPE, text=True)
+        listener.stdout.readline()
+        router = wan.routers[1]
+        for title, rule in BOXES.items():
+            chain = f"chain way {{ type filter hook forward priority 0; {rule}; }};"
+            if "1400" in title:
+                router.ip("link set core mtu 1400")
+                chain += (
+                    " chain out { type filter hook output priority 0; meta l4proto icmp drop; };"
+                )
+            router.run("nft", "-f", "-", input=f"table inet box {{ {chain} }}")
+            shown.append(f"{title}:\n\n{screen(daemon, 'test', 'wan1', '--to', SERVER + ':7000')}")
+            router.run("nft", "delete", "table", "inet", "box")
+        with wan.server.enter():
+            plain = socket.create_server((SERVER, 8080))
+        with plain:
+            text = screen(daemon, "test", "wan1", "--to", f"{SERVER}:8080")
+        shown.append(f"A service that speaks no MPTCP, and says nothing:\n\n{text}")
+        text = screen(daemon, "test", "wan1", "--to", f"{SERVER}:9")
+        shown.append(f"Nothing listens there:\n\n{text}")
+        listener.terminate()
+        told = "".join(listener.communicate(timeout=10)[0])
+    (SCREENS / "test.md").write_text(
+        f"# The test of a path\n\n{WRITTEN}\n"
+        + "\n".join(shown)
+        + "\nAnd the listener at the other end, of those that reached it:\n\n"
+        + block("test --listen 7000", told)
+    )
+
+
 def anchor(heading: str) -> str:
     """Where a heading is, as forges make it."""
     kept = "".join(each for each in heading.lower() if each.isalnum() or each in " -")
@@ -137,6 +186,8 @@ def troubleshooting() -> None:
         f"# From what one sees to its cause\n\n{WRITTEN}\n"
         "Ask `mproutd status` first: it names each of these, and what to do. Each was produced\n"
         "in the laboratory (`tests/broken.py`), and the text is what the status printed then.\n\n"
+        "Where the status finds all as wanted and a connection still uses one line, `mproutd test\n"
+        "UPLINK --to HOST:PORT` says whether MPTCP gets through there: see [test.md](test.md).\n\n"
         f"| seen | code |\n| --- | --- |\n{index}{parts}"
     )
 
@@ -144,7 +195,7 @@ def troubleshooting() -> None:
 def main() -> int:
     SCREENS.mkdir(exist_ok=True)
     only = sys.argv[1:]
-    for make in (status_screens, connection_screens, top_screen, troubleshooting):
+    for make in (status_screens, connection_screens, top_screen, trial_screens, troubleshooting):
         if not only or make.__name__ in only:
             make()
     return 0

@@ -94,11 +94,13 @@ class Trial:
                 raise
             return self._not_connected(error)
         with line:
-            begun = time.monotonic()
+            begun, patience = time.monotonic(), self._clock.left(path.syn_patience())
             try:
-                line.connect(self._clock.left(path.syn_patience()))
+                line.connect(patience)
             except OSError as error:
                 line.close()  # before the kernel tries without MPTCP
+                if isinstance(error, TimeoutError) and not error.errno:
+                    error = TimeoutError(errno.ETIMEDOUT, f"no answer within {patience:.1f} s")
                 return self._not_connected(error)
             self._told["connect_ms"] = _ms(begun)
             self._told["local"] = line.local

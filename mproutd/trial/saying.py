@@ -13,7 +13,7 @@ from mproutd.trial.verdict import ADVISED, EXPLAINED
 def result_lines(told: Mapping[str, Any]) -> list[str]:
     """What `mproutd test` prints: the verdict, and under it what it rests on."""
     code = told["verdict"]
-    lines = wrapped(f"{_path(told)}: {EXPLAINED[code]}", "", "    ")
+    lines = wrapped(f"{_path(told)}: {EXPLAINED[code]}", "", "  ")
     for ground in _grounds(told):
         lines += wrapped(ground, "    ", "      ")
     if code in ADVISED:

@@ -29,8 +29,8 @@ EXPLAINED = {
     "answer; the listener cannot tell which",
     "ack-stripped": "plain TCP: a box on the path lets the SYN and its answer pass, and takes "
     "MPTCP out of what the client sends after them",
-    "data-stripped": "plain TCP: a box on the path lets the handshake pass, and takes MPTCP out "
-    "of the packets that carry data",
+    "data-stripped": "a box on the path lets the handshake pass, and takes MPTCP out of the "
+    "packets that carry data",
     "syn-dropped": "a box on the path, or the peer's firewall, drops a SYN with MPTCP; one "
     "without it is answered",
     "syn-refused": "a box on the path, or the peer's firewall, refuses a SYN with MPTCP; one "
