@@ -7,6 +7,7 @@ is imported here that talks to the kernel.  Whatever goes wrong is one line on s
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -20,6 +21,8 @@ from mproutd.command import DONE, FAILED, NOT_RUNNING, REFUSED, Stop, complain
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names are bytes to the kernel
     try:
         perform: Callable[[argparse.Namespace], int] = options.perform
         status = perform(options)
@@ -42,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return FAILED
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
+        if not command.answers:
+            raise
+        complain("the daemon's answer makes no sense; it is of another version: restart it")
         return FAILED
 
 
@@ -191,7 +199,9 @@ def _monitor(options: argparse.Namespace) -> int:
     try:
         for told in control.listen(path, sys.stdout.fileno()):
             if options.json:
-                print(json.dumps(told, ensure_ascii=False), flush=True)
+                line = json.dumps(told, ensure_ascii=False)
+                shown = (c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+                print("".join(shown), flush=True)
             else:
                 clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
                 millis = int(told["time"] % 1 * 1000)

@@ -61,6 +61,10 @@ def control_socket(options: argparse.Namespace) -> str:
     return os.path.join(runtime_dir(options), "control.sock")
 
 
+answers: list[str] = []
+"""The sockets that have answered: what is wrong then may be wrong with the answer."""
+
+
 def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
     """The daemon's answer; None when none is running.  Stop when it refuses."""
     from mproutd import control
@@ -74,6 +78,7 @@ def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] 
         raise Stop(unanswered(path, error)) from None
     if "error" in answer:
         raise Stop(str(answer["error"]))
+    answers.append(path)
     return answer
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mproutd import control
+from mproutd import cli, control
 from mproutd.loop import Loop
 from mproutd.reports.happenings import happening
 from mproutd.reports.report import happening_line
 from mproutd.server import CLIENTS, LARGEST, LISTENERS, QUEUE, Server
 from tests.fuzz.material import JSON, mutated, quick
+from tests.fuzz.test_fuzz_reports import DOCS, shaped
 
 REQUESTS = st.one_of(
     st.sampled_from(
@@ -250,3 +252,43 @@ def test_any_line_for_a_listener_can_be_printed_or_is_one_error(pieces: list[byt
     finally:
         os.close(reading)
         os.close(writing)
+
+
+ANSWERS = st.one_of(
+    JSON,
+    st.fixed_dictionaries(
+        {
+            "running": st.booleans() | JSON,
+            "degraded": st.booleans() | JSON,
+            "enabled": st.booleans() | JSON,
+            "uplinks": st.lists(st.fixed_dictionaries({"name": JSON, "mode": JSON})) | JSON,
+            "changes": st.lists(st.fixed_dictionaries({"command": JSON, "error": JSON})) | JSON,
+        },
+        optional=dict.fromkeys(("default", "problems", "drift", "warnings", "refused"), JSON),
+    ),
+    shaped(json.loads((DOCS / "status.schema.json").read_text())),
+)
+
+
+@quick
+@given(
+    ANSWERS.map(lambda value: json.dumps(value).encode() + b"\n"),
+    st.sampled_from((["status"], ["status", "--json"], ["status", "wan1"], ["reconcile"]))
+    | st.sampled_from((["reconcile", "--json"], ["metrics"])),
+)
+@example(b'{"uplinks": [], "running": true}\n', ["status"])
+@example(b'{"changes": [{"command": "\\ud800", "error": 7}]}\n', ["reconcile"])
+@example(b'{"error": {"a": "\\u001b"}}\n', ["status"])
+def test_any_answer_is_printed_or_told_of_in_one_line(answer: bytes, words: list[str]) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with speaker([answer]) as path, redirect_stdout(out), redirect_stderr(err):
+        code = cli.main([*words, "--runtime-dir", os.path.dirname(path)])
+    out.flush()
+    err.flush()
+    said = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    printed = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert code in (0, 1, 2, 3)
+    assert all(line.isprintable() for line in (said + printed).split("\n"))
+    if said:
+        assert said.startswith("mproutd: ")
+        assert said.count("\n") == 1

@@ -102,9 +102,12 @@ def test_no_variables_do_more_than_be_values(case: tuple[str, dict[str, str]]) -
 )
 def test_no_variable_does_more_than_be_a_value(hook: str, variable: str) -> None:
     known = HOOKS[hook][1]
-    for injection in ("$(: >pwned)", "'; : >pwned; '\"; : >pwned; \"", "`: >pwned`\n: >pwned\n"):
-        under(hook, {**known, variable: injection})
-        under(hook, {**known, variable: known[variable] + injection})
+    for text in (
+        "$(: >pwned)",
+        "'; : >pwned; '\"; : >pwned; \"",
+        f"{known[variable]}`: >pwned`\n: >pwned\n",
+    ):
+        under(hook, {**known, variable: text})
 
 
 def under(hook: str, variables: dict[str, str]) -> None:
