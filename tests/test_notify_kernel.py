@@ -99,18 +99,20 @@ def test_the_loop_feeds_the_watchdog(wan):
 
 
 def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
-    """The state file's place is a FIFO that nobody reads, so that the pass waits for ever."""
+    """A setting that the pass has to write is a FIFO that nobody reads, so that it waits."""
     with Supervised(wan.gateway, watchdog=0.4) as daemon:
         eventually(lambda: "WATCHDOG=1" in daemon.heard())
+        fifo, setting = "/run/fifo", "/proc/sys/net/ipv4/conf/eth2/rp_filter"
+        os.mkfifo(wan.gateway.path(fifo))
+        wan.gateway.sysctl("net.ipv4.conf.eth2.rp_filter", 1)
+        wan.gateway.run("mount", "--bind", fifo, setting)
         assert daemon.process
-        fifo = wan.gateway.path(f"/run/mproutd/state.json.{daemon.process.pid}")
-        os.mkfifo(fifo)
-        wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+        daemon.process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
         daemon.forget()
         time.sleep(0.6)
         assert daemon.heard() == []
-        with open(fifo, "rb"):
+        with wan.gateway.path(fifo).open("rb"):
             eventually(lambda: "WATCHDOG=1" in daemon.heard())
 
 
