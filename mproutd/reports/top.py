@@ -26,7 +26,7 @@ from mproutd.reports.screen import BAD, BOLD, DIM, GOOD, ORDERS, PLAIN, History,
 try:
     import curses
 except ImportError:  # OpenWrt has it in a package of its own
-    raise Stop("top needs Python's curses; on OpenWrt: the package python3-curses") from None
+    raise Stop("top needs Python's curses; on OpenWrt: the package python3-ncurses") from None
 
 PERIOD = 1.0
 """Seconds from one picture to the next."""
