@@ -31,6 +31,22 @@ def distrust(path: str, link: bool = False) -> str:
     return _fault(status) if stat.S_ISDIR(status.st_mode) else "is no directory; remove it"
 
 
+def exposed(path: str) -> str:
+    """Who else may change a file or folder of the configuration; empty when nobody may."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    what = "can change it, and with it routes and programs that are run"
+    if not _is_believed(status.st_uid):
+        return f"user {status.st_uid} {what}"
+    if status.st_mode & stat.S_IWOTH:
+        return f"everybody {what}"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
+        return f"group {status.st_gid} {what}"
+    return ""
+
+
 def contents(path: str, most: int) -> bytes:
     """What stands in a file.  OSError, also when it is not believed or has more than `most`."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

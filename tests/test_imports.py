@@ -80,7 +80,7 @@ PURE = {
 
 # A module that does I/O, what it imports of this project, and other people's packages.
 OUTER = {
-    "uci": ("config options sections ucitext", "uci uciparse"),
+    "uci": ("config options sections spelling trust ucitext", "uci uciparse"),
     "trust": ("", ""),
     "state": ("memory model trust", ""),
     "sockets": ("eventfilter wire", "pyroute2 tenacity"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mproutd import trust
+from mproutd.configuration.uci import load
 from mproutd.hints import Hints, Wake
 from mproutd.planning.memory import Memory
 from mproutd.server import Server
@@ -225,3 +226,31 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
         "state.json": 0o600,
         "wake": 0o600,
     }
+
+
+# -- the configuration --------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("name", "user", "group", "mode", "words"),
+    [
+        ("network", 0, 0, 0o666, "everybody can change it"),
+        ("network", OTHER, 0, 0o600, "user 12345 can change it"),
+        ("mproutd", 0, OTHER, 0o664, "group 12345 can change it"),
+        (".", OTHER, OTHER, 0o755, "user 12345 can change it"),
+        (".", 0, 0, 0o1777, "everybody can change it"),
+        ("network", 0, OTHER, 0o644, ""),
+        ("network", 0, 0, 0o664, ""),
+    ],
+)
+def test_a_configuration_that_others_can_change_is_warned_of(
+    tmp_path: Path, name: str, user: int, group: int, mode: int, words: str
+) -> None:
+    for file in ("network", "mproutd"):
+        (tmp_path / file).write_text("")
+    os.chown(tmp_path / name, user, group)
+    (tmp_path / name).chmod(mode)
+    expected = f"{tmp_path / name}: {words}, and with it routes and programs that are run"
+    said = [line.replace("/.:", ":") for line in load(str(tmp_path)).warnings]
+    assert said == ([expected.replace("/.:", ":")] if words else [])

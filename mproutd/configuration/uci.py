@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.sections import ConfigError, Section
+from mproutd.configuration.spelling import shown
 from mproutd.configuration.ucitext import sections
+from mproutd.trust import exposed
 
 SIZE_MOST = 1 << 20
 """Bytes; a real file has a few thousand."""
@@ -27,7 +29,10 @@ def load(directory: str) -> Config:
     network = read(os.path.join(directory, "network"))
     if network is None:
         raise ConfigError("no such file", os.path.join(directory, "network"))
-    return build(network, read(os.path.join(directory, "mproutd")) or ())
+    config = build(network, read(os.path.join(directory, "mproutd")) or ())
+    files = [directory, *(os.path.join(directory, name) for name in ("network", "mproutd"))]
+    told = [f"{shown(file, 4096)[1:-1]}: {why}" for file in files if (why := exposed(file))]
+    return config._replace(warnings=(*config.warnings, *told)) if told else config
 
 
 def read(file: str) -> tuple[Section, ...] | None:
