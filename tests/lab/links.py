@@ -6,12 +6,15 @@ the test's own choice and two runs side by side cannot clash.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
 import select
 import struct
 import threading
+import time
+from collections import deque
 
 from tests.lab.namespace import Namespace
 
@@ -50,10 +53,11 @@ class TunCable:
     """A point-to-point cable without link layer (tun), as PPP or a VPN looks to the kernel.
 
     Both devices are IFF_POINTOPOINT and IFF_NOARP, up, and live until close() or until
-    this process ends.  A thread of this process carries the packets.
+    this process ends.  A thread of this process carries the packets, `delay` seconds late.
     """
 
     def __init__(self, a: Namespace, device: str, b: Namespace, peer: str) -> None:
+        self.delay = 0.0
         self._ends = [self._open(a, device), self._open(b, peer)]
         self._stop, self._wake = os.pipe()
         self._thread = threading.Thread(target=self._carry, daemon=True)
@@ -72,15 +76,20 @@ class TunCable:
     def _carry(self) -> None:
         a, b = self._ends
         across = {a: b, b: a}
+        under_way: deque[tuple[float, int, bytes]] = deque()
         while True:
-            ready, _, _ = select.select([a, b, self._stop], [], [])
+            wait = max(0.0, under_way[0][0] - time.monotonic()) if under_way else None
+            ready, _, _ = select.select([a, b, self._stop], [], [], wait)
             if self._stop in ready:
                 return
             for end in ready:
-                try:
-                    os.write(across[end], os.read(end, 65536))
-                except OSError:  # the other end is down: the packet is lost
-                    continue
+                with contextlib.suppress(OSError):
+                    packet = os.read(end, 65536)
+                    under_way.append((time.monotonic() + self.delay, across[end], packet))
+            while under_way and under_way[0][0] <= time.monotonic():
+                _, end, packet = under_way.popleft()
+                with contextlib.suppress(OSError):  # the other end is down: the packet is lost
+                    os.write(end, packet)
 
     def close(self) -> None:
         """Remove both devices.  Harmless a second time."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from tests.lab.closing import Closing
-from tests.lab.links import bridge, veth
+from tests.lab.links import TunCable, bridge, veth
 from tests.lab.namespace import Namespace
 
 SERVER, SERVER6 = "10.9.9.9", "2001:db8:9::9"
@@ -58,6 +58,7 @@ class Wan(Closing):
         self.server = node("server")
         self.lan = node("lan") if lan else None
         self.routers = {n: node(f"router{n}") for n in self.uplinks}
+        self.cables: list[TunCable] = []
         self.nodes = [
             node for node in (self.gateway, self.server, self.lan, *self.routers.values()) if node
         ]
@@ -206,6 +207,51 @@ class Wan(Closing):
                 family=family,
             )
 
+    def swallow(self, n: int, device: str = "core") -> None:
+        """What comes in there is lost: "core" what comes back by the path, "access" what goes."""
+        for family in (4, 6):
+            self.routers[n].ip(f"rule add priority 1 iif {device} blackhole", family=family)
+
+    def spit(self, n: int) -> None:
+        """Undo swallow()."""
+        for family in (4, 6):
+            self.routers[n].ip("rule delete priority 1", family=family)
+
+    def lossy(self, n: int, percent: int) -> None:
+        """The router loses so much of what it forwards to the server; 0: nothing any more."""
+        hook = "type filter hook forward priority 0"
+        drop = f'iifname "access" numgen random mod 100 < {percent} drop;' if percent else ""
+        self.routers[n].run(
+            "nft",
+            "-f",
+            "-",
+            input=f"table inet loss\ndelete table inet loss\n"
+            f"table inet loss {{ chain way {{ {hook}; {drop} }}; }}\n",
+        )
+
+    def slow(self, n: int) -> TunCable:
+        """Put a slow cable between router and server; its `delay` is each way's."""
+        router, own, far = self.routers[n], f"10.9.{n}.1", f"10.9.{n}.2"
+        router.ip("link delete core")
+        cable = TunCable(router, "core", self.server, f"eth{n}")
+        router.ip(
+            f"address add {own}/24 dev core",
+            f"route add {SERVER} via {far}",
+        )
+        lines = [f"address add {far}/24 dev eth{n}"]
+        self.server.ip(*lines, f"route add 10.{n}.{n}.0/24 via {own} src {SERVER}")
+        if self.ipv6:
+            six = f"2001:db8:90{n}"
+            router.ip(
+                f"address add {six}::1/64 dev core nodad", f"route add {SERVER6} via {six}::2"
+            )
+            self.server.ip(
+                f"address add {six}::2/64 dev eth{n} nodad",
+                f"route add 2001:db8:{n}::/64 via {six}::1 src {SERVER6}",
+            )
+        self.cables.append(cable)
+        return cable
+
     def mend(self, n: int) -> None:
         """Undo blackhole()."""
         for family in (4, 6):
@@ -238,5 +284,7 @@ class Wan(Closing):
 
     def close(self) -> None:
         """Remove every node.  Harmless a second time."""
+        for cable in self.cables:
+            cable.close()
         for node in self.nodes:
             node.close()
