@@ -175,10 +175,17 @@ def test_uci_defaults_give_uci_a_file_to_write_to(box: Box) -> None:
 
 
 def test_who_runs_reads_the_access_lists_again(box: Box) -> None:
-    box.program("killall", f'echo "$*" >>{box.root}/told\n[ "$2" != rpcd ]\n')
-    text = DEFAULTS.read_text().replace("/etc/config/", f"{box.root}/etc/config/")
-    assert box.sh(text, {"IPKG_INSTROOT": ""}) == ""
-    assert (box.root / "told").read_text() == "-HUP ubusd\n-HUP rpcd\n"
+    makefile = (ROOT / "packaging/openwrt/mproutd/Makefile").read_text()
+    postinst = makefile.split("define Package/mproutd-rpcd/postinst\n")[1].split("endef")[0]
+    box.program("killall", f'echo "$*" >>{box.root}/told\nexit 1\n')
+    told = box.root / "told"
+    own = DEFAULTS.read_text().replace("$IPKG_INSTROOT/etc/", f"{box.root}/etc/")
+    for script, whom in ((own, "ubusd"), (postinst.replace("$$", "$"), "rpcd")):
+        assert box.sh(script, {"IPKG_INSTROOT": str(box.root)}) == ""
+        assert not told.exists()  # an image is being made
+        assert box.sh(script) == ""
+        assert told.read_text() == f"-HUP {whom}\n"
+        told.unlink()
 
 
 # -- ubus ---------------------------------------------------------------------------------
