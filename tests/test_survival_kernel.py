@@ -48,3 +48,19 @@ def test_a_subnet_is_no_longer_shared_when_a_device_that_is_no_uplink_leaves_it(
             world.gateway.ip("address delete 10.1.1.200/24 dev lan9")
             eventually(lambda: rule not in world.gateway.state())
             assert world.gateway.sysctl("net.ipv4.conf.eth1.arp_ignore") == "0"
+
+
+def test_a_setting_that_others_chose_a_while_ago_is_not_written_over(world):
+    """No event tells of it, and the device was read before."""
+    filters = "net.ipv4.conf.eth2.rp_filter"
+    world.gateway.sysctl(filters, 1)
+    world.address_down(2)
+    with Daemon(world.gateway) as daemon:
+        world.gateway.sysctl(filters, 0)
+        world.address_up(2)
+        world.default_route(2)
+        eventually(lambda: address(2) in endpoints(world.gateway))
+        eventually(lambda: daemon.call("status").code == 0)
+        assert world.gateway.sysctl(filters) == "0"
+    assert daemon.call("flush").code == 0
+    assert world.gateway.sysctl(filters) == "0"

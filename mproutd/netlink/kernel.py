@@ -205,7 +205,7 @@ class NetlinkKernel:
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
-                failed = _write_sysctls(batch)
+                failed = self._write_sysctls(batch)
             elif kind is Endpoint:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
@@ -220,6 +220,24 @@ class NetlinkKernel:
         self._reader.wrote(operations, certain=not failures)
         return failures
 
+    def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
+        """Not over a value that somebody has set since it was read: no event tells of that."""
+        failed = {}
+        for place, operation in enumerate(operations):
+            setting = operation.value
+            assert isinstance(setting, Sysctl)
+            known = self._reader.setting(setting.device, setting.key)
+            try:
+                path = _sysctl_path(setting.device, setting.key)
+                if known not in (None, _read_sysctl(setting.device, setting.key)):
+                    failed[place] = Ack(errno.EAGAIN, "somebody has just changed it")
+                    continue
+                with open(path, "w", encoding="ascii") as file:
+                    file.write(str(setting.value))
+            except OSError as error:
+                failed[place] = Ack(error.errno or errno.EIO)
+        return failed
+
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
     batches: list[tuple[type, list[Operation]]] = []
@@ -230,19 +248,6 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
             batches.append((kind, []))
         batches[-1][1].append(operation)
     return batches
-
-
-def _write_sysctls(operations: Sequence[Operation]) -> dict[int, Ack]:
-    failed = {}
-    for place, operation in enumerate(operations):
-        setting = operation.value
-        assert isinstance(setting, Sysctl)
-        try:
-            with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                file.write(str(setting.value))
-        except OSError as error:
-            failed[place] = Ack(error.errno or errno.EIO)
-    return failed
 
 
 def _read_sysctl(device: str, key: str) -> int:

@@ -124,6 +124,11 @@ class Reader:
             elif isinstance(value, Sysctl):
                 self._links = None
 
+    def setting(self, device: str, key: str) -> int | None:
+        """What a pass took a device's setting for; None when nobody has asked."""
+        links = (self._links or {}).values()
+        return next((getattr(link, key) for link in links if link.name == device), None)
+
     # -- reading --------------------------------------------------------------------------
 
     def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> Found:
