@@ -19,7 +19,7 @@ import pytest
 
 from mproutd import command
 from mproutd.hints import Wake
-from tests.lab import RUNTIME_DIR, Daemon, Wan, eventually
+from tests.lab import RUNTIME_DIR, Daemon, Namespace, Ubus, Wan, eventually, veth
 from tests.openwrt import CALL_HOTPLUG, Router
 
 ROOT = Path(__file__).parent.parent
@@ -192,3 +192,75 @@ def test_a_daemon_looks_at_once_and_an_interface_of_nobodys_changes_nothing(
                 eventually(lambda n=before: daemon.asked()["counts"]["passes"] > n)
         daemon.settle()
         assert daemon.writes() == []
+
+
+NETIFD = ROOT / "tests/fixtures/netifd"
+MADE_BY_NETIFD = [
+    "route add default via 10.1.1.1 dev w1 metric 1 proto static",
+    "route add 10.3.3.0/24 dev w3 table 103 proto static",
+    "route add default via 10.3.3.1 dev w3 table 103 proto static",
+    "rule add priority 10000 from 10.3.3.2 lookup 103",
+    "rule add priority 20000 to 10.3.3.2/24 lookup 103",
+    "rule add priority 90004 iif lo lookup 103",
+]
+
+
+@pytest.mark.kernel
+def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) -> None:
+    """The configuration, the dumps and the events of one router (fixtures/netifd).
+
+    wan2's gateway is nowhere in the kernel (defaultroute 0), and netifd says it after the
+    address is there: without the hook nobody would ask again for a minute.
+    """
+    box = Router(tmp_path)
+    addresses = {"w1": "10.1.1.2/24", "w2": "10.2.2.2/24", "w3": "10.3.3.2/24"}
+    with Namespace("router") as router, Namespace("outside") as outside:
+        veth(router, "l0", outside, "l0")
+        for device, address in addresses.items():
+            veth(router, device, outside, device)
+            router.ip(f"address add {address} dev {device}")
+        router.ip("address add 192.168.70.1/24 dev l0", *MADE_BY_NETIFD)
+        theirs = set(router.state().splitlines())
+        ubus = Ubus(router, (NETIFD / "interface-dump-wan2-down.json").read_text())
+        environment = {"MPROUTD_RUNTIME_DIR": str(router.path(RUNTIME_DIR))}
+
+        def event(action: str, interface: str) -> None:
+            (variables,) = {
+                tuple(sorted(each.items()))
+                for each in RECORDED
+                if (each["ACTION"], each["INTERFACE"]) == (action, interface)
+            }
+            box.sh(f'. "{HOOK}"', dict(variables) | environment)
+
+        def quiet() -> bool:
+            """Nobody asks netifd just now because of the kernel's events."""
+            before = ubus.calls()
+            time.sleep(0.4)
+            return ubus.calls() == before
+
+        def endpoints() -> set[str]:
+            return {line.split()[0] for line in router.ip("mptcp endpoint show").splitlines()}
+
+        with Daemon(router, network=(NETIFD / "network").read_text()) as daemon:
+            eventually(lambda: endpoints() == {"10.1.1.2", "10.3.3.2"})
+            daemon.settle()
+            for _ in range(2):
+                eventually(quiet)
+                assert "10.2.2.2" not in endpoints()
+                ubus.says((NETIFD / "interface-dump-up.json").read_text())
+                event("ifup", "wan2")
+                eventually(lambda: endpoints() == {"10.1.1.2", "10.2.2.2", "10.3.3.2"})
+                slots = {each["name"]: each["table"] for each in daemon.asked()["uplinks"]}
+                table = router.ip(f"route show table {slots['wan2']}")
+                assert "default via 10.2.2.1 dev w2 proto 77 src 10.2.2.2" in table
+                assert "oif w3 lookup 103 proto 77" in router.ip("rule show")
+
+                router.ip("address delete 10.2.2.2/24 dev w2")
+                ubus.says((NETIFD / "interface-dump-wan2-down.json").read_text())
+                event("ifdown", "wan2")
+                eventually(lambda: endpoints() == {"10.1.1.2", "10.3.3.2"})
+                router.ip("address add 10.2.2.2/24 dev w2")
+                daemon.settle()
+            state = router.state()
+            assert {line for line in theirs if "limits" not in line} <= set(state.splitlines())
+            assert " table 103 proto 77" not in state
