@@ -2,9 +2,10 @@
 # ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
+SECONDS = 60
 SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted fuzz lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +14,7 @@ help:
 	@echo 'make booted   the tests that boot a Debian with systemd'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
+	@echo 'make fuzz     made-up input for SECONDS=60, each target its share'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
 	@echo 'make deb      the Debian package, in .build/deb'
 	@echo 'make screens  the screens in docs/, printed anew in the laboratory'
@@ -30,6 +32,10 @@ demo: setup
 test:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest $(ARGS)
+
+# With atheris in .venv, guided by coverage.
+fuzz: setup
+	@$(python) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 booted:
 	@packaging/setup.sh unpack

@@ -78,7 +78,7 @@ def test_what_the_package_imports_is_required(setup: configparser.ConfigParser) 
 
 def test_what_the_tests_import_is_in_an_extra(setup: configparser.ConfigParser) -> None:
     files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
-    assert third_party(files) <= declared(setup, "systemd", "test", "uci", "figures")
+    assert third_party(files) <= declared(setup, "systemd", "test", "uci", "figures", "fuzz")
 
 
 def test_debian_packages_each_say_why() -> None:
