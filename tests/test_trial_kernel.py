@@ -46,7 +46,10 @@ class World:
     def __init__(self, wan: Wan, daemon: Daemon) -> None:
         self.wan, self.daemon = wan, daemon
         self.listener = wan.server.popen(
-            *daemon.command("test", "--listen", str(PORT)), stdout=subprocess.PIPE, text=True
+            *("setpriv", "--bounding-set=-all", "--no-new-privs"),  # root without a right
+            *daemon.command("test", "--listen", str(PORT)),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.heard() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
 

@@ -112,12 +112,13 @@ class Trial:
         self._told["error"] = error.strerror or str(error)
         if failed == "no-route":
             return View(failed=failed)
-        return View(failed=failed, plain=self._beside.plain(data=False)[0])
+        return View(failed=failed, plain=self._beside.plain(data=False).passed)
 
     def _use(self, line: Line) -> View:
         begin = line.multipath()
         since = counted(self._before, path.counters())
         view = View(offered=begin.key_received)
+        self._told["checksums"] = None if begin.fallback else begin.checksums
         if begin.fallback:
             # Its first data may have undone it before it was asked; the kernel counted why.
             quiet = not since.get("MPCapableFallbackSYNACK") and not since.get(_PAUSED)
@@ -148,7 +149,7 @@ class Trial:
             pass  # closed, reset or silent: what the socket knows says the rest
         acked = bool(came) or _acknowledged(line)
         if not acked and not self._clock.over:
-            view = view._replace(plain=self._beside.plain(data=True)[0])
+            view = view._replace(plain=self._beside.plain(data=True).passed)
         return view._replace(acked=acked, peer=wording.read(came))
 
     def _alone(self, view: View) -> View:
@@ -197,7 +198,9 @@ class Trial:
         self._told["echoed"] = None  # if all of it came back, then by another uplink
         if self._noticed():
             return view._replace(same=False)
-        return view._replace(big=False, plain_big=self._beside.plain(data=True, bulk=True)[1])
+        plain = self._beside.plain(data=True, bulk=True)
+        same = False if plain.same is False else view.same
+        return view._replace(big=False, plain_big=plain.big, same=same)
 
     def _noticed(self) -> bool:
         """A checksum did not fit, at either end: the kernel gave this subflow up."""
@@ -245,7 +248,6 @@ class Trial:
         self._told |= {
             "offered": view.offered,
             "mptcp": kept,
-            "checksums": end.checksums if not end.fallback else None,
             "rtt_ms": tcp.rtt_ms,
             "listener": view.peer,
         }

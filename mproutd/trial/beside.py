@@ -5,7 +5,9 @@ Only the comparison tells a path that loses MPTCP from one that loses everything
 
 from __future__ import annotations
 
+import os
 import threading
+from typing import NamedTuple
 
 from mproutd.trial import wording
 from mproutd.trial.path import Clock, Line
@@ -27,29 +29,43 @@ def whole(came: bytes) -> bool:
     return b"\n" in came
 
 
+class Plain(NamedTuple):
+    """How far plain TCP came."""
+
+    passed: bool
+    big: bool | None = None
+    """Full packets came back; None where that was not tried."""
+    same: bool | None = None
+    """As they were sent."""
+
+
 class Beside:
     """Plain TCP by the same place to the same peer, within the time of the test."""
 
     def __init__(self, place: Place, peer: Peer, clock: Clock) -> None:
         self._place, self._peer, self._clock = place, peer, clock
 
-    def plain(self, *, data: bool, bulk: bool = False) -> tuple[bool, bool | None]:
+    def plain(self, *, data: bool, bulk: bool = False) -> Plain:
         """Whether it connects, or with `data` gets its first line through; and, with `bulk`,
         full packets."""
         try:
             with Line(self._place, self._peer, mptcp=False) as line:
                 line.connect(self._clock.left(_CONNECT))
                 if not data:
-                    return True, None
+                    return Plain(True)
                 try:
                     enough = whole if bulk else bool
                     came = line.exchange(wording.HELLO, enough, HELLO_STALL, self._clock)
                 except OSError:
                     came = b""
                 passed = bool(came) or line.tcp().unacked == 0
-                return passed, self._echoes(line, BULK, STALL) if bulk and passed else None
+                if not (bulk and passed):
+                    return Plain(passed)
+                came, sent = self._echo(line, BULK, STALL)
+                big = len(came) == len(sent)
+                return Plain(True, big, came == sent if big else None)
         except OSError:
-            return False, None
+            return Plain(False)
 
     def largest(self) -> int | None:
         """Bytes in the largest packet of SIZES that passes both ways; all are tried at once."""
@@ -61,7 +77,8 @@ class Beside:
                 with Line(self._place, self._peer, False, size - headers) as line:
                     line.connect(self._clock.left(_SIZE_STALL))
                     line.exchange(wording.HELLO, whole, _SIZE_STALL, self._clock)
-                    if self._echoes(line, 3 * size, _SIZE_STALL):
+                    came, sent = self._echo(line, 3 * size, _SIZE_STALL)
+                    if len(came) == len(sent):
                         passed.append(size)
             except OSError:
                 pass
@@ -73,11 +90,11 @@ class Beside:
             each.join(self._clock.left(3 * _SIZE_STALL))
         return max(passed, default=None)
 
-    def _echoes(self, line: Line, count: int, stall: float) -> bool:
-        """Whether so many bytes come back, from a listener that was greeted."""
-        asked = wording.echo(count) + bytes(count)
+    def _echo(self, line: Line, count: int, stall: float) -> tuple[bytes, bytes]:
+        """What came back of so many bytes from a listener that was greeted, and what was sent."""
+        sent = os.urandom(count)
+        asked = wording.echo(count) + sent
         try:
-            came = line.exchange(asked, lambda came: len(came) >= count, stall, self._clock)
+            return line.exchange(asked, lambda came: len(came) >= count, stall, self._clock), sent
         except OSError:
-            return False
-        return len(came) >= count
+            return b"", sent

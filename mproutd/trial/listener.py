@@ -20,7 +20,7 @@ from mproutd.trial.place import endpoint
 
 CONNECTIONS = 16
 """At once; more wait in the kernel's queue, of the same length."""
-SECONDS = 15.0
+SECONDS = 10.0
 """That a connection may last."""
 _PIECE = 16 << 10
 _BACKLOG = 64 << 10

@@ -59,10 +59,8 @@ def _grounds(told: Mapping[str, Any]) -> list[str]:
 
 
 def _checksums(told: Mapping[str, Any]) -> str:
-    if told["checksums"] is None:
-        return "MPTCP's checksums noticed, and made it plain TCP"
-    if told["counters"].get("MPFailTx") or told["counters"].get("MPFailRx"):
-        return "MPTCP's checksums noticed: the kernel gave MPTCP up for it (MP_FAIL)"
+    if told["checksums"]:
+        return "MPTCP's checksums noticed, and the kernel gave MPTCP up there"
     return "without MPTCP's checksums (net.mptcp.checksum_enabled) nobody notices"
 
 

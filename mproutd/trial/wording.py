@@ -4,8 +4,8 @@ Lines of ASCII text over TCP or MPTCP.  The client begins, with `mproutd-test 1`
 the listener saw as one line of JSON.  Then as often as it wants `echo N` with N bytes behind,
 which come back; `seen` for what the listener sees by now; or `tell`, for the listener's own user to
 hear of this connection.  Whoever breaks a rule is cut off.
-What must hold: a listener never sends more than it received, but for one line of JSON for each
-line that it read, and what a stranger sends is never shown to anybody.
+What must hold: a listener sends what it received, and at most LINES lines of its own; what a
+stranger sends is never shown to anybody.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 HELLO = b"mproutd-test 1\n"
 SEEN, TELL = b"seen\n", b"tell\n"
-LINE = 64
-"""Bytes in a line of the client, at most."""
+LINE, LINES = 64, 16
+"""Bytes in a line of the client, and lines of it on one connection, at most."""
 ANSWER = 1024
 """Bytes in a line of the listener, at most."""
 BYTES = 256 << 10
@@ -82,6 +82,7 @@ class Served:
         """It began as a client of ours does; and it is to be told of."""
         self.seen: dict[str, Any] = {}
         self._look, self._line, self._owed = look, b"", 0
+        self._lines = 0
 
     def take(self, data: bytes) -> Turn:
         """Bytes of the client have come: what goes back."""
@@ -105,6 +106,9 @@ class Served:
         return Turn(b"".join(send))
 
     def _obey(self, line: bytes) -> bytes | None:
+        self._lines += 1
+        if self._lines > LINES:
+            return None
         if not self.greeted:
             self.greeted = line == HELLO
             return self._show() if self.greeted else None
