@@ -211,7 +211,7 @@ class Asked(Box):
     ) -> dict[str, Any]:
         done = subprocess.run(
             self.command(str(PLUGIN), *argv),
-            env=self.variables(variables or {}),
+            env=self.variables({"TMPDIR": str(self.root / "tmp"), **(variables or {})}),
             input=stdin,
             text=True,
             capture_output=True,
@@ -289,7 +289,9 @@ def test_what_fails_is_an_object_that_says_why(asked: Asked) -> None:
     assert (told["code"], "not found" in told["error"]) == (127, True)
     assert asked.call("flush") == {"error": "no such method: flush", "code": 2}
     assert asked.plugin([])["code"] == 2
-    assert not list(Path("/tmp").glob("mproutd.??????"))
+    assert os.listdir(asked.root / "tmp") == []
+    (asked.root / "tmp").rmdir()
+    assert "no room" in asked.call("status")["error"]
 
 
 @pytest.mark.kernel
