@@ -90,6 +90,17 @@ def test_check_is_0_or_2_and_needs_no_kernel(node):
     assert f"{CONFIG_DIR}/network:10: interface 'wan2', option 'multipath'" in bad.err
 
 
+def test_check_enabled_is_for_a_service_that_need_not_start(node):
+    daemon = Daemon(node)
+    assert daemon.call("check", "--enabled") == (0, "", "")
+    daemon.configure(TWO_UPLINKS.replace("'enable'", "'disable'"))
+    disabled = daemon.call("check", "--enabled")
+    assert (disabled.code, disabled.err) == (1, "")
+    assert disabled.out.endswith("wan1 master, wan2 on; multipath is not enabled\n")
+    daemon.configure("nonsense\n")
+    assert daemon.call("check", "--enabled").code == 2
+
+
 def pasted(changes: str) -> str:
     """The commands of a dry run as a shell takes them; it must not stop at a comment."""
     return "set -e\n" + changes

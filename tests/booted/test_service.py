@@ -178,6 +178,29 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
     assert gateway.unit_state("mproutd", "MainPID") == "0"
 
 
+def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gateway):
+    gateway.write("/usr/local/sbin/tell", '#!/bin/sh\necho "$MPROUTD_EVENT" >>/var/lib/told/$1\n')
+    gateway.run("install -d -o mproutd /var/lib/told")
+    section = "config uplink 'wan{n}'\n\tlist track_ip '10.{n}.{n}.1'\n\toption interval '0.2'\n"
+    section += "\toption on_up '/usr/local/sbin/tell wan{n}'\n"
+    section += "\toption on_down '/usr/local/sbin/tell wan{n}'\n"
+    gateway.write("/etc/mproutd/mproutd", section.format(n=1) + section.format(n=2))
+    gateway.run("systemctl restart mproutd")
+    try:
+        eventually(lambda: "Read-only file system" in gateway.journal("-b", "-u", "mproutd"), 10)
+        assert gateway.run("ls /var/lib/told") == ""
+        door = "[Service]\nReadWritePaths=/var/lib/told\n"
+        gateway.write("/etc/systemd/system/mproutd.service.d/door.conf", door)
+        gateway.run("systemctl daemon-reload && systemctl restart mproutd")
+        gateway.run("ip link set eth2 down && sleep 0.5 && ip link set eth2 up")
+        eventually(lambda: gateway.run("cat /var/lib/told/wan2") == "down\nup\n", 10)
+        told = json.loads(gateway.run("mproutd status --json"))
+        health = [family for uplink in told["uplinks"] for family in uplink["health"]]
+        assert [family["verdict"] for family in health] == ["1 of 1 hosts answer"] * 2
+    finally:
+        gateway.run("rm /etc/mproutd/mproutd")
+
+
 def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     gateway.write("/etc/systemd/system/mproutd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
     gateway.run("systemctl daemon-reload && systemctl restart mproutd")
