@@ -9,6 +9,7 @@ pointed to, so that the way to libuci and back is walked all the same.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -183,6 +184,9 @@ MALFORMED = {
     "config a\noption desc my line": "network:2: 'line' follows the end of the statement; "
     "a value with blanks stands in quotes",
     "config a wan-1": "network:1: 'wan-1' cannot name a section: letters, digits and _ can",
+    "package a b": "network:1: 'b' follows the end of the statement; a value with blanks "
+    "stands in quotes",
+    "package 'a b'": "network:1: 'a b' cannot name a package: letters, digits and _ can",
     "config a\noption b-c d": "network:2: 'b-c' cannot name a option: letters, digits and _ can",
     "config é": "network:1: 'é' cannot be a type of section",
     "config a\noption b 'c\noption d e\n": "network:2: a ' is never closed",
@@ -212,6 +216,30 @@ def test_a_file_that_libuci_alone_refuses(network: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "uci", module)
     network.write_text("config a\n")
     assert refusal(network.parent) == "network: libuci cannot read it"
+
+
+SAVED = """
+mount -t tmpfs none /tmp && mkdir -p /tmp/.uci /tmp/config && cd /tmp/config
+printf "config interface wan\\n option device eth1\\n option multipath on\\n" > network
+echo "network.wan.multipath=backup" > /tmp/.uci/network
+exec "$@"
+"""
+ASKED = """
+from uci import Uci
+from mproutd.configuration.uci import load
+print(Uci(confdir="/tmp/config").get("network", "wan", "multipath").strip())
+print(load("/tmp/config").uplinks[0].mode)
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(bool(libuci_missing()), reason=libuci_missing())
+def test_what_is_saved_and_not_committed_does_not_count() -> None:
+    """`uci set` alone: libuci gives the new value to whoever asks it by the file's name."""
+    argv = ["unshare", "-m", "sh", "-ec", SAVED, "sh", sys.executable, "-c", ASKED]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    told = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["backup", "on"]
 
 
 def test_neither_reader(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:

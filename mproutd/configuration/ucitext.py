@@ -15,7 +15,7 @@ from mproutd.configuration.sections import ConfigError, Option, Section
 from mproutd.configuration.spelling import hint, shown
 
 SPACE = " \t\n\v\f\r"
-KEYWORDS = {"package": 3, "config": 3, "option": 3, "list": 3}
+KEYWORDS = {"package": 2, "config": 3, "option": 3, "list": 3}
 """And how many words a statement has at most."""
 SHORT = {"p": "package", "c": "config", "o": "option", "l": "list"}
 
@@ -116,7 +116,7 @@ def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
         raise _MalformedError(f"{keyword} without a {'type' if keyword == 'config' else 'name'}")
     if len(said) > KEYWORDS[keyword]:
         raise _MalformedError(
-            f"{shown(said[3])} follows the end of the statement; a value with blanks "
+            f"{shown(said[KEYWORDS[keyword]])} follows the end of the statement; a value with blanks "
             "stands in quotes"
         )
     name, value = said[1], said[2] if len(said) == 3 else ""
@@ -124,15 +124,18 @@ def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
         if not all("!" <= c <= "~" for c in name):
             raise _MalformedError(f"{shown(name)} cannot be a type of section")
         identifier(value or "none", "section")
-    elif keyword != "package":
+    elif keyword == "package":  # a file's name may have a hyphen
+        identifier(name.replace("-", "_"), "package", name)
+    else:
         identifier(name, "option")
     return Statement(line, keyword, name, value), after
 
 
-def identifier(name: str, what: str) -> None:
+def identifier(name: str, what: str, written: str = "") -> None:
     """libuci's rule for names (util.c, uci_validate_str)."""
     if not (name.isascii() and name.replace("_", "a").isalnum()):
-        raise _MalformedError(f"{shown(name)} cannot name a {what}: letters, digits and _ can")
+        whole = shown(written or name)
+        raise _MalformedError(f"{whole} cannot name a {what}: letters, digits and _ can")
 
 
 def statements(file: str, text: str) -> Iterator[Statement]:
