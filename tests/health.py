@@ -29,6 +29,7 @@ QUICK = {
     "down": "2",
     "up": "2",
     "hold": "0",
+    "quality_window": "5",
 }
 """For tests."""
 PICKY = {
@@ -141,14 +142,16 @@ def node(name: str) -> Namespace:
 
 
 @contextmanager
-def world(trouble: Trouble, options: Mapping[str, str]) -> Iterator[tuple[Wan, Daemon, Echo]]:
+def world(
+    trouble: Trouble, options: Mapping[str, str], checked: bool = True
+) -> Iterator[tuple[Wan, Daemon, Echo]]:
     """Two lines, a daemon that checks wan1, and a connection over both."""
     with Wan(lan=False, shaped=False, node=node) as wan:
         trouble.prepare(wan)
         wan.usual()
         resolver = str(Path(__file__).parent / "lab" / "resolver.py")
         wan.server.popen(sys.executable, "-I", "-S", resolver, RESOLVER, NAME, SERVER)
-        text = own({**trouble.options, **options}, *trouble.hosts)
+        text = own({**trouble.options, **options}, *trouble.hosts) if checked else ""
         with Daemon(wan.gateway, own=text) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
             eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
             yield wan, daemon, echo
@@ -183,7 +186,7 @@ def measure(trouble: Trouble, options: Mapping[str, str], patience: float, stay:
     """Make the trouble, wait until the uplink is out (for up to `patience`), then `stay` seconds;
     mend it, and wait until it is back."""
     with world(trouble, options) as (wan, daemon, echo):
-        warmed(daemon, 10 if "check_quality" in trouble.options else 2)
+        warmed(daemon, int(options.get("quality_window", "10")) if trouble.options else 2)
         before = daemon.settle()["counts"]["writes"]
         echo.report()
         trouble.begin(wan)
@@ -194,6 +197,15 @@ def measure(trouble: Trouble, options: Mapping[str, str], patience: float, stay:
         back = until(wan, True, 10 * patience) if out is not None else None
         assert said.error == "", said.error
         return Measured(out, back, said.gap, daemon.settle()["counts"]["writes"] - before)
+
+
+def unchecked(trouble: Trouble, long: float) -> float:
+    """The longest stall in so many seconds of the trouble where nothing is checked."""
+    with world(trouble, {}, checked=False) as (wan, _, echo):
+        echo.report()
+        trouble.begin(wan)
+        time.sleep(long)
+        return echo.report().gap
 
 
 class Flapping(NamedTuple):
@@ -231,3 +243,74 @@ def flap(options: Mapping[str, str], every: float, long: float) -> Flapping:
         assert said.error == "", said.error
         writes = daemon.settle()["counts"]["writes"] - before
         return Flapping(outs, used / seen, said.gap, writes)
+
+
+# -- the table ----------------------------------------------------------------------------
+
+PROMISES = {
+    "dead": "11 s, 15 s",
+    "one-way": "11 s, 15 s",
+    "lossy": "14 s, 14 s",
+    "slow": "14 s, 14 s",
+    "dns": "stays in",
+    "one-dead-host": "stays in",
+}
+"""Out and in again at most, by the defaults; loss and latency need the window to fill."""
+
+EAGER = {
+    "interval": "0.5",
+    "failure_interval": "0.2",
+    "recovery_interval": "0.5",
+    "timeout": "0.3",
+    "down": "2",
+    "up": "2",
+}
+"""So that a line that is dead for two seconds is taken out at all."""
+
+
+def span(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
+
+
+def rows() -> Iterator[str]:
+    head = "wan1 …,promised: out and in,out,in,longest stall,without checks,writes,mwan3".split(",")
+    yield f"| {' | '.join(head)} |"
+    yield "|" + " --- |" * len(head)
+    for name, trouble in TROUBLES.items():
+        found, alone = measure(trouble, {}, 60, 10), unchecked(trouble, 20)
+        yield (
+            f"| {trouble.title} | {PROMISES[name]} | {span(found.out)} | {span(found.back)} "
+            f"| {span(found.stall)} | {span(alone)} | {found.writes} | {trouble.mwan3} |"
+        )
+
+
+def flapping() -> Iterator[str]:
+    yield "| options | times out | in use | longest stall | writes |"
+    yield "| --- | --- | --- | --- | --- |"
+    for title, options in (
+        ("the defaults", {}),
+        ("`interval` 0.5, `timeout` 0.3, `down` 2, `up` 2, `hold` 0", {**EAGER, "hold": "0"}),
+        ("the same with the default `hold` (10 s, doubling)", EAGER),
+    ):
+        found = flap(options, 2, 60)
+        yield (
+            f"| {title} | {found.outs} | {found.share:.0%} | {span(found.stall)} | {found.writes} |"
+        )
+
+
+def main() -> int:
+    for name, lines in (("troubles", rows()), ("flapping", flapping())):
+        told = []
+        for line in lines:
+            print(line, flush=True)
+            told.append(line)
+        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+        before, found, rest = PAGE.read_text().partition(begin)
+        assert found, f"no place for {name}"
+        rest = rest.partition(end)[2]
+        PAGE.write_text(before + begin + "\n".join(told) + "\n" + end + rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
