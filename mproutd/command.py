@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mproutd.programs import found
+from mproutd.reports.units import safe
 
 if TYPE_CHECKING:
     from mproutd.keeper import Keeper
@@ -29,8 +30,6 @@ class Stop(Exception):
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    from mproutd.reports.units import safe
-
     sys.stderr.write(f"mproutd: {safe(text)}\n")
 
 

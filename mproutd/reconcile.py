@@ -131,9 +131,7 @@ def reconcile(
             refused = {failure.operation for failure in failed}
             done.extend(operation for operation in permitted if operation not in refused)
             failures.extend(
-                failure
-                for failure in failed
-                if not is_gone(failure.operation, failure.errno)
+                failure for failure in failed if not is_gone(failure.operation, failure.errno)
             )
 
     def shut(operations: Sequence[Operation]) -> bool:

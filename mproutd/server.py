@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from errno import EAGAIN
 from functools import partial
 from struct import unpack
 from typing import Any
@@ -22,6 +23,8 @@ from mproutd.reports.happenings import happening
 
 LARGEST = 1 << 16
 """Bytes of a request."""
+PAUSE = 0.5
+"""Seconds until another client is taken in after one that could not be."""
 PATIENCE, HASTE = 5.0, 0.25
 """Seconds that a client has for its request, and again for taking the answer; and how many
 while there is no room for another one."""
@@ -114,6 +117,8 @@ class Server:
         self._path, self._answer, self._clock, self._greet = path, answer, clock, greet
         self.clients: list[Client] = []
         self._watched: set[Client | Server] = set()
+        self._again = clock()
+        """When the next client is taken in, after one that could not be."""
         self._answered = False
         """One question was answered in this turn of the loop; passes come before the next."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -134,7 +139,7 @@ class Server:
 
     @property
     def accepting(self) -> bool:
-        return len(self.clients) < CLIENTS
+        return len(self.clients) < CLIENTS and self._clock() >= self._again
 
     def watch(self, loop: Loop) -> None:
         """Bring the loop in step with the clients that come, turn to writing, and go.
@@ -157,7 +162,9 @@ class Server:
         while self.accepting:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno != EAGAIN:  # no descriptor, say: the socket stays readable
+                    self._again = self._clock() + PAUSE
                 return
             connection.setblocking(False)
             self.clients.append(Client(connection, self._clock()))
@@ -232,9 +239,11 @@ class Server:
         return self._greet()
 
     def deadline(self) -> float | None:
-        """When the next client runs out of time, on the clock that was given."""
-        begun = [client.begun for client in self.clients if not client.listening]
-        return min(begun) + self._patience if begun else None
+        """When the next client runs out of time, or is let in, on the clock that was given."""
+        ends = [each.begun + self._patience for each in self.clients if not each.listening]
+        if self._again > self._clock():
+            ends.append(self._again)
+        return min(ends, default=None)
 
     @property
     def _patience(self) -> float:

@@ -16,6 +16,8 @@ class Mortal(Daemon):
     """
 
     dies_after = -1
+    mortal = False
+    """Whether the daemon that was begun last has a count."""
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         env, python_path, *rest = super().command(verb, *arguments)
@@ -28,6 +30,7 @@ class Mortal(Daemon):
         """Start the daemon without waiting for anything; it may be dead before it answers."""
         assert not self.alive, "it runs already"
         self.dies_after = dies_after
+        self.mortal = dies_after >= 0
         try:
             self.process = self.node.popen(*self.command("run"), stdout=self._log, stderr=self._log)
         finally:

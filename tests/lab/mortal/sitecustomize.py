@@ -17,6 +17,7 @@ import threading
 LEFT = int(os.environ["MPROUTD_DIES_AFTER"])
 PM_WRITES = {1, 2, 4, 5, 7}
 """linux/mptcp_pm.h, MPTCP_PM_CMD_*: ADD_ADDR, DEL_ADDR, FLUSH_ADDRS, SET_LIMITS, SET_FLAGS."""
+SET_LIMITS, SUBFLOWS, ANY_CAP = 5, 3, 255
 _done = itertools.count()
 _one = threading.Lock()
 
@@ -35,7 +36,19 @@ def die():
 def writes(protocol: int, data: bytes, at: int, kind: int) -> bool:
     if protocol == socket.NETLINK_ROUTE:
         return kind & 3 != 2  # linux/rtnetlink.h: each object has four types, NEW, DEL, GET, SET
-    return kind > 16 and data[at + 16] in PM_WRITES
+    if kind <= 16 or data[at + 16] not in PM_WRITES:
+        return False
+    return data[at + 16] != SET_LIMITS or not asks(data, at + 20)
+
+
+def asks(data: bytes, at: int) -> bool:
+    """A SET_LIMITS that no kernel accepts: it asks for the cap and changes nothing."""
+    while at + 8 <= len(data):
+        length, kind, value = struct.unpack_from("=HHI", data, at)
+        if kind == SUBFLOWS:
+            return value > ANY_CAP
+        at += max(4, length + 3 & ~3)
+    return False
 
 
 def send(self, data, *rest, plain=socket.socket.send):
