@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,67 @@ def test_a_gateway_that_netifd_keeps_to_itself(wan: Wan) -> None:
         eventually(lambda: ours(wan) == alone)
         v4 = daemon.uplink("wan2")["families"][0]
         assert (v4["gateway"], v4["gateway_from"]) == ("10.2.2.1", "netifd")
+
+
+RECORDED = WRITTEN.parent
+
+
+def test_the_recordings() -> None:
+    """netifd's own words and configuration; `wan3` has its table with netifd, `lte` no device."""
+    with Wan(uplinks=3, ipv6=False, shaped=False, lan=False) as wan:
+        for n in wan.uplinks:
+            wan.gateway.ip(
+                f"link set eth{n} down", f"link set eth{n} name w{n}", f"link set w{n} up"
+            )
+        wan.gateway.ip(
+            "address add 10.1.1.2/24 dev w1",
+            "route add default via 10.1.1.1 dev w1 proto static metric 1",
+            "address add 10.2.2.2/24 dev w2",
+            "address add 10.3.3.2/24 dev w3 noprefixroute",
+            *(each.replace("10.2.2", "10.3.3").replace("eth2", "w3") for each in netifd_keeps(103)),
+        )
+        ubus = Ubus(wan.gateway, (RECORDED / "interface-dump-up.json").read_text())
+        with Daemon(wan.gateway, (RECORDED / "network").read_text()) as daemon:
+            second = [
+                "-4 endpoint 10.2.2.2 subflow dev w2",
+                "-4 route 10.2.2.0/24 dev w2 table 7002 scope link src 10.2.2.2",
+                "-4 route default via 10.2.2.1 dev w2 table 7002 src 10.2.2.2",
+                "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 7002",
+                "-4 rule 7302 from all oif w2 lookup 7002",
+                "-4 rule 7502 from 10.2.2.2 lookup 7002",
+            ]
+            whole = [
+                "-4 endpoint 10.1.1.2 subflow dev w1",
+                "-4 endpoint 10.3.3.2 subflow backup dev w3",
+                "-4 route 10.1.1.0/24 dev w1 table 7001 scope link src 10.1.1.2",
+                "-4 route default via 10.1.1.1 dev w1 table 7000 src 10.1.1.2",
+                "-4 route default via 10.1.1.1 dev w1 table 7001 src 10.1.1.2",
+                "-4 rule 32764 from all lookup main suppress_prefixlength 0",
+                "-4 rule 32765 from all lookup 7000",
+                "-4 rule 7000 from all fwmark 0x7f000000/0x7f000000 lookup main",
+                "-4 rule 7010 from all lookup main suppress_prefixlength 7",
+                "-4 rule 7101 from all fwmark 0x1000000/0x7f000000 lookup 7001",
+                "-4 rule 7103 from all fwmark 0x3000000/0x7f000000 lookup 103",
+                "-4 rule 7301 from all oif w1 lookup 7001",
+                "-4 rule 7303 from all oif w3 lookup 103",
+                "-4 rule 7501 from 10.1.1.2 lookup 7001",
+            ]
+            eventually(lambda: ours(wan) == sorted(whole + second))
+            reasons = [(each["name"], each["families"][0]["reason"]) for each in uplinks(daemon)]
+            assert reasons == [("wan1", None), ("wan2", None), ("wan3", None), ("lte", "no-device")]
+            assert daemon.asked()["drift"] == []
+
+            # ubus call network.interface.wan2 down: netifd takes its address away.
+            ubus.says((RECORDED / "interface-dump-wan2-down.json").read_text())
+            wan.gateway.ip("address delete 10.2.2.2/24 dev w2")
+            wake(daemon)
+            eventually(lambda: ours(wan) == sorted(whole))
+            assert reason(daemon, "wan2") == "no-address"
+
+
+def uplinks(daemon: Daemon) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = daemon.asked()["uplinks"]
+    return told
 
 
 PPPOE = (

@@ -115,9 +115,9 @@ def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
     if len(said) < 2 or not said[1]:
         raise _MalformedError(f"{keyword} without a {'type' if keyword == 'config' else 'name'}")
     if len(said) > KEYWORDS[keyword]:
+        extra = shown(said[KEYWORDS[keyword]])
         raise _MalformedError(
-            f"{shown(said[KEYWORDS[keyword]])} follows the end of the statement; a value with blanks "
-            "stands in quotes"
+            f"{extra} follows the end of the statement; a value with blanks stands in quotes"
         )
     name, value = said[1], said[2] if len(said) == 3 else ""
     if keyword == "config":
