@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.booted import Booted, Providers
+from tests.booted.system import REPOSITORY
 from tests.lab import TWO_UPLINKS
 from tests.networks.machine import why_not
 
@@ -48,25 +50,51 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def build(*version: str) -> Path:
-    """Our package, as `make deb` makes it."""
-    script = Path(__file__).resolve().parents[2] / "packaging/deb.sh"
-    done = subprocess.run([script, *version], stdout=subprocess.PIPE, text=True)
+SOURCES = ("mproutd", "etc", "if-up.d", "docs", "packaging", "README.md", "CHANGELOG.md")
+
+
+def build(checkout: Path) -> Path:
+    """The package of a checkout, as `make deb` makes it; lintian has nothing to say about it."""
+    done = subprocess.run([checkout / "packaging/deb.sh"], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         pytest.fail("no package: see above what packaging/deb.sh says", pytrace=False)
     return Path(done.stdout.strip())
 
 
+def copy_sources(to: Path) -> Path:
+    """What a package is made of, in a folder of its own, with the tools of this checkout."""
+    (to / ".build").mkdir(parents=True)
+    (REPOSITORY / ".build/roots").mkdir(parents=True, exist_ok=True)
+    for name in (".venv", ".build/roots"):
+        (to / name).symlink_to(REPOSITORY / name)
+    for name in SOURCES:
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        copy(REPOSITORY / name, to / name)
+    return to
+
+
 @pytest.fixture(scope="session")
-def package() -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources as they are now, whoever edits them meanwhile."""
+    return copy_sources(tmp_path_factory.mktemp("package") / "checkout")
+
+
+@pytest.fixture(scope="session")
+def package(checkout: Path) -> Path:
     """The .deb."""
-    return build()
+    return build(checkout)
 
 
 @pytest.fixture(scope="session")
-def newer_package() -> Path:
-    """The same sources as a later version."""
-    return build("9.0")
+def newer_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same files as version 9.0."""
+    folder = tmp_path_factory.mktemp("newer")
+    tree, newer = folder / "tree", folder / "newer.deb"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub("(?m)^Version: .*", "Version: 9.0", control.read_text()))
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, newer], check=True)
+    return newer
 
 
 @pytest.fixture
@@ -78,7 +106,7 @@ def providers() -> Iterator[Providers]:
 
 @pytest.fixture
 def debian(package: Path, providers: Providers) -> Iterator[Booted]:
-    """A gateway with both providers plugged in, ours in /root/mproutd.deb and nothing of it yet."""
+    """A gateway with both providers plugged in, our .deb in /root and nothing of it yet."""
     with Booted(providers.plug_in, before=lambda root: _bring(package, root)) as machine:
         yield machine
 
@@ -86,10 +114,10 @@ def debian(package: Path, providers: Providers) -> Iterator[Booted]:
 @pytest.fixture
 def gateway(debian: Booted) -> Booted:
     """The same with the package installed; wan1 (eth1) master and wan2 (eth2) on, not started."""
-    debian.run("apt-get install --yes /root/mproutd.deb")
+    debian.run("apt-get install --yes /root/mproutd_*.deb")
     debian.write("/etc/mproutd/network", TWO_UPLINKS)
     return debian
 
 
 def _bring(package: Path, root: Path) -> None:
-    shutil.copy(package, root / "root/mproutd.deb")
+    shutil.copy(package, root / "root" / package.name)

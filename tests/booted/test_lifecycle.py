@@ -1,6 +1,6 @@
 """The life of the package on a gateway with two DHCP uplinks, from `apt install` to `apt purge`.
 
-`make booted ARGS='-s -k life'` prints the times that docs/debian.md has.
+It begins as docs/debian.md says, by its own commands and files, and gives it the times.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ import pytest
 
 from tests.booted import Booted
 from tests.booted.providers import lease
-from tests.lab import SERVER, TWO_UPLINKS, Echo, Iperf, eventually, subflows
+from tests.lab import SERVER, Echo, Iperf, eventually, subflows
+from tests.networks.guide import Guide
 
 pytestmark = pytest.mark.booted
 
-INTERFACES = """\
-auto lo
-iface lo inet loopback
 
-auto eth1
-iface eth1 inet dhcp
+class Times:
+    """How long things took, as the guide has it."""
 
-auto eth2
-iface eth2 inet dhcp
-"""
+    def __init__(self) -> None:
+        self.table = ""
 
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    print(f"{what}: {time.monotonic() - begun:.2f} s")
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.table += f"{what:60}{time.monotonic() - begun:5.1f} s\n"
 
 
 def endpoints(machine: Booted) -> set[str]:
@@ -57,7 +53,7 @@ def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
 
 
 def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
-    machine = debian
+    machine, guide, timed = debian, Guide("../debian"), Times()
     both = {lease(1), lease(2)}
 
     def pid() -> str:
@@ -69,8 +65,9 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
 
     # -- apt install: there, enabled, and nothing runs before the configuration says so
     clean = machine.network.state()
-    with timed("apt install"):
-        machine.run("apt-get install --yes /root/mproutd.deb")
+    with timed("apt install, with Python and all"):
+        for command in guide.commands("install"):
+            machine.run("cd /root && " + command.replace("install", "install --yes"))
     assert machine.unit_state("mproutd", "UnitFileState") == "enabled"
     assert machine.unit_state("mproutd") == "inactive"
     assert pid() == "0"
@@ -81,9 +78,14 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     assert machine.run("mproutd --help")
 
     # -- two uplinks with `iface … inet dhcp` and our two files, up after a boot
-    machine.write("/etc/network/interfaces", INTERFACES)
-    machine.write("/etc/mproutd/network", TWO_UPLINKS)
-    with timed("reboot, until all is up"):
+    for path, text in guide.files("gateway").items():
+        machine.write(path, text)
+    wanted = machine.path("/etc/mproutd/network").read_text()
+    for command in guide.commands("start"):
+        machine.run(command)
+    eventually(lambda: endpoints(machine) == both)
+    guide.shows("status", machine.run("mproutd status"))
+    with timed("reboot, down and up, until both leases are there and in use"):
         machine.reboot()
         eventually(lambda: endpoints(machine) == both)
     assert machine.unit_state("mproutd") == "active"
@@ -91,14 +93,12 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     assert machine.network.ip("route show default").count("default") == 1  # the second was lost
     assert machine.run("ps -o user= -C mproutd").split() == ["mproutd"]
     up = machine.network.state()
-    print(machine.run("mproutd status"))
-    print("boot:", machine.run("systemd-analyze time").splitlines()[0])
 
     # -- kill -9 under a running iperf3
     iperf = Iperf(machine.network, providers.server, SERVER, 6)
     eventually(lambda: len(subflows(machine.network, 5201)) == 4)  # data and control, on both
     old = pid()
-    with timed("kill -9, until it runs again"):
+    with timed("kill -9, until another one is ready"):
         machine.run("systemctl kill --signal=KILL mproutd")
         eventually(lambda: another(old), 30)
     assert machine.unit_state("mproutd", "NRestarts") == "1"
@@ -120,11 +120,11 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
             assert (pid() == old) == ("reload" in command)
         old = pid()
         machine.path("/root/newer.deb").write_bytes(newer_package.read_bytes())
-        with timed("apt install, an upgrade"):
+        with timed("apt install of a later version, with its restart"):
             machine.run("apt-get install --yes /root/newer.deb")
         assert machine.run("dpkg-query -W -f '${Version}' mproutd") == "9.0"
         assert pid() not in ("0", old)
-        assert machine.path("/etc/mproutd/network").read_text() == TWO_UPLINKS
+        assert machine.path("/etc/mproutd/network").read_text() == wanted
         assert alive(echo, echo.port, machine) == before
         assert machine.network.state() == up
 
@@ -133,7 +133,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         machine.write(limit, "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
         machine.run("systemctl daemon-reload && systemctl restart mproutd")
         old = pid()
-        with timed("stuck, with a watchdog of 2 s and 1 s to end: until it runs again"):
+        with timed("stuck (SIGSTOP), watchdog of 2 s, until another is ready"):
             machine.run("systemctl kill --signal=STOP mproutd")
             eventually(lambda: another(old), 30)
         assert "watchdog" in machine.journal("-b", "_PID=1").lower()
@@ -141,7 +141,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         machine.run("rm -r /run/systemd/system/mproutd.service.d && systemctl daemon-reload")
 
         # -- a wrong configuration: the old one stays, and one is told why
-        machine.write("/etc/mproutd/network", TWO_UPLINKS.replace("'on'", "'sometimes'"))
+        machine.write("/etc/mproutd/network", wanted.replace("multipath on", "multipath sometimes"))
         old = pid()
         reload = machine.call("systemctl reload mproutd")
         assert reload.returncode != 0
@@ -152,7 +152,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         assert (machine.unit_state("mproutd"), pid()) == ("active", old)
         assert alive(echo, echo.port, machine) == before
         assert machine.network.state() == up
-        machine.write("/etc/mproutd/network", TWO_UPLINKS)
+        machine.write("/etc/mproutd/network", wanted)
         machine.run("systemctl reload mproutd")
         assert machine.run("mproutd status")
         assert echo.report().error == ""
@@ -165,11 +165,12 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     assert "proto mproutd" not in left
     assert "proto 77" not in left
     assert endpoints(machine) == set()
-    assert machine.path("/etc/mproutd/network").read_text() == TWO_UPLINKS
+    assert machine.path("/etc/mproutd/network").read_text() == wanted
     machine.run("ifdown eth2 && ifup eth2")  # hooks that were left behind do nothing
     assert machine.call("test -e /run/mproutd").returncode != 0
     with timed("apt purge"):
         machine.run("apt-get purge --yes mproutd")
+    guide.measured("life", timed.table)
     machine.run("rm /root/*.deb")
     assert machine.run("find / -xdev -name '*mproutd*'; find /run /tmp -name '*mproutd*'") == ""
     assert machine.call("getent passwd mproutd || getent group mproutd").stdout == ""
