@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from mproutd.ubus import QUESTION
 from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon, Wan, eventually
 from tests.lab.daemon import REPOSITORY
 from tests.openwrt import APPLETS, Router
@@ -322,6 +323,19 @@ def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> Non
 
 
 # -- the user -----------------------------------------------------------------------------
+
+
+def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None:
+    allowed = json.loads((FILES / "usr/share/acl.d/mproutd.json").read_text())
+    _, what, method = QUESTION
+    assert allowed == {"user": "mproutd", "access": {what: {"methods": [method]}}}
+
+
+def test_it_has_what_systemd_gives_and_may_read_the_configuration() -> None:
+    unit = (ROOT / "etc/systemd/system/mproutd.service").read_text()
+    (told,) = re.findall(r"^AmbientCapabilities=(.*)", unit, re.MULTILINE)
+    for names in json.loads(CAPABILITIES.read_text()).values():
+        assert set(names) == {*told.split(), "CAP_DAC_READ_SEARCH"}
 
 
 @pytest.mark.kernel
