@@ -355,7 +355,7 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         wan.gateway.ip("route delete default table 7001", family=4)
         eventually(lambda: wan.gateway.state(ids=True) == before, timeout=2)
         eventually(lambda: "netifd" in codes(daemon), timeout=10)
-        assert why in daemon.call("status").words
+        eventually(lambda: why in daemon.call("status").words)
         assert wan.gateway.state(ids=True) == before
         assert not [
             each for each in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in each[:1]

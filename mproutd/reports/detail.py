@@ -24,7 +24,7 @@ def uplink_lines(
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
     long = f" for {span(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
     lines = wrapped(
-        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device']}{index}", "", "  "
+        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device'] or '-'}{index}", "", "  "
     )
     lines.append(f"  {state}{long}")
     lines += wrapped(_moved(uplink), "  ")
@@ -88,6 +88,9 @@ def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: 
         origin = ORIGINS.get(family["gateway_from"], family["gateway_from"])
         gateway = f"gateway {family['gateway']}" if family["gateway"] else "no gateway needed"
         lines.append(f"  {gateway} ({origin})")
+    if family["table_from"]:
+        lines.append(f"  table {family['table']} is {family['table_from']}'s")
+    lines += [f"  prefix {prefix} for hosts behind" for prefix in family["prefixes"]]
     for address in family["sources"]:
         note = "" if address in family["addresses"] else " (for old connections only)"
         lines.append(f"  address {address}{note}")

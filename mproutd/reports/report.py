@@ -71,7 +71,7 @@ def _row(uplink: dict[str, Any], room: tuple[int, int], now: float) -> tuple[str
     return (
         shorten(safe(uplink["name"]), room[0]),
         uplink["mode"],
-        shorten(safe(uplink["device"]), room[1]),
+        shorten(safe(uplink["device"]) or "-", room[1]),
         state_word(uplink),
         brief(now - uplink["since"]) if uplink["since"] else "-",
         rate(moving["received"]),

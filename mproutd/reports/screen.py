@@ -226,7 +226,7 @@ def _title(view: View, uplink: Mapping[str, Any], rates: bool) -> Line:
     line = [
         Piece(shorten(safe(uplink["name"]), _NAME).ljust(min(_NAME, max(names)) + 2), BOLD),
         Piece(uplink["mode"].ljust(10)),
-        Piece(safe(uplink["device"]).ljust(max(devices) + 2)),
+        Piece((safe(uplink["device"]) or "-").ljust(max(devices) + 2)),
         Piece(f"{state_word(dict(uplink))}{lasting}".ljust(12) + "  ", GOOD if usable else BAD),
     ]
     if rates:

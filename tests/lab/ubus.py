@@ -16,9 +16,10 @@ _SCRIPT = """\
 # ubus call network.interface dump
 [ "$*" = "call network.interface dump" ] || exit 2
 echo x >> /run/ubus/calls
-sleep "$(cat /run/ubus/delay)"
-cat /run/ubus/answer
-exit "$(cat /run/ubus/status)"
+cd -P /run/ubus/now || exit 2
+sleep "$(cat delay)"
+cat answer
+exit "$(cat status)"
 """
 
 
@@ -26,6 +27,7 @@ class Ubus:
     """From now on the node has a `ubus`, whose answer is `text`."""
 
     def __init__(self, node: Namespace, text: str) -> None:
+        self._said = 0
         self._at = node.path("/run/ubus")
         self._program = node.path(BIN) / "ubus"
         for folder in (self._at, self._program.parent):
@@ -35,11 +37,15 @@ class Ubus:
         self._program.chmod(0o755)
 
     def says(self, text: str, *, delay: float = 0.0, status: int = 0) -> None:
-        """What it answers, after how many seconds, and how it ends."""
+        """What it answers, after how many seconds, and how it ends; from one question on."""
+        self._said += 1
+        folder = self._at / str(self._said)
+        folder.mkdir()
         for name, value in (("answer", text), ("delay", str(delay)), ("status", str(status))):
-            beside = self._at / f"{name}.new"
-            beside.write_text(value)
-            beside.replace(self._at / name)
+            (folder / name).write_text(value)
+        beside = self._at / "next"
+        beside.symlink_to(folder.name)
+        beside.replace(self._at / "now")
 
     def calls(self) -> int:
         """How often it was asked."""
