@@ -3,7 +3,7 @@
 python = .venv/bin/python
 ARGS =
 SECONDS = 60
-SCRIPTS = $(shell grep -rlE '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
+SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
 .PHONY: help setup demo test booted fuzz lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help

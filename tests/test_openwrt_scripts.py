@@ -405,6 +405,4 @@ def test_shellcheck_gets_them_and_finds_nothing() -> None:
     ).stdout.split()
     scripts = {str(p.relative_to(ROOT)) for p in (INIT, DEFAULTS, PLUGIN)}
     assert scripts | {"hotplug/iface/30-mproutd"} <= set(made)
-    subprocess.run(
-        ["shellcheck", "--shell=dash", *scripts, "hotplug/iface/30-mproutd"], cwd=ROOT, check=True
-    )
+    subprocess.run(["shellcheck", "--shell=dash", *made], cwd=ROOT, check=True)
