@@ -88,20 +88,6 @@ def received(stranger: socket.socket) -> bytes:
         return b""
 
 
-def test_one_who_reads_nothing_costs_no_memory(listening: Listening) -> None:
-    """What waits to be sent stays small: the listener reads no more, and so the sender stops."""
-    with listening.stranger() as stranger:
-        stranger.sendall(wording.HELLO + wording.echo(wording.BYTES))
-        stranger.settimeout(0.5)
-        try:
-            stranger.sendall(bytes(wording.BYTES))
-        except TimeoutError:
-            pass
-        status = listening.node.run("cat", f"/proc/{listening.process.pid}/status")
-        [resident] = [line for line in status.splitlines() if line.startswith("VmRSS")]
-        assert int(resident.split()[1]) < 40_000
-
-
 def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
     crowd = [listening.stranger() for _ in range(CONNECTIONS)]
     begun = time.monotonic()

@@ -43,7 +43,7 @@ TCP = SEEN | {"accepted": "tcp", "kept": False}
     [
         (GOOD, "works"),
         (View(offered=True, kept=True, acked=True), "works"),
-        (View(offered=True, kept=True, acked=False), "handshake"),
+        (View(offered=True, kept=True, acked=False), "no-time"),
         (View(own="off"), "own-off"),
         (PLAIN._replace(own="paused"), "own-paused"),
         (PLAIN, "not-offered"),
@@ -65,6 +65,7 @@ TCP = SEEN | {"accepted": "tcp", "kept": False}
         (GOOD._replace(same=False, kept=False), "changed"),
         (GOOD._replace(big=False, plain_big=True), "data-dropped"),
         (GOOD._replace(big=False, plain_big=False), "big-lost"),
+        (GOOD._replace(big=False), "no-time"),
     ],
 )
 def test_the_verdict(view: View, code: str) -> None:

@@ -84,7 +84,8 @@ class Trial:
 
     # -- the connection -------------------------------------------------------------------
 
-    def _look(self) -> View:
+    def _look(self, again: bool = True) -> View:
+        """Twice where plain TCP connects and MPTCP does not: a path may lose any three packets."""
         try:
             line = Line(self._place, self._peer, mptcp=True)
         except OSError as error:
@@ -101,7 +102,11 @@ class Trial:
                 line.close()  # before the kernel tries without MPTCP
                 if isinstance(error, TimeoutError) and not error.errno:
                     error = TimeoutError(errno.ETIMEDOUT, f"no answer within {patience:.1f} s")
-                return self._not_connected(error)
+                view = self._not_connected(error)
+                if again and view.plain and view.failed == "no-answer":
+                    return self._look(again=False)
+                return view
+            self._told["error"] = None
             self._told["connect_ms"] = _ms(begun)
             self._told["local"] = line.local
             return self._use(line)
@@ -187,7 +192,7 @@ class Trial:
         except OSError:
             return self._lost(view)
         if self._gone(line):
-            return view._replace(same=not self._noticed())
+            return view._replace(same=view.same and not self._noticed())
         if tcp.unacked or (view.peer and view.peer["unacked"]):
             return self._lost(view)
         self._mtu["proved"] = tcp.received is not None and tcp.received >= BULK
@@ -195,6 +200,8 @@ class Trial:
 
     def _lost(self, view: View) -> View:
         """Full packets do not pass by MPTCP: do they by plain TCP?"""
+        if self._clock.over:
+            return view
         self._told["echoed"] = None  # if all of it came back, then by another uplink
         if self._noticed():
             return view._replace(same=False)

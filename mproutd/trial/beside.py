@@ -30,11 +30,11 @@ def whole(came: bytes) -> bool:
 
 
 class Plain(NamedTuple):
-    """How far plain TCP came."""
+    """How far plain TCP came.  None: not tried, or the time was over."""
 
-    passed: bool
+    passed: bool | None
     big: bool | None = None
-    """Full packets came back; None where that was not tried."""
+    """Full packets came back."""
     same: bool | None = None
     """As they were sent."""
 
@@ -58,14 +58,19 @@ class Beside:
                     came = line.exchange(wording.HELLO, enough, HELLO_STALL, self._clock)
                 except OSError:
                     came = b""
-                passed = bool(came) or line.tcp().unacked == 0
+                passed = bool(came) or line.tcp().unacked == 0 or self._unknown
                 if not (bulk and passed):
                     return Plain(passed)
                 came, sent = self._echo(line, BULK, STALL)
-                big = len(came) == len(sent)
+                big = len(came) == len(sent) or self._unknown
                 return Plain(True, big, came == sent if big else None)
         except OSError:
-            return Plain(False)
+            return Plain(self._unknown)
+
+    @property
+    def _unknown(self) -> bool | None:
+        """What did not come: missing, unless the time was over."""
+        return None if self._clock.over else False
 
     def largest(self) -> int | None:
         """Bytes in the largest packet of SIZES that passes both ways; all are tried at once."""

@@ -23,8 +23,7 @@ CONNECTIONS = 16
 SECONDS = 10.0
 """That a connection may last."""
 _PIECE = 16 << 10
-_BACKLOG = 64 << 10
-"""Bytes read at once; and that may wait to be sent before no more is read."""
+"""Bytes read at once.  What waits to be sent is no more than the echo of one connection."""
 _AGE = 1.0
 """Seconds: how old at least the counters are that a new connection's are compared with."""
 
@@ -102,12 +101,11 @@ class _Guest:
     def work(self) -> None:
         """Read and send what can be, without waiting."""
         try:
-            if len(self.waiting) < _BACKLOG:
-                with contextlib.suppress(BlockingIOError):
-                    data = self.socket.recv(_PIECE)
-                    turn = self.served.take(data)
-                    self.over = turn.broken or not data
-                    self.waiting += turn.send
+            with contextlib.suppress(BlockingIOError):
+                data = self.socket.recv(_PIECE)
+                turn = self.served.take(data)
+                self.over = turn.broken or not data
+                self.waiting += turn.send
             if self.waiting:
                 with contextlib.suppress(BlockingIOError):
                     self.waiting = self.waiting[self.socket.send(self.waiting) :]
@@ -211,9 +209,8 @@ class Listener:
 
     def _attend(self, guest: _Guest) -> None:
         guest.work()
-        wanted = selectors.EVENT_READ if len(guest.waiting) < _BACKLOG else 0
-        wanted |= selectors.EVENT_WRITE if guest.waiting else 0
-        self._selector.modify(guest.socket, wanted, guest)
+        writing = selectors.EVENT_WRITE if guest.waiting else 0
+        self._selector.modify(guest.socket, selectors.EVENT_READ | writing, guest)
 
     def _leave(self, guest: _Guest, tell: Callable[[dict[str, Any]], None]) -> None:
         self._guests.discard(guest)

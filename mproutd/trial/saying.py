@@ -48,6 +48,8 @@ def _grounds(told: Mapping[str, Any]) -> list[str]:
     if told["echoed"] is not None:
         changed = "not as they were sent" if told["verdict"] == "changed" else "unchanged"
         lines.append(f"{told['echoed']} bytes came back, {changed}")
+    elif told["listener"] and told["verdict"] == "works":
+        lines.append("the time was over before full packets had come back")
     if told["verdict"] == "changed":
         lines.append(_checksums(told))
     lines += _mtu(told["mtu"]) + _joins(told["joins"])

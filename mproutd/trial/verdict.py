@@ -15,7 +15,6 @@ WORKS, LOST, UNREACHED = 0, 1, 3
 
 EXPLAINED = {
     "works": "MPTCP works",
-    "handshake": "MPTCP works in the handshake; no data was acknowledged that could show more",
     "own-off": "the kernel of this machine has MPTCP switched off",
     "own-paused": "the kernel of this machine did not ask for MPTCP: it gave up asking for a "
     "while, after connections whose SYN was lost",
@@ -40,6 +39,7 @@ EXPLAINED = {
     "changed": "a box on the path changes the data",
     "big-lost": "MPTCP works for small packets; full ones are lost without a word, with plain "
     "TCP as well",
+    "no-time": "connected by MPTCP; the time was over before it could be told what becomes of data",
     "no-data": "connected, but no data passes, with plain TCP neither",
     "refused": "the peer refuses the connection, plain TCP as well",
     "no-answer": "no answer, to plain TCP neither",
@@ -50,7 +50,6 @@ EXPLAINED = {
 """Code → what it says."""
 
 ADVISED = {
-    "handshake": "run `mproutd test --listen PORT` at the other end",
     "own-off": "sysctl net.mptcp.enabled=1",
     "own-paused": "test where the SYNs are lost; writing net.mptcp.blackhole_timeout ends it",
     "peer-off": "at the peer: sysctl net.mptcp.enabled=1",
@@ -67,6 +66,7 @@ ADVISED = {
     "changed": "find the proxy or the ALG in between (modem, router), and switch it off",
     "big-lost": "let ICMP (fragmentation needed, packet too big) pass, or lower the MTU of the "
     "device; on a router, clamp the MSS",
+    "no-time": "give it more: --timeout SECONDS",
     "no-data": "try another port; see whether something accepts for the peer",
     "refused": "is the service running there, and is this its port?",
     "no-answer": "does the peer answer by another uplink? else look at firewalls and `mproutd "
@@ -94,8 +94,8 @@ SIDES = {
 }
 """Who loses MPTCP → codes."""
 
-_UNREACHED = ("no-data", "refused", "no-answer", "no-route", "no-name", "no-address")
-_STATUS = {"works": WORKS, "handshake": WORKS} | dict.fromkeys(_UNREACHED, UNREACHED)
+_UNREACHED = ("no-time", "no-data", "refused", "no-answer", "no-route", "no-name", "no-address")
+_STATUS = {"works": WORKS} | dict.fromkeys(_UNREACHED, UNREACHED)
 
 
 class View(NamedTuple):
@@ -134,14 +134,16 @@ def judge(view: View) -> str:
         return f"own-{view.own}"
     if view.acked is False and view.kept:
         if view.plain is None:
-            return "handshake"
+            return "no-time"
         return "data-dropped" if view.plain else "no-data"
     if view.same is False:
         return "changed"
     if view.big is False and view.kept:
+        if view.plain_big is None:
+            return "no-time"
         return "data-dropped" if view.plain_big else "big-lost"
     if view.kept:
-        return "works" if view.acked else "handshake"
+        return "works" if view.acked else "no-time"
     return _fallen(view)
 
 
