@@ -232,6 +232,22 @@ def test_each_family_by_its_own_hosts() -> None:
             )
 
 
+@pytest.mark.parametrize("method", [{}, {"track_method": "tcp", "track_port": "22"}])
+def test_probes_leave_by_their_own_line_whatever_main_says(method: dict[str, str]) -> None:
+    """Main's route to the host is by the other line; wan1 loses what goes, not what comes."""
+    with Wan(lan=False, shaped=False).usual() as wan:
+        wan.server.popen(
+            *(sys.executable, "-I", "-c"),
+            "import socket; s = socket.create_server(('10.9.9.9', 22)); "
+            "[s.accept() for _ in range(999)]",
+        )
+        wan.gateway.ip(f"route add {SERVER} via 10.2.2.1 dev eth2")
+        with Daemon(wan.gateway, own=own({**QUICK, **method})) as daemon:
+            warmed(daemon, 2)
+            wan.swallow(1, "access")
+            assert until(wan, False, 5) is not None
+
+
 @pytest.mark.parametrize("allowed", [True, False], ids=["ping-sockets", "raw-sockets"])
 def test_both_kinds_of_sockets(allowed: bool) -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
@@ -316,6 +332,11 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
             wan.blackhole(1)
             tell(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
             eventually(lambda: check(daemon)["hosts"][0]["fault"] == "no answer")
+            assert daemon.process is not None
+            files = Path(f"/proc/{daemon.process.pid}/fd")
+            before = len(list(files.iterdir()))
+            eventually(lambda: check(daemon)["hosts"][0]["sent"] >= 4)
+            assert len(list(files.iterdir())) <= before + 1  # of what is over, nothing is open
 
 
 def test_a_gateway_answers_though_the_line_behind_it_is_dead() -> None:

@@ -68,6 +68,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     pings.ask("192.0.2.2", "", told.append)
     packet, _ = ear.recvfrom(2048)
     assert packet[8] == 9  # the TTL
+    assert socket.inet_ntoa(packet[12:16]) == "192.0.2.1"
     echo = packet[20:]
     kind, code, _, ident, seq = struct.unpack_from("!BBHHH", echo)
     assert (kind, code, len(echo)) == (8, 0, 8 + 32)

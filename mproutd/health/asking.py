@@ -52,7 +52,10 @@ class Asker(Protocol):
 
 
 def opened(way: Way, kind: int, protocol: int, max_ttl: int) -> socket.socket:
-    """A socket that leaves by this line alone and never waits.  OSError."""
+    """A socket that leaves by this line alone and never waits.  OSError.
+
+    Being bound to a device is also what says on which link a link-local address is.
+    """
     made = socket.socket(way.family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(way.device))
@@ -65,13 +68,6 @@ def opened(way: Way, kind: int, protocol: int, max_ttl: int) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def place(way: Way, address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """Where to send; a link-local address is on the way's own link."""
-    if way.family == AF_INET6:
-        return address, port, 0, way.index if address.startswith("fe80") else 0
-    return address, port
 
 
 def words(code: int) -> str:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from socket import AF_INET6
 
-from mproutd.health.asking import OURS, Done, Way, forgotten, opened, place
+from mproutd.health.asking import OURS, Done, Way, forgotten, opened
 from mproutd.health.echoes import reply, request
 from mproutd.loop import Loop
 
@@ -65,7 +65,7 @@ class Pings:
         data = (self._token + os.urandom(8)).ljust(self._size, b"\0")
         packet = request(self._way.family, self._identifier, number, data)
         try:
-            self._socket.sendto(packet, place(self._way, address, 0))
+            self._socket.sendto(packet, (address, 0))
         except OSError as error:
             if error.errno in OURS:
                 raise

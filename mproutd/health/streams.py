@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mproutd.health.asking import OURS, Done, Way, forgotten, opened, place, words
+from mproutd.health.asking import OURS, Done, Way, forgotten, opened, words
 from mproutd.loop import READ, WRITE, Loop
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Streams:
         if self._web and self._web.secure and not self._web.ready():
             raise OSError(errno.EAGAIN, "certificates are still being read")
         made = opened(self._way, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl)
-        code = made.connect_ex(place(self._way, address, self._port))
+        code = made.connect_ex((address, self._port))
         if code not in (0, errno.EINPROGRESS):
             made.close()
             if code in OURS:

@@ -195,8 +195,7 @@ class Track:
 
     def _end(self) -> None:
         """All has been heard that will be: the judge says what it means."""
-        for (name, _), probe in self._open.items():
-            probe.stop()
+        for name, _ in self._open:
             self.hosts[name].fault = "no answer"
         for name, answers in self._results.items():
             host = self.hosts[name]
