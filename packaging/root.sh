@@ -50,7 +50,11 @@ inside() {
 # base DIRECTORY: what debootstrap makes of nothing.
 base() {
 	from=$(mirror)
-	[ -n "$from" ] || die "apt knows no mirror of Debian: no package lists here; apt-get update"
+	if [ -z "$from" ]; then
+		apt-get -qq update >&2 || true
+		from=$(mirror)
+	fi
+	[ -n "$from" ] || die "apt of this machine knows no mirror of Debian: /etc/apt/sources.list"
 	proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
 	say "debootstrap $suite"
 	http_proxy=${http_proxy:-$proxy} debootstrap --variant=minbase $suite "$1" "$from" \
