@@ -21,6 +21,7 @@ from mproutd.health.timers import Timers
 from mproutd.health.worker import Worker
 from mproutd.loop import Loop
 from tests.lab import Namespace, eventually
+from tests.test_imports import loaded
 from tests.test_restraint import Clock
 
 FAMILY = st.sampled_from([AF_INET, AF_INET6])
@@ -128,9 +129,10 @@ def test_what_a_web_server_is_asked() -> None:
     begin = b"GET /x HTTP/1.1\r\nHost: "
     assert Web("/x", None).request("one.example", 80).startswith(begin + b"one.example\r\n")
     assert Web("/x", None).request("2001:db8::1", 81).startswith(begin + b"[2001:db8::1]:81\r\n")
-    secure = Web("/x", None, lambda: None)
+    secure = Web("/x", None, lambda: "not yet")
     assert secure.request("192.0.2.1", 443).startswith(begin + b"192.0.2.1\r\n")
-    assert (secure.secure, secure.ready()) == (True, False)
+    assert (secure.secure, secure.lacking()) == (True, "not yet")
+    assert Web("/x", None).lacking() == ""
 
 
 def test_timers_fire_in_order_and_only_once() -> None:
@@ -155,6 +157,15 @@ def test_timers_fire_in_order_and_only_once() -> None:
     timers.turn()
     assert told == ["first", "second", "third"]
     assert timers.due() is None
+
+
+def test_a_daemon_that_checks_nothing_imports_nothing_of_it() -> None:
+    assert [name for name in loaded("import mproutd.daemon") if "mproutd.health" in name] == []
+
+
+def test_pings_and_names_do_without_ssl() -> None:
+    modules = loaded("import mproutd.health.checks, mproutd.health.pings, mproutd.health.streams")
+    assert not modules & {"ssl", "asyncio", "stringprep", "http"}
 
 
 def test_the_thread_tells_in_the_loop_and_holds_nobody_up() -> None:

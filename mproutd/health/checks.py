@@ -48,6 +48,7 @@ class Checks(Part):
         self._begun = False
         self._news: list[Track] = []
         self._contexts: dict[bool, Any] = {}
+        """For HTTPS, with and without verifying; or why there is none."""
 
     def configured(self, config: Config) -> None:
         self._uplinks = {uplink.name: uplink for uplink in config.uplinks if uplink.health}
@@ -209,15 +210,16 @@ class Checks(Part):
         elif asked.track_method == "https":
             verify = asked.track_verify
             self._prepare(verify)
-            web = Web(asked.track_path, asked.track_status, lambda: self._contexts.get(verify))
+            web = Web(asked.track_path, asked.track_status, lambda: self._contexts[verify])
         return Streams(self._host.loop, way, asked.port, asked.max_ttl, web)
 
     def _prepare(self, verify: bool) -> None:
         """Reading the certificates of all authorities takes long on a router: in the thread."""
         if verify not in self._contexts:
-            self._contexts[verify] = None
+            self._contexts[verify] = "certificates are being read"
             self._worker.do(
-                lambda: _context(verify), lambda made, error: self._contexts.update({verify: made})
+                lambda: _context(verify),
+                lambda made, error: self._contexts.update({verify: made or error}),
             )
 
 

@@ -33,8 +33,9 @@ class Streams:
 
     def ask(self, address: str, name: str, done: Done) -> Callable[[], None]:
         """Connect.  OSError where it could not even be tried."""
-        if self._web and self._web.secure and not self._web.ready():
-            raise OSError(errno.EAGAIN, "certificates are still being read")
+        lacking = self._web.lacking() if self._web else ""
+        if lacking:
+            raise OSError(errno.EAGAIN, lacking)
         made = opened(self._way, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl)
         code = made.connect_ex((address, self._port))
         if code not in (0, errno.EINPROGRESS):
@@ -57,22 +58,24 @@ class Web:
         self,
         path: str,
         status: int | None,
-        context: Callable[[], ssl.SSLContext | None] | None = None,
+        context: Callable[[], ssl.SSLContext | str] | None = None,
     ) -> None:
-        """`status`: the only one that counts; None: all below 400.  `context`: for HTTPS; it
-        gives None while it is being made."""
+        """`status`: the only one that counts; None: all below 400.  `context`: for HTTPS; or why
+        there is none yet."""
         self._path, self._status, self._context = path, status, context
 
     @property
     def secure(self) -> bool:
         return self._context is not None
 
-    def ready(self) -> bool:
-        return self._context is not None and self._context() is not None
+    def lacking(self) -> str:
+        """Why nothing can be asked yet; "" when all is there."""
+        context = self._context() if self._context else ""
+        return context if isinstance(context, str) else ""
 
     def wrap(self, made: socket.socket, name: str) -> socket.socket:
-        context = self._context() if self._context else None
-        assert context is not None
+        context = self._context() if self._context else ""
+        assert not isinstance(context, str)
         return context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
 
     def request(self, name: str, port: int) -> bytes:

@@ -65,7 +65,7 @@ def _work(
         result, error = None, ""
         try:
             result = work()
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, ImportError) as problem:
             error = str(getattr(problem, "strerror", "") or problem)
         done.put(lambda tell=tell, result=result, error=error: tell(result, error))  # type: ignore[misc]
         try:
