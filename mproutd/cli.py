@@ -265,33 +265,14 @@ def _test(options: argparse.Namespace) -> int:
 
     entry.check(options)
     if options.listen:
-        return _serve_tests(options)
+        entry.serve(options, lambda line: print(line, flush=True))
+        return DONE
     told = entry.test(options, command.status(options))
     if options.json:
         _print_json(told)
     else:
         print("\n".join(saying.result_lines(told)))
     return verdict.exit_status(told["verdict"])
-
-
-def _serve_tests(options: argparse.Namespace) -> int:
-    import json
-
-    from mproutd.trial import entry, saying
-
-    seconds, listener = entry.seconds(options), entry.listen(options)
-    if not listener.mptcp:
-        complain("this kernel has MPTCP switched off; every test will find plain TCP")
-    if not options.json:
-        print(f"listening at {listener.where} for {seconds:g} s; Ctrl-C ends it", flush=True)
-
-    def tell(seen: dict[str, Any]) -> None:
-        print(json.dumps(seen) if options.json else saying.seen_line(seen), flush=True)
-
-    listener.serve(seconds, tell)
-    if listener.others and not options.json:
-        print(f"connections that were no tests: {listener.others}")
-    return DONE
 
 
 def _check(options: argparse.Namespace) -> int:

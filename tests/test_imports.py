@@ -125,7 +125,7 @@ OUTER = {
     "beside": ("path place wording", ""),
     "attempt": ("beside path place socketinfo verdict wording", ""),
     "listener": ("path place socketinfo wording", ""),
-    "entry": ("attempt command listener path place", ""),
+    "entry": ("attempt command listener path place saying", ""),
     "command": ("config connections control keeper kernel programs state subflows ubus units", ""),
     "reconcile": (
         "config diff endpoints kernel memory model mptcp paths plan slots verdicts",

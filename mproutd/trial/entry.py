@@ -7,15 +7,17 @@ the peer does is a result.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from mproutd.command import REFUSED, Stop
+from mproutd.command import REFUSED, Stop, complain
 from mproutd.trial import path
 from mproutd.trial.attempt import Trial, result
 from mproutd.trial.listener import Listener, listener
 from mproutd.trial.path import Clock
 from mproutd.trial.place import Peer, endpoint, match, places
+from mproutd.trial.saying import seen_line
 
 PATIENCE, OPEN = 10.0, 600.0
 """Seconds: how long a test may take, and how long --listen listens, if not told."""
@@ -48,8 +50,20 @@ def check(options: argparse.Namespace) -> None:
     seconds(options)
 
 
-def listen(options: argparse.Namespace) -> Listener:
-    """For --listen.  Stop."""
+def serve(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Be the other end, as --listen wants it.  Stop."""
+    listening, so_long = _listener(options), seconds(options)
+    if not listening.mptcp:
+        complain("this kernel has MPTCP switched off; every test will find plain TCP")
+    if not options.json:
+        say(f"listening at {listening.where} for {so_long:g} s; Ctrl-C ends it")
+    line = json.dumps if options.json else seen_line
+    listening.serve(so_long, lambda seen: say(line(seen)))
+    if listening.others and not options.json:
+        say(f"connections that were no tests: {listening.others}")
+
+
+def _listener(options: argparse.Namespace) -> Listener:
     try:
         return listener(options.listen)
     except ValueError as error:
