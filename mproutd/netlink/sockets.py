@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterable, Sequence
 
 from mproutd.netlink.eventfilter import SO_ATTACH_FILTER, Instruction, packed
@@ -33,6 +34,8 @@ _EVENT_BUFFER = 1 << 20
 _RECEIVE = 1 << 16
 _BATCH = 64
 """Requests a send: few enough for the answers to fit into a default receive buffer."""
+_LONGEST = struct.pack("@ll", 5, 0)
+"""struct timeval: how long an answer is waited for."""
 _ATTEMPTS, _PAUSE = 10, 0.002
 """How often an interrupted dump is asked for again before its last answer is taken; between
 two attempts, seconds at most.  What interrupts it also brings an event, and another pass."""
@@ -51,8 +54,11 @@ class Requests:
         )
         for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
+        # The kernel has answered when send(2) returns, so waiting longer is waiting for nothing.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LONGEST)
         self._socket.bind((0, 0))
         self._sequence = 0
+        self._batch = _BATCH
 
     @property
     def port(self) -> int:
@@ -87,7 +93,7 @@ class Requests:
         found: list[bytes] = []
         interrupted = False
         while True:
-            for message in messages(self._socket.recv(_RECEIVE)):
+            for message in messages(self._receive()):
                 if message.sequence != sequence:
                     continue
                 interrupted |= message.interrupted
@@ -99,15 +105,16 @@ class Requests:
     def ask(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         """One answer for each request that has an answer or fails, in the same order."""
         answers: list[Message | OSError] = []
-        for start in range(0, len(requests), _BATCH):
-            answers += self._ask(requests[start : start + _BATCH])
+        size = self._batch
+        for start in range(0, len(requests), size):
+            answers += self._ask(requests[start : start + size])
         return answers
 
     def _ask(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         first = self._send(requests)
         answers: dict[int, Message | OSError] = {}
         while len(answers) < len(requests):
-            for message in messages(self._socket.recv(_RECEIVE)):
+            for message in messages(self._receive()):
                 place = message.sequence - first
                 if not 0 <= place < len(requests):
                     continue
@@ -124,14 +131,15 @@ class Requests:
         error, so silence is success.
         """
         failed: dict[int, Ack] = {}
-        for start in range(0, len(requests), _BATCH):
-            batch = requests[start : start + _BATCH]
+        size = self._batch
+        for start in range(0, len(requests), size):
+            batch = requests[start : start + size]
             silent: list[Encode] = [_silent(encode) for encode in batch[:-1]]
             first = self._send([*silent, batch[-1]])
             last = first + len(batch) - 1
             while True:
                 sequences = []
-                for message in messages(self._socket.recv(_RECEIVE)):
+                for message in messages(self._receive()):
                     if message.type == NLMSG_ERROR and first <= message.sequence <= last:
                         ack = acknowledgement(message)
                         if ack.errno:
@@ -140,6 +148,26 @@ class Requests:
                 if last in sequences:
                     break
         return failed
+
+    def _receive(self) -> bytes:
+        """What came next.  OSError when answers were lost (ENOBUFS): the rest is thrown away, as
+        the kernel says so once and drops more in silence until all is read
+        (net/netlink/af_netlink.c, netlink_overrun); and fewer are asked for at once.
+        """
+        try:
+            return self._socket.recv(_RECEIVE)
+        except OSError:
+            self._batch = max(1, self._batch // 4)
+            self._throw_away()
+            raise
+
+    def _throw_away(self) -> None:
+        while True:
+            try:
+                self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    return
 
     def _send(self, requests: Iterable[Encode]) -> int:
         first = self._sequence + 1
