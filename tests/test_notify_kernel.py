@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -99,7 +100,7 @@ def test_the_loop_feeds_the_watchdog(wan):
 
 
 def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
-    """A setting that the pass has to write is a FIFO that nobody reads, so that it waits."""
+    """A setting of a device is a FIFO with nobody at its other end, so that the pass waits."""
     with Supervised(wan.gateway, watchdog=0.4) as daemon:
         eventually(lambda: "WATCHDOG=1" in daemon.heard())
         fifo, setting = "/run/fifo", "/proc/sys/net/ipv4/conf/eth2/rp_filter"
@@ -112,8 +113,7 @@ def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
         daemon.forget()
         time.sleep(0.6)
         assert daemon.heard() == []
-        with wan.gateway.path(fifo).open("rb"):
-            eventually(lambda: "WATCHDOG=1" in daemon.heard())
+        daemon.kill9()
 
 
 def test_no_watchdog_no_feeding(wan):
@@ -121,3 +121,20 @@ def test_no_watchdog_no_feeding(wan):
         eventually(daemon.heard)
         time.sleep(0.3)
         assert "WATCHDOG=1" not in daemon.heard()
+
+
+def test_a_reload_without_descriptors_ends_neither_the_daemon_nor_the_reloading(wan):
+    with Supervised(wan.gateway) as daemon:
+        eventually(daemon.heard)
+        daemon.forget()
+        assert daemon.process
+        used = max(int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd"))
+        limit = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (used + 1, limit[1]))
+        wan.unplug(2)
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "READY=1" in daemon.heard())
+        assert "too many open files" in eventually(lambda: daemon.heard()[-1])
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
+        wan.plug(2)
+        eventually(lambda: daemon.reconcile() == "" and daemon.heard()[-1] == BOTH)
