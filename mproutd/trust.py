@@ -64,6 +64,19 @@ def contents(path: str, most: int) -> bytes:
     return data
 
 
+def replace(path: str, data: bytes) -> None:
+    """Write a file anew, for us alone: beside, whatever stands there, and renamed.  OSError."""
+    beside = f"{path}.new"
+    try:
+        os.unlink(beside)
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(beside, flags, 0o600), "wb") as file:
+        file.write(data)
+    os.replace(beside, path)
+
+
 def _fault(status: os.stat_result) -> str:
     if not _is_believed(status.st_uid):
         return f"belongs to user {status.st_uid}, not to root; remove it"

@@ -25,6 +25,7 @@ from mproutd.planning.netifd import Interface, parse, with_netifd
 from mproutd.planning.paths import Facts
 from mproutd.programs import found
 from mproutd.reconcile import Outcome
+from mproutd.trust import contents, replace
 
 QUESTION = ("call", "network.interface", "dump")
 LIMIT = 3.0
@@ -60,7 +61,8 @@ class Question:
 
     def __init__(self, program: str) -> None:
         """OSError when it cannot be started."""
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reading, False)  # our end alone: the child would lose what has no room
         try:
             null = "/dev/null"
             self._pid = os.posix_spawn(
@@ -166,8 +168,12 @@ class Netifd(Part):
     def _ask(self, now: float) -> None:
         self._again = self._late = False
         self._until = now + self._limit
+        program = found("ubus")
+        if not program:
+            self._failed("there is no program ubus any more")
+            return
         try:
-            self._question = Question(found("ubus") or "ubus")
+            self._question = Question(program)
         except OSError as error:
             self._failed(f"ubus: {error.strerror}")
             return
@@ -235,20 +241,14 @@ class Netifd(Part):
     def _read(self) -> dict[str, Interface] | None:
         """What it said before we were started."""
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(self._kept, flags), "rb") as file:
-                return parse(file.read(LARGEST).decode(errors="replace"))
+            return parse(contents(self._kept, LARGEST).decode(errors="replace"))
         except (OSError, ValueError):
             return None
 
     def _write(self, text: str) -> None:
         """Keep it; where that fails, the next start only knows less for a moment."""
-        beside = f"{self._kept}.{os.getpid()}"
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            with open(os.open(beside, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(beside, self._kept)
+            replace(self._kept, text.encode())
         except OSError as error:
             log.event(log.WARNING, f"{self._kept}: {error.strerror}")
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -337,8 +338,10 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         ({"text": "{", "status": 0}, "the answer is no JSON"),
         ({"text": "Command failed: Not found", "status": 4}, "ubus ended with 4"),
         ({"text": "", "delay": 60}, "no answer within 3 s"),
+        ({"text": "x" * 2_000_000}, "the answer has no end"),
+        ({}, "there is no program ubus any more"),
     ],
-    ids=["nonsense", "refused", "slow"],
+    ids=["nonsense", "refused", "slow", "endless", "absent"],
 )
 def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
     wan: Wan, fault: dict[str, object], why: str
@@ -349,7 +352,10 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
     with Daemon(wan.gateway) as daemon:
         before = wan.gateway.state(ids=True)
         assert "-4 route default via 10.2.2.1 dev eth2 table 7002 proto 77" in before
-        ubus.says(**fault)  # type: ignore[arg-type]
+        if fault:
+            ubus.says(**fault)  # type: ignore[arg-type]
+        else:
+            ubus.remove()
         wake(daemon)
         # It waits for nothing meanwhile.
         wan.gateway.ip("route delete default table 7001", family=4)
@@ -362,9 +368,22 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         ]
         asked = ubus.calls()
         ubus.says(said("without-defaults"))
+        ubus.install()
         eventually(lambda: "netifd" not in codes(daemon), timeout=20)
         assert ubus.calls() > asked
         assert wan.gateway.state(ids=True) == before
+
+
+def test_a_router_with_many_interfaces(wan: Wan) -> None:
+    """An answer that is larger than a pipe."""
+    wan.usual()
+    many = json.loads(said("without-defaults"))
+    lan = many["interface"][0]
+    many["interface"][:0] = [{**lan, "interface": f"lan{n}"} for n in range(400)]
+    Ubus(wan.gateway, json.dumps(many))
+    with Daemon(wan.gateway) as daemon:
+        eventually(lambda: daemon.uplink("wan2")["families"][0]["gateway_from"] == "netifd")
+        assert codes(daemon) == []
 
 
 def test_ten_hooks_at_once_are_few_questions(wan: Wan) -> None:

@@ -33,6 +33,10 @@ class Ubus:
         for folder in (self._at, self._program.parent):
             folder.mkdir(exist_ok=True)
         self.says(text)
+        self.install()
+
+    def install(self) -> None:
+        """Put the program there."""
         self._program.write_text(_SCRIPT)
         self._program.chmod(0o755)
 
@@ -55,5 +59,5 @@ class Ubus:
             return 0
 
     def remove(self) -> None:
-        """There is no such program any more."""
+        """There is no such program any more, until install()."""
         self._program.unlink()
