@@ -5,6 +5,6 @@ import sys
 
 sys.path.insert(0, "/usr/lib/mproutd")
 
-from mproutd.cli import main  # noqa: E402
+from mproutd.cli import main
 
 sys.exit(main())
