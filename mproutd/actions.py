@@ -21,6 +21,7 @@ from mproutd.parts import Host, Part
 from mproutd.planning.paths import Observed
 from mproutd.planning.slots import Place
 from mproutd.reconcile import Outcome
+from mproutd.trust import contents, replace
 
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for a program that takes too long."""
@@ -141,7 +142,7 @@ class Program:
         if self.late:
             return "took too long and was ended"
         if status < 0:
-            return f"was ended by {signal.Signals(-status).name}"
+            return f"was ended by {_signal(-status)}"
         return f"ended with {status}"
 
 
@@ -238,9 +239,7 @@ class Actions(Part):
         self._acted = {**self._acted, name: event}
         text = "".join(f"{each} {self._acted[each]}\n" for each in sorted(self._acted))
         try:
-            with open(self._file + ".new", "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(self._file + ".new", self._file)
+            replace(self._file, text.encode())
         except OSError as error:
             text = f"{name}: actions may run again after a restart: {error}"
             self._host.tell("action", log.WARNING, text, name)
@@ -269,11 +268,18 @@ class Actions(Part):
         self._running = {}
 
 
+def _signal(number: int) -> str:
+    """Its name; of those between SIGRTMIN and SIGRTMAX Python knows none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _read(path: str) -> dict[str, str]:
     """The file's lines that make sense; nothing without it."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.split() for line in file.read(1 << 16).splitlines()]
+        lines = [line.split() for line in contents(path, 1 << 16).decode().splitlines()]
     except (OSError, ValueError):
         return {}
     return {line[0]: line[1] for line in lines if len(line) == 2 and line[1] in (UP, DOWN)}

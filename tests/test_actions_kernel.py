@@ -195,3 +195,10 @@ def test_no_program_no_cost(world):
         assert "action" not in daemon.uplink("wan2")
         maps = world.gateway.path(f"/proc/{daemon.process.pid}/maps").read_text()
         assert "_posixsubprocess" not in maps
+
+
+def test_a_program_that_ends_by_a_signal_without_a_name(world):
+    with Acting(world, "kill -40 $$") as acting:
+        acting.ran("up came back")
+        assert acting.last()["text"] == "was ended by signal 40"
+        assert acting.daemon.call("status").code == 0

@@ -228,6 +228,15 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
     }
 
 
+def test_a_file_is_replaced_whatever_stands_there(runtime: Path, secret: Path) -> None:
+    for name in ("actions", "actions.new"):
+        (runtime / name).symlink_to(secret)
+    trust.replace(str(runtime / "actions"), b"wan1 up\n")
+    assert os.listdir(runtime) == ["actions"]
+    assert (runtime / "actions").read_text() == "wan1 up\n"
+    assert stat.S_IMODE((runtime / "actions").lstat().st_mode) == 0o600
+
+
 # -- the configuration --------------------------------------------------------------------
 
 

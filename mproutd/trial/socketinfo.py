@@ -114,7 +114,10 @@ def _pieces(data: bytes) -> list[bytes]:
         head, count, _, size = _SUBFLOW_DATA.unpack_from(data)
     except error:
         return []
-    return [data[head + n * size : head + (n + 1) * size] for n in range(count if size else 0)]
+    if not size:
+        return []
+    most = min(count, len(data) // size)  # whatever the count says
+    return [data[head + n * size : head + (n + 1) * size] for n in range(most)]
 
 
 def _address(storage: bytes) -> str:

@@ -1,0 +1,120 @@
+"""What the parts hear that run only where they are asked for: lines, hosts, peers, programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from socket import AF_INET, AF_INET6
+from struct import pack
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mproutd.actions import _read
+from mproutd.health import echoes
+from mproutd.netlink import conntrack
+from mproutd.netlink.wire import DecodeError, put
+from mproutd.trial import socketinfo, wording
+from tests.fuzz.material import JSON, mutated, quick
+
+FAMILIES = st.sampled_from((AF_INET, AF_INET6))
+
+
+@quick
+@given(
+    FAMILIES,
+    mutated(st.builds(echoes.request, FAMILIES, st.integers(0, 9), st.integers(0, 9), st.binary())),
+    st.booleans(),
+)
+@example(AF_INET, b"\x4f" + bytes(19), True)
+@example(AF_INET, b"\x40" + bytes(19), True)
+def test_any_packet_is_an_echo_reply_or_nothing(family: int, packet: bytes, header: bool) -> None:
+    found = echoes.reply(family, packet, header)
+    assert found is None or len(found.data) < len(packet)
+
+
+TUPLES = st.builds(
+    lambda kind, family, data: put(kind, put(1, put(2 if family == 2 else 4, data))),
+    st.sampled_from((1, 2)),
+    FAMILIES,
+    st.sampled_from((bytes((10, 1, 1, 2)), bytes(16))) | st.binary(max_size=18),
+)
+
+
+@quick
+@given(
+    mutated(st.builds(lambda family, parts: bytes((family, 0, 0, 0)) + b"".join(parts), FAMILIES,
+                      st.lists(TUPLES | st.binary(max_size=12), max_size=4))),
+    st.sampled_from((("10.1.1.2", AF_INET), ("::", AF_INET6))),
+)  # fmt: skip
+def test_only_an_entry_of_the_address_is_deleted(body: bytes, whose: tuple[str, int]) -> None:
+    try:
+        found = conntrack.entry(body, *whose)
+    except DecodeError:
+        return
+    if found is not None:
+        packed = bytes((10, 1, 1, 2)) if whose[1] == AF_INET else bytes(16)
+        assert packed in body
+        assert found.original in body
+        conntrack.delete(found, 1)
+
+
+SAID = st.one_of(
+    st.sampled_from((wording.HELLO, wording.SEEN, wording.TELL, b"echo 5\nabcde", b"\n")),
+    st.integers(0, 1 << 20).map(wording.echo),
+    st.binary(max_size=80),
+)
+
+
+@quick
+@given(st.lists(mutated(SAID), max_size=25))
+@example([wording.HELLO] + [wording.echo(1 << 18), bytes(1 << 18)] * 2)
+@example([wording.HELLO, b"echo \xc2\xb2\n"])
+@example([wording.HELLO, b"echo " + b"9" * 58 + b"\n"])
+def test_a_stranger_gets_back_no_more_than_it_sent(pieces: list[bytes]) -> None:
+    served = wording.Served(lambda received: {"received": received})
+    sent = got = 0
+    for piece in pieces:
+        sent += len(piece)
+        turn = served.take(piece)
+        got += len(turn.send)
+        if turn.broken:
+            break
+        assert served.received <= wording.BYTES
+    assert got <= sent + wording.LINES * wording.ANSWER
+
+
+@quick
+@given(mutated(JSON.map(lambda value: json.dumps(value).encode() + b"\n")))
+@example(b"[" * 1000)
+def test_what_a_listener_says_is_its_line_or_nothing(line: bytes) -> None:
+    told = wording.read(line)
+    assert told is None or set(told) == set(wording._FIELDS)
+
+
+@quick
+@given(st.binary(max_size=300), st.binary(max_size=600))
+@example(pack("=IIII", 16, 0xFFFFFFFF, 0, 1), b"")
+def test_any_struct_of_a_socket_is_read(data: bytes, more: bytes) -> None:
+    for read in (socketinfo.multipath, socketinfo.tcp):
+        read(data)
+    subflows: Any = socketinfo.subflows(data, more)
+    assert isinstance(subflows, list)
+
+
+@quick
+@given(st.text(max_size=300) | st.just("MPTcpExt: A B\nMPTcpExt: 1 x\n"))
+def test_any_counters_are_numbers(text: str) -> None:
+    assert all(isinstance(value, int) for value in socketinfo.counters(text).values())
+
+
+@quick
+@given(mutated(st.just(b"wan1 up\nwan2 down\n")) | st.binary(max_size=60))
+def test_any_bytes_may_be_what_was_acted_on(data: bytes) -> None:
+    with tempfile.TemporaryDirectory(prefix="fuzz") as directory:
+        path = os.path.join(directory, "actions")
+        with open(path, "wb") as file:
+            file.write(data)
+        assert set(_read(path).values()) <= {"up", "down"}
