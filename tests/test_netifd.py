@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config
 from mproutd.configuration.devices import resolved
 from mproutd.model import Route, Rule
+from mproutd.planning.memory import Memory
 from mproutd.planning.netifd import Interface, parse, with_netifd
 from mproutd.planning.paths import Facts, Gateway
 from tests.fakeworld import STATIC, World, interface, uci
@@ -351,3 +352,38 @@ def test_an_uplink_keeps_its_place_whatever_device_it_has() -> None:
     assert not [line for line in without if "eth1" in line or "10.1.1" in line]
     assert "default via 10.2.2.1 dev eth2 table 7002 src 10.2.2.2" in without
     assert sorted(run(made, config, dump(wan, WAN2))) == sorted(before)
+
+
+WAN = {"interface": "wan", "l3_device": "eth1", "route": [default("10.1.1.1")]}
+PREFIX = {"address": "2001:db8:a100::", "mask": 56}
+CHILD = {
+    "interface": "wan_6",
+    "l3_device": "eth1",
+    "ipv6-prefix": [PREFIX],
+    "route": [default("fe80::1", "::", source="2001:db8:a100::/56")],
+}
+STATES = [
+    Facts(),
+    dump(),
+    dump(WAN, WAN2),
+    dump({"interface": "wan", "up": False}, WAN2),
+    dump(WAN, CHILD),
+    dump(WAN, CHILD, {**WAN2, "ip4table": 103}),
+    dump({**WAN, "ip4table": 7002, "ip6table": 106}, CHILD, WAN2),
+    dump({**WAN, "l3_device": "eth2"}, WAN2),
+]
+"""What netifd may say next; the last has two interfaces on one device."""
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(STATES), max_size=4), st.sampled_from(STATES[2:]))
+def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
+    history: list[Facts], last: Facts
+) -> None:
+    """But for the gateways that are remembered, which are the same in both."""
+    config = uci(PPPOE + interface("wan2", "eth2", "on"))
+    made, clean = world(), world()
+    for facts in [*history, last]:
+        lines = run(made, config, facts)
+    clean.store.memory = Memory(gateways=made.store.memory.gateways)
+    assert sorted(lines) == sorted(run(clean, config, last))
