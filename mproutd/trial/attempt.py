@@ -73,8 +73,10 @@ class Trial:
         self._before = path.counters()
 
     def run(self) -> dict[str, Any]:
-        view = self._look()
-        code = judge(view)
+        code = judge(self._look())
+        if code in _BY_CHANCE and not self._clock.over:
+            again = judge(self._look())
+            code = code if again == "no-time" else again
         if code == "big-lost":
             largest = self._beside.largest()
             self._mtu |= {"there": largest, "back": largest, "proved": largest is not None}
@@ -84,8 +86,7 @@ class Trial:
 
     # -- the connection -------------------------------------------------------------------
 
-    def _look(self, again: bool = True) -> View:
-        """Twice where plain TCP connects and MPTCP does not: a path may lose any three packets."""
+    def _look(self) -> View:
         try:
             line = Line(self._place, self._peer, mptcp=True)
         except OSError as error:
@@ -102,10 +103,7 @@ class Trial:
                 line.close()  # before the kernel tries without MPTCP
                 if isinstance(error, TimeoutError) and not error.errno:
                     error = TimeoutError(errno.ETIMEDOUT, f"no answer within {patience:.1f} s")
-                view = self._not_connected(error)
-                if again and view.plain and view.failed == "no-answer":
-                    return self._look(again=False)
-                return view
+                return self._not_connected(error)
             self._told["error"] = None
             self._told["connect_ms"] = _ms(begun)
             self._told["local"] = line.local
@@ -266,6 +264,9 @@ class Trial:
         return view._replace(kept=kept)
 
 
+_BY_CHANCE = ("syn-dropped", "data-dropped", "ack-stripped", "data-stripped")
+"""Looked at twice: a bad line may lose any packets, where plain TCP has more luck; and a kernel
+that misses the right ones goes on without MPTCP."""
 _NOTICED = {"MPFailTx", "MPFailRx", "DataCsumErr"}
 """Counted where a checksum did not fit."""
 _PAUSED = "MPCapableSYNTXDisabled"
