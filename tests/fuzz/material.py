@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 EXAMPLES = "MPROUTD_FUZZ_EXAMPLES"
@@ -12,6 +12,7 @@ quick = settings(
     max_examples=int(os.environ.get(EXAMPLES, "60")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
 )
 """What the suite spends on a target; __main__.py spends more."""
 

@@ -89,6 +89,8 @@ def fits(printed: list[str], width: int = 80) -> None:
     """Columns count, but a word is never broken: it may have to be pasted."""
     for line in printed:
         assert line.isprintable(), repr(line)
+        if line.startswith("  $ "):  # a command, in one line to be pasted
+            continue
         words = line.split()
         assert len(line) <= width or len(words) <= 2 or max(map(len, words)) > width // 2, line
 
