@@ -29,7 +29,8 @@ from tests.lab import (
 
 pytestmark = pytest.mark.kernel
 
-WRITTEN = Path(__file__).parent / "fixtures" / "netifd" / "written"
+REPOSITORY = Path(__file__).parent.parent
+WRITTEN = REPOSITORY / "tests" / "fixtures" / "netifd" / "written"
 ON = "config globals 'globals'\n\toption multipath 'enable'\n"
 LAN6 = "2001:db8:a{}00::10"
 
@@ -48,6 +49,13 @@ def wake(daemon: Daemon) -> None:
     fifo = os.open(daemon.node.path(f"{RUNTIME_DIR}/wake"), os.O_WRONLY | os.O_NONBLOCK)
     os.write(fifo, b"x")
     os.close(fifo)
+
+
+def hotplug(daemon: Daemon, **told: str) -> None:
+    """netifd's hook as netifd runs it: sourced, with what it tells in the environment."""
+    hook = REPOSITORY / "hotplug" / "iface" / "30-mproutd"
+    environment = {**os.environ, "MPROUTD_RUNTIME_DIR": RUNTIME_DIR, **told}
+    daemon.node.run("sh", "-c", f". {hook}", env=environment)
 
 
 def ours(wan: Wan) -> list[str]:
@@ -187,7 +195,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
 
         dial(wan)
         ubus.says(said("pppoe-up"))
-        wake(daemon)
+        hotplug(daemon, ACTION="ifup", INTERFACE="wan", DEVICE="pppoe-wan")
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
         told = daemon.asked()
         assert [each["name"] for each in told["uplinks"]] == ["wan", "wan2"]
@@ -200,7 +208,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         eventually(lambda: reason(daemon, "wan") == "no-device")
         eventually(lambda: not [each for each in ours(wan) if "10.1.1.2" in each])
         ubus.says(said("pppoe-down"))
-        wake(daemon)
+        hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
         eventually(lambda: reason(daemon, "wan") == "no-device-yet")
         assert daemon.asked()["default"]["ipv4"] == "wan2"
 
