@@ -7,6 +7,7 @@ Each trouble happens to wan1, the master, while an MPTCP connection runs over bo
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,7 +151,8 @@ def world(
         trouble.prepare(wan)
         wan.usual()
         resolver = str(Path(__file__).parent / "lab" / "resolver.py")
-        wan.server.popen(sys.executable, "-I", "-S", resolver, RESOLVER, NAME, SERVER)
+        argv = [sys.executable, "-I", "-S", resolver, RESOLVER, NAME, SERVER]
+        wan.server.popen(*argv, stdout=subprocess.DEVNULL)
         text = own({**trouble.options, **options}, *trouble.hosts) if checked else ""
         with Daemon(wan.gateway, own=text) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
             eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
@@ -177,7 +179,8 @@ def warmed(daemon: Daemon, probes: int) -> None:
 
     def answered() -> bool:
         checks = daemon.uplink("wan1")["health"]
-        return max(host["answered"] for each in checks for host in each["hosts"]) >= probes
+        counts = [host["answered"] for each in checks for host in each["hosts"]]
+        return max(counts, default=0) >= probes
 
     eventually(answered, 120, f"{probes} answers")
 

@@ -30,7 +30,7 @@ from tests.health import (
     until,
     warmed,
 )
-from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, eventually
+from tests.lab import SERVER, SERVER6, TWO_UPLINKS, Daemon, Echo, Wan, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -199,6 +199,27 @@ def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
         assert plain.report().error == ""
 
 
+def test_a_handover_line_takes_over_and_gives_back() -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        network = TWO_UPLINKS.replace("'on'", "'handover'")
+        with (
+            Daemon(wan.gateway, network, own(QUICK)) as daemon,
+            Echo(wan.gateway, wan.server, SERVER) as echo,
+        ):
+            warmed(daemon, 1)
+            assert "10.2.2.2 " not in wan.gateway.ip("mptcp endpoint show")
+            wan.swallow(1)
+            eventually(lambda: "10.2.2.2 " in wan.gateway.ip("mptcp endpoint show"))
+            received = echo.report().received
+            eventually(lambda: echo.report().received > received + 20)
+            wan.spit(1)
+            assert until(wan, True, 5) is not None
+            eventually(lambda: "10.2.2.2 " not in wan.gateway.ip("mptcp endpoint show"))
+            received = echo.report().received
+            eventually(lambda: echo.report().received > received + 20)
+            assert echo.report().error == ""
+
+
 # -- who is asked, and how ----------------------------------------------------------------
 
 
@@ -268,6 +289,27 @@ def test_both_kinds_of_sockets(allowed: bool) -> None:
             eventually(lambda: all(each["failed"] for each in daemon.uplink("wan1")["health"]))
             wan.mend(1)
             eventually(lambda: not any(e["failed"] for e in daemon.uplink("wan1")["health"]))
+
+
+class WithoutRaw(Daemon):
+    """A daemon without CAP_NET_RAW."""
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        return ["setpriv", "--bounding-set=-net_raw", "--", *super().command(verb, *arguments)]
+
+
+def test_who_may_not_ask_concludes_nothing() -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        wan.gateway.sysctl("net.ipv4.ping_group_range", "1 0")
+        with WithoutRaw(wan.gateway, own=own(QUICK)) as daemon:
+            eventually(lambda: check(daemon)["error"] == "operation not permitted")
+            time.sleep(0.5)
+            assert not check(daemon)["failed"]
+            said = daemon.call("status").words
+            assert "check IPv4: nobody could be asked: operation not permitted" in said
+            wan.gateway.sysctl("net.ipv4.ping_group_range", "0 2147483647")
+            warmed(daemon, 1)
+            assert check(daemon)["error"] is None
 
 
 WEB = """
