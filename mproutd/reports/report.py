@@ -107,7 +107,7 @@ def _cells(uplink: dict[str, Any], family: dict[str, Any], address: str) -> tupl
         origin = ORIGINS.get(family["gateway_from"], family["gateway_from"])
         way = f"via {family['gateway']} ({origin})" if family["gateway"] else "direct"
     if not family["usable"] and uplink["usable"]:
-        way += f", {family['reason'].replace('-', ' ')}"
+        way += f", {str(family['reason']).replace('-', ' ')}"
     return address or "no address", way, _endpoint(uplink, address)
 
 

@@ -39,7 +39,7 @@ DEVICES = TEXTS.filter(
 """What the kernel takes for a device's name (net/core/dev.c, dev_valid_name): escapes too."""
 
 
-ONE_WORD = "token local remote state uplink gateway gateway_from reason mark".split()
+ONE_WORD = "token local remote state uplink gateway gateway_from reason mark table_from".split()
 """Of the texts, those that never hold a blank."""
 
 
@@ -49,8 +49,11 @@ def shaped(schema: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:
         return st.sampled_from(schema["enum"])
     if name == "device":
         return DEVICES
+    one_word = FREE.map(lambda text: text.replace(" ", "_"))
     if name in ONE_WORD:
-        return FREE.map(lambda text: text.replace(" ", "_"))
+        return one_word
+    if name in ("addresses", "sources", "prefixes", "flags"):
+        return st.lists(one_word, max_size=2)
     if name == "families":
         return st.lists(shaped(schema["items"]), min_size=1, max_size=2)
     kinds = schema["type"]
