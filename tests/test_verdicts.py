@@ -134,6 +134,14 @@ def test_initial_state() -> None:
     assert usable(world.run(config)) == ["wan1", "wan2"]  # it is known from before
 
 
+def test_where_all_begin_offline_the_first_is_used() -> None:
+    own = "".join(
+        f"config uplink wan{n}\n list track_ip 9.9.9.9\n option initial_state offline\n"
+        for n in (1, 2)
+    )
+    assert usable(two_lines().run(uci(WAN1 + WAN2, own))) == ["wan1"]
+
+
 FAILED = st.lists(
     st.tuples(st.sampled_from(["wan1", "wan2", "wan3", "wan9"]), st.sampled_from([2, 10])),
     unique=True,

@@ -21,14 +21,15 @@ def standing(config: Config, memory: Memory, facts: Facts) -> Failed:
     """The verdicts that count now.
 
     While nobody checks (before a daemon's first pass, in a command) the last ones stand; an
-    uplink of which there is no memory begins as its initial_state says.
+    uplink of which there is no memory begins as its initial_state says.  Where all begin
+    offline, the first of the file is spared.
     """
     asked = {uplink.name: uplink.health for uplink in config.uplinks if uplink.health}
     if facts.failed is not None:
         return tuple(each for each in facts.failed if each[0] in asked)
     new = [
         (name, family)
-        for name, health in asked.items()
+        for name, health in reversed(asked.items())
         if health.initial_state == "offline" and name not in memory.slots
         for family in FAMILIES
     ]
