@@ -18,7 +18,7 @@ FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 ORIGINS = {"configuration": "configured", "point-to-point": "device"}
 """Words for where a gateway is known from; the others stand for themselves."""
 _HEADINGS = ("UPLINK", "MODE", "DEVICE", "STATE", "FOR", "IN", "OUT")
-_NAMES = 24
+_NAMES = 20
 """Columns that the two names share: what the rest of the line leaves."""
 _INDENT = " " * 4
 
