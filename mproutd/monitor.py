@@ -64,11 +64,12 @@ class Monitor:
             before = outcome.desired
             name = names(outcome.snapshot.links)
             for operation in outcome.done:
-                text = command(operation, name)
-                self.tell("change", log.DEBUG, text, *_fields(operation, name, outcome.desired))
+                fields = _fields(operation, name, outcome.desired)
+                self.tell("change", log.DEBUG, command(operation, name), *fields)
             for failure in outcome.failures:
+                fields = _fields(failure.operation, name, outcome.desired)
                 text = f"{command(failure.operation, name)}: {failure.text}"
-                self.tell("failure", log.WARNING, text, *_fields(failure.operation, name, outcome.desired))
+                self.tell("failure", log.WARNING, text, *fields)
 
     def _publish(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.listened:
