@@ -99,12 +99,17 @@ def test_one_event_for_each_decision_with_its_fields(wan):
 
 @needs_systemd
 def test_changes_name_their_operation(wan):
+    setting = "/proc/sys/net/ipv4/conf/eth2/rp_filter"
+    wan.gateway.sysctl("net.ipv4.conf.eth2.rp_filter", 1)
+    wan.gateway.run("mount", "--bind", setting, setting)
+    wan.gateway.run("mount", "-o", "remount,bind,ro", setting)
     with Journalled(wan.gateway, verbose=True) as daemon:
-        daemon.settle()
+        refused = eventually(lambda: daemon.told(OPERATION="change-sysctl"))[0]
+        assert refused.startswith("sysctl -w net/ipv4/conf/eth2/rp_filter=2: Read-only file system")
+        assert refused in daemon.told(UPLINK="wan2", DEVICE="eth2", PRIORITY="4")
         (added,) = daemon.told(OPERATION="add-endpoint", UPLINK="wan2", DEVICE="eth2")[:1]
         assert added.startswith("ip mptcp endpoint add 10.2.2.2 dev eth2")
         assert daemon.told(OPERATION="add-rule", UPLINK="wan1", PRIORITY="7")
-        assert daemon.told(OPERATION="change-sysctl") == []
 
 
 @needs_systemd
