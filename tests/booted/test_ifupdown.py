@@ -7,12 +7,15 @@ variable, without ifupdown, is tests/test_hooks.py.
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from tests.booted import Booted
 from tests.booted.providers import lease
-from tests.lab import eventually
+from tests.lab import SERVER, TWO_UPLINKS, Echo, eventually, subflows
+from tests.networks.guide import Guide
 
 pytestmark = pytest.mark.booted
 
@@ -143,6 +146,9 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
 
     # -- two leases: main has room for one default route, each table has its own
     machine.run("ifup eth1=dhcp && ifup eth2=dhcp")
+    assert hints(machine) == {
+        f"eth{n}:4": f"address={lease(n)} gateway=10.{n}.{n}.1 reason=BOUND" for n in (1, 2)
+    }
     eventually(lambda: ways(machine) == {lease(1): "10.1.1.1 lease", lease(2): "10.2.2.1 lease"})
     assert tables(machine) == ["default via 10.1.1.1 dev eth1", "default via 10.2.2.1 dev eth2"]
     assert machine.network.ip("route show default").count("default") == 1
@@ -152,3 +158,29 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     eventually(lambda: tables(machine) == ["default via 10.1.1.1 dev eth1"])
     machine.run("ifdown eth1 && systemctl stop mproutd && mproutd flush")
     assert "proto mproutd" not in machine.network.ip("rule show")
+
+
+def test_the_way_over_from_the_classic_scripts_loses_no_connection(debian, providers):
+    machine, guide = debian, Guide("../debian")
+    classic = Path(__file__).parents[1] / "networks/classic"
+    for name in ("if-up", "if-post-down"):
+        machine.write(f"/etc/network/{name}.d/mptcp", (classic / name).read_text())
+    for path, text in guide.files("gateway").items():
+        if "interfaces" in path:
+            machine.write(path, text)
+    machine.run("ifup eth1 eth2")
+    of_the_script = r"from 10\.\d\.\d\.50 lookup [12]\s"
+    assert len(re.findall(of_the_script, machine.network.ip("rule show"))) == 2
+
+    with Echo(machine.network, providers.server, SERVER) as echo:
+        eventually(lambda: len(subflows(machine.network, echo.port)) == 2)
+        for command in guide.commands("over"):
+            if "systemctl" in command:
+                machine.write("/etc/mproutd/network", TWO_UPLINKS)
+            machine.run("cd /root && " + command.replace("apt install", "apt install --yes"))
+            if command.startswith("ifdown"):
+                eventually(lambda: len(subflows(machine.network, echo.port)) == 2)
+        assert echo.report().error == ""
+    assert ways(machine) == {lease(1): "10.1.1.1 lease", lease(2): "10.2.2.1 lease"}
+    assert "foreign" not in machine.run("mproutd status")
+    assert not re.search(of_the_script, machine.network.ip("rule show"))
