@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 EXAMPLES = "MPROUTD_FUZZ_EXAMPLES"
+_AT_LENGTH = EXAMPLES in os.environ
 quick = settings(
     max_examples=int(os.environ.get(EXAMPLES, "60")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate] + [Phase.shrink] * _AT_LENGTH,
 )
-"""What the suite spends on a target; __main__.py spends more."""
+"""What the suite spends on a target.  __main__.py spends more, and makes what fails small."""
 
 NASTY = (
     "",
