@@ -100,8 +100,8 @@ OUTER = {
     "timers": ("", ""),
     "track": ("asking judge names timers tracking", ""),
     "checks": (
-        "asking config log model names parts paths pings problems reconcile streams timers track"
-        " tracking worker",
+        "asking config log model names parts paths pings reconcile streams timers track tracking"
+        " worker",
         "",
     ),
     "log": ("", "systemd"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from socket import AF_INET
 from typing import Any
 
 import pytest
@@ -53,6 +54,14 @@ def site(tmp_path: Path) -> Site:
 def mptcp(site: Site) -> Mptcp:
     assert site.world.mptcp is not None
     return site.world.mptcp
+
+
+def kept(site: Site) -> None:
+    own = "".join(f"config uplink wan{n}\n list track_ip 9.9.9.9\n" for n in (1, 2))
+    site.write(WAN1 + WAN2, own)
+    failed = (("wan2", AF_INET), ("wan1", AF_INET))
+    site.keeper.others = lambda facts: facts._replace(failed=failed)
+    site.settle()
 
 
 def no_mptcp(site: Site) -> None:
@@ -156,6 +165,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
     for name, make in [
         (make.__name__, make)
         for make in (
+            kept,
             no_mptcp,
             mptcp_disabled,
             path_manager,

@@ -22,7 +22,6 @@ from mproutd.model import FAMILIES
 from mproutd.parts import Host, Part
 from mproutd.planning.paths import Facts, Observed, Path
 from mproutd.reconcile import Outcome
-from mproutd.reports.problems import problem
 
 SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
@@ -155,11 +154,6 @@ class Checks(Part):
                 for key, track in self._tracks.items()
                 if key[0] == uplink["name"]
             ] or None
-            for each in uplink["health"] or ():
-                if each["kept"]:
-                    why = each["verdict"] or "before the restart"
-                    status["problems"].append(problem("kept", uplink=uplink["name"], why=why))
-                    status["degraded"] = True
 
     def _line(self, track: Track, usable: dict[str, bool]) -> dict[str, Any]:
         judge, now = track.judge, self._host.clock()

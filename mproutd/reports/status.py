@@ -47,6 +47,7 @@ def status(
         for entry in target.observed
     ]
     found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
+    found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
     changes = [command(operation, name) for operation in drift]
     out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
@@ -224,6 +225,16 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
         asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
         found += [problem("no-laminar", uplink=name) for name in asked]
     return found
+
+
+def _kept(target: Desired) -> list[dict[str, Any]]:
+    """Uplinks that a health check takes for dead, and that are usable all the same."""
+    failed = set(target.memory.failed)
+    return [
+        problem("kept", uplink=entry.uplink.name)
+        for entry in (target.observed if failed else ())
+        if any(path.usable and (entry.uplink.name, path.family) in failed for path in entry.paths)
+    ]
 
 
 def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
