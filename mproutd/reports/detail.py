@@ -24,7 +24,9 @@ def uplink_lines(
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
     long = f" for {span(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
     lines = wrapped(
-        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device'] or '-'}{index}", "", "  "
+        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device'] or '-'}{index}",
+        "",
+        "  ",
     )
     lines.append(f"  {state}{long}")
     lines += wrapped(_moved(uplink), "  ")
