@@ -5,7 +5,7 @@ ARGS =
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted fuzz lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted fuzz chaos longrun lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo 'make booted   the tests that boot a Debian with systemd'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
+	@echo 'make chaos    everything that can happen, at random and together, for SECONDS=60'
+	@echo 'make longrun  60,000 events, and what the daemon grows by'
 	@echo 'make fuzz     made-up input for SECONDS=60, each target its share'
 	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
 	@echo 'make deb      the Debian package, in .build/deb'
@@ -36,6 +38,13 @@ test:
 # With atheris in .venv, guided by coverage.
 fuzz: setup
 	@$(python) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+# On the real kernel: SECONDS=, ROUNDS= at most, SEED= of the first fifty rounds.
+chaos: setup
+	@$(python) -m tests.chaos --seconds $(SECONDS) $(ROUNDS:%=--rounds %) $(SEED:%=--seed %) $(ARGS)
+
+longrun: setup
+	@$(python) -m tests.chaos.longrun $(SEED:%=--seed %) $(ARGS)
 
 booted:
 	@packaging/setup.sh unpack

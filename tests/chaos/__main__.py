@@ -1,0 +1,76 @@
+"""make chaos: rounds of chaos by several seeds, and a table of what was tried, in Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.chaos.actions import ACTIONS
+from tests.chaos.rounds import Chaos, Trial
+
+A_SEED = 50
+"""Rounds by one seed."""
+
+
+def main() -> int:
+    """Run, print the table, and return 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600, help="how long, at most")
+    parser.add_argument("--rounds", type=int, default=10**6, help="how many rounds, at most")
+    parser.add_argument("--seed", type=int, help="the first seed; else the clock decides")
+    options = parser.parse_args()
+    first = options.seed if options.seed is not None else int(time.time()) % 100_000
+    until = time.monotonic() + options.seconds
+    runs: list[Chaos] = []
+    done = failed = 0
+    while done < options.rounds and time.monotonic() < until:
+        seed = first + len(runs)
+        print(f"seed {seed}: ", end="", flush=True)
+        with Chaos(seed) as chaos:
+            runs.append(chaos)
+            try:
+                chaos.run(min(A_SEED, options.rounds - done), until)
+                print(f"{chaos.rounds} rounds", flush=True)
+            except AssertionError as problem:
+                failed = 1
+                print(f"round {chaos.rounds} failed", flush=True)
+                print(f"{problem}\n", file=sys.stderr, flush=True)
+            done += chaos.rounds
+    print("\n" + table(runs, first))
+    return failed
+
+
+def table(runs: Sequence[Chaos], first: int) -> str:
+    """What was tried, and how long it took until the kernel was right again."""
+    settled = sorted(seconds for chaos in runs for seconds in chaos.settled)
+    if not settled:
+        return "no round was finished"
+    names = [each.name for each in ACTIONS]
+    names += sorted({name for chaos in runs for name in chaos.trials} - set(names))
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}, seeds {first} to {first + len(runs) - 1}: {len(settled)}"
+        f" rounds, {sum(chaos.actions for chaos in runs)} actions. The kernel was as from a clean"
+        f" start {statistics.median(settled):.2f} s after a burst (median),"
+        f" {settled[int(len(settled) * 0.99)]:.1f} s at 99 %, {settled[-1]:.1f} s at most;"
+        f" the longest silence of a connection was {max(chaos.stalled for chaos in runs):.1f} s;"
+        f" of {sum(chaos.connections for chaos in runs)} connections, "
+        f"{sum(chaos.lost for chaos in runs)} were lost.",
+        "",
+        "| what | times | right again after, at most | lost |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in names:
+        trials = [chaos.trials[name] for chaos in runs if name in chaos.trials]
+        total = Trial(
+            sum(each.times for each in trials), max((each.slowest for each in trials), default=0.0)
+        )
+        slowest = f"{total.slowest:.1f} s" if total.slowest else "at once"
+        lines.append(f"| {name} | {total.times} | {slowest} | nothing |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
