@@ -135,8 +135,8 @@ OUTER = {
     "hints": ("model paths trust", ""),
     "changes": ("ipsyntax model reconcile", ""),
     "keeper": (
-        "changes config devices families hints ipsyntax kernel model mptcp paths plan problems rates"
-        " reconcile restraint retries since state status uci",
+        "changes config devices families hints ipsyntax kernel model mptcp paths plan problems"
+        " rates reconcile restraint retries since state status uci",
         "tenacity",
     ),
     "daemon": (

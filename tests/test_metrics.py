@@ -149,7 +149,8 @@ def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
 def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
     status["uplinks"][0]["name"] = 'a"b\\c\nd'
     found = told(status)
-    assert value(found, "mproutd_uplink_receive_bytes_total", uplink='a"b\\c\nd') == 1000
+    shown = 'a"b\\c\\nd'  # a label is one line, like all that is printed of a status
+    assert value(found, "mproutd_uplink_receive_bytes_total", uplink=shown) == 1000
 
 
 def test_without_a_daemon_only_that_is_told() -> None:
