@@ -216,6 +216,12 @@ def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     said = gateway.journal("-b", "-u", "mproutd")
     assert "Watchdog timeout (limit 2s)!" in said
     assert re.search(r'File ".*/loop\.py", line \d+ in wait', said)
+    for _ in range(6):  # systemd would give up after five in ten seconds
+        pid = gateway.unit_state("mproutd", "MainPID")
+        gateway.run("systemctl kill --signal=KILL mproutd")
+        eventually(lambda: gateway.unit_state("mproutd", "MainPID") not in ("0", pid), 20)  # noqa: B023
+    eventually(lambda: gateway.unit_state("mproutd") == "active", 20)
+    assert gateway.network.state(ids=True) == before
 
 
 def test_a_boot_waits_for_no_uplink(gateway):
