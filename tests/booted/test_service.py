@@ -201,7 +201,7 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
 
         eventually(lambda: verdicts() == ["1 of 1 hosts answer"] * 2)
     finally:
-        gateway.run("rm /etc/mproutd/mproutd")
+        gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
 
 
 def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
