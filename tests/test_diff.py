@@ -7,7 +7,7 @@ from socket import AF_INET
 
 import pytest
 
-from mproutd.model import SIGNAL, Endpoint, Operation, Route, Rule
+from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Operation, Route, Rule
 from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Facts
 from mproutd.reconcile import plan, reconcile, want
@@ -201,3 +201,121 @@ def test_a_dry_run_says_what_a_pass_would_do() -> None:
     told = plan(TWO, snapshot, Memory(), Facts())
     world.run(TWO)
     assert [*told] == world.done
+
+
+# -- the order, and whose each step is ------------------------------------------------------
+
+
+def told(world: World) -> list[str]:
+    """Each change with its uplink, `*` for none."""
+    return [
+        f"{each.uplink or '*'}: {line}" for each, line in zip(world.done, steps(world), strict=True)
+    ]
+
+
+def test_connected_routes_come_before_the_defaults_and_the_common_ones_last() -> None:
+    world = two_lines()
+    world.run(TWO)
+    assert [line.partition(" proto")[0] for line in told(world) if " table " in line] == [
+        "wan1: add 10.1.1.0/24 dev eth1 table 7001",
+        "wan2: add 10.2.2.0/24 dev eth2 table 7002",
+        "wan1: add default via 10.1.1.1 dev eth1 table 7001",
+        "wan2: add default via 10.2.2.1 dev eth2 table 7002",
+        "wan1: add default via 10.1.1.1 dev eth1 table 7000",
+    ]
+
+
+def test_rules_go_by_priority_whatever_their_family() -> None:
+    """The other order would send packets by half of what is going away."""
+    world = two_lines()
+    world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
+    iif = "config uplink 'wan2'\n list iif 'lan2'\n list iif 'lan1'\n"
+    world.run(uci(WAN1 + WAN2, iif))
+    world.done.clear()
+    world.run(WAN1)
+    assert [line.partition(" lookup")[0] for line in told(world) if " lookup " in line] == [
+        "*: delete -6 7000: from all fwmark 0x7f000000/0x7f000000",
+        "*: delete -6 7010: from all",
+        "*: delete 7102: from all fwmark 0x2000000/0x7f000000",
+        "*: delete -6 7102: from all fwmark 0x2000000/0x7f000000",
+        "*: delete 7302: from all oif eth2",
+        "*: delete -6 7302: from all oif eth2",
+        "*: delete 7502: from 10.2.2.2",
+        "*: delete -6 7502: from 2001:db8:2::2",
+        "*: delete 7702: from all iif lan1",
+        "*: delete 7702: from all iif lan2",
+        "*: delete -6 7702: from all iif lan1",
+        "*: delete -6 7702: from all iif lan2",
+        "*: delete -6 32764: from all",
+        "*: delete -6 32765: from all",
+    ]
+
+
+def test_each_change_of_an_endpoint_names_its_uplink() -> None:
+    world = two_lines()
+    world.run(TWO)
+    assert world.mptcp is not None
+    first, second = world.mptcp.endpoints
+    spoilt = (first._replace(flags=SIGNAL), second._replace(flags=SUBFLOW | BACKUP))
+    world.mptcp = world.mptcp._replace(endpoints=spoilt)
+    world.done.clear()
+    world.run(TWO)
+    assert told(world) == [
+        "wan1: delete 10.1.1.2 signal dev eth1",
+        "wan1: add 10.1.1.2 subflow dev eth1",
+        "wan2: change 10.2.2.2 subflow dev eth2",
+    ]
+
+
+def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_others_come() -> None:
+    world = two_lines()
+    world.run(TWO)
+    way = Route(AF_INET, 100, "default", world.link("eth1").index, "10.1.1.9", protocol=4)
+    world.foreign(way, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
+    world.device("eth2", "10.2.2.3/24")
+    for _ in range(2):
+        outcome = reconcile(world, world.store, TWO, Facts(), patience=lambda led: led)
+        assert outcome.unproved == ("10.1.1.2",)
+    assert sorted(endpoints(world)) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 subflow dev eth2",
+        "10.2.2.3 subflow dev eth2",
+    ]
+    reconcile(world, world.store, TWO, Facts())
+    assert sorted(endpoints(world)) == ["10.2.2.2 subflow dev eth2", "10.2.2.3 subflow dev eth2"]
+
+
+def test_what_the_kernel_made_at_an_address_of_ours_is_not_taken_for_ours() -> None:
+    """Somebody deleted ours while a connection was on: the kernel puts one there by itself."""
+    world = two_lines()
+    world.run(TWO)
+    assert world.mptcp is not None
+    first, second = world.mptcp.endpoints
+    made = first._replace(flags=IMPLICIT)
+    world.mptcp = world.mptcp._replace(endpoints=(made, second))
+    world.done.clear()
+    world.run(TWO)
+    assert told(world) == ["wan1: add 10.1.1.2 subflow dev eth1"]
+
+
+def test_what_the_kernel_made_at_an_address_that_is_gone_is_closed_by_its_id() -> None:
+    """By id 0, it would go on holding one of the few places."""
+    world = two_lines()
+    config = uci(WAN1 + interface("wan2", "eth2", "off"))
+    world.run(config)
+    world.foreign(Endpoint("10.2.2.2", 0, IMPLICIT))
+    world.delete_address("eth2", "10.2.2.2")
+    world.run(config)
+    assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
+    assert world.closed_initial == []
+
+
+def test_a_setting_is_written_and_put_back_in_the_name_of_its_device() -> None:
+    world = two_lines()
+    world.set("eth1", rp_filter=1)
+    world.run(TWO)
+    world.run(WAN2)
+    assert [line for line in told(world) if "net/" in line] == [
+        "wan1: change net/ipv4/conf/eth1/rp_filter = 2",
+        "*: change net/ipv4/conf/eth1/rp_filter = 1",
+    ]

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from socket import AF_INET
+from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.model import IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Limits, Mptcp
+from mproutd.model import (
+    BACKUP,
+    IMPLICIT,
+    SCOPE_LINK,
+    SIGNAL,
+    SUBFLOW,
+    UNREACHABLE,
+    Endpoint,
+    Limits,
+    Mptcp,
+    Route,
+    Rule,
+)
+from mproutd.planning.memory import Memory
+from mproutd.planning.paths import Facts, Gateway
+from mproutd.planning.plan import Desired
+from mproutd.planning.slots import Place
 from tests.fakeworld import World, interface, uci
 
 WAN1, WAN2 = interface("wan1", "eth1", "master"), interface("wan2", "eth2", "on")
@@ -672,3 +688,187 @@ def test_an_endpoint_that_somebody_changed_is_put_right() -> None:
     world.mptcp = world.mptcp._replace(endpoints=changed)
     world.run(WAN1 + WAN2)
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 subflow dev eth2"]
+
+
+# -- every value ----------------------------------------------------------------------------
+
+
+def whose(world: World, wanted: dict[Rule, str]) -> list[str]:
+    """Each rule behind its uplink, in `ip` syntax."""
+    lines = zip(wanted.values(), world.show(wanted), strict=True)
+    return [f"{uplink or '*'} {line.replace(' protocol 77', '')}" for uplink, line in lines]
+
+
+def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
+    """As the kernel shows it: what differed would be written again in each pass."""
+    world = two_lines()
+    world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
+    world.create("tun3", pointopoint=True)
+    world.add_address("tun3", "10.3.3.2 peer 10.3.3.1/32")
+    own = "config uplink 'wan2'\n option strict '1'\n list iif 'br-lan'\n"
+    wanted = world.run(uci(WAN1 + WAN2 + interface("tun", "tun3", "backup"), own)).desired
+    eth1, eth2, tun3 = (world.link(name).index for name in ("eth1", "eth2", "tun3"))
+    v6 = Route(AF_INET6, 7001, "default", eth1, "fe80::1", metric=1024)
+    lost = Route(AF_INET, 7002, "default", metric=4278198272, type=UNREACHABLE)
+    tunnel = Route(AF_INET, 7003, "default", tun3, "", "10.3.3.2", 0, SCOPE_LINK)
+    assert wanted.routes == {
+        Route(AF_INET, 7001, "10.1.1.0/24", eth1, "", "10.1.1.2", 0, SCOPE_LINK): "wan1",
+        Route(AF_INET, 7001, "default", eth1, "10.1.1.1", "10.1.1.2"): "wan1",
+        v6._replace(destination="2001:db8:1::/64", gateway="", source="2001:db8:1::2"): "wan1",
+        v6._replace(source="2001:db8:1::2"): "wan1",
+        Route(AF_INET, 7002, "10.2.2.0/24", eth2, "", "10.2.2.2", 0, SCOPE_LINK): "wan2",
+        Route(AF_INET, 7002, "default", eth2, "10.2.2.1", "10.2.2.2"): "wan2",
+        lost: "wan2",
+        lost._replace(family=AF_INET6): "wan2",
+        tunnel._replace(destination="10.3.3.1"): "tun",
+        tunnel: "tun",
+        Route(AF_INET, 7000, "default", eth1, "10.1.1.1", "10.1.1.2"): "wan1",
+        v6._replace(table=7000): "wan1",  # no source: the host chooses by RFC 6724
+    }
+    assert whose(world, wanted.rules) == [
+        "wan1 7101: from all fwmark 0x1000000/0x7f000000 lookup 7001",
+        "wan1 7301: from all oif eth1 lookup 7001",
+        "wan1 7501: from 10.1.1.2 lookup 7001",
+        "wan1 -6 7101: from all fwmark 0x1000000/0x7f000000 lookup 7001",
+        "wan1 -6 7301: from all oif eth1 lookup 7001",
+        "wan1 -6 7501: from 2001:db8:1::2 lookup 7001",
+        "wan2 7102: from all fwmark 0x2000000/0x7f000000 lookup 7002",
+        "wan2 7302: from all oif eth2 lookup 7002",
+        "wan2 7502: from 10.2.2.2 lookup 7002",
+        "wan2 7702: from all iif br-lan lookup 7002",
+        "wan2 -6 7102: from all fwmark 0x2000000/0x7f000000 lookup 7002",
+        "wan2 -6 7302: from all oif eth2 lookup 7002",
+        "wan2 -6 7702: from all iif br-lan lookup 7002",
+        "tun 7103: from all fwmark 0x3000000/0x7f000000 lookup 7003",
+        "tun 7303: from all oif tun3 lookup 7003",
+        "tun 7503: from 10.3.3.2 lookup 7003",
+        "* 7000: from all fwmark 0x7f000000/0x7f000000 lookup main",
+        "* 7010: from all lookup main suppress_prefixlength 7",
+        "* 32764: from all lookup main suppress_prefixlength 0",
+        "* 32765: from all lookup 7000",
+        "* -6 7000: from all fwmark 0x7f000000/0x7f000000 lookup main",
+        "* -6 7010: from all lookup main suppress_prefixlength 6",
+        "* -6 32764: from all lookup main suppress_prefixlength 0",
+        "* -6 32765: from all lookup 7000",
+    ]
+    assert all(None not in value for value in (*wanted.routes, *wanted.rules))
+    assert wanted.endpoints == {
+        Endpoint("10.1.1.2", eth1, SUBFLOW): "wan1",
+        Endpoint("10.2.2.2", eth2, SUBFLOW): "wan2",
+        Endpoint("10.3.3.2", tun3, SUBFLOW | BACKUP): "tun",
+        Endpoint("2001:db8:1::2", eth1, SUBFLOW): "wan1",
+    }
+    assert wanted.default == {AF_INET: "wan1", AF_INET6: "wan1"}
+    assert wanted.places == {
+        "wan1": Place(1, 7001, 0x1000000, 0x7F000000),
+        "wan2": Place(2, 7002, 0x2000000, 0x7F000000),
+        "tun": Place(3, 7003, 0x3000000, 0x7F000000),
+    }
+    assert (wanted.limits, wanted.sysctls, wanted.without_slot) == (Limits(8, 8), {}, {})
+
+
+def test_disabled_wants_nothing_and_remembers_slots_and_gateways() -> None:
+    world = two_lines()
+    world.run(WAN1 + WAN2)
+    wanted = world.run(uci(WAN1 + WAN2, enabled=False)).desired
+    known = Memory(
+        slots={"wan1": 1, "wan2": 2},
+        gateways={("eth1", "10.1.1.2"): "10.1.1.1", ("eth2", "10.2.2.2"): "10.2.2.1"},
+    )
+    assert wanted == Desired({}, {}, {}, Limits(2, 0), {}, (), {}, {}, {}, known)
+
+
+@pytest.mark.parametrize(
+    ("lan", "families"), [((), ["7302:"]), (("fd00:7::1/64",), ["7302:", "-6 7302:"])]
+)
+def test_strict_holds_back_ipv6_where_the_host_has_any(
+    lan: tuple[str, ...], families: list[str]
+) -> None:
+    """A line without IPv6 must not let a host of the LAN out by another one."""
+    world = two_lines()
+    world.device("lan0", *lan)
+    world.run(uci(WAN1 + WAN2, "config uplink 'wan2'\n option strict '1'\n"))
+    rules = part(world.ours(), "oif eth2")
+    assert [line.partition(" from")[0] for line in rules] == families
+    assert len(part(world.ours(), "unreachable default table 7002")) == len(families)
+
+
+def test_strict_without_a_device_yet_has_no_rule_that_takes_everything() -> None:
+    world = two_lines()
+    text = WAN2 + "config interface 'vpn'\n option proto 'pppoe'\n option multipath 'on'\n"
+    config = uci(text, "config uplink 'vpn'\n option strict '1'\n")
+    world.run(config, Facts(devices={"vpn": ""}))
+    assert part(world.ours(), "7002") == [
+        "unreachable default table 7002 metric 4278198272",
+        "7102: from all fwmark 0x2000000/0x7f000000 lookup 7002",
+    ]
+
+
+def test_each_subnet_of_a_device_has_its_route_from_its_first_address() -> None:
+    world = World()
+    world.device("eth1", "10.1.1.2/24", "10.1.1.3/24", "10.9.9.2/24", gateway="10.1.1.1")
+    world.run(interface("wan1", "eth1", "on"))
+    assert part(world.ours(), "table 7001") == [
+        "10.1.1.0/24 dev eth1 table 7001 scope link src 10.1.1.2",
+        "10.9.9.0/24 dev eth1 table 7001 scope link src 10.9.9.2",
+        "default via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2",
+    ]
+
+
+def test_nothing_is_asked_of_a_device_that_is_down() -> None:
+    """The kernel would refuse its routes (ENETDOWN)."""
+    world = two_lines()
+    world.down("eth2")
+    outcome = world.run(WAN1 + WAN2)
+    assert outcome.failures == ()
+    assert not part(world.ours(), "7002")
+
+
+def test_a_delegated_prefix_on_a_line_without_an_address() -> None:
+    """The hosts behind us leave by it; the router itself has no address to prefer."""
+    world = World()
+    world.device("eth1")
+    line = ("eth1", AF_INET6)
+    facts = Facts({line: (Gateway("fe80::1", "netifd"),)}, prefixes={"eth1": ("2001:db8:9::/56",)})
+    world.run(interface("wan1", "eth1", "on"), facts)
+    assert part(world.ours(), "7001") == [
+        "-6 default via fe80::1 dev eth1 table 7001 metric 1024",
+        "-6 7301: from all oif eth1 lookup 7001",
+        "-6 7501: from 2001:db8:9::/56 lookup 7001",
+    ]
+
+
+def test_where_netifd_keeps_the_table_only_the_ways_into_it_are_ours() -> None:
+    world = two_lines()
+    facts = Facts(tables={("eth2", AF_INET): 300})
+    gateway = world.match(254, "198.51.100.1", world.link("eth2").index)
+    assert gateway is not None
+    world.foreign(gateway._replace(table=300), Rule(AF_INET, 5000, 300, "10.2.2.2", protocol=4))
+    world.run(WAN1 + WAN2, facts)
+    assert not part(world.ours(), "7002")
+    assert part(world.ours(), "300") == [
+        "7102: from all fwmark 0x2000000/0x7f000000 lookup 300",
+        "7302: from all oif eth2 lookup 300",
+    ]
+
+
+def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
+    world = two_lines()
+    text = WAN1 + interface("wan2", "eth2", "handover")
+    world.set("eth1", carrier=False)
+    world.run(text)
+    world.set("eth1", carrier=True)
+    world.run(text, Facts(settled=frozenset()))
+    assert sorted(endpoints(world)) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 subflow dev eth2"]
+    world.run(text, Facts(settled=frozenset({"wan1"})))
+    assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
+
+
+def test_other_traffic_goes_by_each_family_on_its_own() -> None:
+    world = two_lines()
+    world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
+    assert world.run(WAN1 + WAN2).desired.default == {AF_INET: "wan1", AF_INET6: "wan2"}
+    assert part(world.ours(), "table 7000") == [
+        "default via 10.1.1.1 dev eth1 table 7000 src 10.1.1.2",
+        "-6 default via fe80::2 dev eth2 table 7000 metric 1024",
+    ]

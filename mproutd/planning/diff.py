@@ -78,10 +78,9 @@ def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Ru
     )
 
 
-def _connected_first(item: tuple[Route, str]) -> tuple[bool, int]:
-    """A gateway has to be reachable before it is used; the common table comes last."""
-    route, uplink = item
-    return (route.destination == "default", route.table if not uplink else 0)
+def _connected_first(item: tuple[Route, str]) -> bool:
+    """A gateway has to be reachable before it is used.  The common table stays last."""
+    return item[0].destination == "default"
 
 
 def _default_first(route: Route) -> tuple[bool, tuple[int, int, str, int]]:

@@ -180,8 +180,8 @@ def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route
                 )
                 routes.setdefault(route.key, route)
         if path.routable:
-            first = (*path.eligible, *path.covered)[:1]
-            source = first[0].address if first else ""
+            addresses = (*path.eligible, *path.covered)
+            source = addresses[0].address if addresses else ""
             route = _default(path, table, link.index, source)
             routes[route.key] = route
     if strict:
