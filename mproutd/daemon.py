@@ -21,19 +21,15 @@ from mproutd.configuration.config import ConfigError
 from mproutd.hints import Wake
 from mproutd.keeper import Keeper
 from mproutd.loop import Loop
-from mproutd.model import Operation
 from mproutd.monitor import Monitor
-from mproutd.netlink import pm
-from mproutd.netlink.eventfilter import concerns, subflow_losses
+from mproutd.netlink.eventfilter import concerns
 from mproutd.netlink.mptcp import Closer
-from mproutd.netlink.sockets import Events
 from mproutd.netlink.wire import U32, Message
 from mproutd.parts import Host, Parts
-from mproutd.planning.endpoints import is_ours, joins
 from mproutd.planning.plan import Desired
-from mproutd.planning.revival import Revival
 from mproutd.planning.subnets import networks
 from mproutd.reconcile import Outcome, is_gone
+from mproutd.reviving import Reviving
 from mproutd.server import Server
 from mproutd.state import SOCKET
 
@@ -55,13 +51,12 @@ class Daemon:
         self._loop = Loop()
         self._events = keeper.kernel.events()
         self._closer: Closer | None = None
-        self._connections: Events | None = None
-        if keeper.kernel.path_manager:
-            self._closer = keeper.kernel.path_manager.closer()
-            self._connections = keeper.kernel.path_manager.events()
-            self._connections.attach(subflow_losses(everything=False))
-        self._revival = Revival(time.monotonic)
+        self._reviving: Reviving | None = None
         self._monitor = Monitor(keeper)
+        path_manager = keeper.kernel.path_manager
+        if path_manager:
+            self._closer = path_manager.closer()
+            self._reviving = Reviving(keeper, path_manager, self._monitor.tell, self._look)
         host = Host(self._loop, self._want_pass, self._monitor.tell, time.monotonic, runtime)
         self._parts = Parts(host)
         keeper.others = self._parts.facts
@@ -87,8 +82,8 @@ class Daemon:
         watch(self._wake, self._woken)
         if self._closer:
             watch(self._closer, self._closed)
-        if self._connections:
-            watch(self._connections, self._connection_events)
+        if self._reviving:
+            watch(self._reviving, self._reviving.hear)
         self._parts.configured(self._keeper.config)
         self._pass(sweep=True)
         # Whoever finds the socket finds the first pass done.
@@ -114,7 +109,8 @@ class Daemon:
         self._watch()
         self._loop.wait(self._timeout())
         self._server.expire()
-        self._revive()
+        if self._reviving and self._closer:
+            self._reviving.turn(self._closer)
         self._parts.turn()
         wait = self._keeper.due()
         if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
@@ -127,7 +123,9 @@ class Daemon:
         now = time.monotonic()
         waits = [self._resync_at - now]
         deadline = self._server.deadline()
-        timers = (self._keeper.due(), self._revival.due(), self._parts.due())
+        timers = [self._keeper.due(), self._parts.due()]
+        if self._reviving:
+            timers.append(self._reviving.due())
         waits += [wait for wait in timers if wait is not None]
         if deadline is not None:
             waits.append(deadline - now)
@@ -171,55 +169,14 @@ class Daemon:
         self._keeper.kernel.heard(messages)
         self._due = True
 
-    def _connection_events(self) -> None:
-        events = self._connections
-        assert events is not None
-        before = bool(self._revival.waiting())
-        messages = events.read()
-        if messages is None:
-            self._revival.lost()
-        for message in messages or ():
-            event = pm.event(message.body)
-            if self._revival.hear(event):
-                self._unexplained(event.source)
-        if bool(self._revival.waiting()) != before:
-            events.attach(subflow_losses(everything=not before))
-
-    def _unexplained(self, address: str) -> None:
-        """A subflow is gone without a reason: look whether our endpoint is, but not too often."""
-        last, now = self._keeper.last, time.monotonic()
-        if last and any(address == endpoint.address for endpoint in last.desired.endpoints):
-            if now >= self._look_at:
-                self._look_at = now + LOOK
-                self._due = True
-            else:
-                self._resync_at = min(self._resync_at, self._look_at)
-
-    def _revive(self) -> None:
-        """Close the endpoints whose subflows failed; the next pass opens them again."""
-        last = self._keeper.last
-        if not last or not self._closer or self._closer.busy or self._revival.due() != 0.0:
-            return
-        path_manager = self._keeper.kernel.path_manager
-        assert path_manager is not None
-        found = path_manager.read(full=False).endpoints
-        memory = self._keeper.state.memory
-        ours = {
-            endpoint.address: endpoint
-            for endpoint in found
-            if is_ours(endpoint, memory) and joins(endpoint.flags)
-        }
-        again = [ours[address] for address in self._revival.take(ours)]
-        if again:
-            found_there = self._keeper.kernel.connections([each.address for each in again])
-            plain = {each.address for each in found_there if each.open and each.plain}
-            again = [endpoint for endpoint in again if endpoint.address not in plain]
-        for endpoint in again:
-            text = f"subflows from {endpoint.address} failed; opening it again"
-            self._monitor.tell("decision", log.INFO, text)
-        if again:
-            self._closer.start([Operation("delete", endpoint) for endpoint in again])
-            self._keeper.restraint.expect(again)
+    def _look(self) -> None:
+        """An endpoint of ours may be gone: make a pass that sees it, but not too often."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._due = True
+        else:
+            self._resync_at = min(self._resync_at, self._look_at)
 
     def _closed(self) -> None:
         assert self._closer is not None

@@ -62,6 +62,7 @@ PURE = {
     "statusline": "config paths",
     "families": "advice ipsyntax model paths",
     "problems": "advice ipsyntax model retries",
+    "rivals": "problems",
     "status": "config endpoints families ipsyntax memory model paths plan problems",
     "subflows": "wire",
     "happenings": "pm subflows",
@@ -127,7 +128,10 @@ OUTER = {
     "attempt": ("beside path place socketinfo verdict wording", ""),
     "listener": ("path place socketinfo wording", ""),
     "entry": ("attempt command listener path place saying", ""),
-    "command": ("config connections control keeper kernel programs state subflows ubus units", ""),
+    "command": (
+        "config connections control keeper kernel programs rivals state subflows ubus units",
+        "",
+    ),
     "reconcile": (
         "config diff endpoints kernel memory model mptcp paths plan slots verdicts",
         "tenacity",
@@ -139,9 +143,10 @@ OUTER = {
         " rates reconcile restraint retries since state status uci",
         "tenacity",
     ),
+    "reviving": ("endpoints eventfilter keeper log model mptcp parts pm revival", ""),
     "daemon": (
-        "config endpoints eventfilter hints keeper log loop model monitor mptcp parts plan pm"
-        " reconcile revival server sockets state subnets wire",
+        "config eventfilter hints keeper log loop monitor mptcp parts plan reconcile reviving"
+        " server state subnets wire",
         "systemd tenacity",
     ),
     "__main__": ("cli", ""),

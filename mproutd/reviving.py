@@ -1,0 +1,90 @@
+"""Brings failed subflows back: hears how they end, and opens their endpoint anew.
+
+The kernel uses an endpoint up for a connection whose subflow failed.  What must hold: how often
+an endpoint is closed for that is bounded (planning/revival.py), and none whose closing would end
+a plain TCP connection is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mproutd import log
+from mproutd.keeper import Keeper
+from mproutd.model import Operation
+from mproutd.netlink import pm
+from mproutd.netlink.eventfilter import subflow_losses
+from mproutd.netlink.mptcp import Closer, PathManager
+from mproutd.parts import Tell
+from mproutd.planning.endpoints import is_ours, joins
+from mproutd.planning.revival import Revival
+
+
+class Reviving:
+    """The ends of subflows, as the kernel's path manager tells them; readable by fileno()."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        path_manager: PathManager,
+        tell: Tell,
+        unexplained: Callable[[], None],
+    ) -> None:
+        """OSError when there are no events.  `unexplained`: a subflow of ours is gone without a
+        reason; look whether its endpoint is."""
+        self._keeper, self._path_manager, self._tell = keeper, path_manager, tell
+        self._unexplained = unexplained
+        self._events = path_manager.events()
+        self._events.attach(subflow_losses(everything=False))
+        self._revival = Revival(time.monotonic)
+
+    def fileno(self) -> int:
+        return self._events.fileno()
+
+    def due(self) -> float | None:
+        """Seconds until turn() has something to do; None for never."""
+        return self._revival.due()
+
+    def hear(self) -> None:
+        """Read what has ended.  While something waits to come back, what joins is heard too."""
+        before = bool(self._revival.waiting())
+        messages = self._events.read()
+        if messages is None:
+            self._revival.lost()
+        for message in messages or ():
+            event = pm.event(message.body)
+            if self._revival.hear(event) and self._is_wanted(event.source):
+                self._unexplained()
+        if bool(self._revival.waiting()) != before:
+            self._events.attach(subflow_losses(everything=not before))
+
+    def _is_wanted(self, address: str) -> bool:
+        last = self._keeper.last
+        endpoints = last.desired.endpoints if last else ()
+        return any(address == endpoint.address for endpoint in endpoints)
+
+    def turn(self, closer: Closer) -> None:
+        """Close the endpoints whose subflows failed; the next pass opens them again."""
+        if not self._keeper.last or closer.busy or self._revival.due() != 0.0:
+            return
+        memory = self._keeper.state.memory
+        ours = {
+            endpoint.address: endpoint
+            for endpoint in self._path_manager.read(full=False).endpoints
+            if is_ours(endpoint, memory) and joins(endpoint.flags)
+        }
+        again = [ours[address] for address in self._revival.take(ours)]
+        if again:
+            found_there = self._keeper.kernel.connections([each.address for each in again])
+            plain = {each.address for each in found_there if each.open and each.plain}
+            again = [endpoint for endpoint in again if endpoint.address not in plain]
+        for endpoint in again:
+            text = f"subflows from {endpoint.address} failed; opening it again"
+            self._tell("decision", log.INFO, text)
+        if again:
+            closer.start([Operation("delete", endpoint) for endpoint in again])
+            self._keeper.restraint.expect(again)
+
+    def close(self) -> None:
+        self._events.close()
