@@ -74,7 +74,7 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing():
         said += line
     children = eventually(lambda: len(seen := processes_below(demo.pid)) > 6 and seen)
     demo.send_signal(signal.SIGINT)
-    rest = demo.communicate(timeout=10)[0]
+    rest = demo.communicate(timeout=60)[0]
     assert demo.returncode == 130, rest
     assert rest.rstrip().endswith("Nothing is left behind.")
     assert "Traceback" not in rest

@@ -92,7 +92,7 @@ def test_a_run_that_is_ended_takes_its_world_along(number):
     assert 0 not in networks
     assert len(processes_in(networks)) == 5 + 2
     child.send_signal(number)
-    child.wait(10)
+    child.wait(60)
     child.stdout.close()
     eventually(lambda: not processes_in(networks), timeout=5)
 

@@ -109,7 +109,8 @@ def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
         wan.gateway.run("mount", "--bind", fifo, setting)
         assert daemon.process
         daemon.process.send_signal(signal.SIGHUP)
-        time.sleep(0.5)
+        eventually(lambda: any("RELOADING=1" in told for told in daemon.heard()))
+        time.sleep(0.3)
         daemon.forget()
         time.sleep(0.6)
         assert daemon.heard() == []

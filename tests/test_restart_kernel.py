@@ -134,7 +134,7 @@ def test_a_state_directory_that_is_full(world):
     """Said in status; routing goes on; all is well again when there is room."""
     at = world.gateway.path(RUNTIME_DIR)
     at.mkdir()
-    world.gateway.run("mount", "-t", "tmpfs", "-o", "size=4k", "full", RUNTIME_DIR)
+    world.gateway.run("mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "full", RUNTIME_DIR)
     world.gateway.run("sh", "-c", f"head -c 4096 /dev/zero > {RUNTIME_DIR}/filler")
     with Daemon(world.gateway) as daemon:
         assert "endpoint 10.1.1.2" in world.gateway.state()
