@@ -208,9 +208,8 @@ def test_a_dry_run_says_what_a_pass_would_do() -> None:
 
 def told(world: World) -> list[str]:
     """Each change with its uplink, `*` for none."""
-    return [
-        f"{each.uplink or '*'}: {line}" for each, line in zip(world.done, steps(world), strict=True)
-    ]
+    names = ["*" if each.uplink == "" else each.uplink for each in world.done]
+    return [f"{name}: {line}" for name, line in zip(names, steps(world), strict=True)]
 
 
 def test_connected_routes_come_before_the_defaults_and_the_common_ones_last() -> None:
@@ -308,6 +307,17 @@ def test_what_the_kernel_made_at_an_address_that_is_gone_is_closed_by_its_id() -
     world.run(config)
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
     assert world.closed_initial == []
+
+
+def test_somebody_elses_endpoint_at_an_address_that_is_gone_is_left() -> None:
+    world = two_lines()
+    config = uci(WAN1 + interface("wan2", "eth2", "off"))
+    world.run(config)
+    world.foreign(Endpoint("10.2.2.2", 0, SIGNAL))
+    world.delete_address("eth2", "10.2.2.2")
+    world.run(config)
+    assert endpoints(world) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 signal"]
+    assert world.closed_initial == ["10.2.2.2"]
 
 
 def test_a_setting_is_written_and_put_back_in_the_name_of_its_device() -> None:

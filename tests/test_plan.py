@@ -696,7 +696,10 @@ def test_an_endpoint_that_somebody_changed_is_put_right() -> None:
 def whose(world: World, wanted: dict[Rule, str]) -> list[str]:
     """Each rule behind its uplink, in `ip` syntax."""
     lines = zip(wanted.values(), world.show(wanted), strict=True)
-    return [f"{uplink or '*'} {line.replace(' protocol 77', '')}" for uplink, line in lines]
+    return [
+        f"{'*' if uplink == '' else uplink} {line.replace(' protocol 77', '')}"
+        for uplink, line in lines
+    ]
 
 
 def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:

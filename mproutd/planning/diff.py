@@ -139,22 +139,18 @@ def endpoints(
     closing += [
         Operation("delete", endpoint) for address, endpoint in ours.items() if address not in kept
     ]
-    closing += _left(snapshot, memory.bare - desired.memory.bare - ours.keys())
+    closing += _left(snapshot, found, memory.bare - desired.memory.bare - ours.keys())
     return closing, opening
 
 
-def _left(snapshot: Snapshot, addresses: Collection[str]) -> list[Operation]:
+def _left(
+    snapshot: Snapshot, found: Collection[Endpoint], addresses: Collection[str]
+) -> list[Operation]:
     """Close what began at addresses that are on no device any more: by id 0, or by the
     endpoint that the kernel made there, which would take up one of its few slots for good.
     """
-    if not addresses or snapshot.mptcp is None:
-        return []
     present = {address.address for address in snapshot.addresses}
-    implicit = {
-        endpoint.address: endpoint
-        for endpoint in snapshot.mptcp.endpoints
-        if endpoint.flags & IMPLICIT
-    }
+    implicit = {endpoint.address: endpoint for endpoint in found if endpoint.flags & IMPLICIT}
     return [
         Operation("delete", implicit.get(address, Endpoint(address)))
         for address in sorted(addresses)

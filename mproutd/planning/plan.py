@@ -98,7 +98,7 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
     shared = shared_subnets(observed, snapshot.addresses)
-    ipv6 = _has_ipv6(snapshot) if any(uplink.strict for uplink in config.uplinks) else False
+    ipv6 = any(uplink.strict for uplink in config.uplinks) and _has_ipv6(snapshot)
     for entry in observed:
         subnets = (
             [
