@@ -101,13 +101,22 @@ class Seen(NamedTuple):
 
 
 def line(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
-    """What came by the first uplink, where full packets are the data."""
+    """What came by the first uplink, where full packets are the data.
+
+    Of connections that began meanwhile: an earlier one may still repeat what it never got through.
+    """
+    ours = {
+        packet.sport if packet.outgoing else packet.dport
+        for packet in packets_back
+        if packet.flags & SYN
+    }
 
     def any_of(packets: list[Packet], full: bool, flags: int) -> bool | None:
         found = [
             packet.mptcp
             for packet in packets
             if (packet.device, packet.outgoing, packet.protocol) == ("eth1", False, TCP)
+            and not ours.isdisjoint((packet.sport, packet.dport))
             and (packet.length > 600 if full else packet.flags & (SYN | ACK) == flags)
         ]
         return any(found) if found else None
