@@ -18,7 +18,7 @@ def test_the_kernel_is_as_from_a_clean_start_after_each_burst(seed):
 
 
 def test_a_thousand_events_leave_the_daemon_as_large_as_it_was():
-    """But for caches that fill: half a kB an event would be seen, and a second descriptor."""
+    """But for caches that fill: a large leak would be seen, and a second descriptor."""
     samples = list(longrun.run(1000, seed=1, looks=4))
     memory, descriptors, threads = longrun.grown(samples, settled=0.25)
     assert memory <= 384

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from tests.lab import Daemon, Wan, address, eventually, router_address
 
-BURST = 100
-"""Changes between two looks."""
+BURSTS = (4, 20, 100)
+"""How many changes at once: few, and the daemon makes a pass for each; many, and it makes some."""
 SETTLED = 0.7
 """Of all the events; what is taken on until then is no growth.  Caches whose keys hold the
 kernel's timestamps fill, up to their limit, for some 40,000 events, and take 1.5 MB."""
@@ -67,7 +67,8 @@ def _descriptors(pid: int) -> int:
 def burst(dice: random.Random, wan: Wan) -> list[str]:
     """So many changes of addresses, routes, rules and links, as `ip` commands; nothing is left."""
     lines: list[str] = []
-    while len(lines) < BURST:
+    size = dice.choice(BURSTS)
+    while len(lines) < size:
         n, host = dice.choice(wan.uplinks), dice.randrange(10, 50)
         more, more6 = f"10.{n}.{n}.{host}/24 dev eth{n}", f"2001:db8:{n}::{host:x}/64 dev eth{n}"
         via = f"default via {router_address(n)} dev eth{n} metric {n}"

@@ -73,6 +73,8 @@ class Site(Closing):
 
     def _begin(self) -> None:
         self.gateway.sysctl("net.ipv4.conf.default.rp_filter", 1)
+        # As systemd has it: else a second address of the anchor may take the first one along.
+        self.gateway.sysctl("net.ipv4.conf.all.promote_secondaries", 1)
         for n in UPLINKS:
             self.gateway.sysctl(f"net.ipv4.conf.eth{n}.rp_filter", 1)
         self.gateway.ip("link set lo up")

@@ -176,8 +176,9 @@ def endpoints_flushed(site: Site) -> None:
 
 
 def endpoints_changed(site: Site) -> None:
+    """Not to fullmesh: that closes its subflows, and with no other one there is nowhere to join."""
     ids = _ids(site, site.any_uplink())
-    flag = site.dice.choice(("backup", "nobackup", "fullmesh"))
+    flag = site.dice.choice(("backup", "nobackup"))
     if ids:
         site.ip(*(f"mptcp endpoint change id {each} {flag}" for each in ids))
         site.silent = True
