@@ -31,15 +31,14 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     left = max(0, int(seconds))
-    for place, (unit, size) in enumerate(_PERIODS):
-        if left >= size or unit == "s":
-            words = f"{left // size} {unit}"
-            if place + 1 < len(_PERIODS):
-                smaller, small = _PERIODS[place + 1]
-                rest = left % size // small
-                words += f" {rest} {smaller}" if rest and size > 60 else ""
-            return words
-    raise AssertionError("seconds always fit")
+    place = next((at for at, (_, size) in enumerate(_PERIODS) if left >= size), -1)
+    unit, size = _PERIODS[place]
+    words = f"{left // size} {unit}"
+    if size > 60:
+        smaller, small = _PERIODS[place + 1]
+        rest = left % size // small
+        words += f" {rest} {smaller}" if rest else ""
+    return words
 
 
 def brief(seconds: float | None) -> str:
