@@ -258,7 +258,10 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     spoilt = (first._replace(flags=SIGNAL), second._replace(flags=SUBFLOW | BACKUP))
     world.mptcp = world.mptcp._replace(endpoints=spoilt)
     world.done.clear()
+    snapshot = world.snapshot(want(TWO, world.store.memory, sweep=True, full=True))
+    dry = plan(TWO, snapshot, world.store.memory, Facts())
     world.run(TWO)
+    assert [*dry] == world.done  # each once
     assert told(world) == [
         "wan1: delete 10.1.1.2 signal dev eth1",
         "wan1: add 10.1.1.2 subflow dev eth1",
