@@ -136,6 +136,17 @@ def test_which_subflows_stand() -> None:
     assert socketinfo.subflows(states, addresses) == [ends[0], ends[2]]
     assert socketinfo.subflows(b"", b"") == []
     assert socketinfo.subflows(states, addresses[:300]) == [ends[0]]
+    sizeless = struct.pack("=IIII", 16, 1, 0, 0)
+    assert socketinfo.subflows(sizeless, sizeless) == []
+    nowhere = struct.pack("=IIII", 16, 1, 256, 256) + bytes(256)
+    assert socketinfo.subflows(states, nowhere) == [("", "")]
+
+
+def test_what_getsockopt_is_given_to_fill() -> None:
+    for option, size in ((socketinfo.MPTCP_TCPINFO, 104), (socketinfo.MPTCP_SUBFLOW_ADDRS, 256)):
+        asked = socketinfo.subflow_request(option, 2)
+        assert struct.unpack_from("=IIII", asked) == (16, 0, 0, size)
+        assert len(asked) == 16 + 2 * size
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
@@ -217,6 +228,12 @@ def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
     assert wording.read(line) is None
 
 
+def test_a_line_that_is_too_long_is_not_even_read() -> None:
+    padded = json.dumps(SEEN).ljust(wording.ANSWER).encode()
+    assert wording.read(padded) == SEEN
+    assert wording.read(padded + b" ") is None
+
+
 @pytest.mark.parametrize("name", SEEN)
 def test_a_line_of_ours_must_be_whole(name: str) -> None:
     assert wording.read(json.dumps(SEEN).encode()) == SEEN
@@ -276,6 +293,41 @@ def test_where_a_test_begins() -> None:
     assert place.places(out) == ([], "because no-carrier")
 
 
+def test_where_to_listen_needs_a_port_but_no_address_and_no_empty_one() -> None:
+    assert place.endpoint("80", False) == ("", 80)
+    with pytest.raises(ValueError, match="it has no address"):
+        place.endpoint(":80", False)
+
+
+def test_whose_an_address_is_and_who_could_join() -> None:
+    def ends(address: str, found: bool = True, flags: str = "subflow") -> dict[str, Any]:
+        return {"address": address, "found": found or None, "flags": [flags]}
+
+    status = {
+        "uplinks": [
+            {
+                "name": name,
+                "families": [family("ipv4", [f"10.{n}.1.2"]), family("ipv6", [])],
+                "endpoints": each,
+            }
+            for n, (name, each) in enumerate(
+                {
+                    "wan1": [ends("10.1.1.2")],
+                    "wan2": [ends("10.2.1.2"), ends("2001:db8::1")],
+                    "wan3": [ends("10.3.1.2", found=False)],
+                    "wan4": [ends("10.4.1.2", flags="signal")],
+                    "wan5": [ends("2001:db8::5")],
+                }.items(),
+                1,
+            )
+        ]
+    }
+    assert place.others(status, Place("wan1", "eth1", "10.1.1.2")) == ["wan2"]
+    assert place.others(status, Place("wan1", "eth1", "2001:db8::9")) == ["wan2", "wan5"]
+    assert place.owner(status, "10.2.1.2") == "wan2"
+    assert place.owner(status, "10.9.9.9") is None
+
+
 # -- words ----------------------------------------------------------------------------------
 
 
@@ -296,3 +348,91 @@ def test_what_a_stranger_says_does_no_harm_to_a_terminal() -> None:
     assert "\x1b" not in seen_line(seen)
     told = result(None, None, "works", uplink="w", device="d", listener=seen)
     assert not any("\x1b" in line or "\n" in line for line in result_lines(told))
+
+
+HERE = Place("wan1", "eth1", "10.1.1.2"), Peer("10.9.9.9", 80)
+MTU = {"device": 1500, "there": 1500, "back": None, "segment": None, "proved": True}
+ALONE = "no listener of mproutd there: one line was sent, no data compared"
+CAME = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "grounds"),
+    [
+        ("own-off", {}, []),
+        ("no-route", {"error": "Network is unreachable"}, ["Network is unreachable"]),
+        ("works", CAME, ["connected from 10.1.1.2:1 in 12.3 ms", ALONE]),
+        (
+            "works",
+            CAME | {"first_byte_ms": 20.0},
+            ["connected from 10.1.1.2:1 in 12.3 ms, first byte back after 20.0 ms", ALONE],
+        ),
+        ("works", {"echoed": 9}, ["9 bytes came back, unchanged"]),
+        (
+            "changed",
+            {"echoed": 9, "checksums": True},
+            [
+                "9 bytes came back, not as they were sent",
+                "MPTCP's checksums noticed, and the kernel gave MPTCP up there",
+            ],
+        ),
+        (
+            "changed",
+            {},
+            ["without MPTCP's checksums (net.mptcp.checksum_enabled) nobody notices"],
+        ),
+        (
+            "works",
+            {"listener": SEEN},
+            [
+                "the time was over before full packets had come back",
+                "the listener saw 10.1.1.2:4711: MPTCP",
+            ],
+        ),
+        ("works", {"mtu": MTU}, ["packets of 1500 bytes pass"]),
+        (
+            "works",
+            {"mtu": MTU | {"there": 1400, "back": 1300, "proved": False}},
+            [
+                "packets of 1400 bytes pass there, of 1300 back, as far as the kernel knows; "
+                "1500 is the MTU of the device"
+            ],
+        ),
+        (
+            "works",
+            {
+                "joins": {
+                    "expected": ["wan2", "wan3"],
+                    "found": [
+                        {"uplink": "wan2", "local": "10.2.2.2"},
+                        {"uplink": None, "local": "10.7.7.7"},
+                    ],
+                }
+            },
+            [
+                "a second subflow joined by wan2",
+                "a second subflow joined by 10.7.7.7",
+                "no subflow joined by wan3",
+            ],
+        ),
+    ],
+)
+def test_what_a_verdict_rests_on(code: str, told: dict[str, Any], grounds: list[str]) -> None:
+    text = " ".join(" ".join(result_lines(result(*HERE, code, **told))).split())
+    said = f"wan1 (eth1) to 10.9.9.9:80: {EXPLAINED[code]}"
+    assert text.partition(" → ")[0] == " ".join([said, *grounds])
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({}, "MPTCP"),
+        ({"kept": False}, "MPTCP in the handshake, plain TCP later"),
+        ({"mptcp": False}, "plain TCP, MPTCP is switched off there"),
+        ({"accepted": "tcp", "asked": None}, "plain TCP"),
+        ({"accepted": "tcp"}, "MPTCP in the SYN, plain TCP after it"),
+        ({"accepted": "tcp", "asked": False}, "a SYN without MPTCP"),
+    ],
+)
+def test_what_a_listener_saw(seen: dict[str, Any], words: str) -> None:
+    assert seen_line(SEEN | seen) == f"10.1.1.2:4711: {words}; 0 bytes echoed"
