@@ -171,6 +171,7 @@ CASES += [(verdict, SERVER6) for verdict in BOXES if not verdict.endswith("dropp
 def test_a_box_on_the_path(shared: World, verdict: str, server: str) -> None:
     rule, seen = BOXES[verdict]
     to = f"[{server}]:{PORT}" if ":" in server else f"{server}:{PORT}"
+    patience = mptcp_counters(shared.wan.gateway)["Blackhole"]
     if verdict == "syn-stripped":
         time.sleep(2.1)  # the listener goes by what its machine counted in two seconds
     with shared.box(rule), Capture(shared.wan.gateway) as here, Capture(shared.wan.server) as there:
@@ -182,7 +183,7 @@ def test_a_box_on_the_path(shared: World, verdict: str, server: str) -> None:
     assert told["to"] == {"address": server, "port": PORT}
     assert told["seconds"] < 10
     # The machine goes on to ask for MPTCP: the test ended before the kernel lost its patience.
-    assert mptcp_counters(shared.wan.gateway)["Blackhole"] == 0
+    assert mptcp_counters(shared.wan.gateway)["Blackhole"] == patience
 
 
 def test_a_path_that_loses_many_packets_is_not_taken_for_a_box(shared: World) -> None:
