@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mproutd.programs import found
+from mproutd.programs import found, speaking
 from mproutd.reports.units import safe
 
 if TYPE_CHECKING:
@@ -132,6 +132,12 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
         own = keeper(options, change=False)
         configure(own)
         told = {**own.status(), "running": False}
+    # Asked here, since the daemon's sandbox hides other processes from it.
+    running = speaking()
+    if running:
+        from mproutd.reports.rivals import beside
+
+        told = beside(told, running)
     return told
 
 

@@ -1,4 +1,4 @@
-"""Which programs are there.  Light: a machine that lacks one pays for the question alone."""
+"""Which programs and daemons are there.  Light: who lacks one pays for the question alone."""
 
 from __future__ import annotations
 
@@ -12,3 +12,38 @@ def found(name: str) -> str:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return ""
+
+
+RIVALS = {
+    "mptcpd": "mptcpd",
+    "systemd-network": "systemd-networkd",
+    "NetworkManager": "NetworkManager",
+}
+"""Daemons that change routes, rules or endpoints too, by their process' name, of which the kernel
+keeps 15 characters (proc(5), comm)."""
+MOST = 1 << 22
+"""No process has a higher number (proc(5), pid_max)."""
+
+
+def speaking() -> set[str]:
+    """Those of RIVALS that speak netlink in this network namespace, whoever started them.
+
+    The kernel lists its netlink sockets by a port number, which is the process for the first
+    socket of a kind (net/netlink/af_netlink.c, netlink_autobind).  One that is in another PID
+    namespace, or hidden (hidepid), is not seen.
+    """
+    found: set[str] = set()
+    try:
+        with open("/proc/self/net/netlink", encoding="ascii") as table:
+            ports = {int(line.split()[2]) for line in table.readlines()[1:]}
+    except (OSError, ValueError, IndexError):
+        return found
+    for port in ports:
+        if not 0 < port <= MOST:  # 0 is the kernel
+            continue
+        try:
+            with open(f"/proc/{port}/comm", errors="replace") as comm:
+                found.add(RIVALS.get(comm.read().rstrip("\n"), ""))
+        except OSError:
+            pass
+    return found - {""}

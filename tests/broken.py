@@ -6,6 +6,7 @@ For the tests, and for docs/troubleshooting.md, whose every row is printed from 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
@@ -26,6 +27,7 @@ ELSEWHERE = {
 }
 """What this laboratory's kernel cannot show."""
 
+UNPACKED = Path(__file__).parent.parent / ".build/unpacked"
 OWN = "config mproutd 'globals'\n"
 
 
@@ -139,6 +141,14 @@ def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _mptcpd(wan: Wan, daemon: Daemon) -> None:
+    libraries = next(UNPACKED.glob("usr/lib/*-linux-gnu"))
+    wan.gateway.popen(
+        *("env", f"LD_LIBRARY_PATH={libraries}", UNPACKED / "usr/libexec/mptcpd"),
+        *(f"--plugin-dir={libraries}/mptcpd", "--path-manager=addr_adv", "--log=null"),
+    )
+
+
 def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
     def make(wan: Wan, daemon: Daemon) -> None:
         quick = "option interval '0.3'\n\toption failure_interval '0.1'\n\toption timeout '0.2'"
@@ -188,6 +198,7 @@ BROKEN: dict[str, Broken] = {
     "held-back": Broken("rules come and go", _removed(7)),
     "refused": Broken("an uplink's table belongs to somebody else", _refused),
     "kept": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
+    "mptcpd": Broken("endpoints are there that nobody configured", _mptcpd),
     "low-limits": Broken("fewer subflows than configured", _low_limits),
 }
 
@@ -211,9 +222,11 @@ def paragraph(text: str, daemon: Daemon, code: str) -> str:
     ]
     blocks = text.split("\n! ")[1:]
     start = wanted[0][:30] if wanted else ""
+    found = []
     for block in blocks:
         lines = block.split("\n")
         kept = [lines[0], *(line for line in lines[1:] if line.startswith("  "))]
         if start and start in " ".join(line.strip() for line in kept):
-            return "! " + "\n".join(kept)
-    return ""
+            found.append("! " + "\n".join(kept))
+    # Of several, the last has the advice for all.
+    return next((each for each in found if "\n  →" in each), "".join(found[:1]))

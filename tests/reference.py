@@ -19,6 +19,7 @@ from mproutd.reports.advice import ADVICE
 from mproutd.reports.happenings import KINDS
 from mproutd.reports.metrics import METRICS
 from mproutd.reports.problems import PROBLEMS
+from mproutd.reports.rivals import ADVICE_BESIDE
 from mproutd.trial.verdict import ADVISED, EXPLAINED, side
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -62,6 +63,10 @@ def parts() -> dict[str, dict[str, str]]:
             "fields": table(head, fields(schema("status"))),
             "reasons": table(codes, _codes(REASONS)),
             "problems": table(codes, _codes(PROBLEMS)),
+            "rivals": table(
+                "| code | beside | what to do |",
+                [f"| `{code}` | {name} | {text} |" for (code, name), text in ADVICE_BESIDE.items()],
+            ),
         },
         "metrics.md": {
             "metrics": table(

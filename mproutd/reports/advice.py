@@ -41,5 +41,6 @@ ADVICE = {
     "refused": "read the kernel's words; it is tried again by itself",
     "kept": "see whether the hosts of `track_ip` answer by another way; if they do, ask who runs "
     "the lines",
+    "mptcpd": "one of the two: systemctl disable --now mptcp",
     "low-limits": "lower `subflows` or `add_addr_accepted`",
 }

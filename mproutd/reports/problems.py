@@ -36,6 +36,8 @@ PROBLEMS = {
     "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
     "kept": "{uplink}: its health check has failed, and it stays in use, since no other uplink "
     "is usable",
+    "mptcpd": "mptcpd runs here too: it adds endpoints for all addresses, with one set of flags, "
+    "and leaves them behind",
     "low-limits": "the configuration wants limits above what this kernel allows ({cap})",
 }
 """Every problem that a status can name, by its code."""
@@ -66,8 +68,11 @@ def removed(
 ) -> list[dict[str, Any]]:
     """What somebody else removes; `held` is what is put back only every few seconds."""
     return [
-        problem("held-back", object=describe(value, name))
-        if value in held
-        else problem("removed", object=describe(value, name), count=count)
+        problem(
+            "held-back" if value in held else "removed",
+            object=describe(value, name),
+            count=count,
+            kind=type(value).__name__.lower(),
+        )
         for value, count in counts.items()
     ]

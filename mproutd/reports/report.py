@@ -186,8 +186,10 @@ def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
                 advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
                 why = because(uplink) if family["reason"] == "failed" else ""
                 say(f"{uplink['name']} is not usable{long}: {family['text']}{why}", advice)
-    for problem in status["problems"]:
-        say(problem["text"], problem["advice"])
+    advices = [problem["advice"] for problem in status["problems"]]
+    for problem, further in zip(status["problems"], [*advices[1:], ""], strict=False):
+        # Once for all that it is about.
+        say(problem["text"], None if problem["advice"] == further else problem["advice"])
     for change in status["drift"]:
         say(f"differs, being mended: {change}")
     for warning in status["warnings"]:

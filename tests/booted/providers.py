@@ -43,7 +43,8 @@ class Providers(Closing):
                 # The cable to the one before may not be gone yet: that takes the kernel a while.
                 router.run("ip", "link", "delete", "access", check=False)
                 self.wan.create_device(n)
-                network.ip(f"link set eth{n} down")  # as a machine finds them
+                # As a machine finds them: down, and the same cards as before.
+                network.ip(f"link set eth{n} down address 02:00:00:00:00:{n:02}")
                 self._serving.append(dnsmasq(router, n))
 
     def acknowledged(self, n: int) -> int:
