@@ -68,6 +68,8 @@ class FakeKernel:
         ]
         self.mptcp: Mptcp | None = Mptcp(cap=cap)
         self.rp_filter_all = 0
+        self.lone: frozenset[str] = frozenset()
+        """Addresses where closing would end a connection (Snapshot)."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
         self.done: list[Operation] = []
@@ -101,6 +103,7 @@ class FakeKernel:
             tuple(self.rules),
             self.mptcp,
             self.rp_filter_all,
+            self.lone,
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:

@@ -419,6 +419,10 @@ REFUSED = [
         U2 + "'mark': '0x103/0xfff' can select the same packet as '3/0xff' in /c/mproutd:2",
     ),
     (
+        all_of_us("mark_mask", "0x1ffffffff"),
+        G + "'mark_mask': '0x1ffffffff' is more than 32 bits",
+    ),
+    (
         all_of_us("mark_mask", "0x80"),
         G + "'mark_mask': '0x80' has fewer than the two bits that marks need",
     ),
@@ -473,6 +477,16 @@ REFUSED = [
     (two("iif", "br-lan", "br-lan"), U2 + "'iif': 'br-lan' is taken in /c/mproutd:2"),
     (one("iif", "lan lan"), U1 + "'iif': 'lan' is taken in /c/mproutd:2"),
     (one("iif", "@lan"), U1 + "'iif': '@lan' names an interface; give its device"),
+    # programs
+    (one("on_up", "/bin/sh 'a"), U1 + "'on_up': '/bin/sh 'a': no closing quotation"),
+    (
+        one("on_up", "sh -c x"),
+        U1 + "'on_up': 'sh -c x' is no program; give its whole path, from /",
+    ),
+    (
+        one("on_up", "/bin/sh \x1b"),
+        U1 + "'on_up': '/bin/sh \\x1b' holds a control character",
+    ),
     # numbers and words
     (
         one("strict", "maybe"),
@@ -480,6 +494,7 @@ REFUSED = [
     ),
     (all_of_us("subflows", "256"), G + "'subflows': '256' is not within 0..255"),
     (all_of_us("subflows", "-1"), G + "'subflows': '-1' is no number"),
+    (all_of_us("subflows", "0x8g"), G + "'subflows': '0x8g' is no number"),
     (all_of_us("subflows", "08"), G + "'subflows': '08' is no number"),
     (all_of_us("subflows", "٣"), G + "'subflows': '٣' is no number"),
     (all_of_us("add_addr_accepted", "1_0"), G + "'add_addr_accepted': '1_0' is no number"),

@@ -9,6 +9,7 @@ the two modules that speak netlink may import it, and no quick command may.
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -276,8 +277,16 @@ def loaded(statements: str) -> set[str]:
     """The modules that a fresh interpreter holds after these statements."""
     code = f"import sys\ntry:\n    {statements}\nexcept SystemExit:\n    pass\n"
     code += "print('\\n'.join(sys.modules), file=sys.stderr)\n"
+    without_coverage = {
+        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=without_coverage,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stderr.split())
 

@@ -240,3 +240,12 @@ def test_a_line_that_is_mended_for_good_comes_back(
         judge.round(now, {HOST: [0.01], OTHER: [0.01]})
     judge.round(latest, {HOST: [0.01], OTHER: [0.01]})
     assert not judge.failed
+
+
+def test_the_same_options_again_change_nothing() -> None:
+    judge = Judge(BASIC)
+    judge.round(0, {HOST: [None], OTHER: [None]})
+    judge.change(BASIC._replace())
+    assert judge.bad == 1
+    judge.change(BASIC._replace(down=4))
+    assert judge.bad == 0

@@ -1,4 +1,4 @@
-"""The state file's content, there and back, and what is no state."""
+"""What is remembered: the state file's content, there and back; answers of the last pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.model import Limits
-from mproutd.planning.memory import Memory, decode, encode
+from mproutd.planning.memo import KEPT_MOST, keeps_last_by
+from mproutd.planning.memory import REMEMBERED_GATEWAYS, Memory, decode, encode
+from tests.test_plan import WAN1, WAN2, two_lines
 from tests.values import FAMILIES, NAMES, U32, texts
 
 ADDRESSES = FAMILIES.flatmap(texts)
@@ -92,3 +94,37 @@ def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
     except ValueError:
         return
     assert decode(encode(memory)) == memory
+
+
+def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -> None:
+    world = two_lines()
+    old = {("eth1", f"10.9.9.{n}"): "10.9.9.254" for n in range(REMEMBERED_GATEWAYS)}
+    world.store.memory = Memory(gateways=old)
+    world.run(WAN1 + WAN2)
+    assert [*world.store.memory.gateways] == [
+        *[*old][2:],
+        ("eth1", "10.1.1.2"),
+        ("eth2", "10.2.2.2"),
+    ]
+
+
+def test_an_answer_is_worked_out_once_and_all_are_forgotten_when_there_are_too_many() -> None:
+    asked = []
+
+    @keeps_last_by(lambda name, *_: name)
+    def double(name: str, number: int) -> int:
+        """Twice."""
+        asked.append((name, number))
+        return 2 * number
+
+    assert [double("a", 1), double("a", 1), double("a", 2), double("a", 1)] == [2, 2, 4, 2]
+    assert asked == [("a", 1), ("a", 2), ("a", 1)]
+    for number in range(KEPT_MOST - 1):
+        double(f"b{number}", 1)
+    asked.clear()
+    double("a", 1)
+    assert asked == []
+    double("c", 1)
+    double("a", 1)
+    assert asked == [("c", 1), ("a", 1)]
+    assert double.__doc__ == "Twice."

@@ -122,7 +122,12 @@ def default(hop: str, target: str = "0.0.0.0", **more: Any) -> dict[str, Any]:
             {
                 "l3_device": "../../etc",
                 "route": [default("gateway"), default("224.0.0.1"), 7, default("10.0.0.1")],
-                "ipv6-prefix": [{"address": "::", "mask": 0}, {"mask": 8}, "x"],
+                "ipv6-prefix": [
+                    {"address": "::", "mask": 0},
+                    {"address": "2001:db8::x", "mask": 64},
+                    {"mask": 8},
+                    "x",
+                ],
                 "ip4table": "many",
                 "inactive": [],
             },
@@ -340,6 +345,12 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
         "and its mode backup does not count",
     )
     assert resolved(config, {"wan": ""}) == config
+
+
+def test_a_second_one_that_is_off_joins_without_a_word() -> None:
+    config = uci(PPPOE + section("wan6", "off", "proto dhcpv6", "device pppoe-wan"))
+    one = resolved(config, {"wan": "pppoe-wan"})
+    assert (told(one), one.warnings) == (["wan pppoe-wan master wan wan6"], ())
 
 
 def test_an_uplink_keeps_its_place_whatever_device_it_has() -> None:

@@ -530,6 +530,18 @@ def test_the_last_path_is_not_closed(lose: object) -> None:
     assert endpoints(world) == ["10.2.2.2 subflow dev eth2"]
 
 
+def test_a_connection_that_can_have_no_other_path_keeps_its_endpoint_as_a_backup() -> None:
+    world = two_lines()
+    world.run(WAN1 + WAN2)
+    world.set("eth1", carrier=False)
+    world.lone = frozenset({"10.1.1.2"})
+    world.run(WAN1 + WAN2)
+    assert endpoints(world) == ["10.1.1.2 subflow backup dev eth1", "10.2.2.2 subflow dev eth2"]
+    world.lone = frozenset()
+    world.run(WAN1 + WAN2)
+    assert endpoints(world) == ["10.2.2.2 subflow dev eth2"]
+
+
 def test_the_last_path_goes_with_its_address() -> None:
     world = two_lines()
     world.set("eth2", carrier=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from socket import AF_INET
 
 from mproutd.model import Endpoint, Operation, Route, Rule
-from mproutd.planning.restraint import BURST, INTERVAL, Restraint
+from mproutd.planning.restraint import BURST, INTERVAL, PATIENCE, Patience, Restraint
 
 RULE = Rule(AF_INET, 7501, 7001, "10.1.1.2")
 ROUTE = Route(AF_INET, 7001, "default", 5, "10.1.1.1")
@@ -139,3 +139,17 @@ def test_what_we_take_away_ourselves_is_expected() -> None:
     restraint.expect([endpoint])
     assert restraint.allow(Operation("add", endpoint), ())
     assert restraint.removed() == {}
+
+
+def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
+    clock = Clock()
+    patience = Patience(clock)
+    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}
+    clock.now += PATIENCE / 2
+    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
+    assert patience.due() == PATIENCE / 2
+    clock.now += PATIENCE / 2
+    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
+    assert patience.grant([]) == frozenset()
+    assert patience.due() is None
+    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"

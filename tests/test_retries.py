@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mproutd.model import Endpoint, Operation, Rule
 from mproutd.planning.retries import FIRST, LAST, Retries
 
@@ -69,3 +71,14 @@ def test_a_closing_is_the_same_whatever_id_and_flags_it_has_by_then() -> None:
     retries.unclosed(CLOSING, "Invalid argument")
     assert not retries.ready(CLOSING._replace(value=Endpoint("10.1.1.2", 2, 6, 9)))
     assert retries.ready(CLOSING._replace(value=Endpoint("10.2.2.2", 3, 2, 7)))
+
+
+@pytest.mark.parametrize(("later", "tries"), [(-0.1, 2), (0.1, 1)])
+def test_a_closing_that_nobody_asks_for_any_more_is_forgotten(later: float, tries: int) -> None:
+    clock = Clock()
+    retries = Retries(clock)
+    retries.unclosed(CLOSING, "Invalid argument")
+    clock.now += FIRST + 2 * LAST + later
+    retries.passed([])
+    retries.unclosed(CLOSING, "Invalid argument")
+    assert [refusal.tries for refusal in retries.refusals()] == [tries]

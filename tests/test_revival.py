@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mproutd.netlink.pm import Event
-from mproutd.planning.revival import COSTLY, FIRST, LAST, LAST_COSTLY, Revival
+from mproutd.planning.revival import COSTLY, FIRST, KNOWN_MOST, LAST, LAST_COSTLY, Revival
 from tests.test_restraint import Clock
 
 HERE = "10.2.2.2"
@@ -137,3 +137,9 @@ def test_after_lost_events_one_try_is_made_and_no_more(revival: Revival, clock: 
     clock.now += FIRST
     assert revival.take([HERE]) == [HERE]
     assert revival.due() is None
+
+
+def test_no_more_connections_are_known_than_there_is_room_for(revival: Revival) -> None:
+    for token in range(1, KNOWN_MOST + 11):
+        revival.hear(failed(token))
+    assert revival.waiting() == {HERE: KNOWN_MOST}
