@@ -57,7 +57,7 @@ def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: st
 
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
-    assert beside(calm, RIVALS.values() - {"mptcpd"}) == calm
+    assert beside(calm, {*RIVALS.values()} - {"mptcpd"}) == calm
     told = beside(calm, {"mptcpd"})
     assert [each["code"] for each in told["problems"]] == ["mptcpd"]
     assert told["degraded"] is True

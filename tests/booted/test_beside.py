@@ -215,9 +215,9 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         writes, same = watched.costs(
             "with the setting: networkctl reconfigure eth1",
             "networkctl reconfigure eth1",
-            at_least=4,
+            at_least=1,
         )
-        assert same == {lease(2)}
+        assert lease(2) in same
         assert codes(machine) == set()
     guide.measured("networkd", watched.table)
     machine.reboot()
@@ -268,9 +268,10 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
             ("nmcli connection up (of eth1)", up),
             ("nmcli connection down, up (of eth1)", f"{down}; sleep 1; {up}"),
         ):
-            writes, same = watched.costs(what, command, at_least=4)
+            # The address may be back before it is missed.
+            writes, same = watched.costs(what, command)
             assert writes <= 20
-            assert same == {lease(2)}
+            assert lease(2) in same
         assert ours(machine)
         assert endpoints().count("subflow") == 2
 
