@@ -212,6 +212,11 @@ def test_anything_but_enable_disables_and_uplinks_are_read_all_the_same(
     assert len(config.warnings) == warnings
 
 
+def test_a_program_is_a_list_of_words_as_a_shell_splits_them() -> None:
+    own = """config uplink wan1\n option on_up '/usr/bin/notify "wan one" up'\n"""
+    assert parse(WAN1, own).uplinks[0].on_up == ("/usr/bin/notify", "wan one", "up")
+
+
 def test_of_two_masters_the_first_wins() -> None:
     config = parse(ON + WAN1 + WAN2.replace("'on'", "'master'"))
     assert [u.mode for u in config.uplinks] == ["master", "on"]

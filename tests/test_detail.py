@@ -16,6 +16,7 @@ from mproutd.planning.subnets import networks
 from mproutd.reports.detail import uplink_lines
 from mproutd.reports.families import family
 from mproutd.reports.ipsyntax import command
+from mproutd.reports.metrics import rows
 from mproutd.reports.report import status_lines
 from mproutd.reports.subflows import Uplinks, uplinks
 from tests.test_checked import BAD, GOOD
@@ -70,10 +71,27 @@ def test_a_line_that_is_too_long_is_broken_between_its_parts(status: dict[str, A
     six = status["uplinks"][0]["families"][1]
     six["addresses"] = ["2001:db8:1111:2222:3333:4444:5555:6666"]
     six["gateway"] = "2001:db8:1111:2222:7777:8888:9999:aaaa"
-    six["usable"], six["text"], six["reason"] = False, "the health check has failed", "failed"
+    six["usable"], six["reason"] = False, "no-gateway"
     lines = status_lines(status, now=NOW)
-    assert max(map(len, lines)) <= 80
-    assert six["addresses"][0] in " ".join(lines)
+    place = lines.index("    2001:db8:1111:2222:3333:4444:5555:6666")
+    assert lines[place + 1 : place + 3] == [
+        "        via 2001:db8:1111:2222:7777:8888:9999:aaaa (main), no gateway  no",
+        "        endpoint",
+    ]
+
+
+def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, Any]) -> None:
+    uplink = status["uplinks"][0]
+    uplink["endpoints"][0] |= {"state": "missing", "found": None}
+    lines = uplink_lines(status, uplink, NOW, CLOCK)
+    place = lines.index("endpoints")
+    assert lines[place + 1] == "  + 10.1.1.2 subflow (missing)"
+    assert lines[place + 2].startswith("  = ")
+
+
+def test_a_host_that_did_not_answer_has_no_latency(status: dict[str, Any]) -> None:
+    latencies = dict(rows(status)["mproutd_uplink_check_host_latency_seconds"])
+    assert [*latencies] == [("wan1", "ipv4", "one.example"), ("wan1", "ipv6", "one.example")]
 
 
 # -- small parts ----------------------------------------------------------------------------
