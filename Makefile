@@ -5,7 +5,7 @@ ARGS =
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted fuzz chaos longrun lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo 'make booted   the tests that boot a Debian with systemd'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
+	@echo 'make coverage what the tests reach: 100 % of the pure core, 90 % of the whole'
+	@echo 'make mutate   whether a test notices each small change of plan and diff'
 	@echo 'make chaos    everything that can happen, at random and together, for SECONDS=60'
 	@echo 'make longrun  60,000 events, and what the daemon grows by'
 	@echo 'make fuzz     made-up input for SECONDS=60, each target its share'
@@ -49,6 +51,18 @@ longrun: setup
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
+
+# ARGS=core: only the pure core, by the tests that need no root.
+coverage:
+	@packaging/setup.sh unpack
+	@$(python) -m tests.covered $(ARGS)
+
+mutate: setup
+	@$(python) -c 'import mutmut' 2>/dev/null || $(python) -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[mutate]'
+	@rm -rf mutants
+	@$(python) -m mutmut run --max-children 1 $(ARGS)
+	@$(python) -m mutmut results
 
 lint: setup
 	@$(python) -m ruff check .
@@ -86,5 +100,5 @@ figures:
 check: lint test
 
 clean:
-	rm -rf .venv .build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .build mutants build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find mproutd tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
