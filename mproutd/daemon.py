@@ -124,7 +124,7 @@ class Daemon:
         waits = [self._resync_at - now]
         deadline = self._server.deadline()
         timers = [self._keeper.due(), self._parts.due()]
-        if self._reviving:
+        if self._reviving and self._closer and not self._closer.busy:
             timers.append(self._reviving.due())
         waits += [wait for wait in timers if wait is not None]
         if deadline is not None:

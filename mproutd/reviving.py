@@ -1,6 +1,8 @@
 """Brings failed subflows back: hears how they end, and opens their endpoint anew.
 
-The kernel uses an endpoint up for a connection whose subflow failed.  What must hold: how often
+The kernel uses an endpoint up for a connection whose subflow failed.  Of what failed before the
+start, or while events were lost, nobody tells: so connections are also looked at, now and then,
+and what one misses there gets one try.  What must hold: how often
 an endpoint is closed for that is bounded (planning/revival.py), and none whose closing would end
 a plain TCP connection is.
 """
@@ -20,6 +22,11 @@ from mproutd.parts import Tell
 from mproutd.planning.endpoints import is_ours, joins
 from mproutd.planning.revival import Revival
 
+FIRST_LOOK, LOOK = 1.0, 60.0
+"""Seconds until connections are looked at: from the start or lost events, and between looks."""
+SHARE = 0.001
+"""Of the time, what looking may take at most."""
+
 
 class Reviving:
     """The ends of subflows, as the kernel's path manager tells them; readable by fileno()."""
@@ -38,13 +45,18 @@ class Reviving:
         self._events = path_manager.events()
         self._events.attach(subflow_losses(everything=False))
         self._revival = Revival(time.monotonic)
+        self._look_at = time.monotonic() + FIRST_LOOK
+        self._tried: set[tuple[int, str]] = set()
+        """(token, address) that looking has brought a try."""
 
     def fileno(self) -> int:
         return self._events.fileno()
 
     def due(self) -> float | None:
         """Seconds until turn() has something to do; None for never."""
-        return self._revival.due()
+        look = max(0.0, self._look_at - time.monotonic())
+        revive = self._revival.due()
+        return look if revive is None else min(look, revive)
 
     def hear(self) -> None:
         """Read what has ended.  While something waits to come back, what joins is heard too."""
@@ -52,12 +64,32 @@ class Reviving:
         messages = self._events.read()
         if messages is None:
             self._revival.lost()
+            self._look_at = time.monotonic() + FIRST_LOOK
         for message in messages or ():
             event = pm.event(message.body)
             if self._revival.hear(event) and self._is_wanted(event.source):
                 self._unexplained()
+        self._heed(before)
+
+    def _heed(self, before: bool) -> None:
+        """Let the kernel send what is of use.  `before`: whether something waited until now."""
         if bool(self._revival.waiting()) != before:
             self._events.attach(subflow_losses(everything=not before))
+
+    def _look(self) -> None:
+        """Which connections miss a subflow by an endpoint that is there."""
+        last = self._keeper.last
+        wanted = last.desired.endpoints if last else ()
+        addresses = [each.address for each in wanted if joins(each.flags)]
+        began = time.monotonic()
+        missing = self._keeper.kernel.missing(addresses) if addresses else set()
+        ended = time.monotonic()
+        self._look_at = ended + max(LOOK, (ended - began) / SHARE)
+        before = bool(self._revival.waiting())
+        for token, address in missing - self._tried:
+            self._revival.seen(address, token)
+        self._tried = missing
+        self._heed(before)
 
     def _is_wanted(self, address: str) -> bool:
         last = self._keeper.last
@@ -66,7 +98,11 @@ class Reviving:
 
     def turn(self, closer: Closer) -> None:
         """Close the endpoints whose subflows failed; the next pass opens them again."""
-        if not self._keeper.last or closer.busy or self._revival.due() != 0.0:
+        if closer.busy or not self._keeper.last:
+            return
+        if time.monotonic() >= self._look_at:
+            self._look()
+        if self._revival.due() != 0.0:
             return
         memory = self._keeper.state.memory
         ours = {

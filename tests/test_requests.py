@@ -215,6 +215,39 @@ def test_a_connection(told: bytes, expected: diag.Connection) -> None:
             diag.connection(broken)
 
 
+def test_a_subflow() -> None:
+    head = bytes([AF_INET]) + bytes(7) + bytes([10, 1, 1, 2]).ljust(16, b"\0") + bytes(48)
+    told = put_u32(2, 0xABCD) + put_u32(8, 1 << 3)
+    assert diag.subflow(head + put(19, put(3, told))) == diag.Subflow(0xABCD, "10.1.1.2", True)
+    assert diag.subflow(head) is None
+    for broken in (put(3, put_u32(2, 1)), put(3, put(2, b"1") + put_u32(8, 1)), b"1"):
+        with pytest.raises(DecodeError):
+            diag.subflow(head + put(19, broken))
+
+
+ONE, TWO, SIXTH = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
+MINE = diag.Connection(ONE, 0, False, True, token=7, most=8)
+
+
+@pytest.mark.parametrize(
+    ("connection", "there", "misses"),
+    [
+        (MINE, [diag.Subflow(7, ONE, True)], {(7, TWO)}),
+        (MINE, [diag.Subflow(7, ONE, True), diag.Subflow(7, TWO, True)], set()),
+        (MINE, [diag.Subflow(8, ONE, True)], {(7, ONE), (7, TWO)}),
+        (MINE, [diag.Subflow(7, ONE, False)], set()),
+        (MINE._replace(plain=True), [], set()),
+        (MINE._replace(open=False), [], set()),
+        (MINE._replace(others=8), [], set()),
+        (MINE._replace(address="2001:db8:1::2"), [], {(7, SIXTH)}),
+    ],
+)
+def test_which_connections_miss_a_subflow(
+    connection: diag.Connection, there: list[diag.Subflow], misses: set[tuple[int, str]]
+) -> None:
+    assert diag.missing([connection], there, [ONE, TWO, SIXTH]) == misses
+
+
 def test_the_dump_of_connections_asks_for_mptcp() -> None:
     (asked,) = messages(diag.dump(1, AF_INET6))
     assert (asked.type, asked.body[0]) == (20, AF_INET6)

@@ -143,3 +143,19 @@ def test_no_more_connections_are_known_than_there_is_room_for(revival: Revival) 
     for token in range(1, KNOWN_MOST + 11):
         revival.hear(failed(token))
     assert revival.waiting() == {HERE: KNOWN_MOST}
+
+
+def test_what_was_only_seen_gets_one_try(revival: Revival, clock: Clock) -> None:
+    revival.seen(HERE, 1)
+    clock.now += FIRST
+    assert revival.take([HERE]) == [HERE]
+    assert revival.due() is None
+
+
+def test_what_was_seen_and_then_fails_is_tried_again(revival: Revival, clock: Clock) -> None:
+    revival.seen(HERE, 1)
+    revival.hear(failed())
+    revival.seen(HERE, 2)
+    clock.now += FIRST
+    assert revival.take([HERE]) == [HERE]
+    assert revival.due() == 2 * FIRST

@@ -121,3 +121,49 @@ def test_others_do_not_suffer_for_one_that_is_refused(wan):
         report = healthy.report()
         assert not report.error
         assert report.gap < 0.3
+
+
+# -- what nobody heard of -----------------------------------------------------------------
+
+
+def test_a_subflow_that_failed_while_the_daemon_was_dead(wan):
+    """The endpoint is there and used up; the new daemon finds the connection without it."""
+    daemon = Daemon(wan.gateway).start()
+    daemon.kill9()
+    before = tries(wan)
+    with refused(wan):
+        echo = Echo(wan.gateway, wan.server, SERVER)
+        eventually(lambda: tries(wan) > before)
+        time.sleep(0.2)
+    assert by_second(wan, echo) == []
+    daemon.start()
+    with echo:
+        eventually(lambda: by_second(wan, echo), 5)
+        assert "subflows from 10.2.2.2 failed; opening it again" in daemon.log()
+        assert not echo.report().error
+    daemon.stop()
+
+
+def test_a_connection_that_lost_all_its_subflows_while_the_daemon_was_dead(wan):
+    """Nothing is left of it but what the program holds: every endpoint gets a try."""
+    daemon = Daemon(wan.gateway).start()
+    echo = Echo(wan.gateway, wan.server, SERVER)
+    eventually(lambda: by_second(wan, echo))
+    daemon.kill9()
+    with refused(wan), refused(wan, n=1):
+        eventually(lambda: subflows(wan.gateway, echo.port) == [], 5)
+    daemon.start()
+    with echo:
+        eventually(lambda: by_second(wan, echo), 5)
+        done = echo.report().received
+        eventually(lambda: echo.report().received > done, 5)
+    daemon.stop()
+
+
+def test_what_the_other_end_began_is_left_alone(wan):
+    """A client of ours has one line only: no endpoint of ours is tried for it."""
+    with Daemon(wan.gateway) as daemon:
+        with Echo(wan.server, wan.gateway, "10.1.1.2"):
+            time.sleep(1.5)
+            assert len(daemon.asked()["uplinks"]) == 2
+        assert "opening it again" not in daemon.log()

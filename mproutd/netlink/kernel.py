@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from socket import AF_INET6
 from typing import NamedTuple, Protocol
 
@@ -141,16 +142,27 @@ class NetlinkKernel:
 
     def connections(self, addresses: Collection[str]) -> list[diag.Connection]:
         """The MPTCP sockets that began at these; none where the kernel cannot say."""
+        found = map(diag.connection, self._sockets(diag.dump, addresses))
+        return [each for each in found if each.address in addresses]
+
+    def missing(self, addresses: Collection[str]) -> set[tuple[int, str]]:
+        """(token, address): connections that may have a subflow from there, and have none."""
+        held = map(diag.connection, self._sockets(partial(diag.dump, held=True), addresses))
+        # The subflows last: what joins in between is then no miss.
+        found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses))
+        return diag.missing(held, [each for each in found if each], addresses)
+
+    def _sockets(self, ask: Callable[[int, int], bytes], addresses: Collection[str]) -> list[bytes]:
         if self._diag is None:
             self._diag = Requests(_SOCK_DIAG)
         found = []
         for family in {family_of(address) for address in addresses} | {AF_INET6}:
             try:
-                found += self._diag.dump(lambda n, family=family: diag.dump(n, family))  # type: ignore[misc]
+                found += self._diag.dump(lambda n, family=family: ask(n, family))  # type: ignore[misc]
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
                     raise
-        return [each for each in map(diag.connection, found) if each.address in addresses]
+        return found
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         """Which route a packet from (address, ifindex) takes to the world; None for none."""

@@ -9,6 +9,7 @@ misses one, and ever more rarely:
     sub-closed with an error, from an endpoint of ours to the peer's first address
                                                          -> that connection misses one
     sub-established from there, or closed                -> it no longer does
+    seen to miss one, when nothing was heard of it      -> once: it may have been refused
     while one misses some: after FIRST seconds, then each time twice as long, up to LAST
     sub-closed without an error, just after that         -> it cut the subflow of another one:
                                                             from then on, COSTLY and four times
@@ -69,6 +70,7 @@ class Revival:
             if not event.error:
                 return not self._cut(event.source)
             if not event.remote_id:
+                self._doubtful.discard(event.source)
                 self._missed(event.source, event.token)
         elif event.kind == "sub-established" and event.source in self._missing:
             self._found(event.source, event.token)
@@ -80,6 +82,12 @@ class Revival:
     def lost(self) -> None:
         """Events were lost: who misses a subflow is not known any more, so try once."""
         self._doubtful = set(self._missing)
+
+    def seen(self, address: str, token: int) -> None:
+        """A connection was found that misses a subflow from there; why, nobody heard.  One try."""
+        if address not in self._missing:
+            self._doubtful.add(address)
+            self._missed(address, token)
 
     def _missed(self, address: str, token: int) -> None:
         if address not in self._missing:
