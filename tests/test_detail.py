@@ -80,6 +80,29 @@ def test_a_line_that_is_too_long_is_broken_between_its_parts(status: dict[str, A
     ]
 
 
+def test_an_uplink_without_a_gateway_shows_a_dash(status: dict[str, Any]) -> None:
+    four = status["uplinks"][0]["families"][0]
+    four["gateway"] = four["gateway_from"] = None
+    lines = status_lines(status, now=NOW)
+    assert any(line.split()[:2] == ["10.1.1.2", "-"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"text": "runs", "took": None, "line": ""}, "on_up /bin/tell runs"),
+        (
+            {"text": "ended with 1", "took": 0.25, "line": "no such file"},
+            "on_up /bin/tell ended with 1 after 0.2 s, 1 min ago: no such file",
+        ),
+    ],
+)
+def test_what_became_of_a_program(status: dict[str, Any], more: dict[str, Any], words: str) -> None:
+    uplink = status["uplinks"][0]
+    uplink["action"] = {"event": "up", "program": "/bin/tell", "at": NOW - 60, **more}
+    assert f"  {words}" in uplink_lines(status, uplink, NOW, CLOCK)
+
+
 def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, Any]) -> None:
     uplink = status["uplinks"][0]
     uplink["endpoints"][0] |= {"state": "missing", "found": None}

@@ -152,8 +152,6 @@ def _family_lines(
     for cells in _all_cells(uplink, family):
         if _fits(cells, widths):
             lines.append(_INDENT + _columns(cells, [*widths, 0]))
-        elif _fits(cells):
-            lines.append(_INDENT + "  ".join(cells))
         else:
             lines += [_INDENT + cells[0], *wrapped(f"{cells[1]}  {cells[2]}", _INDENT * 2)]
     return lines
