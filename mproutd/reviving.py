@@ -45,7 +45,8 @@ class Reviving:
         self._events = path_manager.events()
         self._events.attach(subflow_losses(everything=False))
         self._revival = Revival(time.monotonic)
-        self._look_at = time.monotonic() + FIRST_LOOK
+        self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
+        """When to look; if not soon, then whenever the loop is awake after that."""
         self._tried: set[tuple[int, str]] = set()
         """(token, address) that looking has brought a try."""
 
@@ -54,9 +55,10 @@ class Reviving:
 
     def due(self) -> float | None:
         """Seconds until turn() has something to do; None for never."""
-        look = max(0.0, self._look_at - time.monotonic())
-        revive = self._revival.due()
-        return look if revive is None else min(look, revive)
+        waits = [self._revival.due()]
+        if self._soon:
+            waits.append(max(0.0, self._look_at - time.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def hear(self) -> None:
         """Read what has ended.  While something waits to come back, what joins is heard too."""
@@ -64,7 +66,7 @@ class Reviving:
         messages = self._events.read()
         if messages is None:
             self._revival.lost()
-            self._look_at = time.monotonic() + FIRST_LOOK
+            self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
         for message in messages or ():
             event = pm.event(message.body)
             if self._revival.hear(event) and self._is_wanted(event.source):
@@ -84,7 +86,7 @@ class Reviving:
         began = time.monotonic()
         missing = self._keeper.kernel.missing(addresses) if addresses else set()
         ended = time.monotonic()
-        self._look_at = ended + max(LOOK, (ended - began) / SHARE)
+        self._look_at, self._soon = ended + max(LOOK, (ended - began) / SHARE), False
         before = bool(self._revival.waiting())
         for token, address in missing - self._tried:
             self._revival.seen(address, token)

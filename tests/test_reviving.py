@@ -86,7 +86,11 @@ def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
     world = World(clock)
     world.kernel.takes = 0.25
     world.turn(FIRST_LOOK)
-    assert world.reviving.due() == pytest.approx(0.25 / SHARE)
+    assert world.reviving.due() is None, "that alone wakes nobody"
+    world.turn(0.25 / SHARE - 1)
+    assert world.kernel.looks == 1
+    world.turn(1)
+    assert world.kernel.looks == 2
 
 
 def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
