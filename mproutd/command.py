@@ -107,7 +107,7 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
         complain(state.problem)
     own = Keeper(NetlinkKernel(), state, config_dir(options))
     if found("ubus"):
-        from mproutd import ubus
+        from mproutd.parts import ubus
 
         own.others = ubus.asked(runtime, keep=change)
     return own

@@ -25,7 +25,8 @@ from mproutd.monitor import Monitor
 from mproutd.netlink.eventfilter import concerns
 from mproutd.netlink.mptcp import Closer
 from mproutd.netlink.wire import U32, Message
-from mproutd.parts import Host, Parts
+from mproutd.parts.kinds import Parts
+from mproutd.parts.part import Host
 from mproutd.planning.plan import Desired
 from mproutd.planning.subnets import networks
 from mproutd.reconcile import Outcome, is_gone

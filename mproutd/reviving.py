@@ -18,7 +18,7 @@ from mproutd.model import Operation
 from mproutd.netlink import pm
 from mproutd.netlink.eventfilter import subflow_losses
 from mproutd.netlink.mptcp import Closer, PathManager
-from mproutd.parts import Tell
+from mproutd.parts.part import Tell
 from mproutd.planning.endpoints import is_ours, joins
 from mproutd.planning.revival import Revival
 

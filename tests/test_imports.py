@@ -102,7 +102,7 @@ OUTER = {
     "timers": ("", ""),
     "track": ("asking judge names timers tracking", ""),
     "checks": (
-        "asking config log model names parts paths pings reconcile streams timers track tracking"
+        "asking config log model names part paths pings reconcile streams timers track tracking"
         " worker",
         "",
     ),
@@ -110,11 +110,12 @@ OUTER = {
     "control": ("", ""),
     "loop": ("", ""),
     "programs": ("", ""),
-    "ubus": ("config log loop netifd parts paths programs reconcile trust", ""),
-    "parts": ("checks actions config forwarded loop notify paths programs reconcile ubus", ""),
-    "actions": ("config log parts paths reconcile slots trust", ""),
-    "forwarded": ("config conntrack log model parts reconcile sockets", ""),
-    "notify": ("config parts reconcile statusline", ""),
+    "ubus": ("config log loop netifd part paths programs reconcile trust", ""),
+    "part": ("config loop paths reconcile", ""),
+    "kinds": ("actions checks config forwarded notify part paths programs reconcile ubus", ""),
+    "actions": ("config log part paths reconcile slots trust", ""),
+    "forwarded": ("config conntrack log model part reconcile sockets", ""),
+    "notify": ("config part reconcile statusline", ""),
     "server": ("happenings log loop", ""),
     "monitor": (
         "decisions happenings ipsyntax keeper log model plan pm reconcile server sockets subflows"
@@ -144,9 +145,9 @@ OUTER = {
         " rates reconcile restraint retries since state status uci",
         "tenacity",
     ),
-    "reviving": ("endpoints eventfilter keeper log model mptcp parts pm revival", ""),
+    "reviving": ("endpoints eventfilter keeper log model mptcp part pm revival", ""),
     "daemon": (
-        "config eventfilter hints keeper log loop monitor mptcp parts plan reconcile reviving"
+        "config eventfilter hints keeper kinds log loop monitor mptcp part plan reconcile reviving"
         " server state subnets wire",
         "systemd tenacity",
     ),

@@ -11,8 +11,8 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.loop import Loop
-from mproutd.notify import Notify, interval
-from mproutd.parts import Host
+from mproutd.parts.notify import Notify, interval
+from mproutd.parts.part import Host
 from mproutd.reports.statusline import LONGEST, status_line
 from tests.fakeworld import World, interface, uci
 from tests.test_paths import unplugged, usual

@@ -210,7 +210,7 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
         daemon.settle()
         assert daemon.stop() == 0
         running = daemon.modules()
-    assert {"mproutd.daemon", "mproutd.ubus", "uci"} <= running
+    assert {"mproutd.daemon", "mproutd.parts.ubus", "uci"} <= running
     assert not running & {"uciparse", "pyroute2", "asyncio", "dataclasses", "tenacity"}
     # What the daemon imports when a dump is interrupted.
     code = "import sys, tenacity; print(*sys.modules)"

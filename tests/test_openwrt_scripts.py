@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from mproutd.ubus import QUESTION
+from mproutd.parts.ubus import QUESTION
 from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon, Wan, eventually
 from tests.lab.daemon import REPOSITORY
 from tests.openwrt import APPLETS, Router

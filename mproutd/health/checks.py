@@ -19,7 +19,7 @@ from mproutd.health.timers import Timers
 from mproutd.health.track import Tools, Track
 from mproutd.health.worker import Worker
 from mproutd.model import FAMILIES
-from mproutd.parts import Host, Part
+from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Facts, Observed, Path
 from mproutd.reconcile import Outcome
 

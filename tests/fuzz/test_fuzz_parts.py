@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mproutd.actions import _read
 from mproutd.health import echoes
 from mproutd.netlink import conntrack
 from mproutd.netlink.wire import DecodeError, put
+from mproutd.parts.actions import _read
 from mproutd.trial import socketinfo, wording
 from tests.fuzz.material import JSON, mutated, quick
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 
 from mproutd.configuration.config import Config
-from mproutd.parts import Host, Part
+from mproutd.parts.part import Host, Part
 from mproutd.reconcile import Outcome
 from mproutd.reports.statusline import LONGEST, status_line
 

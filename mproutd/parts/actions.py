@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mproutd import log
 from mproutd.configuration.config import Config, Uplink
-from mproutd.parts import Host, Part
+from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Observed
 from mproutd.planning.slots import Place
 from mproutd.reconcile import Outcome

@@ -19,7 +19,7 @@ from mproutd.configuration.config import Config
 from mproutd.model import family_of
 from mproutd.netlink.conntrack import NETLINK_NETFILTER, Entry, delete, entry, requests
 from mproutd.netlink.sockets import Requests
-from mproutd.parts import Host, Part
+from mproutd.parts.part import Host, Part
 from mproutd.reconcile import Outcome
 
 

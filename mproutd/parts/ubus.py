@@ -20,7 +20,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.loop import Loop
-from mproutd.parts import Host, Part
+from mproutd.parts.part import Host, Part
 from mproutd.planning.netifd import Interface, parse, with_netifd
 from mproutd.planning.paths import Facts
 from mproutd.programs import found

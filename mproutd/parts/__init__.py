@@ -1,0 +1,1 @@
+"""What runs beside the passes, where it is asked for."""
