@@ -248,10 +248,32 @@ def test_which_connections_miss_a_subflow(
     assert diag.missing([connection], there, [ONE, TWO, SIXTH]) == misses
 
 
-def test_the_dump_of_connections_asks_for_mptcp() -> None:
-    (asked,) = messages(diag.dump(1, AF_INET6))
-    assert (asked.type, asked.body[0]) == (20, AF_INET6)
-    assert asked.body.endswith(put_u32(3, 262))
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
+"""1 << each of net/tcp_states.h."""
+
+
+@pytest.mark.parametrize(
+    ("message", "states", "protocol"),
+    [
+        (
+            diag.dump(1, AF_INET6),
+            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
+            put_u32(3, 262),
+        ),
+        (diag.dump(1, AF_INET6, held=True), ESTABLISHED | CLOSE_WAIT, put_u32(3, 262)),
+        (
+            diag.dump_subflows(1, AF_INET6),
+            ESTABLISHED | SYN_SENT | CLOSE_WAIT,
+            b"",
+        ),
+    ],
+    ids=["those that live", "those that may have more to send", "subflows"],
+)
+def test_the_sockets_that_are_asked_for(message: bytes, states: int, protocol: bytes) -> None:
+    """struct inet_diag_req_v2: family, protocol (TCP), INET_DIAG_INFO, states; no address."""
+    (asked,) = messages(message)
+    assert asked.type == 20
+    assert asked.body == pack("=BBBxI", AF_INET6, 6, 2, states) + bytes(48) + protocol
 
 
 @pytest.mark.parametrize(("family", "address"), [(AF_INET, "10.1.1.2"), (AF_INET6, SIX)])
