@@ -18,8 +18,6 @@ FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 ORIGINS = {"configuration": "configured", "point-to-point": "device"}
 """Words for where a gateway is known from; the others stand for themselves."""
 _HEADINGS = ("UPLINK", "MODE", "DEVICE", "STATE", "FOR", "IN", "OUT")
-_NAMES = 20
-"""Columns that the two names share: what the rest of the line leaves."""
 _INDENT = " " * 4
 
 
@@ -47,10 +45,13 @@ def status_lines(status: dict[str, Any], colour: bool = False, now: float = 0.0)
 
 def _table(status: dict[str, Any], now: float, colour: bool) -> list[str]:
     uplinks = status["uplinks"]
-    longest = [max(len(safe(each[key])) for each in uplinks) for key in ("name", "device")]
-    room = min(longest[0], max(_NAMES // 2, _NAMES - longest[1]))
-    widths_of_names = room, max(_NAMES - room, _NAMES // 2)
-    rows = [_row(each, widths_of_names, now) for each in uplinks]
+    said = [(safe(each["name"]), safe(each["device"])) for each in uplinks]
+    longest = [max(map(len, column)) for column in zip(("UPLINK", "DEVICE"), *said, strict=True)]
+    rows = [_row(each, longest, now) for each in uplinks]
+    rest = [max(map(len, column)) + 2 for column in zip(_HEADINGS, *rows, strict=True)]
+    names = WIDTH + 2 - sum(rest) + rest[0] + rest[2] - 4  # what the other columns leave for both
+    room = min(longest[0], max(names // 2, names - longest[1]))
+    rows = [_row(each, (room, max(names - room, names // 2)), now) for each in uplinks]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
     lines = [_columns(_HEADINGS, widths)]
     inner = _inner_widths(uplinks)
@@ -66,7 +67,7 @@ def _table(status: dict[str, Any], now: float, colour: bool) -> list[str]:
     return lines
 
 
-def _row(uplink: dict[str, Any], room: tuple[int, int], now: float) -> tuple[str, ...]:
+def _row(uplink: dict[str, Any], room: Sequence[int], now: float) -> tuple[str, ...]:
     moving = uplink["rate"] or {"received": None, "sent": None}
     return (
         shorten(safe(uplink["name"]), room[0]),
@@ -246,11 +247,13 @@ def connection_lines(connections: list[dict[str, Any]]) -> list[str]:
 
 
 def _fitting(head: Sequence[str], rest: Sequence[str]) -> list[str]:
-    """One line, or two where one would be too long."""
+    """One line, or more where one would be too long."""
     line = "  ".join([*head, *rest]).rstrip()
     if len(line) <= WIDTH:
         return [line]
-    return ["  ".join(head).rstrip(), *wrapped("  ".join(rest).rstrip(), _INDENT)]
+    first = "  ".join(head).rstrip()
+    lines = [first] if len(first) <= WIDTH else wrapped(first, "", _INDENT)
+    return [*lines, *wrapped("  ".join(rest).rstrip(), _INDENT)]
 
 
 def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
