@@ -478,10 +478,11 @@ def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon:
         code = (
             "import sys\n"
-            "from mproutd import parts, command\n"
+            "from mproutd import command\n"
+            "from mproutd.parts import kinds\n"
             "from mproutd.configuration.config import Config, Uplink\n"
             "config = Config(uplinks=(Uplink('w', 'eth1'),))\n"
-            "parts.Parts(None).configured(config)\n"
+            "kinds.Parts(None).configured(config)\n"
             "print('mproutd.parts.ubus' in sys.modules, 'mproutd.planning.netifd' in sys.modules)\n"
         )
         program = [*daemon.command("run")[:4], "-c", code]
