@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.passes import build, fresh
 from mproutd import daemon as loop
-from mproutd import log, reconcile
+from mproutd import log, monitor, reconcile
 from mproutd.keeper import Keeper
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.mptcp import PathManager
@@ -40,7 +40,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (Requests, "_dump", "netlink: dumps, with framing"),
     (Requests, "_ask", "netlink: questions, with framing"),
     (Requests, "change", "netlink: changes, with framing"),
-    (loop, "decisions", "log: what was decided"),
+    (monitor, "decisions", "log: what was decided"),
 ]
 
 
@@ -104,7 +104,7 @@ def where(say: Callable[[str], None]) -> None:
                 site.do(site.address(add, 2))
                 changed = time.perf_counter()
                 clock.take()
-                read(made._events)
+                read()
                 made._pass()
                 spent, calls = clock.take()
                 spent["(the change itself, in the kernel)"] = changed - began
@@ -113,7 +113,7 @@ def where(say: Callable[[str], None]) -> None:
                     for name, value in spent.items():
                         samples[name].append(value)
                 while made._closer and made._closer.busy:
-                    made._closed(made._closer)
+                    made._closed()
                     made._pass()
     medians = {name: statistics.median(values) * 1e6 for name, values in samples.items()}
     print(f"\n{'step':<36}{'µs':>7}{'calls':>7}")
