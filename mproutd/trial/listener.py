@@ -24,7 +24,7 @@ SECONDS = 10.0
 """That a connection may last."""
 _PIECE = 16 << 10
 """Bytes read at once.  What waits to be sent is no more than the echo of one connection."""
-_AGE = 1.0
+_AGE = 0.5
 """Seconds: how old at least the counters are that a new connection's are compared with."""
 
 
@@ -42,7 +42,7 @@ class Counted:
         self._old, self._new = now, now
 
     def tick(self) -> None:
-        """Often: remember the counters of a second ago or more."""
+        """Every half second or oftener: remember the counters of half a second to two ago."""
         if time.monotonic() - self._new[0] >= _AGE:
             self._old, self._new = self._new, (time.monotonic(), path.counters())
 
