@@ -114,7 +114,7 @@ OUTER = {
     "part": ("config loop paths reconcile", ""),
     "kinds": ("actions checks config forwarded notify part paths programs reconcile ubus", ""),
     "actions": ("config log part paths reconcile slots trust", ""),
-    "forwarded": ("config conntrack log model part reconcile sockets", ""),
+    "forwarded": ("config conntrack log model part reconcile sockets worker", ""),
     "notify": ("config part reconcile statusline", ""),
     "server": ("happenings log loop", ""),
     "monitor": (

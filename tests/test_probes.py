@@ -18,8 +18,8 @@ from mproutd.health.echoes import checksum, reply, request
 from mproutd.health.pings import Pings
 from mproutd.health.streams import Web
 from mproutd.health.timers import Timers
-from mproutd.health.worker import Worker
 from mproutd.loop import Loop
+from mproutd.worker import Worker
 from tests.lab import Namespace, eventually
 from tests.test_imports import loaded
 from tests.test_restraint import Clock

@@ -17,11 +17,11 @@ from mproutd.health.asking import Asker, Way
 from mproutd.health.names import Names
 from mproutd.health.timers import Timers
 from mproutd.health.track import Tools, Track
-from mproutd.health.worker import Worker
 from mproutd.model import FAMILIES
 from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Facts, Observed, Path
 from mproutd.reconcile import Outcome
+from mproutd.worker import Worker
 
 SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""

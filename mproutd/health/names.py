@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from mproutd.health.worker import Worker
+from mproutd.worker import Worker
 
 FRESH = 300.0
 """Seconds until a name is looked up again."""

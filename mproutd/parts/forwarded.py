@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterable
 from functools import partial
 
@@ -21,6 +20,7 @@ from mproutd.netlink.conntrack import NETLINK_NETFILTER, Entry, delete, entry, r
 from mproutd.netlink.sockets import Requests
 from mproutd.parts.part import Host, Part
 from mproutd.reconcile import Outcome
+from mproutd.worker import Worker
 
 
 def flush(addresses: Iterable[str]) -> int:
@@ -50,13 +50,7 @@ class Forwarded(Part):
         self._asked: frozenset[str] = frozenset()
         self._usable: dict[str, frozenset[str]] = {}
         """Uplink → the addresses by which it could be used, at the last pass."""
-        self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._results: list[tuple[str, int, str]] = []
-        """(uplink, entries deleted, what went wrong): written by threads, read by the loop."""
-        host.loop.watch(self, self._collect)
-
-    def fileno(self) -> int:
-        return self._done
+        self._worker = Worker(host.loop)
 
     def configured(self, config: Config) -> None:
         self._asked = frozenset(each.name for each in config.uplinks if each.flush_conntrack)
@@ -71,29 +65,25 @@ class Forwarded(Part):
         for name in before.keys() & self._asked:
             lost = before[name] - everywhere
             if lost:
-                threading.Thread(target=self._flush, args=(name, lost), daemon=True).start()
+                self._worker.do(partial(_flushed, sorted(lost)), partial(self._told_of, name))
 
-    def _flush(self, name: str, lost: frozenset[str]) -> None:
-        """The thread."""
-        try:
-            result = (name, flush(sorted(lost)), "")
-        except (OSError, ValueError) as error:
-            result = (name, 0, str(error))
-        self._results.append(result)
-        os.eventfd_write(self._done, 1)
-
-    def _collect(self) -> None:
-        os.eventfd_read(self._done)
-        while self._results:
-            name, count, problem = self._results.pop(0)
-            if problem:
-                text = f"{name}: its forwarded connections stay in connection tracking: {problem}"
-                self._host.tell("conntrack", log.WARNING, text, name)
-            elif count:
-                ends = "" if count == 1 else "s"
-                text = f"{name}: {count} forwarded connection{ends} forgotten (flush_conntrack)"
-                self._host.tell("conntrack", log.INFO, text, name)
+    def _told_of(self, name: str, result: tuple[int, str], _: str) -> None:
+        count, problem = result
+        if problem:
+            text = f"{name}: its forwarded connections stay in connection tracking: {problem}"
+            self._host.tell("conntrack", log.WARNING, text, name)
+        elif count:
+            ends = "" if count == 1 else "s"
+            text = f"{name}: {count} forwarded connection{ends} forgotten (flush_conntrack)"
+            self._host.tell("conntrack", log.INFO, text, name)
 
     def close(self) -> None:
-        """The descriptor stays: a thread may still be about to write there."""
-        self._host.loop.forget(self)
+        self._worker.close()
+
+
+def _flushed(addresses: Iterable[str]) -> tuple[int, str]:
+    """How many, and what went wrong."""
+    try:
+        return flush(addresses), ""
+    except (OSError, ValueError) as error:
+        return 0, str(error)

@@ -1,4 +1,5 @@
-"""What can only be done by waiting, in a thread of its own: names are looked up, files read.
+"""What can only be done by waiting, in a thread of its own: names are looked up, files read,
+long tables gone through.
 
 getaddrinfo(3) waits for half a minute where DNS is dead, and nobody can stop it.  One thread
 does such work, a piece after the other, and the loop hears of it through a socket.  What must
@@ -35,7 +36,7 @@ class Worker:
             self._ear.setblocking(False)
             self._loop.watch(self._ear, self._hear)
             threading.Thread(
-                target=_work, args=(self._todo, self._done, mouth), name="health", daemon=True
+                target=_work, args=(self._todo, self._done, mouth), name="worker", daemon=True
             ).start()
         self._todo.put((work, tell))
 
