@@ -11,13 +11,12 @@ import fcntl
 import json
 import os
 import time
+from functools import partial
 
 from mproutd.planning.memory import Memory, decode, encode
-from mproutd.trust import contents, distrust
+from mproutd.trust import NEW, contents, distrust, replace, unlinked
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
-NEW = ".new"
-"""The state file's name until it is whole; one name, so that no kill leaves many."""
 LARGEST = 1 << 20
 """Bytes of a state file; a real one has a few thousand."""
 SOCKET_PATH = 107
@@ -49,18 +48,9 @@ class StateFile:
         if memory == self.memory and not self.problem:
             return
         self.memory = memory
-        beside = self._path + NEW
+        data = json.dumps(encode(memory)).encode()
         try:
-            _unlink(beside)  # of one that was killed just here, as another user perhaps
-            descriptor = os.open(
-                beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-            )
-            try:
-                _hand_over(descriptor, self.directory)
-                _write(descriptor, json.dumps(encode(memory)).encode())
-            finally:
-                os.close(descriptor)
-            os.replace(beside, self._path)
+            replace(self._path, data, partial(_hand_over, directory=self.directory))
             self.problem = ""
         except OSError as error:
             self.problem = (
@@ -71,15 +61,8 @@ class StateFile:
     def remove(self) -> None:
         """Forget everything: after a flush."""
         self.memory = Memory()
-        _unlink(self._path)
-        _unlink(self._path + NEW)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+        unlinked(self._path)
+        unlinked(self._path + NEW)
 
 
 def _hand_over(descriptor: int, directory: str) -> None:
@@ -89,12 +72,6 @@ def _hand_over(descriptor: int, directory: str) -> None:
     # Not what has another name: that may be a file which was never meant for that owner.
     if os.geteuid() == 0 and status.st_uid != owner and status.st_nlink == 1:
         os.fchown(descriptor, owner, -1)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    """All of it in one go, as it is small; OSError when there was no room for the whole."""
-    if os.write(descriptor, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Lock:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
+NEW = ".new"
+"""What a file's name ends in until it is whole; one name, so that no kill leaves many."""
 USER = "mproutd"
 """Who the daemon is where it is not root."""
 
@@ -64,17 +67,30 @@ def contents(path: str, most: int) -> bytes:
     return data
 
 
-def replace(path: str, data: bytes) -> None:
-    """Write a file anew, for us alone: beside, whatever stands there, and renamed.  OSError."""
-    beside = f"{path}.new"
+def replace(path: str, data: bytes, made: Callable[[int], None] = lambda descriptor: None) -> None:
+    """Write a small file anew, for us alone: beside, whatever stands there, and renamed.  OSError.
+
+    `made` is given the descriptor of the new file before anything is in it.
+    """
+    beside = path + NEW
+    unlinked(beside)  # of one that was killed just here, as another user perhaps
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(beside, flags, 0o600)
     try:
-        os.unlink(beside)
+        made(descriptor)
+        if os.write(descriptor, data) != len(data):  # small, so there was no room for the whole
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+    os.replace(beside, path)
+
+
+def unlinked(path: str) -> None:
+    """Remove a file, if it is there.  OSError."""
+    try:
+        os.unlink(path)
     except FileNotFoundError:
         pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(beside, flags, 0o600), "wb") as file:
-        file.write(data)
-    os.replace(beside, path)
 
 
 def _fault(status: os.stat_result) -> str:
