@@ -180,12 +180,30 @@ def test_a_program_that_is_not_there_and_one_that_fails(world):
     daemon.stop()
 
 
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        ("printf 'first\\nno newline'", "no newline"),
+        ("printf 'first\\n\\n  \\n'", "first"),
+        ("printf '10 %%\\r20 %%\\r'", "20 %"),
+        ("printf 'half '; sleep 0.2; printf 'and half'", "half and half"),
+        ("printf 'whole\\ncut off he'; exec sleep 5", "whole"),
+        ("printf 'nothing else'; exec sleep 5", "nothing else"),
+        ("printf '%0500d\\n' 7", "0" * 200),
+    ],
+)
+def test_the_last_line_of_what_it_wrote(world, script, line):
+    with Acting(world, script) as acting:
+        acting.ran("up came back")
+        assert acting.last()["line"] == line
+
+
 def test_a_flood_of_words_stops_nothing(world):
     with Acting(world, "exec yes loud") as acting:
         eventually(lambda: acting.runs() == ["up came back"], 5)
         acting.daemon.asked()
         eventually(lambda: acting.last()["status"] is not None, 10, "its end")
-        assert acting.last()["line"].startswith("loud")
+        assert acting.last()["line"] == "loud"
         assert acting.last()["text"] == "took too long and was ended"
 
 

@@ -103,8 +103,9 @@ class Program:
 
     @property
     def line(self) -> str:
-        """The last line that it wrote."""
-        return self._line.decode("utf-8", "replace")
+        """The last line that it wrote; the last whole one, if it was cut off."""
+        cut_off = self.late and self._line
+        return ((not cut_off and self._rest) or self._line).strip().decode("utf-8", "replace")
 
     def read(self) -> int | None:
         """Take some of what it has written: bytes, 0 at the end, None while nothing is there."""
@@ -112,10 +113,9 @@ class Program:
             part = os.read(self.output.fileno(), 1 << 14)
         except BlockingIOError:
             return None
-        lines = [each for each in (self._rest + part).splitlines(keepends=True) if each.strip()]
-        if lines:
-            self._line = lines[-1].strip()[:LINE]
-            self._rest = b"" if lines[-1].endswith(b"\n") else lines[-1][:LINE]
+        *whole, rest = (self._rest + part).replace(b"\r", b"\n").split(b"\n")
+        self._rest = rest.lstrip()[:LINE]
+        self._line = next(filter(None, map(bytes.strip, reversed(whole))), self._line)[:LINE]
         return len(part)
 
     def hurry(self, now: float) -> None:
