@@ -3,8 +3,8 @@
 The kernel uses an endpoint up for a connection whose subflow failed.  Of what failed before the
 start, or while events were lost, nobody tells: so connections are also looked at, now and then,
 and what one misses there gets one try.  What must hold: how often
-an endpoint is closed for that is bounded (planning/revival.py), and none whose closing would end
-a plain TCP connection is.
+an endpoint is closed for that is bounded (planning/revival.py), none whose closing would end
+a plain TCP connection is, and none for a connection that the peer began.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mproutd.planning.revival import Revival
 
 FIRST_LOOK, LOOK = 1.0, 60.0
 """Seconds until connections are looked at: from the start or lost events, and between looks."""
-SHARE = 0.001
-"""Of the time, what looking may take at most."""
+SHARE, ASK_SHARE = 0.001, 0.01
+"""Of the time, what looking may take at most, and asking who began what failed."""
 
 
 class Reviving:
@@ -43,10 +43,13 @@ class Reviving:
         self._keeper, self._path_manager, self._tell = keeper, path_manager, tell
         self._unexplained = unexplained
         self._events = path_manager.events()
-        self._events.attach(subflow_losses(everything=False))
+        self._all = False
+        """Whether the events of subflows that join are heard too."""
+        self._events.attach(subflow_losses(everything=self._all))
         self._revival = Revival(time.monotonic)
         self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
         """When to look; if not soon, then whenever the loop is awake after that."""
+        self._ask_at = 0.0
         self._tried: set[tuple[int, str]] = set()
         """(token, address) that looking has brought a try."""
 
@@ -55,14 +58,15 @@ class Reviving:
 
     def due(self) -> float | None:
         """Seconds until turn() has something to do; None for never."""
-        waits = [self._revival.due()]
+        now = time.monotonic()
+        again = self._revival.due()
+        waits = [] if again is None else [max(again, self._ask_at - now)]
         if self._soon:
-            waits.append(max(0.0, self._look_at - time.monotonic()))
-        return min((wait for wait in waits if wait is not None), default=None)
+            waits.append(max(0.0, self._look_at - now))
+        return min(waits, default=None)
 
     def hear(self) -> None:
         """Read what has ended.  While something waits to come back, what joins is heard too."""
-        before = bool(self._revival.waiting())
         messages = self._events.read()
         if messages is None:
             self._revival.lost()
@@ -71,12 +75,13 @@ class Reviving:
             event = pm.event(message.body)
             if self._revival.hear(event) and self._is_wanted(event.source):
                 self._unexplained()
-        self._heed(before)
+        self._heed()
 
-    def _heed(self, before: bool) -> None:
-        """Let the kernel send what is of use.  `before`: whether something waited until now."""
-        if bool(self._revival.waiting()) != before:
-            self._events.attach(subflow_losses(everything=not before))
+    def _heed(self) -> None:
+        """Let the kernel send what is of use now."""
+        if bool(self._revival.missing()) != self._all:
+            self._all = not self._all
+            self._events.attach(subflow_losses(everything=self._all))
 
     def _look(self) -> None:
         """Which connections miss a subflow by an endpoint that is there."""
@@ -87,11 +92,17 @@ class Reviving:
         missing = self._keeper.kernel.missing(addresses) if addresses else set()
         ended = time.monotonic()
         self._look_at, self._soon = ended + max(LOOK, (ended - began) / SHARE), False
-        before = bool(self._revival.waiting())
         for token, address in missing - self._tried:
             self._revival.seen(address, token)
         self._tried = missing
-        self._heed(before)
+
+    def _leave_theirs(self) -> None:
+        """Forget the failures of connections that the peer began."""
+        began = time.monotonic()
+        here = self._keeper.kernel.began_here(self._revival.waiting())
+        ended = time.monotonic()
+        self._ask_at = ended + (ended - began) / ASK_SHARE
+        self._revival.drop({token for token, ours in here.items() if not ours})
 
     def _is_wanted(self, address: str) -> bool:
         last = self._keeper.last
@@ -104,8 +115,13 @@ class Reviving:
             return
         if time.monotonic() >= self._look_at:
             self._look()
-        if self._revival.due() != 0.0:
-            return
+        if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
+            self._leave_theirs()
+            if self._revival.due() == 0.0:
+                self._open_again(closer)
+        self._heed()
+
+    def _open_again(self, closer: Closer) -> None:
         memory = self._keeper.state.memory
         ours = {
             endpoint.address: endpoint

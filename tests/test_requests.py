@@ -215,27 +215,71 @@ def test_a_connection(told: bytes, expected: diag.Connection) -> None:
             diag.connection(broken)
 
 
-def test_a_subflow() -> None:
-    head = bytes([AF_INET]) + bytes(7) + bytes([10, 1, 1, 2]).ljust(16, b"\0") + bytes(48)
-    told = put_u32(2, 0xABCD) + put_u32(8, 1 << 3)
-    assert diag.subflow(head + put(19, put(3, told))) == diag.Subflow(0xABCD, "10.1.1.2", True)
-    assert diag.subflow(head) is None
+def tcp_socket(told: bytes, state: int = 1) -> bytes:
+    head = bytes([AF_INET, state]) + bytes(6) + bytes([10, 1, 1, 2]).ljust(16, b"\0") + bytes(48)
+    return head + told
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "initial", "by_us", "stands"),
+    [  # as ss shows them: M m J j
+        (1 << 1, 1, True, True, True),
+        (1 << 0 | 1 << 1, 1, True, True, True),
+        (1 << 0, 1, True, False, True),
+        (1 << 3, 1, False, True, True),
+        (1 << 3, 2, False, True, False),
+        (1 << 2, 1, False, False, True),
+    ],
+)
+def test_a_subflow(flags: int, state: int, initial: bool, by_us: bool, stands: bool) -> None:
+    told = put(19, put(3, put_u32(2, 0xABCD) + put_u32(8, flags)))
+    expected = diag.Subflow(0xABCD, "10.1.1.2", initial, by_us, stands)
+    assert diag.subflow(tcp_socket(told, state)) == expected
+
+
+def test_no_subflow_and_a_broken_one() -> None:
+    assert diag.subflow(tcp_socket(b"")) is None
     for broken in (put(3, put_u32(2, 1)), put(3, put(2, b"1") + put_u32(8, 1)), b"1"):
         with pytest.raises(DecodeError):
-            diag.subflow(head + put(19, broken))
+            diag.subflow(tcp_socket(put(19, broken)))
 
 
 ONE, TWO, SIXTH = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
 MINE = diag.Connection(ONE, 0, False, True, token=7, most=8)
 
 
+BEGUN = diag.Subflow(7, ONE, initial=True, by_us=True)
+JOINED = diag.Subflow(7, TWO, initial=False, by_us=True)
+TAKEN, LET_IN = BEGUN._replace(by_us=False), JOINED._replace(by_us=False)
+TRYING = JOINED._replace(stands=False)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ([BEGUN, JOINED], {7: True}),
+        ([TAKEN, TRYING], {7: False}),
+        ([TAKEN, JOINED], {7: False}),  # at an address that the client announced
+        ([LET_IN, BEGUN], {7: True}),
+        ([JOINED, LET_IN], {7: True}),
+        ([LET_IN, JOINED], {7: True}),
+        ([LET_IN, TRYING], {7: False}),
+        ([TRYING], {}),
+        ([BEGUN, TAKEN._replace(token=8)], {7: True, 8: False}),
+    ],
+)
+def test_who_began_a_connection(there: list[diag.Subflow], here: dict[int, bool]) -> None:
+    assert diag.began_here(there) == here
+
+
 @pytest.mark.parametrize(
     ("connection", "there", "misses"),
     [
-        (MINE, [diag.Subflow(7, ONE, True)], {(7, TWO)}),
-        (MINE, [diag.Subflow(7, ONE, True), diag.Subflow(7, TWO, True)], set()),
-        (MINE, [diag.Subflow(8, ONE, True)], {(7, ONE), (7, TWO)}),
-        (MINE, [diag.Subflow(7, ONE, False)], set()),
+        (MINE, [BEGUN], {(7, TWO)}),
+        (MINE, [BEGUN, JOINED], set()),
+        (MINE, [BEGUN, TRYING], set()),
+        (MINE, [BEGUN._replace(token=8)], {(7, ONE), (7, TWO)}),
+        (MINE, [TAKEN], set()),
         (MINE._replace(plain=True), [], set()),
         (MINE._replace(open=False), [], set()),
         (MINE._replace(others=8), [], set()),

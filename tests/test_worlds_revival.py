@@ -161,9 +161,16 @@ def test_a_connection_that_lost_all_its_subflows_while_the_daemon_was_dead(wan):
 
 
 def test_what_the_other_end_began_is_left_alone(wan):
-    """A client of ours has one line only: no endpoint of ours is tried for it."""
-    with Daemon(wan.gateway) as daemon:
-        with Echo(wan.server, wan.gateway, "10.1.1.2"):
-            time.sleep(1.5)
-            assert len(daemon.asked()["uplinks"]) == 2
+    """The kernel tries our endpoints for a server's connections too, and is always refused:
+    nobody listens where a client connected from."""
+    gateway = wan.gateway
+    with Echo(wan.server, gateway, "10.1.1.2"), Daemon(gateway) as daemon:
+        eventually(lambda: tries(wan) == 1, 5, "the kernel's try from eth2")
+        with Echo(gateway, wan.server, SERVER) as ours:
+            seen = set(eventually(lambda: by_second(wan, ours)))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                seen.update(by_second(wan, ours))
+                time.sleep(0.05)
         assert "opening it again" not in daemon.log()
+        assert len(seen) == 1, "cut for somebody else"

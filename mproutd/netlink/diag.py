@@ -17,18 +17,20 @@ from mproutd.netlink.wire import NLM_F_DUMP, U32, DecodeError, attributes, put, 
 
 SOCK_DIAG_BY_FAMILY = 20
 _REQ_PROTOCOL, _INFO, _ULP_INFO, _ULP_MPTCP = 3, 2, 19, 3
-_TOKEN_LOC, _FLAGS, _BY_US = 2, 8, 1 << 1 | 1 << 3
-"""linux/mptcp.h, MPTCP_SUBFLOW_ATTR_*, and MPTCP_SUBFLOW_FLAG_MCAP_LOC and JOIN_LOC."""
+_TOKEN_LOC, _FLAGS = 2, 8
+_MCAP_REM, _MCAP_LOC, _JOIN_LOC = 1 << 0, 1 << 1, 1 << 3
+"""linux/mptcp.h, MPTCP_SUBFLOW_ATTR_* and MPTCP_SUBFLOW_FLAG_*."""
 _TCP, _MPTCP = 6, 262
 _WANT_INFO = 1 << (_INFO - 1)
 _ALIVE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8
 """net/tcp_states.h: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT."""
 _HELD = 1 << 1 | 1 << 8
-_COMING = 1 << 2
+_SYN_SENT = 2
+_COMING = 1 << _SYN_SENT
 """ESTABLISHED and CLOSE_WAIT: there may be more to send.  SYN_SENT: about to join."""
 
 _REQUEST = Struct("=BBBxI48x")
-_SOURCE, _INODE, _ANSWER_SIZE = 8, 68, 72
+_STATE, _SOURCE, _INODE, _ANSWER_SIZE = 1, 8, 68, 72
 _INFO_FLAGS, _INFO_TOKEN, _INFO_MOST, _FALLBACK = 8, 12, 3, 1
 """linux/mptcp.h: where mptcpi_flags, _token and _subflows_max are in struct mptcp_info, and
 MPTCP_INFO_FLAG_FALLBACK."""
@@ -101,8 +103,12 @@ class Subflow(NamedTuple):
     token: int
     address: str
     """Its own."""
+    initial: bool
+    """The connection began with it; else it joined later."""
     by_us: bool
     """This end asked for it."""
+    stands: bool = True
+    """The peer has answered."""
 
 
 def subflow(body: bytes) -> Subflow | None:
@@ -114,24 +120,38 @@ def subflow(body: bytes) -> Subflow | None:
             return None
         (token,) = U32.unpack(mptcp[_TOKEN_LOC])
         (flags,) = U32.unpack(mptcp[_FLAGS])
-        return Subflow(token, _own_address(body), bool(flags & _BY_US))
+        initial = bool(flags & (_MCAP_LOC | _MCAP_REM))
+        by_us = bool(flags & (_MCAP_LOC | _JOIN_LOC))
+        return Subflow(token, _own_address(body), initial, by_us, body[_STATE] != _SYN_SENT)
     except (IndexError, KeyError, ValueError, error) as problem:
         raise DecodeError(str(problem)) from None
 
 
+def began_here(subflows: Iterable[Subflow]) -> dict[int, bool]:
+    """Token → whether this end began the connection, for those whose subflows tell it.
+
+    The initial subflow knows.  Where it is gone, those that joined do: the end that began asks
+    for them, and the other end's attempts are refused, so one that only tries tells nothing.
+    """
+    told: dict[int, bool] = {}
+    for each in sorted(subflows, key=lambda each: each.initial):
+        if each.initial:
+            told[each.token] = each.by_us
+        elif each.stands:
+            told[each.token] = each.by_us or told.get(each.token, False)
+    return told
+
+
 def missing(
-    connections: Iterable[Connection], subflows: Iterable[Subflow], addresses: Collection[str]
+    connections: Iterable[Connection], subflows: Collection[Subflow], addresses: Collection[str]
 ) -> set[tuple[int, str]]:
     """(token, address) for each of `addresses` by which a connection of ours could go and does not.
 
     Of one family: the peer's address in the other one is not known.  What may have no more
     subflows misses none, and who began a connection that has none left is not known.
     """
-    there: set[tuple[int, str]] = set()
-    began: dict[int, bool] = {}
-    for each in subflows:
-        there.add((each.token, each.address))
-        began[each.token] = began.get(each.token, False) or each.by_us
+    there = {(each.token, each.address) for each in subflows}
+    began = began_here(subflows)
     return {
         (each.token, address)
         for each in connections

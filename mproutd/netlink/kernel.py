@@ -149,8 +149,16 @@ class NetlinkKernel:
         """(token, address): connections that may have a subflow from there, and have none."""
         held = map(diag.connection, self._sockets(partial(diag.dump, held=True), addresses))
         # The subflows last: what joins in between is then no miss.
+        return diag.missing(held, self._subflows(addresses), addresses)
+
+    def began_here(self, addresses: Collection[str]) -> dict[int, bool]:
+        """Token → whether this end began the connection, of those with subflows in the families
+        of these addresses."""
+        return diag.began_here(self._subflows(addresses))
+
+    def _subflows(self, addresses: Collection[str]) -> list[diag.Subflow]:
         found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses))
-        return diag.missing(held, [each for each in found if each], addresses)
+        return [each for each in found if each]
 
     def _sockets(self, ask: Callable[[int, int], bytes], addresses: Collection[str]) -> list[bytes]:
         if self._diag is None:

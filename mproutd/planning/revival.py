@@ -19,6 +19,9 @@ The delay outlives the connection that it was for: with many short ones to a pee
 refuses each subflow, the others would have no peace.  It is forgotten when nothing has
 failed for twice as long.
 
+A connection that the peer began does not count either (drop() takes it out): the kernel tries
+our endpoints for it too, at the port that the peer connected from, where nobody listens.
+
 A failure at an address that the peer announced later does not count: that is no use of our
 endpoint (only of its address), a peer behind NAT announces what nobody can reach, and to
 open the endpoint again would cut the subflow that works.
@@ -88,6 +91,17 @@ class Revival:
         if address not in self._missing:
             self._doubtful.add(address)
             self._missed(address, token)
+
+    def missing(self) -> set[int]:
+        """The tokens of the connections that miss a subflow."""
+        return {token for tokens in self._missing.values() for token in tokens}
+
+    def drop(self, tokens: Collection[int]) -> None:
+        """These connections have no use for a subflow of ours."""
+        for address in list(self._missing):
+            self._missing[address] -= set(tokens)
+            if not self._missing[address]:
+                self._forget(address)
 
     def _missed(self, address: str, token: int) -> None:
         if address not in self._missing:
