@@ -36,6 +36,7 @@ SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 """linux/mptcp_pm.h, MPTCP_PM_ADDR_FLAG_*."""
 
 FAMILIES = (AF_INET, AF_INET6)
+FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
 ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
 """Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""

@@ -199,6 +199,28 @@ def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
         assert plain.report().error == ""
 
 
+def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
+    """Both lines have IPv6 too, which answers; the connection has IPv4 alone."""
+    text = own(QUICK, NOBODY, SERVER6) + own(QUICK, NOBODY, SERVER6, uplink="wan2")
+    with (
+        Wan(lan=False, shaped=False).usual() as wan,
+        Daemon(wan.gateway, own=text) as daemon,
+        Echo(wan.gateway, wan.server, SERVER) as echo,
+    ):
+        eventually(lambda: daemon.log().count("failed (IPv4)") == 2)
+        told = eventually(lambda: daemon.asked()["problems"])
+        assert [problem["code"] for problem in told] == ["kept"]
+        last = told[0]["uplink"]
+        assert told[0]["families"] == "IPv4"
+        daemon.settle()
+        here = wan.gateway.ip("mptcp endpoint show")
+        four = {"wan1": "10.1.1.2", "wan2": "10.2.2.2"}
+        assert [name for name, address in four.items() if f"{address} " in here] == [last]
+        received = echo.report().received
+        eventually(lambda: echo.report().received > received + 50)
+        assert echo.report().error == ""
+
+
 def test_a_handover_line_takes_over_and_gives_back() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         network = TWO_UPLINKS.replace("'on'", "'handover'")

@@ -14,6 +14,8 @@ from mproutd.reconcile import Outcome
 from tests.fakeworld import World, interface, uci
 from tests.test_plan import WAN1, WAN2, endpoints, part, two_lines
 
+FOUR = {n: f"10.{n}.{n}.2 subflow dev eth{n}" for n in (1, 2)}
+SIX = {n: f"2001:db8:{n}::2 subflow dev eth{n}" for n in (1, 2)}
 LTE = interface("wan3", "eth3", "handover")
 V4 = tuple((f"wan{n}", AF_INET) for n in range(4))
 """V4[2]: wan2 has failed in IPv4."""
@@ -23,6 +25,14 @@ def checked(network: str) -> Config:
     """With a check for every uplink."""
     names = re.findall(r"interface '(\w+)'", network)
     return uci(network, "".join(f"config uplink {n}\n list track_ip 9.9.9.9\n" for n in names))
+
+
+def two_stacks() -> World:
+    """Both lines with IPv4 and IPv6."""
+    world = two_lines()
+    for n in (1, 2):
+        world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")
+    return world
 
 
 def run(world: World, *failed: tuple[str, int], network: str = WAN1 + WAN2) -> Outcome:
@@ -66,14 +76,44 @@ def test_handover_takes_over() -> None:
 
 
 def test_one_family_fails_and_the_other_goes_on() -> None:
-    world = World()
-    world.device("eth1", "10.1.1.2/24", "2001:db8:1::2/64", gateway="10.1.1.1", gateway6="fe80::1")
-    world.device("eth2", "10.2.2.2/24", gateway="10.2.2.1")
+    world = two_stacks()
     run(world, ("wan1", AF_INET6))
-    assert endpoints(world) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 subflow dev eth2"]
+    assert set(endpoints(world)) == {FOUR[1], FOUR[2], SIX[2]}
     assert part(world.ours(), "default", "table 7000") == [
-        "default via 10.1.1.1 dev eth1 table 7000 src 10.1.1.2"
+        "default via 10.1.1.1 dev eth1 table 7000 src 10.1.1.2",
+        "-6 default via fe80::2 dev eth2 table 7000 metric 1024",
     ]
+
+
+def test_a_family_that_only_checks_would_take_away_stays() -> None:
+    """The IPv4 hosts are dead, for all lines: that IPv6 works is no reason to give IPv4 up."""
+    world = two_stacks()
+    outcome = run(world, V4[1], V4[2])
+    assert set(endpoints(world)) == {SIX[1], FOUR[2], SIX[2]}
+    assert usable(outcome) == ["wan1", "wan2"]
+    run(world, V4[2], V4[1])
+    assert set(endpoints(world)) == {FOUR[1], SIX[1], SIX[2]}
+
+
+def test_the_only_line_with_ipv6_keeps_it_while_the_line_itself_works() -> None:
+    world = two_lines()
+    world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
+    run(world, ("wan1", AF_INET6))
+    assert set(endpoints(world)) == {FOUR[1], SIX[1], FOUR[2]}
+    run(world, V4[1], ("wan1", AF_INET6))
+    assert set(endpoints(world)) == {FOUR[2]}, "both are dead: so is the line"
+
+
+def test_a_handover_line_with_the_family_is_something_better() -> None:
+    world = two_lines()
+    world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
+    world.device("eth3", "2001:db8:3::2/64", gateway6="fe80::3")
+    run(world, ("wan1", AF_INET6), network=WAN1 + WAN2 + LTE)
+    assert set(endpoints(world)) == {
+        FOUR[1],
+        FOUR[2],
+        "2001:db8:3::2 subflow backup dev eth3",
+    }
 
 
 def test_the_last_that_failed_stays_in_use() -> None:

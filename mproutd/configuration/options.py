@@ -12,7 +12,14 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.spelling import Known, between, boolean, number, one_of, shown
 from mproutd.configuration.tracking import TRACKING
-from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, canonical, family_of
+from mproutd.model import (
+    FAMILY_NAMES,
+    TABLE_DEFAULT,
+    TABLE_LOCAL,
+    TABLE_MAIN,
+    canonical,
+    family_of,
+)
 
 MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
@@ -58,8 +65,9 @@ def device_or_alias(text: str) -> str:
 
 
 def gateway(family: int, option: str, other: str) -> Callable[[str], str]:
+    name = FAMILY_NAMES[family]
+
     def parse(text: str) -> str:
-        name = "IPv6" if family == AF_INET6 else "IPv4"
         try:
             address = canonical(text)
         except (OSError, ValueError):

@@ -17,7 +17,7 @@ from mproutd.health.asking import Asker, Way
 from mproutd.health.names import Names
 from mproutd.health.timers import Timers
 from mproutd.health.track import Tools, Track
-from mproutd.model import FAMILIES
+from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Facts, Observed, Path
 from mproutd.reconcile import Outcome
@@ -27,7 +27,6 @@ SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
 _GOLDEN = 0.618034
 """Multiples of it, without their whole part, lie far from each other however many they are."""
-_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
 
 class Checks(Part):
@@ -130,7 +129,7 @@ class Checks(Part):
         self._host.again()
 
     def _tell(self, track: Track, seen: tuple[Observed, Path] | None) -> None:
-        judge, family = track.judge, _NAMES[track.family]
+        judge, family = track.judge, FAMILY_NAMES[track.family]
         device = self._uplinks[track.uplink].device if track.uplink in self._uplinks else ""
         if not judge.failed:
             text = f"{track.uplink} works again ({family}): {judge.why}"
@@ -141,7 +140,7 @@ class Checks(Part):
             wait = judge.wait(self._host.clock())
             text += f"; out for {wait:.0f} s at least, since it did not stay the last time"
         if seen and seen[1].usable:
-            text += "; it stays in use, since no other line is usable"
+            text += "; it stays in use, since no other line is usable there"
         self._host.tell("decision", log.WARNING, text, track.uplink, device)
 
     # -- the status -----------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Checks(Part):
 
     def _line(self, track: Track, usable: dict[str, bool]) -> dict[str, Any]:
         judge, now = track.judge, self._host.clock()
-        family = _NAMES[track.family].lower()
+        family = FAMILY_NAMES[track.family].lower()
         return {
             "family": family,
             "method": judge.asked.track_method,

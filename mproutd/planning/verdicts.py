@@ -1,7 +1,8 @@
 """What the plan makes of the verdicts of health checks.  Pure.
 
 What must hold: the same verdicts give the same plan in a daemon, after its restart and in a
-command without one; no check ever makes the last usable uplink unusable.
+command without one; no check ever makes the last usable uplink unusable, nor takes a family of
+addresses away that only an uplink in use has.
 """
 
 from __future__ import annotations
@@ -40,26 +41,38 @@ def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
     """The same, but if none were usable because of checks, the last that failed is.
 
     Nothing better is known than that line, and the hosts that were asked may be what is dead.
-    An uplink that is off counts only where there is no other.
+    The same goes for a family that no uplink in use has but for its check.  (Where the whole
+    uplink failed that is no reason: it would be in use with one family, and keep `handover`
+    from taking over.)  An uplink that is off counts only where there is no other.
     """
     seen = list(observed)
-    if not failed:
-        return seen
+    for families, alive in (((0, 1), False), ((0,), True), ((1,), True)) if failed else ():
+        _spare(seen, failed, families, alive)
+    return seen
+
+
+def _spare(seen: list[Observed], failed: Failed, families: tuple[int, ...], alive: bool) -> None:
+    """`families`: by their places in FAMILIES, as in an uplink's paths.  `alive`: only among the
+    uplinks that are usable, by the other family."""
     counting = [entry for entry in seen if entry.uplink.mode != "off"] or seen
-    if any(entry.usable for entry in counting):
-        return seen
-    order = {name: place for place, (name, _) in enumerate(failed)}
+    if any(entry.paths[family].usable for entry in counting for family in families):
+        return
+    order = {
+        name: place
+        for place, (name, family) in enumerate(failed)
+        if FAMILIES.index(family) in families
+    }
     out = [
         entry
         for entry in counting
-        if any(path.reason == "failed" for path in entry.paths) and entry.uplink.name in order
+        if entry.usable == alive
+        and entry.uplink.name in order
+        and any(entry.paths[family].reason == "failed" for family in families)
     ]
-    if not out:
-        return seen
-    last = max(out, key=lambda entry: order[entry.uplink.name])
-    paths = [
-        path._replace(usable=True, reason="") if path.reason == "failed" else path
-        for path in last.paths
-    ]
-    seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))
-    return seen
+    if out:
+        last = max(out, key=lambda entry: order[entry.uplink.name])
+        paths = list(last.paths)
+        for family in families:
+            if paths[family].reason == "failed":
+                paths[family] = paths[family]._replace(usable=True, reason="")
+        seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))

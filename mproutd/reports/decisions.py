@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mproutd.model import FAMILIES
+from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.planning.paths import REASONS, Observed, Path
 from mproutd.planning.plan import Desired
-
-_NAMES: dict[int, str] = dict(zip(FAMILIES, ("IPv4", "IPv6"), strict=True))
 
 
 class Decision(NamedTuple):
@@ -34,7 +32,7 @@ def decisions(before: Desired | None, now: Desired) -> list[Decision]:
         uplink = now.default.get(family, "")
         if uplink != previous.get(family, ""):
             way = f"by {uplink}" if uplink else "as main says"
-            told.append(Decision(f"other traffic ({_NAMES[family]}) leaves {way}", uplink))
+            told.append(Decision(f"other traffic ({FAMILY_NAMES[family]}) leaves {way}", uplink))
     return told
 
 
@@ -50,7 +48,7 @@ def _uplink(before: Observed | None, now: Observed) -> list[Decision]:
         elif (old is not None and old.usable) or (
             path.covered and (old is None or path.reason != old.reason)
         ):
-            why = f"{name} not usable ({_NAMES[path.family]}): {REASONS[path.reason]}"
+            why = f"{name} not usable ({FAMILY_NAMES[path.family]}): {REASONS[path.reason]}"
             told.append(Decision(why, name, device, False))
     if not told and not any(path.covered for path in now.paths):
         # Neither family was there before: said once for both, as far as it is news.

@@ -7,10 +7,9 @@ without naming a device, as an unbound socket would.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from socket import AF_INET
 from typing import Any
 
-from mproutd.model import ANYWHERE, Route
+from mproutd.model import ANYWHERE, FAMILY_NAMES, Route
 from mproutd.planning.paths import REASONS, Observed, Path
 from mproutd.reports.advice import ADVICE
 from mproutd.reports.ipsyntax import Names
@@ -33,7 +32,7 @@ def sources(observed: Sequence[Observed]) -> list[str]:
 
 
 def family_name(number: int) -> str:
-    return "ipv4" if number == AF_INET else "ipv6"
+    return FAMILY_NAMES[number].lower()
 
 
 def family(

@@ -34,8 +34,8 @@ PROBLEMS = {
     "removed": "{object}: removed by somebody else {count} times lately, and put back",
     "held-back": "{object}: removed by somebody else again and again; put back every few seconds",
     "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
-    "kept": "{uplink}: its health check has failed, and it stays in use, since no other uplink "
-    "is usable",
+    "kept": "{uplink}: its health check has failed in {families}, where no other uplink is usable: "
+    "it stays in use",
     "mptcpd": "mptcpd runs here too: it adds endpoints for all addresses, with one set of flags, "
     "and leaves them behind",
     "low-limits": "the configuration wants limits above what this kernel allows ({cap})",

@@ -12,7 +12,17 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.configuration.config import Config
-from mproutd.model import ANYWHERE, PROTOCOL, Endpoint, Operation, Route, Rule, Snapshot, family_of
+from mproutd.model import (
+    ANYWHERE,
+    FAMILY_NAMES,
+    PROTOCOL,
+    Endpoint,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    family_of,
+)
 from mproutd.planning.endpoints import is_ours, most, others_addresses
 from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Observed
@@ -230,11 +240,13 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
 def _kept(target: Desired) -> list[dict[str, Any]]:
     """Uplinks that a health check takes for dead, and that are usable all the same."""
     failed = set(target.memory.failed)
-    return [
-        problem("kept", uplink=entry.uplink.name)
-        for entry in (target.observed if failed else ())
-        if any(path.usable and (entry.uplink.name, path.family) in failed for path in entry.paths)
-    ]
+    found = []
+    for uplink, paths in ((entry.uplink.name, entry.paths) for entry in target.observed):
+        kept = [each.family for each in paths if each.usable and (uplink, each.family) in failed]
+        if kept:
+            families = " and ".join(FAMILY_NAMES[family] for family in kept)
+            found.append(problem("kept", uplink=uplink, families=families))
+    return found
 
 
 def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
