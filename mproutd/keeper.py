@@ -264,7 +264,7 @@ class Keeper:
         trouble = self.others(self._facts).trouble
         if trouble:
             problems.append(problem("netifd", error=trouble))
-        problems += refused(self.retries.refusals(), self._clock(), name)
+        problems += refused(self.retries.standing(drift), self._clock(), name)
         problems += removed(self.restraint.removed(), self.restraint.held(), name)
         asked = sources(target.observed)
         told = status(

@@ -8,6 +8,7 @@ from mproutd.model import Endpoint, Operation, Rule
 from mproutd.planning.retries import FIRST, LAST, Retries
 
 RULE = Operation("add", Rule(2, 7501, 7001, "10.1.1.2"), "wan1")
+OTHER = Operation("add", Rule(2, 7502, 7002, "10.2.2.2"), "wan2")
 CLOSING = Operation("delete", Endpoint("10.1.1.2", 2, 2, 7))
 
 
@@ -82,3 +83,11 @@ def test_a_closing_that_nobody_asks_for_any_more_is_forgotten(later: float, trie
     retries.passed([])
     retries.unclosed(CLOSING, "Invalid argument")
     assert [refusal.tries for refusal in retries.refusals()] == [tries]
+
+
+def test_what_is_not_to_be_added_any_more_does_not_stand() -> None:
+    retries = Retries(Clock())
+    retries.passed([(RULE, "File exists"), (OTHER, "File exists")])
+    retries.unclosed(CLOSING, "Input/output error")
+    assert {each.operation for each in retries.standing([RULE])} == {RULE, CLOSING}
+    assert len(retries.refusals()) == 3

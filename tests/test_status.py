@@ -308,6 +308,18 @@ def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
     assert {problem["code"] for problem in site.problems()} == {"refused"}
 
 
+def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
+    """An endpoint of others came between our reading and our writing."""
+    site.keeper.configure()
+    site.world.refuse(errno.EEXIST, "endpoint", times=1)
+    site.keeper.reconcile()
+    assert {problem["code"] for problem in site.problems()} == {"refused"}
+    (refused,) = [problem for problem in site.problems() if problem["code"] == "refused"]
+    address = refused["command"].split()[4]
+    site.world.foreign(Endpoint(address, 0, SIGNAL))
+    assert {problem["code"] for problem in site.problems()} == {"foreign-endpoint"}
+
+
 def test_a_loop_of_removals_is_answered_at_a_bounded_rate(site: Site) -> None:
     site.settle()
     site.world.done.clear()

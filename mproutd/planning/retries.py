@@ -73,6 +73,15 @@ class Retries:
         waiting = [refusal for refusal in self._unclosed.values() if refusal.until > now]
         return [*self._failed.values(), *waiting]
 
+    def standing(self, wanted: Iterable[Operation]) -> Collection[Refusal]:
+        """The same, without what is not to be added any more by `wanted`."""
+        adding = {_key(operation) for operation in wanted}
+        return [
+            refusal
+            for refusal in self.refusals()
+            if refusal.operation.verb != "add" or _key(refusal.operation) in adding
+        ]
+
     def due(self) -> float | None:
         """Seconds until something is to be tried; None for nothing."""
         now = self._clock()
