@@ -154,6 +154,7 @@ class Daemon:
 
     def _kernel_events(self) -> None:
         messages = self._events.read()
+        self._keeper.kernel.heard(messages)
         if messages is not None:
             last = self._keeper.last
             observed = last.desired.observed if last else ()
@@ -167,7 +168,6 @@ class Daemon:
                 self._touched.update(map(_ifindex, messages))
         else:
             self._touched = None
-        self._keeper.kernel.heard(messages)
         self._due = True
 
     def _look(self) -> None:

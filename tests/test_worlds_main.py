@@ -152,6 +152,35 @@ def test_a_lan_with_an_uplinks_subnet(bare_wan: Wan) -> None:
         assert "7005" not in gateway.state()
 
 
+def test_a_lan_that_had_the_subnet_before_the_uplink(bare_wan: Wan) -> None:
+    """The daemon runs when the LAN gets the address: nobody else has that subnet yet."""
+    wan, gateway = bare_wan, bare_wan.gateway
+
+    def shared() -> str:
+        return "".join(line + "\n" for line in gateway.state().splitlines() if "7005" in line)
+
+    with Daemon(gateway):
+        gateway.ip("address add 10.1.1.70/24 dev br-lan")
+        gateway.ip("address add 2001:db8:1::70/64 dev br-lan nodad")
+        wan.address_up(1)
+        wan.default_route(1)
+        eventually(
+            lambda: (
+                shared()
+                == "-4 rule 7005 from 10.1.1.2 to 10.1.1.0/24 lookup 7001 proto 77\n"
+                "-6 rule 7005 from 2001:db8:1::2 to 2001:db8:1::/64 lookup 7001 proto 77\n"
+            )
+        )
+        wan.address_down(1)
+        eventually(lambda: not shared())
+        gateway.ip("address delete 10.1.1.70/24 dev br-lan")
+        gateway.ip("address delete 2001:db8:1::70/64 dev br-lan")
+        wan.address_up(1)
+        wan.default_route(1)
+        eventually(lambda: "endpoint 10.1.1.2 " in gateway.state())
+        assert not shared()
+
+
 def test_a_lan_that_has_the_gateways_address(bare_wan: Wan) -> None:
     """Modem and LAN are both 10.1.1.1: the modem is still the way out."""
     wan, gateway = bare_wan, bare_wan.gateway

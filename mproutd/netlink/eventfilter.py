@@ -4,8 +4,9 @@ In the kernel: a classic BPF program on the event socket drops the echoes of our
 requests and the routes that decide nothing here, so that a full BGP table that comes
 and goes costs no process time.  In Python: concerns(), which looks at a few bytes.
 
-What must hold: neither drops an event that could change the outcome of a pass.  One
-that is let through for nothing costs a pass without a difference.
+What must hold: neither drops an event that could change the outcome of a pass now.  One
+that is let through for nothing costs a pass without a difference.  What concerns() drops may
+decide something later, so the reader hears it all the same.
 """
 
 from __future__ import annotations

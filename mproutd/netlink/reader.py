@@ -5,7 +5,8 @@ uplink costs the same beside thirty others.  What is kept is the kernel's own la
 and it is dropped by the events that announce a change, and by those that announce what the
 kernel does without announcing it: with an address, a link or its carrier, IPv4 routes of
 that device vanish from every table (net/ipv4/fib_frontend.c), so an event for a device
-drops every table that had a route by it.
+drops every table that had a route by it.  Events that wake nobody (eventfilter.concerns)
+count as well: a LAN's address decides something once an uplink has its subnet too.
 
 What must hold: endpoints and limits, whose changes nobody announces, are not kept here;
 forget() drops everything, and is called where events were lost, at every resync, and for
@@ -37,6 +38,9 @@ from mproutd.netlink.wire import NLM_F_REPLACE, U32, Memo, Message
 _LINKS = (codec.RTM_NEWLINK, codec.RTM_DELLINK)
 _ADDRESSES = (codec.RTM_NEWADDR, codec.RTM_DELADDR)
 _ROUTES = (codec.RTM_NEWROUTE, codec.RTM_DELROUTE)
+
+_SEVERAL = 8
+"""Devices whose addresses are asked for one by one; of more, one question about all costs less."""
 
 
 class Found(NamedTuple):
@@ -78,8 +82,9 @@ class Reader:
             index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
             if kind in _LINKS:
                 self._links = None
-            self._stale_addresses.add(index)
-            self._touch(index)
+            if index not in self._stale_addresses:
+                self._stale_addresses.add(index)
+                self._touch(index)
         elif kind in _ROUTES:
             self._heard_route(message)
         else:
@@ -159,7 +164,7 @@ class Reader:
         return self._links
 
     def _read_addresses(self) -> tuple[Address, ...]:
-        if self._addresses is None:
+        if self._addresses is None or len(self._stale_addresses) > _SEVERAL:
             self._addresses = {}
             for address in self._dump_addresses(0):
                 earlier = self._addresses.get(address.link, ())
