@@ -166,8 +166,7 @@ def test_a_lan_that_had_the_subnet_before_the_uplink(bare_wan: Wan) -> None:
         wan.default_route(1)
         eventually(
             lambda: (
-                shared()
-                == "-4 rule 7005 from 10.1.1.2 to 10.1.1.0/24 lookup 7001 proto 77\n"
+                shared() == "-4 rule 7005 from 10.1.1.2 to 10.1.1.0/24 lookup 7001 proto 77\n"
                 "-6 rule 7005 from 2001:db8:1::2 to 2001:db8:1::/64 lookup 7001 proto 77\n"
             )
         )
