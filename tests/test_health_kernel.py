@@ -180,6 +180,84 @@ def test_an_uplink_may_have_to_prove_itself_first() -> None:
             assert until(wan, True, 5) is not None
 
 
+@pytest.mark.parametrize("lost", ["carrier", "address"])
+@pytest.mark.parametrize("state", ["online", "offline"])
+def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
+    lost: str, state: str
+) -> None:
+    """IPv4 hosts judge IPv6 too, also while there is no IPv4 to ask them by."""
+    with Wan(lan=False, shaped=False).usual() as wan:
+        text = own({**QUICK, "up": "1000", "initial_state": state})
+        text += "\toption gateway '10.1.1.1'\n\toption gateway6 '2001:db8:1::1'\n"
+        with Daemon(wan.gateway, own=text, verbose=True) as daemon:
+            if state == "online":
+                warmed(daemon, 1)
+                wan.blackhole(1)
+            eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+            if lost == "carrier":
+                wan.settle()
+                wan.unplug(1)
+                eventually(lambda: _reasons(daemon)[0] == "no-carrier")
+                wan.plug(1)
+            else:
+                wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
+                eventually(lambda: _reasons(daemon)[0] == "no-address")
+                assert _reasons(daemon)[1] == "failed"
+                wan.gateway.ip("address add 10.1.1.2/24 dev eth1")
+            eventually(
+                lambda: _reasons(daemon) == ["failed", "failed"] and check(daemon)["running"]
+            )
+            daemon.settle()
+            added = [each for each in daemon.writes() if "mptcp endpoint add" in each]
+            assert [each for each in added if " dev eth1" in each and state == "offline"] == []
+            assert sum("2001:db8:1::2 " in each for each in added) == (state == "online")
+
+
+def _reasons(daemon: Daemon) -> list[str | None]:
+    """Of wan1, IPv4 and IPv6."""
+    return [each["reason"] for each in daemon.uplink("wan1")["families"]]
+
+
+def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_they_speak() -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        slow = {**QUICK, "up": "1000", "down": "1000"}
+        with Daemon(wan.gateway, own=own({**slow, "down": "2"}), verbose=True) as daemon:
+            warmed(daemon, 1)
+            wan.blackhole(1)
+            eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+            daemon.settle()
+            daemon.writes()
+            tell(daemon, own(slow, SERVER, SERVER6))
+            daemon.settle()
+            assert (_reasons(daemon), daemon.writes()) == (["failed", "failed"], [])
+            tell(daemon, own(slow, SERVER6))
+            daemon.settle()
+            assert (_reasons(daemon), daemon.writes()) == (["failed", "failed"], [])
+
+
+def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
+    """wan2 is there and checked; wan1 comes with a reload, and its line is dead at first."""
+    wan2 = own(QUICK, uplink="wan2")
+    wan1 = own({**QUICK, "initial_state": "offline", "down": "1000"})
+    alone = TWO_UPLINKS[: TWO_UPLINKS.index("config interface 'wan1'")]
+    alone += TWO_UPLINKS[TWO_UPLINKS.index("config interface 'wan2'") :]
+    with Wan(lan=False, shaped=False).usual() as wan:
+        wan.blackhole(1)
+        with Daemon(wan.gateway, alone, wan2, verbose=True) as daemon:
+            eventually(lambda: daemon.uplink("wan2")["health"][0]["good_rounds"] > 1)
+            daemon.configure(TWO_UPLINKS, wan2 + wan1)
+            assert "endpoint" not in daemon.reconcile("--dry-run")
+            assert "endpoint" not in daemon.reconcile()
+            daemon.settle()
+            assert _reasons(daemon) == ["failed", "failed"]
+            assert not any("endpoint add 10.1.1.2" in each for each in daemon.writes())
+            wan.mend(1)
+            assert until(wan, True, 10) is not None
+            # A reload that changes its options, or gives a known one such, is nothing new.
+            tell(daemon, wan2 + wan1.replace("'1000'", "'999'"))
+            assert inside(wan)
+
+
 def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
     """The hosts are dead, not the line; and the peer of one connection knows no MPTCP."""
     with (

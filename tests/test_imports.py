@@ -103,7 +103,7 @@ OUTER = {
     "track": ("asking judge names timers tracking", ""),
     "checks": (
         "asking config log model names part paths pings reconcile streams timers track tracking"
-        " worker",
+        " verdicts worker",
         "",
     ),
     "log": ("", "systemd"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config
 from mproutd.planning.paths import Facts
+from mproutd.planning.verdicts import standing
 from mproutd.reconcile import Outcome
 from tests.fakeworld import World, interface, uci
 from tests.test_plan import WAN1, WAN2, endpoints, part, two_lines
@@ -172,6 +173,16 @@ def test_initial_state() -> None:
     assert usable(world.run(config)) == ["wan1"]
     assert usable(world.run(config, Facts(failed=()))) == ["wan1", "wan2"]
     assert usable(world.run(config)) == ["wan1", "wan2"]  # it is known from before
+
+
+def test_initial_state_of_an_uplink_that_comes_while_others_are_checked() -> None:
+    """What `reconcile --dry-run` says beside a daemon, whose checks do not know it yet."""
+    world = two_lines()
+    run(world, network=WAN1)
+    own = "config uplink wan2\n list track_ip 9.9.9.9\n option initial_state offline\n"
+    told = Facts(failed=(("wan2", AF_INET6),))
+    found = standing(uci(WAN1 + WAN2, own), world.store.memory, told)
+    assert found == (("wan2", AF_INET6), ("wan2", AF_INET))
 
 
 def test_where_all_begin_offline_the_first_is_used() -> None:

@@ -2,11 +2,13 @@
 
 A line is asked while it has carrier, an address and a gateway, used or not; without one, its
 verdict stands and nothing is counted.  What must hold: before the first pass the verdicts are
-those that the memory keeps, so that a restart changes nothing.
+those that the memory keeps, so that a restart changes nothing; and each pass finds a verdict
+there before it plans, so that not even one lets a line in that has to answer first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from socket import AF_INET, AF_INET6
 from typing import Any
 
@@ -20,6 +22,7 @@ from mproutd.health.track import Tools, Track
 from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Facts, Observed, Path
+from mproutd.planning.verdicts import Failed, unproved
 from mproutd.reconcile import Outcome
 from mproutd.worker import Worker
 
@@ -44,6 +47,8 @@ class Checks(Part):
         self._failed: list[tuple[str, int]] = []
         """Those that were found dead, in that order."""
         self._begun = False
+        self._known: Collection[str] = ()
+        """The uplinks that the passes remember."""
         self._news: list[Track] = []
         self._contexts: dict[bool, Any] = {}
         """For HTTPS, with and without verifying; or why there is none."""
@@ -57,6 +62,7 @@ class Checks(Part):
             for family in FAMILIES
             if uplink.health.targets(family)
         }
+        stood = self._verdicts()
         for key in self._tracks.keys() - wanted.keys():
             self._tracks.pop(key).move(None, "", 0.0)
             self._failed = [each for each in self._failed if each != key]
@@ -65,14 +71,20 @@ class Checks(Part):
                 self._tracks[key].change(asked)
             else:
                 self._tracks[key] = Track(self._tools, *key, asked)
+                if key in stood:
+                    self._doubt(key)
+        if self._begun:
+            for key in unproved(config, self._known):
+                if key in self._tracks:
+                    self._doubt(key)
 
     def passed(self, outcome: Outcome) -> None:
         if not self._begun:
             self._begun = True
             for key in outcome.desired.memory.failed:
                 if key in self._tracks:
-                    self._tracks[key].judge.failed = True
-                    self._failed.append(key)
+                    self._doubt(key)
+        self._known = outcome.desired.memory.slots
         paths = {
             (entry.uplink.name, path.family): (entry, path)
             for entry in outcome.desired.observed
@@ -81,7 +93,7 @@ class Checks(Part):
         for place, (key, track) in enumerate(self._tracks.items()):
             way, gateway = _way(*paths[key]) if key in paths else (None, "")
             if way is None and track.judge.asked.initial_state == "offline":
-                self._doubt(key, track)
+                self._doubt(key)
             # One that is out is asked at once, since the sooner it is back the better.
             wait = 0.0 if track.judge.failed else place * _GOLDEN % 1.0 * SPREAD
             track.move(way, gateway, min(wait, track.judge.asked.interval))
@@ -89,23 +101,24 @@ class Checks(Part):
         for track in news:
             self._tell(track, paths.get((track.uplink, track.family)))
 
-    def _doubt(self, key: tuple[str, int], track: Track) -> None:
+    def _doubt(self, key: tuple[str, int]) -> None:
         """It has to prove itself before it is used."""
-        if not track.judge.failed:
-            track.judge.failed = True
+        if not self._tracks[key].judge.failed:
+            self._tracks[key].judge.failed = True
             self._failed.append(key)
 
     def facts(self, facts: Facts) -> Facts:
-        """A family without hosts of its own goes by the other's, while that one is asked."""
-        if not self._begun:
-            return facts
+        return facts._replace(failed=self._verdicts()) if self._begun else facts
+
+    def _verdicts(self) -> Failed:
+        """A family without hosts of its own goes by the other's, asked or not just now."""
         failed = []
         for name, family in self._failed:
             failed.append((name, family))
             other = AF_INET6 if family == AF_INET else AF_INET
-            if (name, other) not in self._tracks and self._tracks[name, family].running:
+            if (name, other) not in self._tracks:
                 failed.append((name, other))
-        return facts._replace(failed=tuple(failed))
+        return tuple(failed)
 
     def due(self) -> float | None:
         return self._timers.due()

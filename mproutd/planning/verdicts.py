@@ -7,7 +7,7 @@ addresses away that only an uplink in use has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES
@@ -21,20 +21,24 @@ Failed = tuple[tuple[str, int], ...]
 def standing(config: Config, memory: Memory, facts: Facts) -> Failed:
     """The verdicts that count now.
 
-    While nobody checks (before a daemon's first pass, in a command) the last ones stand; an
-    uplink of which there is no memory begins as its initial_state says.  Where all begin
-    offline, the first of the file is spared.
+    While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
+    uplink of which there is no memory begins as its initial_state says, at a start or with a
+    reload.  Where all begin offline, the first of the file is spared.
     """
-    asked = {uplink.name: uplink.health for uplink in config.uplinks if uplink.health}
-    if facts.failed is not None:
-        return tuple(each for each in facts.failed if each[0] in asked)
-    new = [
-        (name, family)
-        for name, health in reversed(asked.items())
-        if health.initial_state == "offline" and name not in memory.slots
+    asked = {uplink.name for uplink in config.uplinks if uplink.health}
+    last = memory.failed if facts.failed is None else facts.failed
+    known = tuple(each for each in last if each[0] in asked)
+    return (*known, *(each for each in unproved(config, memory.slots) if each not in known))
+
+
+def unproved(config: Config, known: Collection[str]) -> Failed:
+    """Who begins as failed: `initial_state` is offline, and it is none of the `known` uplinks."""
+    return tuple(
+        (uplink.name, family)
+        for uplink in reversed(config.uplinks)
+        if uplink.health and uplink.health.initial_state == "offline" and uplink.name not in known
         for family in FAMILIES
-    ]
-    return (*(each for each in memory.failed if each[0] in asked), *new)
+    )
 
 
 def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
