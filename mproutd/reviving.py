@@ -1,26 +1,27 @@
-"""Brings failed subflows back: hears how they end, and opens their endpoint anew.
+"""Brings failed subflows back: hears how they end, and has their endpoint tried again.
 
 The kernel uses an endpoint up for a connection whose subflow failed.  Of what failed before the
 start, or while events were lost, nobody tells: so connections are also looked at, now and then,
-and what one misses there gets one try.  What must hold: how often
-an endpoint is closed for that is bounded (planning/revival.py), none whose closing would end
-a plain TCP connection is, and none for a connection that the peer began.
+and what one misses there gets one try in each way.  What must hold: how often an endpoint is
+closed for that is bounded (planning/revival.py), it is closed for nobody whom it cannot help,
+and for nobody when another connection needs it (planning/standing.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mproutd import log
 from mproutd.keeper import Keeper
-from mproutd.model import Operation
+from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import pm
 from mproutd.netlink.eventfilter import subflow_losses
 from mproutd.netlink.mptcp import Closer, PathManager
 from mproutd.parts.part import Tell
 from mproutd.planning.endpoints import is_ours, joins
-from mproutd.planning.revival import Revival
+from mproutd.planning.revival import FIRST, Revival
+from mproutd.planning.standing import Standing, inside
 
 FIRST_LOOK, LOOK = 1.0, 60.0
 """Seconds until connections are looked at: from the start or lost events, and between looks."""
@@ -70,11 +71,12 @@ class Reviving:
         messages = self._events.read()
         if messages is None:
             self._revival.lost()
-            self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
+            self._look_soon(FIRST_LOOK)
         for message in messages or ():
             event = pm.event(message.body)
             if self._revival.hear(event) and self._is_wanted(event.source):
                 self._unexplained()
+                self._look_soon(FIRST)
         self._heed()
 
     def _heed(self) -> None:
@@ -83,26 +85,39 @@ class Reviving:
             self._all = not self._all
             self._events.attach(subflow_losses(everything=self._all))
 
+    def _look_soon(self, wait: float) -> None:
+        """Look at the connections so many seconds from now, unless it is done sooner anyway."""
+        at = max(time.monotonic() + wait, self._ask_at)
+        if not self._soon or at < self._look_at:
+            self._look_at, self._soon = at, True
+
     def _look(self) -> None:
         """Which connections miss a subflow by an endpoint that is there."""
         last = self._keeper.last
         wanted = last.desired.endpoints if last else ()
         addresses = [each.address for each in wanted if joins(each.flags)]
-        began = time.monotonic()
-        missing = self._keeper.kernel.missing(addresses) if addresses else set()
-        ended = time.monotonic()
-        self._look_at, self._soon = ended + max(LOOK, (ended - began) / SHARE), False
+        standing, took = self._ask(addresses) if addresses else (Standing((), ()), 0.0)
+        missing = standing.missing(addresses, self._inside())
+        self._look_at, self._soon = time.monotonic() + max(LOOK, took / SHARE), False
         for token, address in missing - self._tried:
             self._revival.seen(address, token)
         self._tried = missing
 
-    def _leave_theirs(self) -> None:
-        """Forget the failures of connections that the peer began."""
+    def _ask(self, addresses: Collection[str]) -> tuple[Standing, float]:
+        """What stands, and how long it took to ask for it, in seconds."""
         began = time.monotonic()
-        here = self._keeper.kernel.began_here(self._revival.waiting())
+        standing = Standing(*self._keeper.kernel.subflows(addresses))
         ended = time.monotonic()
         self._ask_at = ended + (ended - began) / ASK_SHARE
-        self._revival.drop({token for token, ours in here.items() if not ours})
+        return standing, ended - began
+
+    def _inside(self) -> set[str]:
+        """The addresses on devices that are no uplinks."""
+        last = self._keeper.last
+        if last is None:
+            return set()
+        uplinks = {entry.link.index for entry in last.desired.observed if entry.link}
+        return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
 
     def _is_wanted(self, address: str) -> bool:
         last = self._keeper.last
@@ -113,32 +128,42 @@ class Reviving:
         """Close the endpoints whose subflows failed; the next pass opens them again."""
         if closer.busy or not self._keeper.last:
             return
+        try:
+            self._turn(closer)
+        except OSError as error:
+            text = f"failed subflows wait for {FIRST_LOOK:g} s: {error.strerror}"
+            self._tell("decision", log.WARNING, text)
+            self._ask_at = time.monotonic() + FIRST_LOOK
+            self._look_at = max(self._look_at, self._ask_at)
+        self._heed()
+
+    def _turn(self, closer: Closer) -> None:
         if time.monotonic() >= self._look_at:
             self._look()
         if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
-            self._leave_theirs()
-            if self._revival.due() == 0.0:
-                self._open_again(closer)
-        self._heed()
+            standing, _ = self._ask(self._revival.waiting())
+            self._revival.drop(standing.useless(self._inside()))
+            self._try_again(closer, standing.needed())
 
-    def _open_again(self, closer: Closer) -> None:
+    def _try_again(self, closer: Closer, needed: Collection[str]) -> None:
         memory = self._keeper.state.memory
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
             if is_ours(endpoint, memory) and joins(endpoint.flags)
         }
-        again = [ours[address] for address in self._revival.take(ours)]
-        if again:
-            found_there = self._keeper.kernel.connections([each.address for each in again])
-            plain = {each.address for each in found_there if each.open and each.plain}
-            again = [endpoint for endpoint in again if endpoint.address not in plain]
-        for endpoint in again:
-            text = f"subflows from {endpoint.address} failed; opening it again"
-            self._tell("decision", log.INFO, text)
-        if again:
-            closer.start([Operation("delete", endpoint) for endpoint in again])
-            self._keeper.restraint.expect(again)
+        again = self._revival.take(ours, needed)
+        if again is None:
+            return
+        endpoint = ours[again.address]
+        text = f"subflows from {endpoint.address} failed; opening it again"
+        self._tell("decision", log.INFO, text)
+        if again.gently:
+            other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
+            closer.start([Operation("change", other), Operation("change", endpoint)])
+        else:
+            closer.start([Operation("delete", endpoint)])
+            self._keeper.restraint.expect([endpoint])
 
     def close(self) -> None:
         self._events.close()

@@ -57,6 +57,7 @@ PURE = {
     "restraint": "model",
     "retries": "model",
     "revival": "pm",
+    "standing": "diag",
     "decisions": "model paths plan",
     "ipsyntax": "model",
     "since": "paths",
@@ -145,7 +146,7 @@ OUTER = {
         " rates reconcile restraint retries since state status uci",
         "tenacity",
     ),
-    "reviving": ("endpoints eventfilter keeper log model mptcp part pm revival", ""),
+    "reviving": ("endpoints eventfilter keeper log model mptcp part pm revival standing", ""),
     "daemon": (
         "config eventfilter hints keeper kinds log loop monitor mptcp part plan reconcile reviving"
         " server state subnets wire",

@@ -1,14 +1,13 @@
-"""Which connections would lose their last path, and which miss one, from sock_diag(7).
+"""MPTCP connections and their subflows, from sock_diag(7).
 
-Deleting id 0 closes the initial subflow of every connection from an address: of those with
-other subflows, which is the aim, but also of those that have no other, and even of those
-that fell back to plain TCP.  So the kernel is asked first.  Struct codec, no I/O; the
-answers' layout is that of linux/inet_diag.h and linux/mptcp.h.
+Closing an endpoint, or deleting id 0, closes the subflows of every connection from an address:
+of those with others, but also of those that have no other, and even of those that fell back to
+plain TCP.  So the kernel is asked first.  Struct codec, no I/O; the answers' layout is that of
+linux/inet_diag.h and linux/mptcp.h.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
 from typing import NamedTuple
@@ -24,10 +23,9 @@ _TCP, _MPTCP = 6, 262
 _WANT_INFO = 1 << (_INFO - 1)
 _ALIVE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8
 """net/tcp_states.h: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT."""
-_HELD = 1 << 1 | 1 << 8
-_SYN_SENT = 2
-_COMING = 1 << _SYN_SENT
-"""ESTABLISHED and CLOSE_WAIT: there may be more to send.  SYN_SENT: about to join."""
+_SYN_SENT, _SENDING = 2, (1, 8)
+_STANDING = 1 << 1 | 1 << 8 | 1 << _SYN_SENT
+"""SYN_SENT: about to join.  ESTABLISHED and CLOSE_WAIT: there may be more to send."""
 
 _REQUEST = Struct("=BBBxI48x")
 _STATE, _SOURCE, _INODE, _ANSWER_SIZE = 1, 8, 68, 72
@@ -51,6 +49,8 @@ class Connection(NamedTuple):
     token: int = 0
     most: int = 0
     """How many `others` may be (mptcpi_subflows_max)."""
+    sends: bool = True
+    """This end has not closed its half: subflows may still join."""
 
 
 def dump_subflows(sequence: int, family: int) -> bytes:
@@ -58,17 +58,14 @@ def dump_subflows(sequence: int, family: int) -> bytes:
 
     INFO is wanted for what comes with it: without, Linux 6.18 leaves ULP_INFO out too.
     """
-    body = _REQUEST.pack(family, _TCP, _WANT_INFO, _HELD | _COMING)
+    body = _REQUEST.pack(family, _TCP, _WANT_INFO, _STANDING)
     return request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, body)
 
 
-def dump(sequence: int, family: int, *, held: bool = False) -> bytes:
-    """Ask for the MPTCP sockets of a family; ENOENT where the kernel has no mptcp_diag.
-
-    `held`: without those that are about to end.
-    """
+def dump(sequence: int, family: int) -> bytes:
+    """Ask for the MPTCP sockets of a family; ENOENT where the kernel has no mptcp_diag."""
     # MPTCP's number does not fit into sdiag_protocol; the attribute counts instead.
-    body = _REQUEST.pack(family, _TCP, _WANT_INFO, _HELD if held else _ALIVE)
+    body = _REQUEST.pack(family, _TCP, _WANT_INFO, _ALIVE)
     return request(
         SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, body + put(_REQ_PROTOCOL, U32.pack(_MPTCP))
     )
@@ -91,7 +88,13 @@ def connection(body: bytes) -> Connection:
         (token,) = U32.unpack_from(info, _INFO_TOKEN) if len(info) >= _INFO_TOKEN + 4 else (0,)
         program = body[_INODE:_ANSWER_SIZE] != bytes(4)
         return Connection(
-            _own_address(body), info[0], bool(flags & _FALLBACK), program, token, info[_INFO_MOST]
+            _own_address(body),
+            info[0],
+            bool(flags & _FALLBACK),
+            program,
+            token,
+            info[_INFO_MOST],
+            body[_STATE] in _SENDING,
         )
     except (IndexError, KeyError, ValueError, error) as problem:
         raise DecodeError(str(problem)) from None
@@ -125,37 +128,3 @@ def subflow(body: bytes) -> Subflow | None:
         return Subflow(token, _own_address(body), initial, by_us, body[_STATE] != _SYN_SENT)
     except (IndexError, KeyError, ValueError, error) as problem:
         raise DecodeError(str(problem)) from None
-
-
-def began_here(subflows: Iterable[Subflow]) -> dict[int, bool]:
-    """Token → whether this end began the connection, for those whose subflows tell it.
-
-    The initial subflow knows.  Where it is gone, those that joined do: the end that began asks
-    for them, and the other end's attempts are refused, so one that only tries tells nothing.
-    """
-    told: dict[int, bool] = {}
-    for each in sorted(subflows, key=lambda each: each.initial):
-        if each.initial:
-            told[each.token] = each.by_us
-        elif each.stands:
-            told[each.token] = each.by_us or told.get(each.token, False)
-    return told
-
-
-def missing(
-    connections: Iterable[Connection], subflows: Collection[Subflow], addresses: Collection[str]
-) -> set[tuple[int, str]]:
-    """(token, address) for each of `addresses` by which a connection of ours could go and does not.
-
-    Of one family: the peer's address in the other one is not known.  What may have no more
-    subflows misses none, and who began a connection that has none left is not known.
-    """
-    there = {(each.token, each.address) for each in subflows}
-    began = began_here(subflows)
-    return {
-        (each.token, address)
-        for each in connections
-        if each.open and not each.plain and each.others < each.most and began.get(each.token, True)
-        for address in addresses
-        if (":" in address) == (":" in each.address) and (each.token, address) not in there
-    }

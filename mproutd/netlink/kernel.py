@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from socket import AF_INET6
 from typing import NamedTuple, Protocol
 
@@ -145,20 +144,14 @@ class NetlinkKernel:
         found = map(diag.connection, self._sockets(diag.dump, addresses))
         return [each for each in found if each.address in addresses]
 
-    def missing(self, addresses: Collection[str]) -> set[tuple[int, str]]:
-        """(token, address): connections that may have a subflow from there, and have none."""
-        held = map(diag.connection, self._sockets(partial(diag.dump, held=True), addresses))
+    def subflows(
+        self, addresses: Collection[str]
+    ) -> tuple[list[diag.Connection], list[diag.Subflow]]:
+        """All connections and subflows in the families of these addresses."""
+        connections = [diag.connection(each) for each in self._sockets(diag.dump, addresses)]
         # The subflows last: what joins in between is then no miss.
-        return diag.missing(held, self._subflows(addresses), addresses)
-
-    def began_here(self, addresses: Collection[str]) -> dict[int, bool]:
-        """Token → whether this end began the connection, of those with subflows in the families
-        of these addresses."""
-        return diag.began_here(self._subflows(addresses))
-
-    def _subflows(self, addresses: Collection[str]) -> list[diag.Subflow]:
         found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses))
-        return [each for each in found if each]
+        return connections, [each for each in found if each]
 
     def _sockets(self, ask: Callable[[int, int], bytes], addresses: Collection[str]) -> list[bytes]:
         if self._diag is None:

@@ -1,15 +1,18 @@
 """Subflows that failed get another chance.
 
 A subflow whose attempt fails uses its endpoint up for that connection: the kernel does not
-try again, even when the route, the neighbour or the peer is there a moment later.  An
-endpoint that is closed and opened again is tried by every connection at once.  That also
-closes the subflows that others have there, so it happens only while a living connection
-misses one, and ever more rarely:
+try again, even when the route, the neighbour or the peer is there a moment later.  There
+are two ways to have an endpoint tried by every connection at once.  Gently: to switch fullmesh
+on and off (mptcp_pm_nl_fullmesh() in net/mptcp/pm_kernel.c).  Or to delete and add it, which
+also tells the peer that the address is gone (RM_ADDR).  Where a connection has no subflow left
+to say so by, the new one says it, and the peer closes that at once.  But older kernels join
+again only in this way; so the two take turns.  Both close the subflows that others have
+there, so it happens only while a living connection misses one, and ever more rarely:
 
     sub-closed with an error, from an endpoint of ours to the peer's first address
                                                          -> that connection misses one
     sub-established from there, or closed                -> it no longer does
-    seen to miss one, when nothing was heard of it      -> once: it may have been refused
+    seen to miss one, when nothing was heard of it      -> once in each way
     while one misses some: after FIRST seconds, then each time twice as long, up to LAST
     sub-closed without an error, just after that         -> it cut the subflow of another one:
                                                             from then on, COSTLY and four times
@@ -19,8 +22,8 @@ The delay outlives the connection that it was for: with many short ones to a pee
 refuses each subflow, the others would have no peace.  It is forgotten when nothing has
 failed for twice as long.
 
-A connection that the peer began does not count either (drop() takes it out): the kernel tries
-our endpoints for it too, at the port that the peer connected from, where nobody listens.
+What no endpoint can help does not count either: drop() takes it out (standing.py).  And where a
+connection could lose its only subflow for good, nothing is closed for another one's sake.
 
 A failure at an address that the peer announced later does not count: that is no use of our
 endpoint (only of its address), a peer behind NAT announces what nobody can reach, and to
@@ -38,8 +41,10 @@ from mproutd.netlink.pm import Event
 
 FIRST, LAST = 0.25, 60.0
 COSTLY, LAST_COSTLY = 5.0, 3600.0
-CUT = 1.0
-"""Seconds after the opening in which what closes from there is our doing."""
+CUT = APART = 1.0
+"""Seconds after the opening in which what closes from there is our doing; and until another
+one is opened, so that who has two subflows always keeps one."""
+WAYS = 2
 KNOWN_MOST = 4096
 """Connections remembered at once; beyond that, failures are not noted."""
 
@@ -51,6 +56,16 @@ class _Pace(NamedTuple):
     delay: float
     cut: bool = False
     """The last time it cost others their subflows."""
+    gently: bool = False
+    """How it was done the last time."""
+
+
+class Again(NamedTuple):
+    """An endpoint to be tried again."""
+
+    address: str
+    gently: bool
+    """By fullmesh, on and off; else by deleting and adding."""
 
 
 class Revival:
@@ -61,7 +76,10 @@ class Revival:
         self._missing: dict[str, set[int]] = {}
         self._since: dict[str, float] = {}
         self._paces: dict[str, _Pace] = {}
-        self._doubtful: set[str] = set()
+        self._last = ("", 0.0)
+        """Which endpoint was tried again last, and when."""
+        self._doubtful: dict[str, int] = {}
+        """Address → how many tries it has, where nobody heard what failed."""
 
     def hear(self, event: Event) -> bool:
         """Take note of what happened to a connection.
@@ -73,7 +91,7 @@ class Revival:
             if not event.error:
                 return not self._cut(event.source)
             if not event.remote_id:
-                self._doubtful.discard(event.source)
+                self._doubtful.pop(event.source, None)
                 self._missed(event.source, event.token)
         elif event.kind == "sub-established" and event.source in self._missing:
             self._found(event.source, event.token)
@@ -84,12 +102,12 @@ class Revival:
 
     def lost(self) -> None:
         """Events were lost: who misses a subflow is not known any more, so try once."""
-        self._doubtful = set(self._missing)
+        self._doubtful = dict.fromkeys(self._missing, WAYS)
 
     def seen(self, address: str, token: int) -> None:
-        """A connection was found that misses a subflow from there; why, nobody heard.  One try."""
+        """A connection was found that misses a subflow from there; why, nobody heard."""
         if address not in self._missing:
-            self._doubtful.add(address)
+            self._doubtful[address] = WAYS
             self._missed(address, token)
 
     def missing(self) -> set[int]:
@@ -121,7 +139,7 @@ class Revival:
             return False
         if not pace.cut:
             delay = min(max(2 * pace.delay, COSTLY), LAST_COSTLY)
-            self._paces[address] = _Pace(pace.last, delay, cut=True)
+            self._paces[address] = pace._replace(delay=delay, cut=True)
         return True
 
     def _found(self, address: str, token: int) -> None:
@@ -131,10 +149,13 @@ class Revival:
 
     def _forget(self, address: str) -> None:
         del self._missing[address], self._since[address]
-        self._doubtful.discard(address)
+        self._doubtful.pop(address, None)
 
     def _when(self, address: str) -> float:
         first = self._since[address] + FIRST
+        last, when = self._last
+        if last not in ("", address):
+            first = max(first, when + APART)
         pace = self._paces.get(address)
         return max(first, pace.last + pace.delay) if pace else first
 
@@ -143,22 +164,33 @@ class Revival:
         now = self._clock()
         return min((max(0.0, self._when(each) - now) for each in self._missing), default=None)
 
-    def take(self, present: Collection[str]) -> list[str]:
-        """The addresses whose endpoints are to be opened again now.
+    def take(self, present: Collection[str], needed: Collection[str] = ()) -> Again | None:
+        """The endpoint that is to be tried again now; None for none.
 
         `present` are the addresses that have an endpoint; of the others nothing is kept,
-        since opening them for another reason tries everybody anyway.
+        since opening them for another reason tries everybody anyway.  `needed` are those that
+        must not be closed: they wait as if they had been tried.
         """
         for address in [address for address in self._missing if address not in present]:
             self._forget(address)
         now = self._clock()
-        ready = [address for address in self._missing if self._when(address) <= now]
-        for address in ready:
-            delay = self._paces[address].delay if address in self._paces else FIRST
-            self._paces[address] = _Pace(now, max(delay, min(2 * delay, LAST)))
-            if address in self._doubtful:
+        for address in [address for address in self._missing if self._when(address) <= now]:
+            pace = self._paces.get(address) or _Pace(now, FIRST)
+            delay = max(pace.delay, min(2 * pace.delay, LAST))
+            self._paces[address] = pace = pace._replace(last=now, delay=delay)
+            if address not in needed:
+                self._paces[address] = pace._replace(cut=False, gently=not pace.gently)
+                self._last = (address, now)
+                self._count_down(address)
+                return Again(address, not pace.gently)
+        return None
+
+    def _count_down(self, address: str) -> None:
+        """One try less for what nobody heard of."""
+        if address in self._doubtful:
+            self._doubtful[address] -= 1
+            if not self._doubtful[address]:
                 self._forget(address)
-        return ready
 
     def waiting(self) -> dict[str, int]:
         """Address → how many connections miss a subflow from there."""
