@@ -69,6 +69,8 @@ class Daemon:
         self._touched: set[int] | None = None
         """ifindexes with events since the last pass; None when events were lost."""
         self._resync_at = self._look_at = 0.0
+        self._silent = False
+        """The kernel did not answer the last pass, so only an event or time brings the next."""
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT.  OSError when the kernel does not answer at all."""
@@ -113,24 +115,32 @@ class Daemon:
         if self._reviving and self._closer:
             self._reviving.turn(self._closer)
         self._parts.turn()
-        wait = self._keeper.due()
-        if (wait is not None and wait <= 0) or time.monotonic() >= self._resync_at:
+        if self._next_pass() <= 0:
             self._due = True
 
     def _timeout(self) -> float:
         """Seconds until there is something to do without an event."""
         if self._due:
             return 0.0
-        now = time.monotonic()
-        waits = [self._resync_at - now]
+        waits = [self._next_pass()]
         deadline = self._server.deadline()
-        timers = [self._keeper.due(), self._parts.due()]
+        timers = [self._parts.due()]
         if self._reviving and self._closer and not self._closer.busy:
             timers.append(self._reviving.due())
         waits += [wait for wait in timers if wait is not None]
         if deadline is not None:
-            waits.append(deadline - now)
+            waits.append(deadline - time.monotonic())
         return max(0.0, min(waits))
+
+    def _next_pass(self) -> float:
+        """Seconds until a pass is worth making without an event.
+
+        While endpoints are being closed it is only the end of that which lets one go on.
+        """
+        resync = self._resync_at - time.monotonic()
+        closing = self._closer is not None and self._closer.busy
+        wait = None if self._silent or closing else self._keeper.due()
+        return resync if wait is None else min(resync, wait)
 
     def _watch(self) -> None:
         """Keep the loop in step with the clients, and with whether anybody listens."""
@@ -211,8 +221,9 @@ class Daemon:
         except OSError as error:
             # A dump that failed or a device that went in between: ask again, soon.
             log.event(log.WARNING, f"the kernel does not answer: {error}; trying again")
-            self._resync_at = now + 1.0
+            self._resync_at, self._silent = now + 1.0, True
             return
+        self._silent = False
         if full:
             self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
         if outcome.again and not (self._closer and self._closer.busy):

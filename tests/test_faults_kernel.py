@@ -70,6 +70,38 @@ def test_a_kernel_without_mptcp(world):
     assert world.gateway.state() == before
 
 
+SILENT = """
+import os
+from mproutd.netlink.kernel import NetlinkKernel
+plain = NetlinkKernel.snapshot
+def silent(self, want):
+    if os.path.exists("/run/silent"):
+        raise OSError(105, "No buffer space available")
+    return plain(self, want)
+NetlinkKernel.snapshot = silent
+"""
+
+
+def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
+    """Also while an operation that it refused waits to be tried again."""
+    world.gateway.ip("route add default via 10.2.2.1 dev eth2 table 7002 proto static")
+    daemon = Prepared(world.gateway)
+    daemon.lines = SILENT
+    with daemon:
+
+        def tries() -> int:
+            return daemon.log().count("the kernel does not answer")
+
+        eventually(lambda: any(each["code"] == "refused" for each in daemon.asked()["problems"]))
+        silent = world.gateway.path("/run/silent")
+        silent.touch()
+        world.gateway.ip("address add 10.1.1.9/24 dev eth1")
+        eventually(lambda: tries() >= 2)
+        assert tries() <= 3
+        silent.unlink()
+        eventually(lambda: "from 10.1.1.9 lookup 7001" in world.gateway.state())
+
+
 def test_what_no_event_tells_is_found_by_the_next_resync(world):
     """Endpoints and net.mptcp.enabled change silently."""
     daemon = Prepared(world.gateway)

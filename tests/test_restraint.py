@@ -96,6 +96,23 @@ def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
     assert restraint.held() == set()
 
 
+def test_what_waits_for_something_else_wakes_nobody() -> None:
+    """Its time is over, but no pass comes to it: it is led away, or its routes are missing."""
+    restraint, clock = settled()
+    while restraint.allow(ADD, ()):
+        restraint.settle([RULE])
+    restraint.settle([RULE], [RULE])
+    assert restraint.due() == INTERVAL
+    restraint.settle([RULE], [RULE])
+    assert restraint.due() is None
+    assert restraint.held() == {RULE}, "it is still missing because it was removed too often"
+    assert not restraint.allow(ADD, ()), "its turn, and its time is not over"
+    restraint.settle([RULE], [RULE])
+    assert restraint.due() == INTERVAL
+    clock.now += INTERVAL
+    assert restraint.allow(ADD, ())
+
+
 def test_what_was_refused_was_not_removed() -> None:
     """A route that the kernel does not take is tried again and again, and that is no removal."""
     restraint = Restraint(Clock())

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Monitor, Wan, eventually, subflows
+from tests.test_faults_kernel import Prepared
 
 pytestmark = pytest.mark.kernel
 
@@ -113,6 +114,35 @@ def test_everything_is_flushed_and_comes_back(wan):
         named = " ".join(each["text"] for each in daemon.asked()["problems"])
         for each in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
             assert each in named
+
+
+SHORT = "import mproutd.planning.restraint as restraint; restraint.INTERVAL = 1.0"
+
+
+def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
+    """Its time is over, but it waits for the rule in front to go: the daemon sleeps meanwhile."""
+    daemon = Prepared(wan.gateway)
+    daemon.lines = SHORT
+    with daemon:
+
+        def taken_away() -> bool:
+            number = daemon.asked()["uplinks"][0]["endpoints"][0]["id"]
+            if number is not None:
+                wan.gateway.ip(f"mptcp endpoint delete id {number}")
+            return any("10.1.1.2" in each for each in held(daemon))
+
+        eventually(taken_away)
+        wan.gateway.ip(
+            "route add unreachable default table 300",
+            "rule add priority 10 from 10.1.1.2 table 300",
+        )
+        eventually(lambda: "led-away" in {each["code"] for each in daemon.asked()["problems"]})
+        time.sleep(2)
+        before = daemon.asked()["counts"]["passes"]
+        time.sleep(1)
+        assert daemon.asked()["counts"]["passes"] - before < 10
+        wan.gateway.ip("rule delete priority 10")
+        eventually(lambda: "endpoint 10.1.1.2 " in wan.gateway.state())
 
 
 def test_limits_that_somebody_resets_come_back_when_looked_at(wan):

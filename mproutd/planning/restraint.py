@@ -39,11 +39,16 @@ class Restraint:
         self._taken: dict[Object, tuple[float, float]] = {}
         self._counts: dict[Object, int] = {}
         self._waiting: set[Object] = set()
+        """Missing because it was removed too often."""
+        self._refused: set[Object] = set()
+        self._timed: set[Object] = set()
+        """What allow() refused since the last settle(), and what it refused before that."""
 
     def settle(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
         """What should be there when the pass is over, and what of it is not there yet."""
         absent = {identity(value) for value in missing}
         self._waiting &= absent
+        self._timed, self._refused = self._refused & absent, set()
         self._wanted, self._unsettled = wanted, absent - self._waiting
         self._known = None
         now = self._clock()
@@ -69,6 +74,7 @@ class Restraint:
         if level > BURST - 1:
             self._taken[value] = (level, now)
             self._waiting.add(value)
+            self._refused.add(value)
             return False
         self._waiting.discard(value)
         self._taken[value] = (level + 1, now)
@@ -82,12 +88,17 @@ class Restraint:
         return self._known
 
     def due(self) -> float | None:
-        """Seconds until something that is held back may be done; None for nothing."""
+        """Seconds until something may be done that the last pass did not do because of this; None
+        for nothing.
+
+        What a pass did not come to, since its address is led away or its routes are missing, waits
+        for that and not for its time.
+        """
         now = self._clock()
         waits = [
             max(0.0, (level - BURST + 1) * INTERVAL - (now - since))
             for value, (level, since) in self._taken.items()
-            if value in self._waiting
+            if value in self._timed
         ]
         return min(waits, default=None)
 
