@@ -41,6 +41,10 @@ FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
 """Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
 
+ELSEWHERE: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
+"""To ask again where main lets nothing go to the first: lists of bogons have that, and leave out
+what is assigned, as this is to relays that next to nobody runs (RFC 7450)."""
+
 
 def family_of(address: str) -> int:
     """The address family of an address or prefix in text."""

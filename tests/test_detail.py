@@ -137,6 +137,14 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     )
 
 
+def test_a_lookup_that_had_to_ask_elsewhere_tells_the_question_that_was_answered() -> None:
+    path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
+    for asked in ("240.0.0.1", "192.52.193.1"):
+        route = Route(AF_INET, 7001, asked, 2)
+        told = family(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
+        assert told["lookups"][0]["command"] == f"ip route get {asked} from 10.1.1.2"
+
+
 def test_an_endpoint_without_a_device_as_a_command() -> None:
     step = Operation("add", Endpoint("10.1.1.2", 0, SIGNAL))
     assert command(step, str) == "ip mptcp endpoint add 10.1.1.2 signal"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from mproutd.planning.restraint import PATIENCE
 from tests.lab import (
     LAN_HOST,
     SERVER,
@@ -77,6 +80,68 @@ def test_without_main_routes_the_uplinks_do_not_look_there(wan: Wan) -> None:
         daemon.settle()
         assert "dev eth2" in wan.gateway.ip(f"route get {OFFICE} from {address(2)}")
         wan.gateway.run("ping", "-c1", "-W2", OFFICE)
+
+
+BOGONS = ("0.0.0.0/8", "100.64.0.0/10", "192.0.2.0/24", "198.18.0.0/15", "240.0.0.0/4")
+BOGONS6 = ("2000::/16", "2001:db8:ffff::/48", "3fff::/20")
+
+
+def bogons(wan: Wan, kind: str) -> None:
+    """What no packet may go to, as many routers have it in main."""
+    for family, prefixes in ((4, BOGONS), (6, BOGONS6)):
+        wan.gateway.ip(*(f"route add {kind} {each}" for each in prefixes), family=family)
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", "throw"])
+def test_a_list_of_bogons_in_main_hides_no_default(bare_wan: Wan, kind: str) -> None:
+    """It has the address by which the kernel is asked for the way to the world."""
+    wan, gateway = bare_wan, bare_wan.gateway
+    bogons(wan, kind)
+    wan.usual()
+    with Daemon(gateway) as daemon:
+        state = daemon.settle()
+        assert state["problems"] == []
+        assert all(
+            (each["gateway_from"], [lookup["right"] for lookup in each["lookups"]])
+            == ("main", [True])
+            and f"dev {uplink['device']} " in gateway.run(*each["lookups"][0]["command"].split())
+            for uplink in state["uplinks"]
+            for each in uplink["families"]
+        )
+        endpoints = [line for line in gateway.state().splitlines() if " endpoint " in line]
+        assert len(endpoints) == 4
+        # A new gateway is seen, also once our own rules are there.
+        wan.routers[1].ip("address add 10.1.1.254/24 dev access")
+        gateway.ip("route replace default via 10.1.1.254 dev eth1 metric 1")
+        eventually(lambda: "default via 10.1.1.254 dev eth1 table 7001" in gateway.state())
+
+
+def test_bogons_that_come_to_main_close_nothing(wan: Wan) -> None:
+    gateway = wan.gateway
+    with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(subflows(gateway, echo.port)) == 2)
+        before, ports = gateway.state(ids=True), subflows(gateway, echo.port)
+        bogons(wan, "blackhole")
+        for _ in range(2):
+            assert daemon.reconcile() == ""
+            time.sleep(PATIENCE)
+        assert set(before.splitlines()) <= set(gateway.state(ids=True).splitlines())
+        assert {each.local_port for each in subflows(gateway, echo.port)} == {
+            each.local_port for each in ports
+        }
+
+
+def test_a_rule_that_leads_everything_away_is_still_seen(wan: Wan) -> None:
+    """Whatever is asked for: nothing leaves from there."""
+    bogons(wan, "unreachable")
+    wan.gateway.ip(
+        "route add unreachable default table 300",
+        *(f"rule add priority 10 from {address(n)} table 300" for n in wan.uplinks),
+    )
+    with Daemon(wan.gateway) as daemon:
+        problems = daemon.asked()["problems"]
+        assert [each["code"] for each in problems] == ["led-away", "led-away"]
+        assert "endpoint 10." not in wan.gateway.state()
 
 
 def test_a_static_route_to_the_server_by_one_uplink(wan: Wan) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from mproutd.model import (
     ANYWHERE,
+    ELSEWHERE,
     Endpoint,
     Limits,
     Operation,
@@ -107,7 +108,7 @@ class NetlinkKernel:
     # -- read -----------------------------------------------------------------------------
 
     def heard(self, messages: Iterable[Message] | None) -> None:
-        """What events() brought and concerns us; None when some were lost."""
+        """What events() brought, whether it wakes anybody or not; None when some were lost."""
         if messages is None:
             self._reader.forget()
         else:
@@ -166,11 +167,26 @@ class NetlinkKernel:
         return found
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
-        """Which route a packet from (address, ifindex) takes to the world; None for none."""
+        """Which route a packet from (address, ifindex) takes to the world; None for none.
+
+        An error may be that of one route in main alone (a list of bogons), so only one for a
+        second destination is believed.
+        """
+        answers = self._look_up(questions, ANYWHERE)
+        lost = [place for place, route in enumerate(answers) if route is None or not route.table]
+        if lost:
+            again = self._look_up([questions[place] for place in lost], ELSEWHERE)
+            for place, route in zip(lost, again, strict=True):
+                answers[place] = route
+        return answers
+
+    def _look_up(
+        self, questions: Sequence[tuple[str, int]], destination: Mapping[int, str]
+    ) -> list[Route | None]:
         answers = self._requests.ask(
             [
                 lambda n, address=address, device=device: requests.lookup(  # type: ignore[misc]
-                    n, ANYWHERE[family_of(address)], source=address, device=device
+                    n, destination[family_of(address)], source=address, device=device
                 )
                 for address, device in questions
             ]

@@ -16,12 +16,13 @@ whatever a person reads.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
 from mproutd.model import (
     ANYWHERE,
+    ELSEWHERE,
     FAMILIES,
     TABLE_MAIN,
     Address,
@@ -204,36 +205,49 @@ class Reader:
     ) -> dict[tuple[int, int], Route]:
         """Main's default route by each device: one lookup each, however large main is.
 
-        A lookup that somebody else's rule answered is asked again as a dump, which is slow
-        only where main is large.  `own` are the tables whose answer means that there is none.
+        What brought none is asked for a second destination: main may have a longer route to the
+        first.  A lookup that somebody else's rule answered is asked again as a dump, which is
+        slow only where main is large.  `own` are the tables whose answer means that there is none.
         """
         known = self._defaults
         keys = [(index, family) for index in indexes for family in FAMILIES]
         unknown = [key for key in keys if key not in known]
+        for destination in (ANYWHERE, ELSEWHERE):
+            answers = self._matches(unknown, destination, mark)
+            asked, unknown = unknown, []
+            for (index, family), routes in zip(asked, answers, strict=True):
+                foreign = any(
+                    route.table != TABLE_MAIN and route.table not in own for route in routes
+                )
+                if foreign:
+                    routes = self._main_routes(index, family)
+                known[index, family] = default = min(
+                    (
+                        route
+                        for route in routes
+                        if route.table == TABLE_MAIN
+                        and route.destination == "default"
+                        and route.device == index
+                    ),
+                    key=lambda route: route.metric,
+                    default=None,
+                )
+                if default is None and not foreign:
+                    unknown.append((index, family))
+        return {key: route for key in keys if (route := known[key]) is not None}
+
+    def _matches(
+        self, keys: Sequence[tuple[int, int]], destination: Mapping[int, str], mark: int
+    ) -> list[Sequence[Route]]:
+        """The route that main has to there by each (ifindex, family); () for none."""
         questions: list[Encode] = [
             lambda n, index=index, family=family: requests.lookup(  # type: ignore[misc]
-                n, ANYWHERE[family], device=index, mark=mark, match=True
+                n, destination[family], device=index, mark=mark, match=True
             )
-            for index, family in unknown
+            for index, family in keys
         ]
-        for (index, family), answer in zip(unknown, self._requests.ask(questions), strict=True):
-            routes: Iterable[Route] = ()
-            if not isinstance(answer, OSError):
-                routes = self._route[answer.body]
-                if any(route.table != TABLE_MAIN and route.table not in own for route in routes):
-                    routes = self._main_routes(index, family)
-            known[index, family] = min(
-                (
-                    route
-                    for route in routes
-                    if route.table == TABLE_MAIN
-                    and route.destination == "default"
-                    and route.device == index
-                ),
-                key=lambda route: route.metric,
-                default=None,
-            )
-        return {key: route for key in keys if (route := known[key]) is not None}
+        answers = self._requests.ask(questions)
+        return [() if isinstance(each, OSError) else self._route[each.body] for each in answers]
 
     def _main_routes(self, index: int, family: int) -> list[Route]:
         bodies = self._requests.dump(

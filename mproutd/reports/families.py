@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mproutd.model import ANYWHERE, FAMILY_NAMES, Route
+from mproutd.model import ANYWHERE, ELSEWHERE, FAMILY_NAMES, Route
 from mproutd.planning.paths import REASONS, Observed, Path
 from mproutd.reports.advice import ADVICE
 from mproutd.reports.ipsyntax import Names
@@ -65,12 +65,14 @@ def _lookup(
     path: Path, address: str, ifindex: int, route: Route | None, name: Names
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
-    answer = None
+    asked, answer = ANYWHERE[path.family], None
     if route is not None and route.table:
+        if route.destination == ELSEWHERE[path.family]:
+            asked = route.destination
         via = f"via {route.gateway} " if route.gateway else ""
         answer = f"{via}dev {name(route.device)} table {route.table}"
     return {
-        "command": f"ip route get {ANYWHERE[path.family]} from {address}",
+        "command": f"ip route get {asked} from {address}",
         "answer": answer,
         "right": route is not None
         and bool(route.table)
