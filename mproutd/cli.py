@@ -295,6 +295,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
+    from mproutd.parts import actions
     from mproutd.reports.report import change_lines
 
     keeper = command.keeper(options, change=True)
@@ -305,4 +306,5 @@ def _flush(options: argparse.Namespace) -> int:
     changes = keeper.changes(keeper.flush())
     if changes:
         print("\n".join(change_lines(changes)))
+    actions.forget(command.runtime_dir(options))
     return FAILED if any(change["error"] for change in changes) else DONE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 
 from tests.lab import TWO_UPLINKS, Daemon, Wan, eventually
+from tests.lab.daemon import RUNTIME_DIR
 
 pytestmark = pytest.mark.kernel
 
@@ -18,6 +20,9 @@ config uplink 'wan2'
 """
 
 
+ACTED = f"{RUNTIME_DIR}/actions"
+
+
 @pytest.fixture
 def world():
     with Wan(ipv6=False, shaped=False, lan=False).usual() as wan:
@@ -27,11 +32,11 @@ def world():
 class Acting:
     """The daemon with a program for wan2 that writes each of its runs into a file."""
 
-    def __init__(self, world: Wan, script: str = "") -> None:
+    def __init__(self, world: Wan, script: str = "", own: str = OWN) -> None:
         self.world, node = world, world.gateway
         self.runs_file = node.path("/run/runs")
         node.path("/run/act").write_text(f"echo $MPROUTD_EVENT $1 >>/run/runs\n{script}\n")
-        self.daemon = Daemon(node, TWO_UPLINKS, OWN)
+        self.daemon = Daemon(node, TWO_UPLINKS, own)
 
     def __enter__(self) -> Acting:
         self.daemon.start()
@@ -163,6 +168,127 @@ def test_a_stop_ends_what_runs_and_the_next_start_runs_it_again(world):
     daemon.start()
     eventually(lambda: acting.runs() == ["up came back", "up came back", "whole"], 5)
     daemon.stop()
+
+
+DISABLED = TWO_UPLINKS.replace("'enable'", "'disable'")
+ALONE = TWO_UPLINKS[: TWO_UPLINKS.index("config interface 'wan2'")]
+RENAMED = TWO_UPLINKS.replace("wan2", "lte")
+
+
+@pytest.mark.parametrize(
+    ("network", "own", "reason", "usable"),
+    [
+        (DISABLED, OWN, "disabled", ""),
+        (ALONE, "", "removed", "wan1"),
+        (RENAMED, "", "removed", "wan1"),
+    ],
+    ids=["disabled", "removed", "renamed"],
+)
+def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason, usable):
+    """Its old on_down hears it once, with what was known last; added again, the uplink is up."""
+    tell = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/told\n"
+    tell += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/told"
+    with Acting(world, tell) as acting:
+        acting.ran("up came back")
+        daemon = acting.daemon
+        daemon.configure(network, own)
+        daemon.reconcile()
+        ended = "wan2: on_down /bin/sh ended with 0"
+        eventually(lambda: ended in daemon.log(), 5, "its end")
+        told = world.gateway.path("/run/told").read_text().splitlines()
+        assert told == ["down wan2 10.2.2.2 7002", f"{reason}: {usable}".strip()]
+        daemon.reconcile()
+        daemon.stop()
+        daemon.start()
+        daemon.settle()
+        assert acting.runs() == ["up came back", "down"]
+        assert world.gateway.path(ACTED).read_text() == "wan2 down\n"
+        daemon.configure(TWO_UPLINKS, OWN)
+        daemon.reconcile()
+        acting.ran("up came back", "down", "up came back")
+
+
+def test_taken_away_and_given_back_while_programs_run(world):
+    """Each runs to its end, in this order; what has been undone by then does not run."""
+    script = "until test -e /run/go.$MPROUTD_EVENT; do sleep 0.05; done; echo end >>/run/runs"
+    own = OWN.replace("action_timeout '1'", "action_timeout '60'")
+    with Acting(world, script, own) as acting:
+        eventually(lambda: acting.runs() == ["up came back"], 5)
+        for network, text in ((ALONE, ""), (TWO_UPLINKS, own), (ALONE, "")):
+            acting.daemon.configure(network, text)
+            acting.daemon.reconcile()
+        world.gateway.path("/run/go.up").touch()
+        whole = ["up came back", "end", "down"]
+        eventually(lambda: acting.runs() == whole, 5)
+        acting.daemon.configure(TWO_UPLINKS, own)
+        acting.daemon.reconcile()
+        assert acting.runs() == whole
+        world.gateway.path("/run/go.down").touch()
+        acting.ran(*whole, "end", "up came back", "end")
+
+
+def test_programs_that_a_reload_takes_away_do_not_run(world):
+    """The uplink stays: nothing is undone, and nothing repeated when they are back."""
+    with Acting(world) as acting:
+        acting.ran("up came back")
+        for own in ("", OWN):
+            acting.daemon.configure(own=own)
+            acting.daemon.reconcile()
+            assert ("action" in acting.daemon.uplink("wan2")) == bool(own)
+            assert acting.runs() == ["up came back"]
+        world.unplug(2)
+        acting.ran("up came back", "down")
+
+
+@pytest.mark.parametrize("gone", [(ALONE, ""), (DISABLED, OWN)], ids=["removed", "disabled"])
+def test_what_goes_while_no_daemon_runs_was_not_undone(world, gone):
+    """Nobody knows any more what to run; when it is back, its last state still counts."""
+    with Acting(world) as acting:
+        acting.ran("up came back")
+        for network, own in (gone, (TWO_UPLINKS, OWN)):
+            acting.daemon.stop()
+            acting.daemon.configure(network, own)
+            acting.daemon.start()
+            acting.daemon.settle()
+            assert acting.runs() == ["up came back"]
+        world.unplug(2)
+        acting.ran("up came back", "down")
+
+
+def test_after_a_flush_all_begins_anew(world):
+    with Acting(world) as acting:
+        acting.ran("up came back")
+        acting.daemon.stop()
+        for _ in range(2):
+            assert acting.daemon.call("flush").code == 0
+            assert not world.gateway.path(ACTED).exists()
+        acting.daemon.start()
+        acting.ran("up came back", "up came back")
+
+
+def test_a_program_of_nobody_any_more_is_ended_in_its_time(world):
+    """It ignores SIGTERM; the reload that takes the last program away leaves no descriptor."""
+    with Acting(
+        world, "trap '' TERM; echo $$ >/run/pid; sleep 99 & wait; wait; sleep 99"
+    ) as acting:
+        daemon = acting.daemon
+
+        def descriptors() -> list[str]:
+            folder = f"/proc/{daemon.process.pid}/fd"
+            try:
+                found = [os.readlink(f"{folder}/{each}") for each in os.listdir(folder)]
+            except FileNotFoundError:  # closed while we looked
+                return descriptors()
+            return [each for each in found if "pipe:" in each or "pidfd" in each]
+
+        eventually(lambda: world.gateway.path("/run/pid").exists(), 5)
+        daemon.configure(own="config mproutd 'globals'\n")
+        daemon.reconcile()
+        assert len(descriptors()) == 2, "its output, and what tells of its end"
+        eventually(lambda: "took too long and was ended" in daemon.log(), 10, "its end")
+        assert descriptors() == []
+        pid = int(world.gateway.path("/run/pid").read_text())
+        eventually(lambda: not world.gateway.path(f"/proc/{pid}").exists(), 5)
 
 
 def test_a_program_that_is_not_there_and_one_that_fails(world):

@@ -2,31 +2,31 @@
 
 What must hold: the loop never waits for a program; of one uplink only one runs at a time, and
 what has been undone by the time it could run does not run; a restart of the daemon repeats
-nothing.  What was acted on is kept in RUNTIME/actions, a line "NAME up" or "NAME down" each.
+nothing; an uplink that a reload takes away is no longer usable, too.  What was acted on is kept
+in RUNTIME/actions, a line "NAME up" or "NAME down" each, whether the uplink is still there or not;
+without that file (`mproutd flush` removes it) all begins anew.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
+from contextlib import suppress
 from socket import AF_INET6
-from typing import Any, NamedTuple
+from typing import Any
 
 from mproutd import log
 from mproutd.configuration.config import Config, Uplink
+from mproutd.parts.child import Program, Run
 from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Observed
 from mproutd.planning.slots import Place
 from mproutd.reconcile import Outcome
 from mproutd.trust import contents, replace
 
-GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL for a program that takes too long."""
-LINE = 200
-"""Bytes that are kept of the last line of its output."""
+FILE = "actions"
+"""In the runtime directory."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UP, DOWN = "up", "down"
 
@@ -59,101 +59,19 @@ def reason(entry: Observed) -> str:
     return paths[0].reason
 
 
-class Run(NamedTuple):
-    """A run of a program, as far as it is known."""
-
-    event: str
-    program: str
-    at: float
-    """Epoch seconds."""
-    status: int | None = None
-    """As subprocess has it: negative for a signal, 127 where it could not be run."""
-    took: float | None = None
-    """Seconds."""
-    text: str = "runs"
-    """How it ended, in words."""
-    line: str = ""
-    """The last one that it wrote."""
-
-
-class Program:
-    """A program that runs.  Its descriptors: `output`, and `fileno`, which tells its end."""
-
-    def __init__(self, words: tuple[str, ...], told: Mapping[str, str], ends_at: float) -> None:
-        """OSError when it cannot be run."""
-        self._process = subprocess.Popen(
-            words,
-            cwd="/",
-            env=told,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
-        os.set_blocking(self.output.fileno(), False)
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self.ends_at = ends_at
-        self.late = False
-        self._line = self._rest = b""
-
-    def fileno(self) -> int:
-        return self._pidfd
-
-    @property
-    def line(self) -> str:
-        """The last line that it wrote; the last whole one, if it was cut off."""
-        cut_off = self.late and self._line
-        return ((not cut_off and self._rest) or self._line).strip().decode("utf-8", "replace")
-
-    def read(self) -> int | None:
-        """Take some of what it has written: bytes, 0 at the end, None while nothing is there."""
-        try:
-            part = os.read(self.output.fileno(), 1 << 14)
-        except BlockingIOError:
-            return None
-        *whole, rest = (self._rest + part).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest.lstrip()[:LINE]
-        self._line = next(filter(None, map(bytes.strip, reversed(whole))), self._line)[:LINE]
-        return len(part)
-
-    def hurry(self, now: float) -> None:
-        """Its time is over: first it is asked to end, then it is not asked."""
-        number = signal.SIGKILL if self.late else signal.SIGTERM
-        self.late, self.ends_at = True, now + GRACE
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
-
-    def collect(self) -> int:
-        """Its status, and the last of what it wrote.  Only when it has ended: nothing waits."""
-        status = self._process.wait()
-        for _ in range(8):  # a pipe holds no more, unless somebody it left behind still writes
-            if not self.read():
-                break
-        os.close(self._pidfd)
-        self.output.close()
-        return status
-
-    def how(self, status: int) -> str:
-        """How it ended, in words."""
-        if self.late:
-            return "took too long and was ended"
-        if status < 0:
-            return f"was ended by {_signal(-status)}"
-        return f"ended with {status}"
-
-
 class Actions(Part):
     """The programs of all uplinks."""
 
+    stays = True
+    """What runs when nobody asks for programs any more has to end in its time, too."""
+
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._file = os.path.join(host.runtime, "actions")
+        self._file = os.path.join(host.runtime, FILE)
         self._acted = _read(self._file)
         self._uplinks: dict[str, Uplink] = {}
+        self._leaving: dict[str, Uplink] = {}
+        """Those that a reload took away, until their on_down has ended."""
         self._state: dict[str, tuple[str, dict[str, str]]] = {}
         """Uplink → up or down, and what a program would be told of it."""
         self._running: dict[str, Program] = {}
@@ -161,11 +79,35 @@ class Actions(Part):
         """The last of each uplink."""
 
     def configured(self, config: Config) -> None:
-        self._uplinks = {each.name: each for each in config.uplinks if each.on_up or each.on_down}
-        if not config.enabled:
-            self._uplinks = {}
-        self._state = {name: each for name, each in self._state.items() if name in self._uplinks}
-        self._acted = {name: each for name, each in self._acted.items() if name in self._uplinks}
+        there = {each.name: each for each in config.uplinks} if config.enabled else {}
+        before = self._uplinks
+        self._uplinks = {name: each for name, each in there.items() if each.on_up or each.on_down}
+        for name, uplink in before.items():
+            if name not in there and name in self._state:
+                self._leave(uplink, "removed" if config.enabled else "disabled", there)
+        self._tidy()
+
+    def _leave(self, uplink: Uplink, why: str, there: Collection[str]) -> None:
+        """It goes, whatever its line does: its old on_down hears what was known last."""
+        _, told = self._state[uplink.name]
+        usable = [each for each in told["MPROUTD_USABLE"].split() if each in there]
+        news = {"EVENT": DOWN, "REASON": why, "USABLE": " ".join(usable)}
+        told = told | {f"MPROUTD_{key}": value for key, value in news.items()}
+        self._state[uplink.name] = (DOWN, told)
+        self._leaving[uplink.name] = uplink
+        self._act(uplink.name)
+
+    def _tidy(self) -> None:
+        """Forget the uplinks that are no more, once nothing is left to run for them."""
+        self._leaving = {
+            name: each
+            for name, each in self._leaving.items()
+            if name in self._running and name not in self._uplinks
+        }
+        known = self._uplinks.keys() | self._leaving.keys()
+        self._state = {name: each for name, each in self._state.items() if name in known}
+        known |= self._running.keys()
+        self._runs = {name: each for name, each in self._runs.items() if name in known}
 
     def passed(self, outcome: Outcome) -> None:
         target = outcome.desired
@@ -183,7 +125,7 @@ class Actions(Part):
         event, told = self._state[name]
         if name in self._running or self._acted.get(name, DOWN) == event:
             return
-        uplink = self._uplinks[name]
+        uplink = self._uplinks.get(name) or self._leaving[name]
         words = uplink.on_up if event == UP else uplink.on_down
         if not words:
             self._note(name, event)
@@ -221,6 +163,7 @@ class Actions(Part):
         self._say(log.INFO if good else log.WARNING, name, run)
         if name in self._state:
             self._act(name)
+        self._tidy()
 
     def _forget(self, program: Program) -> None:
         self._host.loop.forget(program.output)
@@ -229,7 +172,8 @@ class Actions(Part):
     def _say(self, priority: int, name: str, run: Run) -> None:
         self._runs[name] = run
         text = f"{name}: on_{run.event} {run.program} {run.text}"
-        device = self._uplinks[name].device if name in self._uplinks else ""
+        uplink = self._uplinks.get(name) or self._leaving.get(name)
+        device = uplink.device if uplink else ""
         self._host.tell(
             "action", priority, text + (f": {run.line}" if run.line else ""), name, device
         )
@@ -245,6 +189,8 @@ class Actions(Part):
             self._host.tell("action", log.WARNING, text, name)
 
     def told(self, status: dict[str, Any]) -> None:
+        if not self._uplinks:
+            return
         for uplink in status["uplinks"]:
             run = self._runs.get(uplink["name"])
             uplink["action"] = run._asdict() if run else None
@@ -268,12 +214,10 @@ class Actions(Part):
         self._running = {}
 
 
-def _signal(number: int) -> str:
-    """Its name; of those between SIGRTMIN and SIGRTMAX Python knows none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def forget(runtime: str) -> None:
+    """As if nothing had been acted on.  While no daemon runs.  OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(runtime, FILE))
 
 
 def _read(path: str) -> dict[str, str]:

@@ -70,11 +70,11 @@ class Parts:
         self._used: dict[str, Part] = {}
 
     def configured(self, config: Config) -> None:
-        """Make what this configuration wants, close what it does not."""
+        """Make what this configuration wants, close what it does not and does not stay."""
         for name, wanted, make in self._kinds:
             if wanted(config) and name not in self._used:
                 self._used[name] = make(self._host)
-            elif not wanted(config) and name in self._used:
+            elif not wanted(config) and name in self._used and not self._used[name].stays:
                 self._used.pop(name).close()
         for part in self._used.values():
             part.configured(config)

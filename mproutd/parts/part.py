@@ -47,6 +47,9 @@ class Host(NamedTuple):
 class Part:
     """One part.  All methods may be left as they are; each says when it is called."""
 
+    stays = False
+    """Whether it is there until the daemon ends, also when nobody asks for it any more."""
+
     def configured(self, config: Config) -> None:
         """A configuration is in use, at the start and whenever it was read again."""
 
@@ -77,4 +80,4 @@ class Part:
         """Do what time has brought; called after every wait."""
 
     def close(self) -> None:
-        """The daemon ends, or nobody asks for this part any more."""
+        """The daemon ends, or nobody asks for this part any more and it does not stay."""
