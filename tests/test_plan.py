@@ -542,6 +542,38 @@ def test_a_connection_that_can_have_no_other_path_keeps_its_endpoint_as_a_backup
     assert endpoints(world) == ["10.2.2.2 subflow dev eth2"]
 
 
+def test_the_last_path_of_a_family_stays_as_a_backup() -> None:
+    """wan1 alone has IPv6, and its prefix is deprecated: connections that use it go on."""
+    world = two_lines()
+    world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
+    world.run(WAN1 + WAN2)
+    world.flag_address("2001:db8:1::2", 0x20)
+    world.run(WAN1 + WAN2)
+    assert sorted(endpoints(world)) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 subflow dev eth2",
+        "2001:db8:1::2 subflow backup dev eth1",
+    ]
+    world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
+    world.run(WAN1 + WAN2)
+    assert sorted(endpoints(world)) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 subflow dev eth2",
+        "2001:db8:2::2 subflow dev eth2",
+    ]
+
+
+def test_the_last_path_of_a_family_makes_room_for_what_carries() -> None:
+    world = two_lines(cap=3)
+    world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
+    world.run(WAN1 + WAN2)
+    world.flag_address("2001:db8:1::2", 0x20)
+    world.device("eth2", "10.2.2.3/24")
+    world.run(WAN1 + WAN2)
+    assert "10.2.2.3 subflow dev eth2" in endpoints(world)
+    assert len(endpoints(world)) == 3
+
+
 def test_the_last_path_goes_with_its_address() -> None:
     world = two_lines()
     world.set("eth2", carrier=False)

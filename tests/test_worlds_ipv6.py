@@ -268,3 +268,30 @@ def test_a_delegated_prefix_on_the_lan(bare_wan: Wan) -> None:
             line for line in gateway.state().splitlines() if "proto 77" in line or "end" in line
         )
         wan.lan.run("ping", "-c1", "-W2", SERVER6)
+
+
+@pytest.mark.parametrize("loss", ["deprecated", "carrier"])
+def test_the_only_line_with_ipv6_keeps_its_connections(wan, loss):
+    """wan2 has IPv4 alone.  They move nowhere, so their endpoint stays, as a backup."""
+    gateway = wan.gateway
+    gateway.ip("address delete 2001:db8:2::2/64 dev eth2")
+    change = "address change 2001:db8:1::2/64 dev eth1 valid_lft 600 preferred_lft"
+    with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER6) as echo:
+        daemon.settle()
+        (before,) = subflows(gateway, echo.port)
+        if loss == "deprecated":
+            gateway.ip(f"{change} 0")
+        else:
+            wan.unplug(1)
+        eventually(lambda: "subflow backup dev eth1" in gateway.ip("mptcp endpoint show"))
+        if loss == "deprecated":
+            seen = echo.report().received
+            eventually(lambda: echo.report().received > seen + 50)
+            gateway.ip(f"{change} 600")
+        else:
+            wan.plug(1)
+        eventually(lambda: "backup" not in gateway.ip("mptcp endpoint show"))
+        seen = echo.report().received
+        eventually(lambda: echo.report().received > seen + 50, 10)
+        assert not echo.report().error
+        assert [each.local_port for each in subflows(gateway, echo.port)] == [before.local_port]

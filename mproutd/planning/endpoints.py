@@ -3,9 +3,10 @@
 The last path is never closed.  While no uplink at all is usable, an endpoint whose
 address is still on its device stays: there is no better path to move to, the subflow may
 come back with the carrier, and a connection whose last subflow was closed dies after
-net.mptcp.close_timeout.  The same where one link is out and some connection there is plain
-TCP, since its peer knows no MPTCP: the endpoint stays as a backup, so that the others move
-and that one can go on when the carrier is back.
+net.mptcp.close_timeout.  The same in one family, while nothing that carries is usable there:
+as a backup, so that connections with a path by the other family move.  And where one link is
+out and some connection there is plain TCP, since its peer knows no MPTCP: so that this one can
+go on when the carrier is back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mproutd.model import (
     Endpoint,
     Mptcp,
     Snapshot,
+    family_of,
 )
 from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Observed
@@ -184,7 +186,9 @@ def wanted_endpoints(
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found
     )
-    chosen = _only_paths(found, observed, memory, snapshot.lone - addresses)
+    lone, families = snapshot.lone - addresses, {family_of(address) for address in addresses}
+    staying = _backups(found, observed, memory) if lone or len(families) < len(FAMILIES) else {}
+    chosen = {each: name for each, name in staying.items() if each.address in lone}
     room -= len(chosen)
     left_out: dict[str, str] = {}
     for _, endpoint, name in candidates:
@@ -195,22 +199,19 @@ def wanted_endpoints(
             room -= 1
         else:
             left_out[endpoint.address] = name
+    last = [each for each in staying if family_of(each.address) not in families]
+    for endpoint in [each for each in last if each not in chosen][: max(0, room)]:
+        chosen[endpoint] = staying[endpoint]
     return chosen, left_out
 
 
-def _only_paths(
-    found: Sequence[Endpoint],
-    observed: Sequence[Observed],
-    memory: Memory,
-    lone: frozenset[str],
+def _backups(
+    found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
 ) -> dict[Endpoint, str]:
-    """Ours that stay as backups, since some connection can have no path but that one."""
-    if not lone:
-        return {}
+    """Ours whose address is still there, as backups."""
     return {
         endpoint._replace(flags=endpoint.flags | BACKUP): name
         for endpoint, name in _last_paths(found, observed, memory).items()
-        if endpoint.address in lone
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.ucitext import sections
-from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot
+from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import codec, requests
 from mproutd.planning.endpoints import active
 from mproutd.planning.plan import Desired, desired, own_priorities
@@ -137,7 +137,13 @@ def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Desired) -> b
     """design.md: the last path is never closed; nor is a connection's only path."""
     address, device, flags = kept
     held = any((each.address, each.link) == (address, device) for each in found.addresses)
-    if held and not active(target.observed):
+    family = family_of(address)
+    carries = any(
+        path.usable and path.family == family
+        for entry in active(target.observed)
+        for path in entry.paths
+    )
+    if held and not carries and (flags & BACKUP or not active(target.observed)):
         return True
     return held and address in found.lone and bool(flags & BACKUP)
 
