@@ -30,7 +30,7 @@ from tests.health import (
     until,
     warmed,
 )
-from tests.lab import SERVER, SERVER6, TWO_UPLINKS, Daemon, Echo, Wan, eventually
+from tests.lab import SERVER, SERVER6, TWO_UPLINKS, Daemon, Echo, Namespace, Wan, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -523,6 +523,23 @@ def test_a_name_without_an_address_says_nothing_and_stops_nothing() -> None:
             tell(daemon, own(QUICK, NAME, NOBODY))
             eventually(lambda: check(daemon)["failed"])
             assert check(daemon)["verdict"] == "0 of 1 hosts answer"
+
+
+def test_a_name_with_a_dead_address_and_a_living_one() -> None:
+    """The first is asked until it has not answered for a while, then the other."""
+
+    def node(name: str) -> Namespace:
+        hosts = f"{NOBODY} {NAME}\n{SERVER} {NAME}\n"
+        return Namespace(name, {"/etc/hosts": hosts} if name == "gateway" else None)
+
+    with (
+        Wan(lan=False, shaped=False, node=node).usual() as wan,
+        Daemon(wan.gateway, own=own(QUICK, NAME)) as daemon,
+    ):
+        eventually(lambda: check(daemon)["failed"])
+        assert check(daemon)["hosts"][0]["address"] == NOBODY
+        eventually(lambda: not check(daemon)["failed"], 30)
+        assert check(daemon)["hosts"][0]["address"] == SERVER
 
 
 def test_hundreds_of_probes_do_not_slow_the_loop() -> None:

@@ -5,6 +5,10 @@ this machine or in the LAN (dnsmasq), where a socket that is bound to the line c
 and a provider's server answers its own customers alone.  So a name that cannot be looked up says
 nothing about a line: until it has an address the host is not asked, and with DNS gone the last
 address goes on to be asked.
+
+Each line has its own answers.  What must hold: of several addresses it asks the same one as long
+as that answers, and comes to all of them while none does; that a host does not answer by a dead
+line moves no other line to another address.
 """
 
 from __future__ import annotations
@@ -20,20 +24,24 @@ FRESH = 300.0
 AGAIN = 10.0
 """The same after an error, or where the address does not answer."""
 
+Key = tuple[str, str, int]
+"""(line, name, family)"""
+
 
 class Names:
     """What names stand for now."""
 
     def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
         self._worker, self._clock = worker, clock
-        self._known: dict[tuple[str, int], tuple[str, ...]] = {}
-        self._next: dict[tuple[str, int], float] = {}
+        self._known: dict[Key, list[str]] = {}
+        """The one in use first."""
+        self._next: dict[Key, float] = {}
         """When to look again; infinite while that is under way."""
-        self._errors: dict[tuple[str, int], str] = {}
+        self._errors: dict[Key, str] = {}
 
-    def address(self, name: str, family: int, doubtful: bool = False) -> str:
+    def address(self, line: str, name: str, family: int, doubtful: bool = False) -> str:
         """The last known address; "" while there is none.  `doubtful`: it does not answer."""
-        key, now = (name, family), self._clock()
+        key, now = (line, name, family), self._clock()
         due = self._next.get(key, now)
         if doubtful and due < float("inf"):
             due = self._next[key] = min(due, now + AGAIN)
@@ -41,22 +49,23 @@ class Names:
             self._next[key] = float("inf")
             self._worker.do(
                 lambda: _look_up(name, family),
-                lambda found, error: self._found(key, found, error),
+                lambda found, error: self._found(key, found, error, doubtful),
             )
         known = self._known.get(key)
         return known[0] if known else ""
 
-    def error(self, name: str, family: int) -> str:
+    def error(self, line: str, name: str, family: int) -> str:
         """Why there is no address, or no new one; "" when all is well."""
-        return self._errors.get((name, family), "")
+        return self._errors.get((line, name, family), "")
 
-    def _found(self, key: tuple[str, int], found: Any, error: str) -> None:
+    def _found(self, key: Key, found: Any, error: str, doubtful: bool) -> None:
         self._next[key] = self._clock() + (AGAIN if error else FRESH)
         self._errors[key] = error.lower()
         if found:
-            before = self._known.get(key, ("",))[0]
+            used = self._known.get(key, [""])[0]
             # Who is asked changes only when it has to: another host has another latency.
-            self._known[key] = tuple(sorted(found, key=lambda each: each != before))
+            first = found.index(used) + doubtful if used in found else 0
+            self._known[key] = found[first:] + found[:first]
 
 
 def _look_up(name: str, family: int) -> list[str]:

@@ -151,10 +151,11 @@ class Track:
             return self._gateway
         if not target.is_name:
             return target.text
-        address = self._tools.names.address(target.text, self.family, host.answers is False)
+        key, doubtful = (self.uplink, target.text, self.family), host.answers is False
+        address = self._tools.names.address(*key, doubtful)
         if not address:
             host.answers = None
-            error = self._tools.names.error(target.text, self.family)
+            error = self._tools.names.error(*key)
             host.fault = error or "its address is being looked up"
         return address
 
