@@ -60,7 +60,7 @@ def control_socket(options: argparse.Namespace) -> str:
     return os.path.join(runtime_dir(options), "control.sock")
 
 
-answers: list[str] = []
+answers: set[str] = set()
 """The sockets that have answered: what is wrong then may be wrong with the answer."""
 
 
@@ -77,7 +77,7 @@ def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] 
         raise Stop(unanswered(path, error)) from None
     if "error" in answer:
         raise Stop(str(answer["error"]))
-    answers.append(path)
+    answers.add(path)
     return answer
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
+import tracemalloc
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mproutd import command, control
 from mproutd.reports.metrics import COUNTER, GAUGE, METRICS, rows
 from mproutd.reports.problems import PROBLEMS
 from tests.lab import Daemon, Wan, eventually
@@ -247,6 +250,26 @@ def test_on_stdout_and_in_a_file() -> None:
             nowhere = daemon.call("metrics", "--output", "/run/nowhere/mproutd.prom")
             assert (nowhere.code, nowhere.out, nowhere.err.count("\n")) == (1, "", 1)
             assert "No such file" in nowhere.err
+
+
+def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(control, "ask", lambda path, request: {"uplinks": []})
+    monkeypatch.setattr(command, "answers", type(command.answers)())
+    options = argparse.Namespace(runtime_dir=str(tmp_path))
+
+    def scraped() -> int:
+        for _ in range(1000):
+            assert command.asked(options)[0] == {"uplinks": []}
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = scraped()
+        assert scraped() - before < 10_000, "bytes; a path for each is 130,000"
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.kernel
