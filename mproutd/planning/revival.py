@@ -5,10 +5,9 @@ try again, even when the route, the neighbour or the peer is there a moment late
 are two ways to have an endpoint tried by every connection at once.  Gently: to switch fullmesh
 on and off (mptcp_pm_nl_fullmesh() in net/mptcp/pm_kernel.c).  Or to delete and add it, which
 also tells the peer that the address is gone (RM_ADDR).  Where a connection has no subflow left
-to say so by, the new one says it, and the peer closes that at once.  The first way is known
-to work on Linux 6.18, the second on every kernel; so they take turns.  Both close the subflows
-that others have there, so it happens only while a living connection misses one, and ever more
-rarely:
+to say so by, the new one says it, and the peer closes that at once.  But the second way does
+not depend on what a kernel makes of fullmesh; so they take turns.  Both close the subflows that
+others have there, so it happens only while a living connection misses one, and ever more rarely:
 
     sub-closed with an error, from an endpoint of ours to the peer's first address
                                                          -> that connection misses one
