@@ -267,6 +267,8 @@ class Keeper:
         problems += refused(self.retries.standing(drift), self._clock(), name)
         problems += removed(self.restraint.removed(), self.restraint.held(), name)
         asked = sources(target.observed)
+        lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
+        astray = unproved or None in lookups.values()
         told = status(
             self.config,
             snapshot,
@@ -280,9 +282,8 @@ class Keeper:
             unproved=unproved,
             problems=problems,
             since=self._since.of,
-            lookups=dict(
-                zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True)
-            ),
+            lookups=lookups,
+            discards=self.kernel.discards() if astray else (),
         )
         self._rates.sample()
         for uplink in told["uplinks"]:

@@ -113,6 +113,15 @@ def _led_away(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _discarded(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n")
+    wan.gateway.ip(
+        "route delete default via 10.2.2.1 dev eth2 metric 2",
+        "route add blackhole default metric 254",
+    )
+    daemon.call("reconcile")
+
+
 def _no_mark(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(
         own=OWN + "\toption mark_mask '0x3'\n\nconfig uplink 'wan2'\n\toption table '7003'\n"
@@ -193,6 +202,7 @@ BROKEN: dict[str, Broken] = {
     "no-slot": Broken("some addresses have no endpoint", _no_slot),
     "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
     "led-away": Broken("an uplink has everything but its endpoint", _led_away),
+    "discarded": Broken("an uplink works until main has no other default", _discarded),
     "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
     "removed": Broken("rules were gone for a moment", _removed(2)),
     "held-back": Broken("rules come and go", _removed(7)),

@@ -126,6 +126,13 @@ class FakeKernel:
             for address, device in questions
         ]
 
+    def discards(self) -> list[Route]:
+        return [
+            route
+            for route in self.routes
+            if (route.table, route.destination) == (TABLE_MAIN, "default") and route.type != UNICAST
+        ]
+
     def walk(
         self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
     ) -> Route | None:
@@ -144,9 +151,11 @@ class FakeKernel:
             route = self.match(rule.table, destination, oif)
             if route is None:
                 continue
+            if route.type != UNICAST:  # not suppressed, however short it is
+                return None
             if split_prefix(route.destination, family)[1] <= rule.suppress_prefixlength:
                 continue
-            return route if route.type == UNICAST else None
+            return route
         return None
 
     def match(self, table: int, destination: str, oif: int, direct: bool = False) -> Route | None:

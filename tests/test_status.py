@@ -121,6 +121,15 @@ def led_away(site: Site) -> None:
     site.settle()
 
 
+def discarded(site: Site) -> None:
+    """FRR's Null0: main has a default by eth1, and for all others one that throws away."""
+    world = site.world
+    site.settle()
+    world.foreign(Route(2, 254, "default", metric=254, type=6, protocol=4))
+    world.forget_default("eth2")
+    site.settle()
+
+
 def no_laminar(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -177,6 +186,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             no_laminar,
             foreign_endpoint,
             led_away,
+            discarded,
             no_mark,
             removed,
             held_back,
@@ -190,6 +200,17 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 def test_every_problem_has_a_world() -> None:
     # The last one is named by the command alone: tests/broken.py.
     assert {*WORLDS, "mptcpd"} == set(PROBLEMS)
+
+
+def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
+    """The other uplink is out, and main's own default with it."""
+    discarded(site)
+    assert site.keeper.status()["default"]["ipv4"] == "wan1"
+    site.world.set("eth1", carrier=False)
+    site.world.forget_default("eth1")
+    site.settle()
+    assert "ipv4" not in site.keeper.status()["default"]
+    assert [each["uplink"] for each in site.problems() if each["code"] == "discarded"] == ["wan2"]
 
 
 @pytest.mark.parametrize("code", WORLDS)

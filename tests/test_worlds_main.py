@@ -144,6 +144,28 @@ def test_a_rule_that_leads_everything_away_is_still_seen(wan: Wan) -> None:
         assert "endpoint 10." not in wan.gateway.state()
 
 
+def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
+    """FRR's Null0: whoever has no better default in main gets nothing out, and status says so."""
+    gateway = wan.gateway
+    gateway.ip("route delete default via 10.2.2.1 dev eth2 metric 2")
+    discard = "blackhole default metric 254"
+    gateway.ip(f"route add {discard}")
+    with Daemon(gateway, own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n") as daemon:
+        (told,) = daemon.asked()["problems"]
+        assert (told["code"], told["uplink"], told["address"]) == ("discarded", "wan2", "10.2.2.2")
+        assert told["found"].startswith("blackhole default ")
+        assert daemon.asked()["default"]["ipv4"] == "wan1"
+        wan.admin_down(1)
+        eventually(lambda: "ipv4" not in daemon.asked()["default"])
+        assert gateway.run("ping", "-c1", "-W1", SERVER, check=False).count("1 received") == 0
+        # As the advice has it.
+        gateway.ip(f"route delete {discard}", f"route add {discard} table default")
+        eventually(lambda: daemon.asked()["default"].get("ipv4") == "wan2")
+        eventually(lambda: "endpoint 10.2.2.2 " in gateway.state())
+        gateway.run("ping", "-c1", "-W2", SERVER)
+        assert "discarded" not in {each["code"] for each in daemon.asked()["problems"]}
+
+
 def test_a_static_route_to_the_server_by_one_uplink(wan: Wan) -> None:
     """It decides where a connection begins, not where its other subflows go."""
     gateway = wan.gateway

@@ -193,6 +193,10 @@ class NetlinkKernel:
         )
         return [None if isinstance(each, OSError) else codec.found(each.body) for each in answers]
 
+    def discards(self) -> list[Route]:
+        """Main's routes that throw away what it has no better ones for."""
+        return self._reader.discards()
+
     def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
         """Let (address, ifindex) be asked for anew if it did not answer so far.
 

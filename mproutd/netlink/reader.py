@@ -31,6 +31,7 @@ from mproutd.model import (
     Route,
     Rule,
     Sysctl,
+    contains,
 )
 from mproutd.netlink import codec, requests
 from mproutd.netlink.sockets import Encode, Requests
@@ -254,3 +255,16 @@ class Reader:
             lambda n: requests.dump_routes(n, TABLE_MAIN, family=family, device=index)
         )
         return [route for body in bodies for route in codec.routes(body)]
+
+    def discards(self) -> list[Route]:
+        """Main's routes that throw away what it has no better ones for, however far it goes.
+
+        For a status that has to say why nothing leaves; slow where main is large.
+        """
+        found: list[Route] = []
+        for kind in codec.DISCARDING:
+            bodies = self._requests.dump(
+                lambda n, kind=kind: requests.dump_routes(n, TABLE_MAIN, kind=kind)  # type: ignore[misc]
+            )
+            found += [route for body in bodies for route in codec.routes(body)]
+        return [each for each in found if contains(each.destination, ELSEWHERE[each.family])]

@@ -95,14 +95,20 @@ def dump_addresses(sequence: int, family: int = AF_UNSPEC, device: int = 0) -> b
 
 
 def dump_routes(
-    sequence: int, table: int, *, family: int = AF_UNSPEC, device: int = 0, protocol: int = 0
+    sequence: int,
+    table: int,
+    *,
+    family: int = AF_UNSPEC,
+    device: int = 0,
+    protocol: int = 0,
+    kind: int = 0,
 ) -> bytes:
-    """The routes of one table; AF_UNSPEC brings both families in one answer.
+    """The routes of one table; AF_UNSPEC brings both families in one answer.  `kind` is an RTN_*.
 
     With one family, a table that does not exist (yet) ends the dump with ENOENT; with
     AF_UNSPEC it is just empty.
     """
-    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0) + put_u32(RTA_TABLE, table)
+    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + put_u32(RTA_TABLE, table)
     if device:
         body += put_u32(RTA_OIF, device)
     return request(RTM_GETROUTE, NLM_F_DUMP, sequence, body)

@@ -34,6 +34,8 @@ ADVICE = {
     "no-slot": "remove others (ip mptcp endpoint), or set an uplink to off",
     "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",
     "led-away": "find the rule in front: ip rule; move it behind, or narrow it",
+    "discarded": "move it to the table that is asked last (`table default` instead of main), or "
+    "give that line a default route in main with a lower metric",
     "no-mark": "widen `mark_mask`, or give the uplink a `mark`",
     "removed": "nothing, if that was you; else find the daemon that removes it "
     "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",

@@ -31,6 +31,18 @@ def sources(observed: Sequence[Observed]) -> list[str]:
     )
 
 
+def leaves(observed: Sequence[Observed], uplink: str, number: int, lookups: Lookups) -> bool:
+    """Whether anything from this uplink's addresses of a family finds a way to the world."""
+    return any(
+        lookups.get(address.address) is not None
+        for entry in observed
+        if entry.uplink.name == uplink
+        for path in entry.paths
+        if path.family == number
+        for address in path.eligible
+    )
+
+
 def family_name(number: int) -> str:
     return FAMILY_NAMES[number].lower()
 

@@ -25,6 +25,7 @@ from mproutd.model import (
 )
 
 _TABLES = {253: "default", 254: "main", 255: "local"}
+_KINDS = {6: "blackhole", UNREACHABLE: "unreachable", 8: "prohibit"}
 _SCOPES = {253: "link", 254: "host"}
 _FLAGS = {
     SIGNAL: "signal",
@@ -96,8 +97,8 @@ def _family(family: int) -> str:
 
 def _route(route: Route, name: Names) -> str:
     words = [route.destination]
-    if route.type == UNREACHABLE:
-        words.insert(0, "unreachable")
+    if route.type in _KINDS:
+        words.insert(0, _KINDS[route.type])
     if route.gateway:
         words.append("via")
         if family_of(route.gateway) != route.family:

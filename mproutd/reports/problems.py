@@ -30,6 +30,8 @@ PROBLEMS = {
     "it is left as it is",
     "led-away": "{uplink}: a lookup from {address} does not leave by {device} "
     "(see: ip route get {anywhere} from {address} oif {device}); no endpoint there until it does",
+    "discarded": "{uplink}: nothing from {address} leaves by {device}: main is asked first, and "
+    "throws away what it has no better route for ({found}); no endpoint there until that ends",
     "no-mark": "{uplink}: mark_mask has no mark left for it",
     "removed": "{object}: removed by somebody else {count} times lately, and put back",
     "held-back": "{object}: removed by somebody else again and again; put back every few seconds",

@@ -27,7 +27,7 @@ from mproutd.planning.endpoints import is_ours, most, others_addresses
 from mproutd.planning.memory import Memory
 from mproutd.planning.paths import Observed
 from mproutd.planning.plan import Desired, own_tables
-from mproutd.reports.families import Lookups, family, family_name
+from mproutd.reports.families import Lookups, family, family_name, leaves
 from mproutd.reports.ipsyntax import Names, command, describe, flag_names, names
 from mproutd.reports.problems import problem
 
@@ -45,15 +45,20 @@ def status(
     problems: Sequence[dict[str, Any]] = (),
     since: Callable[[str, int], float | None] = lambda uplink, family: None,
     lookups: Lookups | None = None,
+    discards: Sequence[Route] = (),
 ) -> dict[str, Any]:
     """The whole status.
 
     `since` gives the epoch second of an uplink's last change, or of one of its families';
-    `lookups` what the kernel said for families.sources().
+    `lookups` what the kernel said for families.sources(); `discards` are main's routes that
+    throw away what has no better one.
     """
     name = names(snapshot.links)
+    thrown = {route.family: describe(route, name) for route in discards}
     uplinks = [
-        _uplink(config, snapshot, memory, target, entry, unproved, since, lookups or {}, name)
+        _uplink(
+            config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
+        )
         for entry in target.observed
     ]
     found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
@@ -68,7 +73,11 @@ def status(
         "enabled": config.enabled,
         "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
         "uplinks": uplinks,
-        "default": {family_name(family): uplink for family, uplink in target.default.items()},
+        "default": {
+            family_name(family): uplink
+            for family, uplink in target.default.items()
+            if family not in thrown or leaves(target.observed, uplink, family, lookups or {})
+        },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
         },
@@ -103,13 +112,14 @@ def _uplink(
     unproved: Sequence[str],
     since: Callable[[str, int], float | None],
     lookups: Lookups,
+    thrown: Mapping[int, str],
     name: Names,
 ) -> dict[str, Any]:
     uplink, link, place = entry.uplink, entry.link, target.places[entry.uplink.name]
     problems: list[dict[str, Any]] = []
     if not place.mask:
         problems.append(problem("no-mark", uplink=uplink.name))
-    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, problems, name)
+    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
     device = link.index if link else -1
     tables = own_tables(config, memory)
     looked_up = {place.table, *(path.table for path in entry.paths)}
@@ -165,6 +175,7 @@ def _endpoints(
     target: Desired,
     uplink: str,
     unproved: Sequence[str],
+    thrown: Mapping[int, str],
     problems: list[dict[str, Any]],
     name: Names,
 ) -> list[dict[str, Any]]:
@@ -192,14 +203,15 @@ def _endpoints(
                 )
             )
         elif endpoint.address in unproved:
-            state = "led-away"
+            state, number = "led-away", family_of(endpoint.address)
+            by_main = number in thrown and (endpoint.device, number) not in snapshot.defaults
             problems.append(
                 problem(
-                    "led-away",
+                    "discarded" if by_main else "led-away",
                     uplink=uplink,
                     address=endpoint.address,
                     device=name(endpoint.device),
-                    anywhere=ANYWHERE[family_of(endpoint.address)],
+                    **({"found": thrown[number]} if by_main else {"anywhere": ANYWHERE[number]}),
                 )
             )
         elif found and (found.device, found.flags) == (endpoint.device, endpoint.flags):
