@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
 
 import pytest
+from pyroute2 import DiagSocket
+from pyroute2.netlink.exceptions import NetlinkError
 
+from mproutd.reports.top import _counted
 from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, eventually, subflows
+from tests.test_faults_kernel import Prepared
 
 pytestmark = pytest.mark.kernel
 MPTCP = 262
@@ -91,3 +96,34 @@ def test_none_and_without_a_configuration(world):
     assert answer.err.count("\n") == 1
     assert answer.err.endswith("; uplinks are not named\n")
     daemon.close()
+
+
+REFUSED = """
+import pyroute2
+from pyroute2.netlink.exceptions import NetlinkError
+def refused(self, *arguments, **more):
+    raise NetlinkError({number})
+pyroute2.DiagSocket.nlm_request = refused
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM])
+def test_a_kernel_that_refuses_sock_diag_is_told_in_one_line(world, number):
+    daemon = Prepared(world.gateway)
+    daemon.lines = REFUSED.format(number=number)
+    answer = daemon.call("connections")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.count("\n") == 1
+    assert ("sock_diag" if number == errno.ENOENT else "CAP_NET_ADMIN") in answer.err
+    daemon.close()
+
+
+def test_the_live_screen_goes_on_without_sock_diag(world, monkeypatch):
+    def refused(*arguments, **more):
+        raise NetlinkError(errno.ENOENT)
+
+    with Daemon(world.gateway) as daemon, world.gateway.enter():
+        status = daemon.status()
+        assert _counted(status) == {}
+        monkeypatch.setattr(DiagSocket, "nlm_request", refused)
+        assert _counted(status) is None

@@ -9,6 +9,7 @@ every INFO for a struct tcp_info.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import ClassVar
@@ -23,6 +24,7 @@ from pyroute2.netlink.diag import (
     inet_diag_msg,
     inet_diag_req,
 )
+from pyroute2.netlink.exceptions import NetlinkError
 
 from mproutd.reports.subflows import Socket
 
@@ -60,15 +62,18 @@ class _Marshal(MarshalDiag):  # type: ignore[misc]
 def sockets() -> tuple[list[Socket], list[Socket]]:
     """The MPTCP sockets and the TCP sockets of this network namespace.
 
-    OSError when the kernel has no sock_diag.  A kernel without mptcp_diag tells of no MPTCP
-    sockets; pyroute2 does not pass its error on.
+    OSError when the kernel has no sock_diag or refuses.  A kernel without mptcp_diag tells of
+    no MPTCP sockets; pyroute2 does not pass its error on.
     """
     with DiagSocket() as diag:
         diag.set_marshal(_Marshal())
         diag.bind()
-        # The subflows last: one that begins in between is then no stranger's.
-        masters = list(_dump(diag, _MPTCP))
-        return masters, list(_dump(diag, _TCP))
+        try:
+            # The subflows last: one that begins in between is then no stranger's.
+            masters = list(_dump(diag, _MPTCP))
+            return masters, list(_dump(diag, _TCP))
+        except NetlinkError as error:  # no OSError in pyroute2
+            raise OSError(error.code, f"sock_diag: {os.strerror(error.code)}") from None
 
 
 def _dump(diag: DiagSocket, protocol: int) -> Iterator[Socket]:
