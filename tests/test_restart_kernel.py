@@ -66,6 +66,7 @@ def test_the_file_changed(world, change, how):
         daemon.kill9()
         daemon.configure(new_network, new_own)
         daemon.start()
+        daemon.settle()  # ready is after the first pass; what it closes, the second clears up
     else:
         daemon.configure(new_network, new_own)
         daemon.reconcile()
