@@ -31,6 +31,7 @@ def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
     """Eight moments, from before the first import to after the first pass."""
     bare = world.gateway.state()
     daemon = Daemon(world.gateway).start()
+    daemon.settle()
     clean = world.gateway.state()
     daemon.stop()
     assert daemon.call("flush").code == 0
@@ -48,6 +49,7 @@ def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
         process.kill()
         process.wait()
         daemon.start()
+        daemon.settle()
         assert world.gateway.state() == clean
         daemon.kill9()
     assert daemon.call("flush").code == 0
@@ -62,6 +64,7 @@ def test_killed_amid_changes_of_the_configuration_and_the_world(world):
     for name, text in (("two", TWO_UPLINKS), ("swapped", SWAPPED), ("off", OFF)):
         daemon.configure(text)
         daemon.start()
+        daemon.settle()
         daemon.stop()
         expected[name] = world.gateway.state()
         assert daemon.call("flush").code == 0
@@ -85,6 +88,7 @@ def test_killed_amid_changes_of_the_configuration_and_the_world(world):
         command.kill()
         command.wait()
         daemon.start()
+        daemon.settle()
         assert world.gateway.state() == expected[name], name
         daemon.kill9()
 
@@ -96,6 +100,7 @@ def test_the_endpoints_of_a_daemon_that_died_are_still_its_own(world):
     world.address_down(2)
     assert "endpoint 10.2.2.2" in world.gateway.state()
     with daemon:
+        daemon.settle()
         assert "endpoint 10.2.2.2" not in world.gateway.state()
         assert "7002" not in world.gateway.state()
 
