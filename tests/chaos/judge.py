@@ -169,7 +169,7 @@ def check_status(site: Site, seen: Seen) -> None:
         uplink["name"]: [family["reason"] or "" for family in uplink["families"]]
         for uplink in told["uplinks"]
     }
-    assert shown == states
+    assert shown == states, f"status: {shown}, a clean start: {states}"
     codes = {each["code"] for each in told["problems"]} - LATELY
     expected = {"foreign-endpoint" for each in seen.target.endpoints if each.address in site.taken}
     expected |= {"led-away" for each in seen.led_away if each not in site.taken}
