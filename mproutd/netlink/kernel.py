@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from socket import AF_INET6
+from socket import AF_INET6, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -254,21 +254,24 @@ class NetlinkKernel:
         return failures
 
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Not over a value that somebody has set since it was read: no event tells of that."""
+        """Not over a value that somebody has set since it was read, since no event tells of that;
+        and not that of another device that has come under the name: nobody would set it back."""
         failed = {}
         for place, operation in enumerate(operations):
             setting = operation.value
             assert isinstance(setting, Sysctl)
-            known = self._reader.setting(setting.device, setting.key)
+            known = self._reader.link(setting.device)
             try:
-                path = _sysctl_path(setting.device, setting.key)
-                if known not in (None, _read_sysctl(setting.device, setting.key)):
-                    failed[place] = Ack(errno.EAGAIN, "somebody has just changed it")
-                    continue
-                with open(path, "w", encoding="ascii") as file:
-                    file.write(str(setting.value))
-            except OSError as error:
-                failed[place] = Ack(error.errno or errno.EIO)
+                with open(_sysctl_path(setting.device, setting.key), "rb+", buffering=0) as file:
+                    if known and _index(setting.device) != known.index:
+                        failed[place] = Ack(errno.ENODEV)
+                        continue
+                    if known and int(os.pread(file.fileno(), 16, 0)) != getattr(known, setting.key):
+                        failed[place] = Ack(errno.EAGAIN, "somebody has just changed it")
+                        continue
+                    os.pwrite(file.fileno(), str(setting.value).encode(), 0)
+            except (OSError, ValueError) as error:
+                failed[place] = Ack(getattr(error, "errno", None) or errno.EIO)
         return failed
 
 
@@ -281,6 +284,14 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
             batches.append((kind, []))
         batches[-1][1].append(operation)
     return batches
+
+
+def _index(device: str) -> int:
+    """Its ifindex; 0 when there is none of that name."""
+    try:
+        return if_nametoindex(device)
+    except OSError:
+        return 0
 
 
 def _read_sysctl(device: str, key: str) -> int:

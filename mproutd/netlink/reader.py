@@ -131,10 +131,9 @@ class Reader:
             elif isinstance(value, Sysctl):
                 self._links = None
 
-    def setting(self, device: str, key: str) -> int | None:
-        """What a pass took a device's setting for; None when nobody has asked."""
-        links = (self._links or {}).values()
-        return next((getattr(link, key) for link in links if link.name == device), None)
+    def link(self, name: str) -> Link | None:
+        """What a pass took a device for; None when nobody has asked."""
+        return next((link for link in (self._links or {}).values() if link.name == name), None)
 
     # -- reading --------------------------------------------------------------------------
 
