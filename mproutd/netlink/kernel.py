@@ -262,16 +262,16 @@ class NetlinkKernel:
             assert isinstance(setting, Sysctl)
             known = self._reader.link(setting.device)
             try:
-                with open(_sysctl_path(setting.device, setting.key), "rb+", buffering=0) as file:
+                with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
+                    value = _read_sysctl(setting.device, setting.key)
                     if known and _index(setting.device) != known.index:
                         failed[place] = Ack(errno.ENODEV)
-                        continue
-                    if known and int(os.pread(file.fileno(), 16, 0)) != getattr(known, setting.key):
+                    elif known and value != getattr(known, setting.key):
                         failed[place] = Ack(errno.EAGAIN, "somebody has just changed it")
-                        continue
-                    os.pwrite(file.fileno(), str(setting.value).encode(), 0)
-            except (OSError, ValueError) as error:
-                failed[place] = Ack(getattr(error, "errno", None) or errno.EIO)
+                    else:
+                        file.write(str(setting.value))
+            except OSError as error:
+                failed[place] = Ack(error.errno or errno.EIO)
         return failed
 
 
