@@ -156,8 +156,8 @@ def _compare(wrong: list[str], kind: str, found: set[Any], expected: set[Any]) -
 # -- the status ---------------------------------------------------------------------------
 
 
-def check_status(site: Site, seen: Seen) -> None:
-    """Exit status 0, or exactly the reasons why not.  AssertionError."""
+def check_status(site: Site, seen: Seen) -> bool:
+    """True: exit status 0, or exactly the reasons why not.  AssertionError."""
     answer = site.daemon.call("status", "--json")
     assert answer.code in (0, 1), answer
     told = json.loads(answer.out)
@@ -176,10 +176,11 @@ def check_status(site: Site, seen: Seen) -> None:
     expected |= {"no-slot" for _ in seen.target.without_slot}
     expected |= {"configuration" for _ in "x" if not site.disk.good}
     expected |= {"no-mark" for place in seen.target.places.values() if not place.mask}
-    assert codes == expected, told["problems"]
+    assert codes == expected, f"{expected} expected: {told['problems']}"
     out = any(not entry.usable and entry.uplink.mode != "off" for entry in seen.target.observed)
     assert told["degraded"] == bool(out or told["problems"]), told["problems"]
     assert answer.code == int(told["degraded"])
+    return True
 
 
 # -- the rest -----------------------------------------------------------------------------

@@ -114,9 +114,10 @@ class Chaos(Closing):
                 process.wait()
         site.waiting.clear()
         self._running()
-        seen = self._right()
+        self._right()
         took = time.monotonic() - begun
-        judge.check_status(site, seen)
+        # The last events may come between a look at the kernel and the question.
+        eventually(lambda: judge.check_status(site, judge.look(site)), 5)
         judge.check_others(site)
         self._connections_live()
         return took
@@ -143,7 +144,7 @@ class Chaos(Closing):
             return "dead"
         return "answers" if self.site.daemon._answers() else ""
 
-    def _right(self) -> judge.Seen:
+    def _right(self) -> None:
         site = self.site
         last: list[str] = []
 
@@ -155,11 +156,9 @@ class Chaos(Closing):
             return None if seen.wrong else seen
 
         try:
-            seen = eventually(right, PATIENCE, "the kernel as from a clean start")
+            eventually(right, PATIENCE, "the kernel as from a clean start")
         except AssertionError as problem:
             raise AssertionError("\n".join(last) or str(problem)) from None
-        assert seen
-        return seen
 
     def _connections_live(self) -> None:
         site = self.site
