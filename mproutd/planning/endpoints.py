@@ -187,7 +187,8 @@ def wanted_endpoints(
         for endpoint in found
     )
     lone, families = snapshot.lone - addresses, {family_of(address) for address in addresses}
-    staying = _backups(found, observed, memory) if lone or len(families) < len(FAMILIES) else {}
+    alone = [each for each in found if family_of(each.address) not in families]
+    staying = _backups(found, observed, memory) if lone or alone else {}
     chosen = {each: name for each, name in staying.items() if each.address in lone}
     room -= len(chosen)
     left_out: dict[str, str] = {}
