@@ -18,6 +18,7 @@ from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import pm
 from mproutd.netlink.eventfilter import subflow_losses
 from mproutd.netlink.mptcp import Closer, PathManager
+from mproutd.netlink.wire import DecodeError
 from mproutd.parts.part import Tell
 from mproutd.planning.endpoints import is_ours, joins
 from mproutd.planning.revival import FIRST, Revival
@@ -59,6 +60,8 @@ class Reviving:
 
     def due(self) -> float | None:
         """Seconds until turn() has something to do; None for never."""
+        if not self._keeper.last:
+            return None
         now = time.monotonic()
         again = self._revival.due()
         waits = [] if again is None else [max(again, self._ask_at - now)]
@@ -130,8 +133,8 @@ class Reviving:
             return
         try:
             self._turn(closer)
-        except OSError as error:
-            text = f"failed subflows wait for {FIRST_LOOK:g} s: {error.strerror}"
+        except (OSError, DecodeError) as error:
+            text = f"failed subflows wait for {FIRST_LOOK:g} s: {error}"
             self._tell("decision", log.WARNING, text)
             self._ask_at = time.monotonic() + FIRST_LOOK
             self._look_at = max(self._look_at, self._ask_at)
@@ -143,16 +146,18 @@ class Reviving:
         if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
             standing, _ = self._ask(self._revival.waiting())
             self._revival.drop(standing.useless(self._inside()))
-            self._try_again(closer, standing.needed())
+            self._revival.drop(standing.gone(self._revival.missing()))
+            self._try_again(closer, standing)
 
-    def _try_again(self, closer: Closer, needed: Collection[str]) -> None:
+    def _try_again(self, closer: Closer, standing: Standing) -> None:
         memory = self._keeper.state.memory
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
             if is_ours(endpoint, memory) and joins(endpoint.flags)
         }
-        again = self._revival.take(ours, needed)
+        gently = standing.connections is not None
+        again = self._revival.take(ours, standing.needed(), gently=gently)
         if again is None:
             return
         endpoint = ours[again.address]

@@ -235,6 +235,42 @@ def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_the
             assert (_reasons(daemon), daemon.writes()) == (["failed", "failed"], [])
 
 
+class Impatient(Daemon):
+    """A daemon for which a minute is half a second (health/checks.py, ALONE)."""
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        words = super().command(verb, *arguments)
+        place = words.index("-m")
+        words[place : place + 2] = [
+            "-c",
+            "import sys; from mproutd.health import checks; checks.ALONE = 0.5;"
+            " from mproutd.cli import main; sys.exit(main(sys.argv[1:]))",
+        ]
+        return words
+
+
+@pytest.mark.parametrize("state", ["online", "offline"])
+def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(state: str) -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        text = own({**QUICK, "initial_state": state})
+        if state == "offline":
+            wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
+        with Impatient(wan.gateway, own=text) as daemon:
+            if state == "online":
+                warmed(daemon, 1)
+                wan.blackhole(1)
+                eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+                wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
+            eventually(lambda: _reasons(daemon) == ["no-address", None], 5)
+            if state == "online":
+                wan.mend(1)
+            wan.gateway.ip(
+                "address add 10.1.1.2/24 dev eth1",
+                "route add default via 10.1.1.1 dev eth1 metric 1",
+            )
+            eventually(lambda: _reasons(daemon) == [None, None], 5)
+
+
 def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
     """wan2 is there and checked; wan1 comes with a reload, and its line is dead at first."""
     wan2 = own(QUICK, uplink="wan2")

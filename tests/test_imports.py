@@ -147,7 +147,7 @@ OUTER = {
         " rates reconcile restraint retries since state status uci",
         "tenacity",
     ),
-    "reviving": ("endpoints eventfilter keeper log model mptcp part pm revival standing", ""),
+    "reviving": ("endpoints eventfilter keeper log model mptcp part pm revival standing wire", ""),
     "daemon": (
         "config eventfilter hints keeper kinds log loop monitor mptcp part plan reconcile reviving"
         " server state subnets wire",

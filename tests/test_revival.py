@@ -107,6 +107,15 @@ def test_the_two_ways_take_turns(revival: Revival, clock: Clock) -> None:
     assert ways == [True, False, True, False]
 
 
+def test_where_nobody_says_who_is_plain_tcp_it_is_deleted_and_added(
+    revival: Revival, clock: Clock
+) -> None:
+    revival.hear(failed())
+    for _ in range(3):
+        clock.now += revival.due() or 0.0
+        assert revival.take([HERE], gently=False) == Again(HERE, gently=False)
+
+
 def test_what_another_connection_needs_waits(revival: Revival, clock: Clock) -> None:
     revival.hear(failed())
     waits = []

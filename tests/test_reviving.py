@@ -13,7 +13,7 @@ from mproutd import reviving
 from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
 from mproutd.netlink.diag import Connection, Subflow
 from mproutd.netlink.eventfilter import subflow_losses
-from mproutd.netlink.wire import U32, put
+from mproutd.netlink.wire import U32, DecodeError, put
 from mproutd.planning.revival import FIRST
 from mproutd.reviving import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, Reviving
 from tests.test_restraint import Clock
@@ -39,13 +39,13 @@ class Kernel:
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.takes, self.asked = clock, 0.0, 0
-        self.fails = False
+        self.fails: Exception | None = None
         self.there: list[tuple[Connection, list[Subflow]]] = []
 
     def subflows(self, addresses: Iterable[str]) -> tuple[list[Connection], list[Subflow]]:
         assert list(addresses) == [HERE.address]
         if self.fails:
-            raise OSError(ENOBUFS, "No buffer space available")
+            raise self.fails
         self.asked += 1
         self.clock.now += self.takes
         return [each[0] for each in self.there], [one for each in self.there for one in each[1]]
@@ -72,7 +72,7 @@ class World:
             read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
         )
         memory = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
-        keeper: Any = SimpleNamespace(
+        self.keeper: Any = SimpleNamespace(
             kernel=self.kernel,
             last=SimpleNamespace(
                 desired=SimpleNamespace(
@@ -97,7 +97,7 @@ class World:
             events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
         )
         self.closer: Any = SimpleNamespace(busy=False, start=self.done.extend)
-        self.reviving = Reviving(keeper, path_manager, self._tell, self._count)
+        self.reviving = Reviving(self.keeper, path_manager, self._tell, self._count)
 
     def _tell(self, kind: str, priority: int, text: str) -> None:
         self.told.append(text)
@@ -190,14 +190,32 @@ def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
     assert world.reviving.due() == FIRST_LOOK
 
 
-def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock) -> None:
+@pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
+def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Exception) -> None:
     world = World(clock)
-    world.kernel.there, world.kernel.fails = [connection(7)], True
+    world.kernel.there, world.kernel.fails = [connection(7)], error
     assert world.turns(2.5) == []
-    assert [text for text in world.told if "No buffer space" in text]
+    assert [text for text in world.told if str(error) in text]
     assert len(world.told) <= 3
-    world.kernel.fails = False
+    world.kernel.fails = None
     assert world.turns(4)[:2] == GENTLY
+
+
+def test_before_the_first_pass_it_waits(clock: Clock) -> None:
+    world = World(clock)
+    world.keeper.last = None
+    clock.now += 9
+    assert world.reviving.due() is None
+
+
+def test_what_has_ended_gets_no_try(clock: Clock) -> None:
+    """The end came before the filter let such events through."""
+    world = World(clock)
+    world.turns(2)
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    assert world.turns(60) == []
+    assert world.filters == [FAILED, JOINED, FAILED]
 
 
 def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
@@ -241,6 +259,7 @@ def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> 
     world.reviving.hear()
     assert world.turns(FIRST + 0.01) == GENTLY, "for 8"
     world.heard = [failed(9)]
+    world.kernel.there = [(connection(9)[0], [])]
     world.reviving.hear()
     assert world.turns(2)[:1] == ANEW, "of 9 there is no subflow left: it may be ours"
 

@@ -76,11 +76,14 @@ def test_what_goes_to_the_lan_misses_nothing() -> None:
         (MINE, [BEGUN, TRYING], {ONE}),
         (MINE, [JOINED], set()),  # its peer accepts subflows
         (MINE, [TAKEN], {ONE}),
+        (MINE, [TAKEN, LET_IN._replace(address=ONE)], {ONE}),  # its client has two lines
+        (MINE, [TAKEN, LET_IN], {ONE, TWO}),
         (MINE, [], set()),
         (MINE, [BEGUN, JOINED._replace(address=ONE)], set()),
         (MINE, [BEGUN._replace(token=8)], set()),
         (MINE._replace(open=False), [BEGUN], set()),
         (MINE._replace(sends=False), [BEGUN], {ONE}),
+        (MINE._replace(open=False, sends=False), [BEGUN], {ONE}),  # what was written is on its way
         (MINE._replace(plain=True, token=0), [], {ONE}),
         (MINE._replace(plain=True, open=False), [], set()),
     ],
@@ -89,3 +92,17 @@ def test_whose_only_subflow_it_is(
     connection: Connection, there: list[Subflow], needed: set[str]
 ) -> None:
     assert Standing([connection], there).needed() == needed
+
+
+def test_a_kernel_that_does_not_say_which_connections_there_are() -> None:
+    """Without mptcp_diag: every subflow may be somebody's only one."""
+    standing = Standing(None, [BEGUN, BEGUN._replace(token=8), JOINED._replace(token=8)])
+    assert standing.missing([ONE, TWO]) == set()
+    assert standing.needed() == {ONE}
+    assert standing.useless({ONE}) == set()
+    assert standing.gone([7, 9]) == set()
+
+
+def test_which_connections_have_ended() -> None:
+    standing = Standing([MINE], [JOINED._replace(token=8)])
+    assert standing.gone([7, 8, 9]) == {9}

@@ -17,7 +17,7 @@ from mproutd.configuration.config import Config, Uplink
 from mproutd.configuration.tracking import Health
 from mproutd.health.asking import Asker, Way
 from mproutd.health.names import Names
-from mproutd.health.timers import Timers
+from mproutd.health.timers import Timer, Timers
 from mproutd.health.track import Tools, Track
 from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.parts.part import Host, Part
@@ -28,6 +28,9 @@ from mproutd.worker import Worker
 
 SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
+ALONE = 60.0
+"""Seconds after which a family without hosts of its own no longer goes by the other's verdict,
+where that one has had no way to ask all the while, and this one has a way."""
 _GOLDEN = 0.618034
 """Multiples of it, without their whole part, lie far from each other however many they are."""
 
@@ -46,6 +49,9 @@ class Checks(Part):
         )
         self._failed: list[tuple[str, int]] = []
         """Those that were found dead, in that order."""
+        self._alone: dict[tuple[str, int], Timer] = {}
+        """Who cannot be asked while the other family could be used; done: who no longer speaks for
+        that."""
         self._begun = False
         self._known: Collection[str] = ()
         """The uplinks that the passes remember."""
@@ -65,6 +71,7 @@ class Checks(Part):
         stood = self._verdicts()
         for key in self._tracks.keys() - wanted.keys():
             self._tracks.pop(key).move(None, "", 0.0)
+            self._leave(key, alone=False)
             self._failed = [each for each in self._failed if each != key]
         for key, asked in wanted.items():
             if key in self._tracks:
@@ -94,12 +101,21 @@ class Checks(Part):
             way, gateway = _way(*paths[key]) if key in paths else (None, "")
             if way is None and track.judge.asked.initial_state == "offline":
                 self._doubt(key)
+            sister = paths.get((key[0], _other(key[1])))
+            self._leave(key, alone=way is None and sister is not None and bool(_way(*sister)[0]))
             # One that is out is asked at once, since the sooner it is back the better.
             wait = 0.0 if track.judge.failed else place * _GOLDEN % 1.0 * SPREAD
             track.move(way, gateway, min(wait, track.judge.asked.interval))
         news, self._news = self._news, []
         for track in news:
             self._tell(track, paths.get((track.uplink, track.family)))
+
+    def _leave(self, key: tuple[str, int], alone: bool) -> None:
+        """Let the other family go its own way, if it stays `alone`."""
+        if not alone and key in self._alone:
+            self._alone.pop(key).cancel()
+        elif alone and key not in self._alone:
+            self._alone[key] = self._timers.later(ALONE, self._host.again)
 
     def _doubt(self, key: tuple[str, int]) -> None:
         """It has to prove itself before it is used."""
@@ -115,9 +131,9 @@ class Checks(Part):
         failed = []
         for name, family in self._failed:
             failed.append((name, family))
-            other = AF_INET6 if family == AF_INET else AF_INET
-            if (name, other) not in self._tracks:
-                failed.append((name, other))
+            alone = self._alone.get((name, family))
+            if (name, _other(family)) not in self._tracks and (alone is None or alone.live):
+                failed.append((name, _other(family)))
         return tuple(failed)
 
     def due(self) -> float | None:
@@ -237,6 +253,10 @@ def _context(verify: bool) -> Any:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     return made
+
+
+def _other(family: int) -> int:
+    return AF_INET6 if family == AF_INET else AF_INET
 
 
 def _way(entry: Observed, path: Path) -> tuple[Way | None, str]:

@@ -142,25 +142,31 @@ class NetlinkKernel:
 
     def connections(self, addresses: Collection[str]) -> list[diag.Connection]:
         """The MPTCP sockets that began at these; none where the kernel cannot say."""
-        found = map(diag.connection, self._sockets(diag.dump, addresses))
+        found = map(diag.connection, self._sockets(diag.dump, addresses) or ())
         return [each for each in found if each.address in addresses]
 
     def subflows(
         self, addresses: Collection[str]
-    ) -> tuple[list[diag.Connection], list[diag.Subflow]]:
-        """All connections and subflows in the families of these addresses."""
-        connections = [diag.connection(each) for each in self._sockets(diag.dump, addresses)]
+    ) -> tuple[list[diag.Connection] | None, list[diag.Subflow]]:
+        """All connections and subflows in the families of these addresses; None for connections
+        where the kernel cannot say."""
+        told = self._sockets(diag.dump, addresses)
         # The subflows last: what joins in between is then no miss.
-        found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses))
+        found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses) or ())
+        connections = None if told is None else list(map(diag.connection, told))
         return connections, [each for each in found if each]
 
-    def _sockets(self, ask: Callable[[int, int], bytes], addresses: Collection[str]) -> list[bytes]:
+    def _sockets(
+        self, ask: Callable[[int, int], bytes], addresses: Collection[str]
+    ) -> list[bytes] | None:
+        """The answers; None where no family has any (no mptcp_diag, no tcp_diag)."""
         if self._diag is None:
             self._diag = Requests(_SOCK_DIAG)
-        found = []
+        found: list[bytes] | None = None
         for family in {family_of(address) for address in addresses} | {AF_INET6}:
             try:
-                found += self._diag.dump(lambda n, family=family: ask(n, family))  # type: ignore[misc]
+                more = self._diag.dump(lambda n, family=family: ask(n, family))  # type: ignore[misc]
+                found = [*(found or ()), *more]
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
                     raise

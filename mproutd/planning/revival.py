@@ -164,12 +164,15 @@ class Revival:
         now = self._clock()
         return min((max(0.0, self._when(each) - now) for each in self._missing), default=None)
 
-    def take(self, present: Collection[str], needed: Collection[str] = ()) -> Again | None:
+    def take(
+        self, present: Collection[str], needed: Collection[str] = (), *, gently: bool = True
+    ) -> Again | None:
         """The endpoint that is to be tried again now; None for none.
 
         `present` are the addresses that have an endpoint; of the others nothing is kept,
         since opening them for another reason tries everybody anyway.  `needed` are those that
-        must not be closed: they wait as if they had been tried.
+        must not be closed: they wait as if they had been tried.  Not `gently` is for a kernel that
+        does not say who is plain TCP: fullmesh closes that too, deleting does not.
         """
         for address in [address for address in self._missing if address not in present]:
             self._forget(address)
@@ -179,10 +182,11 @@ class Revival:
             delay = max(pace.delay, min(2 * pace.delay, LAST))
             self._paces[address] = pace = pace._replace(last=now, delay=delay)
             if address not in needed:
-                self._paces[address] = pace._replace(cut=False, gently=not pace.gently)
+                gently = gently and not pace.gently
+                self._paces[address] = pace._replace(cut=False, gently=gently)
                 self._last = (address, now)
                 self._count_down(address)
-                return Again(address, not pace.gently)
+                return Again(address, gently)
         return None
 
     def _count_down(self, address: str) -> None:

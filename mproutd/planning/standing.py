@@ -15,7 +15,8 @@ from mproutd.netlink.diag import Connection, Subflow
 class Standing(NamedTuple):
     """The connections of the machine, as sock_diag shows them."""
 
-    connections: Sequence[Connection]
+    connections: Sequence[Connection] | None
+    """None: this kernel cannot tell (no mptcp_diag)."""
     subflows: Sequence[Subflow]
 
     def began_here(self) -> dict[int, bool]:
@@ -41,7 +42,14 @@ class Standing(NamedTuple):
         `inside`, on a device that is no uplink: their peer is not behind the uplinks.
         """
         theirs = {token for token, ours in self.began_here().items() if not ours}
-        return theirs | {each.token for each in self.connections if each.address in inside}
+        return theirs | {each.token for each in self.connections or () if each.address in inside}
+
+    def gone(self, tokens: Collection[int]) -> set[int]:
+        """Those of these connections that have ended."""
+        if self.connections is None:
+            return set()
+        there = {each.token for each in self.connections}
+        return set(tokens) - there.union(each.token for each in self.subflows)
 
     def missing(
         self, addresses: Collection[str], inside: Collection[str] = ()
@@ -55,7 +63,7 @@ class Standing(NamedTuple):
         useless = self.useless(inside)
         return {
             (each.token, address)
-            for each in self.connections
+            for each in self.connections or ()
             if each.open and each.sends and not each.plain and each.others < each.most
             if each.token not in useless
             for address in addresses
@@ -63,23 +71,31 @@ class Standing(NamedTuple):
         }
 
     def needed(self) -> set[str]:
-        """Addresses that are the only one of a connection that may not get it back.
+        """Addresses that a connection may not do without, since no subflow would come back there.
 
-        Plain TCP cannot.  An MPTCP connection can if its peer accepts subflows, and that one
-        did is only known where one that joined is there.
+        Plain TCP has no other.  A connection that the peer began gets none from this end.  One of
+        ours does if its peer accepts subflows; that it did is only known where one that joined is
+        there.  What its program has closed counts while there may be something left to send.
         """
-        held = {each.token for each in self.connections if each.open}
+        held = {each.token for each in self.connections or () if each.open or not each.sends}
+        ours = self.began_here()
         places: dict[int, set[str]] = {}
         joined = set()
         for each in self.subflows:
-            if each.stands:
+            if each.stands and (self.connections is None or each.token in held):
                 places.setdefault(each.token, set()).add(each.address)
                 if not each.initial:
                     joined.add(each.token)
         only = (
-            places[token] for token in held.intersection(places) - joined if len(places[token]) == 1
+            there
+            for token, there in places.items()
+            if not ours.get(token) or (token not in joined and len(there) == 1)
         )
-        plain = {each.address for each in self.connections if each.open and each.plain}
+        plain = {
+            each.address
+            for each in self.connections or ()
+            if each.plain and (each.open or not each.sends)
+        }
         return plain.union(*only)
 
 
