@@ -189,6 +189,28 @@ def test_who_may_not_get_its_only_subflow_back_keeps_it(wan):
         assert "subflows from 10.1.1.2 failed" not in daemon.log()
 
 
+def test_who_came_here_by_two_lines_keeps_them(wan):
+    """A client's subflows, both to one address of ours: this end could make neither again."""
+    gateway = wan.gateway
+    wan.server.ip("mptcp endpoint add 10.9.1.2 dev eth1 subflow")
+    with (
+        Daemon(gateway) as daemon,
+        Echo(wan.server, gateway, "10.1.1.2") as incoming,
+        Echo(gateway, wan.server, SERVER, bind="10.1.1.2") as ours,
+    ):
+        eventually(lambda: len(subflows(wan.server, incoming.port)) == 2)
+        eventually(lambda: by_second(wan, ours))
+        before = subflows(wan.server, incoming.port)
+        with refused(wan, f"tcp dport {ours.port}", n=1):
+            eventually(lambda: len(subflows(gateway, ours.port)) == 1)
+            time.sleep(2)
+        assert [s.local_port for s in subflows(wan.server, incoming.port)] == [
+            s.local_port for s in before
+        ]
+        assert not incoming.report().error
+        assert "subflows from 10.1.1.2 failed" not in daemon.log()
+
+
 def test_a_connection_to_the_lan_costs_the_others_nothing(wan):
     """The kernel tries the uplinks' endpoints for it too, and these lead to nobody."""
     gateway = wan.gateway
