@@ -138,9 +138,13 @@ class Daemon:
         While endpoints are being closed it is only the end of that which lets one go on.
         """
         resync = self._resync_at - time.monotonic()
-        closing = self._closer is not None and self._closer.busy
-        wait = None if self._silent or closing else self._keeper.due()
+        wait = None if self._silent or self._closing else self._keeper.due()
         return resync if wait is None else min(resync, wait)
+
+    @property
+    def _closing(self) -> bool:
+        """Whether endpoints are being closed in the background."""
+        return self._closer is not None and self._closer.busy
 
     def _watch(self) -> None:
         """Keep the loop in step with the clients, and with whether anybody listens."""
@@ -226,7 +230,7 @@ class Daemon:
         self._silent = False
         if full:
             self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
-        if outcome.again and not (self._closer and self._closer.busy):
+        if outcome.again and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
 
@@ -286,7 +290,7 @@ class Daemon:
 
     def _wait_for_closer(self) -> None:
         """Let endpoints finish closing: the path manager answers nobody meanwhile."""
-        if self._closer and self._closer.busy:
+        if self._closing:
             self._closed()
 
 

@@ -117,8 +117,7 @@ class Reviving:
     def _inside(self) -> set[str]:
         """The addresses on devices that are no uplinks."""
         last = self._keeper.last
-        if last is None:
-            return set()
+        assert last  # or it is not the turn of anything
         uplinks = {entry.link.index for entry in last.desired.observed if entry.link}
         return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
 
@@ -145,8 +144,8 @@ class Reviving:
             self._look()
         if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
             standing, _ = self._ask(self._revival.waiting())
-            self._revival.drop(standing.useless(self._inside()))
-            self._revival.drop(standing.gone(self._revival.missing()))
+            gone = standing.gone(self._revival.missing())
+            self._revival.drop(gone | standing.useless(self._inside()))
             self._try_again(closer, standing)
 
     def _try_again(self, closer: Closer, standing: Standing) -> None:

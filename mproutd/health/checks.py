@@ -129,11 +129,11 @@ class Checks(Part):
     def _verdicts(self) -> Failed:
         """A family without hosts of its own goes by the other's, asked or not just now."""
         failed = []
-        for name, family in self._failed:
-            failed.append((name, family))
-            alone = self._alone.get((name, family))
-            if (name, _other(family)) not in self._tracks and (alone is None or alone.live):
-                failed.append((name, _other(family)))
+        for key in self._failed:
+            failed.append(key)
+            sister, alone = (key[0], _other(key[1])), self._alone.get(key)
+            if sister not in self._tracks and (alone is None or alone.live):
+                failed.append(sister)
         return tuple(failed)
 
     def due(self) -> float | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from socket import AF_INET6
 from typing import Any
 
@@ -23,7 +22,7 @@ from mproutd.parts.part import Host, Part
 from mproutd.planning.paths import Observed
 from mproutd.planning.slots import Place
 from mproutd.reconcile import Outcome
-from mproutd.trust import contents, replace
+from mproutd.trust import contents, replace, unlinked
 
 FILE = "actions"
 """In the runtime directory."""
@@ -216,8 +215,7 @@ class Actions(Part):
 
 def forget(runtime: str) -> None:
     """As if nothing had been acted on.  While no daemon runs.  OSError."""
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(runtime, FILE))
+    unlinked(os.path.join(runtime, FILE))
 
 
 def _read(path: str) -> dict[str, str]:

@@ -77,12 +77,13 @@ class Standing(NamedTuple):
         ours does if its peer accepts subflows; that it did is only known where one that joined is
         there.  What its program has closed counts while there may be something left to send.
         """
-        held = {each.token for each in self.connections or () if each.open or not each.sends}
+        held = [each for each in self.connections or () if each.open or not each.sends]
+        tokens = {each.token for each in held}
         ours = self.began_here()
         places: dict[int, set[str]] = {}
         joined = set()
         for each in self.subflows:
-            if each.stands and (self.connections is None or each.token in held):
+            if each.stands and (self.connections is None or each.token in tokens):
                 places.setdefault(each.token, set()).add(each.address)
                 if not each.initial:
                     joined.add(each.token)
@@ -91,12 +92,7 @@ class Standing(NamedTuple):
             for token, there in places.items()
             if not ours.get(token) or (token not in joined and len(there) == 1)
         )
-        plain = {
-            each.address
-            for each in self.connections or ()
-            if each.plain and (each.open or not each.sends)
-        }
-        return plain.union(*only)
+        return {each.address for each in held if each.plain}.union(*only)
 
 
 def inside(addresses: Iterable[tuple[int, str]], uplinks: Collection[int]) -> set[str]:
