@@ -55,7 +55,7 @@ booted:
 # ARGS=core: only the pure core, by the tests that need no root.
 coverage:
 	@packaging/setup.sh unpack
-	@$(python) -m tests.covered $(ARGS)
+	@$(python) -m tests.coverage $(ARGS)
 
 mutate: setup
 	@$(python) -c 'import mutmut' 2>/dev/null || $(python) -m pip install --quiet \
@@ -82,8 +82,8 @@ deb: setup
 	@packaging/deb.sh
 
 screens: setup
-	@$(python) -m tests.reference
-	@$(python) -m tests.screens $(ARGS)
+	@$(python) -m tests.docs.reference
+	@$(python) -m tests.docs.screens $(ARGS)
 
 # Runs the networks of docs/networks and writes what they print and measure into their guides.
 guides:

@@ -11,7 +11,8 @@ import struct
 from socket import AF_INET, AF_UNSPEC, inet_pton
 
 from mproutd.model import SCOPE_GLOBAL, TABLE_MAIN, UNICAST, Operation, Route, family_of
-from mproutd.netlink.codec import (
+from mproutd.netlink.nlmsg import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, put_address, put_u32, request
+from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
     IFA_LOCAL,
     IFADDR,
@@ -23,9 +24,8 @@ from mproutd.netlink.codec import (
     RTM_NEWROUTE,
     RTMSG,
 )
-from mproutd.netlink.requests import change
+from mproutd.netlink.rtnl_encode import change
 from mproutd.netlink.sockets import Encode
-from mproutd.netlink.wire import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, put_address, put_u32, request
 
 BOOT = 3
 """linux/rtnetlink.h, RTPROT_BOOT: what `ip route add` writes."""

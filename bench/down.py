@@ -17,8 +17,8 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import configuration, start, until
-from mproutd.netlink import codec, pm, requests
-from mproutd.netlink.mptcp import PathManager
+from mproutd.netlink import mptcp_pm, rtnl_decode, rtnl_encode
+from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
 from tests.lab import SERVER, Daemon, Echo, Wan, address, eventually, subflows
 
@@ -72,12 +72,14 @@ class Line:
 
     def moved(self) -> bool:
         """Other traffic leaves by eth2."""
-        bodies = self.route.dump(lambda n: requests.dump_routes(n, TABLE))
-        return any(route.device == self.eth2 for body in bodies for route in codec.routes(body))
+        bodies = self.route.dump(lambda n: rtnl_encode.dump_routes(n, TABLE))
+        return any(
+            route.device == self.eth2 for body in bodies for route in rtnl_decode.routes(body)
+        )
 
     def closed(self) -> bool:
         """A subflow from eth1's address was closed since the last look."""
-        events = [pm.event(message.body) for message in self.events.read() or ()]
+        events = [mptcp_pm.event(message.body) for message in self.events.read() or ()]
         return any(each.kind == "sub-closed" and each.source == address(1) for each in events)
 
     def lose(self) -> float:

@@ -11,9 +11,9 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import Site, configuration, run
-from mproutd.keeper import Keeper
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.state import StateFile
+from mproutd.reconciler import Keeper
+from mproutd.statefile import StateFile
 from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY
 

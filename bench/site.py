@@ -14,7 +14,7 @@ from socket import AF_INET, inet_pton
 
 from bench import change
 from mproutd.model import Endpoint, Operation, Route, Rule
-from mproutd.netlink import codec, pm, requests
+from mproutd.netlink import mptcp_pm, rtnl_decode, rtnl_encode
 from mproutd.netlink.sockets import Encode, Requests
 from tests.lab import Daemon, LabError, Namespace
 
@@ -82,14 +82,14 @@ class Site:
         with self.gateway.enter():
             self.devices = change.devices()
             self._route, self._path_manager = Requests(0), Requests(16)
-        answer = self._path_manager.ask([pm.get_family])[0]
+        answer = self._path_manager.ask([mptcp_pm.get_family])[0]
         if isinstance(answer, OSError):
             raise LabError("this kernel has no Multipath TCP")
-        self._family = pm.family(answer.body).id
+        self._family = mptcp_pm.family(answer.body).id
         self.settle(lambda: self._carriers() == len(names), "carrier on every cable")
 
     def _carriers(self) -> int:
-        links = map(codec.link, self._route.dump(requests.dump_links))
+        links = map(rtnl_decode.link, self._route.dump(rtnl_encode.dump_links))
         return sum(each is not None and each.name != "lo" and each.carrier for each in links)
 
     # -- what happens ---------------------------------------------------------------------
@@ -129,12 +129,12 @@ class Site:
     def endpoint(self, address: str) -> bool:
         """Whether there is an endpoint of this IPv4 address."""
         packed = inet_pton(AF_INET, address)
-        bodies = self._path_manager.dump(lambda n: pm.dump_endpoints(self._family, n))
+        bodies = self._path_manager.dump(lambda n: mptcp_pm.dump_endpoints(self._family, n))
         return any(packed in body for body in bodies)
 
     def endpoints(self) -> list[Endpoint]:
-        bodies = self._path_manager.dump(lambda n: pm.dump_endpoints(self._family, n))
-        return [pm.endpoint(body) for body in bodies]
+        bodies = self._path_manager.dump(lambda n: mptcp_pm.dump_endpoints(self._family, n))
+        return [mptcp_pm.endpoint(body) for body in bodies]
 
     def remove_endpoint(self, address: str) -> None:
         """Remove the endpoints of this address, and wait until that is done."""
@@ -142,15 +142,15 @@ class Site:
         delete = [Operation("delete", each) for each in going]
         if delete:
             self._path_manager.change(
-                [lambda n, each=each: pm.change(each, self._family, n) for each in delete]  # type: ignore[misc]
+                [lambda n, each=each: mptcp_pm.change(each, self._family, n) for each in delete]  # type: ignore[misc]
             )
 
     def routes(self, table: int) -> list[Route]:
-        bodies = self._route.dump(lambda n: requests.dump_routes(n, table))
-        return [route for body in bodies for route in codec.routes(body)]
+        bodies = self._route.dump(lambda n: rtnl_encode.dump_routes(n, table))
+        return [route for body in bodies for route in rtnl_decode.routes(body)]
 
     def rules(self, table: int) -> list[Rule]:
-        found = map(codec.rule, self._route.dump(requests.dump_rules))
+        found = map(rtnl_decode.rule, self._route.dump(rtnl_encode.dump_rules))
         return [rule for rule in found if rule is not None and rule.table == table]
 
     def settle(self, condition: Callable[[], bool], what: str, rest: float = 0.02) -> None:

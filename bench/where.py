@@ -16,12 +16,12 @@ from typing import Any
 
 from bench.passes import build, fresh
 from mproutd import daemon as loop
-from mproutd import log, monitor, reconcile
-from mproutd.keeper import Keeper
+from mproutd import log, monitor, passes
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.netlink.mptcp import PathManager
+from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
-from mproutd.state import StateFile
+from mproutd.reconciler import Keeper
+from mproutd.statefile import StateFile
 
 RUNS, WARM = 60, 5
 
@@ -29,12 +29,12 @@ STEPS: list[tuple[Any, str, str]] = [
     (Keeper, "reconcile", "the pass' own bookkeeping"),
     (NetlinkKernel, "snapshot", "snapshot: decode and keep"),
     (PathManager, "read", "snapshot: endpoints and limits"),
-    (reconcile, "desired", "plan"),
-    (reconcile.diff, "routing", "difference: routes and rules"),
-    (reconcile.diff, "endpoints", "difference: endpoints"),
+    (passes, "desired", "plan"),
+    (passes.diff, "routing", "difference: routes and rules"),
+    (passes.diff, "endpoints", "difference: endpoints"),
     (StateFile, "save", "state file"),
     (NetlinkKernel, "apply", "writes: encode"),
-    (reconcile, "unproved", "proof by lookup"),
+    (passes, "unproved", "proof by lookup"),
     (NetlinkKernel, "forget_silent", "neighbour of the gateway"),
     (Keeper, "_note", "remember what was done"),
     (Requests, "_dump", "netlink: dumps, with framing"),

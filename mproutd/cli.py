@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mproutd import __version__, command
-from mproutd.command import DONE, FAILED, NOT_RUNNING, REFUSED, Stop, complain
+from mproutd import __version__, commands
+from mproutd.commands import DONE, FAILED, NOT_RUNNING, REFUSED, Stop, complain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
-        if not command.answers:
+        if not commands.answers:
             raise
         complain("the daemon's answer makes no sense; it is of another version: restart it")
         return FAILED
@@ -139,14 +139,14 @@ def _run(options: argparse.Namespace) -> int:
     if options.verbose:
         log.level = log.DEBUG
     log.begin()
-    keeper = command.keeper(options, change=True)
-    command.configure(keeper)
-    Daemon(keeper, command.runtime_dir(options)).run()
+    keeper = commands.keeper(options, change=True)
+    commands.configure(keeper)
+    Daemon(keeper, commands.runtime_dir(options)).run()
     return DONE
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = command.status(options)
+    status = commands.status(options)
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
         known = f"there are {', '.join(uplinks)}" if uplinks else "there is none"
@@ -167,21 +167,21 @@ def _print_status(
     if not status["running"]:
         print("mproutd is not running; this is what it would find")
     if uplink is not None:
-        from mproutd.reports.detail import uplink_lines
+        from mproutd.status.render_uplink import uplink_lines
 
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(uplink["since"] or 0))
         print("\n".join(uplink_lines(status, uplink, time.time(), clock, colour)))
     else:
-        from mproutd.reports.report import status_lines
+        from mproutd.status.render import status_lines
 
         print("\n".join(status_lines(status, colour, time.time())))
 
 
 def _connections(options: argparse.Namespace) -> int:
-    from mproutd.reports.report import connection_lines
-    from mproutd.reports.subflows import VERSION
+    from mproutd.status.connections import VERSION
+    from mproutd.status.render import connection_lines
 
-    found = command.connections(options)
+    found = commands.connections(options)
     if options.json:
         _print_json({"version": VERSION, "connections": found})
     else:
@@ -192,12 +192,12 @@ def _connections(options: argparse.Namespace) -> int:
 def _monitor(options: argparse.Namespace) -> int:
     import json
 
-    from mproutd import control
-    from mproutd.reports.report import happening_line
+    from mproutd.control import client
+    from mproutd.status.render import happening_line
 
-    path = command.control_socket(options)
+    path = commands.control_socket(options)
     try:
-        for told in control.listen(path, sys.stdout.fileno()):
+        for told in client.listen(path, sys.stdout.fileno()):
             if options.json:
                 line = json.dumps(told, ensure_ascii=False)
                 shown = (c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
@@ -206,30 +206,30 @@ def _monitor(options: argparse.Namespace) -> int:
                 clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
                 millis = int(told["time"] % 1 * 1000)
                 print(happening_line(told, f"{clock}.{millis:03}"), flush=True)
-    except control.NotRunning:
+    except client.NotRunning:
         raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
-    except control.WentAway:
+    except client.WentAway:
         raise Stop("the daemon went away without a word; see its log", NOT_RUNNING) from None
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Stop(command.unanswered(path, error)) from None
+        raise Stop(commands.unanswered(path, error)) from None
     return DONE
 
 
 def _top(options: argparse.Namespace) -> int:
-    from mproutd.reports.top import show
+    from mproutd.status.top import show
 
-    return show(command.control_socket(options))
+    return show(commands.control_socket(options))
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    import mproutd.reports.exporter as exporter
+    import mproutd.status.exporter as exporter
 
     if options.listen:
-        exporter.listen(options.listen, lambda: command.asked(options)[0])
+        exporter.listen(options.listen, lambda: commands.asked(options)[0])
         return DONE
-    status, code, why = command.asked(options)
+    status, code, why = commands.asked(options)
     if options.output:
         exporter.write(options.output, lambda: status)
     else:
@@ -240,14 +240,14 @@ def _metrics(options: argparse.Namespace) -> int:
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    from mproutd.reports.report import change_lines
+    from mproutd.status.render import change_lines
 
     request = {"command": "reconcile", "dry_run": options.dry_run}
     if options.config_dir:
         request["directory"] = os.path.realpath(options.config_dir)
-    answer = command.ask(options, request)
+    answer = commands.ask(options, request)
     if answer is None:
-        answer = command.reconcile(options)
+        answer = commands.reconcile(options)
     if "refused" in answer:
         raise Stop(answer["refused"], REFUSED)
     changes = answer["changes"]
@@ -261,17 +261,17 @@ def _reconcile(options: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> int:
-    from mproutd.trial import entry, saying, verdict
+    from mproutd.pathtest import command, render, verdict
 
-    entry.check(options)
+    command.check(options)
     if options.listen:
-        entry.serve(options, lambda line: print(line, flush=True))
+        command.serve(options, lambda line: print(line, flush=True))
         return DONE
-    told = entry.test(options, command.status(options))
+    told = command.test(options, commands.status(options))
     if options.json:
         _print_json(told)
     else:
-        print("\n".join(saying.result_lines(told)))
+        print("\n".join(render.result_lines(told)))
     return verdict.exit_status(told["verdict"])
 
 
@@ -279,7 +279,7 @@ def _check(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
     from mproutd.configuration.uci import load
 
-    directory = options.directory or command.config_dir(options)
+    directory = options.directory or commands.config_dir(options)
     try:
         config = load(directory)
     except ConfigError as error:
@@ -295,10 +295,10 @@ def _check(options: argparse.Namespace) -> int:
 
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
-    from mproutd.parts import actions
-    from mproutd.reports.report import change_lines
+    from mproutd.services import scripts
+    from mproutd.status.render import change_lines
 
-    keeper = command.keeper(options, change=True)
+    keeper = commands.keeper(options, change=True)
     try:
         keeper.configure()
     except ConfigError:
@@ -306,5 +306,5 @@ def _flush(options: argparse.Namespace) -> int:
     changes = keeper.changes(keeper.flush())
     if changes:
         print("\n".join(change_lines(changes)))
-    actions.forget(command.runtime_dir(options))
+    scripts.forget(commands.runtime_dir(options))
     return FAILED if any(change["error"] for change in changes) else DONE

@@ -18,21 +18,21 @@ from typing import Any
 
 from mproutd import log
 from mproutd.configuration.config import ConfigError
+from mproutd.control.server import Server
+from mproutd.eventloop import Loop
 from mproutd.hints import Wake
-from mproutd.keeper import Keeper
-from mproutd.loop import Loop
 from mproutd.monitor import Monitor
-from mproutd.netlink.eventfilter import concerns
-from mproutd.netlink.mptcp import Closer
-from mproutd.netlink.wire import U32, Message
-from mproutd.parts.kinds import Parts
-from mproutd.parts.part import Host
+from mproutd.netlink.bpf import concerns
+from mproutd.netlink.nlmsg import U32, Message
+from mproutd.netlink.path_manager import Closer
+from mproutd.passes import Outcome, is_gone
+from mproutd.planning.overlaps import networks
 from mproutd.planning.plan import Desired
-from mproutd.planning.subnets import networks
-from mproutd.reconcile import Outcome, is_gone
-from mproutd.reviving import Reviving
-from mproutd.server import Server
-from mproutd.state import SOCKET
+from mproutd.reconciler import Keeper
+from mproutd.services.base import Host
+from mproutd.services.registry import Parts
+from mproutd.statefile import SOCKET
+from mproutd.subflows.retry import Reviving
 
 RESYNC = 60.0
 """Seconds between passes without an event: endpoints and limits change silently."""

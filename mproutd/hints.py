@@ -25,8 +25,8 @@ from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
-from mproutd.planning.paths import Gateway
-from mproutd.trust import distrust
+from mproutd.planning.uplinks import Gateway
+from mproutd.safefile import distrust
 
 HINTS, WAKE = "hints", "wake"
 FAMILIES = (int(AF_INET), int(AF_INET6))

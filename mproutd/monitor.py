@@ -11,18 +11,18 @@ import time
 from typing import Any
 
 from mproutd import log
-from mproutd.keeper import Keeper
+from mproutd.control.server import Server
+from mproutd.iproute2 import Names, command, names
 from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
-from mproutd.netlink import pm
+from mproutd.netlink import mptcp_pm
+from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.sockets import Events
-from mproutd.netlink.wire import DecodeError
+from mproutd.passes import Outcome
 from mproutd.planning.plan import Desired
-from mproutd.reconcile import Outcome
-from mproutd.reports.decisions import decisions
-from mproutd.reports.happenings import from_event, happening
-from mproutd.reports.ipsyntax import Names, command, names
-from mproutd.reports.subflows import Uplinks
-from mproutd.server import Server
+from mproutd.reconciler import Keeper
+from mproutd.status.connections import Uplinks
+from mproutd.status.decisions import decisions
+from mproutd.status.events import from_event, happening
 
 MOST = 64
 """Messages read at one wake-up."""
@@ -110,7 +110,7 @@ class Monitor:
         now = time.time()
         for message in messages:
             try:
-                line = from_event(pm.event(message.body), now, where, device)
+                line = from_event(mptcp_pm.event(message.body), now, where, device)
             except DecodeError as error:
                 line = happening("other", now, f"an event that makes no sense: {error}")
             if self.server is not None:

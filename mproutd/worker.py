@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mproutd.loop import Loop
+from mproutd.eventloop import Loop
 
 Work = tuple[Callable[[], Any], Callable[[Any, str], None]]
 """What the thread does; what the loop is told: its result, or None and the error."""

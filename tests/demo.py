@@ -22,7 +22,7 @@ from tests.lab import (
     device_bytes,
     eventually,
 )
-from tests.lab.picture import chart, marks, spark, time_axis
+from tests.lab.chart import chart, marks, spark, time_axis
 
 STEP = 0.5
 UNPLUG, PLUG, END = 7.0, 13.0, 21.0

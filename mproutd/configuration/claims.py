@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mproutd.configuration.parsers import shown
 from mproutd.configuration.sections import ConfigError, Told
-from mproutd.configuration.spelling import shown
 
 UPLINKS_MOST = 199
 """Slots 1..199: the windows of the rules are 200 priorities apart."""

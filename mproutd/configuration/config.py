@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.claims import conflicts
+from mproutd.configuration.health import Health, health, idle
 from mproutd.configuration.options import UPLINK
-from mproutd.configuration.reading import Group, Reading
+from mproutd.configuration.parsers import shown
+from mproutd.configuration.resolve import Group, Reading
 from mproutd.configuration.sections import ConfigError, Section, Told
-from mproutd.configuration.spelling import shown
-from mproutd.configuration.tracking import Health, health, idle
 
 __all__ = ["Config", "ConfigError", "Uplink", "build"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
 
-from mproutd.configuration.spelling import Known, between, boolean, number, one_of, shown
-from mproutd.configuration.tracking import TRACKING
+from mproutd.configuration.health import TRACKING
+from mproutd.configuration.parsers import Known, between, boolean, number, one_of, shown
 from mproutd.model import (
     FAMILY_NAMES,
     TABLE_DEFAULT,

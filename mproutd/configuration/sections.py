@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mproutd.configuration.spelling import shown
+from mproutd.configuration.parsers import shown
 
 
 class Option(NamedTuple):

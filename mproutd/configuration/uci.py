@@ -12,10 +12,10 @@ import stat
 from collections.abc import Sequence
 
 from mproutd.configuration.config import Config, build
+from mproutd.configuration.parsers import shown
 from mproutd.configuration.sections import ConfigError, Section
-from mproutd.configuration.spelling import shown
-from mproutd.configuration.ucitext import sections
-from mproutd.trust import exposed
+from mproutd.configuration.uci_parser import sections
+from mproutd.safefile import exposed
 
 SIZE_MOST = 1 << 20
 """Bytes; a real file has a few thousand."""

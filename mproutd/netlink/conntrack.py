@@ -12,7 +12,7 @@ from socket import AF_INET, inet_pton
 from struct import Struct
 from typing import NamedTuple
 
-from mproutd.netlink.wire import (
+from mproutd.netlink.nlmsg import (
     NLM_F_ACK,
     NLM_F_DUMP,
     DecodeError,

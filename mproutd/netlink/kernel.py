@@ -26,11 +26,11 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.netlink import codec, diag, eventfilter, requests
-from mproutd.netlink.mptcp import PathManager
-from mproutd.netlink.reader import Reader
+from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink.cache import Reader
+from mproutd.netlink.nlmsg import Ack, Message
+from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Events, Requests
-from mproutd.netlink.wire import Ack, Message
 
 _ROUTE, _SOCK_DIAG = 0, 4
 """linux/netlink.h, NETLINK_*."""
@@ -102,7 +102,7 @@ class NetlinkKernel:
     def events(self) -> Events:
         """Links, addresses, rules and the routes that matter, without our own echoes."""
         events = Events(_ROUTE, _GROUPS)
-        events.attach(eventfilter.program(self._requests.port))
+        events.attach(bpf.program(self._requests.port))
         return events
 
     # -- read -----------------------------------------------------------------------------
@@ -140,20 +140,20 @@ class NetlinkKernel:
             )
         return Snapshot(*found, mptcp, self._rp_filter_all, lone)
 
-    def connections(self, addresses: Collection[str]) -> list[diag.Connection]:
+    def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at these; none where the kernel cannot say."""
-        found = map(diag.connection, self._sockets(diag.dump, addresses) or ())
+        found = map(sock_diag.connection, self._sockets(sock_diag.dump, addresses) or ())
         return [each for each in found if each.address in addresses]
 
     def subflows(
         self, addresses: Collection[str]
-    ) -> tuple[list[diag.Connection] | None, list[diag.Subflow]]:
+    ) -> tuple[list[sock_diag.Connection] | None, list[sock_diag.Subflow]]:
         """All connections and subflows in the families of these addresses; None for connections
         where the kernel cannot say."""
-        told = self._sockets(diag.dump, addresses)
+        told = self._sockets(sock_diag.dump, addresses)
         # The subflows last: what joins in between is then no miss.
-        found = map(diag.subflow, self._sockets(diag.dump_subflows, addresses) or ())
-        connections = None if told is None else list(map(diag.connection, told))
+        found = map(sock_diag.subflow, self._sockets(sock_diag.dump_subflows, addresses) or ())
+        connections = None if told is None else list(map(sock_diag.connection, told))
         return connections, [each for each in found if each]
 
     def _sockets(
@@ -191,13 +191,15 @@ class NetlinkKernel:
     ) -> list[Route | None]:
         answers = self._requests.ask(
             [
-                lambda n, address=address, device=device: requests.lookup(  # type: ignore[misc]
+                lambda n, address=address, device=device: rtnl_encode.lookup(  # type: ignore[misc]
                     n, destination[family_of(address)], source=address, device=device
                 )
                 for address, device in questions
             ]
         )
-        return [None if isinstance(each, OSError) else codec.found(each.body) for each in answers]
+        return [
+            None if isinstance(each, OSError) else rtnl_decode.found(each.body) for each in answers
+        ]
 
     def discards(self) -> list[Route]:
         """Main's routes that throw away what it has no better ones for."""
@@ -212,8 +214,8 @@ class NetlinkKernel:
         """
         answers = self._requests.ask(
             [
-                lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
-                    codec.RTM_GETNEIGH, n, device, address
+                lambda n, address=address, device=device: rtnl_encode.neighbour(  # type: ignore[misc]
+                    rtnl_decode.RTM_GETNEIGH, n, device, address
                 )
                 for address, device in neighbours
             ]
@@ -221,13 +223,13 @@ class NetlinkKernel:
         silent = [
             neighbour
             for neighbour, answer in zip(neighbours, answers, strict=True)
-            if not isinstance(answer, OSError) and codec.unanswered(answer.body)
+            if not isinstance(answer, OSError) and rtnl_decode.unanswered(answer.body)
         ]
         if silent:
             self._requests.change(
                 [
-                    lambda n, address=address, device=device: requests.neighbour(  # type: ignore[misc]
-                        codec.RTM_DELNEIGH, n, device, address
+                    lambda n, address=address, device=device: rtnl_encode.neighbour(  # type: ignore[misc]
+                        rtnl_decode.RTM_DELNEIGH, n, device, address
                     )
                     for address, device in silent
                 ]
@@ -250,7 +252,7 @@ class NetlinkKernel:
                 failed = self.path_manager.change(batch)
             else:
                 failed = self._requests.change(
-                    [lambda n, each=each: requests.change(each, n) for each in batch]  # type: ignore[misc]
+                    [lambda n, each=each: rtnl_encode.change(each, n) for each in batch]  # type: ignore[misc]
                 )
             failures += [
                 Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))

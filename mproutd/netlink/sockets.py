@@ -15,8 +15,8 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
 
-from mproutd.netlink.eventfilter import SO_ATTACH_FILTER, Instruction, packed
-from mproutd.netlink.wire import (
+from mproutd.netlink.bpf import SO_ATTACH_FILTER, Instruction, packed
+from mproutd.netlink.nlmsg import (
     NLMSG_DONE,
     NLMSG_ERROR,
     Ack,

@@ -25,12 +25,12 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
+from mproutd.planning.cache import keeps_last
 from mproutd.planning.endpoints import is_ours, others_addresses
-from mproutd.planning.memo import keeps_last
-from mproutd.planning.memory import Memory
-from mproutd.planning.paths import by_name
 from mproutd.planning.plan import Desired, own_priorities, own_tables
-from mproutd.planning.settings import OURS, settings
+from mproutd.planning.state import Memory
+from mproutd.planning.tunables import OURS, settings
+from mproutd.planning.uplinks import by_name
 
 
 def routing(

@@ -28,8 +28,8 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.memory import Memory
-from mproutd.planning.paths import Observed
+from mproutd.planning.state import Memory
+from mproutd.planning.uplinks import Observed
 
 RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
 """The order of the modes; `off` never carries anything by itself."""

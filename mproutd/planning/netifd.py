@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from mproutd.configuration.options import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
-from mproutd.planning.memo import keeps_last
-from mproutd.planning.paths import Facts, Gateway
+from mproutd.planning.cache import keeps_last
+from mproutd.planning.uplinks import Facts, Gateway
 
 T = TypeVar("T")
 

@@ -32,16 +32,16 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
-from mproutd.planning import slots
+from mproutd.planning import numbering
+from mproutd.planning.bookkeeping import WINDOW, prune, remember
+from mproutd.planning.cache import keeps_last_by
 from mproutd.planning.endpoints import by_rank, wanted_endpoints
-from mproutd.planning.memo import keeps_last_by
-from mproutd.planning.memory import Memory
-from mproutd.planning.paths import Facts, Observed, Path, observe
-from mproutd.planning.records import WINDOW, prune, remember
-from mproutd.planning.settings import before_us, wanted_limits, wanted_sysctls
-from mproutd.planning.slots import Place
-from mproutd.planning.subnets import shared_subnets
-from mproutd.planning.verdicts import spared, standing
+from mproutd.planning.health import spared, standing
+from mproutd.planning.numbering import Place
+from mproutd.planning.overlaps import shared_subnets
+from mproutd.planning.state import Memory
+from mproutd.planning.tunables import before_us, wanted_limits, wanted_sysctls
+from mproutd.planning.uplinks import Facts, Observed, Path, observe
 
 ASK_MAIN, SHARED, MAIN, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
 LAST_MAIN, LAST_DEFAULT = 32764, 32765
@@ -92,7 +92,7 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
     """What should be in the kernel now."""
     if not config.enabled:
         return nothing(snapshot, memory)
-    places = slots.assign(config, memory.slots)
+    places = numbering.assign(config, memory.slots)
     failed = standing(config, memory, facts)
     observed = tuple(spared(observe(config, snapshot, memory, facts, failed), failed))
     routes: dict[Route, str] = {}

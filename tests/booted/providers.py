@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 from tests.lab import Namespace, Wan
-from tests.lab.closing import Closing
+from tests.lab.resources import Closing
 from tests.networks.machine import Machine
 from tests.networks.two_sites import dnsmasq, lease
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.lab import LabError, Namespace, eventually
-from tests.lab.closing import Closing
+from tests.lab.resources import Closing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = (

@@ -1,7 +1,7 @@
 """The hooks under the real ifup, ifdown and dhclient, with the service running.
 
 One machine, since each of its lines costs an installation; a test of its own for each hook and
-variable, without ifupdown, is tests/test_hooks.py.
+variable, without ifupdown, is tests/packaging/test_hooks.py.
 """
 
 from __future__ import annotations

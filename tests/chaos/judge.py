@@ -13,12 +13,12 @@ import json
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.ucitext import sections
+from mproutd.configuration.uci_parser import sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
-from mproutd.netlink import codec, requests
+from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.passes import unproved, want
 from mproutd.planning.endpoints import active
 from mproutd.planning.plan import Desired, desired, own_priorities
-from mproutd.reconcile import unproved, want
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
@@ -57,12 +57,12 @@ def look(site: Site) -> Seen:
     led_away = unproved(kernel, target)
     wrong: list[str] = []
 
-    everything = kernel._requests.dump(lambda n: requests.dump_routes(n, 0, protocol=PROTOCOL))
+    everything = kernel._requests.dump(lambda n: rtnl_encode.dump_routes(n, 0, protocol=PROTOCOL))
     places = own_tables_of_all(config)
     routes = {
         route
         for body in everything
-        for route in codec.routes(body)
+        for route in rtnl_decode.routes(body)
         if route.protocol == PROTOCOL and route.table in places
     }
     _compare(wrong, "route", routes, set(target.routes))

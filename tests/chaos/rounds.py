@@ -12,7 +12,7 @@ from tests.chaos import configurations, judge
 from tests.chaos.actions import ACTIONS, Action, read_now
 from tests.chaos.site import UPLINKS, Site
 from tests.lab import SERVER, SERVER6, address, eventually, subflows
-from tests.lab.closing import Closing
+from tests.lab.resources import Closing
 
 PATIENCE = 25.0
 """Seconds until the kernel has to be right: what others remove again and again comes back

@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from mproutd.hints import Hints
 from mproutd.model import Limits
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.planning.memory import Memory, decode
-from mproutd.planning.paths import Facts
+from mproutd.planning.state import Memory, decode
+from mproutd.planning.uplinks import Facts
 from tests.chaos.configurations import Written, drawn, usual
 from tests.lab import RUNTIME_DIR, SERVER, SERVER6, Echo, Wan, address, router_address
-from tests.lab.closing import Closing
-from tests.lab.mortal import Mortal
+from tests.lab.crashing import Mortal
+from tests.lab.resources import Closing
 
 UPLINKS = (1, 2, 3)
 FOREIGN = (

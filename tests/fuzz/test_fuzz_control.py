@@ -15,11 +15,12 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mproutd import cli, control
-from mproutd.loop import Loop
-from mproutd.reports.happenings import happening
-from mproutd.reports.report import happening_line
-from mproutd.server import CLIENTS, LARGEST, LISTENERS, QUEUE, Server
+from mproutd import cli
+from mproutd.control import client
+from mproutd.control.server import CLIENTS, LARGEST, LISTENERS, QUEUE, Server
+from mproutd.eventloop import Loop
+from mproutd.status.events import happening
+from mproutd.status.render import happening_line
 from tests.fuzz.material import JSON, mutated, quick
 from tests.fuzz.test_fuzz_reports import DOCS, shaped
 
@@ -71,9 +72,9 @@ class House:
         self.server.expire()
         assert len(self.server.clients) <= CLIENTS
         assert sum(client.listening for client in self.server.clients) <= LISTENERS
-        for client in self.server.clients:
-            assert len(client.request) <= LARGEST + (1 << 12)
-            assert len(client.answer) <= QUEUE + (1 << 10)
+        for connected in self.server.clients:
+            assert len(connected.request) <= LARGEST + (1 << 12)
+            assert len(connected.answer) <= QUEUE + (1 << 10)
 
     def come(self) -> None:
         made = socket.socket(socket.AF_UNIX)
@@ -228,7 +229,7 @@ LINES = st.one_of(
 @example([b'{"error": ["x"]}'])
 def test_any_answer_is_an_object_or_one_error(pieces: list[bytes]) -> None:
     with speaker(pieces) as path, suppress(OSError):
-        assert isinstance(control.ask(path, {"command": "status"}, timeout=5), dict)
+        assert isinstance(client.ask(path, {"command": "status"}, timeout=5), dict)
 
 
 @quick
@@ -245,9 +246,9 @@ def test_any_line_for_a_listener_can_be_printed_or_is_one_error(pieces: list[byt
     try:
         with speaker(pieces) as path:
             try:
-                for told in control.listen(path, writing):
+                for told in client.listen(path, writing):
                     assert happening_line(told, "12:00:00").isprintable()
-            except (OSError, control.WentAway):
+            except (OSError, client.WentAway):
                 pass
     finally:
         os.close(reading)

@@ -18,11 +18,11 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.hints import Hints
 from mproutd.model import canonical, family_of, prefix, split_prefix
 from mproutd.planning import netifd
-from mproutd.planning.memory import Memory, decode, encode
-from mproutd.planning.paths import Facts
-from mproutd.state import StateFile
+from mproutd.planning.state import Memory, decode, encode
+from mproutd.planning.uplinks import Facts
+from mproutd.statefile import StateFile
 from tests.fuzz.material import JSON, NASTY, TEXTS, mutated, quick
-from tests.test_memory import MEMORIES
+from tests.unit.test_state import MEMORIES
 
 ROOT = Path(__file__).parents[2]
 

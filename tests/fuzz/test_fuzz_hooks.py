@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mproutd.hints import Hints, Wake
 from tests.fuzz.material import NASTY, quick
-from tests.test_hooks import DHCLIENT, IFUP, LEASE, PATH, STANZA
+from tests.packaging.test_hooks import DHCLIENT, IFUP, LEASE, PATH, STANZA
 
 HOTPLUG = Path(__file__).parents[2] / "hotplug/iface/30-mproutd"
 SHELLS = [

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mproutd.model import Operation
-from mproutd.netlink import codec, diag, eventfilter, pm, requests
-from mproutd.netlink.reader import Reader
-from mproutd.netlink.wire import (
+from mproutd.netlink import bpf, mptcp_pm, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink.cache import Reader
+from mproutd.netlink.nlmsg import (
     NLMSG_DONE,
     NLMSG_ERROR,
     DecodeError,
@@ -26,26 +26,26 @@ from mproutd.netlink.wire import (
     spans,
     text,
 )
-from mproutd.planning.revival import Revival
-from mproutd.reports.happenings import from_event
-from mproutd.reports.report import connection_lines, happening_line
-from mproutd.reports.subflows import Socket, Uplinks, connections
-from tests import oracle, values
+from mproutd.status.connections import Socket, Uplinks, connections
+from mproutd.status.events import from_event
+from mproutd.status.render import connection_lines, happening_line
+from mproutd.subflows.policy import Revival
 from tests.fuzz.material import mutated, quick
+from tests.lab import generated, oracle
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "link": codec.link,
-    "address": codec.address,
-    "routes": codec.routes,
-    "found": codec.found,
-    "unanswered": codec.unanswered,
-    "rule": codec.rule,
-    "link memo": lambda body: codec.LinkMemo()[body],
-    "family": pm.family,
-    "endpoint": pm.endpoint,
-    "limits": pm.limits,
-    "event": pm.event,
-    "connection": diag.connection,
+    "link": rtnl_decode.link,
+    "address": rtnl_decode.address,
+    "routes": rtnl_decode.routes,
+    "found": rtnl_decode.found,
+    "unanswered": rtnl_decode.unanswered,
+    "rule": rtnl_decode.rule,
+    "link memo": lambda body: rtnl_decode.LinkMemo()[body],
+    "family": mptcp_pm.family,
+    "endpoint": mptcp_pm.endpoint,
+    "limits": mptcp_pm.limits,
+    "event": mptcp_pm.event,
+    "connection": sock_diag.connection,
     "attributes": attributes,
     "spans": lambda body: list(spans(body)),
     "attribute": lambda body: attribute(body, 0, 3),
@@ -80,10 +80,10 @@ def answer_bodies() -> st.SearchStrategy[bytes]:
 
 
 BODIES = st.one_of(
-    values.messages().map(lambda message: message[16:]),
-    values.links().map(oracle.link).map(lambda message: message[16:]),
-    values.addresses().map(oracle.address).map(lambda message: message[16:]),
-    values.attribute_soup(),
+    generated.messages().map(lambda message: message[16:]),
+    generated.links().map(oracle.link).map(lambda message: message[16:]),
+    generated.addresses().map(oracle.address).map(lambda message: message[16:]),
+    generated.attribute_soup(),
     event_bodies(),
     answer_bodies(),
     st.binary(max_size=60),
@@ -146,7 +146,7 @@ EVENT_KINDS = st.sampled_from((16, 17, 20, 21, 24, 25, 32, 33, 0, 2, 3, 28, 6553
 def test_any_event_either_counts_or_not(kind: int, body: bytes, flags: int) -> None:
     """What is let through is read again; what cannot be read drops everything that was kept."""
     message = Message(kind, flags, 1, 0, body)
-    assert eventfilter.concerns(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
+    assert bpf.concerns(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
     reader = Reader(None)  # type: ignore[arg-type]  # nothing is asked here
     try:
         reader.heard(message)
@@ -158,7 +158,7 @@ def test_any_event_either_counts_or_not(kind: int, body: bytes, flags: int) -> N
 @given(mutated(event_bodies()), st.floats(0, 1e9))
 def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: float) -> None:
     try:
-        event = pm.event(body)
+        event = mptcp_pm.event(body)
     except DecodeError:
         return
     told = from_event(event, now, Uplinks(), lambda index: f"if{index}")
@@ -196,10 +196,10 @@ def test_any_sockets_are_connections_or_one_error(
 
 
 @quick
-@given(values.rules(), st.binary(max_size=15))
+@given(generated.rules(), st.binary(max_size=15))
 def test_names_of_devices_that_are_no_text_come_back(rule: Any, name: bytes) -> None:
     """A name is bytes to the kernel; what is no UTF-8 is told apart and goes back as it came."""
     decoded = text(name.partition(b"\0")[0] + b"\0")
     rule = rule._replace(iif=decoded)
-    (message,) = messages(requests.change(Operation("add", rule), 1))
-    assert codec.rule(message.body) == rule
+    (message,) = messages(rtnl_encode.change(Operation("add", rule), 1))
+    assert rtnl_decode.rule(message.body) == rule

@@ -12,11 +12,11 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mproutd.health import echoes
-from mproutd.netlink import conntrack
-from mproutd.netlink.wire import DecodeError, put
-from mproutd.parts.actions import _read
-from mproutd.trial import socketinfo, wording
+from mproutd.netlink import conntrack, mptcp_info
+from mproutd.netlink.nlmsg import DecodeError, put
+from mproutd.pathtest import protocol
+from mproutd.services.health import echoes
+from mproutd.services.scripts import _read
 from tests.fuzz.material import JSON, mutated, quick
 
 FAMILIES = st.sampled_from((AF_INET, AF_INET6))
@@ -62,19 +62,19 @@ def test_only_an_entry_of_the_address_is_deleted(body: bytes, whose: tuple[str, 
 
 
 SAID = st.one_of(
-    st.sampled_from((wording.HELLO, wording.SEEN, wording.TELL, b"echo 5\nabcde", b"\n")),
-    st.integers(0, 1 << 20).map(wording.echo),
+    st.sampled_from((protocol.HELLO, protocol.SEEN, protocol.TELL, b"echo 5\nabcde", b"\n")),
+    st.integers(0, 1 << 20).map(protocol.echo),
     st.binary(max_size=80),
 )
 
 
 @quick
 @given(st.lists(mutated(SAID), max_size=25))
-@example([wording.HELLO] + [wording.echo(1 << 18), bytes(1 << 18)] * 2)
-@example([wording.HELLO, b"echo \xc2\xb2\n"])
-@example([wording.HELLO, b"echo " + b"9" * 58 + b"\n"])
+@example([protocol.HELLO] + [protocol.echo(1 << 18), bytes(1 << 18)] * 2)
+@example([protocol.HELLO, b"echo \xc2\xb2\n"])
+@example([protocol.HELLO, b"echo " + b"9" * 58 + b"\n"])
 def test_a_stranger_gets_back_no_more_than_it_sent(pieces: list[bytes]) -> None:
-    served = wording.Served(lambda received: {"received": received})
+    served = protocol.Served(lambda received: {"received": received})
     sent = got = 0
     for piece in pieces:
         sent += len(piece)
@@ -82,32 +82,32 @@ def test_a_stranger_gets_back_no_more_than_it_sent(pieces: list[bytes]) -> None:
         got += len(turn.send)
         if turn.broken:
             break
-        assert served.received <= wording.BYTES
-    assert got <= sent + wording.LINES * wording.ANSWER
+        assert served.received <= protocol.BYTES
+    assert got <= sent + protocol.LINES * protocol.ANSWER
 
 
 @quick
 @given(mutated(JSON.map(lambda value: json.dumps(value).encode() + b"\n")))
 @example(b"[" * 1000)
 def test_what_a_listener_says_is_its_line_or_nothing(line: bytes) -> None:
-    told = wording.read(line)
-    assert told is None or set(told) == set(wording._FIELDS)
+    told = protocol.read(line)
+    assert told is None or set(told) == set(protocol._FIELDS)
 
 
 @quick
 @given(st.binary(max_size=300), st.binary(max_size=600))
 @example(pack("=IIII", 16, 0xFFFFFFFF, 0, 1), b"")
 def test_any_struct_of_a_socket_is_read(data: bytes, more: bytes) -> None:
-    for read in (socketinfo.multipath, socketinfo.tcp):
+    for read in (mptcp_info.multipath, mptcp_info.tcp):
         read(data)
-    subflows: Any = socketinfo.subflows(data, more)
+    subflows: Any = mptcp_info.subflows(data, more)
     assert isinstance(subflows, list)
 
 
 @quick
 @given(st.text(max_size=300) | st.just("MPTcpExt: A B\nMPTcpExt: 1 x\n"))
 def test_any_counters_are_numbers(text: str) -> None:
-    assert all(isinstance(value, int) for value in socketinfo.counters(text).values())
+    assert all(isinstance(value, int) for value in mptcp_info.counters(text).values())
 
 
 @quick

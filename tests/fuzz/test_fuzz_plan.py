@@ -13,7 +13,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config, ConfigError, build
-from mproutd.configuration.ucitext import sections
+from mproutd.configuration.uci_parser import sections
+from mproutd.format import safe
+from mproutd.iproute2 import command, names
 from mproutd.model import (
     PROTOCOL,
     Address,
@@ -29,20 +31,18 @@ from mproutd.model import (
     canonical,
     family_of,
 )
-from mproutd.netlink import pm, requests
+from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
+from mproutd.passes import plan
+from mproutd.planning.bookkeeping import WINDOW
 from mproutd.planning.diff import endpoints as endpoint_changes
-from mproutd.planning.memory import Memory, decode, encode
-from mproutd.planning.paths import Facts, Gateway
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, desired
-from mproutd.planning.records import WINDOW
-from mproutd.reconcile import plan
-from mproutd.reports.ipsyntax import command, names
-from mproutd.reports.status import status
-from mproutd.reports.units import safe
-from tests.fakeworld import ENABLED
+from mproutd.planning.state import Memory, decode, encode
+from mproutd.planning.uplinks import Facts, Gateway
+from mproutd.status.build import status
 from tests.fuzz.material import quick
-from tests.test_memory import MEMORIES
+from tests.lab.fake_world import ENABLED
+from tests.unit.test_state import MEMORIES
 
 DEVICES = ("eth1", "eth2", "tun0", "br-lan", "é\u0301", "a\x1b[2J", "\udcff", "0")
 HOSTS = st.sampled_from(
@@ -239,11 +239,11 @@ def sent(operation: Operation) -> None:
     """It has a form that the kernel can be given, and one for people."""
     value = operation.value
     if isinstance(value, Endpoint | Limits):
-        pm.change(operation, 28, 1)
+        mptcp_pm.change(operation, 28, 1)
     elif isinstance(value, Sysctl):
         _sysctl_path(value.device, value.key)
     else:
-        requests.change(operation, 1)
+        rtnl_encode.change(operation, 1)
 
 
 @quick

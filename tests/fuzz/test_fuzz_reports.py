@@ -11,18 +11,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mproutd import log
-from mproutd.reports.detail import uplink_lines
-from mproutd.reports.happenings import KINDS, happening
-from mproutd.reports.metrics import rows
-from mproutd.reports.report import (
+from mproutd.format import safe, shorten
+from mproutd.status.events import KINDS, happening
+from mproutd.status.metrics import rows
+from mproutd.status.render import (
     change_lines,
     connection_lines,
     happening_line,
     status_lines,
     wrapped,
 )
-from mproutd.reports.screen import Moved, View, lines
-from mproutd.reports.units import safe, shorten
+from mproutd.status.render_uplink import uplink_lines
+from mproutd.status.top_view import Moved, View, lines
 from tests.fuzz.material import NASTY, TEXTS, quick
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -123,7 +123,7 @@ def test_any_status_fits_any_screen(
 @quick
 @given(statuses())
 def test_any_status_has_metrics(status: dict[str, Any]) -> None:
-    exposition = pytest.importorskip("mproutd.reports.exporter").text(lambda: status)
+    exposition = pytest.importorskip("mproutd.status.exporter").text(lambda: status)
     told = rows(status)
     assert told["mproutd_up"] == [((), 1.0)]
     assert exposition.count("\nmproutd_up 1.0\n") == 1

@@ -37,7 +37,7 @@ from tests.lab.echo import Echo
 from tests.lab.links import TunCable, bridge, veth
 from tests.lab.monitor import Monitor
 from tests.lab.namespace import LabError, Namespace
-from tests.lab.switched import Switched
+from tests.lab.shared_switch import Switched
 from tests.lab.terminal import Terminal
 from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
 from tests.lab.ubus import Ubus

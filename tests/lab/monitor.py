@@ -7,8 +7,8 @@ import os
 import re
 import tempfile
 
-from tests.lab.closing import Closing
 from tests.lab.namespace import Namespace
+from tests.lab.resources import Closing
 from tests.lab.wait import eventually
 
 MARK = 4_000_000

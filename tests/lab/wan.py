@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.lab.closing import Closing
 from tests.lab.links import TunCable, bridge, veth
 from tests.lab.namespace import Namespace
+from tests.lab.resources import Closing
 
 SERVER, SERVER6 = "10.9.9.9", "2001:db8:9::9"
 LAN_HOST = "192.168.70.10"

@@ -1,0 +1,190 @@
+"""What the commands share: where things are, whom to ask, and how a command ends.
+
+Light: what talks to the kernel is imported where there is no daemon to ask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mproutd.environment import found, speaking
+from mproutd.format import safe
+
+if TYPE_CHECKING:
+    from mproutd.reconciler import Keeper
+
+DONE, FAILED, REFUSED, NOT_RUNNING = 0, 1, 2, 3
+"""Exit status: as wanted; something failed or is not as wanted; bad input; no daemon."""
+
+
+class Stop(Exception):
+    """The end of the command: one line, and its exit status."""
+
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"mproutd: {safe(text)}\n")
+
+
+def config_dir(options: argparse.Namespace) -> str:
+    """The directory of the two configuration files."""
+    told = options.config_dir or os.environ.get("MPROUTD_CONFIG_DIR")
+    if told:
+        return str(told)
+    return "/etc/config" if _openwrt() else "/etc/mproutd"
+
+
+def runtime_dir(options: argparse.Namespace) -> str:
+    """The directory of the state file, the lock and the control socket.
+
+    Not /run on OpenWrt: it has none, and one that is made lies on the flash and outlives a boot.
+    """
+    environment = os.environ.get
+    told = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
+    usual = "/var/run/mproutd" if _openwrt() else "/run/mproutd"
+    return str(told or environment("RUNTIME_DIRECTORY") or usual)
+
+
+def _openwrt() -> bool:
+    return os.path.exists("/etc/openwrt_release")
+
+
+def control_socket(options: argparse.Namespace) -> str:
+    return os.path.join(runtime_dir(options), "control.sock")
+
+
+answers: set[str] = set()
+"""The sockets that have answered: what is wrong then may be wrong with the answer."""
+
+
+def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The daemon's answer; None when none is running.  Stop when it refuses."""
+    from mproutd.control import client
+
+    path = control_socket(options)
+    try:
+        answer = client.ask(path, request)
+    except client.NotRunning:
+        return None
+    except OSError as error:
+        raise Stop(unanswered(path, error)) from None
+    if "error" in answer:
+        raise Stop(str(answer["error"]))
+    answers.add(path)
+    return answer
+
+
+def unanswered(path: str, error: OSError) -> str:
+    """Why the daemon did not answer, in one line."""
+    if isinstance(error, PermissionError):
+        return f"{path}: only root and the group mproutd may ask the daemon; run it as root"
+    return f"the daemon at {path} does not answer: {error.strerror or error}; is it stuck?"
+
+
+PATIENCE = 2.0
+"""Seconds that a command waits for another one to end; a daemon does not end by itself."""
+
+
+def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
+    """A keeper of our own.  `change` takes the lock that a daemon would hold."""
+    from mproutd.netlink.kernel import NetlinkKernel
+    from mproutd.reconciler import Keeper
+    from mproutd.statefile import Lock, StateFile
+
+    runtime = runtime_dir(options)
+    if change and not Lock(runtime).take(PATIENCE):
+        raise Stop(f"another mproutd is at work with {runtime}; stop it first")
+    state = StateFile(runtime)
+    state.load()
+    if state.problem:
+        complain(state.problem)
+    own = Keeper(NetlinkKernel(), state, config_dir(options))
+    if found("ubus"):
+        from mproutd.services import netifd
+
+        own.others = netifd.asked(runtime, keep=change)
+    return own
+
+
+def configure(keeper: Keeper) -> None:
+    """Read the configuration.  Stop when it is refused."""
+    from mproutd.configuration.config import ConfigError
+
+    try:
+        keeper.configure()
+    except ConfigError as error:
+        raise Stop(str(error), REFUSED) from None
+    for warning in keeper.config.warnings:
+        complain(warning)
+
+
+def status(options: argparse.Namespace) -> dict[str, Any]:
+    """The daemon's, else one of our own making."""
+    told = ask(options, {"command": "status"})
+    if told is None:
+        own = keeper(options, change=False)
+        configure(own)
+        told = {**own.status(), "running": False}
+    # Asked here, since the daemon's sandbox hides other processes from it.
+    running = speaking()
+    if running:
+        from mproutd.status.rivals import beside
+
+        told = beside(told, running)
+    return told
+
+
+def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
+    """The daemon's status, and without one the exit status and why."""
+    try:
+        told = ask(options, {"command": "status"})
+    except Stop as stop:
+        return None, stop.status, str(stop)
+    return told, *((DONE, "") if told else (NOT_RUNNING, "mproutd is not running"))
+
+
+def reconcile(options: argparse.Namespace) -> dict[str, Any]:
+    """What a daemon would answer, done without one."""
+    own = keeper(options, change=not options.dry_run)
+    configure(own)
+    if options.dry_run:
+        return {"changes": own.preview()}
+    return {"changes": own.changes(own.converge())}
+
+
+def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The MPTCP connections of now, named by uplink where a status can be had."""
+    import socket
+
+    from mproutd.status import connections
+
+    try:
+        where = connections.uplinks(status(options))
+    except Stop as stop:
+        complain(f"{stop}; uplinks are not named")
+        where = connections.Uplinks()
+    try:
+        from mproutd.netlink.diag_socket import sockets
+    except ImportError:
+        raise Stop("connections needs the Python package pyroute2") from None
+
+    def device(index: int) -> str:
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return f"if{index}"
+
+    try:
+        return connections.connections(*sockets(), where, device)
+    except PermissionError:
+        raise Stop(
+            "the kernel hides which subflow belongs to which connection; that needs "
+            "CAP_NET_ADMIN: run it as root"
+        ) from None

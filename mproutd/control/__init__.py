@@ -1,0 +1,1 @@
+"""The control socket: the daemon answers, a command asks."""

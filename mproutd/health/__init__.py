@@ -1,1 +1,0 @@
-"""Whether the line behind an uplink works: imported only where an uplink asks for checks."""

@@ -1,0 +1,293 @@
+"""rtnetlink messages → values.
+
+Every function takes a message's body (what follows the 16-byte header) and returns
+the value that it describes, or nothing for what is none of our business: other
+address families, cached routes.  RTM_NEW* and RTM_DEL* have the same body.
+
+What must hold: a value has exactly what can be written and read back, so whatever
+the kernel computes (expiry, statistics, RTA_PREF, RTNH_F_LINKDOWN) is left out.
+Any broken input raises DecodeError and nothing else.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, inet_ntop
+from struct import Struct, error
+
+from mproutd.model import Address, Link, Route, Rule, bits, prefix
+from mproutd.netlink.nlmsg import S32, U16, U32, DecodeError, attribute, attributes, spans, text
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_DELNEIGH, RTM_GETNEIGH = 29, 30
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+
+IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
+IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF = 3, 26, 1
+_IFLA_STATS, _IFLA_STATS64 = 7, 23
+_RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
+"""linux/ip.h, IPV4_DEVCONF_*: from 1, so the array's index is one less."""
+
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+
+RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
+RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 9, 15, 16, 18
+RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
+DISCARDING = (6, 7, 8)
+"""linux/rtnetlink.h: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT."""
+_WITHOUT_DEVICE = (*DISCARDING, 9)
+"""And RTN_THROW."""
+
+FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
+FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
+FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
+FR_ACT_TO_TBL = 1
+_DETACHED = 0x18
+"""linux/fib_rules.h, FIB_RULE_IIF_DETACHED | OIF_DETACHED: the device is not there now."""
+
+_FIELDS = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
+_FIELDS |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
+"""The attributes that Rule has a field for."""
+
+_FRA_LAST = 30
+"""FRA_DSCP_MASK.  Up to here the kernel sends an attribute only if it is set, and 0 may be a
+setting (`uidrange 0-0`, `dscp 0`); a later one counts as unset while it is 0."""
+
+IFINFO = Struct("=BxHlLL")
+IFADDR = Struct("=BBBBL")
+RTMSG = Struct("=BBBBBBBBL")
+RTNEXTHOP = Struct("=HBBl")
+NDMSG = Struct("=BxxxlHBB")
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
+"""linux/neighbour.h: being asked for, and given up."""
+FIB_RULE = Struct("=BBBBBxxBL")
+
+
+def link(body: bytes) -> Link | None:
+    """A device; None for the views that bridges (AF_BRIDGE) and IPv6 have of one."""
+    try:
+        family, _, index, flags, _ = IFINFO.unpack_from(body)
+        if family:
+            return None
+        name, spec = None, b""
+        for kind, start, end in spans(body, 16):
+            if kind == IFLA_IFNAME:
+                name = body[start:end]
+            elif kind == IFLA_AF_SPEC:
+                spec = body[start:end]
+        if name is None:
+            raise DecodeError("a device without a name")
+        reverse, ignore, announce = 0, 0, 0
+        inet = attribute(spec, 0, AF_INET)
+        settings = attribute(inet, 0, IFLA_INET_CONF) if inet else None
+        if settings:
+            (reverse,) = U32.unpack_from(settings, 4 * _RP_FILTER - 4)
+            (announce,) = U32.unpack_from(settings, 4 * _ARP_ANNOUNCE - 4)
+            (ignore,) = U32.unpack_from(settings, 4 * _ARP_IGNORE - 4)
+        return Link(
+            index,
+            text(name),
+            flags & IFF_UP != 0,
+            flags & (IFF_LOWER_UP | IFF_RUNNING) == IFF_LOWER_UP | IFF_RUNNING,
+            flags & (IFF_POINTOPOINT | IFF_NOARP) != 0,
+            reverse,
+            ignore,
+            announce,
+        )
+    except error as problem:
+        raise DecodeError(str(problem)) from None
+
+
+class LinkMemo:
+    """wire.Memo for devices, `memo[body]`: it looks past the statistics.
+
+    They change with every packet, RTEXT_FILTER_SKIP_STATS leaves them in (it is about
+    IPv6's alone), and finding a way through 40 attributes is what costs.  One body is kept
+    for each ifindex.  Where all its bytes but the payloads of IFLA_STATS64 and IFLA_STATS
+    are those of a new one, the new one has the same attributes in the same places.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, int, bytes, int, bytes, Link | None]] = {}
+
+    def __getitem__(self, body: bytes) -> Link | None:
+        index = body[4:8]
+        known = self._known.get(index)
+        if known is not None:
+            head, after, between, rest, tail, value = known
+            if body.startswith(head) and body.startswith(between, after) and body[rest:] == tail:
+                return value
+        value = link(body)
+        if len(self._known) >= 1024:
+            self._known.clear()
+        places = {kind: (start, end) for kind, start, end in spans(body, 16)}
+        start, after = places.get(_IFLA_STATS64, (len(body), len(body)))
+        middle, rest = places.get(_IFLA_STATS, (after, after))
+        if start <= after <= middle <= rest:
+            self._known[index] = (
+                body[:start], after, body[after:middle], rest, body[rest:], value,
+            )  # fmt: skip
+        return value
+
+
+def address(body: bytes) -> Address | None:
+    """An address.  IFA_LOCAL is the address where there is one, IFA_ADDRESS then the peer."""
+    try:
+        family, length, flags, scope, index = IFADDR.unpack_from(body)
+        if family not in (AF_INET, AF_INET6):
+            return None
+        told = attributes(body, 8)
+        other = told.get(IFA_ADDRESS)
+        own = told.get(IFA_LOCAL, other)
+        if own is None:
+            raise DecodeError("an address message without an address")
+        more = told.get(IFA_FLAGS)
+        return Address(
+            index,
+            inet_ntop(family, own),
+            length,
+            "" if other is None or other == own else inet_ntop(family, other),
+            scope,
+            U32.unpack(more)[0] if more else flags,
+        )
+    except (error, ValueError) as problem:
+        raise DecodeError(str(problem)) from None
+
+
+def _prefix(packed: bytes, length: int, family: int) -> str:
+    size = bits(family)
+    if length > size or len(packed) * 8 != size:
+        raise DecodeError(f"{len(packed)} bytes for a prefix of {length} bits")
+    return prefix(packed, length, family)
+
+
+def _gateway(told: dict[int, bytes], family: int) -> str:
+    packed = told.get(RTA_GATEWAY)
+    if packed is not None:
+        return inet_ntop(family, packed)
+    via = told.get(RTA_VIA)
+    if via is None:
+        return ""
+    # struct rtvia: a family, then its address.  IPv4 through an IPv6 neighbour.
+    return inet_ntop(U16.unpack_from(via)[0], via[2:])
+
+
+def routes(body: bytes) -> tuple[Route, ...]:
+    """A route; one for each nexthop of a multipath route; () for what Route cannot say.
+
+    Left out: families other than IPv4 and IPv6, cached (RTM_F_CLONED) routes, and routes
+    for one type of service.  The source prefix of IPv6's `default from PREFIX` is left
+    out of the value, since such a route is what OpenWrt's netifd writes as the default.
+    """
+    return _routes(body, RTM_F_CLONED)
+
+
+def found(body: bytes) -> Route:
+    """The answer to requests.lookup(), a cached route or not.  DecodeError."""
+    answer = _routes(body, 0)
+    if not answer:
+        raise DecodeError("no answer to a lookup")
+    return answer[0]
+
+
+def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
+    try:
+        family, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
+        if family not in (AF_INET, AF_INET6) or flags & unwanted or tos:
+            return ()
+        told = attributes(body, 12)
+        large = told.get(RTA_TABLE)
+        if large is not None:
+            (table,) = U32.unpack(large)
+        destination = _prefix(told.get(RTA_DST, b""), length, family) if length else "default"
+        preferred = told.get(RTA_PREFSRC)
+        source = "" if preferred is None else inet_ntop(family, preferred)
+        rank = told.get(RTA_PRIORITY)
+        metric = 0 if rank is None else U32.unpack(rank)[0]
+        several = told.get(RTA_MULTIPATH)
+        if several is not None:
+            return tuple(
+                Route(
+                    family, table, destination, device, gateway, source, metric,
+                    scope, kind, protocol, onlink,
+                )
+                for device, gateway, onlink in _nexthops(several, family)
+            )  # fmt: skip
+        out = told.get(RTA_OIF)
+        device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
+        gateway = _gateway(told, family)
+        onlink = flags & RTNH_F_ONLINK != 0
+        return (
+            Route(
+                family, table, destination, device, gateway, source, metric,
+                scope, kind, protocol, onlink,
+            ),
+        )  # fmt: skip
+    except (error, ValueError) as problem:
+        raise DecodeError(str(problem)) from None
+
+
+def _nexthops(data: bytes, family: int) -> list[tuple[int, str, bool]]:
+    """Device, gateway and RTNH_F_ONLINK of each struct rtnexthop in RTA_MULTIPATH."""
+    hops, offset = [], 0
+    while offset < len(data):
+        length, flags, _, device = RTNEXTHOP.unpack_from(data, offset)
+        last = offset + length
+        if length < 8 or last > len(data):
+            raise DecodeError(f"nexthop of {length} bytes, {len(data) - offset} are left")
+        told = attributes(data[offset:last], 8)
+        hops.append((device, _gateway(told, family), flags & RTNH_F_ONLINK != 0))
+        offset = (last + 3) & ~3
+    return hops
+
+
+def unanswered(body: bytes) -> bool:
+    """Whether a neighbour (RTM_NEWNEIGH) has not answered so far.  DecodeError."""
+    try:
+        _, _, state, _, _ = NDMSG.unpack_from(body)
+    except error as problem:
+        raise DecodeError(str(problem)) from None
+    return bool(state & (NUD_INCOMPLETE | NUD_FAILED))
+
+
+def rule(body: bytes) -> Rule | None:
+    """A rule; None for the multicast families 128 and 129 and whatever may follow them.
+
+    `plain` is false for another action than a lookup (goto, unreachable, …), for `not`,
+    and for any attribute that Rule has no field for, those of later kernels included.
+    """
+    try:
+        family, target, source, tos, table, action, flags = FIB_RULE.unpack_from(body)
+        if family not in (AF_INET, AF_INET6):
+            return None
+        told = attributes(body, 12)
+        plain = action == FR_ACT_TO_TBL and not tos and not flags & ~_DETACHED
+        if not told.keys() <= _FIELDS:
+            plain = plain and not any(
+                kind <= _FRA_LAST or payload.strip(b"\0")
+                for kind, payload in told.items()
+                if kind not in _FIELDS
+            )
+        get = told.get
+        number = U32.unpack
+        large, suppress, protocol = get(FRA_TABLE), get(FRA_SUPPRESS_PREFIXLEN), get(FRA_PROTOCOL)
+        rank, mark, mask = get(FRA_PRIORITY), get(FRA_FWMARK), get(FRA_FWMASK)
+        return Rule(
+            family,
+            number(rank)[0] if rank else 0,
+            number(large)[0] if large else table,
+            _prefix(told[FRA_SRC], source, family) if source else "",
+            _prefix(told[FRA_DST], target, family) if target else "",
+            text(get(FRA_IIFNAME, b"")),
+            text(get(FRA_OIFNAME, b"")),
+            number(mark)[0] if mark else 0,
+            number(mask)[0] if mask else 0,
+            S32.unpack(suppress)[0] if suppress else -1,
+            protocol[0] if protocol else 0,
+            plain,
+        )
+    except (error, ValueError, KeyError) as problem:
+        raise DecodeError(str(problem)) from None

@@ -1,0 +1,257 @@
+"""Values → rtnetlink requests, each the bytes of one whole message.
+
+What must hold: a delete names everything that the kernel compares (and rules always
+their priority and protocol), so that it hits the very object or none.  Requests are
+written for sockets with NETLINK_GET_STRICT_CHK, where the kernel filters dumps and
+refuses header fields that it would not use.  ValueError for what cannot be sent.
+
+A dump is answered by RTM_NEW* messages and NLMSG_DONE; every change asks for an
+acknowledgement.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
+
+from mproutd.model import Operation, Route, Rule, bits, family_of, split_prefix
+from mproutd.netlink.nlmsg import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    U16,
+    put,
+    put_address,
+    put_u8,
+    put_u32,
+    request,
+)
+from mproutd.netlink.rtnl_decode import (
+    FIB_RULE,
+    FR_ACT_TO_TBL,
+    FRA_DST,
+    FRA_FWMARK,
+    FRA_FWMASK,
+    FRA_IIFNAME,
+    FRA_OIFNAME,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SRC,
+    FRA_SUPPRESS_PREFIXLEN,
+    FRA_TABLE,
+    IFADDR,
+    IFINFO,
+    NDMSG,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MARK,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTA_SRC,
+    RTA_TABLE,
+    RTA_VIA,
+    RTM_DELNEIGH,
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    RTMSG,
+    RTNH_F_ONLINK,
+)
+
+RT_TABLE_COMPAT = 252
+"""What the header's eight bits say when RTA_TABLE or FRA_TABLE has the number."""
+
+IP6_RT_PRIO_USER = 1024
+"""net/ipv6: what the kernel makes of metric 0; on a delete, 0 would mean any metric."""
+
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3
+_RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
+
+_NDA_DST = 1
+
+_FLAGS = {
+    "add": NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    "replace": NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+    "delete": NLM_F_ACK,
+}
+
+
+def dump_links(sequence: int) -> bytes:
+    """All devices, without their statistics (RTEXT_FILTER_SKIP_STATS)."""
+    body = IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    return request(RTM_GETLINK, NLM_F_DUMP, sequence, body)
+
+
+def dump_addresses(sequence: int, family: int = AF_UNSPEC, device: int = 0) -> bytes:
+    """Addresses of one family or all, on one device (ifindex) or all."""
+    return request(RTM_GETADDR, NLM_F_DUMP, sequence, IFADDR.pack(family, 0, 0, 0, device))
+
+
+def dump_routes(
+    sequence: int,
+    table: int,
+    *,
+    family: int = AF_UNSPEC,
+    device: int = 0,
+    protocol: int = 0,
+    kind: int = 0,
+) -> bytes:
+    """The routes of one table; AF_UNSPEC brings both families in one answer.  `kind` is an RTN_*.
+
+    With one family, a table that does not exist (yet) ends the dump with ENOENT; with
+    AF_UNSPEC it is just empty.
+    """
+    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + put_u32(RTA_TABLE, table)
+    if device:
+        body += put_u32(RTA_OIF, device)
+    return request(RTM_GETROUTE, NLM_F_DUMP, sequence, body)
+
+
+def dump_rules(sequence: int, family: int = AF_UNSPEC) -> bytes:
+    """Rules in the order in which they are asked; AF_UNSPEC brings families 128 and 129 too."""
+    return request(RTM_GETRULE, NLM_F_DUMP, sequence, FIB_RULE.pack(family, 0, 0, 0, 0, 0, 0))
+
+
+def lookup(
+    sequence: int,
+    destination: str,
+    *,
+    source: str = "",
+    device: int = 0,
+    mark: int = 0,
+    match: bool = False,
+) -> bytes:
+    """Ask which route a packet takes; codec.found() reads the answer.
+
+    The answer's table is the one that the rules led to; 0 means that there is no route and
+    IPv4 takes the destination to be on the device's own link, which is no success.
+    `match` (RTM_F_FIB_MATCH, Linux 4.13) wants the route as it stands in the table instead
+    of the one host's path that it becomes: its prefix, metric and protocol.  Errors:
+    ENETUNREACH or EHOSTUNREACH for no route, ENETUNREACH or EINVAL for an IPv4 source that
+    is no address of ours.
+    """
+    family = family_of(destination)
+    length = bits(family)
+    flags = _RTM_F_FIB_MATCH if match else 0
+    if family == AF_INET:
+        # IPv6 refuses the flag and says the table anyway.
+        flags |= _RTM_F_LOOKUP_TABLE
+    body = RTMSG.pack(family, length, length if source else 0, 0, 0, 0, 0, 0, flags)
+    body += put_address(RTA_DST, inet_pton(family, destination))
+    if source:
+        body += put_address(RTA_SRC, inet_pton(family, source))
+    if device:
+        body += put_u32(RTA_OIF, device)
+    if mark:
+        body += put_u32(RTA_MARK, mark)
+    return request(RTM_GETROUTE, 0, sequence, body)
+
+
+def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
+    """Ask for a neighbour (RTM_GETNEIGH, 5.0) or forget it (RTM_DELNEIGH): ENOENT for none."""
+    family = family_of(address)
+    body = NDMSG.pack(family, device, 0, 0, 0) + put_address(_NDA_DST, inet_pton(family, address))
+    return request(kind, NLM_F_ACK if kind == RTM_DELNEIGH else 0, sequence, body)
+
+
+def change(operation: Operation, sequence: int) -> bytes:
+    """The request for a change of a route or rule; ValueError for any other."""
+    verb, value, _ = operation
+    if isinstance(value, Route) and verb in _FLAGS:
+        kind = RTM_DELROUTE if verb == "delete" else RTM_NEWROUTE
+        return request(kind, _FLAGS[verb], sequence, _route(value))
+    if isinstance(value, Rule) and verb in ("add", "delete"):
+        kind = RTM_DELRULE if verb == "delete" else RTM_NEWRULE
+        return request(kind, _FLAGS[verb], sequence, _rule(value))
+    raise ValueError(f"rtnetlink cannot {verb} a {type(value).__name__}")
+
+
+def _route(value: Route) -> bytes:
+    """A route's body, the same for all verbs.
+
+    A delete of an IPv4 route with metric 0 takes the first metric there is if the route
+    itself is gone: the kernel reads 0 as any (fib_nh_match), and lowest metrics first.
+    """
+    (family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink) = (
+        value
+    )
+    packed, length = split_prefix(destination, family)
+    parts = [
+        RTMSG.pack(
+            family,
+            length,
+            0,
+            0,
+            table if table < 256 else RT_TABLE_COMPAT,
+            protocol,
+            scope,
+            kind,
+            RTNH_F_ONLINK if onlink else 0,
+        ),
+        put_u32(RTA_TABLE, table),
+    ]
+    if length:
+        parts.append(put_address(RTA_DST, packed))
+    if device:
+        parts.append(put_u32(RTA_OIF, device))
+    if gateway:
+        through = family_of(gateway)
+        packed = inet_pton(through, gateway)
+        if through == family:
+            parts.append(put_address(RTA_GATEWAY, packed))
+        else:
+            parts.append(put(RTA_VIA, U16.pack(through) + packed))
+    if source:
+        parts.append(put_address(RTA_PREFSRC, inet_pton(family, source)))
+    if metric or family == AF_INET6:
+        parts.append(put_u32(RTA_PRIORITY, metric or IP6_RT_PRIO_USER))
+    return b"".join(parts)
+
+
+def _rule(value: Rule) -> bytes:
+    """A rule's body, the same for adding and deleting.
+
+    The kernel compares what a delete names (net/core/fib_rules.c, rule_find): among rules
+    of one priority, protocol and table, one with less in it can stand for one with more.
+    """
+    (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, plain) = (
+        value
+    )
+    if not plain:
+        raise ValueError("a rule with more in it than Rule can say")
+    from_, from_length = split_prefix(source, family) if source else (b"", 0)
+    to, to_length = split_prefix(target, family) if target else (b"", 0)
+    short = table if table < 256 else RT_TABLE_COMPAT
+    parts = [
+        FIB_RULE.pack(family, to_length, from_length, 0, short, FR_ACT_TO_TBL, 0),
+        put_u32(FRA_PRIORITY, priority),
+        put_u32(FRA_TABLE, table),
+        put_u8(FRA_PROTOCOL, protocol),
+    ]
+    if to_length:
+        parts.append(put_address(FRA_DST, to))
+    if from_length:
+        parts.append(put_address(FRA_SRC, from_))
+    if iif:
+        parts.append(put(FRA_IIFNAME, _device_name(iif)))
+    if oif:
+        parts.append(put(FRA_OIFNAME, _device_name(oif)))
+    if mark or mask:
+        parts.append(put_u32(FRA_FWMARK, mark) + put_u32(FRA_FWMASK, mask))
+    if suppress != -1:
+        parts.append(put_u32(FRA_SUPPRESS_PREFIXLEN, suppress))
+    return b"".join(parts)
+
+
+def _device_name(name: str) -> bytes:
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) > 15 or b"\0" in encoded:
+        raise ValueError(f"no device name: {name!r}")
+    return encoded + b"\0"

@@ -1,1 +1,0 @@
-"""What runs beside the passes, where it is asked for."""

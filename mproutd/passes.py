@@ -1,0 +1,269 @@
+"""One pass: read the kernel, plan, compare, act.
+
+Four steps, in this order: close the endpoints that go; raise the routes and rules that
+come; prove by a lookup that each address leaves by its own uplink, and open the endpoints
+of those that do; clear the rules and routes that go.  While endpoints are being closed in
+the background, the last two wait: another pass does them.
+
+What must hold: a pass without a difference writes nothing, neither to the kernel nor to
+the state file; the state file is written before what it speaks of is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from errno import EEXIST, EINVAL
+from typing import NamedTuple, Protocol
+
+from mproutd.configuration.config import Config
+from mproutd.model import FAMILIES, Endpoint, Object, Operation, Route, Rule, Snapshot, family_of
+from mproutd.netlink.kernel import Failure, Kernel, Want
+from mproutd.planning import diff
+from mproutd.planning.endpoints import most
+from mproutd.planning.health import standing
+from mproutd.planning.numbering import assign
+from mproutd.planning.plan import ASK_MAIN, Desired, desired, own_tables
+from mproutd.planning.state import Memory
+from mproutd.planning.uplinks import Facts
+
+NO_FACTS = Facts()
+
+GONE = frozenset((2, 3, 19))
+"""errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
+
+
+def is_gone(operation: Operation, number: int) -> bool:
+    """Whether what was to be deleted had gone before; the path manager says EINVAL for that
+    (net/mptcp/pm_kernel.c, mptcp_pm_nl_del_addr_doit)."""
+    if operation.verb != "delete":
+        return False
+    return number in GONE or (number == EINVAL and isinstance(operation.value, Endpoint))
+
+
+class Outcome(NamedTuple):
+    """What a pass saw and did."""
+
+    snapshot: Snapshot
+    desired: Desired
+    done: tuple[Operation, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    unproved: tuple[str, ...] = ()
+    """Addresses that other rules lead elsewhere: no endpoint is kept there."""
+    again: bool = False
+    """Something that this pass did may change what the next one sees."""
+    missing: tuple[Object, ...] = ()
+    """What is wanted and not there yet: refused, held back, or waiting for something else."""
+
+
+class Store(Protocol):
+    """Where the memory is kept."""
+
+    memory: Memory
+
+    def save(self, memory: Memory) -> None: ...
+
+
+def want(
+    config: Config, memory: Memory, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
+) -> Want:
+    """What to read.  `sweep` looks into every table that could hold something of ours."""
+    if sweep or not config.enabled:
+        tables = own_tables(config, memory)
+    else:
+        places = assign(config, memory.slots).values()
+        tables = memory.tables | {place.table for place in places} | {config.table_base}
+    devices = {uplink.device for uplink in config.uplinks}
+    dead = {name for name, _ in standing(config, memory, facts)}
+    doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
+    return Want(devices, sorted(tables), config.mark_mask, memory.bare, full, doubted)
+
+
+def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
+    """Everything that differs, without doing it: for --dry-run."""
+    return difference(config, snapshot, memory, desired(config, snapshot, memory, facts))
+
+
+def difference(
+    config: Config, snapshot: Snapshot, memory: Memory, target: Desired
+) -> list[Operation]:
+    """Everything in which the snapshot differs from what should be there."""
+    raising, clearing = diff.routing(config, snapshot, memory, target)
+    closing, opening = diff.endpoints(snapshot, memory, target)
+    return closing + raising + opening + clearing
+
+
+def reconcile(
+    kernel: Kernel,
+    store: Store,
+    config: Config,
+    facts: Facts,
+    *,
+    sweep: bool = False,
+    full: bool = True,
+    close: Callable[[Sequence[Operation]], None] | None = None,
+    closing: bool = False,
+    allow: Callable[[Operation], bool] = lambda operation: True,
+    patience: Callable[[Collection[str]], Collection[str]] = lambda addresses: (),
+) -> Outcome:
+    """One pass.
+
+    `close` takes endpoints to be closed in the background; without it they are closed here,
+    and waited for.  `closing` says that such work is under way.  `allow` may hold back an
+    operation until later.  `patience` says which addresses that are led away keep the endpoint
+    that they have for now.  OSError when the kernel does not answer.
+    """
+    memory = store.memory
+    snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full, facts=facts))
+    target = desired(config, snapshot, memory, facts)
+    raising, clearing = diff.routing(config, snapshot, memory, target)
+    endpoints_going, opening = diff.endpoints(snapshot, memory, target)
+    left = memory.bare - target.memory.bare
+    # What tells of an address that was left is kept until its subflows are being closed.
+    store.save(target.memory._replace(bare=target.memory.bare | left))
+
+    done: list[Operation] = []
+    failures: list[Failure] = []
+
+    def act(operations: Sequence[Operation]) -> None:
+        permitted = [operation for operation in operations if allow(operation)]
+        if permitted:
+            failed = kernel.apply(permitted)
+            refused = {failure.operation for failure in failed}
+            done.extend(operation for operation in permitted if operation not in refused)
+            failures.extend(
+                failure for failure in failed if not is_gone(failure.operation, failure.errno)
+            )
+
+    def shut(operations: Sequence[Operation]) -> bool:
+        """Whether the closing goes on in the background."""
+        if close is None:
+            act(operations)
+            return False
+        permitted = [operation for operation in operations if allow(operation)]
+        if permitted:
+            close(permitted)
+            done.extend(permitted)
+        return bool(permitted)
+
+    moving = _moving(snapshot, target, endpoints_going)
+    if not closing and not moving:
+        closing = shut(endpoints_going)
+        store.save(target.memory)
+    before = len(done)
+    act(raising)
+    mended = len(done) > before
+    led_away = unproved(kernel, target)
+    doubtful = False
+    if not closing:
+        more, opening = diff.endpoints(
+            snapshot, target.memory, target, led_away, patience(led_away)
+        )
+        already = set(endpoints_going)
+        more = [operation for operation in more if operation not in already]
+        if mended and more:
+            # Somebody may be at the rules right now: what carries is closed on a second look.
+            more, doubtful = [], True
+        closing = not moving and shut(more)
+        kernel.forget_silent(_gateways(target, opening))
+        waiting = _incomplete(raising, done, failures)
+        act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
+        if moving:
+            closing = shut([*endpoints_going, *more])
+            store.save(target.memory)
+    if not closing:
+        act(clearing)
+    blind = any(
+        isinstance(operation.value, Rule)
+        and operation.value.priority == config.rule_priority + ASK_MAIN
+        for operation in done
+    )
+    made = set(done)
+    missing = [each.value for each in (*raising, *opening) if each not in made]
+    missing += [endpoint for endpoint in target.endpoints if endpoint.address in led_away]
+    return Outcome(
+        snapshot,
+        target,
+        tuple(done),
+        tuple(failures),
+        led_away,
+        blind or closing or doubtful,
+        tuple(missing),
+    )
+
+
+def _incomplete(
+    raising: Sequence[Operation], done: Sequence[Operation], failures: Sequence[Failure]
+) -> set[str]:
+    """The uplinks whose routes or rules are not all there, so that no endpoint may follow.
+
+    Where somebody else's object is in the place of ours, the lookup decides.
+    """
+    there = {*done, *(failure.operation for failure in failures if failure.errno == EEXIST)}
+    return {
+        each.uplink
+        for each in raising
+        if isinstance(each.value, Route | Rule) and each not in there
+    }
+
+
+def _moving(snapshot: Snapshot, target: Desired, going: Sequence[Operation]) -> bool:
+    """Whether in some family nothing that carries stays, so that the new comes first, if there
+    is room for it.  Otherwise closing comes first: what a dead path holds moves to the others
+    at once.
+    """
+    if snapshot.mptcp is None or not going or not target.endpoints:
+        return False
+    found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
+    coming = {endpoint.address for endpoint in target.endpoints}
+    if len(found | coming) > most(snapshot.mptcp):
+        return False
+    left = {each.value.address for each in going if isinstance(each.value, Endpoint)} - coming
+    return any(
+        found.isdisjoint(new) and not left.isdisjoint(old)
+        for old, new in zip(_by_family(found), _by_family(coming), strict=True)
+        if new
+    )
+
+
+def _by_family(addresses: Collection[str]) -> list[set[str]]:
+    return [
+        {address for address in addresses if family_of(address) == family} for family in FAMILIES
+    ]
+
+
+def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:
+    """(gateway, ifindex) of the paths whose endpoints are about to be opened."""
+    devices = {
+        operation.value.device
+        for operation in opening
+        if operation.verb == "add" and isinstance(operation.value, Endpoint)
+    }
+    return [
+        (path.gateway.address, entry.link.index)
+        for entry in target.observed
+        if entry.link and entry.link.index in devices
+        for path in entry.paths
+        if path.usable and path.gateway and path.gateway.address
+    ]
+
+
+def unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
+    """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
+    expected: dict[str, tuple[int, str]] = {}
+    for entry in target.observed:
+        for path in entry.paths:
+            if path.usable and path.gateway and entry.link:
+                for address in path.eligible:
+                    expected[address.address] = (entry.link.index, path.gateway.address)
+    questions = [
+        (endpoint.address, endpoint.device)
+        for endpoint in target.endpoints
+        if endpoint.address in expected
+    ]
+    if not questions:
+        return ()
+    return tuple(
+        address
+        for (address, _), route in zip(questions, kernel.lookups(questions), strict=True)
+        if route is None or not route.table or (route.device, route.gateway) != expected[address]
+    )

@@ -1,0 +1,1 @@
+"""`mproutd test`: whether MPTCP gets through by an uplink."""

@@ -1,0 +1,118 @@
+"""What is written down before it is done; pure.
+
+Endpoints, limits and sysctls carry no mark of ours in the kernel: what stands in the memory
+is ours, and only that is ever taken away again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mproutd.configuration.config import Config
+from mproutd.model import PROTOCOL, Endpoint, Limits, Snapshot, Sysctl
+from mproutd.planning.endpoints import active, is_ours, others_addresses
+from mproutd.planning.numbering import Place
+from mproutd.planning.state import REMEMBERED_GATEWAYS, Memory
+from mproutd.planning.tunables import OURS, limits_to_remember, settings
+from mproutd.planning.uplinks import Observed, by_name
+
+WINDOW = 900
+"""Our rules lie in rule_priority .. +WINDOW-1, and at two priorities just before main."""
+
+
+def remember(
+    config: Config,
+    memory: Memory,
+    places: Mapping[str, Place],
+    observed: Sequence[Observed],
+    endpoints: Mapping[Endpoint, str],
+    snapshot: Snapshot,
+    limits: Limits | None,
+    sysctls: Mapping[Sysctl, str],
+) -> Memory:
+    """What has to be on file before the kernel is changed."""
+    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    others = others_addresses(found, memory)
+    own = {
+        (endpoint.address, endpoint.device)
+        for endpoint in endpoints
+        if endpoint.address not in others
+    }
+    with_endpoint = {endpoint.address for endpoint in endpoints} - others
+    bare = frozenset(
+        address.address
+        for entry in observed
+        for path in entry.paths
+        if path.usable
+        for address in path.eligible
+        if address.address not in with_endpoint
+    )
+    # An address that was left keeps its place here until its subflows are to be closed.
+    held = {
+        address.address for entry in observed for path in entry.paths for address in path.covered
+    }
+    if active(observed):
+        bare |= memory.bare & ((held | snapshot.lone) - with_endpoint)
+    else:
+        bare |= memory.bare
+    pruned = prune(memory, snapshot)
+    before = dict(pruned.sysctls)
+    values = settings(snapshot.links)
+    named = by_name(snapshot.links)
+    for device, key, value in sysctls:
+        place = (named[device].index, key)
+        if values[place] != value:
+            before[place] = values[place]
+    return Memory(
+        slots={name: place.slot for name, place in places.items()},
+        tables=pruned.tables | {place.table for place in places.values()} | {config.table_base},
+        priorities=pruned.priorities | {config.rule_priority},
+        gateways=_gateways(memory, observed),
+        endpoints=pruned.endpoints | own,
+        bare=bare,
+        limits=limits_to_remember(snapshot, memory, limits),
+        sysctls=before,
+    )
+
+
+def prune(memory: Memory, snapshot: Snapshot) -> Memory:
+    """Without what is over: endpoints that are gone, settings that somebody has changed since."""
+    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    values = settings(snapshot.links)
+    return memory._replace(
+        tables=memory.tables
+        & {route.table for route in snapshot.routes if route.protocol == PROTOCOL},
+        priorities=frozenset(
+            base
+            for base in memory.priorities
+            if any(
+                rule.protocol == PROTOCOL and 0 <= rule.priority - base < WINDOW
+                for rule in snapshot.rules
+            )
+        ),
+        endpoints=frozenset(
+            (endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, memory)
+        ),
+        limits=limits_to_remember(snapshot, memory, None),
+        sysctls={
+            (device, key): before
+            for (device, key), before in memory.sysctls.items()
+            if key in OURS and values.get((device, key)) == OURS[key]
+        },
+    )
+
+
+def _gateways(memory: Memory, observed: Sequence[Observed]) -> dict[tuple[str, str], str]:
+    """What was known before, and what is known now; of the rest, the oldest is forgotten."""
+    current = {
+        (entry.uplink.device, address.address): path.gateway.address
+        for entry in observed
+        for path in entry.paths
+        if path.gateway and path.gateway.origin in ("netifd", "lease", "ifupdown", "main")
+        for address in path.covered
+    }
+    gateways = {**memory.gateways, **current}
+    surplus = len(gateways) - max(REMEMBERED_GATEWAYS, len(current))
+    for key in [key for key in gateways if key not in current][: max(0, surplus)]:
+        del gateways[key]
+    return gateways

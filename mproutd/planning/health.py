@@ -1,0 +1,82 @@
+"""What the plan makes of the verdicts of health checks.  Pure.
+
+What must hold: the same verdicts give the same plan in a daemon, after its restart and in a
+command without one; no check ever makes the last usable uplink unusable, nor takes a family of
+addresses away that only an uplink in use has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mproutd.configuration.config import Config
+from mproutd.model import FAMILIES
+from mproutd.planning.state import Memory
+from mproutd.planning.uplinks import Facts, Observed
+
+Failed = tuple[tuple[str, int], ...]
+"""(uplink, family) of each that a check takes for dead, in the order in which they failed."""
+
+
+def standing(config: Config, memory: Memory, facts: Facts) -> Failed:
+    """The verdicts that count now.
+
+    While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
+    uplink of which there is no memory begins as its initial_state says, at a start or with a
+    reload.  Where all begin offline, the first of the file is spared.
+    """
+    asked = {uplink.name for uplink in config.uplinks if uplink.health}
+    last = memory.failed if facts.failed is None else facts.failed
+    known = tuple(each for each in last if each[0] in asked)
+    return (*known, *(each for each in unproved(config, memory.slots) if each not in known))
+
+
+def unproved(config: Config, known: Collection[str]) -> Failed:
+    """Who begins as failed: `initial_state` is offline, and it is none of the `known` uplinks."""
+    return tuple(
+        (uplink.name, family)
+        for uplink in reversed(config.uplinks)
+        if uplink.health and uplink.health.initial_state == "offline" and uplink.name not in known
+        for family in FAMILIES
+    )
+
+
+def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
+    """The same, but if none were usable because of checks, the last that failed is.
+
+    Nothing better is known than that line, and the hosts that were asked may be what is dead.
+    The same goes for a family that no uplink in use has but for its check.  (Where the whole
+    uplink failed that is no reason: it would be in use with one family, and keep `handover`
+    from taking over.)  An uplink that is off counts only where there is no other.
+    """
+    seen = list(observed)
+    for families, alive in (((0, 1), False), ((0,), True), ((1,), True)) if failed else ():
+        _spare(seen, failed, families, alive)
+    return seen
+
+
+def _spare(seen: list[Observed], failed: Failed, families: tuple[int, ...], alive: bool) -> None:
+    """`families`: by their places in FAMILIES, as in an uplink's paths.  `alive`: only among the
+    uplinks that are usable, by the other family."""
+    counting = [entry for entry in seen if entry.uplink.mode != "off"] or seen
+    if any(entry.paths[family].usable for entry in counting for family in families):
+        return
+    order = {
+        name: place
+        for place, (name, family) in enumerate(failed)
+        if FAMILIES.index(family) in families
+    }
+    out = [
+        entry
+        for entry in counting
+        if entry.usable == alive
+        and entry.uplink.name in order
+        and any(entry.paths[family].reason == "failed" for family in families)
+    ]
+    if out:
+        last = max(out, key=lambda entry: order[entry.uplink.name])
+        paths = list(last.paths)
+        for family in families:
+            if paths[family].reason == "failed":
+                paths[family] = paths[family]._replace(usable=True, reason="")
+        seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))

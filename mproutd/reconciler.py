@@ -1,0 +1,295 @@
+"""Keeps the kernel as the configuration says, a pass at a time.
+
+What the daemon's loop and a command without a daemon have in common: the configuration in
+use, the memory, what failed and when it is tried again.  What must hold: a configuration
+that is refused changes nothing, and a failure of one operation stops no other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from mproutd import passes
+from mproutd.configuration.config import Config, ConfigError
+from mproutd.configuration.netifd import resolved
+from mproutd.configuration.uci import load
+from mproutd.hints import Hints
+from mproutd.iproute2 import command, names
+from mproutd.model import BACKUP, Object, Operation, Snapshot
+from mproutd.netlink.kernel import NetlinkKernel, Want
+from mproutd.netlink.path_manager import Closer
+from mproutd.passes import Outcome
+from mproutd.planning.pacing import Patience, Restraint
+from mproutd.planning.plan import Desired, desired
+from mproutd.planning.retries import Retries
+from mproutd.planning.uplinks import Facts
+from mproutd.statefile import StateFile
+from mproutd.status.build import status
+from mproutd.status.changes import change, changes
+from mproutd.status.families import sources
+from mproutd.status.problems import problem, refused, removed
+from mproutd.status.rates import Rates
+from mproutd.status.since import Since
+
+HANDBACK = 1.0
+"""Seconds: how long a handover uplink goes on beside a regular one that came back."""
+PASSES = 5
+"""How many passes a command makes at most; each one but the last found more to do."""
+
+
+class Keeper:
+    """The pass, with what it needs from one to the next.  For one thread."""
+
+    def __init__(
+        self,
+        kernel: NetlinkKernel,
+        state: StateFile,
+        directory: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.kernel, self.state = kernel, state
+        self.directory = directory
+        self.config = self._written = Config(enabled=False)
+        """In use, with the devices that netifd says; and as it is written."""
+        self.refused = ""
+        """Why the configuration on disk is not in use; empty when it is."""
+        self.last: Outcome | None = None
+        self.passes = self.writes = 0
+        """Made, and changes of the kernel asked for, since the start."""
+        self.restraint = Restraint(clock)
+        self._patience = Patience(clock)
+        self._hints = Hints(state.directory)
+        self._facts = Facts()
+        self.others: Callable[[Facts], Facts] = lambda facts: facts
+        """What the parts of a daemon know beside it."""
+        self._clock = clock
+        self.retries = Retries(clock)
+        self._since = Since()
+        self._rates = Rates(clock)
+        self._steady: dict[str, float] = {}
+        self._hand_back_at: float | None = None
+
+    # -- configuration --------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Read the configuration; ConfigError leaves the one in use."""
+        try:
+            self._written = self.config = load(self.directory)
+            self.refused = ""
+        except ConfigError as error:
+            self.refused = str(error)
+            raise
+        self._resolve()
+
+    def refresh(self) -> None:
+        """Ask the sources other than the kernel again."""
+        self._facts = self._read_facts(self.config)
+
+    def _read_facts(self, config: Config) -> Facts:
+        return Facts(self._hints.read(each.device for each in config.uplinks if each.device))
+
+    def _facts_now(self) -> Facts:
+        """With what time alone decides.  Before the first pass, all that is usable is settled."""
+        facts = self._resolve()
+        if self.last is None:
+            return facts
+        latest = self._clock() - HANDBACK
+        settled = (name for name, since in self._steady.items() if since <= latest)
+        return facts._replace(settled=frozenset(settled))
+
+    def _resolve(self) -> Facts:
+        """The facts of all sources; the configuration gets the devices that they name."""
+        facts = self.others(self._facts)
+        config = resolved(self._written, facts.devices)
+        if facts.devices is not None and config != self.config:
+            self.config = config
+            self.refresh()  # hints are by device
+            facts = self.others(self._facts)
+        return facts
+
+    # -- passes ---------------------------------------------------------------------------
+
+    def reconcile(
+        self,
+        *,
+        sweep: bool = False,
+        full: bool = True,
+        touched: Collection[int] | None = (),
+        closer: Closer | None = None,
+        trusting: bool = False,
+    ) -> Outcome:
+        """One pass.  `touched`: the ifindexes that had events since the last; None for any.
+
+        With `closer`, endpoints are closed in its thread, and the pass after it is done goes
+        on where this one left off.  `trusting`: an address that is led away keeps its endpoint,
+        since clearing may lead it back.  OSError when the kernel does not answer.
+        """
+
+        if full:
+            self.refresh()
+            self._rates.sample()
+
+        def patience(led_away: Collection[str]) -> Collection[str]:
+            if trusting:
+                return led_away
+            return self._patience.grant(led_away) if closer else ()
+
+        def allow(operation: Operation) -> bool:
+            if not self.retries.ready(operation):
+                return False
+            return touched is None or self.restraint.allow(operation, touched)
+
+        before = self.config
+        facts = self._facts_now()
+        # Nobody listened for a device that netifd has only now named.
+        full = full or self.config is not before
+        outcome = passes.reconcile(
+            self.kernel,
+            self.state,
+            self.config,
+            facts,
+            sweep=sweep,
+            full=full,
+            close=closer.start if closer else None,
+            closing=closer.busy if closer else False,
+            allow=allow,
+            patience=patience,
+        )
+        self._note(outcome)
+        return outcome
+
+    def converge(self) -> list[Outcome]:
+        """Passes until one finds nothing more to do, for a command."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < PASSES:
+            trusting = len(outcomes) < 2
+            outcomes.append(self.reconcile(sweep=not outcomes, trusting=trusting))
+            last = outcomes[-1]
+            if trusting and last.unproved:
+                continue
+            if not last.again and (not last.done or len(outcomes) > 1):
+                break
+        return outcomes
+
+    def flush(self) -> list[Outcome]:
+        """Remove everything of ours, whatever the configuration says, and forget it."""
+        self._written = self._written._replace(enabled=False)
+        self.config = self.config._replace(enabled=False)
+        outcomes = self.converge()
+        if not any(outcome.failures for outcome in outcomes[-1:]):
+            self.state.remove()
+        return outcomes
+
+    def _note(self, outcome: Outcome) -> None:
+        target = outcome.desired
+        self.passes += 1
+        self.writes += len(outcome.done) + len(outcome.failures)
+        wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
+        self.restraint.settle(wanted, outcome.missing)
+        self._since.note(target.observed, time.time())
+        self._note_steady(target)
+        self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
+        self.last = outcome
+
+    def _note_steady(self, target: Desired) -> None:
+        """Since when each uplink is usable, and when a handover uplink has to end."""
+        begun = -HANDBACK if self.last is None else 0.0
+        now = self._clock()
+        modes = {entry.uplink.name: entry.uplink.mode for entry in target.observed}
+        self._steady = {
+            entry.uplink.name: self._steady.get(entry.uplink.name, now + begun)
+            for entry in target.observed
+            if entry.usable
+        }
+        regular = [
+            since for name, since in self._steady.items() if modes[name] not in ("handover", "off")
+        ]
+        carrying = {
+            modes[name]
+            for endpoint, name in target.endpoints.items()
+            if not endpoint.flags & BACKUP  # what stands by ends when others come, not in time
+        }
+        self._hand_back_at = None
+        if "handover" in carrying and regular:
+            self._hand_back_at = min(regular) + HANDBACK
+
+    def due(self) -> float | None:
+        """Seconds until another pass is worth making without an event; None for never."""
+        timers = (self.restraint.due(), self._patience.due(), self.retries.due())
+        waits = [wait for wait in timers if wait is not None]
+        if self._hand_back_at is not None:
+            waits.append(max(0.0, self._hand_back_at - self._clock()))
+        return min(waits, default=None)
+
+    # -- reports --------------------------------------------------------------------------
+
+    def look(self) -> tuple[Snapshot, Desired, list[Operation]]:
+        """Read everything, change nothing: (found, wanted, the difference)."""
+        self.refresh()
+        facts = self._facts_now()
+        want: Want = passes.want(self.config, self.state.memory, sweep=True, full=True, facts=facts)
+        snapshot = self.kernel.snapshot(want)
+        memory = self.state.memory
+        target = desired(self.config, snapshot, memory, facts)
+        return snapshot, target, passes.difference(self.config, snapshot, memory, target)
+
+    def preview(self) -> list[dict[str, Any]]:
+        """What reconcile would do with the configuration as it is on disk.  ConfigError."""
+        written, memory = load(self.directory), self.state.memory
+        config = resolved(written, self.others(self._facts).devices)
+        facts = self.others(self._read_facts(config))
+        snapshot = self.kernel.snapshot(passes.want(config, memory, sweep=True, full=True))
+        name = names(snapshot.links)
+        return [
+            change(operation, command(operation, name))
+            for operation in passes.plan(config, snapshot, memory, facts)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """The status, from the kernel as it is now."""
+        snapshot, target, drift = self.look()
+        unproved = passes.unproved(self.kernel, target)
+        name = names(snapshot.links)
+        problems = []
+        if self.refused:
+            problems.append(problem("configuration", error=self.refused))
+        if self.state.problem:
+            problems.append(problem("state-file", error=self.state.problem))
+        if self._hints.problem:
+            problems.append(problem("hints", error=self._hints.problem))
+        trouble = self.others(self._facts).trouble
+        if trouble:
+            problems.append(problem("netifd", error=trouble))
+        problems += refused(self.retries.standing(drift), self._clock(), name)
+        problems += removed(self.restraint.removed(), self.restraint.held(), name)
+        asked = sources(target.observed)
+        lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
+        astray = unproved or None in lookups.values()
+        told = status(
+            self.config,
+            snapshot,
+            self.state.memory,
+            target,
+            [
+                operation
+                for operation in drift
+                if getattr(operation.value, "address", None) not in unproved
+            ],
+            unproved=unproved,
+            problems=problems,
+            since=self._since.of,
+            lookups=lookups,
+            discards=self.kernel.discards() if astray else (),
+        )
+        self._rates.sample()
+        for uplink in told["uplinks"]:
+            uplink.update(self._rates.told(uplink["device"]))
+        told["counts"] = {"passes": self.passes, "writes": self.writes}
+        told["configuration"] = {"directory": self.directory, "error": self.refused or None}
+        return told
+
+    def changes(self, outcomes: Collection[Outcome]) -> list[dict[str, Any]]:
+        """What passes did and could not do, for reconcile's report."""
+        return changes(outcomes)

@@ -1,0 +1,83 @@
+"""What runs beside the passes in the daemon's one loop, and only where it is asked for.
+
+A part hears what passes saw, says what the kernel cannot (Facts), and adds to the status.  It
+is imported when the configuration wants it, so that a router pays for nothing else.  What must
+hold: a part never waits, and none knows of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from mproutd.configuration.config import Config
+from mproutd.eventloop import Loop
+from mproutd.passes import Outcome
+from mproutd.planning.uplinks import Facts
+
+
+class Tell(Protocol):
+    """Say something to the log and to whoever listens (Monitor.tell)."""
+
+    def __call__(
+        self,
+        kind: str,
+        priority: int,
+        text: str,
+        uplink: str = "",
+        device: str = "",
+        operation: str = "",
+    ) -> None: ...
+
+
+class Host(NamedTuple):
+    """What a part may ask of the daemon that it is in."""
+
+    loop: Loop
+    """Where it waits for its descriptors."""
+    again: Callable[[], None]
+    """Ask for a pass: the facts have changed."""
+    tell: Tell
+    clock: Callable[[], float]
+    """Seconds; only differences count."""
+    runtime: str
+    """The runtime directory."""
+
+
+class Part:
+    """One part.  All methods may be left as they are; each says when it is called."""
+
+    stays = False
+    """Whether it is there until the daemon ends, also when nobody asks for it any more."""
+
+    def configured(self, config: Config) -> None:
+        """A configuration is in use, at the start and whenever it was read again."""
+
+    def woken(self) -> None:
+        """A hook has something to say."""
+
+    def passed(self, outcome: Outcome) -> None:
+        """A pass is done."""
+
+    def reloading(self) -> None:
+        """The configuration is about to be read again."""
+
+    def reloaded(self, refused: str) -> None:
+        """It was, and its passes are done; or why it is refused, so that the old one stays."""
+
+    def facts(self, facts: Facts) -> Facts:
+        """What other sources know, with what this one adds.  Quick: every pass asks."""
+        return facts
+
+    def told(self, status: dict[str, Any]) -> None:
+        """Add to a status before it goes out."""
+
+    def due(self) -> float | None:
+        """Seconds until turn() has something to do; None for never."""
+        return None
+
+    def turn(self) -> None:
+        """Do what time has brought; called after every wait."""
+
+    def close(self) -> None:
+        """The daemon ends, or nobody asks for this part any more and it does not stay."""

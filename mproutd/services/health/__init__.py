@@ -1,0 +1,1 @@
+"""Health checks: whether an uplink that is up carries traffic."""

@@ -1,0 +1,269 @@
+"""Health checks in the daemon: which lines are asked, and what the passes hear of it.
+
+A line is asked while it has carrier, an address and a gateway, used or not; without one, its
+verdict stands and nothing is counted.  What must hold: before the first pass the verdicts are
+those that the memory keeps, so that a restart changes nothing; and each pass finds a verdict
+there before it plans, so that not even one lets a line in that has to answer first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from mproutd import log
+from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.health import Health
+from mproutd.model import FAMILIES, FAMILY_NAMES
+from mproutd.passes import Outcome
+from mproutd.planning.health import Failed, unproved
+from mproutd.planning.uplinks import Facts, Observed, Path
+from mproutd.services.base import Host, Part
+from mproutd.services.health.probe import Asker, Way
+from mproutd.services.health.resolver import Names
+from mproutd.services.health.timers import Timer, Timers
+from mproutd.services.health.tracker import Tools, Track
+from mproutd.worker import Worker
+
+SPREAD = 1.0
+"""Seconds over which the first rounds of all lines are spread."""
+ALONE = 60.0
+"""Seconds after which a family without hosts of its own no longer goes by the other's verdict,
+where that one has had no way to ask all the while, and this one has a way."""
+_GOLDEN = 0.618034
+"""Multiples of it, without their whole part, lie far from each other however many they are."""
+
+
+class Checks(Part):
+    """Every line that is checked."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._uplinks: dict[str, Uplink] = {}
+        self._tracks: dict[tuple[str, int], Track] = {}
+        self._timers = Timers(host.clock)
+        self._worker = Worker(host.loop)
+        self._tools = Tools(
+            host.clock, self._timers, Names(self._worker, host.clock), self._asker, self._changed
+        )
+        self._failed: list[tuple[str, int]] = []
+        """Those that were found dead, in that order."""
+        self._alone: dict[tuple[str, int], Timer] = {}
+        """Who cannot be asked while the other family could be used; done: who no longer speaks for
+        that."""
+        self._begun = False
+        self._known: Collection[str] = ()
+        """The uplinks that the passes remember."""
+        self._news: list[Track] = []
+        self._contexts: dict[bool, Any] = {}
+        """For HTTPS, with and without verifying; or why there is none."""
+
+    def configured(self, config: Config) -> None:
+        self._uplinks = {uplink.name: uplink for uplink in config.uplinks if uplink.health}
+        wanted = {
+            (uplink.name, family): uplink.health
+            for uplink in self._uplinks.values()
+            if uplink.health
+            for family in FAMILIES
+            if uplink.health.targets(family)
+        }
+        stood = self._verdicts()
+        for key in self._tracks.keys() - wanted.keys():
+            self._tracks.pop(key).move(None, "", 0.0)
+            self._leave(key, alone=False)
+            self._failed = [each for each in self._failed if each != key]
+        for key, asked in wanted.items():
+            if key in self._tracks:
+                self._tracks[key].change(asked)
+            else:
+                self._tracks[key] = Track(self._tools, *key, asked)
+                if key in stood:
+                    self._doubt(key)
+        if self._begun:
+            for key in unproved(config, self._known):
+                if key in self._tracks:
+                    self._doubt(key)
+
+    def passed(self, outcome: Outcome) -> None:
+        if not self._begun:
+            self._begun = True
+            for key in outcome.desired.memory.failed:
+                if key in self._tracks:
+                    self._doubt(key)
+        self._known = outcome.desired.memory.slots
+        paths = {
+            (entry.uplink.name, path.family): (entry, path)
+            for entry in outcome.desired.observed
+            for path in entry.paths
+        }
+        for place, (key, track) in enumerate(self._tracks.items()):
+            way, gateway = _way(*paths[key]) if key in paths else (None, "")
+            if way is None and track.judge.asked.initial_state == "offline":
+                self._doubt(key)
+            sister = paths.get((key[0], _other(key[1])))
+            self._leave(key, alone=way is None and sister is not None and bool(_way(*sister)[0]))
+            # One that is out is asked at once, since the sooner it is back the better.
+            wait = 0.0 if track.judge.failed else place * _GOLDEN % 1.0 * SPREAD
+            track.move(way, gateway, min(wait, track.judge.asked.interval))
+        news, self._news = self._news, []
+        for track in news:
+            self._tell(track, paths.get((track.uplink, track.family)))
+
+    def _leave(self, key: tuple[str, int], alone: bool) -> None:
+        """Let the other family go its own way, if it stays `alone`."""
+        if not alone and key in self._alone:
+            self._alone.pop(key).cancel()
+        elif alone and key not in self._alone:
+            self._alone[key] = self._timers.later(ALONE, self._host.again)
+
+    def _doubt(self, key: tuple[str, int]) -> None:
+        """It has to prove itself before it is used."""
+        if not self._tracks[key].judge.failed:
+            self._tracks[key].judge.failed = True
+            self._failed.append(key)
+
+    def facts(self, facts: Facts) -> Facts:
+        return facts._replace(failed=self._verdicts()) if self._begun else facts
+
+    def _verdicts(self) -> Failed:
+        """A family without hosts of its own goes by the other's, asked or not just now."""
+        failed = []
+        for key in self._failed:
+            failed.append(key)
+            sister, alone = (key[0], _other(key[1])), self._alone.get(key)
+            if sister not in self._tracks and (alone is None or alone.live):
+                failed.append(sister)
+        return tuple(failed)
+
+    def due(self) -> float | None:
+        return self._timers.due()
+
+    def turn(self) -> None:
+        self._timers.turn()
+
+    def close(self) -> None:
+        for track in self._tracks.values():
+            track.move(None, "", 0.0)
+        self._worker.close()
+
+    # -- verdicts -------------------------------------------------------------------------
+
+    def _changed(self, track: Track) -> None:
+        key = track.uplink, track.family
+        self._failed = [each for each in self._failed if each != key]
+        if track.judge.failed:
+            self._failed.append(key)
+        self._news.append(track)
+        self._host.again()
+
+    def _tell(self, track: Track, seen: tuple[Observed, Path] | None) -> None:
+        judge, family = track.judge, FAMILY_NAMES[track.family]
+        device = self._uplinks[track.uplink].device if track.uplink in self._uplinks else ""
+        if not judge.failed:
+            text = f"{track.uplink} works again ({family}): {judge.why}"
+            self._host.tell("decision", log.INFO, text, track.uplink, device)
+            return
+        text = f"{track.uplink} failed ({family}): {judge.why}"
+        if judge.wait(self._host.clock()):
+            wait = judge.wait(self._host.clock())
+            text += f"; out for {wait:.0f} s at least, since it did not stay the last time"
+        if seen and seen[1].usable:
+            text += "; it stays in use, since no other line is usable there"
+        self._host.tell("decision", log.WARNING, text, track.uplink, device)
+
+    # -- the status -----------------------------------------------------------------------
+
+    def told(self, status: dict[str, Any]) -> None:
+        for uplink in status["uplinks"]:
+            usable = {each["family"]: each["usable"] for each in uplink["families"]}
+            uplink["health"] = [
+                self._line(track, usable)
+                for key, track in self._tracks.items()
+                if key[0] == uplink["name"]
+            ] or None
+
+    def _line(self, track: Track, usable: dict[str, bool]) -> dict[str, Any]:
+        judge, now = track.judge, self._host.clock()
+        family = FAMILY_NAMES[track.family].lower()
+        return {
+            "family": family,
+            "method": judge.asked.track_method,
+            "failed": judge.failed,
+            "since": track.since,
+            "running": track.running,
+            "kept": judge.failed and usable.get(family, False),
+            "good_rounds": judge.good,
+            "bad_rounds": judge.bad,
+            "down": judge.asked.down,
+            "up": judge.asked.up,
+            "flaps": judge.flaps,
+            "hold": round(judge.wait(now), 1) if judge.failed else 0.0,
+            "verdict": judge.why or None,
+            "error": track.error or None,
+            "hosts": [
+                {
+                    "host": name,
+                    "address": host.address or None,
+                    "answers": host.answers,
+                    "fault": host.fault or None,
+                    "sent": host.sent,
+                    "answered": host.answered,
+                    "loss": round(judge.quality(name).loss, 1),
+                    "latency": judge.quality(name).latency,
+                }
+                for name, host in track.hosts.items()
+            ],
+        }
+
+    # -- how ------------------------------------------------------------------------------
+
+    def _asker(self, asked: Health, way: Way) -> Asker:
+        """One method by one line; imported only where it is asked for."""
+        if asked.track_method == "ping":
+            from mproutd.services.health.icmp import Pings
+
+            return Pings(self._host.loop, way, asked.size, asked.max_ttl)
+        from mproutd.services.health.tcp import Streams, Web
+
+        web = None
+        if asked.track_method == "http":
+            web = Web(asked.track_path, asked.track_status)
+        elif asked.track_method == "https":
+            verify = asked.track_verify
+            self._prepare(verify)
+            web = Web(asked.track_path, asked.track_status, lambda: self._contexts[verify])
+        return Streams(self._host.loop, way, asked.port, asked.max_ttl, web)
+
+    def _prepare(self, verify: bool) -> None:
+        """Reading the certificates of all authorities takes long on a router: in the thread."""
+        if verify not in self._contexts:
+            self._contexts[verify] = "certificates are being read"
+            self._worker.do(
+                lambda: _context(verify),
+                lambda made, error: self._contexts.update({verify: made or error}),
+            )
+
+
+def _context(verify: bool) -> Any:
+    import ssl
+
+    made = ssl.create_default_context()
+    if not verify:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def _other(family: int) -> int:
+    return AF_INET6 if family == AF_INET else AF_INET
+
+
+def _way(entry: Observed, path: Path) -> tuple[Way | None, str]:
+    """By which line this path is asked, and its gateway; none where it cannot be used anyway."""
+    link = entry.link
+    if link is None or path.gateway is None or not path.eligible:
+        return None, ""
+    if not path.usable and path.reason != "failed":
+        return None, ""
+    return Way(path.family, link.name, link.index, path.eligible[0].address), path.gateway.address

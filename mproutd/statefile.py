@@ -1,0 +1,108 @@
+"""The runtime directory: the state file, and the lock that makes us the only one.
+
+What must hold: a reader sees the whole old file or the whole new one; a file that cannot be
+read or written is no reason to stop, only one to say so.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from functools import partial
+
+from mproutd.planning.state import Memory, decode, encode
+from mproutd.safefile import NEW, contents, distrust, replace, unlinked
+
+STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
+LARGEST = 1 << 20
+"""Bytes of a state file; a real one has a few thousand."""
+SOCKET_PATH = 107
+"""Bytes of a socket's path without the terminating zero (unix(7), sun_path)."""
+
+
+class StateFile:
+    """The memory, kept in DIRECTORY/state.json."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._path = os.path.join(directory, STATE)
+        self.memory = Memory()
+        self.problem = ""
+        """Why the file could not be read or written; empty when all is well."""
+
+    def load(self) -> None:
+        """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
+        try:
+            self.memory = decode(json.loads(contents(self._path, LARGEST)))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
+            self.problem = f"{self._path}: {reason}; starting without it"
+
+    def save(self, memory: Memory) -> None:
+        """Keep it, and write it if it is new.  On an error it is kept, and `problem` says so."""
+        if memory == self.memory and not self.problem:
+            return
+        self.memory = memory
+        data = json.dumps(encode(memory)).encode()
+        try:
+            replace(self._path, data, partial(_hand_over, directory=self.directory))
+            self.problem = ""
+        except OSError as error:
+            self.problem = (
+                f"{self._path}: {error.strerror}; after a crash, endpoints that are added now "
+                "would be taken for somebody else's"
+            )
+
+    def remove(self) -> None:
+        """Forget everything: after a flush."""
+        self.memory = Memory()
+        unlinked(self._path)
+        unlinked(self._path + NEW)
+
+
+def _hand_over(descriptor: int, directory: str) -> None:
+    """Give a file of ours to the owner of the folder: a daemon that is not root has to read what
+    a command of root's left there.  OSError."""
+    owner, status = os.stat(directory).st_uid, os.fstat(descriptor)
+    # Not what has another name: that may be a file which was never meant for that owner.
+    if os.geteuid() == 0 and status.st_uid != owner and status.st_nlink == 1:
+        os.fchown(descriptor, owner, -1)
+
+
+class Lock:
+    """Held by whoever may change the kernel: one daemon, or one command."""
+
+    def __init__(self, directory: str) -> None:
+        """OSError when the directory cannot be made or written, leaves its socket no room, or
+        could be written by somebody who is not believed."""
+        if len(os.fsencode(os.path.join(directory, SOCKET))) > SOCKET_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        if why := distrust(directory, link=True):
+            raise OSError(errno.EINVAL, why, directory)
+        path = os.path.join(directory, LOCK)
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        _hand_over(self._descriptor, directory)
+
+    def take(self, patience: float = 0.0) -> bool:
+        """Whether it is ours now, or within `patience` seconds."""
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)

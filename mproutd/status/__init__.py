@@ -1,0 +1,1 @@
+"""The status and how it is rendered: text, live screen, metrics."""

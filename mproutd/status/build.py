@@ -1,0 +1,269 @@
+"""What is wanted beside what is found, as plain values: the one source of every report.
+
+Pure.  The JSON of `mproutd status --json` is what status() returns; VERSION rises when a
+field changes its meaning or goes, not when one is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from socket import AF_INET6
+from typing import Any
+
+from mproutd import __version__
+from mproutd.configuration.config import Config
+from mproutd.iproute2 import Names, command, describe, flag_names, names
+from mproutd.model import (
+    ANYWHERE,
+    FAMILY_NAMES,
+    PROTOCOL,
+    Endpoint,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    family_of,
+)
+from mproutd.planning.endpoints import is_ours, most, others_addresses
+from mproutd.planning.plan import Desired, own_tables
+from mproutd.planning.state import Memory
+from mproutd.planning.uplinks import Observed
+from mproutd.status.families import Lookups, family, family_name, leaves
+from mproutd.status.problems import problem
+
+VERSION = 1
+
+
+def status(
+    config: Config,
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    drift: Sequence[Operation],
+    *,
+    unproved: Sequence[str] = (),
+    problems: Sequence[dict[str, Any]] = (),
+    since: Callable[[str, int], float | None] = lambda uplink, family: None,
+    lookups: Lookups | None = None,
+    discards: Sequence[Route] = (),
+) -> dict[str, Any]:
+    """The whole status.
+
+    `since` gives the epoch second of an uplink's last change, or of one of its families';
+    `lookups` what the kernel said for families.sources(); `discards` are main's routes that
+    throw away what has no better one.
+    """
+    name = names(snapshot.links)
+    thrown = {route.family: describe(route, name) for route in discards}
+    uplinks = [
+        _uplink(
+            config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
+        )
+        for entry in target.observed
+    ]
+    found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
+    found += _kept(target)
+    found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
+    changes = [command(operation, name) for operation in drift]
+    out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
+    mptcp = snapshot.mptcp
+    return {
+        "version": VERSION,
+        "mproutd": __version__,
+        "enabled": config.enabled,
+        "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
+        "uplinks": uplinks,
+        "default": {
+            family_name(family): uplink
+            for family, uplink in target.default.items()
+            if family not in thrown or leaves(target.observed, uplink, family, lookups or {})
+        },
+        "common": {
+            "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
+        },
+        "mptcp": None
+        if mptcp is None
+        else {
+            "enabled": mptcp.enabled,
+            "path_manager": mptcp.path_manager,
+            "cap": mptcp.cap,
+            "limits": {
+                "found": mptcp.limits._asdict(),
+                "wanted": (target.limits or mptcp.limits)._asdict(),
+            },
+            "foreign_endpoints": [
+                describe(endpoint, name)
+                for endpoint in mptcp.endpoints
+                if not is_ours(endpoint, memory)
+            ],
+        },
+        "drift": changes,
+        "warnings": list(config.warnings),
+        "problems": found,
+    }
+
+
+def _uplink(
+    config: Config,
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    entry: Observed,
+    unproved: Sequence[str],
+    since: Callable[[str, int], float | None],
+    lookups: Lookups,
+    thrown: Mapping[int, str],
+    name: Names,
+) -> dict[str, Any]:
+    uplink, link, place = entry.uplink, entry.link, target.places[entry.uplink.name]
+    problems: list[dict[str, Any]] = []
+    if not place.mask:
+        problems.append(problem("no-mark", uplink=uplink.name))
+    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
+    device = link.index if link else -1
+    tables = own_tables(config, memory)
+    looked_up = {place.table, *(path.table for path in entry.paths)}
+    return {
+        "name": uplink.name,
+        "device": uplink.device,
+        "ifindex": link.index if link else None,
+        "mode": uplink.mode,
+        "usable": entry.usable,
+        "since": since(uplink.name, 0),
+        "slot": place.slot,
+        "table": place.table,
+        "mark": f"{place.mark:#x}/{place.mask:#x}" if place.mask else None,
+        "families": [
+            family(path, device, place.table, since(uplink.name, path.family), lookups, name)
+            for path in entry.paths
+        ],
+        "routes": {
+            "wanted": [
+                _told(route, name) for route, owner in target.routes.items() if owner == uplink.name
+            ],
+            "found": [
+                _told(route, name)
+                for route in snapshot.routes
+                if route.protocol == PROTOCOL
+                and route.table in tables
+                and (route.table == place.table or route.device == device)
+            ],
+        },
+        "rules": {
+            "wanted": [
+                _told(rule, name) for rule, owner in target.rules.items() if owner == uplink.name
+            ],
+            "found": [
+                _told(rule, name)
+                for rule in snapshot.rules
+                if rule.protocol == PROTOCOL and rule.table in looked_up
+            ],
+        },
+        "endpoints": endpoints,
+        "found_problems": problems,
+    }
+
+
+def _told(value: Route | Rule, name: Names) -> str:
+    """As `ip show` prints it, with ip's own -6 in front of what would look the same in IPv4."""
+    return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
+
+
+def _endpoints(
+    snapshot: Snapshot,
+    memory: Memory,
+    target: Desired,
+    uplink: str,
+    unproved: Sequence[str],
+    thrown: Mapping[int, str],
+    problems: list[dict[str, Any]],
+    name: Names,
+) -> list[dict[str, Any]]:
+    """Wanted endpoints, each with what is found in its place."""
+    present: Mapping[str, Endpoint] = {
+        endpoint.address: endpoint
+        for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
+        if not endpoint.port
+    }
+    others = others_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    listed = []
+    for endpoint, owner in target.endpoints.items():
+        if owner != uplink:
+            continue
+        found = present.get(endpoint.address)
+        state = "missing"
+        if endpoint.address in others:
+            state = "foreign"
+            problems.append(
+                problem(
+                    "foreign-endpoint",
+                    uplink=uplink,
+                    address=endpoint.address,
+                    found=describe(present[endpoint.address], name),
+                )
+            )
+        elif endpoint.address in unproved:
+            state, number = "led-away", family_of(endpoint.address)
+            by_main = number in thrown and (endpoint.device, number) not in snapshot.defaults
+            problems.append(
+                problem(
+                    "discarded" if by_main else "led-away",
+                    uplink=uplink,
+                    address=endpoint.address,
+                    device=name(endpoint.device),
+                    **({"found": thrown[number]} if by_main else {"anywhere": ANYWHERE[number]}),
+                )
+            )
+        elif found and (found.device, found.flags) == (endpoint.device, endpoint.flags):
+            state = "ok"
+        elif found:
+            state = "differs"
+        listed.append(
+            {
+                "address": endpoint.address,
+                "id": found.id if found else None,
+                "flags": flag_names(endpoint.flags),
+                "state": state,
+                "found": describe(found, name) if found else None,
+            }
+        )
+    return listed
+
+
+def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
+    if not config.enabled or not config.uplinks:
+        return []
+    mptcp = snapshot.mptcp
+    if mptcp is None:
+        return [problem("no-mptcp")]
+    found = []
+    if not mptcp.enabled:
+        found.append(problem("mptcp-disabled"))
+    if mptcp.path_manager != "kernel":
+        found.append(problem("path-manager", path_manager=mptcp.path_manager))
+    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
+        found.append(problem("low-limits", cap=mptcp.cap))
+    if not mptcp.laminar:
+        asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
+        found += [problem("no-laminar", uplink=name) for name in asked]
+    return found
+
+
+def _kept(target: Desired) -> list[dict[str, Any]]:
+    """Uplinks that a health check takes for dead, and that are usable all the same."""
+    failed = set(target.memory.failed)
+    found = []
+    for uplink, paths in ((entry.uplink.name, entry.paths) for entry in target.observed):
+        kept = [each.family for each in paths if each.usable and (uplink, each.family) in failed]
+        if kept:
+            families = " and ".join(FAMILY_NAMES[family] for family in kept)
+            found.append(problem("kept", uplink=uplink, families=families))
+    return found
+
+
+def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
+    cap = most(snapshot.mptcp) if snapshot.mptcp else 0
+    return [
+        problem("no-slot", uplink=uplink, address=address, cap=cap)
+        for address, uplink in target.without_slot.items()
+    ]

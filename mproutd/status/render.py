@@ -1,0 +1,289 @@
+"""Reports for people: plain values in, lines out.  Pure, and light.
+
+What must hold: a status fits 80 columns whatever the addresses are, says each thing once, and
+ends with what is not as wanted, each with its reason and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mproutd.format import amount, brief, cleaned, rate, safe, shorten, span
+from mproutd.status.render_health import because, short
+
+WIDTH = 80
+GOOD, BAD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
+ORIGINS = {"configuration": "configured", "point-to-point": "device"}
+"""Words for where a gateway is known from; the others stand for themselves."""
+_HEADINGS = ("UPLINK", "MODE", "DEVICE", "STATE", "FOR", "IN", "OUT")
+_INDENT = " " * 4
+
+
+def painted(text: str, colour: str) -> str:
+    """In `colour`, or plain where that is empty."""
+    return f"{colour}{text}{_PLAIN}" if colour else text
+
+
+def status_lines(status: dict[str, Any], colour: bool = False, now: float = 0.0) -> list[str]:
+    """The status as a table, and what is not as wanted below it.  `now` in epoch seconds."""
+    status = cleaned(status)
+    if not status["enabled"]:
+        lines = ["multipath is not enabled: nothing of mproutd's is in the kernel"]
+    elif not status["uplinks"]:
+        lines = ["no uplink is configured"]
+    else:
+        lines = _table(status, now, colour)
+        lines += default_lines(status)
+    trouble = _trouble(status, now, colour)
+    return [*lines, *([""] if trouble else []), *trouble]
+
+
+# -- the table ----------------------------------------------------------------------------
+
+
+def _table(status: dict[str, Any], now: float, colour: bool) -> list[str]:
+    uplinks = status["uplinks"]
+    said = [(safe(each["name"]), safe(each["device"])) for each in uplinks]
+    longest = [max(map(len, column)) for column in zip(("UPLINK", "DEVICE"), *said, strict=True)]
+    rows = [_row(each, longest, now) for each in uplinks]
+    rest = [max(map(len, column)) + 2 for column in zip(_HEADINGS, *rows, strict=True)]
+    names = WIDTH + 2 - sum(rest) + rest[0] + rest[2] - 4  # what the other columns leave for both
+    room = min(longest[0], max(names // 2, names - longest[1]))
+    rows = [_row(each, (room, max(names - room, names // 2)), now) for each in uplinks]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    lines = [_columns(_HEADINGS, widths)]
+    inner = _inner_widths(uplinks)
+    for uplink, row in zip(uplinks, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if colour:
+            cells[3] = painted(cells[3], GOOD if uplink["usable"] else BAD)
+        lines.append("  ".join(cells).rstrip())
+        for family in _shown(uplink):
+            lines += _family_lines(uplink, family, inner)
+        for check in short(uplink):
+            lines += wrapped(check, _INDENT, _INDENT * 2)
+    return lines
+
+
+def _row(uplink: dict[str, Any], room: Sequence[int], now: float) -> tuple[str, ...]:
+    moving = uplink["rate"] or {"received": None, "sent": None}
+    return (
+        shorten(safe(uplink["name"]), room[0]),
+        uplink["mode"],
+        shorten(safe(uplink["device"]) or "-", room[1]),
+        state_word(uplink),
+        brief(now - uplink["since"]) if uplink["since"] else "-",
+        rate(moving["received"]),
+        rate(moving["sent"]),
+    )
+
+
+def state_word(uplink: dict[str, Any]) -> str:
+    """`up`, or why not in two words."""
+    if uplink["usable"]:
+        return "up"
+    families = _shown(uplink)
+    return str(families[0]["reason"]).replace("-", " ")
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(map(str.ljust, cells, widths)).rstrip()
+
+
+def _shown(uplink: dict[str, Any]) -> list[dict[str, Any]]:
+    """The families worth a line: those with an address, or the first to say why there is none."""
+    telling = [
+        family
+        for family in uplink["families"]
+        if family["usable"] or family["addresses"] or family["reason"] in ("tentative", "duplicate")
+    ]
+    return telling or uplink["families"][:1]
+
+
+def _cells(uplink: dict[str, Any], family: dict[str, Any], address: str) -> tuple[str, str, str]:
+    way = "-"
+    if family["gateway_from"]:
+        origin = ORIGINS.get(family["gateway_from"], family["gateway_from"])
+        way = f"via {family['gateway']} ({origin})" if family["gateway"] else "direct"
+    if not family["usable"] and uplink["usable"]:
+        way += f", {str(family['reason']).replace('-', ' ')}"
+    return address or "no address", way, _endpoint(uplink, address)
+
+
+def _endpoint(uplink: dict[str, Any], address: str) -> str:
+    for endpoint in uplink["endpoints"]:
+        if endpoint["address"] == address:
+            number = f"{endpoint['id']} " if endpoint["id"] is not None else ""
+            state = "" if endpoint["state"] == "ok" else f" {endpoint['state']}"
+            return f"endpoint {number}{','.join(endpoint['flags'])}{state}"
+    return "no endpoint"
+
+
+def _all_cells(uplink: dict[str, Any], family: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [_cells(uplink, family, each) for each in family["addresses"] or [""]]
+
+
+def _fits(cells: Sequence[str], widths: Sequence[int] = (0, 0)) -> bool:
+    padded = [max(len(cell), width) for cell, width in zip(cells, widths, strict=False)]
+    return len(_INDENT) + sum(padded) + len(cells[-1]) + 4 <= WIDTH
+
+
+def _inner_widths(uplinks: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    """Columns for the address and the way, among the lines that fit."""
+    rows = [
+        cells
+        for uplink in uplinks
+        for family in _shown(uplink)
+        for cells in _all_cells(uplink, family)
+        if _fits(cells)
+    ]
+    widths = (
+        max((len(row[0]) for row in rows), default=0),
+        max((len(row[1]) for row in rows), default=0),
+    )
+    return widths if all(_fits(row, widths) for row in rows) else (0, 0)
+
+
+def _family_lines(
+    uplink: dict[str, Any], family: dict[str, Any], widths: tuple[int, int]
+) -> list[str]:
+    lines = []
+    for cells in _all_cells(uplink, family):
+        if _fits(cells, widths):
+            lines.append(_INDENT + _columns(cells, [*widths, 0]))
+        else:
+            lines += [_INDENT + cells[0], *wrapped(f"{cells[1]}  {cells[2]}", _INDENT * 2)]
+    return lines
+
+
+def default_lines(status: dict[str, Any]) -> list[str]:
+    """Which uplink carries other traffic."""
+    words = [f"{FAMILIES[family]} by {uplink}" for family, uplink in status["default"].items()]
+    return wrapped("other traffic: " + ", ".join(words), "", "  ") if words else []
+
+
+# -- what is not as wanted ----------------------------------------------------------------
+
+
+def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
+    lines = []
+    mark = painted("!", BAD if colour else "")
+
+    def say(text: str, advice: str | None = None) -> None:
+        first, *rest = wrapped(text, "", "  ", WIDTH - 2)
+        lines.extend([f"{mark} {first}", *rest])
+        if advice:
+            lines.extend(wrapped(f"→ {advice}", "  ", "    "))
+
+    for uplink in status["uplinks"]:
+        if uplink["mode"] != "off" and not uplink["usable"]:
+            long = f", for {span(now - uplink['since'])}" if uplink["since"] else ""
+            reasons = {family["reason"]: family for family in _shown(uplink)}
+            for family in reasons.values():
+                advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
+                why = because(uplink) if family["reason"] == "failed" else ""
+                say(f"{uplink['name']} is not usable{long}: {family['text']}{why}", advice)
+    advices = [problem["advice"] for problem in status["problems"]]
+    for problem, further in zip(status["problems"], [*advices[1:], ""], strict=False):
+        # Once for all that it is about.
+        say(problem["text"], None if problem["advice"] == further else problem["advice"])
+    for change in status["drift"]:
+        say(f"differs, being mended: {change}")
+    for warning in status["warnings"]:
+        lines += wrapped(f"note: {warning}", "", "  ")
+    return lines
+
+
+def wrapped(text: str, indent: str, further: str | None = None, width: int = WIDTH) -> list[str]:
+    """Lines of at most `width` columns, broken at spaces only, so that what is pasted is whole.
+
+    textwrap would do, but the regular expressions that it compiles take 5 ms of a status.
+    """
+    lines, line, empty = [], indent, True
+    for word in safe(text).split(" "):
+        if not empty and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line, empty = indent if further is None else further, True
+        line += word if empty else f" {word}"
+        empty = False
+    return [*lines, line]
+
+
+# -- the other commands -------------------------------------------------------------------
+
+
+def change_lines(changes: Iterable[dict[str, Any]]) -> list[str]:
+    """What `reconcile` did, a command a line; what failed with the kernel's words behind it."""
+    return [
+        safe(
+            f"{change['command']}    # failed: {change['error']}"
+            if change.get("error")
+            else change["command"]
+        )
+        for change in changes
+    ]
+
+
+def connection_lines(connections: list[dict[str, Any]]) -> list[str]:
+    """What `connections` tells: a block for each connection, a line for each subflow."""
+    if not connections:
+        return ["no MPTCP connection"]
+    lines = []
+    for each in cleaned(connections):
+        state = "" if each["state"] == "established" else f" ({each['state']})"
+        name = f"{each['token']} " if each["token"] else ""
+        moved = f"sent {amount(each['sent'])}, received {amount(each['received'])}"
+        lines += _fitting([f"{name}to {each['remote']}{state}"], [moved])
+        if each["fallback"]:
+            lines.append("  fell back to plain TCP: the peer or a box in between speaks no MPTCP")
+        rows = [_subflow_cells(flow, each["remote"]) for flow in each["subflows"]]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines += _fitting(["  " + cells[0], cells[1]], cells[2:])
+    return lines
+
+
+def _fitting(head: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """One line, or more where one would be too long."""
+    line = "  ".join([*head, *rest]).rstrip()
+    if len(line) <= WIDTH:
+        return [line]
+    first = "  ".join(head).rstrip()
+    lines = [first] if len(first) <= WIDTH else wrapped(first, "", _INDENT)
+    return [*lines, *wrapped("  ".join(rest).rstrip(), _INDENT)]
+
+
+def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
+    notes = []
+    if flow["state"] != "established":
+        notes.append(flow["state"])
+    if flow["backup"]:
+        notes.append("backup")
+    if flow["backup_by_peer"]:
+        notes.append("backup (peer)")
+    if flow["retransmitted"]:
+        notes.append(f"{flow['retransmitted']} sent again")
+    if flow["remote"] != remote:
+        notes.append(f"to {flow['remote']}")
+    rtt = f"{flow['rtt_ms']:.1f} ms" if flow["rtt_ms"] is not None else "-"
+    return (
+        safe(flow["uplink"] or (f"({flow['device']})" if flow["device"] else "-")),
+        flow["local"],
+        rtt,
+        f"out {amount(flow['sent'])}",
+        f"in {amount(flow['received'])}",
+        ", ".join(notes),
+    )
+
+
+def happening_line(told: dict[str, Any], clock: str) -> str:
+    """A line of `monitor`; `clock` is its time of day."""
+    text = safe(told["text"])
+    named = told["uplink"] or (f"({told['device']})" if told["device"] else "")
+    # Most decisions name the uplink themselves.
+    if named and named not in text.split():
+        text = f"{safe(named)}: {text}"
+    return f"{clock} {text}"

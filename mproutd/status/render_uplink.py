@@ -1,0 +1,146 @@
+"""Everything about one uplink, for people: what is wanted beside what is found.  Pure.
+
+A line that begins with `=` is as wanted, `+` is wanted and not found, `-` is found and not
+wanted; the last two are also coloured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mproutd.format import amount, cleaned, rate, span
+from mproutd.status.render import BAD, FAMILIES, GOOD, ORIGINS, painted, state_word, wrapped
+from mproutd.status.render_health import full
+
+
+def uplink_lines(
+    status: dict[str, Any], uplink: dict[str, Any], now: float, clock: str, colour: bool = False
+) -> list[str]:
+    """`uplink` is one of the status; `clock` is the time of day of its `since`."""
+    status, uplink = cleaned(status), cleaned(uplink)
+    good, bad = (GOOD, BAD) if colour else ("", "")
+    state = painted(state_word(uplink), good if uplink["usable"] else bad)
+    index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
+    long = f" for {span(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
+    lines = wrapped(
+        f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device'] or '-'}{index}",
+        "",
+        "  ",
+    )
+    lines.append(f"  {state}{long}")
+    lines += wrapped(_moved(uplink), "  ")
+    if uplink.get("action"):
+        lines += wrapped(_action(uplink["action"], now), "  ", "    ")
+    mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
+    carries = [FAMILIES[key] for key, name in status["default"].items() if name == uplink["name"]]
+    other = f"; carries other traffic ({', '.join(carries)})" if carries else ""
+    lines += wrapped(f"table {uplink['table']}, {mark}, slot {uplink['slot']}{other}", "  ")
+    for family in uplink["families"]:
+        lines += ["", *_family(uplink, family, now, colour)]
+        for check in uplink.get("health") or ():
+            if check["family"] == family["family"]:
+                lines += checked(check, now)
+    lines += _beside("routes", uplink["routes"], good, bad)
+    lines += _beside("rules", uplink["rules"], good, bad)
+    lines += _endpoints(uplink["endpoints"], good, bad)
+    return lines + _problems(status, uplink, bad)
+
+
+def checked(check: dict[str, Any], now: float) -> list[str]:
+    """The check of a family, its hosts indented."""
+    first, *hosts = full(check, now)
+    lines = wrapped(first, "  ", "    ")
+    for host in hosts:
+        lines += wrapped(host, "    ", "      ")
+    return lines
+
+
+def _moved(uplink: dict[str, Any]) -> str:
+    total = (
+        f"in {amount(uplink['received'])}, out {amount(uplink['sent'])} since the device was made"
+    )
+    if not uplink["rate"]:
+        return total
+    moving = uplink["rate"]
+    over = span(max(1, moving["seconds"]))
+    return f"in {rate(moving['received'])}, out {rate(moving['sent'])} over {over}; {total}"
+
+
+def _action(action: dict[str, Any], now: float) -> str:
+    """The program that ran last, or runs."""
+    text = f"on_{action['event']} {action['program']} {action['text']}"
+    if action["took"] is not None:
+        text += f" after {action['took']:.1f} s, {span(now - action['at'])} ago"
+    return text + (f": {action['line']}" if action["line"] else "")
+
+
+def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: bool) -> list[str]:
+    good, bad = (GOOD, BAD) if colour else ("", "")
+    long = f", for {span(now - family['since'])}" if family["since"] else ""
+    name = FAMILIES[family["family"]]
+    if family["usable"]:
+        lines = [f"{name}: {painted('usable', good)}{long}"]
+    else:
+        lines = wrapped(f"{name}: not usable{long}: {family['text']}", "", "  ")
+        if family["sources"] or not uplink["usable"]:
+            advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
+            lines += wrapped(f"→ {advice}", "  ", "    ")
+    if family["gateway_from"]:
+        origin = ORIGINS.get(family["gateway_from"], family["gateway_from"])
+        gateway = f"gateway {family['gateway']}" if family["gateway"] else "no gateway needed"
+        lines.append(f"  {gateway} ({origin})")
+    if family["table_from"]:
+        lines.append(f"  table {family['table']} is {family['table_from']}'s")
+    lines += [f"  prefix {prefix} for hosts behind" for prefix in family["prefixes"]]
+    for address in family["sources"]:
+        note = "" if address in family["addresses"] else " (for old connections only)"
+        lines.append(f"  address {address}{note}")
+    for lookup in family["lookups"]:
+        verdict = painted("right", good) if lookup["right"] else painted("WRONG", bad)
+        lines.append(f"  $ {lookup['command']}")
+        lines += wrapped(lookup["answer"] or "no route", "    ", width=73)
+        lines[-1] += f"  {verdict}"
+    return lines
+
+
+def _beside(
+    title: str, both: dict[str, list[str]], good: str, bad: str, heading: str = ""
+) -> list[str]:
+    wanted, found = both["wanted"], both["found"]
+    lines = []
+    for each in wanted:
+        lines += _marked("=" if each in found else "+", each, good if each in found else bad)
+    for each in found:
+        if each not in wanted:
+            lines += _marked("-", each, bad)
+    return ["", heading or title, *(lines or ["  none"])]
+
+
+def _marked(mark: str, text: str, colour: str) -> list[str]:
+    first, *rest = wrapped(text, "", "      ", 76)
+    return [f"  {painted(mark, colour)} {first}", *rest]
+
+
+def _endpoints(endpoints: Iterable[dict[str, Any]], good: str, bad: str) -> list[str]:
+    lines = []
+    for each in endpoints:
+        right = each["state"] == "ok"
+        wanted = f"{each['address']} {','.join(each['flags'])}"
+        if right:
+            lines += _marked("=", str(each["found"]), good)
+        else:
+            lines += _marked("+", f"{wanted} ({each['state']})", bad)
+            if each["found"]:
+                lines += _marked("-", str(each["found"]), bad)
+    return ["", "endpoints", *(lines or ["  none"])]
+
+
+def _problems(status: dict[str, Any], uplink: dict[str, Any], bad: str) -> list[str]:
+    lines = []
+    for problem in status["problems"]:
+        if problem.get("uplink", uplink["name"]) == uplink["name"]:
+            first, *rest = wrapped(problem["text"], "", "  ", 78)
+            lines += [f"{painted('!', bad)} {first}", *rest]
+            lines += wrapped(f"→ {problem['advice']}", "  ", "    ")
+    return ["", *lines] if lines else []

@@ -1,0 +1,1 @@
+"""Subflows that failed are opened again."""

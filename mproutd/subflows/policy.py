@@ -1,0 +1,201 @@
+"""Subflows that failed get another chance.
+
+A subflow whose attempt fails uses its endpoint up for that connection: the kernel does not
+try again, even when the route, the neighbour or the peer is there a moment later.  There
+are two ways to have an endpoint tried by every connection at once.  Gently: to switch fullmesh
+on and off (mptcp_pm_nl_fullmesh() in net/mptcp/pm_kernel.c).  Or to delete and add it, which
+also tells the peer that the address is gone (RM_ADDR).  Where a connection has no subflow left
+to say so by, the new one says it, and the peer closes that at once.  But the second way does
+not depend on what a kernel makes of fullmesh; so they take turns.  Both close the subflows that
+others have there, so it happens only while a living connection misses one, and ever more rarely:
+
+    sub-closed with an error, from an endpoint of ours to the peer's first address
+                                                         -> that connection misses one
+    sub-established from there, or closed                -> it no longer does
+    seen to miss one, when nothing was heard of it      -> once in each way
+    while one misses some: after FIRST seconds, then each time twice as long, up to LAST
+    sub-closed without an error, just after that         -> it cut the subflow of another one:
+                                                            from then on, COSTLY and four times
+                                                            as long, up to LAST_COSTLY
+
+The delay outlives the connection that it was for: with many short ones to a peer that
+refuses each subflow, the others would have no peace.  It is forgotten when nothing has
+failed for twice as long.
+
+What no endpoint can help does not count either: drop() takes it out (standing.py).  And where a
+connection could lose its only subflow for good, nothing is closed for another one's sake.
+
+A failure at an address that the peer announced later does not count: that is no use of our
+endpoint (only of its address), a peer behind NAT announces what nobody can reach, and to
+open the endpoint again would cut the subflow that works.
+
+Time is what the injected clock says, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from mproutd.netlink.mptcp_pm import Event
+
+FIRST, LAST = 0.25, 60.0
+COSTLY, LAST_COSTLY = 5.0, 3600.0
+CUT = APART = 1.0
+"""Seconds after the opening in which what closes from there is our doing; and until another
+one is opened, so that who has two subflows always keeps one."""
+WAYS = 2
+KNOWN_MOST = 4096
+"""Connections remembered at once; beyond that, failures are not noted."""
+
+
+class _Pace(NamedTuple):
+    """How often an address may be opened again."""
+
+    last: float
+    delay: float
+    cut: bool = False
+    """The last time it cost others their subflows."""
+    gently: bool = False
+    """How it was done the last time."""
+
+
+class Again(NamedTuple):
+    """An endpoint to be tried again."""
+
+    address: str
+    gently: bool
+    """By fullmesh, on and off; else by deleting and adding."""
+
+
+class Revival:
+    """Which endpoints to open again, and when."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._missing: dict[str, set[int]] = {}
+        self._since: dict[str, float] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._last = ("", 0.0)
+        """Which endpoint was tried again last, and when."""
+        self._doubtful: dict[str, int] = {}
+        """Address → how many tries it has, where nobody heard what failed."""
+
+    def hear(self, event: Event) -> bool:
+        """Take note of what happened to a connection.
+
+        True for a subflow that was closed without an error, and not for us: so it looks when
+        somebody deletes an endpoint.  (A connection that ends has no such event.)
+        """
+        if event.kind == "sub-closed" and event.source:
+            if not event.error:
+                return not self._cut(event.source)
+            if not event.remote_id:
+                self._doubtful.pop(event.source, None)
+                self._missed(event.source, event.token)
+        elif event.kind == "sub-established" and event.source in self._missing:
+            self._found(event.source, event.token)
+        elif event.kind == "closed":
+            for address in list(self._missing):
+                self._found(address, event.token)
+        return False
+
+    def lost(self) -> None:
+        """Events were lost: who misses a subflow is not known any more, so try once."""
+        self._doubtful = dict.fromkeys(self._missing, WAYS)
+
+    def seen(self, address: str, token: int) -> None:
+        """A connection was found that misses a subflow from there; why, nobody heard."""
+        if address not in self._missing:
+            self._doubtful[address] = WAYS
+            self._missed(address, token)
+
+    def missing(self) -> set[int]:
+        """The tokens of the connections that miss a subflow."""
+        return {token for tokens in self._missing.values() for token in tokens}
+
+    def drop(self, tokens: Collection[int]) -> None:
+        """These connections have no use for a subflow of ours."""
+        for address in list(self._missing):
+            self._missing[address] -= set(tokens)
+            if not self._missing[address]:
+                self._forget(address)
+
+    def _missed(self, address: str, token: int) -> None:
+        if address not in self._missing:
+            now = self._clock()
+            self._since[address] = now
+            pace = self._paces.get(address)
+            if pace and now - pace.last > 2 * pace.delay:
+                del self._paces[address]
+        missing = self._missing.setdefault(address, set())
+        if len(missing) < KNOWN_MOST:
+            missing.add(token)
+
+    def _cut(self, address: str) -> bool:
+        """Whether it was our opening again that closed a subflow there."""
+        pace = self._paces.get(address)
+        if pace is None or self._clock() - pace.last > CUT:
+            return False
+        if not pace.cut:
+            delay = min(max(2 * pace.delay, COSTLY), LAST_COSTLY)
+            self._paces[address] = pace._replace(delay=delay, cut=True)
+        return True
+
+    def _found(self, address: str, token: int) -> None:
+        self._missing[address].discard(token)
+        if not self._missing[address]:
+            self._forget(address)
+
+    def _forget(self, address: str) -> None:
+        del self._missing[address], self._since[address]
+        self._doubtful.pop(address, None)
+
+    def _when(self, address: str) -> float:
+        first = self._since[address] + FIRST
+        last, when = self._last
+        if last not in ("", address):
+            first = max(first, when + APART)
+        pace = self._paces.get(address)
+        return max(first, pace.last + pace.delay) if pace else first
+
+    def due(self) -> float | None:
+        """Seconds until take() has something; None for never."""
+        now = self._clock()
+        return min((max(0.0, self._when(each) - now) for each in self._missing), default=None)
+
+    def take(
+        self, present: Collection[str], needed: Collection[str] = (), *, gently: bool = True
+    ) -> Again | None:
+        """The endpoint that is to be tried again now; None for none.
+
+        `present` are the addresses that have an endpoint; of the others nothing is kept,
+        since opening them for another reason tries everybody anyway.  `needed` are those that
+        must not be closed: they wait as if they had been tried.  Not `gently` is for a kernel that
+        does not say who is plain TCP: fullmesh closes that too, deleting does not.
+        """
+        for address in [address for address in self._missing if address not in present]:
+            self._forget(address)
+        now = self._clock()
+        for address in [address for address in self._missing if self._when(address) <= now]:
+            pace = self._paces.get(address) or _Pace(now, FIRST)
+            delay = max(pace.delay, min(2 * pace.delay, LAST))
+            self._paces[address] = pace = pace._replace(last=now, delay=delay)
+            if address not in needed:
+                gently = gently and not pace.gently
+                self._paces[address] = pace._replace(cut=False, gently=gently)
+                self._last = (address, now)
+                self._count_down(address)
+                return Again(address, gently)
+        return None
+
+    def _count_down(self, address: str) -> None:
+        """One try less for what nobody heard of."""
+        if address in self._doubtful:
+            self._doubtful[address] -= 1
+            if not self._doubtful[address]:
+                self._forget(address)
+
+    def waiting(self) -> dict[str, int]:
+        """Address → how many connections miss a subflow from there."""
+        return {address: len(tokens) for address, tokens in self._missing.items()}

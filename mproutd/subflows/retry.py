@@ -1,0 +1,173 @@
+"""Brings failed subflows back: hears how they end, and has their endpoint tried again.
+
+The kernel uses an endpoint up for a connection whose subflow failed.  Of what failed before the
+start, or while events were lost, nobody tells: so connections are also looked at, now and then,
+and what one misses there gets one try in each way.  What must hold: how often an endpoint is
+closed for that is bounded (planning/revival.py), it is closed for nobody whom it cannot help,
+and for nobody when another connection needs it (planning/standing.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from mproutd import log
+from mproutd.model import FULLMESH, Operation
+from mproutd.netlink import mptcp_pm
+from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.nlmsg import DecodeError
+from mproutd.netlink.path_manager import Closer, PathManager
+from mproutd.planning.endpoints import is_ours, joins
+from mproutd.reconciler import Keeper
+from mproutd.services.base import Tell
+from mproutd.subflows.connections import Standing, inside
+from mproutd.subflows.policy import FIRST, Revival
+
+FIRST_LOOK, LOOK = 1.0, 60.0
+"""Seconds until connections are looked at: from the start or lost events, and between looks."""
+SHARE, ASK_SHARE = 0.001, 0.01
+"""Of the time, what looking may take at most, and asking who began what failed."""
+
+
+class Reviving:
+    """The ends of subflows, as the kernel's path manager tells them; readable by fileno()."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        path_manager: PathManager,
+        tell: Tell,
+        unexplained: Callable[[], None],
+    ) -> None:
+        """OSError when there are no events.  `unexplained`: a subflow of ours is gone without a
+        reason; look whether its endpoint is."""
+        self._keeper, self._path_manager, self._tell = keeper, path_manager, tell
+        self._unexplained = unexplained
+        self._events = path_manager.events()
+        self._all = False
+        """Whether the events of subflows that join are heard too."""
+        self._events.attach(subflow_losses(everything=self._all))
+        self._revival = Revival(time.monotonic)
+        self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
+        """When to look; if not soon, then whenever the loop is awake after that."""
+        self._ask_at = 0.0
+        self._tried: set[tuple[int, str]] = set()
+        """(token, address) that looking has brought a try."""
+
+    def fileno(self) -> int:
+        return self._events.fileno()
+
+    def due(self) -> float | None:
+        """Seconds until turn() has something to do; None for never."""
+        if not self._keeper.last:
+            return None
+        now = time.monotonic()
+        again = self._revival.due()
+        waits = [] if again is None else [max(again, self._ask_at - now)]
+        if self._soon:
+            waits.append(max(0.0, self._look_at - now))
+        return min(waits, default=None)
+
+    def hear(self) -> None:
+        """Read what has ended.  While something waits to come back, what joins is heard too."""
+        messages = self._events.read()
+        if messages is None:
+            self._revival.lost()
+            self._look_soon(FIRST_LOOK)
+        for message in messages or ():
+            event = mptcp_pm.event(message.body)
+            if self._revival.hear(event) and self._is_wanted(event.source):
+                self._unexplained()
+                self._look_soon(FIRST)
+        self._heed()
+
+    def _heed(self) -> None:
+        """Let the kernel send what is of use now."""
+        if bool(self._revival.missing()) != self._all:
+            self._all = not self._all
+            self._events.attach(subflow_losses(everything=self._all))
+
+    def _look_soon(self, wait: float) -> None:
+        """Look at the connections so many seconds from now, unless it is done sooner anyway."""
+        at = max(time.monotonic() + wait, self._ask_at)
+        if not self._soon or at < self._look_at:
+            self._look_at, self._soon = at, True
+
+    def _look(self) -> None:
+        """Which connections miss a subflow by an endpoint that is there."""
+        last = self._keeper.last
+        wanted = last.desired.endpoints if last else ()
+        addresses = [each.address for each in wanted if joins(each.flags)]
+        standing, took = self._ask(addresses) if addresses else (Standing((), ()), 0.0)
+        missing = standing.missing(addresses, self._inside())
+        self._look_at, self._soon = time.monotonic() + max(LOOK, took / SHARE), False
+        for token, address in missing - self._tried:
+            self._revival.seen(address, token)
+        self._tried = missing
+
+    def _ask(self, addresses: Collection[str]) -> tuple[Standing, float]:
+        """What stands, and how long it took to ask for it, in seconds."""
+        began = time.monotonic()
+        standing = Standing(*self._keeper.kernel.subflows(addresses))
+        ended = time.monotonic()
+        self._ask_at = ended + (ended - began) / ASK_SHARE
+        return standing, ended - began
+
+    def _inside(self) -> set[str]:
+        """The addresses on devices that are no uplinks."""
+        last = self._keeper.last
+        assert last  # or it is not the turn of anything
+        uplinks = {entry.link.index for entry in last.desired.observed if entry.link}
+        return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
+
+    def _is_wanted(self, address: str) -> bool:
+        last = self._keeper.last
+        endpoints = last.desired.endpoints if last else ()
+        return any(address == endpoint.address for endpoint in endpoints)
+
+    def turn(self, closer: Closer) -> None:
+        """Close the endpoints whose subflows failed; the next pass opens them again."""
+        if closer.busy or not self._keeper.last:
+            return
+        try:
+            self._turn(closer)
+        except (OSError, DecodeError) as error:
+            text = f"failed subflows wait for {FIRST_LOOK:g} s: {error}"
+            self._tell("decision", log.WARNING, text)
+            self._ask_at = time.monotonic() + FIRST_LOOK
+            self._look_at = max(self._look_at, self._ask_at)
+        self._heed()
+
+    def _turn(self, closer: Closer) -> None:
+        if time.monotonic() >= self._look_at:
+            self._look()
+        if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
+            standing, _ = self._ask(self._revival.waiting())
+            gone = standing.gone(self._revival.missing())
+            self._revival.drop(gone | standing.useless(self._inside()))
+            self._try_again(closer, standing)
+
+    def _try_again(self, closer: Closer, standing: Standing) -> None:
+        memory = self._keeper.state.memory
+        ours = {
+            endpoint.address: endpoint
+            for endpoint in self._path_manager.read(full=False).endpoints
+            if is_ours(endpoint, memory) and joins(endpoint.flags)
+        }
+        gently = standing.connections is not None
+        again = self._revival.take(ours, standing.needed(), gently=gently)
+        if again is None:
+            return
+        endpoint = ours[again.address]
+        text = f"subflows from {endpoint.address} failed; opening it again"
+        self._tell("decision", log.INFO, text)
+        if again.gently:
+            other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
+            closer.start([Operation("change", other), Operation("change", endpoint)])
+        else:
+            closer.start([Operation("delete", endpoint)])
+            self._keeper.restraint.expect([endpoint])
+
+    def close(self) -> None:
+        self._events.close()

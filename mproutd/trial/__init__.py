@@ -1,1 +1,0 @@
-"""`mproutd test`: does MPTCP survive on a path, and if not, who loses it?"""

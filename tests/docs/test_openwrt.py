@@ -1,0 +1,69 @@
+"""docs/openwrt.md: its configuration is accepted, its commands and options are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mproutd.configuration.config import build
+from mproutd.configuration.options import MODES, OPTIONS
+from mproutd.configuration.uci import load
+from tests.lab.openwrt_sdk import Sdk
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "openwrt.md").read_text()
+FILES = dict(re.findall(r"<!-- file: (\w+) -->\n```\n(.*?)```", TEXT, re.DOTALL))
+
+
+def test_its_configuration_is_accepted_as_it_stands(tmp_path: Path) -> None:
+    assert FILES.keys() == {"network", "mproutd"}
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    config = load(str(tmp_path))
+    assert config.enabled
+    assert config.warnings == ()
+    assert [(each.name, each.device, each.mode) for each in config.uplinks] == [
+        ("wan", "wan", "master"),
+        ("wanb", "lan4", "on"),
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_has_its_paragraph_and_its_command(mode: str) -> None:
+    part = TEXT.split("## The five modes", 1)[1].split("\n## ", 1)[0]
+    assert re.search(
+        rf"^\*\*`{mode}`\*\* .*?\n\n    uci set network\.\w+\.multipath='{mode}'\n\n",
+        part,
+        re.MULTILINE | re.DOTALL,
+    )
+
+
+def test_the_options_that_others_map_to_exist() -> None:
+    table = TEXT.split("## From OpenMPTCProuter", 1)[1].split("\n## ", 1)[0]
+    for section, kind in (("NAME", "uplink"), ("globals", "mproutd")):
+        named = set(re.findall(rf"`mproutd\.{section}\.([a-z_0-9]+)`", table))
+        assert named
+        assert named <= set(OPTIONS["mproutd", kind])
+
+
+def test_what_it_says_of_the_size_is_not_less_than_it_is(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    sdk = Sdk(tmp_path_factory.mktemp("sdk") / "top")
+    roots = sdk.build(ROOT / "packaging" / "openwrt" / "mproutd" / "Makefile")
+    rows = dict(re.findall(r"^\| `(mproutd[\w-]*)` \| .*? \| (\d+) kB \| \d+ kB \|$", TEXT, re.M))
+    assert rows.keys() == roots.keys()
+    for name, root in roots.items():
+        size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1000
+        assert size < 1.25 * float(rows[name]) + 1, f"{name}: {size:.0f} kB; measure it again"
+
+
+def test_the_numbers_of_the_neighbours_are_the_defaults() -> None:
+    rows = re.findall(r"^\| mproutd \| (\d+)\W(\d+), 32764, 32765 \| (\w+) \| (\d+)\W", TEXT, re.M)
+    ((first, last, mask, table),) = rows
+    config = build((), ())
+    assert (int(first), int(last)) == (config.rule_priority, config.rule_priority + 899)
+    assert int(mask, 16) == config.mark_mask
+    assert int(table) == config.table_base

@@ -1,0 +1,1 @@
+"""Tests of the daemon on the real kernel, in network namespaces."""

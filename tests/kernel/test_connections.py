@@ -1,0 +1,129 @@
+"""`mproutd connections` beside what ss(8) says of the same kernel, with real connections."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import socket
+
+import pytest
+from pyroute2 import DiagSocket
+from pyroute2.netlink.exceptions import NetlinkError
+
+from mproutd.status.top import _counted
+from tests.kernel.test_faults import Prepared
+from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, eventually, subflows
+
+pytestmark = pytest.mark.kernel
+MPTCP = 262
+
+
+@pytest.fixture
+def world():
+    with Wan(shaped=False, lan=False) as wan:
+        yield wan.usual()
+
+
+def told(daemon):
+    answer = daemon.call("connections", "--json")
+    assert answer.code == 0, answer
+    decoded = json.loads(answer.out)
+    assert decoded["version"] == 1
+    return decoded["connections"]
+
+
+def test_both_families_by_uplink_with_or_without_a_daemon(world):
+    with Daemon(world.gateway) as daemon:
+        with (
+            Echo(world.gateway, world.server, SERVER) as four,
+            Echo(world.gateway, world.server, SERVER6) as six,
+        ):
+            for echo in (four, six):
+                eventually(lambda echo=echo: len(subflows(world.gateway, echo.port)) == 2)
+            eventually(lambda: four.report().received > 5)
+            beside = told(daemon)
+            daemon.stop()
+            alone = told(daemon)
+            tokens = re.findall(r"token:(\w+)", world.gateway.run("ss", "-HMni"))
+        for found in (beside, alone):
+            assert {int(each["token"], 16) for each in found} == {
+                int(token, 16) for token in tokens
+            }
+            for each in found:
+                assert [flow["uplink"] for flow in each["subflows"]] == ["wan1", "wan2"]
+                assert each["subflows"][0]["local_id"] == 0
+                assert (each["state"], each["fallback"]) == ("established", False)
+        first = next(each for each in alone if each["remote"] == f"{SERVER}:{four.port}")
+        assert first["sent"] > 5 * 64
+        assert first["received"] > 5 * 64
+        assert first["subflows"][0]["rtt_ms"] > 0
+        daemon.start()
+
+
+def test_backup_is_told_as_the_mode_changes(world):
+    with Daemon(world.gateway) as daemon, Echo(world.gateway, world.server, SERVER) as echo:
+        eventually(lambda: len(subflows(world.gateway, echo.port)) == 2)
+        assert [flow["backup"] for flow in told(daemon)[0]["subflows"]] == [False, False]
+        network = daemon.node.path("/run/mproutd-config/network").read_text()
+        daemon.configure(network.replace("'on'", "'backup'"))
+        daemon.reconcile()
+        assert [flow["backup"] for flow in told(daemon)[0]["subflows"]] == [False, True]
+        assert "backup" in daemon.call("connections").out.splitlines()[2]
+
+
+def test_a_fallback_to_tcp_is_told(world):
+    with world.server.enter():
+        server = socket.create_server((SERVER, 7777))
+    with world.gateway.enter():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
+    with Daemon(world.gateway) as daemon, server, client:
+        client.connect((SERVER, 7777))
+        client.sendall(b"hello")
+        [found] = told(daemon)
+        assert (found["fallback"], found["sent"]) == (True, 5)
+        assert [flow["uplink"] for flow in found["subflows"]] == ["wan1"]
+        assert "fell back to plain TCP" in daemon.call("connections").out
+
+
+def test_none_and_without_a_configuration(world):
+    daemon = Daemon(world.gateway, network="")
+    answer = daemon.call("connections")
+    assert (answer.code, answer.out) == (0, "no MPTCP connection\n")
+    daemon.configure(network="config interface\n\toption multipath 'sideways\n")
+    answer = daemon.call("connections")
+    assert (answer.code, answer.out) == (0, "no MPTCP connection\n")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("; uplinks are not named\n")
+    daemon.close()
+
+
+REFUSED = """
+import pyroute2
+from pyroute2.netlink.exceptions import NetlinkError
+def refused(self, *arguments, **more):
+    raise NetlinkError({number})
+pyroute2.DiagSocket.nlm_request = refused
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM])
+def test_a_kernel_that_refuses_sock_diag_is_told_in_one_line(world, number):
+    daemon = Prepared(world.gateway)
+    daemon.lines = REFUSED.format(number=number)
+    answer = daemon.call("connections")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.count("\n") == 1
+    assert ("sock_diag" if number == errno.ENOENT else "CAP_NET_ADMIN") in answer.err
+    daemon.close()
+
+
+def test_the_live_screen_goes_on_without_sock_diag(world, monkeypatch):
+    def refused(*arguments, **more):
+        raise NetlinkError(errno.ENOENT)
+
+    with Daemon(world.gateway) as daemon, world.gateway.enter():
+        status = daemon.status()
+        assert _counted(status) == {}
+        monkeypatch.setattr(DiagSocket, "nlm_request", refused)
+        assert _counted(status) is None

@@ -1,0 +1,502 @@
+"""`mproutd test` on paths that lose MPTCP, each in its own way, and what went over the line.
+
+The boxes in the middle are nftables in the first router; `later` and the like mean packets.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.docs.test_reference import check
+from tests.lab import (
+    SERVER,
+    SERVER6,
+    Capture,
+    Daemon,
+    Namespace,
+    Packet,
+    Wan,
+    address,
+    eventually,
+    mptcp_counters,
+)
+from tests.lab.capture import ACK, SYN, TCP
+
+pytestmark = pytest.mark.kernel
+PORT, MPTCP = 7000, 262
+RESOLVER = {
+    "/etc/resolv.conf": "nameserver 10.66.66.66\noptions timeout:5 attempts:2\n",
+    "/etc/hosts": f"127.0.0.1 localhost\n{SERVER} peer four\n{SERVER6} six\n",
+}
+
+
+class World:
+    """Two uplinks, a daemon, a listener behind both."""
+
+    def __init__(self, wan: Wan, daemon: Daemon) -> None:
+        self.wan, self.daemon = wan, daemon
+        self.listener = wan.server.popen(
+            *("setpriv", "--bounding-set=-all", "--no-new-privs"),  # root without a right
+            *daemon.command("test", "--listen", str(PORT)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.heard() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
+
+    def heard(self) -> str:
+        """The listener's next line."""
+        assert self.listener.stdout
+        return str(self.listener.stdout.readline()).rstrip()
+
+    def test(self, to: str = f"{SERVER}:{PORT}", *words: str, by: str = "wan1") -> dict[str, Any]:
+        """The result, which fits its schema, with its exit status and the time it took."""
+        begun = time.monotonic()
+        answer = self.daemon.call("test", by, "--to", to, "--json", *words)
+        assert answer.err == ""
+        told: dict[str, Any] = json.loads(answer.out)
+        check("test", told)
+        return told | {"exit": answer.code, "seconds": time.monotonic() - begun}
+
+    @contextmanager
+    def box(self, rule: str, router: int = 1) -> Iterator[None]:
+        """A middlebox: this rule for all that the router forwards."""
+        node = self.wan.routers[router]
+        text = f"table inet box {{ chain way {{ type filter hook forward priority 0; {rule}; }}; }}"
+        node.run("nft", "-f", "-", input=text)
+        try:
+            yield
+        finally:
+            node.run("nft", "delete", "table", "inet", "box")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[World]:
+    def node(name: str) -> Namespace:
+        return Namespace(name, RESOLVER if name == "gateway" else None)
+
+    with Wan(shaped=False, lan=False, node=node).usual() as wan, Daemon(wan.gateway) as daemon:
+        daemon.settle()
+        yield World(wan, daemon)
+
+
+class Seen(NamedTuple):
+    """Whether packets had MPTCP: None where there were no such packets."""
+
+    syn_there: bool | None
+    """As they came to the server."""
+    answer_back: bool | None
+    """As they came to the gateway."""
+    data_there: bool | None
+    data_back: bool | None
+
+
+def line(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
+    """What came by the first uplink, where full packets are the data.
+
+    Of connections that began meanwhile: an earlier one may still repeat what it never got through.
+    """
+    ours = {
+        packet.sport if packet.outgoing else packet.dport
+        for packet in packets_back
+        if packet.flags & SYN
+    }
+
+    def any_of(packets: list[Packet], full: bool, flags: int) -> bool | None:
+        found = [
+            packet.mptcp
+            for packet in packets
+            if (packet.device, packet.outgoing, packet.protocol) == ("eth1", False, TCP)
+            and not ours.isdisjoint((packet.sport, packet.dport))
+            and (packet.length > 600 if full else packet.flags & (SYN | ACK) == flags)
+        ]
+        return any(found) if found else None
+
+    return Seen(
+        any_of(packets_there, False, SYN),
+        any_of(packets_back, False, SYN | ACK),
+        any_of(packets_there, True, 0),
+        any_of(packets_back, True, 0),
+    )
+
+
+ONLY = "tcp flags & (syn|ack) =="
+BOXES = {
+    # verdict: the box, then what the line must have shown
+    "works": ("counter", Seen(True, True, True, True)),
+    "syn-stripped": (f"{ONLY} syn reset tcp option mptcp", Seen(False, False, False, False)),
+    "answer-stripped": (
+        f"{ONLY} (syn|ack) reset tcp option mptcp",
+        Seen(True, False, False, False),
+    ),
+    "ack-stripped": (
+        f'iifname "access" {ONLY} ack reset tcp option mptcp',
+        Seen(True, True, False, False),
+    ),
+    "data-stripped": (
+        f"{ONLY} ack meta length > 600 reset tcp option mptcp",
+        Seen(True, True, False, False),
+    ),
+    "syn-dropped": (
+        "tcp flags & syn == syn tcp option mptcp exists drop",
+        Seen(False, False, None, None),
+    ),
+    "syn-refused": (
+        f"{ONLY} syn tcp option mptcp exists reject with tcp reset",
+        Seen(False, False, None, None),
+    ),
+    "data-dropped": (
+        f"{ONLY} ack meta length > 600 tcp option mptcp exists drop",
+        Seen(True, True, False, False),
+    ),
+    "changed": ('iifname "access" meta length > 600 @ih,800,8 set 0x79', Seen(*[True] * 4)),
+}
+
+
+CASES = [(verdict, SERVER) for verdict in BOXES]
+CASES += [(verdict, SERVER6) for verdict in BOXES if not verdict.endswith("dropped")]
+"""What is dropped takes seconds to be missed."""
+
+
+@pytest.mark.parametrize(("verdict", "server"), CASES)
+def test_a_box_on_the_path(shared: World, verdict: str, server: str) -> None:
+    rule, seen = BOXES[verdict]
+    to = f"[{server}]:{PORT}" if ":" in server else f"{server}:{PORT}"
+    patience = mptcp_counters(shared.wan.gateway)["Blackhole"]
+    if verdict == "syn-stripped":
+        time.sleep(2.1)  # the listener goes by what its machine counted in two seconds
+    with shared.box(rule), Capture(shared.wan.gateway) as here, Capture(shared.wan.server) as there:
+        told = shared.test(to)
+        assert line(there.seen(), here.seen()) == seen
+    assert (told["verdict"], told["exit"]) == (verdict, 0 if verdict == "works" else 1)
+    asked = verdict.startswith("syn-d") or verdict == "syn-refused"
+    assert told["side"] == {"works": None}.get(verdict, "peer or path" if asked else "path")
+    assert told["to"] == {"address": server, "port": PORT}
+    assert told["seconds"] < 10
+    # The machine goes on to ask for MPTCP: the test ended before the kernel lost its patience.
+    assert mptcp_counters(shared.wan.gateway)["Blackhole"] == patience
+
+
+def test_a_path_that_loses_many_packets_is_not_taken_for_a_box(shared: World) -> None:
+    """The first three SYNs are lost, as on a bad day; the fourth passes, of plain TCP, and all
+    that follow."""
+    three = f"{ONLY} syn limit rate over 1/hour burst 3 packets accept; {ONLY} syn drop"
+    with shared.box(three):
+        told = shared.test()
+    assert (told["verdict"], told["error"]) == ("works", None)
+
+
+STRANGE = [
+    ("tcp flags & syn == 0 reset tcp option mptcp", "ack-stripped"),
+    ("tcp flags & syn == 0 tcp option mptcp exists drop", "data-dropped"),
+    (f'iifname "core" {ONLY} ack reset tcp option mptcp', "data-stripped"),
+]
+
+
+@pytest.mark.parametrize(("rule", "verdict"), STRANGE)
+def test_a_box_that_minds_all_after_the_handshake(shared: World, rule: str, verdict: str) -> None:
+    with shared.box(rule):
+        told = shared.test()
+    assert (told["verdict"], told["side"], told["exit"]) == (verdict, "path", 1)
+
+
+def test_what_it_prints_and_what_the_listener_prints(shared: World) -> None:
+    answer = shared.daemon.call("test", "wan1", "--to", f"{SERVER}:{PORT}")
+    lines = answer.out.splitlines()
+    seen = lines[-1].removeprefix("    the listener saw ")
+    assert seen.startswith(f"{address(1)}:")
+    assert f"{seen}; 12000 bytes echoed" in iter(shared.heard, "")
+    assert lines[0] == f"wan1 (eth1) to {SERVER}:{PORT}: MPTCP works"
+    assert lines[1].startswith(f"    connected from {address(1)}:")
+    assert "    12000 bytes came back, unchanged" in lines
+    assert "    a second subflow joined by wan2" in lines
+    assert max(map(len, lines)) <= 80
+    assert (answer.code, answer.err) == (0, "")
+
+
+def test_a_path_that_takes_no_second_subflow(shared: World) -> None:
+    with shared.box("tcp option mptcp exists drop", router=2):
+        told = shared.test()
+    assert (told["verdict"], told["joins"]) == ("works", {"expected": ["wan2"], "found": []})
+    joined = shared.test()["joins"]["found"]
+    assert joined == [{"uplink": "wan2", "local": address(2), "remote": SERVER}]
+
+
+def test_it_goes_by_its_uplink_alone(shared: World) -> None:
+    dead = shared.box("tcp option mptcp exists drop", router=1)
+    with dead, Capture(shared.wan.gateway) as capture:
+        assert shared.test(by="wan2")["verdict"] == "works"
+        syns = [p for p in capture.seen() if p.outgoing and p.flags & (SYN | ACK) == SYN]
+    assert {p.device for p in syns if p.source == address(2)} == {"eth2"}
+
+
+# -- the size of packets --------------------------------------------------------------------
+
+
+@contextmanager
+def narrow(world: World, mtu: int, icmp: bool) -> Iterator[None]:
+    """The first path takes packets of `mtu` bytes, and says so or not."""
+    router = world.wan.routers[1]
+    router.ip(f"link set core mtu {mtu}")
+    if not icmp:
+        router.run(
+            "nft",
+            "-f",
+            "-",
+            input="table inet quiet { chain out { type filter hook output priority 0;"
+            " meta l4proto icmp drop; icmpv6 type packet-too-big drop; }; }",
+        )
+    try:
+        yield
+    finally:
+        router.ip("link set core mtu 1500")
+        if not icmp:
+            router.run("nft", "delete", "table", "inet", "quiet")
+
+
+@pytest.mark.parametrize("server", [SERVER, f"[{SERVER6}]"], ids=["IPv4", "IPv6"])
+def test_a_narrow_path_that_says_so(shared: World, server: str) -> None:
+    with narrow(shared, 1400, icmp=True):
+        told = shared.test(f"{server}:{PORT}")
+    assert (told["verdict"], told["exit"]) == ("works", 0)
+    mtu = told["mtu"]
+    assert (mtu["device"], mtu["there"], mtu["proved"]) == (1500, 1400, True)
+
+
+def test_a_narrow_path_that_says_nothing(shared: World) -> None:
+    with narrow(shared, 1340, icmp=False):
+        told = shared.test(f"[{SERVER6}]:{PORT}", "--timeout", "12")
+    assert (told["verdict"], told["side"], told["exit"]) == ("big-lost", "path", 1)
+    assert told["mtu"]["there"] == told["mtu"]["back"] == 1340
+
+
+# -- peers ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def service(node: Namespace, port: int, protocol: int = 0, does: str = "nothing") -> Iterator[None]:
+    """Somebody else's service, which says nothing, or ends the connection."""
+    with node.enter():
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((SERVER, port))
+    listening.listen()
+    kept = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connected = listening.accept()[0]
+            except OSError:
+                return
+            kept.append(connected)
+            if does == "greets":
+                connected.sendall(b"220 ready\r\n")
+            elif does == "closes":
+                connected.recv(100)
+                connected.close()
+            elif does == "resets":  # what is not read makes it a reset
+                time.sleep(0.2)
+                connected.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for each in [*kept, listening]:
+            each.close()
+
+
+PEERS = [
+    (0, "nothing", "not-offered", 1),
+    (0, "greets", "not-offered", 1),
+    (MPTCP, "nothing", "works", 0),
+    (MPTCP, "greets", "works", 0),
+    (MPTCP, "closes", "works", 0),
+    (MPTCP, "resets", "works", 0),
+]
+
+
+@pytest.mark.parametrize(("protocol", "does", "verdict", "code"), PEERS)
+def test_a_foreign_service(
+    shared: World, protocol: int, does: str, verdict: str, code: int
+) -> None:
+    with service(shared.wan.server, 2222, protocol, does):
+        told = shared.test(f"{SERVER}:2222")
+    assert (told["verdict"], told["exit"], told["listener"]) == (verdict, code, None)
+    assert told["side"] == (None if code == 0 else "peer or path")
+
+
+def test_a_foreign_service_behind_a_box(shared: World) -> None:
+    with service(shared.wan.server, 2222, MPTCP):
+        with shared.box("tcp flags & syn == 0 tcp option mptcp exists drop"):
+            assert shared.test(f"{SERVER}:2222")["verdict"] == "data-dropped"
+        with shared.box("tcp flags & syn == 0 reset tcp option mptcp"):
+            assert shared.test(f"{SERVER}:2222")["verdict"] == "data-stripped"
+
+
+def test_a_closed_port_and_a_path_that_loses_everything(shared: World) -> None:
+    told = shared.test(f"{SERVER}:9")
+    assert (told["verdict"], told["exit"], told["error"]) == ("refused", 3, "Connection refused")
+    with shared.box("drop"):
+        told = shared.test()
+        assert (told["verdict"], told["exit"], told["side"]) == ("no-answer", 3, None)
+        assert told["seconds"] < 8
+        assert shared.test(f"{SERVER}:{PORT}", "--timeout", "0.5")["seconds"] < 3
+    with shared.box("tcp flags & syn == 0 meta length > 52 drop"):
+        assert shared.test()["verdict"] == "no-data"
+        short = shared.test(f"{SERVER}:{PORT}", "--timeout", "1")
+        assert (short["verdict"], short["exit"]) == ("no-time", 3)
+
+
+def test_mptcp_is_off_at_one_end(shared: World) -> None:
+    server, gateway = shared.wan.server, shared.wan.gateway
+    server.sysctl("net.mptcp.enabled", 0)
+    with closing(
+        Process(server, shared.daemon.command("test", "--listen", f"{SERVER}:7001"))
+    ) as listener:
+        assert listener.line().startswith("mproutd: this kernel has MPTCP switched off")
+        assert listener.line().startswith(f"listening at {SERVER}:7001 for 600 s")
+        told = shared.test(f"{SERVER}:7001")
+        assert (told["verdict"], told["side"], told["exit"]) == ("peer-off", "peer", 1)
+        assert "plain TCP, MPTCP is switched off there" in listener.line()
+    server.sysctl("net.mptcp.enabled", 1)
+    gateway.sysctl("net.mptcp.enabled", 0)
+    told = shared.test()
+    gateway.sysctl("net.mptcp.enabled", 1)
+    assert (told["verdict"], told["side"], told["exit"]) == ("own-off", "own", 1)
+
+
+def test_the_kernel_has_stopped_asking(shared: World) -> None:
+    """As after a connection of another program on a path that drops such SYNs."""
+    gateway = shared.wan.gateway
+    with gateway.enter():
+        other = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
+    with shared.box("tcp flags & syn == syn tcp option mptcp exists drop"), other:
+        other.bind((address(1), 0))
+        other.settimeout(10)
+        other.connect((SERVER, PORT))
+    if not mptcp_counters(gateway).get("Blackhole"):
+        pytest.skip("this kernel goes on asking")
+    told = shared.test()
+    assert (told["verdict"], told["side"], told["exit"]) == ("own-paused", "own", 1)
+    gateway.sysctl("net.mptcp.blackhole_timeout", 3600)  # as the advice says
+    assert shared.test()["verdict"] == "works"
+
+
+def test_checksums_notice_what_a_box_changes(shared: World) -> None:
+    shared.wan.gateway.sysctl("net.mptcp.checksum_enabled", 1)
+    with shared.box(BOXES["changed"][0]):
+        answer = shared.daemon.call("test", "wan1", "--to", f"{SERVER}:{PORT}")
+    shared.wan.gateway.sysctl("net.mptcp.checksum_enabled", 0)
+    assert answer.code == 1
+    assert "a box on the path changes the data" in answer.words
+    assert "MPTCP's checksums noticed" in answer.words
+
+
+# -- names, uplinks, usage ------------------------------------------------------------------
+
+
+def test_names(shared: World) -> None:
+    assert shared.test(f"peer:{PORT}")["to"]["address"] == SERVER
+    assert shared.test(f"six:{PORT}")["to"]["address"] == SERVER6
+    told = shared.test(f"four:{PORT}", "-6")
+    assert (told["verdict"], told["exit"]) == ("no-name", 3)
+    assert told["error"] == f"four is {SERVER}, and wan1 has IPv6 alone"
+    told = shared.test(f"nowhere.example:{PORT}", "--timeout", "1")
+    assert (told["verdict"], told["exit"]) == ("no-name", 3)
+    assert told["error"] == "nowhere.example: the resolver did not answer within 1 s"
+    assert told["seconds"] < 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["wan9", "--to", "h:1"], "no uplink is called 'wan9'; there are wan1, wan2"),
+        (
+            ["wan1", "--to", "h"],
+            "--to wants HOST:PORT, not 'h': a port is a number from 1 to 65535",
+        ),
+        (["wan1", "--to", ":80"], "--to wants HOST:PORT, not ':80': it has no host"),
+        (["wan1", "--to", "::1:80"], "an IPv6 address stands in brackets: [2001:db8::1]:PORT"),
+        (["wan1", "--to", "h:80", "--timeout", "0"], "--timeout wants seconds"),
+        (["wan1", "--to", "h:80", "--timeout", "nan"], "--timeout wants seconds"),
+        (["--to", "h:80"], "which uplink? mproutd test UPLINK --to HOST:PORT"),
+        (["wan1", "--listen", "80"], "--listen goes with no UPLINK"),
+        (["--listen", "0"], "--listen wants PORT or ADDRESS:PORT"),
+        (["--listen", f"{SERVER}:70000"], "--listen wants PORT or ADDRESS:PORT"),
+    ],
+)
+def test_wrong_usage_is_one_line(shared: World, words: list[str], said: str) -> None:
+    answer = shared.daemon.call("test", *words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert said in answer.err
+
+
+def test_a_place_that_cannot_be_had(shared: World) -> None:
+    answer = shared.daemon.call("test", "--listen", "10.77.77.77:7000")
+    assert (answer.code, answer.out) == (1, "")
+    said = "mproutd: cannot listen at 10.77.77.77:7000: Cannot assign requested address\n"
+    assert answer.err == said
+
+
+@pytest.mark.parametrize("words", [["wan1", "--to", f"{SERVER}:{PORT}"], ["--listen", "7002"]])
+def test_ctrl_c_ends_it_without_a_word(shared: World, words: list[str]) -> None:
+    with shared.box("drop"):
+        process = Process(shared.wan.gateway, shared.daemon.command("test", *words))
+        time.sleep(0.6)
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(30) == 130
+        assert "Traceback" not in process.rest()
+
+
+class Process:
+    """A command of mproutd in a node."""
+
+    def __init__(self, node: Namespace, argv: list[str]) -> None:
+        self.popen = node.popen(
+            *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, restore_signals=True
+        )
+
+    def line(self) -> str:
+        assert self.popen.stdout
+        return str(self.popen.stdout.readline()).rstrip()
+
+    def rest(self) -> str:
+        assert self.popen.stdout
+        return str(self.popen.stdout.read())
+
+    def close(self) -> None:
+        self.popen.terminate()
+        self.popen.wait()
+
+
+def test_without_a_daemon_and_an_uplink_that_is_out() -> None:
+    with Wan(shaped=False, lan=False).usual() as wan:
+        daemon = Daemon(wan.gateway)
+        world = World(wan, daemon)
+        with Capture(wan.gateway) as capture:
+            told = world.test(by="wan2")
+            assert (told["verdict"], told["exit"], told["joins"]["expected"]) == ("works", 0, [])
+            assert capture.devices(lambda packet: packet.protocol == TCP) == {"eth2"}
+        wan.unplug(2)
+        eventually(lambda: "NO-CARRIER" in wan.gateway.ip("link show eth2"))
+        told = world.test(by="wan2")
+        assert (told["verdict"], told["exit"]) == ("no-address", 3)
+        assert told["error"] == "the link has no carrier"
+        wan.plug(2)
+        wan.address_down(2)
+        assert world.test(by="wan2")["verdict"] == "no-address"
+        daemon.close()

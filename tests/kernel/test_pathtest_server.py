@@ -1,0 +1,124 @@
+"""`mproutd test --listen`: what a stranger who finds the port can make it do, and what not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from mproutd.pathtest import protocol
+from mproutd.pathtest.server import CONNECTIONS, SECONDS
+from tests.lab import Daemon, Namespace, eventually
+
+pytestmark = pytest.mark.kernel
+PORT = 7000
+
+
+class Listening:
+    """The listener in a machine of its own, reached over lo."""
+
+    def __init__(self, node: Namespace, *words: str) -> None:
+        self.node = node
+        daemon = Daemon(node)
+        self.process = node.popen(
+            *daemon.command("test", "--listen", *(words or (str(PORT),))),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        daemon.close()
+
+    def line(self) -> str:
+        return str(self.process.stdout.readline()).rstrip()  # type: ignore[union-attr]
+
+    def stranger(self, address: str = "127.0.0.1") -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with self.node.enter():
+            connected = socket.socket(family, socket.SOCK_STREAM)
+        connected.settimeout(5)
+        connected.connect((address, PORT))
+        return connected
+
+
+@pytest.fixture
+def listening(node: Namespace) -> Listening:
+    made = Listening(node)
+    assert made.line() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
+    return made
+
+
+def cut(stranger: socket.socket) -> bool:
+    """The listener ended it, without another word."""
+    return received(stranger) == b""
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, protocol.HELLO[:-1] + b"0\n"]
+)
+def test_whoever_does_not_greet_gets_nothing(listening: Listening, said: bytes) -> None:
+    with listening.stranger() as stranger:
+        stranger.sendall(said)
+        assert cut(stranger)
+
+
+def test_no_more_than_its_share(listening: Listening) -> None:
+    with listening.stranger("::1") as stranger:
+        stranger.sendall(protocol.HELLO)
+        seen: dict[str, Any] = json.loads(stranger.recv(1000))
+        assert seen["client"].startswith("[::1]:")
+        assert (seen["accepted"], seen["asked"]) == ("tcp", False)
+        stranger.sendall(protocol.echo(protocol.BYTES + 1))
+        assert cut(stranger)
+    with listening.stranger() as stranger:
+        stranger.sendall(protocol.HELLO + protocol.SEEN * 100)
+        came = b""
+        while piece := received(stranger):
+            came += piece
+        assert came.count(b"\n") <= protocol.LINES
+
+
+def received(stranger: socket.socket) -> bytes:
+    """More of it; nothing at its end."""
+    try:
+        return stranger.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
+    crowd = [listening.stranger() for _ in range(CONNECTIONS)]
+    begun = time.monotonic()
+    try:
+        with listening.stranger() as late:
+            late.sendall(protocol.HELLO)
+            late.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                late.recv(1000)
+            crowd.pop().close()
+            late.settimeout(5)
+            assert protocol.read(late.recv(1000))
+        crowd[0].settimeout(SECONDS + 5)
+        assert cut(crowd[0])
+        assert time.monotonic() - begun < SECONDS + 4
+    finally:
+        for each in crowd:
+            each.close()
+
+
+def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
+    made = Listening(node, f"127.0.0.1:{PORT}", "--json", "--timeout", "2")
+
+    def connected() -> socket.socket:
+        return made.stranger()
+
+    with eventually(connected) as stranger:
+        stranger.sendall(protocol.HELLO + protocol.TELL)
+        stranger.recv(1000)
+    told = json.loads(made.line())
+    assert protocol.read(json.dumps(told).encode()) == told
+    assert made.process.wait(5) == 0
+    with pytest.raises(ConnectionRefusedError):
+        made.stranger("::1")

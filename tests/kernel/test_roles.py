@@ -1,0 +1,165 @@
+"""role, fullmesh and laminar on the real kernel, mproutd at both ends of the connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from mproutd.netlink.path_manager import knows_laminar
+from tests.lab import Daemon, Echo, Namespace, eventually, mptcp_counters, subflows
+from tests.lab.in_process import Keeping
+from tests.lab.modes import crossing, endpoints, network, own
+
+pytestmark = pytest.mark.kernel
+
+C1, C2, S1, S2 = "10.1.1.2", "10.2.2.2", "10.3.3.2", "10.4.4.2"
+ONE, TWO = network(eth1="master"), network(eth1="master", eth2="on")
+SERVER = own("server")
+
+
+class Ends(NamedTuple):
+    """Two machines, and mproutd on each when begin() was called."""
+
+    client: Namespace
+    server: Namespace
+    scope: ExitStack
+
+    def begin(self, client: str, server: str, at_client: str = "", at_server: str = "") -> None:
+        self.scope.enter_context(Daemon(self.client, client, at_client))
+        self.scope.enter_context(Daemon(self.server, server, at_server))
+
+    def connect(self, listen: str = "0.0.0.0") -> Echo:
+        """A connection to the server's first address; it listens on all unless told."""
+        return self.scope.enter_context(Echo(self.client, self.server, S1, listen=listen))
+
+    def paths(self, echo: Echo) -> set[tuple[str, str]]:
+        """The connection's subflows as (client's address, server's address)."""
+        return {(flow.local, flow.remote) for flow in subflows(self.client, echo.port)}
+
+
+@pytest.fixture
+def ends(nodes: Callable[[str], Namespace]) -> Iterator[Ends]:
+    with ExitStack() as scope:
+        yield Ends(*crossing(nodes), scope)
+
+
+def lives(echo: Echo, messages: int = 5) -> None:
+    """Some more messages come back, the connection is the same, and it is MPTCP."""
+    begun = echo.report().received
+    eventually(lambda: echo.report().received >= begun + messages)
+    seen = echo.report()
+    assert (seen.error, seen.mptcp) == ("", True)
+
+
+def test_a_server_announces_and_a_client_with_one_uplink_gets_its_second_subflow(ends):
+    ends.begin(ONE, TWO, at_server=SERVER)
+    assert endpoints(ends.client) == {C1: "subflow dev eth1"}
+    assert endpoints(ends.server) == {S1: "signal dev eth1", S2: "signal dev eth2"}
+    echo = ends.connect()
+    eventually(lambda: ends.paths(echo) == {(C1, S1), (C1, S2)})
+    ends.server.ip("link set eth2 down")  # the server takes it back: REMOVE_ADDR
+    eventually(lambda: ends.paths(echo) == {(C1, S1)})
+    lives(echo)
+
+
+def test_an_end_that_is_both_announces_and_joins(ends):
+    ends.begin(TWO, TWO, own("both"), own("both"))
+    assert endpoints(ends.client) == {C1: "signal subflow dev eth1", C2: "signal subflow dev eth2"}
+    echo = ends.connect()
+    eventually(lambda: {(C1, S1), (C1, S2), (C2, S1)} <= ends.paths(echo))
+    lives(echo)
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ({}, {(C1, S1), (C2, S1), (C1, S2)}),
+        ({"wan2": "fullmesh"}, {(C1, S1), (C2, S1), (C2, S2)}),
+        ({"wan1": "fullmesh", "wan2": "fullmesh"}, {(C1, S1), (C2, S1), (C1, S2), (C2, S2)}),
+    ],
+    ids=["none", "one", "all"],
+)
+def test_fullmesh_joins_every_address_of_the_server(ends, options, paths):
+    ends.begin(TWO, TWO, own(**options), SERVER)
+    for n, at in ((1, C1), (2, C2)):
+        flags = "subflow fullmesh" if f"wan{n}" in options else "subflow"
+        assert endpoints(ends.client)[at] == f"{flags} dev eth{n}"
+    echo = ends.connect()
+    eventually(lambda: ends.paths(echo) == paths)
+    lives(echo, 20)
+    assert ends.paths(echo) == paths
+
+
+def test_fullmesh_is_not_asked_beside_signal_which_the_kernel_refuses(ends):
+    ends.begin(TWO, TWO, own("both", wan1="fullmesh"), own("server", wan1="fullmesh"))
+    assert endpoints(ends.client)[C1] == "signal subflow dev eth1"
+    assert endpoints(ends.server)[S1] == "signal dev eth1"
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_an_announced_address_that_refuses_does_not_cost_the_path_that_works(ends, role):
+    """The server listens on its first address only: a join to the second one is refused.
+
+    Where the client announces as well, nobody listens there at all.
+    """
+    ends.begin(ONE if role == "client" else TWO, TWO, own(role), SERVER)
+    echo = ends.connect(listen=S1)
+    (before,) = [flow for flow in subflows(ends.client, echo.port) if flow.initial]
+    eventually(lambda: mptcp_counters(ends.client)["MPJoinSynTx"] >= 1)
+    lives(echo, 40)  # 0.8 s: longer than the first tries to bring back what failed
+    (after,) = subflows(ends.client, echo.port)
+    assert after[:4] == before[:4]
+    for end in (ends.client, ends.server):
+        assert mptcp_counters(end)["RmSubflow"] == 0
+
+
+def test_a_server_does_not_reopen_what_its_clients_use(ends):
+    """One client's subflow is reset: the others', at the same address, are not touched."""
+    ends.begin(TWO, ONE, at_server=SERVER)
+    echo = ends.connect()
+    eventually(lambda: ends.paths(echo) == {(C1, S1), (C2, S1)})
+    (stays,) = [flow for flow in subflows(ends.client, echo.port) if flow.local == C2]
+    ends.client.run("ss", "-K", "src", C1, "dst", S1)
+    lives(echo, 40)
+    assert stays[:4] in [flow[:4] for flow in subflows(ends.client, echo.port)]
+    assert mptcp_counters(ends.server)["RmSubflow"] == 0
+
+
+# -- laminar ------------------------------------------------------------------------------
+
+
+def flags(keeping: Keeping) -> dict[str, int]:
+    """Address -> flags, by netlink: iproute2 6.1 cannot print laminar."""
+    return {endpoint.address: endpoint.flags for endpoint in keeping.found().endpoints}
+
+
+def test_laminar_answers_the_announced_address_from_its_own(ends):
+    """Without the flag, the kernel joins an announced address from wherever routing says."""
+    with Keeping(ends.client, TWO, own(wan2="laminar")) as keeping:
+        keeping.settle()
+        assert flags(keeping) == {C1: 0x2, C2: 0x22}
+        ends.scope.enter_context(Daemon(ends.server, TWO, SERVER))
+        echo = ends.connect()
+        eventually(lambda: ends.paths(echo) == {(C1, S1), (C2, S2)})
+        lives(echo, 20)
+        assert ends.paths(echo) == {(C1, S1), (C2, S2)}
+        assert keeping.settle() == []
+
+
+@pytest.mark.parametrize(
+    ("release", "knows"),
+    [("6.18.44-x", True), ("6.18", True), ("7.0.1", True), ("6.17.9", False), ("5.17", False)],
+)
+def test_which_kernels_know_laminar(release, knows):
+    assert knows_laminar(release) is knows
+
+
+def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
+    with Keeping(ends.client, TWO, own(wan2="laminar"), release="6.12.64") as keeping:
+        keeping.settle()
+        assert flags(keeping) == {C1: 0x2, C2: 0x2}
+        assert keeping.settle() == []
+        assert keeping.problems() == ["no-laminar"]

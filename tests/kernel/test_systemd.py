@@ -1,0 +1,141 @@
+"""What a service manager hears of the daemon, by a real datagram socket as NOTIFY_SOCKET."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+
+import pytest
+
+from tests.lab import TWO_UPLINKS, eventually
+from tests.lab.notify_socket import Supervised
+
+pytestmark = pytest.mark.kernel
+
+BOTH = "STATUS=2 of 2 uplinks usable: wan1 wan2"
+
+
+def test_ready_once_the_kernel_is_as_wanted_and_the_daemon_answers(wan):
+    with Supervised(wan.gateway) as daemon:
+        assert eventually(daemon.heard) == ["READY=1", BOTH]
+        assert "10.2.2.2" in wan.gateway.ip("mptcp endpoint show")
+        daemon.reconcile()
+        wan.gateway.ip("address add 192.0.2.1/32 dev lo")
+        daemon.settle()
+        spoken = [line.partition("=")[0] for line in daemon.heard()[2:]]
+        assert spoken == ["RELOADING", "MONOTONIC_USEC", "READY"], "nothing new, no new status"
+        daemon.forget()
+        daemon.stop()
+        assert daemon.heard() == ["STOPPING=1"]
+
+
+def test_ready_without_any_uplink(bare_wan):
+    bare_wan.unplug(2)
+    with Supervised(bare_wan.gateway, TWO_UPLINKS.replace("eth1", "wwan0")) as daemon:
+        eventually(daemon.heard)
+        assert daemon.heard() == [
+            "READY=1",
+            "STATUS=0 of 2 uplinks usable; wan1 no device; wan2 no carrier",
+        ]
+
+
+def test_the_status_follows_the_uplinks(wan):
+    with Supervised(wan.gateway) as daemon:
+        eventually(daemon.heard)
+        daemon.forget()
+        wan.unplug(2)
+        eventually(daemon.heard)
+        assert daemon.heard() == ["STATUS=1 of 2 uplinks usable: wan1; wan2 no carrier"]
+        daemon.forget()
+        wan.plug(2)
+        eventually(lambda: BOTH in daemon.heard())
+
+
+@pytest.mark.parametrize("way", ["reconcile", "SIGHUP"])
+def test_a_reload_is_told_from_begin_to_end(wan, way):
+    with Supervised(wan.gateway) as daemon:
+        eventually(daemon.heard)
+        for text, code, status in (
+            (TWO_UPLINKS.replace("'wan2'", "'lte'"), 0, "2 of 2 uplinks usable: wan1 lte"),
+            (
+                TWO_UPLINKS.replace("'on'", "'maybe'"),
+                2,
+                "configuration refused, the last good one is in use:",
+            ),
+            (TWO_UPLINKS, 0, "2 of 2 uplinks usable: wan1 wan2"),
+            (
+                TWO_UPLINKS.replace("enable", "disable"),
+                0,
+                "multipath is not enabled in the configuration",
+            ),
+        ):
+            daemon.forget()
+            daemon.configure(text)
+            begun = time.monotonic_ns() // 1000
+            if way == "SIGHUP":
+                assert daemon.process
+                daemon.process.send_signal(signal.SIGHUP)
+            else:
+                assert daemon.call("reconcile").code == code
+            eventually(lambda: "READY=1" in daemon.heard())
+            heard = daemon.heard()
+            assert heard[0] == "RELOADING=1"
+            at = int(heard[1].removeprefix("MONOTONIC_USEC="))
+            assert begun <= at <= time.monotonic_ns() // 1000
+            said = [line for line in heard if line.startswith("STATUS=")]
+            assert said[-1].startswith(f"STATUS={status}"), heard
+
+
+def test_the_loop_feeds_the_watchdog(wan):
+    with Supervised(wan.gateway, watchdog=0.4) as daemon:
+        eventually(lambda: daemon.heard().count("WATCHDOG=1") >= 3)
+        assert daemon.heard()[0] == "READY=1"
+        begun = time.monotonic()
+        daemon.forget()
+        eventually(lambda: daemon.heard().count("WATCHDOG=1") >= 5)
+        took = time.monotonic() - begun
+        assert took > 0.7, f"half of the limit is enough: 5 in {took:.2f} s"
+
+
+def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
+    """A setting of a device is a FIFO with nobody at its other end, so that the pass waits."""
+    with Supervised(wan.gateway, watchdog=0.4) as daemon:
+        eventually(lambda: "WATCHDOG=1" in daemon.heard())
+        fifo, setting = "/run/fifo", "/proc/sys/net/ipv4/conf/eth2/rp_filter"
+        os.mkfifo(wan.gateway.path(fifo))
+        wan.gateway.sysctl("net.ipv4.conf.eth2.rp_filter", 1)
+        wan.gateway.run("mount", "--bind", fifo, setting)
+        assert daemon.process
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: any("RELOADING=1" in told for told in daemon.heard()))
+        time.sleep(0.3)
+        daemon.forget()
+        time.sleep(0.6)
+        assert daemon.heard() == []
+        daemon.kill9()
+
+
+def test_no_watchdog_no_feeding(wan):
+    with Supervised(wan.gateway) as daemon:
+        eventually(daemon.heard)
+        time.sleep(0.3)
+        assert "WATCHDOG=1" not in daemon.heard()
+
+
+def test_a_reload_without_descriptors_ends_neither_the_daemon_nor_the_reloading(wan):
+    with Supervised(wan.gateway) as daemon:
+        eventually(daemon.heard)
+        daemon.forget()
+        assert daemon.process
+        used = max(int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd"))
+        limit = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (used + 1, limit[1]))
+        wan.unplug(2)
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "READY=1" in daemon.heard())
+        assert "too many open files" in eventually(lambda: daemon.heard()[-1])
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
+        wan.plug(2)
+        eventually(lambda: daemon.reconcile() == "" and daemon.heard()[-1] == BOTH)

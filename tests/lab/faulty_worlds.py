@@ -1,0 +1,242 @@
+"""A broken world for each thing that a status can name: how to make it, and what people see.
+
+For the tests, and for docs/troubleshooting.md, whose every row is printed from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
+
+
+class Broken(NamedTuple):
+    """One world."""
+
+    seen: str
+    """What somebody notices who does not know the cause."""
+    make: Callable[[Wan, Daemon], None]
+    """Break it; the daemon runs."""
+
+
+ELSEWHERE = {
+    "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/unit/test_status.py",
+    "no-laminar": "needs a kernel before 6.18; on the fake kernel in tests/unit/test_status.py",
+}
+"""What this laboratory's kernel cannot show."""
+
+UNPACKED = Path(__file__).parents[2] / ".build/unpacked"
+OWN = "config mproutd 'globals'\n"
+
+
+def _no_address(wan: Wan, daemon: Daemon) -> None:
+    wan.address_down(2)
+
+
+def _dad(wan: Wan, flag: str) -> None:
+    wan.gateway.ip("address flush dev eth2")
+    if flag == "duplicate":
+        wan.routers[2].ip("address add 2001:db8:2::2/64 dev access nodad")
+    wan.gateway.sysctl("net.ipv6.conf.eth2.accept_dad", 1)
+    wan.gateway.sysctl("net.ipv6.conf.eth2.dad_transmits", 20 if flag == "tentative" else 1)
+    wan.gateway.ip("address add 2001:db8:2::2/64 dev eth2")
+
+
+def _deprecated(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address flush dev eth2", family=4)
+    wan.gateway.ip("address change 2001:db8:2::2/64 dev eth2 preferred_lft 0 nodad")
+
+
+def _no_gateway(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address flush dev eth2 scope global")
+    wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _taken(wan: Wan, daemon: Daemon) -> None:
+    wan.address_down(2)
+    wan.gateway.ip("address add 10.1.1.2/24 dev eth2", "route add default via 10.1.1.1 dev eth2")
+
+
+def _path_manager(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.sysctl("net.mptcp.pm_type", 1)
+
+
+def _configuration(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(TWO_UPLINKS.replace("'master'", "'sideways'"))
+    daemon.call("reconcile")
+
+
+def _state_file(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    state = daemon.node.path(f"{RUNTIME_DIR}/state.json")
+    state.unlink()
+    state.mkdir()
+    daemon.start()
+
+
+def _hints(wan: Wan, daemon: Daemon) -> None:
+    daemon.node.path(f"{RUNTIME_DIR}/hints").chmod(0o777)
+
+
+def _no_device_yet(wan: Wan, daemon: Daemon) -> None:
+    made = "option proto 'pppoe'\n\toption device 'eth2'"
+    daemon.configure(TWO_UPLINKS.replace("option device 'eth2'", made))
+    daemon.call("reconcile")
+
+
+def _netifd(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    Ubus(wan.gateway, "Command failed: Not found")
+    daemon.start()
+
+
+def _no_slot(wan: Wan, daemon: Daemon) -> None:
+    more = [f"address add 10.2.2.{host}/24 dev eth2" for host in range(20, 20 + 64)]
+    wan.gateway.ip(*more)
+    daemon.reconcile()
+
+
+def _foreign_endpoint(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.call("flush")
+    wan.gateway.ip("mptcp endpoint add 10.2.2.2 signal")
+    daemon.start()
+
+
+def _led_away(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip(
+        "route add default via 10.2.2.9 dev eth2 table 100",
+        "rule add from 10.2.2.2 lookup 100 priority 99",
+    )
+    daemon.call("reconcile")
+
+
+def _discarded(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n")
+    wan.gateway.ip(
+        "route delete default via 10.2.2.1 dev eth2 metric 2",
+        "route add blackhole default metric 254",
+    )
+    daemon.call("reconcile")
+
+
+def _no_mark(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(
+        own=OWN + "\toption mark_mask '0x3'\n\nconfig uplink 'wan2'\n\toption table '7003'\n"
+    )
+    daemon.call("reconcile")
+
+
+def _removed(times: int) -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        for _ in range(times):
+            eventually(lambda: "7502:" in wan.gateway.ip("rule show"), timeout=10)
+            wan.gateway.ip("rule delete priority 7502")
+
+    return make
+
+
+def _refused(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.call("flush")
+    wan.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    daemon.start()
+
+
+def _low_limits(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own=OWN + "\toption subflows '100'\n")
+    daemon.call("reconcile")
+
+
+def _mptcpd(wan: Wan, daemon: Daemon) -> None:
+    libraries = next(UNPACKED.glob("usr/lib/*-linux-gnu"))
+    wan.gateway.popen(
+        *("env", f"LD_LIBRARY_PATH={libraries}", UNPACKED / "usr/libexec/mptcpd"),
+        *(f"--plugin-dir={libraries}/mptcpd", "--path-manager=addr_adv", "--log=null"),
+    )
+
+
+def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        quick = "option interval '0.3'\n\toption failure_interval '0.1'\n\toption timeout '0.2'"
+        daemon.configure(
+            own="".join(
+                f"config uplink 'wan{n}'\n\tlist track_ip '{SERVER}'\n\t{quick}\n\n"
+                for n in wan.uplinks
+            )
+        )
+        daemon.call("reconcile")
+        for n in dead:
+            wan.blackhole(n)
+
+    return make
+
+
+BROKEN: dict[str, Broken] = {
+    "no-device": Broken("a modem was pulled out", lambda wan, daemon: wan.remove_device(2)),
+    "no-device-yet": Broken("an interface of netifd's does not come up", _no_device_yet),
+    "link-down": Broken("somebody took the link down", lambda wan, daemon: wan.admin_down(2)),
+    "no-carrier": Broken("a cable is out", lambda wan, daemon: wan.unplug(2)),
+    "no-address": Broken("the DHCP client gave up", _no_address),
+    "tentative": Broken(
+        "an IPv6 address is there and not used yet", lambda wan, daemon: _dad(wan, "tentative")
+    ),
+    "duplicate": Broken(
+        "an IPv6 address is there and never used", lambda wan, daemon: _dad(wan, "duplicate")
+    ),
+    "deprecated": Broken("the provider changed the prefix", _deprecated),
+    "no-gateway": Broken("there is an address, but no way out", _no_gateway),
+    "failed": Broken("a line is up, and nothing comes back by it", _checked(2)),
+    "taken": Broken("two modems hand out the same address", _taken),
+    "mptcp-disabled": Broken(
+        "connections use one line only",
+        lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
+    ),
+    "path-manager": Broken("connections use one line only, endpoints or not", _path_manager),
+    "configuration": Broken("a change of the configuration has no effect", _configuration),
+    "state-file": Broken("endpoints are taken for somebody else's after a crash", _state_file),
+    "hints": Broken("a lease's gateway is not used", _hints),
+    "netifd": Broken("a gateway or device that netifd knows is not used", _netifd),
+    "no-slot": Broken("some addresses have no endpoint", _no_slot),
+    "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
+    "led-away": Broken("an uplink has everything but its endpoint", _led_away),
+    "discarded": Broken("an uplink works until main has no other default", _discarded),
+    "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
+    "removed": Broken("rules were gone for a moment", _removed(2)),
+    "held-back": Broken("rules come and go", _removed(7)),
+    "refused": Broken("an uplink's table belongs to somebody else", _refused),
+    "kept": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
+    "mptcpd": Broken("endpoints are there that nobody configured", _mptcpd),
+    "low-limits": Broken("fewer subflows than configured", _low_limits),
+}
+
+
+def codes(daemon: Daemon) -> set[str]:
+    """What the status names now."""
+    status = daemon.status()
+    reasons = {family["reason"] for uplink in status["uplinks"] for family in uplink["families"]}
+    return {problem["code"] for problem in status["problems"]} | (reasons - {None})
+
+
+def paragraph(text: str, daemon: Daemon, code: str) -> str:
+    """The lines of a printed status that speak of `code`."""
+    status = daemon.status()
+    wanted = [problem["text"] for problem in status["problems"] if problem["code"] == code]
+    wanted += [
+        family["text"]
+        for uplink in status["uplinks"]
+        for family in uplink["families"]
+        if family["reason"] == code
+    ]
+    blocks = text.split("\n! ")[1:]
+    start = wanted[0][:30] if wanted else ""
+    found = []
+    for block in blocks:
+        lines = block.split("\n")
+        kept = [lines[0], *(line for line in lines[1:] if line.startswith("  "))]
+        if start and start in " ".join(line.strip() for line in kept):
+            found.append("! " + "\n".join(kept))
+    # Of several, the last has the advice for all.
+    return next((each for each in found if "\n  →" in each), "".join(found[:1]))

@@ -1,0 +1,74 @@
+"""The daemon's inner part at a node's kernel, in this process, to count what it asks for."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from mproutd.iproute2 import command, names
+from mproutd.model import Mptcp
+from mproutd.netlink.kernel import NetlinkKernel
+from mproutd.netlink.path_manager import knows_laminar
+from mproutd.passes import Outcome
+from mproutd.reconciler import Keeper
+from mproutd.statefile import StateFile
+from tests.lab import Namespace
+from tests.lab.resources import Closing
+
+
+class Keeping(Closing):
+    """A Keeper with these two files, between `with` and its end in the node's namespace.
+
+    `cap` and `release` are the highest limit that the kernel seems to accept, and the
+    release that it seems to have, where they differ from what it is.
+    """
+
+    def __init__(
+        self, node: Namespace, network: str, own: str = "", cap: int = 0, release: str = ""
+    ) -> None:
+        self._scope = ExitStack()
+        self._scope.enter_context(node.enter())
+        self._directory = Path(self._scope.enter_context(tempfile.TemporaryDirectory()))
+        kernel = NetlinkKernel()
+        self._scope.callback(kernel.close)
+        assert kernel.path_manager
+        if cap:
+            kernel.path_manager._cap = cap
+        if release:
+            kernel.path_manager._laminar = knows_laminar(release)
+        self.manager = kernel.path_manager
+        self.keeper = Keeper(kernel, StateFile(str(self._directory)), str(self._directory))
+        self.configure(network, own)
+
+    def configure(self, network: str, own: str = "") -> None:
+        """Another configuration."""
+        for name, text in (("network", network), ("mproutd", own)):
+            (self._directory / name).write_text(text)
+        self.keeper.configure()
+
+    def a_pass(self) -> Outcome:
+        """One pass."""
+        return self.keeper.reconcile(sweep=True)
+
+    def settle(self) -> list[str]:
+        """Passes until one finds nothing to do; every change asked for, refused ones too."""
+        return [told["command"] for told in self.keeper.changes(self.keeper.converge())]
+
+    def asked(self, outcome: Outcome) -> list[str]:
+        """What a pass asked for about endpoints and limits, as ip commands."""
+        name = names(outcome.snapshot.links)
+        operations = [*outcome.done, *(failure.operation for failure in outcome.failures)]
+        texts = [command(operation, name) for operation in operations]
+        return [text for text in texts if " mptcp " in text]
+
+    def found(self) -> Mptcp:
+        """What the kernel holds."""
+        return self.manager.read(full=True)
+
+    def problems(self) -> list[str]:
+        """The codes of the problems that status names."""
+        return [problem["code"] for problem in self.keeper.status()["problems"]]
+
+    def close(self) -> None:
+        self._scope.close()

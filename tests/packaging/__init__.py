@@ -1,0 +1,1 @@
+"""Packages, hooks and scripts of OpenWrt and Debian."""

@@ -1,0 +1,280 @@
+"""OpenWrt's packages: what they install, that it runs, and that their dependencies are its own.
+
+There is no OpenWrt here.  The Makefiles run under GNU make with a small build system of the
+tests' own (openwrt_sdk.py); what they install runs under a Python that has nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mproutd
+from tests.lab import TWO_UPLINKS, Daemon, Namespace, Wan, eventually
+from tests.lab.openwrt import UCI
+from tests.lab.openwrt_sdk import PYTHON, SITE, Sdk
+
+ROOT = Path(__file__).parents[2]
+FEED = ROOT / "packaging" / "openwrt"
+MPROUTD, TENACITY = FEED / "mproutd" / "Makefile", FEED / "python-tenacity" / "Makefile"
+
+MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mproutd").rglob("*.py")}
+APART = {
+    "mproutd-connections": {"mproutd/reports/connections"},
+    "mproutd-top": {"mproutd/reports/top", "mproutd/reports/screen"},
+    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/trial/")},
+}
+LEFT_OUT = {"mproutd/reports/exporter", "mproutd/reports/metrics"}
+"""No package has them: the feed has no client library of Prometheus."""
+
+FILES = {
+    "mproutd": {
+        "etc/capabilities/mproutd.json": 0o644,
+        "etc/config/mproutd": 0o600,
+        "etc/hotplug.d/iface/30-mproutd": 0o644,
+        "etc/init.d/mproutd": 0o755,
+        "etc/iproute2/rt_protos.d/mproutd.conf": 0o644,
+        "etc/iproute2/rt_tables.d/mproutd.conf": 0o644,
+        "etc/uci-defaults/60-mproutd": 0o755,
+        "lib/upgrade/keep.d/mproutd": 0o644,
+        "usr/sbin/mproutd": 0o755,
+        "usr/share/acl.d/mproutd.json": 0o644,
+    },
+    "mproutd-connections": {},
+    "mproutd-top": {},
+    "mproutd-test": {},
+    "mproutd-rpcd": {
+        "usr/libexec/rpcd/mproutd": 0o755,
+        "usr/share/rpcd/acl.d/mproutd.json": 0o644,
+    },
+}
+
+SPLIT_OFF = {
+    **{
+        name: f"python3-{name}"
+        for name in "asyncio ctypes dbm decimal distutils email lib2to3 logging lzma"
+        " multiprocessing pydoc readline sqlite3 unittest urllib uuid venv xml".split()
+    },
+    "_asyncio": "python3-asyncio",
+    "_ctypes": "python3-ctypes",
+    "_decimal": "python3-decimal",
+    "_hashlib": "python3-openssl",
+    "_lzma": "python3-lzma",
+    "_sqlite3": "python3-sqlite3",
+    "_ssl": "python3-openssl",
+    "curses": "python3-ncurses",
+    "_curses": "python3-ncurses",
+    "tenacity": "python3-tenacity",
+    "uci": "python3-uci",
+    "pyroute2": "python3-pyroute2",
+    "ssl": "python3-openssl",
+    "unicodedata": "python3-codecs",
+}
+"""What is not in python3-light (openwrt/packages, lang/python/python3/files/python3-package-*)."""
+
+MAY_BE_MISSING = {"systemd", "uciparse", "ssl"}
+"""Not on OpenWrt; in pyuci's place; for checks by https, see docs/openwrt.md."""
+
+
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Sdk:
+    return Sdk(tmp_path_factory.mktemp("sdk") / "top")
+
+
+@pytest.fixture(scope="module")
+def roots(sdk: Sdk) -> dict[str, Path]:
+    """Each package → what it puts on a router."""
+    import tenacity
+
+    built = sdk.build(MPROUTD)
+    return built | sdk.build(TENACITY, Path(tenacity.__file__).parent)
+
+
+def installed(root: Path) -> dict[str, int]:
+    """Path → mode."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mode & 0o777
+        for path in root.rglob("*")
+        if not path.is_dir()
+    }
+
+
+def modules(root: Path) -> set[str]:
+    return {
+        path.removeprefix(SITE + "/").removesuffix(".pyc")
+        for path in installed(root)
+        if path.startswith(SITE)
+    }
+
+
+def test_the_packages_share_out_the_modules_and_each_is_in_one(roots: dict[str, Path]) -> None:
+    shared = {name: modules(roots[name]) for name in FILES}
+    assert {name: shared[name] for name in APART} == APART
+    assert shared["mproutd-rpcd"] == set()
+    assert shared["mproutd"] == MODULES - LEFT_OUT - set.union(*APART.values())
+    assert set(roots) == {*FILES, "python3-tenacity"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_package_installs_these_files_and_no_others(roots: dict[str, Path], name: str) -> None:
+    found = {
+        path: mode for path, mode in installed(roots[name]).items() if not path.startswith(SITE)
+    }
+    assert found == FILES[name]
+
+
+def test_nothing_for_tests_or_documents_and_no_source_gets_on_a_router(
+    roots: dict[str, Path],
+) -> None:
+    for root in roots.values():
+        assert not [path for path in installed(root) if re.search(r"\.(py|md|[0-9])$", path)]
+
+
+def test_the_version_is_the_programs(sdk: Sdk) -> None:
+    assert f"PKG_VERSION:={mproutd.__version__}\n" in MPROUTD.read_text()
+
+
+def test_what_is_the_users_is_kept_at_an_upgrade(sdk: Sdk, roots: dict[str, Path]) -> None:
+    _, _, user, files = sdk.describe(MPROUTD, "mproutd")
+    assert files == ["/etc/config/mproutd"]
+    assert (roots["mproutd"] / "lib/upgrade/keep.d/mproutd").read_text().split() == files
+    assert user == "mproutd:mproutd"
+
+
+# -- it runs ------------------------------------------------------------------------------
+
+
+class Installed(Daemon):
+    """The daemon as the packages install it, under a Python that has nothing else.
+
+    `modules` of each command: what it had imported at its end.
+    """
+
+    def __init__(self, node: Namespace, roots: dict[str, Path], folder: Path) -> None:
+        self._program = str(roots["mproutd"] / "usr/sbin/mproutd")
+        self._noted = folder / "modules"
+        (folder / "uci.py").write_text(UCI)
+        (folder / "sitecustomize.py").write_text(
+            "import atexit, sys\n"
+            f"atexit.register(lambda: open({str(self._noted)!r}, 'w')"
+            ".write(chr(10).join(sys.modules)))\n"
+        )
+        (folder / "ubus").write_text("#!/bin/sh\necho '{\"interface\": []}'\n")
+        (folder / "ubus").chmod(0o755)
+        self._environment = [
+            f"PYTHONPATH={roots['mproutd'] / SITE}:{folder}",
+            f"PATH={folder}:{os.environ['PATH']}",
+        ]
+        super().__init__(node, TWO_UPLINKS)
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        usual = super().command(verb, *arguments)
+        rest = usual[usual.index("-m") + 2 :]
+        return ["env", *self._environment, PYTHON, "-s", self._program, *rest]
+
+    def modules(self) -> set[str]:
+        return set(self._noted.read_text().split())
+
+
+def packages(names: set[str]) -> set[str]:
+    """The packages of OpenWrt that these modules come from."""
+    known = set(sys.stdlib_module_names) | {"pyroute2", "tenacity", "uci"}
+    tops = {name.partition(".")[0] for name in names if name}
+    ours = {"mproutd", "__main__", "sitecustomize", "_distutils_hack", "usercustomize"}
+    assert tops - known - ours == set()
+    return {SPLIT_OFF.get(top, "python3-light") for top in tops & known}
+
+
+@pytest.fixture
+def wan() -> Iterator[Wan]:
+    with Wan(lan=False, shaped=False).usual() as world:
+        yield world
+
+
+@pytest.mark.kernel
+def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
+    sdk: Sdk, roots: dict[str, Path], wan: Wan, tmp_path: Path
+) -> None:
+    with Installed(wan.gateway, roots, tmp_path) as daemon:
+        eventually(lambda: "10.2.2.2" in wan.gateway.ip("mptcp endpoint show"))
+        wan.unplug(1)
+        eventually(lambda: "10.1.1.2" not in wan.gateway.ip("mptcp endpoint show"))
+        wan.plug(1)
+        daemon.settle()
+        assert daemon.stop() == 0
+        running = daemon.modules()
+    assert {"mproutd.daemon", "mproutd.services.netifd", "uci"} <= running
+    assert not running & {"uciparse", "pyroute2", "asyncio", "dataclasses", "tenacity"}
+    # What the daemon imports when a dump is interrupted.
+    code = "import sys, tenacity; print(*sys.modules)"
+    done = subprocess.run(
+        [PYTHON, "-s", "-c", code],
+        env={"PYTHONPATH": str(roots["python3-tenacity"] / SITE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, depends, _, _ = sdk.describe(MPROUTD, "mproutd")
+    wanted = {word.removeprefix("+") for word in depends if word.startswith("+python3-")}
+    assert packages(running | set(done.stdout.split())) == wanted
+    _, depends, _, _ = sdk.describe(TENACITY, "python3-tenacity")
+    assert packages(set(done.stdout.split())) == {
+        *(word.removeprefix("+") for word in depends),
+        "python3-tenacity",
+    }
+
+
+@pytest.mark.parametrize("name", ["mproutd", *APART])
+def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
+    sdk: Sdk, roots: dict[str, Path], name: str
+) -> None:
+    """Checks, programs and the like, which a configuration asks for; but for MAY_BE_MISSING."""
+    named = set()
+    for module in modules(roots[name]):
+        for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                named.add(node.module or "")
+    tops = {name.partition(".")[0] for name in named}
+    depends = sdk.describe(MPROUTD, "mproutd")[1] + sdk.describe(MPROUTD, name)[1]
+    wanted = {word.removeprefix("+") for word in depends}
+    assert packages(tops - MAY_BE_MISSING) <= wanted
+
+
+@pytest.mark.kernel
+def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
+    roots: dict[str, Path], wan: Wan, tmp_path: Path
+) -> None:
+    with Installed(wan.gateway, roots, tmp_path) as daemon:
+        assert daemon.status()["running"]
+        for verb in ("check", "status", "reconcile"):
+            answer = daemon.call(verb)
+            assert (answer.code, answer.err) == (0, ""), (verb, answer)
+        apart = ["connections"], ["top"], ["metrics"], ["test", "wan1", "--to", "192.0.2.1:80"]
+        for words in apart:
+            answer = daemon.call(*words)
+            assert answer.code == 1, (words, answer)
+            assert re.fullmatch(r"mproutd: .* needs .*\n", answer.err), (words, answer)
+    assert daemon.call("flush").code == 0
+    assert "7001" not in wan.gateway.ip("rule show")
+
+
+def test_all_packages_together_answer_help(roots: dict[str, Path], tmp_path: Path) -> None:
+    program = roots["mproutd"] / "usr/sbin/mproutd"
+    assert os.access(program, os.X_OK)
+    done = subprocess.run(
+        [PYTHON, "-s", program, "--help"],
+        env={"PYTHONPATH": str(roots["mproutd"] / SITE)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "reconcile" in done.stdout

@@ -1,0 +1,408 @@
+"""procd's script, uci-defaults and the rpcd plugin, under busybox with a router's programs only.
+
+What procd and ubus would be told is recorded by stand-ins of the tests' own; the JSON goes
+through a real parser.  What procd does with it is read in its source (service/instance.c): with
+the same command a changed file of `file` means `reload_signal`, else nothing; capabilities
+count only for an instance with a jail, and a jail without mounts sees all files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mproutd.services.netifd import QUESTION
+from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon, Wan, eventually
+from tests.lab.daemon import REPOSITORY
+from tests.lab.openwrt import APPLETS, Router
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "packaging" / "openwrt" / "mproutd" / "files"
+INIT = ROOT / "etc" / "init.d" / "mproutd"
+DEFAULTS = ROOT / "etc" / "uci-defaults" / "60-mproutd"
+PLUGIN = FILES / "usr" / "libexec" / "rpcd" / "mproutd"
+CAPABILITIES = ROOT / "etc" / "capabilities" / "mproutd.json"
+
+RC_COMMON = """\
+script=$1 action=$2
+shift 2
+for call in procd_open_instance procd_close_instance procd_set_param procd_add_jail \\
+	procd_add_reload_trigger chown; do
+	eval "$call() { echo $call \\"\\$@\\"; }"
+done
+service_triggers() { :; }
+. "$script"
+start() { start_service "$@"; service_triggers; }
+stop() { echo procd_kill mproutd; }
+reload() { if type reload_service >/dev/null 2>&1; then reload_service; else start; fi; }
+restart() { stop; start; }
+enable() { echo "S${START}mproutd ${STOP:+K$STOP}"; }
+"$action" "$@"
+"""
+"""What rc.common does with a script that has USE_PROCD; every call of procd's is a line."""
+
+
+class Box(Router):
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.folder("etc/config")
+        self.folder("sbin")
+        self.folder("tmp")
+        for name in ("network", "mproutd"):
+            (self.root / "etc/config" / name).write_text("")
+
+    def jail(self) -> None:
+        """ujail and the capabilities are installed."""
+        (self.root / "sbin/ujail").write_text("")
+        (self.root / "sbin/ujail").chmod(0o755)
+        shutil.copy(CAPABILITIES, self.folder("etc/capabilities"))
+
+    def init(self, action: str, check: int = 0) -> list[str]:
+        """What the script asks procd for; `check`: how `mproutd check --enabled` ends."""
+        program = self.program("mproutd", f'[ "$*" = "check --enabled" ] && exit {check}\n')
+        script = INIT.read_text().replace("PROGRAM=/usr/sbin/mproutd", f"PROGRAM={program}")
+        assert str(program) in script
+        copy = self.folder("etc/init.d") / "mproutd"
+        copy.write_text(script)
+        said = self.sh(RC_COMMON, {"IPKG_INSTROOT": str(self.root)}, [str(copy), action])
+        return said.replace(str(program), "PROGRAM").replace(str(self.root), "").splitlines()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+# -- procd --------------------------------------------------------------------------------
+
+AS_ROOT = """\
+procd_open_instance
+procd_set_param command PROGRAM run
+procd_set_param respawn 3600 5 0
+procd_set_param file /etc/config/network /etc/config/mproutd
+procd_set_param reload_signal HUP
+procd_set_param stderr 1
+procd_close_instance
+procd_add_reload_trigger network mproutd
+""".splitlines()
+AS_USER = [
+    *AS_ROOT[:-2],
+    "chown -hR mproutd:mproutd /var/run/mproutd",
+    "procd_add_jail mproutd",
+    "procd_set_param capabilities /etc/capabilities/mproutd.json",
+    "procd_set_param user mproutd",
+    "procd_set_param group mproutd",
+    "procd_set_param no_new_privs 1",
+    *AS_ROOT[-2:],
+]
+
+
+def test_it_starts_after_netifd_and_does_not_stop_at_a_shutdown(box: Box) -> None:
+    (line,) = box.init("enable")
+    start = re.fullmatch(r"S(\d\d)mproutd ", line)
+    assert start
+    assert 20 < int(start[1]) < 99
+
+
+def test_procd_keeps_it_running_and_tells_it_of_changed_files(box: Box) -> None:
+    assert box.init("start") == AS_ROOT
+    assert box.init("reload") == AS_ROOT  # the same again: procd compares, and signals
+    assert box.init("restart") == ["procd_kill mproutd", *AS_ROOT]
+    runtime = box.root / "var/run/mproutd"
+    assert [path.name for path in runtime.iterdir()] == ["hints"]
+    assert {path.stat().st_mode & 0o777 for path in (runtime, runtime / "hints")} == {0o755}
+
+
+def test_where_ujail_is_it_is_not_root(box: Box) -> None:
+    box.jail()
+    assert box.init("start") == AS_USER
+    (box.root / "etc/capabilities/mproutd.json").unlink()
+    assert box.init("start") == AS_ROOT
+
+
+@pytest.mark.parametrize(("check", "runs"), [(0, True), (1, False), (2, True), (127, True)])
+def test_without_multipath_nothing_runs_unless_something_is_left(
+    box: Box, check: int, runs: bool
+) -> None:
+    """2: the configuration is refused, which the daemon has to say."""
+    assert box.init("start", check) == (AS_ROOT if runs else AS_ROOT[-1:])
+    box.folder("var/run/mproutd")
+    (box.root / "var/run/mproutd/state.json").write_text("{}")
+    assert box.init("reload", check) == AS_ROOT
+
+
+def test_umask_and_older_modes_of_the_folder_do_not_matter(box: Box) -> None:
+    (box.folder("var/run/mproutd/hints")).chmod(0o777)
+    box.init("start")
+    assert (box.root / "var/run/mproutd/hints").stat().st_mode & 0o777 == 0o755
+
+
+# -- uci-defaults -------------------------------------------------------------------------
+
+
+def defaults(box: Box) -> None:
+    assert box.sh(f'. "{DEFAULTS}"', {"IPKG_INSTROOT": str(box.root)}) == ""
+
+
+def test_uci_defaults_change_nothing_of_the_users(box: Box) -> None:
+    config = box.root / "etc/config"
+    (config / "mproutd").write_text("config mproutd 'globals'\n\toption role 'both'\n")
+    (config / "mproutd").chmod(0o600)
+    before = {path: (path.read_bytes(), path.stat()) for path in config.iterdir()}
+    for _ in range(2):
+        defaults(box)
+    assert {path: (path.read_bytes(), path.stat()) for path in config.iterdir()} == before
+
+
+def test_uci_defaults_give_uci_a_file_to_write_to(box: Box) -> None:
+    file = box.root / "etc/config/mproutd"
+    file.unlink()
+    for _ in range(2):
+        defaults(box)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("", 0o644)
+    file.unlink()
+    file.symlink_to("/nonexistent/elsewhere")
+    defaults(box)
+    assert os.readlink(file) == "/nonexistent/elsewhere"
+
+
+def test_who_runs_reads_the_access_lists_again(box: Box) -> None:
+    makefile = (ROOT / "packaging/openwrt/mproutd/Makefile").read_text()
+    postinst = makefile.split("define Package/mproutd-rpcd/postinst\n")[1].split("endef")[0]
+    box.program("killall", f'echo "$*" >>{box.root}/told\nexit 1\n')
+    told = box.root / "told"
+    own = DEFAULTS.read_text().replace("$IPKG_INSTROOT/etc/", f"{box.root}/etc/")
+    for script, whom in ((own, "ubusd"), (postinst.replace("$$", "$"), "rpcd")):
+        assert box.sh(script, {"IPKG_INSTROOT": str(box.root)}) == ""
+        assert not told.exists()  # an image is being made
+        assert box.sh(script) == ""
+        assert told.read_text() == f"-HUP {whom}\n"
+        told.unlink()
+
+
+# -- ubus ---------------------------------------------------------------------------------
+
+
+class Asked(Box):
+    """rpcd's end of the plugin, with an `mproutd` that prints and ends as it is told."""
+
+    def mproutd(self, out: str = "", err: str = "", status: int = 0) -> None:
+        for name, text in (("out", out), ("err", err)):
+            (self.root / name).write_text(text)
+        self.program(
+            "mproutd",
+            f'echo "$*" >>"{self.root}/asked"; cat "{self.root}/out"; cat "{self.root}/err" >&2\n'
+            f"exit {status}\n",
+        )
+
+    def call(self, method: str, arguments: str = "{}") -> dict[str, Any]:
+        return self.plugin(["call", method], arguments)
+
+    def plugin(
+        self, argv: list[str], stdin: str = "", variables: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        done = subprocess.run(
+            self.command(str(PLUGIN), *argv),
+            env=self.variables({"TMPDIR": str(self.root / "tmp"), **(variables or {})}),
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=20,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done
+        answer = json.loads(done.stdout)
+        assert isinstance(answer, dict)
+        return answer
+
+    def asked(self) -> list[str]:
+        file = self.root / "asked"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Asked:
+    return Asked(tmp_path)
+
+
+METHODS = {"status": {}, "connections": {}, "reconcile": {"dry_run": True}}
+
+
+def test_the_methods_and_their_arguments(asked: Asked) -> None:
+    assert asked.plugin(["list"]) == METHODS
+
+
+def test_the_access_list_names_every_method_once() -> None:
+    lists = json.loads((FILES / "usr/share/rpcd/acl.d/mproutd.json").read_text())["mproutd"]
+    assert lists["read"]["ubus"] == {"mproutd": ["status", "connections"]}
+    assert lists["write"]["ubus"] == {"mproutd": ["reconcile"]}
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_an_answer_is_the_commands_own_whatever_its_status(asked: Asked, status: int) -> None:
+    told = {"version": 1, "text": 'a "quoted"\n\\line', "uplinks": [{"name": "wan1"}] * 500}
+    asked.mproutd(json.dumps(told, indent=2) + "\n", "mproutd: a warning\n", status)
+    assert asked.call("status") == told
+    assert asked.call("connections") == told
+    assert asked.asked() == ["status --json", "connections --json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("{}", "reconcile --json"),
+        ("", "reconcile --json"),
+        ('{"dry_run":true}', "reconcile --dry-run --json"),
+        ('{ "dry_run": true, "ubus_rpc_session": "0123" }', "reconcile --dry-run --json"),
+        ('{"ubus_rpc_session":"0123","dry_run":true}', "reconcile --dry-run --json"),
+        ('{"dry_run":false}', "reconcile --json"),
+        ('{"x":"\\"dry_run\\":true,"}', "reconcile --json"),
+        ('{"dry_run":"$(touch injected)"}', "reconcile --json"),
+    ],
+)
+def test_arguments_are_read_as_rpcd_writes_them(asked: Asked, arguments: str, command: str) -> None:
+    asked.mproutd('{"changes": []}')
+    assert asked.call("reconcile", arguments) == {"changes": []}
+    assert asked.asked() == [command]
+    assert not list(asked.root.rglob("injected"))
+
+
+def test_what_fails_is_an_object_that_says_why(asked: Asked) -> None:
+    asked.mproutd("", "mproutd: one\nmproutd: /etc/config/network:3: a 'b' \"c\" \\d\te\x01\n", 2)
+    assert asked.call("status") == {
+        "error": "/etc/config/network:3: a 'b' \"c\" \\d e",
+        "code": 2,
+    }
+    asked.mproutd("half of { an answer", "", 1)
+    assert asked.call("status") == {"error": "", "code": 1}
+    (asked.path / "mproutd").unlink()
+    told = asked.call("status")
+    assert (told["code"], "not found" in told["error"]) == (127, True)
+    assert asked.call("flush") == {"error": "no such method: flush", "code": 2}
+    assert asked.plugin([])["code"] == 2
+    assert os.listdir(asked.root / "tmp") == []
+    (asked.root / "tmp").rmdir()
+    assert "no room" in asked.call("status")["error"]
+
+
+@pytest.mark.kernel
+def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        daemon = Daemon(wan.gateway)
+        inside = " ".join(wan.gateway.command("/usr/bin/env", f"PYTHONPATH={REPOSITORY}"))
+        asked.program(
+            "mproutd",
+            f"/usr/bin/{inside} MPROUTD_CONFIG_DIR={CONFIG_DIR} MPROUTD_RUNTIME_DIR={RUNTIME_DIR} "
+            f'{sys.executable} -m mproutd "$@"\n',
+        )
+        with daemon:
+            daemon.settle()
+            told, wanted = asked.call("status"), daemon.status()
+            assert told.keys() == wanted.keys()
+            assert told["running"] is True
+            assert [each["name"] for each in told["uplinks"]] == ["wan1", "wan2"]
+            assert asked.call("reconcile")["changes"] == []
+        told = asked.call("status")
+        assert (told["running"], told["degraded"]) == (False, wanted["degraded"])
+        daemon.configure(
+            network="config interface 'wan1'\n\toption device 'eth1'\n\toption multipath 'maybe'\n"
+        )
+        told = asked.call("status")
+        assert told["code"] == 2
+        assert "network:3: interface 'wan1', option 'multipath'" in told["error"]
+
+
+# -- the user -----------------------------------------------------------------------------
+
+
+def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None:
+    allowed = json.loads((FILES / "usr/share/acl.d/mproutd.json").read_text())
+    _, what, method = QUESTION
+    assert allowed == {"user": "mproutd", "access": {what: {"methods": [method]}}}
+
+
+def test_it_has_what_systemd_gives_and_may_read_the_configuration() -> None:
+    unit = (ROOT / "etc/systemd/system/mproutd.service").read_text()
+    (told,) = re.findall(r"^AmbientCapabilities=(.*)", unit, re.MULTILINE)
+    for names in json.loads(CAPABILITIES.read_text()).values():
+        assert set(names) == {*told.split(), "CAP_DAC_READ_SEARCH"}
+
+
+@pytest.mark.kernel
+def test_with_these_capabilities_alone_it_does_all_its_work() -> None:
+    """Nobody's user, a configuration that only root may read, settings of the kernel to write."""
+    given = json.loads(CAPABILITIES.read_text())
+    sets = {tuple(names) for names in given.values()}
+    assert given.keys() == {"bounding", "effective", "ambient", "permitted", "inheritable"}
+    (names,) = sets
+    words = [name.removeprefix("CAP_").lower() for name in names]
+    one = ",".join(f"+{word}" for word in words)
+    as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
+    as_user += [
+        f"--inh-caps=-all,{one}",
+        f"--ambient-caps=-all,{one}",
+        f"--bounding-set=-all,{one}",
+    ]
+
+    class Unprivileged(Daemon):
+        def command(self, verb: str, *arguments: str) -> list[str]:
+            usual = super().command(verb, *arguments)
+            return [*as_user, *usual] if verb == "run" else usual
+
+    with Wan(lan=False, shaped=False).usual() as wan:
+        wan.gateway.sysctl("net.ipv4.conf.eth1.rp_filter", 1)
+        daemon = Unprivileged(wan.gateway)
+        for name in ("network", "mproutd"):
+            path = wan.gateway.path(CONFIG_DIR) / name
+            if path.exists():
+                path.chmod(0o600)
+        runtime = wan.gateway.path(RUNTIME_DIR)
+        runtime.mkdir(exist_ok=True)
+        os.chown(runtime, 65534, 65534)
+        with daemon:
+            eventually(lambda: "10.2.2.2" in wan.gateway.ip("mptcp endpoint show"))
+            assert wan.gateway.sysctl("net.ipv4.conf.eth1.rp_filter") == "2"
+            assert not daemon.settle()["degraded"]
+            wan.unplug(1)
+            eventually(lambda: "10.1.1.2" not in wan.gateway.ip("mptcp endpoint show"))
+            owner = (runtime / "state.json").stat().st_uid
+            assert owner == 65534
+
+
+# -- all of them --------------------------------------------------------------------------
+
+
+def test_no_script_names_a_program_that_a_router_lacks() -> None:
+    """The words that begin a command, as far as a line shows them; the PATH above is the proof."""
+    given = {"mproutd", "procd_open_instance", "local", "shift"}
+    for script in (INIT, DEFAULTS, PLUGIN, ROOT / "hotplug/iface/30-mproutd"):
+        for word in re.findall(
+            r"(?:^\s*|\$\(|[|;&] ?)([a-z_]+) ", script.read_text(), re.MULTILINE
+        ):
+            found = shutil.which(word)
+            assert not found or word in APPLETS or word in given, (script.name, word)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")
+def test_shellcheck_gets_them_and_finds_nothing() -> None:
+    """procd's first line is not plain /bin/sh; lint has to find its script all the same."""
+    made = subprocess.run(
+        ["make", "-s", "--eval=shown: ; @echo $(SCRIPTS)", "shown"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    scripts = {str(p.relative_to(ROOT)) for p in (INIT, DEFAULTS, PLUGIN)}
+    assert scripts | {"hotplug/iface/30-mproutd"} <= set(made)
+    subprocess.run(["shellcheck", "--shell=dash", *made], cwd=ROOT, check=True)

@@ -1,0 +1,69 @@
+"""What the status advises where another daemon runs that changes the same things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mproutd.environment import RIVALS
+from mproutd.status.advice import ADVICE
+from mproutd.status.problems import problem
+from mproutd.status.rivals import ADVICE_BESIDE, beside
+
+FOREIGN = problem(
+    "foreign-endpoint", uplink="wan2", address="10.2.2.2", found="10.2.2.2 id 7 subflow dev eth2"
+)
+RULE = problem("removed", object="7502: from 10.2.2.2 lookup 7002", count=2, kind="rule")
+ENDPOINT = problem("held-back", object="10.2.2.2 subflow dev eth2", count=6, kind="endpoint")
+NMCLI = '"$(nmcli -g GENERAL.CONNECTION device show eth2)" connection.mptcp-flags disabled'
+
+
+def advice(found: dict[str, Any], *running: str) -> str:
+    status = {
+        "enabled": True,
+        "degraded": True,
+        "uplinks": [{"name": "wan1", "device": "eth1"}, {"name": "wan2", "device": "eth2"}],
+        "problems": [found],
+    }
+    return str(beside(status, running)["problems"][0]["advice"])
+
+
+@pytest.mark.parametrize(
+    ("found", "running", "words"),
+    [
+        (FOREIGN, "NetworkManager", NMCLI),
+        (FOREIGN, "NetworkManager", "nmcli device reapply eth2"),
+        (FOREIGN, "mptcpd", "ip mptcp endpoint delete id 7"),
+        (RULE, "systemd-networkd", "ManageForeignRoutingPolicyRules=no"),
+    ],
+)
+def test_the_setting_of_the_one_that_runs(found: Any, running: str, words: str) -> None:
+    assert words in advice(found, running)
+
+
+def test_both_where_both_may_have_done_it() -> None:
+    assert NMCLI in advice(FOREIGN, "NetworkManager", "mptcpd")
+    assert "systemctl disable --now mptcp" in advice(FOREIGN, "NetworkManager", "mptcpd")
+
+
+@pytest.mark.parametrize(
+    ("found", "running"),
+    [(FOREIGN, "systemd-networkd"), (RULE, "NetworkManager"), (ENDPOINT, "systemd-networkd")],
+)
+def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: str) -> None:
+    assert advice(found, running) == ADVICE[found["code"]]
+
+
+def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
+    calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
+    assert beside(calm, {*RIVALS.values()} - {"mptcpd"}) == calm
+    told = beside(calm, {"mptcpd"})
+    assert [each["code"] for each in told["problems"]] == ["mptcpd"]
+    assert told["degraded"] is True
+    idle = {**calm, "enabled": False}
+    assert beside(idle, {"mptcpd"}) == idle
+
+
+def test_every_daemon_has_its_advice() -> None:
+    assert {name for _, name in ADVICE_BESIDE} == set(RIVALS.values())

@@ -1,0 +1,170 @@
+"""What the options of health checks ask for, or the one line that says what is wrong."""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6
+
+import pytest
+
+from mproutd.configuration.health import Health, Target
+from tests.unit.test_config import ON, WAN1, parse, refusal
+
+PLACE = "/c/mproutd:{}: uplink 'wan1', option '{}': "
+
+
+def uplink(*lines: str) -> str:
+    return "config uplink wan1\n" + "".join(f" {line}\n" for line in lines)
+
+
+def asked(*lines: str) -> Health | None:
+    config = parse(ON + WAN1, uplink(*lines))
+    assert config.warnings == ()
+    return config.uplinks[0].health
+
+
+def test_without_track_ip_nothing_is_checked() -> None:
+    assert asked("option mark 0x01000000") is None
+    (warning,) = parse(ON + WAN1, uplink("option interval 3", "option up 2")).warnings
+    assert warning == PLACE.format(2, "interval") + "has no effect without track_ip"
+
+
+def test_what_there_is_without_more() -> None:
+    assert asked("list track_ip 9.9.9.9") == Health((Target("9.9.9.9", AF_INET),))
+
+
+def test_everything() -> None:
+    assert asked(
+        "list track_ip gateway",
+        "list track_ip gateway6",
+        "list track_ip 2001:DB8:0::1",
+        "list track_ip Example.org",
+        "option track_method https",
+        "option track_port 8443",
+        "option track_path /generate_204",
+        "option track_status 204",
+        "option track_verify 0",
+        "option track_family ipv6",
+        "option initial_state offline",
+        "option reliability 2",
+        "option count 3",
+        "option size 64",
+        "option max_ttl 9",
+        "option timeout 0.5",
+        "option interval 2",
+        "option failure_interval 0.25",
+        "option recovery_interval 4",
+        "option down 2",
+        "option up 6",
+        "option check_quality 1",
+        "option failure_loss 30",
+        "option recovery_loss 5",
+        "option failure_latency 400",
+        "option recovery_latency 200",
+        "option quality_window 20",
+        "option hold 0",
+        "option hold_max 60",
+    ) == Health(
+        track_ip=(
+            Target("gateway", AF_INET),
+            Target("gateway6", AF_INET6),
+            Target("2001:db8::1", AF_INET6),
+            Target("example.org", AF_INET6),
+        ),
+        track_method="https",
+        track_port=8443,
+        track_path="/generate_204",
+        track_status=204,
+        track_verify=False,
+        track_family=AF_INET6,
+        initial_state="offline",
+        reliability=2,
+        count=3,
+        size=64,
+        max_ttl=9,
+        timeout=0.5,
+        interval=2.0,
+        failure_interval=0.25,
+        recovery_interval=4.0,
+        down=2,
+        up=6,
+        check_quality=True,
+        failure_loss=30,
+        recovery_loss=5,
+        failure_latency=400,
+        recovery_latency=200,
+        quality_window=20,
+        hold=0.0,
+        hold_max=60.0,
+    )
+
+
+def test_who_is_asked_for_which_family() -> None:
+    found = asked("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
+    assert found is not None
+    assert [each.text for each in found.targets(AF_INET)] == ["192.0.2.1", "gateway", "one.example"]
+    assert [each.text for each in found.targets(AF_INET6)] == ["2001:db8::1"]
+    assert [each.text for each in found.track_ip if each.is_name] == ["one.example"]
+
+
+@pytest.mark.parametrize(
+    ("method", "port"), [("ping", 0), ("tcp", 443), ("http", 80), ("https", 443)]
+)
+def test_where_a_method_asks(method: str, port: int) -> None:
+    found = asked("list track_ip 9.9.9.9", f"option track_method {method}")
+    assert found is not None
+    assert found.port == port
+
+
+HOST = "list track_ip 9.9.9.9"
+MISTAKES = [
+    (("list track_ip 300.1.1.1",), "track_ip", "'300.1.1.1' is neither an address nor a name"),
+    (("list track_ip http://x.example/",), "track_ip", "is neither an address nor a name"),
+    (("list track_ip -x.example",), "track_ip", "is neither an address nor a name"),
+    (("list track_ip a..b",), "track_ip", "is neither an address nor a name"),
+    (("list track_ip 127.0.0.1",), "track_ip", "'127.0.0.1' is nobody behind the uplink"),
+    (("list track_ip ::",), "track_ip", "is nobody behind the uplink"),
+    (("list track_ip ff02::1",), "track_ip", "is a multicast or reserved address"),
+    ((HOST, "option track_method httping"), "track_method", "say ping, tcp, http or https"),
+    ((HOST, "option track_port 0"), "track_port", "is not within 1..65535"),
+    ((HOST, "option track_path generate"), "track_path", "it begins with /"),
+    ((HOST, "option track_path '/a b'"), "track_path", "has no blanks"),
+    ((HOST, "option track_family inet"), "track_family", "say ipv4 or ipv6"),
+    ((HOST, "option interval 0"), "interval", "is not within 0.1..86400"),
+    ((HOST, "option interval 1e3"), "interval", "'1e3' is no number of seconds"),
+    ((HOST, "option interval .5"), "interval", "is no number of seconds"),
+    ((HOST, "option interval 1."), "interval", "is no number of seconds"),
+    ((HOST, "option timeout 1.2345"), "timeout", "(steps of 0.001)"),
+    ((HOST, "option timeout -1"), "timeout", "is no number of seconds"),
+    ((HOST, "option timeout ²"), "timeout", "is no number of seconds"),
+    ((HOST, "option down 0"), "down", "is not within 1..1000"),
+    ((HOST, "option reliability 2"), "reliability", "2 hosts must answer, and 1 of one family"),
+    (
+        (HOST, "list track_ip ::2", "option reliability 2"),
+        "reliability",
+        "2 hosts must answer, and 1 of one family",
+    ),
+    (
+        (HOST, "option check_quality 1", "option recovery_loss 50"),
+        "recovery_loss",
+        "recovery_loss 50 is more than failure_loss 40",
+    ),
+    (
+        (HOST, "option check_quality 1", "option failure_latency 300"),
+        "failure_latency",
+        "recovery_latency 500 is more than failure_latency 300",
+    ),
+    (
+        (HOST, "option check_quality 1", "option timeout 0.5"),
+        "timeout",
+        "failure_latency 1000 ms is never seen: an answer after timeout 0.5 s is lost",
+    ),
+    ((HOST, "option hold 400"), "hold", "hold 400 is more than hold_max 300"),
+]
+
+
+@pytest.mark.parametrize(("lines", "option", "reason"), MISTAKES)
+def test_a_mistake_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
+    told = refusal(ON + WAN1, uplink(*lines))
+    assert f": uplink 'wan1', option '{option}': " in told
+    assert reason in told
+    assert "\n" not in told

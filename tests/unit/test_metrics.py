@@ -1,0 +1,308 @@
+"""Metrics: Prometheus' own parser reads them, its rules name them, the dashboard knows them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tracemalloc
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mproutd import commands
+from mproutd.control import client
+from mproutd.status.metrics import COUNTER, GAUGE, METRICS, rows
+from mproutd.status.problems import PROBLEMS
+from tests.lab import Daemon, Wan, eventually
+from tests.unit.test_status import Site
+
+prometheus = pytest.importorskip("prometheus_client")
+ROOT = Path(__file__).parents[2]
+
+# From `promtool check metrics` and https://prometheus.io/docs/practices/naming/.
+ABBREVIATIONS = {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "m", "h", "d", "bits", "kbit"}
+OTHER_UNITS = {"milliseconds", "minutes", "hours", "days", "kilobytes", "megabytes", "percent"}
+
+Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def parsed(text: str) -> Values:
+    """Every sample, by name and labels; each has its type and its help before it."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found: Values = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            assert family.type == METRICS[sample.name].kind, sample.name
+            assert family.documentation == METRICS[sample.name].text
+            assert set(sample.labels) == set(METRICS[sample.name].labels)
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found, f"{key} is there twice"
+            found[key] = sample.value
+    assert text.count("# TYPE ") == text.count("# HELP ") == len({name for name, _ in found})
+    return found
+
+
+def value(found: Values, name: str, **labels: str) -> float | None:
+    return found.get((name, tuple(sorted(labels.items()))))
+
+
+def told(status: dict[str, Any] | None) -> Values:
+    from mproutd.status.exporter import text
+
+    return parsed(text(lambda: status))
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> dict[str, Any]:
+    """wan1 is fine, wan2 has no carrier."""
+    site = Site(tmp_path)
+    site.settle()
+    site.world.set("eth2", carrier=False)
+    site.settle()
+    found: dict[str, Any] = site.keeper.status()
+    for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
+        uplink.update(received=count, sent=count + 1)
+    host = {"host": "192.0.2.1", "address": "192.0.2.1", "answers": True, "fault": None}
+    host.update({"sent": 9, "answered": 8, "loss": 10.0, "latency": 0.02})
+    checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
+    found["uplinks"][0]["health"] = [checks]
+    return found
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_names_by_prometheus_rules(name: str) -> None:
+    kind, text, labels = METRICS[name]
+    words = name.split("_")
+    assert re.fullmatch(r"mproutd(_[a-z0-9]+)+", name)
+    assert kind in (GAUGE, COUNTER)
+    assert name.endswith("_total") == (kind == COUNTER)
+    assert not set(words) & (ABBREVIATIONS | OTHER_UNITS)
+    assert not name.endswith(("_count", "_sum", "_bucket", "_created"))
+    assert not set(words) & {"gauge", "counter", "metric"}
+    assert "timestamp" not in words or name.endswith("_timestamp_seconds")
+    assert text.endswith(".")
+    assert "\n" not in text
+    for label in labels:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", label)
+        assert label not in {"le", "quantile", "job", "instance", "type"}
+    assert len(set(labels)) == len(labels)
+
+
+def test_every_metric_is_told_of_a_broken_world(status: dict[str, Any]) -> None:
+    assert {name for name, _ in told(status)} == METRICS.keys()
+
+
+def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
+    found = told(status)
+    assert value(found, "mproutd_up") == 1
+    assert value(found, "mproutd_degraded") == 1
+    assert value(found, "mproutd_info", version=status["mproutd"]) == 1
+    assert value(found, "mproutd_uplink_info", uplink="wan2", device="eth2", mode="on") == 1
+    assert value(found, "mproutd_uplink_usable", uplink="wan1", family="ipv4") == 1
+    assert value(found, "mproutd_uplink_usable", uplink="wan2", family="ipv4") == 0
+    out = {"uplink": "wan2", "family": "ipv4", "reason": "no-carrier"}
+    assert value(found, "mproutd_uplink_unusable_info", **out) == 1
+    assert value(found, "mproutd_uplink_default", uplink="wan1", family="ipv4") == 1
+    assert value(found, "mproutd_uplink_default", uplink="wan2", family="ipv4") == 0
+    assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="ok") == 1
+    assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="missing") == 0
+    assert value(found, "mproutd_uplink_receive_bytes_total", uplink="wan2") == 2000
+    assert value(found, "mproutd_uplink_transmit_bytes_total", uplink="wan2") == 2001
+    check = {"uplink": "wan1", "family": "ipv4"}
+    assert value(found, "mproutd_uplink_check_failed", **check) == 1
+    assert value(found, "mproutd_uplink_check_hold_seconds", **check) == 20
+    host = {**check, "host": "192.0.2.1"}
+    assert value(found, "mproutd_uplink_check_host_loss_ratio", **host) == 0.1
+    assert value(found, "mproutd_uplink_check_host_latency_seconds", **host) == 0.02
+    assert value(found, "mproutd_uplink_check_answers_total", **host) == 8
+    since = status["uplinks"][1]["since"]
+    assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan2") == since
+    assert value(found, "mproutd_kernel_writes_total") == status["counts"]["writes"] > 0
+    assert value(found, "mproutd_mptcp_endpoints_max") == status["mptcp"]["cap"]
+    wanted = status["mptcp"]["limits"]["wanted"]["subflows"]
+    assert value(found, "mproutd_mptcp_limit_wanted", limit="subflows") == wanted
+    assert {
+        code: value(found, "mproutd_problems", code=code) for code in PROBLEMS
+    } == dict.fromkeys(PROBLEMS, 0)
+
+
+def test_problems_are_counted_by_code(status: dict[str, Any]) -> None:
+    status["problems"] = [{"code": "led-away"}, {"code": "led-away"}, {"code": "of-tomorrow"}]
+    found = told(status)
+    assert value(found, "mproutd_problems", code="led-away") == 2
+    assert value(found, "mproutd_problems", code="of-tomorrow") == 1
+    assert value(found, "mproutd_problems", code="no-slot") == 0
+
+
+def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
+    status["mptcp"] = None
+    status["uplinks"][0].update(received=None, sent=None, since=None)
+    found = told(status)
+    assert value(found, "mproutd_mptcp_available") == 0
+    assert value(found, "mproutd_mptcp_enabled") is None
+    assert value(found, "mproutd_uplink_receive_bytes_total", uplink="wan1") is None
+    assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan1") is None
+
+
+def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
+    status["uplinks"][0]["name"] = 'a"b\\c\nd'
+    found = told(status)
+    shown = 'a"b\\c\\nd'  # a label is one line, like all that is printed of a status
+    assert value(found, "mproutd_uplink_receive_bytes_total", uplink=shown) == 1000
+
+
+def test_without_a_daemon_only_that_is_told() -> None:
+    assert rows(None) == {"mproutd_up": [((), 0.0)]}
+    assert told(None) == {("mproutd_up", ()): 0.0}
+
+
+# -- the dashboard ------------------------------------------------------------------------
+
+
+def queries() -> list[str]:
+    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) > 10
+    found = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert all(panel["targets"] for panel in board["panels"])
+    choices = [each.get("definition", "") for each in board["templating"]["list"]]
+    return [*found, *choices]
+
+
+def test_the_dashboard_asks_only_for_what_there_is() -> None:
+    asked = {name for query in queries() for name in re.findall(r"mproutd_\w+", query)}
+    assert asked <= METRICS.keys()
+    assert len(asked) > 15
+
+
+def test_the_dashboard_uses_only_labels_that_there_are() -> None:
+    for query in queries():
+        for name, inside in re.findall(r"(mproutd_\w+)\{(.*?)\}", query):
+            labels = set(re.findall(r"(\w+)\s*[=!]", inside))
+            assert labels <= {*METRICS[name].labels, "instance"}, query
+    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            known = {"instance"}
+            for name in re.findall(r"mproutd_\w+", target["expr"]):
+                known |= set(METRICS[name].labels)
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= known
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
+    cells: list[tuple[int, int]] = []
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells += [(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])]
+    assert len(set(cells)) == len(cells)
+
+
+def test_the_rules_in_the_document_ask_only_for_what_there_is() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text().split("<!-- metrics -->")[0]
+    asked = re.findall(r"\b(mproutd_\w+)", text)
+    assert asked
+    assert set(asked) <= METRICS.keys()
+
+
+# -- the command --------------------------------------------------------------------------
+
+
+def test_without_the_library_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None; from mproutd import cli; "
+        "sys.exit(cli.main(['metrics']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "mproutd: metrics needs the Python package prometheus_client; "
+        "pip install 'mproutd[metrics]'\n"
+    )
+
+
+@pytest.mark.kernel
+def test_on_stdout_and_in_a_file() -> None:
+    with Wan(lan=False, shaped=False).usual() as wan:
+        daemon, file = Daemon(wan.gateway), wan.gateway.path("/run/metrics/mproutd.prom")
+        file.parent.mkdir()
+        words = "mproutd: mproutd is not running\n"
+        absent = daemon.call("metrics")
+        assert (absent.code, absent.err) == (3, words)
+        assert parsed(absent.out) == {("mproutd_up", ()): 0.0}
+        absent = daemon.call("metrics", "--output", "/run/metrics/mproutd.prom")
+        assert absent == (3, "", words)
+        assert parsed(file.read_text()) == {("mproutd_up", ()): 0.0}
+        with daemon:
+            daemon.settle()
+            assert daemon.call("metrics", "--output", "/run/metrics/mproutd.prom") == (0, "", "")
+            found = parsed(file.read_text())
+            assert [each.name for each in file.parent.iterdir()] == ["mproutd.prom"]
+            assert file.stat().st_mode & 0o444 == 0o444
+            assert value(found, "mproutd_degraded") == 0
+            assert value(found, "mproutd_uplink_endpoints", uplink="wan2", state="ok") == 2
+            assert parsed(daemon.call("metrics").out).keys() == found.keys()
+            nowhere = daemon.call("metrics", "--output", "/run/nowhere/mproutd.prom")
+            assert (nowhere.code, nowhere.out, nowhere.err.count("\n")) == (1, "", 1)
+            assert "No such file" in nowhere.err
+
+
+def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(client, "ask", lambda path, request: {"uplinks": []})
+    monkeypatch.setattr(commands, "answers", type(commands.answers)())
+    options = argparse.Namespace(runtime_dir=str(tmp_path))
+
+    def scraped() -> int:
+        for _ in range(1000):
+            assert commands.asked(options)[0] == {"uplinks": []}
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = scraped()
+        assert scraped() - before < 10_000, "bytes; a path for each is 130,000"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.kernel
+def test_by_http_while_daemons_come_and_go() -> None:
+    with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        daemon.settle()
+        argv = daemon.command("metrics", "--listen", "127.0.0.1:9785")
+        server = wan.gateway.popen(*argv, stderr=subprocess.PIPE, text=True)
+
+        def scrape(path: str = "/metrics") -> Values:
+            with (
+                wan.gateway.enter(),
+                urllib.request.urlopen(f"http://127.0.0.1:9785{path}", timeout=5) as answer,
+            ):
+                assert answer.headers["Content-Type"].startswith("text/plain")
+                return parsed(answer.read().decode())
+
+        eventually(lambda: value(scrape(), "mproutd_up") == 1)
+        wan.unplug(2)
+        eventually(
+            lambda: value(scrape(), "mproutd_uplink_usable", uplink="wan2", family="ipv4") == 0
+        )
+        daemon.stop()
+        assert scrape() == {("mproutd_up", ()): 0.0}
+        daemon.start()
+        assert value(scrape(), "mproutd_up") == 1
+        taken = daemon.call("metrics", "--listen", "127.0.0.1:9785")
+        line = "mproutd: cannot listen at 127.0.0.1:9785: Address already in use\n"
+        assert taken == (1, "", line)
+        for wrong in ("9785", ":9785", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:0", "::1:99999"):
+            refused = daemon.call("metrics", "--listen", wrong)
+            assert (refused.code, refused.err.count("\n")) == (2, 1), wrong
+        server.terminate()
+        assert server.wait(5) == -15
+        assert server.stderr.read() == ""

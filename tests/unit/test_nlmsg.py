@@ -1,0 +1,132 @@
+"""Netlink framing: broken input, acknowledgements, the probe for the cap, the memos."""
+
+from __future__ import annotations
+
+from socket import AF_INET
+from struct import pack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mproutd.model import Link
+from mproutd.netlink import mptcp_pm, rtnl_decode
+from mproutd.netlink.bpf import concerns
+from mproutd.netlink.nlmsg import (
+    DecodeError,
+    Memo,
+    Message,
+    acknowledgement,
+    messages,
+    put,
+    put_u32,
+)
+from tests.lab import generated, oracle
+
+many = settings(max_examples=400, deadline=None)
+
+
+def body(message: bytes) -> bytes:
+    """The body of the one message in these bytes."""
+    (only,) = messages(message)
+    return only.body
+
+
+# --- broken input ---
+
+DECODERS = [
+    rtnl_decode.link, rtnl_decode.address, rtnl_decode.routes, rtnl_decode.found, rtnl_decode.rule,
+    rtnl_decode.LinkMemo().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family, mptcp_pm.event, messages,
+    *(lambda data, kind=kind, flags=flags: acknowledgement(Message(kind, flags, 0, 0, data))
+      for kind in (2, 3) for flags in (0, 0x200, 0x300)),
+    *(lambda data, kind=kind: concerns(Message(kind, 0, 0, 0, data), frozenset(), frozenset())
+      for kind in (16, 17, 20, 24, 32)),
+]  # fmt: skip
+
+
+def tolerates(data: bytes) -> None:
+    """Decode the bytes as everything that there is: a value or DecodeError, nothing else."""
+    for decode in DECODERS:
+        try:
+            decode(data)  # type: ignore[operator]
+        except DecodeError:
+            pass
+
+
+@many
+@given(st.one_of(st.binary(max_size=200), generated.attribute_soup()))
+def test_garbage_is_a_decode_error_or_a_value(data: bytes) -> None:
+    tolerates(data)
+
+
+@many
+@given(generated.messages(), st.data())
+def test_truncated_and_altered_messages_are_a_decode_error_or_a_value(
+    message: bytes, data: st.DataObject
+) -> None:
+    inner = message[16:]
+    tolerates(inner[: data.draw(st.integers(0, len(inner)))])
+    place = data.draw(st.integers(0, len(inner) - 1))
+    altered = bytearray(inner)
+    altered[place] = data.draw(st.integers(0, 255))
+    tolerates(bytes(altered))
+
+
+def test_lengths_that_would_not_go_forward_are_refused() -> None:
+    for length in (0, 3, 15, 17):
+        with pytest.raises(DecodeError):
+            messages(pack("=LHHLL", length, 16, 0, 1, 0))
+    for length in (0, 1, 3, 5):
+        with pytest.raises(DecodeError):
+            rtnl_decode.address(
+                rtnl_decode.IFADDR.pack(AF_INET, 24, 0, 0, 1) + pack("=HH", length, 1)
+            )
+
+
+# --- acknowledgements and the cap ---
+
+
+def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_request() -> None:
+    request = mptcp_pm.probe(28, 7, 9)
+    told = put(1, b"limit greater than maximum (8)\0") + put_u32(2, 20)
+    code = pack("=l", -22)
+    whole = acknowledgement(Message(2, 0x200, 7, 0, code + request + told))
+    capped = acknowledgement(Message(2, 0x300, 7, 0, code + request[:16] + told))
+    assert whole == capped == (22, "limit greater than maximum (8)", 20)
+    assert acknowledgement(Message(2, 0, 7, 0, code + request)) == (22, "", 0)
+    assert acknowledgement(Message(2, 0x300, 7, 0, bytes(4) + request[:16] + told)).errno == 0
+    assert acknowledgement(Message(3, 0, 7, 0, bytes(4))) == (0, "", 0)
+
+
+@pytest.mark.parametrize("cap", [0, 1, 8, 63, 64, 254, 255])
+def test_bisection_finds_every_cap(cap: int) -> None:
+    asked: list[int] = []
+    assert mptcp_pm.cap(lambda candidate: bool(asked.append(candidate)) or candidate <= cap) == cap
+    assert len(asked) <= 9
+
+
+def test_a_kernel_that_does_not_name_the_attribute_has_the_old_cap() -> None:
+    assert mptcp_pm.cap(lambda _: None) == 8
+
+
+# --- the memo ---
+
+
+def test_a_memo_decodes_once_and_forgets_everything_when_full() -> None:
+    seen: list[bytes] = []
+    memo = Memo(lambda data: seen.append(data) or len(data), limit=2)
+    assert [memo[b"a"], memo[b"bb"], memo[b"a"]] == [1, 2, 1]
+    assert seen == [b"a", b"bb"]
+    assert memo[b"ccc"] == 3
+    assert len(memo) == 1
+
+
+@many
+@given(st.lists(generated.links(), min_size=1, max_size=6), st.binary(min_size=296, max_size=296))
+def test_a_link_memo_says_what_the_decoder_says(links: list[Link], counters: bytes) -> None:
+    """Same index, other name, flags, settings and statistics: in any order."""
+    memo = rtnl_decode.LinkMemo()
+    for link in links:
+        for numbers in (bytes(296), counters, bytes(296)):
+            data = body(oracle.link(link._replace(index=7), numbers))
+            assert memo[data] == rtnl_decode.link(data) == link._replace(index=7)

@@ -1,0 +1,392 @@
+"""What we ask the kernel, what it answers, and what our filters let through, byte by byte."""
+
+from __future__ import annotations
+
+from socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    MSG_DONTWAIT,
+    SOCK_DGRAM,
+    SOL_SOCKET,
+    inet_pton,
+    socketpair,
+)
+from struct import pack
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from mproutd.model import PROTOCOL, Endpoint, Limits, Link, Operation
+from mproutd.netlink import conntrack, mptcp_pm, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink.bpf import (
+    SO_ATTACH_FILTER,
+    Instruction,
+    concerns,
+    packed,
+    program,
+    subflow_losses,
+)
+from mproutd.netlink.nlmsg import (
+    NLM_F_ACK,
+    Ack,
+    DecodeError,
+    Message,
+    messages,
+    put,
+    put_u32,
+    without_acknowledgement,
+)
+from tests.lab import oracle
+
+# -- rtnetlink: pyroute2 reads what we ask --------------------------------------------------
+
+SIX = "2001:db8::9"
+FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "fields", "attributes"),
+    [
+        (ifinfmsg, rtnl_encode.dump_links(1), {"family": 0}, {"IFLA_EXT_MASK": 8}),
+        (ifaddrmsg, rtnl_encode.dump_addresses(1), {"family": 0, "index": 0}, {}),
+        (
+            ifaddrmsg,
+            rtnl_encode.dump_addresses(1, AF_INET6, 7),
+            {"family": AF_INET6, "index": 7},
+            {},
+        ),
+        (rtmsg, rtnl_encode.dump_routes(1, 7001), {"family": 0, "proto": 0}, {"RTA_TABLE": 7001}),
+        (
+            rtmsg,
+            rtnl_encode.dump_routes(1, 254, family=AF_INET, device=7, protocol=4),
+            {"family": AF_INET, "proto": 4},
+            {"RTA_TABLE": 254, "RTA_OIF": 7},
+        ),
+        (fibmsg, rtnl_encode.dump_rules(1, AF_INET6), {"family": AF_INET6}, {}),
+        (
+            rtmsg,
+            rtnl_encode.lookup(1, "10.9.9.9"),
+            {"family": AF_INET, "dst_len": 32, "src_len": 0, "flags": 0x1000},
+            {"RTA_DST": "10.9.9.9"},
+        ),
+        (
+            rtmsg,
+            rtnl_encode.lookup(1, SIX, source="2001:db8::1", device=7, mark=5, match=True),
+            {"family": AF_INET6, "dst_len": 128, "src_len": 128, "flags": 0x2000},
+            {"RTA_DST": SIX, "RTA_SRC": "2001:db8::1", "RTA_OIF": 7, "RTA_MARK": 5},
+        ),
+        (ndmsg, FORGET, {"family": AF_INET, "ifindex": 7}, {"NDA_DST": "10.1.1.1"}),
+    ],
+)
+def test_what_is_asked_of_rtnetlink(
+    kind: Any, asked: bytes, fields: dict[str, int], attributes: dict[str, Any]
+) -> None:
+    seen = oracle.decoded(kind, asked)
+    assert {name: seen[name] for name in fields} == fields
+    assert dict(seen["attrs"]) == attributes
+
+
+def test_only_what_changes_something_is_acknowledged() -> None:
+    (forget,) = messages(FORGET)
+    (ask,) = messages(rtnl_encode.neighbour(30, 1, 7, "10.1.1.1"))
+    assert (forget.flags & NLM_F_ACK, ask.flags & NLM_F_ACK) == (NLM_F_ACK, 0)
+    (quiet,) = messages(without_acknowledgement(FORGET))
+    assert quiet == forget._replace(flags=forget.flags & ~NLM_F_ACK)
+
+
+def test_a_nexthop_that_goes_nowhere() -> None:
+    head = rtnl_decode.RTMSG.pack(AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
+    for hop in (pack("=HBBl", 4, 0, 0, 3), pack("=HBBl", 99, 0, 0, 3)):
+        with pytest.raises(DecodeError, match="nexthop of"):
+            rtnl_decode.routes(head + put(rtnl_decode.RTA_MULTIPATH, hop))
+
+
+def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
+    memo = rtnl_decode.LinkMemo()
+    bodies = [
+        next(iter(messages(oracle.link(Link(index, f"eth{index}"))))).body
+        for index in range(1, 1027)
+    ]
+    for turn in range(2):
+        for body in bodies:
+            assert memo[body] == rtnl_decode.link(body), turn
+
+
+# -- the path manager -----------------------------------------------------------------------
+
+
+def sent(message: bytes) -> tuple[int, dict[str, Any]]:
+    """(command, attributes) as pyroute2 reads them."""
+    seen = oracle.decoded(oracle.PmMessage, message)
+    told = {
+        name: dict(value["attrs"]) if name == "PM_ADDR" else value for name, value in seen["attrs"]
+    }
+    return seen["cmd"], told
+
+
+TWO = Endpoint("10.1.1.2", 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("asked", "command", "attributes"),
+    [
+        (mptcp_pm.dump_endpoints(28, 1), 3, {}),
+        (mptcp_pm.get_limits(28, 1), 6, {}),
+        (
+            mptcp_pm.change(Operation("change", TWO), 28, 1),
+            7,
+            {"PM_ADDR": {"ADDR_ID": 7, "ADDR_FLAGS": 6}},
+        ),
+        (mptcp_pm.change(Operation("delete", TWO), 28, 1), 2, {"PM_ADDR": {"ADDR_ID": 7}}),
+        (
+            mptcp_pm.change(Operation("delete", Endpoint("10.1.1.2")), 28, 1),
+            2,
+            {"PM_ADDR": {"ADDR_ID": 0, "ADDR_FAMILY": 2, "ADDR_ADDR4": "10.1.1.2"}},
+        ),
+        (
+            mptcp_pm.change(Operation("change", Limits(3, 4)), 28, 1),
+            5,
+            {"PM_RCV_ADD_ADDRS": 4, "PM_SUBFLOWS": 3},
+        ),
+    ],
+)
+def test_what_is_asked_of_the_path_manager(
+    asked: bytes, command: int, attributes: dict[str, Any]
+) -> None:
+    assert sent(asked) == (command, attributes)
+
+
+def test_the_familys_numbers() -> None:
+    group = put(1, b"mptcp_pm_events\0") + put_u32(2, 11)
+    told = bytes(4) + put(1, pack("=H", 28)) + put(7, put(1, group))
+    assert mptcp_pm.family(told) == mptcp_pm.Family(28, {"mptcp_pm_events": 11})
+    for broken in (bytes(4), bytes(4) + put(1, b"\1"), told + put(7, put(1, put(1, b"x\0")))):
+        with pytest.raises(DecodeError):
+            mptcp_pm.family(broken)
+
+
+def test_an_endpoint_without_an_address_is_no_endpoint() -> None:
+    with pytest.raises(DecodeError):
+        mptcp_pm.endpoint(bytes(4) + put(1, put_u32(6, 2)))
+
+
+def test_which_attribute_the_kernel_found_too_large() -> None:
+    assert mptcp_pm.accepted(Ack(22, "", 20)) is False
+    assert mptcp_pm.accepted(Ack(22, "", 28)) is True
+    assert mptcp_pm.accepted(Ack(22, "", 0)) is None
+
+
+# -- connections and their tracking ---------------------------------------------------------
+
+
+def mptcp_socket(
+    family: int, source: bytes, flags: int = 0, inode: int = 1, state: int = 1
+) -> bytes:
+    """struct inet_diag_msg with struct mptcp_info."""
+    head = (
+        bytes([family, state]) + bytes(6) + source.ljust(16, b"\0") + bytes(44) + pack("=I", inode)
+    )
+    return head + put(2, bytes([3]) + bytes(7) + pack("=I", flags))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            mptcp_socket(AF_INET, bytes([10, 1, 1, 2])),
+            sock_diag.Connection("10.1.1.2", 3, False, True),
+        ),
+        (
+            mptcp_socket(AF_INET6, inet_pton(AF_INET6, "::ffff:10.1.1.2"), flags=1),
+            sock_diag.Connection("10.1.1.2", 3, True, True),
+        ),
+        (
+            mptcp_socket(AF_INET6, inet_pton(AF_INET6, SIX), inode=0),
+            sock_diag.Connection(SIX, 3, False, False),
+        ),
+        (
+            mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=5),
+            sock_diag.Connection("10.1.1.2", 3, False, True, sends=False),
+        ),
+    ],
+)
+def test_a_connection(told: bytes, expected: sock_diag.Connection) -> None:
+    assert sock_diag.connection(told) == expected
+    for broken in (b"", told[:-20], told[:75]):
+        with pytest.raises(DecodeError):
+            sock_diag.connection(broken)
+
+
+def tcp_socket(told: bytes, state: int = 1) -> bytes:
+    head = bytes([AF_INET, state]) + bytes(6) + bytes([10, 1, 1, 2]).ljust(16, b"\0") + bytes(48)
+    return head + told
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "initial", "by_us", "stands"),
+    [  # as ss shows them: M m J j
+        (1 << 1, 1, True, True, True),
+        (1 << 0 | 1 << 1, 1, True, True, True),
+        (1 << 0, 1, True, False, True),
+        (1 << 3, 1, False, True, True),
+        (1 << 3, 2, False, True, False),
+        (1 << 2, 1, False, False, True),
+    ],
+)
+def test_a_subflow(flags: int, state: int, initial: bool, by_us: bool, stands: bool) -> None:
+    told = put(19, put(3, put_u32(2, 0xABCD) + put_u32(8, flags)))
+    expected = sock_diag.Subflow(0xABCD, "10.1.1.2", initial, by_us, stands)
+    assert sock_diag.subflow(tcp_socket(told, state)) == expected
+
+
+def test_no_subflow_and_a_broken_one() -> None:
+    assert sock_diag.subflow(tcp_socket(b"")) is None
+    for broken in (put(3, put_u32(2, 1)), put(3, put(2, b"1") + put_u32(8, 1)), b"1"):
+        with pytest.raises(DecodeError):
+            sock_diag.subflow(tcp_socket(put(19, broken)))
+
+
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
+"""1 << each of net/tcp_states.h."""
+
+
+@pytest.mark.parametrize(
+    ("message", "states", "protocol"),
+    [
+        (
+            sock_diag.dump(1, AF_INET6),
+            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
+            put_u32(3, 262),
+        ),
+        (
+            sock_diag.dump_subflows(1, AF_INET6),
+            ESTABLISHED | SYN_SENT | CLOSE_WAIT,
+            b"",
+        ),
+    ],
+    ids=["those that live", "subflows"],
+)
+def test_the_sockets_that_are_asked_for(message: bytes, states: int, protocol: bytes) -> None:
+    """struct inet_diag_req_v2: family, protocol (TCP), INET_DIAG_INFO, states; no address."""
+    (asked,) = messages(message)
+    assert asked.type == 20
+    assert asked.body == pack("=BBBxI", AF_INET6, 6, 2, states) + bytes(48) + protocol
+
+
+@pytest.mark.parametrize(("family", "address"), [(AF_INET, "10.1.1.2"), (AF_INET6, SIX)])
+def test_the_tracked_flows_of_an_address(family: int, address: str) -> None:
+    wanted = put(2 if family == AF_INET else 4, inet_pton(family, address))
+    ours = put(0x8000 | 1, put(0x8000 | 1, wanted))
+    head = bytes([family, 0, 0, 0])
+    asked = [next(iter(messages(encode(1)))) for encode in conntrack.requests(address, family)]
+    assert [each.body for each in asked] == [
+        head + put(0x8000 | kind, put(0x8001, wanted)) + put(0x8000 | 25, put_u32(flags, 2))
+        for kind, flags in ((2, 2), (1, 1))
+    ]
+    original = put(0x8001, wanted)
+    flow = head + ours + put(12, b"\0\0\0\7") + put(18, b"\0\1")
+    found = conntrack.entry(flow, address, family)
+    assert found == conntrack.Entry(family, original, b"\0\0\0\7", b"\0\1")
+    (delete,) = messages(conntrack.delete(found, 1))
+    assert delete.body == flow
+    (bare,) = messages(conntrack.delete(found._replace(id=b"", zone=b""), 1))
+    assert bare.body == head + ours
+    other = AF_INET6 if family == AF_INET else AF_INET
+    assert conntrack.entry(flow, SIX if other == AF_INET6 else "10.1.1.2", other) is None
+    assert conntrack.entry(head, address, family) is None
+    with pytest.raises(DecodeError):
+        conntrack.entry(head[:3], address, family)
+
+
+# -- what wakes us --------------------------------------------------------------------------
+
+
+def passes(filtered: list[Instruction], message: bytes) -> bool:
+    """Whether the kernel lets a message through to a socket with this filter."""
+    here, there = socketpair(AF_UNIX, SOCK_DGRAM)
+    with here, there:
+        value, memory = packed(filtered)
+        there.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, value)
+        del memory
+        here.send(message)
+        try:
+            return there.recv(4096, MSG_DONTWAIT) == message
+        except BlockingIOError:
+            return False
+
+
+def event(kind: int, body: bytes, port: int = 0) -> bytes:
+    return pack("=LHHLL", 16 + len(body), kind, 0, 0, port) + body
+
+
+def route(length: int, protocol: int, kind: int = rtnl_decode.RTM_NEWROUTE, port: int = 0) -> bytes:
+    return event(kind, rtnl_decode.RTMSG.pack(AF_INET, length, 0, 0, 254, protocol, 0, 1, 0), port)
+
+
+@pytest.mark.parametrize(
+    ("message", "through"),
+    [
+        (route(0, 4), True),
+        (route(24, 4), False),
+        (route(24, PROTOCOL), True),
+        (route(24, 4, rtnl_decode.RTM_DELROUTE), False),
+        (route(24, PROTOCOL, rtnl_decode.RTM_DELROUTE), True),
+        (route(0, PROTOCOL, port=4711), False),
+        (event(rtnl_decode.RTM_NEWRULE, bytes(12)), True),
+        (event(rtnl_decode.RTM_NEWRULE, bytes(12), port=4711), False),
+    ],
+)
+def test_the_filter_of_routes(message: bytes, through: bool) -> None:
+    assert passes(program(4711), message) == through
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_the_filter_of_subflows(everything: bool) -> None:
+    through = {kind for kind in range(20) if passes(subflow_losses(everything), told(kind))}
+    assert through == ({3, 10, 11} if everything else {11})
+
+
+def told(kind: int) -> bytes:
+    return event(28, bytes([kind, 1, 0, 0]))
+
+
+def link(index: int, name: str = "", family: int = 0) -> Message:
+    body = rtnl_decode.IFINFO.pack(family, 0, index, 0, 0)
+    return Message(
+        rtnl_decode.RTM_NEWLINK, 0, 0, 0, body + (put(3, name.encode() + b"\0") if name else b"")
+    )
+
+
+def address(index: int, text: str, length: int) -> Message:
+    body = rtnl_decode.IFADDR.pack(AF_INET, length, 0, 0, index)
+    return Message(rtnl_decode.RTM_NEWADDR, 0, 0, 0, body + put(1, inet_pton(AF_INET, text)))
+
+
+@pytest.mark.parametrize(
+    ("message", "ours"),
+    [
+        (link(2), True),
+        (link(9, "eth1"), True),
+        (link(9, "eth9"), False),
+        (link(9), True),  # no name: who knows
+        (link(2, "eth1", family=7), False),
+        (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, b"short"), True),
+        (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, link(9).body + b"\1\0\3"), True),
+        (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, link(9).body + b"\2\0\3\0"), True),
+        (address(2, "192.0.2.1", 24), True),
+        (address(9, "10.1.1.77", 24), True),
+        (address(9, "10.1.2.77", 24), False),
+        (address(9, "10.1.1.77", 25), False),
+        (Message(rtnl_decode.RTM_NEWADDR, 0, 0, 0, b"short"), True),
+        (Message(rtnl_decode.RTM_DELRULE, 0, 0, 0, b""), True),
+        (Message(rtnl_decode.RTM_DELNEIGH, 0, 0, 0, b""), False),
+    ],
+)
+def test_which_events_matter(message: Message, ours: bool) -> None:
+    assert concerns(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours

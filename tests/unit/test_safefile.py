@@ -1,0 +1,265 @@
+"""Files of the runtime folder: whose are believed, and what stands under a name already.
+
+Somebody else is user 12345 here; the daemon's user is `nobody`, since every system has that one.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mproutd import safefile
+from mproutd.configuration.uci import load
+from mproutd.control.server import Server
+from mproutd.hints import Hints, Wake
+from mproutd.planning.state import Memory
+from mproutd.statefile import Lock, StateFile
+
+OTHER = 12345
+MEMORY = Memory(slots={"wan1": 1})
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    made = tmp_path / "run"
+    made.mkdir(mode=0o755)
+    return made
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Iterator[Path]:
+    """A file outside that nothing here may touch."""
+    made = tmp_path / "secret"
+    made.write_text("secret")
+    made.chmod(0o600)
+    before = made.stat()
+    yield made
+    after = made.stat()
+    assert made.read_text() == "secret"
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+
+
+def refused(directory: Path) -> str:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (its words are what is compared)
+        Lock(str(directory))
+    return str(caught.value.strerror)
+
+
+# -- the folder ---------------------------------------------------------------------------
+
+
+def give_away(runtime: Path) -> None:
+    os.chown(runtime, OTHER, OTHER)
+
+
+def sticky(runtime: Path) -> None:
+    runtime.chmod(0o1777)
+
+
+def group(runtime: Path) -> None:
+    runtime.chmod(0o775)
+
+
+def link_of_another(runtime: Path) -> None:
+    runtime.rename(runtime.with_name("real"))
+    runtime.symlink_to("real")
+    os.chown(runtime, OTHER, OTHER, follow_symlinks=False)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (give_away, "belongs to user 12345, not to root; remove it"),
+        (sticky, "can be written by others; set it to 0755"),
+        (group, "can be written by others; set it to 0755"),
+        (link_of_another, "is no directory; remove it"),
+    ],
+)
+def test_a_folder_that_others_may_write_is_refused(
+    runtime: Path, make: Callable[[Path], None], words: str
+) -> None:
+    make(runtime)
+    assert refused(runtime) == words
+    assert os.listdir(runtime) == []
+
+
+def test_a_link_of_our_own_is_followed_and_a_missing_folder_made(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o755)
+    (tmp_path / "run").symlink_to("real")
+    assert Lock(str(tmp_path / "run")).take()
+    assert Lock(str(tmp_path / "new" / "run")).take()
+    assert stat.S_IMODE((tmp_path / "new" / "run").stat().st_mode) == 0o755
+
+
+@as_root
+def test_a_command_of_roots_beside_a_daemon_that_is_not(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    monkeypatch.setattr(safefile, "USER", "nobody")
+    (runtime / "hints").mkdir(mode=0o755)
+    for folder in (runtime, runtime / "hints"):
+        os.chown(folder, nobody, -1)
+    assert Lock(str(runtime)).take()
+    StateFile(str(runtime)).save(MEMORY)
+    assert {each: (runtime / each).stat().st_uid for each in ("lock", "state.json")} == {
+        "lock": nobody,
+        "state.json": nobody,
+    }
+    hints = Hints(str(runtime))
+    hints.read(["eth1"])
+    assert hints.problem == ""
+
+
+@as_root
+def test_nothing_is_handed_over_under_another_name(
+    runtime: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon's user may have given a file of root's the name of ours."""
+    monkeypatch.setattr(safefile, "USER", "nobody")
+    os.link(secret, runtime / "lock")
+    os.link(secret, runtime / "state.json.new")
+    os.chown(runtime, pwd.getpwnam("nobody").pw_uid, -1)
+    Lock(str(runtime))
+    StateFile(str(runtime)).save(MEMORY)
+
+
+# -- names that are taken -----------------------------------------------------------------
+
+
+def loaded(runtime: Path) -> StateFile:
+    state = StateFile(str(runtime))
+    state.load()
+    return state
+
+
+def test_the_state_file_is_never_waited_for(runtime: Path) -> None:
+    os.mkfifo(runtime / "state.json")
+    assert "is no regular file; starting without it" in loaded(runtime).problem
+
+
+def test_a_state_file_without_an_end_is_not_read_to_it(runtime: Path) -> None:
+    with open(runtime / "state.json", "wb") as file:
+        file.truncate(1 << 40)
+    assert "File too large; starting without it" in loaded(runtime).problem
+
+
+@as_root
+@pytest.mark.parametrize(("user", "mode"), [(OTHER, 0o600), (0, 0o666)])
+def test_a_state_file_that_others_could_write_is_not_believed(
+    runtime: Path, user: int, mode: int
+) -> None:
+    StateFile(str(runtime)).save(MEMORY)
+    assert loaded(runtime).memory == MEMORY
+    os.chown(runtime / "state.json", user, -1)
+    (runtime / "state.json").chmod(mode)
+    state = loaded(runtime)
+    assert state.memory == Memory()
+    assert "starting without it" in state.problem
+
+
+def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secret: Path) -> None:
+    for name in ("state.json", "state.json.new", "wake", "control.sock"):
+        (runtime / name).symlink_to(secret)
+    state = loaded(runtime)
+    assert state.memory == Memory()
+    state.save(MEMORY)
+    assert loaded(runtime).memory == MEMORY
+    Wake(str(runtime)).close()
+    assert stat.S_ISFIFO((runtime / "wake").lstat().st_mode)
+    server = Server(str(runtime / "control.sock"), dict, lambda: 0.0)
+    assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
+    server.close()
+
+
+def test_a_lock_that_is_a_link_is_refused(runtime: Path, secret: Path) -> None:
+    (runtime / "lock").symlink_to(secret)
+    assert refused(runtime) == "Too many levels of symbolic links"
+
+
+def test_hints_behind_a_link_are_not_read(runtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "eth1").write_text("gateway=10.1.1.1\n")
+    (runtime / "hints").symlink_to(tmp_path / "elsewhere")
+    hints = Hints(str(runtime))
+    assert hints.read(["eth1"]) == {}
+    assert "is no directory" in hints.problem
+    (runtime / "hints").unlink()
+    (runtime / "hints").mkdir(mode=0o755)
+    (runtime / "hints" / "eth1").symlink_to(tmp_path / "elsewhere" / "eth1")
+    assert hints.read(["eth1"]) == {}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
+def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        directory = runtime / "made"
+        Lock(str(directory))
+        StateFile(str(directory)).save(MEMORY)
+        wake = Wake(str(directory))
+        server = Server(str(directory / "control.sock"), dict, lambda: 0.0)
+        assert os.umask(umask) == umask
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()}
+        modes["."] = stat.S_IMODE(directory.stat().st_mode)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(directory / "control.sock"))
+        wake.close()
+        server.close()
+    finally:
+        os.umask(before)
+    folder = 0o755 & ~umask
+    assert modes.pop("control.sock") in (0o600, 0o660)  # 0660 where there is a group mproutd
+    assert modes == {
+        ".": folder,
+        "hints": folder,
+        "lock": 0o600,
+        "state.json": 0o600,
+        "wake": 0o600,
+    }
+
+
+def test_a_file_is_replaced_whatever_stands_there(runtime: Path, secret: Path) -> None:
+    for name in ("actions", "actions.new"):
+        (runtime / name).symlink_to(secret)
+    safefile.replace(str(runtime / "actions"), b"wan1 up\n")
+    assert os.listdir(runtime) == ["actions"]
+    assert (runtime / "actions").read_text() == "wan1 up\n"
+    assert stat.S_IMODE((runtime / "actions").lstat().st_mode) == 0o600
+
+
+# -- the configuration --------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("name", "user", "group", "mode", "words"),
+    [
+        ("network", 0, 0, 0o666, "everybody can change it"),
+        ("network", OTHER, 0, 0o600, "user 12345 can change it"),
+        ("mproutd", 0, OTHER, 0o664, "group 12345 can change it"),
+        (".", OTHER, OTHER, 0o755, "user 12345 can change it"),
+        (".", 0, 0, 0o1777, "everybody can change it"),
+        ("network", 0, OTHER, 0o644, ""),
+        ("network", 0, 0, 0o664, ""),
+    ],
+)
+def test_a_configuration_that_others_can_change_is_warned_of(
+    tmp_path: Path, name: str, user: int, group: int, mode: int, words: str
+) -> None:
+    for file in ("network", "mproutd"):
+        (tmp_path / file).write_text("")
+    os.chown(tmp_path / name, user, group)
+    (tmp_path / name).chmod(mode)
+    expected = f"{tmp_path / name}: {words}, and with it routes and programs that are run"
+    said = [line.replace("/.:", ":") for line in load(str(tmp_path)).warnings]
+    assert said == ([expected.replace("/.:", ":")] if words else [])

@@ -1,0 +1,368 @@
+"""The table that you read is the truth: every problem by its code, from a world that has it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from socket import AF_INET
+from typing import Any
+
+import pytest
+
+from mproutd.configuration.config import ConfigError
+from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.reconciler import Keeper
+from mproutd.statefile import StateFile
+from mproutd.status.problems import PROBLEMS
+from mproutd.status.render import status_lines
+from tests.lab.fake_world import ENABLED, World
+from tests.unit.test_pacing import Clock
+from tests.unit.test_plan import WAN1, WAN2, two_lines
+
+
+class Site:
+    """A keeper on the fake kernel, with its two directories."""
+
+    def __init__(self, root: Path, world: World | None = None) -> None:
+        self.world = world or two_lines()
+        self.root, self.clock = root, Clock()
+        self.runtime = root / "run"
+        self.runtime.mkdir()
+        self.state = StateFile(str(self.runtime))
+        self.keeper = Keeper(self.world, self.state, str(root), self.clock)  # type: ignore[arg-type]
+        self.write(WAN1 + WAN2)
+
+    def write(self, network: str, own: str = "") -> None:
+        (self.root / "network").write_text(ENABLED + network)
+        (self.root / "mproutd").write_text(own)
+
+    def settle(self) -> None:
+        self.keeper.configure()
+        self.keeper.converge()
+
+    def problems(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.keeper.status()["problems"]
+        return found
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def mptcp(site: Site) -> Mptcp:
+    assert site.world.mptcp is not None
+    return site.world.mptcp
+
+
+def kept(site: Site) -> None:
+    own = "".join(f"config uplink wan{n}\n list track_ip 9.9.9.9\n" for n in (1, 2))
+    site.write(WAN1 + WAN2, own)
+    failed = (("wan2", AF_INET), ("wan1", AF_INET))
+    site.keeper.others = lambda facts: facts._replace(failed=failed)
+    site.settle()
+
+
+def no_mptcp(site: Site) -> None:
+    site.world.mptcp = None
+    site.settle()
+
+
+def mptcp_disabled(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(enabled=False)
+    site.settle()
+
+
+def path_manager(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(path_manager="bpf")
+    site.settle()
+
+
+def configuration(site: Site) -> None:
+    site.settle()
+    site.write("config interface 'wan1'\n option device 'eth1'\n option multipath 'onn'\n")
+    with pytest.raises(ConfigError):
+        site.keeper.configure()
+
+
+def state_file(site: Site) -> None:
+    (site.runtime / "state.json").write_text("{")
+    site.state.load()
+    site.keeper.configure()
+
+
+def hints(site: Site) -> None:
+    (site.runtime / "hints").mkdir()
+    (site.runtime / "hints").chmod(0o777)
+    site.settle()
+
+
+def netifd(site: Site) -> None:
+    site.keeper.others = lambda facts: facts._replace(trouble="no answer within 3 s")
+    site.settle()
+
+
+def no_slot(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(cap=2)
+    site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
+    site.settle()
+
+
+def foreign_endpoint(site: Site) -> None:
+    site.world.foreign(Endpoint("10.2.2.2", 0, SIGNAL))
+    site.settle()
+
+
+def led_away(site: Site) -> None:
+    world = site.world
+    world.foreign(Route(2, 100, "default", world.link("eth2").index, "10.2.2.9", protocol=4))
+    world.foreign(Rule(2, 99, 100, "10.2.2.2", protocol=0))
+    site.settle()
+
+
+def discarded(site: Site) -> None:
+    """FRR's Null0: main has a default by eth1, and for all others one that throws away."""
+    world = site.world
+    site.settle()
+    world.foreign(Route(2, 254, "default", metric=254, type=6, protocol=4))
+    world.forget_default("eth2")
+    site.settle()
+
+
+def no_laminar(site: Site) -> None:
+    site.world.mptcp = mptcp(site)._replace(laminar=False)
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
+    site.settle()
+
+
+def no_mark(site: Site) -> None:
+    own = "config mproutd 'globals'\n option mark_mask '0x3'\n"
+    site.write(WAN1 + WAN2, own + "config uplink 'wan2'\n option table '7003'\n")
+    site.settle()
+
+
+def take_a_rule_away(site: Site) -> None:
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
+    site.keeper.reconcile()
+
+
+def removed(site: Site) -> None:
+    site.settle()
+    take_a_rule_away(site)
+
+
+def held_back(site: Site) -> None:
+    site.settle()
+    for _ in range(7):
+        take_a_rule_away(site)
+
+
+def refused(site: Site) -> None:
+    site.world.refuse(errno.EPERM, "rule", times=99)
+    site.settle()
+    site.world._refusals.clear()
+
+
+def low_limits(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
+    site.settle()
+
+
+WORLDS: dict[str, Callable[[Site], None]] = {
+    name.replace("_", "-"): make
+    for name, make in [
+        (make.__name__, make)
+        for make in (
+            kept,
+            no_mptcp,
+            mptcp_disabled,
+            path_manager,
+            configuration,
+            state_file,
+            hints,
+            netifd,
+            no_slot,
+            no_laminar,
+            foreign_endpoint,
+            led_away,
+            discarded,
+            no_mark,
+            removed,
+            held_back,
+            refused,
+            low_limits,
+        )
+    ]
+}
+
+
+def test_every_problem_has_a_world() -> None:
+    # The last one is named by the command alone: tests/lab/faulty_worlds.py.
+    assert {*WORLDS, "mptcpd"} == set(PROBLEMS)
+
+
+def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
+    """The other uplink is out, and main's own default with it."""
+    discarded(site)
+    assert site.keeper.status()["default"]["ipv4"] == "wan1"
+    site.world.set("eth1", carrier=False)
+    site.world.forget_default("eth1")
+    site.settle()
+    assert "ipv4" not in site.keeper.status()["default"]
+    assert [each["uplink"] for each in site.problems() if each["code"] == "discarded"] == ["wan2"]
+
+
+@pytest.mark.parametrize("code", WORLDS)
+def test_the_problem_is_named(site: Site, code: str) -> None:
+    WORLDS[code](site)
+    told = site.problems()
+    assert {problem["code"] for problem in told} == {code}
+    status = site.keeper.status()
+    assert status["degraded"] is True
+    lines = status_lines(status)
+    unbroken = " ".join(line.strip() for line in lines)
+    assert all(f"! {problem['text']}" in unbroken for problem in told)
+    # said once, after the last that it is about
+    assert f"! {told[-1]['text']} → {told[-1]['advice']}" in unbroken
+    assert unbroken.count(f"→ {told[-1]['advice']}") == 1
+    words = max(len(word) for line in lines for word in line.split())
+    assert all(len(line) <= max(80, words + 4) for line in lines)
+    assert all(len(problem["text"].splitlines()) == 1 for problem in told)
+
+
+def test_all_is_well(site: Site) -> None:
+    site.settle()
+    status = site.keeper.status()
+    assert status["degraded"] is False
+    assert (status["problems"], status["drift"]) == ([], [])
+    assert status["default"] == {"ipv4": "wan1"}
+    now = status["uplinks"][0]["since"] + 5
+    assert status_lines(status, now=now) == [
+        "UPLINK  MODE    DEVICE  STATE  FOR  IN  OUT",
+        "wan1    master  eth1    up     5 s  -   -",
+        "    10.1.1.2  via 10.1.1.1 (main)  endpoint 1 subflow",
+        "wan2    on      eth2    up     5 s  -   -",
+        "    10.2.2.2  via 10.2.2.1 (main)  endpoint 2 subflow",
+        "other traffic: IPv4 by wan1",
+    ]
+    [first, _] = status["uplinks"]
+    for kind in ("routes", "rules"):
+        assert first[kind]["wanted"], kind
+        assert set(first[kind]["wanted"]) <= set(first[kind]["found"]), kind
+
+
+def test_what_drifts_is_listed(site: Site) -> None:
+    site.settle()
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
+    status = site.keeper.status()
+    assert status["degraded"] is True
+    assert status["drift"] == ["ip rule add from 10.2.2.2 lookup 7002 protocol 77 priority 7502"]
+
+
+def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
+    site.world.set("eth2", carrier=False)
+    site.settle()
+    status = site.keeper.status()
+    assert status["degraded"] is True
+    assert status["problems"] == []
+    now = status["uplinks"][1]["since"] + 3700
+    assert status_lines(status, now=now)[-2:] == [
+        "! wan2 is not usable, for 1 h 1 min: the link has no carrier",
+        "  → check cable, modem and the port at the other end",
+    ]
+
+
+def test_an_endpoint_that_is_missing_or_differs(site: Site) -> None:
+    site.settle()
+    first = mptcp(site).endpoints[0]
+    changed = (first._replace(flags=first.flags | 4),)
+    site.world.mptcp = mptcp(site)._replace(endpoints=changed)
+    states = [uplink["endpoints"][0]["state"] for uplink in site.keeper.status()["uplinks"]]
+    assert states == ["differs", "missing"]
+
+
+def test_others_endpoints_are_listed_the_one_with_a_port_too(site: Site) -> None:
+    site.settle()
+    index = site.world.link("eth1").index
+    site.world.foreign(Endpoint("10.1.1.2", index, SIGNAL, port=5000))
+    assert site.keeper.status()["mptcp"]["foreign_endpoints"] == [
+        "10.1.1.2 id 3 signal dev eth1 port 5000"
+    ]
+
+
+def test_not_enabled(site: Site) -> None:
+    (site.root / "network").write_text(WAN1)
+    site.settle()
+    status = site.keeper.status()
+    assert status["degraded"] is False
+    assert status_lines(status)[0] == (
+        "multipath is not enabled: nothing of mproutd's is in the kernel"
+    )
+
+
+# -- the keeper -----------------------------------------------------------------------------
+
+
+def test_what_fails_is_tried_again_ever_more_rarely(site: Site) -> None:
+    site.keeper.configure()
+    site.world.refuse(errno.EPERM, "rule", times=1000)
+    waits = []
+    for _ in range(12):
+        site.keeper.reconcile()
+        wait = site.keeper.due()
+        assert wait is not None
+        waits.append(wait)
+        site.clock.now += wait
+    assert waits[:3] == pytest.approx([0.1, 0.2, 0.4])
+    assert waits[-1] == pytest.approx(30.0)
+    site.world._refusals.clear()
+    site.keeper.reconcile()
+    assert site.keeper.due() is None
+
+
+def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
+    site.keeper.configure()
+    site.world.refuse(errno.EPERM, "rule", times=1000)
+    for _ in range(10):
+        site.keeper.reconcile()
+    assert {problem["code"] for problem in site.problems()} == {"refused"}
+
+
+def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
+    """An endpoint of others came between our reading and our writing."""
+    site.keeper.configure()
+    site.world.refuse(errno.EEXIST, "endpoint", times=1)
+    site.keeper.reconcile()
+    assert {problem["code"] for problem in site.problems()} == {"refused"}
+    (refused,) = [problem for problem in site.problems() if problem["code"] == "refused"]
+    address = refused["command"].split()[4]
+    site.world.foreign(Endpoint(address, 0, SIGNAL))
+    assert {problem["code"] for problem in site.problems()} == {"foreign-endpoint"}
+
+
+def test_a_loop_of_removals_is_answered_at_a_bounded_rate(site: Site) -> None:
+    site.settle()
+    site.world.done.clear()
+    for _ in range(300):
+        take_a_rule_away(site)
+        site.clock.now += 0.1
+    assert 8 <= len(site.world.done) <= 12
+
+
+def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
+    before = two_lines().state()
+    site.settle()
+    assert (site.runtime / "state.json").exists()
+    site.keeper.flush()
+    assert site.world.state() == before
+    assert not (site.runtime / "state.json").exists()
+
+
+def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
+    before = site.world.state()
+    told = [change["command"] for change in site.keeper.preview()]
+    assert site.world.state() == before
+    site.keeper.configure()
+    done = [change["command"] for change in site.keeper.changes(site.keeper.converge())]
+    assert told == done

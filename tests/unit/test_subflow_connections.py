@@ -1,0 +1,108 @@
+"""Which connections miss a subflow, and which need the one that they have."""
+
+from __future__ import annotations
+
+import pytest
+
+from mproutd.netlink.sock_diag import Connection, Subflow
+from mproutd.subflows.connections import Standing, inside
+
+ONE, TWO, SIXTH = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
+MINE = Connection(ONE, 0, False, True, token=7, most=8)
+
+
+BEGUN = Subflow(7, ONE, initial=True, by_us=True)
+JOINED = Subflow(7, TWO, initial=False, by_us=True)
+TAKEN, LET_IN = BEGUN._replace(by_us=False), JOINED._replace(by_us=False)
+TRYING = JOINED._replace(stands=False)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ([BEGUN, JOINED], {7: True}),
+        ([TAKEN, TRYING], {7: False}),
+        ([TAKEN, JOINED], {7: False}),  # at an address that the client announced
+        ([LET_IN, BEGUN], {7: True}),
+        ([JOINED, LET_IN], {7: True}),
+        ([LET_IN, JOINED], {7: True}),
+        ([LET_IN, TRYING], {7: False}),
+        ([TRYING], {}),
+        ([BEGUN, TAKEN._replace(token=8)], {7: True, 8: False}),
+    ],
+)
+def test_who_began_a_connection(there: list[Subflow], here: dict[int, bool]) -> None:
+    assert Standing([], there).began_here() == here
+
+
+@pytest.mark.parametrize(
+    ("connection", "there", "misses"),
+    [
+        (MINE, [BEGUN], {(7, TWO)}),
+        (MINE, [BEGUN, JOINED], set()),
+        (MINE, [BEGUN, TRYING], set()),
+        (MINE, [BEGUN._replace(token=8)], {(7, ONE), (7, TWO)}),
+        (MINE, [TAKEN], set()),
+        (MINE._replace(plain=True), [], set()),
+        (MINE._replace(open=False), [], set()),
+        (MINE._replace(sends=False), [BEGUN], set()),
+        (MINE._replace(others=8), [], set()),
+        (MINE._replace(address="2001:db8:1::2"), [], {(7, SIXTH)}),
+    ],
+)
+def test_which_connections_miss_a_subflow(
+    connection: Connection, there: list[Subflow], misses: set[tuple[int, str]]
+) -> None:
+    assert Standing([connection], there).missing([ONE, TWO, SIXTH]) == misses
+
+
+def test_what_goes_to_the_lan_misses_nothing() -> None:
+    """A connection that began at 192.168.70.1, on br-lan."""
+    lan = MINE._replace(address="192.168.70.1")
+    standing = Standing([lan], [BEGUN._replace(address=lan.address)])
+    assert standing.missing([ONE, TWO]) == {(7, ONE), (7, TWO)}
+    here = inside([(1, "127.0.0.1"), (5, lan.address), (2, ONE), (3, TWO)], {2, 3})
+    assert here == {"127.0.0.1", lan.address}
+    assert standing.missing([ONE, TWO], here) == set()
+    assert standing.useless(here) == {7}
+    assert standing.useless(()) == set()
+
+
+@pytest.mark.parametrize(
+    ("connection", "there", "needed"),
+    [
+        (MINE, [BEGUN], {ONE}),
+        (MINE, [BEGUN, JOINED], set()),
+        (MINE, [BEGUN, TRYING], {ONE}),
+        (MINE, [JOINED], set()),  # its peer accepts subflows
+        (MINE, [TAKEN], {ONE}),
+        (MINE, [TAKEN, LET_IN._replace(address=ONE)], {ONE}),  # its client has two lines
+        (MINE, [TAKEN, LET_IN], {ONE, TWO}),
+        (MINE, [], set()),
+        (MINE, [BEGUN, JOINED._replace(address=ONE)], set()),
+        (MINE, [BEGUN._replace(token=8)], set()),
+        (MINE._replace(open=False), [BEGUN], set()),
+        (MINE._replace(sends=False), [BEGUN], {ONE}),
+        (MINE._replace(open=False, sends=False), [BEGUN], {ONE}),  # what was written is on its way
+        (MINE._replace(plain=True, token=0), [], {ONE}),
+        (MINE._replace(plain=True, open=False), [], set()),
+    ],
+)
+def test_whose_only_subflow_it_is(
+    connection: Connection, there: list[Subflow], needed: set[str]
+) -> None:
+    assert Standing([connection], there).needed() == needed
+
+
+def test_a_kernel_that_does_not_say_which_connections_there_are() -> None:
+    """Without mptcp_diag: every subflow may be somebody's only one."""
+    standing = Standing(None, [BEGUN, BEGUN._replace(token=8), JOINED._replace(token=8)])
+    assert standing.missing([ONE, TWO]) == set()
+    assert standing.needed() == {ONE}
+    assert standing.useless({ONE}) == set()
+    assert standing.gone([7, 9]) == set()
+
+
+def test_which_connections_have_ended() -> None:
+    standing = Standing([MINE], [JOINED._replace(token=8)])
+    assert standing.gone([7, 8, 9]) == {9}

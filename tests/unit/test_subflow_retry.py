@@ -1,0 +1,287 @@
+"""Looking for subflows that nobody told of: when, how often, and what it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from errno import ECONNREFUSED, ENOBUFS
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
+from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.nlmsg import U32, DecodeError, put
+from mproutd.netlink.sock_diag import Connection, Subflow
+from mproutd.subflows import retry
+from mproutd.subflows.policy import FIRST
+from mproutd.subflows.retry import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, Reviving
+from tests.unit.test_pacing import Clock
+
+HERE = Endpoint("10.2.2.2", 3, SUBFLOW, 1)
+GENTLY = [("change", SUBFLOW | FULLMESH), ("change", SUBFLOW)]
+ANEW = [("delete", SUBFLOW)]
+
+
+def connection(token: int, *others: Subflow, **more: Any) -> tuple[Connection, list[Subflow]]:
+    """It began at 10.1.1.2, here."""
+    first = Subflow(token, "10.1.1.2", initial=True, by_us=True)
+    made = Connection("10.1.1.2", len(others), False, True, token=token, most=8)
+    return made._replace(**more), [first, *others]
+
+
+def joined(token: int) -> Subflow:
+    return Subflow(token, HERE.address, initial=False, by_us=True)
+
+
+class Kernel:
+    """Says which connections there are, and takes its time for it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.takes, self.asked = clock, 0.0, 0
+        self.fails: Exception | None = None
+        self.there: list[tuple[Connection, list[Subflow]]] = []
+
+    def subflows(self, addresses: Iterable[str]) -> tuple[list[Connection], list[Subflow]]:
+        assert list(addresses) == [HERE.address]
+        if self.fails:
+            raise self.fails
+        self.asked += 1
+        self.clock.now += self.takes
+        return [each[0] for each in self.there], [one for each in self.there for one in each[1]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+class World:
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.kernel = clock, Kernel(clock)
+        self.done: list[Operation] = []
+        self.unexplained = 0
+        self.told: list[str] = []
+        self.heard: list[bytes] | None = None
+        """What events there are; None for some lost."""
+        self.filters: list[Any] = []
+        events = SimpleNamespace(
+            attach=self.filters.append,
+            read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
+        )
+        memory = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
+        self.keeper: Any = SimpleNamespace(
+            kernel=self.kernel,
+            last=SimpleNamespace(
+                desired=SimpleNamespace(
+                    endpoints={HERE: "wan2"},
+                    observed=[SimpleNamespace(link=SimpleNamespace(index=n)) for n in (2, 3)],
+                ),
+                snapshot=SimpleNamespace(
+                    addresses=[
+                        SimpleNamespace(link=link, address=address)
+                        for link, address in (
+                            (2, "10.1.1.2"),
+                            (3, HERE.address),
+                            (5, "192.168.70.1"),
+                        )
+                    ]
+                ),
+            ),
+            state=SimpleNamespace(memory=memory),
+            restraint=SimpleNamespace(expect=lambda endpoints: None),
+        )
+        path_manager: Any = SimpleNamespace(
+            events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
+        )
+        self.closer: Any = SimpleNamespace(busy=False, start=self.done.extend)
+        self.reviving = Reviving(self.keeper, path_manager, self._tell, self._count)
+
+    def _tell(self, kind: str, priority: int, text: str) -> None:
+        self.told.append(text)
+
+    def _count(self) -> None:
+        self.unexplained += 1
+
+    def turns(self, seconds: float) -> list[tuple[str, int]]:
+        """What is done in so much time, as the loop turns: (verb, flags)."""
+        end = self.clock.now + seconds
+        before = len(self.done)
+        while self.clock.now < end:
+            wait = self.reviving.due()
+            self.clock.now = min(end, self.clock.now + (seconds if wait is None else wait))
+            self.reviving.turn(self.closer)
+        return [
+            (operation.verb, operation.value.flags)
+            for operation in self.done[before:]
+            if isinstance(operation.value, Endpoint)
+        ]
+
+
+def test_the_first_look_and_one_try_in_each_way(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [connection(7)]
+    assert world.reviving.due() == FIRST_LOOK
+    assert world.turns(FIRST_LOOK - 0.1) == []
+    assert world.kernel.asked == 0
+    assert world.turns(5) == GENTLY + ANEW
+    for _ in range(5):  # it is refused again: the kernel tells, or it stays as it is
+        assert world.turns(LOOK) == []
+    world.kernel.there = [connection(7), connection(8, joined(8)), connection(9)]
+    assert world.turns(LOOK) + world.turns(5) == GENTLY + ANEW
+    world.kernel.there = [connection(7, joined(7)), connection(9)]
+    assert world.turns(LOOK) == []
+    world.kernel.there = [connection(7), connection(9)]
+    assert world.turns(LOOK) + world.turns(5) == GENTLY + ANEW, "it had one in between"
+
+
+def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [connection(7, address="192.168.70.1")]
+    assert world.turns(5) == []
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    assert world.turns(5) == []
+
+
+def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
+    """8 has the initial subflow at 10.2.2.2 and no other; its peer may take none."""
+    world = World(clock)
+    world.turns(2)
+    here = Subflow(8, HERE.address, initial=True, by_us=True)
+    world.kernel.there = [connection(7), (connection(8, most=0)[0], [here])]
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    assert world.turns(20) == []
+    world.kernel.there = [connection(7)]
+    assert world.turns(60)[:2] == GENTLY
+
+
+def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [connection(7, joined(7))]
+    assert world.turns(LOOK) == []
+    world.heard = [failed(7, 0)]
+    world.reviving.hear()
+    assert world.unexplained == 1
+    assert world.turns(FIRST) == [], "it is there"
+    world.kernel.there = [connection(7)]
+    world.reviving.hear()
+    assert world.turns(4 * FIRST)[:2] == GENTLY
+
+
+def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.takes = 0.25
+    world.turns(FIRST_LOOK)
+    assert world.reviving.due() is None, "that alone wakes nobody"
+    world.turns(0.25 / SHARE - 1)
+    assert world.kernel.asked == 1
+    world.turns(1.1)
+    assert world.kernel.asked == 2
+
+
+def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
+    world = World(clock)
+    world.turns(FIRST_LOOK)
+    world.reviving.hear()
+    assert world.reviving.due() == FIRST_LOOK
+
+
+@pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
+def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Exception) -> None:
+    world = World(clock)
+    world.kernel.there, world.kernel.fails = [connection(7)], error
+    assert world.turns(2.5) == []
+    assert [text for text in world.told if str(error) in text]
+    assert len(world.told) <= 3
+    world.kernel.fails = None
+    assert world.turns(4)[:2] == GENTLY
+
+
+def test_before_the_first_pass_it_waits(clock: Clock) -> None:
+    world = World(clock)
+    world.keeper.last = None
+    clock.now += 9
+    assert world.reviving.due() is None
+
+
+def test_what_has_ended_gets_no_try(clock: Clock) -> None:
+    """The end came before the filter let such events through."""
+    world = World(clock)
+    world.turns(2)
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    assert world.turns(60) == []
+    assert world.filters == [FAILED, JOINED, FAILED]
+
+
+def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [connection(7)]
+    world.closer.busy = True
+    clock.now += 9
+    world.reviving.turn(world.closer)
+    assert world.kernel.asked == 0
+    world.closer.busy = False
+    assert world.turns(1)[:2] == GENTLY
+
+
+FAILED, JOINED = (subflow_losses(everything=everything) for everything in (False, True))
+
+
+def failed(token: int, error: int = ECONNREFUSED) -> bytes:
+    """MPTCP_EVENT_SUB_CLOSED as the kernel writes it: refused from 10.2.2.2."""
+    ends = put(5, bytes([10, 2, 2, 2])) + put(7, bytes([10, 9, 9, 9]))
+    why = put(12, bytes([error])) if error else b""
+    return bytes([11, 1, 0, 0]) + put(1, U32.pack(token)) + ends + why
+
+
+def taken(token: int) -> tuple[Connection, list[Subflow]]:
+    """A connection that the peer began."""
+    made, (first, *_) = connection(token)
+    return made, [first._replace(by_us=False)]
+
+
+def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [taken(7)]
+    assert world.turns(5) == []
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    assert world.filters == [FAILED, JOINED]
+    assert world.turns(5) == []
+    assert world.filters == [FAILED, JOINED, FAILED]
+    world.heard = [failed(7), failed(8)]
+    world.kernel.there = [taken(7), connection(8)]
+    world.reviving.hear()
+    assert world.turns(FIRST + 0.01) == GENTLY, "for 8"
+    world.heard = [failed(9)]
+    world.kernel.there = [(connection(9)[0], [])]
+    world.reviving.hear()
+    assert world.turns(2)[:1] == ANEW, "of 9 there is no subflow left: it may be ours"
+
+
+def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
+    """A busy server: each connection that comes in brings a failure."""
+    world = World(clock)
+    world.turns(FIRST_LOOK)
+    world.kernel.takes, asked = 0.05, world.kernel.asked
+    began = clock.now
+    for token in range(1000):
+        world.heard = [failed(token)]
+        world.kernel.there.append(taken(token))
+        world.reviving.hear()
+        clock.now += 0.05
+        world.reviving.turn(world.closer)
+    asked = world.kernel.asked - asked
+    assert asked >= 3
+    assert asked * world.kernel.takes <= 1.2 * ASK_SHARE * (clock.now - began)
+    assert world.done == []
+    world.heard = [failed(7)]
+    world.reviving.hear()
+    wait = world.reviving.due()
+    assert wait is not None
+    assert FIRST < wait <= world.kernel.takes / ASK_SHARE

@@ -1,0 +1,1 @@
+"""Networks as people have them, on the real kernel."""

@@ -1,0 +1,161 @@
+"""Worlds where somebody else takes our things away: once, at each event, or in a loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.kernel.test_faults import Prepared
+from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Monitor, Wan, eventually, subflows
+
+pytestmark = pytest.mark.kernel
+
+GATEWAYS = "config uplink 'wan1'\n\toption gateway '10.1.1.1'\n" + (
+    "config uplink 'wan2'\n\toption gateway '10.2.2.1'\n"
+)
+
+LIKE_NETWORKD = """
+import select, socket, subprocess
+events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+events.bind((0, 1))  # RTMGRP_LINK
+print("ready", flush=True)
+while select.select([events], [], []):
+    while select.select([events], [], [], 0.02)[0]:
+        events.recv(65536)
+    for family in ("-4", "-6"):
+        for protocol in ("static", "boot", "77"):
+            subprocess.run(["ip", family, "rule", "flush", "protocol", protocol])
+"""
+"""What systemd-networkd does since v249 (ManageForeignRoutingPolicyRules): at each link
+event, every rule goes that it does not know and that is not the kernel's own."""
+
+IN_A_LOOP = "while :; do ip rule flush protocol 77; sleep 0.02; done"
+
+
+def rules(wan: Wan) -> list[str]:
+    return [line for line in wan.gateway.state().splitlines() if " rule 7" in line]
+
+
+def ours(wan: Wan) -> list[str]:
+    """Routes and rules of mproutd, and the endpoints with their ids."""
+    lines = wan.gateway.state(ids=True).splitlines()
+    return [line for line in lines if "proto 77" in line or "endpoint" in line]
+
+
+def ports(wan: Wan, echo: Echo) -> set[int]:
+    return {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
+
+
+def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
+    """Main has no default by eth2, so that nothing but the rules leads there."""
+    wan.gateway.ip("route delete default via 10.2.2.1 dev eth2 metric 2")
+    with Daemon(wan.gateway, own=GATEWAYS) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(ports(wan, echo)) == 2)
+        before, connected = ours(wan), ports(wan, echo)
+        assert len(rules(wan)) > 8
+        with Monitor(wan.gateway) as monitor:
+            networkd = wan.gateway.popen(
+                sys.executable, "-c", LIKE_NETWORKD, stdout=subprocess.PIPE, text=True
+            )
+            assert networkd.stdout
+            assert networkd.stdout.readline() == "ready\n"
+            for state in ("down", "up"):
+                wan.gateway.ip(f"link set lan0 {state}")
+                eventually(lambda: any("Deleted 7501:" in line for line in monitor.ours()))
+                eventually(lambda: ours(wan) == before)
+            networkd.terminate()
+        status = daemon.asked()
+        assert status["degraded"]
+        named = [each["object"] for each in status["problems"] if each["code"] == "removed"]
+        assert any(each.startswith("7501: from 10.1.1.2 lookup 7001") for each in named)
+        assert ports(wan, echo) == connected, "no subflow was lost over it"
+        assert not echo.report().error
+
+
+def test_one_that_removes_them_in_a_loop_is_not_fought(wan):
+    """BURST times at once, then every INTERVAL: a few writes a second, whatever the other does."""
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(ports(wan, echo)) == 2)
+        before = wan.gateway.state()
+        with Monitor(wan.gateway) as monitor:
+            loop = wan.gateway.popen("sh", "-c", IN_A_LOOP)
+            wanted = "7501: from 10.1.1.2 lookup 7001"
+            eventually(lambda: any(wanted in each for each in held(daemon)), timeout=8)
+            busy = daemon.asked()["counts"]
+            time.sleep(1)
+            calm = daemon.asked()["counts"]
+            loop.terminate()
+            lines = [line for line in monitor.ours() if "7501:" in line]
+        added = [line for line in lines if not line.startswith("Deleted")]
+        assert 5 <= len(added) <= 7, added
+        assert calm["writes"] - busy["writes"] <= 2 * len(rules(wan)) + 30
+        assert calm["passes"] - busy["passes"] < 15
+        eventually(lambda: wan.gateway.state() == before, timeout=8)
+        assert not echo.report().error
+
+
+def held(daemon: Daemon) -> list[str]:
+    return [each["text"] for each in daemon.asked()["problems"] if each["code"] == "held-back"]
+
+
+def test_everything_is_flushed_and_comes_back(wan):
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        eventually(lambda: len(ports(wan, echo)) == 2)
+        before, connected = ours(wan), ports(wan, echo)
+        for family in (4, 6):
+            wan.gateway.ip("rule flush", "rule add priority 32766 lookup main", family=family)
+            eventually(lambda: ours(wan) == before)
+            wan.gateway.ip("route flush table 7001", "route flush table 7000", family=family)
+            eventually(lambda: ours(wan) == before)
+        assert ports(wan, echo) == connected
+        named = " ".join(each["text"] for each in daemon.asked()["problems"])
+        for each in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
+            assert each in named
+
+
+SHORT = "import mproutd.planning.pacing as pacing; pacing.INTERVAL = 1.0"
+
+
+def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
+    """Its time is over, but it waits for the rule in front to go: the daemon sleeps meanwhile."""
+    daemon = Prepared(wan.gateway)
+    daemon.lines = SHORT
+    with daemon:
+
+        def taken_away() -> bool:
+            number = daemon.asked()["uplinks"][0]["endpoints"][0]["id"]
+            if number is not None:
+                wan.gateway.ip(f"mptcp endpoint delete id {number}")
+            return any("10.1.1.2" in each for each in held(daemon))
+
+        eventually(taken_away)
+        wan.gateway.ip(
+            "route add unreachable default table 300",
+            "rule add priority 10 from 10.1.1.2 table 300",
+        )
+        eventually(lambda: "led-away" in {each["code"] for each in daemon.asked()["problems"]})
+        time.sleep(2)
+        before = daemon.asked()["counts"]["passes"]
+        time.sleep(1)
+        assert daemon.asked()["counts"]["passes"] - before < 10
+        wan.gateway.ip("rule delete priority 10")
+        eventually(lambda: "endpoint 10.1.1.2 " in wan.gateway.state())
+
+
+def test_limits_that_somebody_resets_come_back_when_looked_at(wan):
+    """No event tells of it: a resync, SIGHUP, reconcile or status finds it."""
+    with Daemon(wan.gateway) as daemon:
+        eight = "add_addr_accepted 8 subflows 8"
+        assert eight in wan.gateway.ip("mptcp limits show")
+        wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
+        daemon.asked()
+        eventually(lambda: eight in wan.gateway.ip("mptcp limits show"))
+        wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
+        assert "ip mptcp limits set" in daemon.reconcile()
+        assert eight in wan.gateway.ip("mptcp limits show")
+    daemon.configure(TWO_UPLINKS.replace("enable", "disable"))
+    daemon.reconcile()
+    assert "add_addr_accepted 0 subflows 2" in wan.gateway.ip("mptcp limits show")

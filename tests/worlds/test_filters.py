@@ -1,0 +1,133 @@
+"""Worlds of reverse path filters: loose where subflows arrive, and an admin's value kept."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from mproutd.model import Operation, Sysctl
+from mproutd.netlink.kernel import Want
+from tests.lab import TWO_UPLINKS, Daemon, Wan, eventually
+from tests.lab.in_process import Keeping
+
+pytestmark = pytest.mark.kernel
+
+SECOND_OFF = TWO_UPLINKS.replace("'on'", "'off'")
+
+
+def rp_filter(wan: Wan, device: str = "eth2", value: int | None = None) -> int:
+    return int(wan.gateway.sysctl(f"net.ipv4.conf.{device}.rp_filter", value))
+
+
+def test_strict_becomes_loose_with_the_endpoint_and_strict_again_without(wan):
+    rp_filter(wan, value=1)
+    with Daemon(wan.gateway) as daemon:
+        assert rp_filter(wan) == 2
+        for way in (wan.address_down, wan.unplug):
+            way(2)
+            eventually(lambda: rp_filter(wan) == 1)
+            wan.plug(2)
+            wan.address_up(2)
+            wan.default_route(2)
+            eventually(lambda: rp_filter(wan) == 2)
+        daemon.kill9()
+        daemon.start()
+        assert rp_filter(wan) == 2
+        daemon.configure(SECOND_OFF)
+        daemon.reconcile()
+        assert rp_filter(wan) == 1
+        daemon.configure(TWO_UPLINKS)
+        daemon.reconcile()
+        assert rp_filter(wan) == 2
+    assert rp_filter(wan) == 2, "stopping leaves the kernel as it is"
+    assert daemon.call("flush").code == 0
+    assert rp_filter(wan) == 1
+
+
+@pytest.mark.parametrize("everywhere", [0, 2])
+@pytest.mark.parametrize("value", [0, 2])
+def test_what_an_admin_chose_is_kept(wan, value, everywhere):
+    rp_filter(wan, value=value)
+    rp_filter(wan, "all", everywhere)
+    with Daemon(wan.gateway) as daemon:
+        assert rp_filter(wan) == value
+        daemon.configure(SECOND_OFF)
+        daemon.reconcile()
+        assert rp_filter(wan) == value
+    assert daemon.call("flush").code == 0
+    assert rp_filter(wan) == value
+    assert rp_filter(wan, "all") == everywhere
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_strict_everywhere_counts_and_is_not_touched(wan, value):
+    """The kernel takes the higher one of `all` and the device's."""
+    rp_filter(wan, value=value)
+    rp_filter(wan, "all", 1)
+    with Daemon(wan.gateway) as daemon:
+        assert rp_filter(wan) == 2
+        daemon.configure(SECOND_OFF)
+        daemon.reconcile()
+        assert rp_filter(wan) == value
+        daemon.configure(TWO_UPLINKS)
+        daemon.reconcile()
+        assert rp_filter(wan) == 2
+    assert daemon.call("flush").code == 0
+    assert rp_filter(wan) == value
+    assert rp_filter(wan, "all") == 1
+
+
+def test_what_an_admin_sets_while_the_daemon_runs(wan):
+    rp_filter(wan, value=1)
+    with Daemon(wan.gateway) as daemon:
+        assert rp_filter(wan) == 2
+        rp_filter(wan, value=0)
+        daemon.reconcile()
+        assert rp_filter(wan) == 0
+        rp_filter(wan, value=1)  # strict drops subflows: that is mended, at the next look
+        daemon.reconcile()
+        assert rp_filter(wan) == 2
+        rp_filter(wan, value=0)
+        daemon.reconcile()
+    assert daemon.call("flush").code == 0
+    assert rp_filter(wan) == 0
+
+
+def test_a_device_made_again_has_a_value_of_its_own(wan):
+    """The new eth2 comes with 2, which is not ours to take back."""
+    rp_filter(wan, value=1)
+    with Daemon(wan.gateway) as daemon:
+        assert rp_filter(wan) == 2
+        wan.remove_device(2)
+        eventually(lambda: daemon.uplink("wan2")["families"][0]["reason"] == "no-device")
+        rp_filter(wan, "default", 2)
+        wan.create_device(2)
+        wan.address_up(2)
+        wan.default_route(2)
+        eventually(lambda: daemon.uplink("wan2")["endpoints"])
+        daemon.settle()
+    assert daemon.call("flush").code == 0
+    assert rp_filter(wan) == 2
+
+
+def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(wan):
+    """The device goes, and another comes as eth2, between a pass' reading and its writing."""
+    with Keeping(wan.gateway, TWO_UPLINKS) as keeping:
+        kernel = keeping.keeper.kernel
+        kernel.snapshot(Want(["eth2"], [7002], 0))
+        loose = Operation("change", Sysctl("eth2", "rp_filter", 2))
+        wan.remove_device(2)
+        rp_filter(wan, "default", 1)
+        wan.create_device(2)
+        assert [failure.errno for failure in kernel.apply([loose])] == [errno.ENODEV]
+        assert rp_filter(wan) == 1
+        kernel.snapshot(Want(["eth2"], [7002], 0))
+        assert kernel.apply([loose]) == []
+        assert rp_filter(wan) == 2
+        kernel.snapshot(Want(["eth2"], [7002], 0))
+        rp_filter(wan, value=0)
+        assert [failure.text for failure in kernel.apply([loose])] == [
+            "somebody has just changed it"
+        ]
+        assert rp_filter(wan) == 0
