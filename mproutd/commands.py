@@ -135,7 +135,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     # Asked here, since the daemon's sandbox hides other processes from it.
     running = speaking()
     if running:
-        from mproutd.status.rivals import beside
+        from mproutd.status.problems import beside
 
         told = beside(told, running)
     return told

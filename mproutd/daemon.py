@@ -25,9 +25,9 @@ from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import concerns
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import Closer
-from mproutd.passes import Outcome, is_gone
+from mproutd.passes import is_gone
 from mproutd.planning.overlaps import networks
-from mproutd.planning.plan import Desired
+from mproutd.planning.plan import Desired, Outcome
 from mproutd.reconciler import Keeper
 from mproutd.services.base import Host
 from mproutd.services.registry import Parts

@@ -268,3 +268,11 @@ class Operation(NamedTuple):
     value: Object
     uplink: str = ""
     """Whose it is; empty for what belongs to no uplink alone."""
+
+
+class Failure(NamedTuple):
+    """An operation that the kernel refused."""
+
+    operation: Operation
+    errno: int
+    text: str

@@ -17,11 +17,10 @@ from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.sockets import Events
-from mproutd.passes import Outcome
-from mproutd.planning.plan import Desired
+from mproutd.planning.plan import Desired, Outcome
 from mproutd.reconciler import Keeper
+from mproutd.status.changes import decisions
 from mproutd.status.connections import Uplinks
-from mproutd.status.decisions import decisions
 from mproutd.status.events import from_event, happening
 
 MOST = 64

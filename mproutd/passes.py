@@ -13,16 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from errno import EEXIST, EINVAL
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mproutd.configuration.config import Config
-from mproutd.model import FAMILIES, Endpoint, Object, Operation, Route, Rule, Snapshot, family_of
-from mproutd.netlink.kernel import Failure, Kernel, Want
+from mproutd.model import (
+    FAMILIES,
+    Endpoint,
+    Failure,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    family_of,
+)
+from mproutd.netlink.kernel import Kernel, Want
 from mproutd.planning import diff
 from mproutd.planning.endpoints import most
 from mproutd.planning.health import standing
 from mproutd.planning.numbering import assign
-from mproutd.planning.plan import ASK_MAIN, Desired, desired, own_tables
+from mproutd.planning.plan import ASK_MAIN, Desired, Outcome, desired, own_tables
 from mproutd.planning.state import Memory
 from mproutd.planning.uplinks import Facts
 
@@ -38,21 +47,6 @@ def is_gone(operation: Operation, number: int) -> bool:
     if operation.verb != "delete":
         return False
     return number in GONE or (number == EINVAL and isinstance(operation.value, Endpoint))
-
-
-class Outcome(NamedTuple):
-    """What a pass saw and did."""
-
-    snapshot: Snapshot
-    desired: Desired
-    done: tuple[Operation, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    unproved: tuple[str, ...] = ()
-    """Addresses that other rules lead elsewhere: no endpoint is kept there."""
-    again: bool = False
-    """Something that this pass did may change what the next one sees."""
-    missing: tuple[Object, ...] = ()
-    """What is wanted and not there yet: refused, held back, or waiting for something else."""
 
 
 class Store(Protocol):

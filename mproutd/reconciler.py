@@ -20,18 +20,14 @@ from mproutd.iproute2 import command, names
 from mproutd.model import BACKUP, Object, Operation, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel, Want
 from mproutd.netlink.path_manager import Closer
-from mproutd.passes import Outcome
-from mproutd.planning.pacing import Patience, Restraint
-from mproutd.planning.plan import Desired, desired
-from mproutd.planning.retries import Retries
+from mproutd.planning.pacing import Patience, Restraint, Retries
+from mproutd.planning.plan import Desired, Outcome, desired
 from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
-from mproutd.status.build import status
-from mproutd.status.changes import change, changes
-from mproutd.status.families import sources
+from mproutd.status.build import sources, status
+from mproutd.status.changes import Since, change, changes
 from mproutd.status.problems import problem, refused, removed
 from mproutd.status.rates import Rates
-from mproutd.status.since import Since
 
 HANDBACK = 1.0
 """Seconds: how long a handover uplink goes on beside a regular one that came back."""

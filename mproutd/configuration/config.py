@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mproutd.configuration.claims import conflicts
 from mproutd.configuration.health import Health, health, idle
 from mproutd.configuration.options import UPLINK
-from mproutd.configuration.parsers import shown
-from mproutd.configuration.resolve import Group, Reading
-from mproutd.configuration.sections import ConfigError, Section, Told
+from mproutd.configuration.parsers import ConfigError, Section, Told, shown
+from mproutd.configuration.resolve import Group, Reading, conflicts
 
 __all__ = ["Config", "ConfigError", "Uplink", "build"]
 

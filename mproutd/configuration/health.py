@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
-from mproutd.configuration.parsers import Known, between, boolean, one_of, shown
-from mproutd.configuration.sections import ConfigError, Told
+from mproutd.configuration.parsers import ConfigError, Known, Told, between, boolean, one_of, shown
 from mproutd.model import canonical, family_of
 
 METHODS = ("ping", "tcp", "http", "https")

@@ -12,8 +12,7 @@ import stat
 from collections.abc import Sequence
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.parsers import shown
-from mproutd.configuration.sections import ConfigError, Section
+from mproutd.configuration.parsers import ConfigError, Section, shown
 from mproutd.configuration.uci_parser import sections
 from mproutd.safefile import exposed
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mproutd.configuration.parsers import hint, shown
-from mproutd.configuration.sections import ConfigError, Option, Section
+from mproutd.configuration.parsers import ConfigError, Option, Section, hint, shown
 
 SPACE = " \t\n\v\f\r"
 KEYWORDS = {"package": 2, "config": 3, "option": 3, "list": 3}

@@ -18,6 +18,7 @@ from mproutd.model import (
     ANYWHERE,
     ELSEWHERE,
     Endpoint,
+    Failure,
     Limits,
     Operation,
     Route,
@@ -39,14 +40,6 @@ _GROUPS = (1, 5, 7, 8, 9, 11, 19)
 
 _CONF = "/proc/sys/net/ipv4/conf/"
 _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
-
-
-class Failure(NamedTuple):
-    """An operation that the kernel refused."""
-
-    operation: Operation
-    errno: int
-    text: str
 
 
 class Kernel(Protocol):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mproutd.netlink import mptcp_info
-from mproutd.pathtest import connection
+from mproutd.pathtest import connection, protocol
 from mproutd.pathtest.select import endpoint
 
 CONNECTIONS = 16

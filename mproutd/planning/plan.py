@@ -26,7 +26,10 @@ from mproutd.model import (
     TABLE_MAIN,
     UNREACHABLE,
     Endpoint,
+    Failure,
     Limits,
+    Object,
+    Operation,
     Route,
     Rule,
     Snapshot,
@@ -70,6 +73,21 @@ class Desired(NamedTuple):
     """Address → uplink, where the kernel's cap left no endpoint."""
     memory: Memory
     """What to remember before any of this is applied."""
+
+
+class Outcome(NamedTuple):
+    """What a pass saw and did."""
+
+    snapshot: Snapshot
+    desired: Desired
+    done: tuple[Operation, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    unproved: tuple[str, ...] = ()
+    """Addresses that other rules lead elsewhere: no endpoint is kept there."""
+    again: bool = False
+    """Something that this pass did may change what the next one sees."""
+    missing: tuple[Object, ...] = ()
+    """What is wanted and not there yet: refused, held back, or waiting for something else."""
 
 
 def own_tables(config: Config, memory: Memory) -> frozenset[int]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
-from mproutd.passes import Outcome
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 

@@ -15,12 +15,12 @@ from functools import partial
 
 from mproutd import log
 from mproutd.configuration.config import Config
+from mproutd.eventloop import Worker
 from mproutd.model import family_of
 from mproutd.netlink.conntrack import NETLINK_NETFILTER, Entry, delete, entry, requests
 from mproutd.netlink.sockets import Requests
-from mproutd.passes import Outcome
+from mproutd.planning.plan import Outcome
 from mproutd.services.base import Host, Part
-from mproutd.worker import Worker
 
 
 def flush(addresses: Iterable[str]) -> int:

@@ -21,8 +21,8 @@ from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.environment import found
 from mproutd.eventloop import Loop
-from mproutd.passes import Outcome
 from mproutd.planning.netifd import Interface, parse, with_netifd
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.safefile import contents, replace
 from mproutd.services.base import Host, Part

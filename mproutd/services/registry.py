@@ -8,7 +8,7 @@ from typing import Any
 
 from mproutd.configuration.config import Config
 from mproutd.environment import found
-from mproutd.passes import Outcome
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Host, Part
 

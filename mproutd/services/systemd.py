@@ -17,9 +17,9 @@ import time
 from collections.abc import Mapping
 
 from mproutd.configuration.config import Config
-from mproutd.passes import Outcome
+from mproutd.planning.plan import Outcome
 from mproutd.services.base import Host, Part
-from mproutd.status.statusline import LONGEST, status_line
+from mproutd.status.changes import LONGEST, status_line
 
 AGAIN = 1.0
 """Seconds until what the manager's socket did not take is offered again."""

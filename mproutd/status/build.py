@@ -15,6 +15,7 @@ from mproutd.configuration.config import Config
 from mproutd.iproute2 import Names, command, describe, flag_names, names
 from mproutd.model import (
     ANYWHERE,
+    ELSEWHERE,
     FAMILY_NAMES,
     PROTOCOL,
     Endpoint,
@@ -27,9 +28,8 @@ from mproutd.model import (
 from mproutd.planning.endpoints import is_ours, most, others_addresses
 from mproutd.planning.plan import Desired, own_tables
 from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import Observed
-from mproutd.status.families import Lookups, family, family_name, leaves
-from mproutd.status.problems import problem
+from mproutd.planning.uplinks import REASONS, Observed, Path
+from mproutd.status.problems import ADVICE, problem
 
 VERSION = 1
 
@@ -267,3 +267,81 @@ def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
         problem("no-slot", uplink=uplink, address=address, cap=cap)
         for address, uplink in target.without_slot.items()
     ]
+
+
+Lookups = Mapping[str, Route | None]
+"""Address → the route that a packet from it takes to the world; None for no route."""
+
+
+def sources(observed: Sequence[Observed]) -> list[str]:
+    """The addresses whose lookups a status wants."""
+    return list(
+        dict.fromkeys(
+            address.address
+            for entry in observed
+            if entry.link
+            for path in entry.paths
+            for address in path.covered
+        )
+    )
+
+
+def leaves(observed: Sequence[Observed], uplink: str, number: int, lookups: Lookups) -> bool:
+    """Whether anything from this uplink's addresses of a family finds a way to the world."""
+    return any(
+        lookups.get(address.address) is not None
+        for entry in observed
+        if entry.uplink.name == uplink
+        for path in entry.paths
+        if path.family == number
+        for address in path.eligible
+    )
+
+
+def family_name(number: int) -> str:
+    return FAMILY_NAMES[number].lower()
+
+
+def family(
+    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: Names
+) -> dict[str, Any]:
+    """An element of `families`; `ifindex`, `table` are the uplink's, `since` an epoch second."""
+    return {
+        "family": family_name(path.family),
+        "usable": path.usable,
+        "since": since,
+        "reason": path.reason or None,
+        "text": REASONS.get(path.reason),
+        "advice": ADVICE.get(path.reason),
+        "addresses": [address.address for address in path.eligible],
+        "sources": [address.address for address in path.covered],
+        "prefixes": list(path.prefixes),
+        "table": path.table or table,
+        "table_from": "netifd" if path.table else None,
+        "gateway": path.gateway.address or None if path.gateway else None,
+        "gateway_from": path.gateway.origin if path.gateway else None,
+        "lookups": [
+            _lookup(path, address.address, ifindex, lookups[address.address], name)
+            for address in path.covered
+            if address.address in lookups
+        ],
+    }
+
+
+def _lookup(
+    path: Path, address: str, ifindex: int, route: Route | None, name: Names
+) -> dict[str, Any]:
+    wanted = path.gateway.address if path.gateway else ""
+    asked, answer = ANYWHERE[path.family], None
+    if route is not None and route.table:
+        if route.destination == ELSEWHERE[path.family]:
+            asked = route.destination
+        via = f"via {route.gateway} " if route.gateway else ""
+        answer = f"{via}dev {name(route.device)} table {route.table}"
+    return {
+        "command": f"ip route get {asked} from {address}",
+        "answer": answer,
+        "right": route is not None
+        and bool(route.table)
+        and (route.device, route.gateway) == (ifindex, wanted),
+    }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from os import strerror
+from typing import Any, NamedTuple
 
+from mproutd.configuration.config import Config
 from mproutd.iproute2 import command, names
-from mproutd.model import Operation
-from mproutd.passes import Outcome
+from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.planning.plan import Desired, Outcome
+from mproutd.planning.uplinks import REASONS, Observed, Path
 
 
 def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
@@ -19,8 +21,8 @@ def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
         for operation in outcome.done:
             told.append(change(operation, command(operation, name)))
         for failure in outcome.failures:
-            text = f"{failure.text} ({os.strerror(failure.errno)})"
-            if failure.text == os.strerror(failure.errno):
+            text = f"{failure.text} ({strerror(failure.errno)})"
+            if failure.text == strerror(failure.errno):
                 text = failure.text
             told.append(change(failure.operation, command(failure.operation, name), text))
     return told
@@ -34,3 +36,123 @@ def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
         "command": text,
         "error": error or None,
     }
+
+
+class Decision(NamedTuple):
+    """One event: a line for people, and fields for machines."""
+
+    text: str
+    uplink: str = ""
+    device: str = ""
+    good: bool = True
+    """False for what a person may want to hear about: a line that is lost."""
+
+
+def decisions(before: Desired | None, now: Desired) -> list[Decision]:
+    """What the new plan decided otherwise than the old one."""
+    old = {entry.uplink.name: entry for entry in before.observed} if before else {}
+    told = []
+    for entry in now.observed:
+        told += _uplink(old.get(entry.uplink.name), entry)
+    gone = old.keys() - {entry.uplink.name for entry in now.observed}
+    told += [Decision(f"{name} is no longer managed", name) for name in sorted(gone)]
+    previous = before.default if before else {}
+    for family in FAMILIES:
+        uplink = now.default.get(family, "")
+        if uplink != previous.get(family, ""):
+            way = f"by {uplink}" if uplink else "as main says"
+            told.append(Decision(f"other traffic ({FAMILY_NAMES[family]}) leaves {way}", uplink))
+    return told
+
+
+def _uplink(before: Observed | None, now: Observed) -> list[Decision]:
+    told = []
+    name, device = now.uplink.name, now.uplink.device
+    for place, path in enumerate(now.paths):
+        old = before.paths[place] if before else None
+        if old is not None and _said(old) == _said(path):
+            continue
+        if path.usable:
+            told.append(Decision(f"{name} usable: {_way(path)}", name, device))
+        elif (old is not None and old.usable) or (
+            path.covered and (old is None or path.reason != old.reason)
+        ):
+            why = f"{name} not usable ({FAMILY_NAMES[path.family]}): {REASONS[path.reason]}"
+            told.append(Decision(why, name, device, False))
+    if not told and not any(path.covered for path in now.paths):
+        # Neither family was there before: said once for both, as far as it is news.
+        reason = now.paths[0].reason
+        if before is None or (reason not in ("no-address", before.paths[0].reason)):
+            told.append(Decision(f"{name} not usable: {REASONS[reason]}", name, device, False))
+    if before is not None and before.uplink.mode != now.uplink.mode:
+        told.append(Decision(f"{name} is now {now.uplink.mode}", name, device))
+    return told
+
+
+def _said(path: Path) -> tuple[object, ...]:
+    addresses = tuple(address.address for address in path.eligible)
+    return (path.usable, path.reason, addresses if path.usable else (), path.gateway)
+
+
+def _way(path: Path) -> str:
+    word = "addresses" if len(path.eligible) > 1 else "address"
+    addresses = ", ".join(address.address for address in path.eligible)
+    assert path.gateway is not None
+    if not path.gateway.address:
+        return f"{word} {addresses}, straight to the device"
+    source = {
+        "configuration": "from the configuration",
+        "lease": "from the lease",
+        "main": "from main",
+        "remembered": "as last known",
+    }.get(path.gateway.origin, f"from {path.gateway.origin}")
+    return f"{word} {addresses}, gateway {path.gateway.address} {source}"
+
+
+class Since:
+    """State → the epoch second in which it began."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[object, float]] = {}
+
+    def note(self, observed: Iterable[Observed], now: float) -> None:
+        """Take note of what a pass saw at `now`."""
+        known: dict[tuple[str, int], tuple[object, float]] = {}
+        for entry in observed:
+            name = entry.uplink.name
+            states: list[tuple[int, object]] = [(0, entry.usable)]
+            states += [(path.family, path.reason) for path in entry.paths]
+            for family, state in states:
+                before = self._known.get((name, family))
+                same = before is not None and before[0] == state
+                known[name, family] = before if before and same else (state, now)
+        self._known = known
+
+    def of(self, uplink: str, family: int = 0) -> float | None:
+        """Since when; family 0 asks for the uplink as a whole.  None: never seen."""
+        found = self._known.get((uplink, family))
+        return found[1] if found else None
+
+
+LONGEST = 1000
+"""Characters: a service manager takes a datagram of 4096 bytes at most."""
+
+
+def status_line(config: Config, observed: Sequence[Observed]) -> str:
+    """As in: 2 of 3 uplinks usable: wan1 wan2; wan3 no carrier."""
+    if not config.enabled:
+        return "multipath is not enabled in the configuration"
+    if not observed:
+        return "no uplink is configured"
+    usable = [entry.uplink.name for entry in observed if entry.usable]
+    others = [f"{entry.uplink.name} {_reason(entry)}" for entry in observed if not entry.usable]
+    count = f"{len(usable)} of {len(observed)} uplinks usable"
+    first = f"{count}: {' '.join(usable)}" if usable else count
+    return "; ".join([first, *others])[:LONGEST]
+
+
+def _reason(entry: Observed) -> str:
+    """The reason of the family that has an address, if one has: it is the one that was meant."""
+    reasons = [path.reason for path in entry.paths]
+    told = next((reason for reason in reasons if reason != "no-address"), reasons[0])
+    return told.replace("-", " ")

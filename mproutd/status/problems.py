@@ -6,13 +6,12 @@ holds the three together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mproutd.iproute2 import Names, command, describe
 from mproutd.model import Object
-from mproutd.planning.retries import Refusal
-from mproutd.status.advice import ADVICE
+from mproutd.planning.pacing import Refusal
 
 PROBLEMS = {
     "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
@@ -78,3 +77,97 @@ def removed(
         )
         for value, count in counts.items()
     ]
+
+
+ADVICE = {
+    # Why a path is not usable.
+    "no-device-yet": "bring it up: ifup INTERFACE; see: ifstatus INTERFACE; without netifd, name "
+    "its `device` in mproutd's section of the uplink",
+    "no-device": "plug it in, or correct `device` in the configuration; see: ip link",
+    "link-down": "bring it up: ifup, or ip link set DEVICE up",
+    "no-carrier": "check cable, modem and the port at the other end",
+    "no-address": "see what should give it one (DHCP client, pppd, router advertisements); "
+    "see: ip address show dev DEVICE",
+    "tentative": "wait: the kernel needs a second or two; it is used at once then",
+    "duplicate": "somebody else on that link has the address: change one of them",
+    "deprecated": "renew the lease or the prefix; connections that use the address go on",
+    "no-gateway": "give it a default route, or set `gateway` (`gateway6`) in the configuration",
+    "failed": "ask who runs the line; it is used again as soon as the check succeeds",
+    "taken": "change one of the two addresses; until then the first uplink has it",
+    # What else is not as wanted.
+    "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
+    "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "path-manager": "sysctl -w net.mptcp.path_manager=kernel (older: net.mptcp.pm_type=0)",
+    "configuration": "correct it, then: mproutd check && mproutd reconcile",
+    "state-file": "see that the runtime directory can be written and is not full; "
+    "what was written wrongly is replaced at the next change",
+    "hints": "let it belong to root alone",
+    "netifd": "see: ubus call network.interface dump; logread -e netifd",
+    "no-laminar": "use a newer kernel, or take the option away",
+    "no-slot": "remove others (ip mptcp endpoint), or set an uplink to off",
+    "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",
+    "led-away": "find the rule in front: ip rule; move it behind, or narrow it",
+    "discarded": "move it to the table that is asked last (`table default` instead of main), or "
+    "give that line a default route in main with a lower metric",
+    "no-mark": "widen `mark_mask`, or give the uplink a `mark`",
+    "removed": "nothing, if that was you; else find the daemon that removes it "
+    "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",
+    "held-back": "find the daemon that removes it: ip monitor rule route; docs/troubleshooting.md",
+    "refused": "read the kernel's words; it is tried again by itself",
+    "kept": "see whether the hosts of `track_ip` answer by another way; if they do, ask who runs "
+    "the lines",
+    "mptcpd": "one of the two: systemctl disable --now mptcp",
+    "low-limits": "lower `subflows` or `add_addr_accepted`",
+}
+
+
+MPTCPD, NETWORKD, NETWORKMANAGER = "mptcpd", "systemd-networkd", "NetworkManager"
+_FOREIGN = (
+    "if it is NetworkManager's: nmcli connection modify "
+    '"$(nmcli -g GENERAL.CONNECTION device show DEVICE)" connection.mptcp-flags disabled && '
+    "nmcli device reapply DEVICE; if it stays: ip mptcp endpoint delete id ID"
+)
+_REMOVED = (
+    "if it was systemd-networkd: ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no "
+    "below [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
+    "systemctl restart systemd-networkd; else see: ip monitor rule route"
+)
+ADVICE_BESIDE = {
+    ("foreign-endpoint", MPTCPD): "if it is mptcpd's: systemctl disable --now mptcp, then: "
+    "ip mptcp endpoint delete id ID",
+    ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
+    ("removed", NETWORKD): _REMOVED,
+    ("held-back", NETWORKD): _REMOVED,
+}
+"""What to do about a problem where that daemon runs; DEVICE is the uplink's, ID the endpoint's."""
+
+
+def beside(status: dict[str, Any], running: Collection[str]) -> dict[str, Any]:
+    """The status with what is known of these daemons, which run here."""
+    problems = [*status["problems"], *_named(status, running)]
+    told = [{**each, "advice": _advice(each, status["uplinks"], running)} for each in problems]
+    return {**status, "problems": told, "degraded": status["degraded"] or bool(told)}
+
+
+def _named(status: dict[str, Any], running: Collection[str]) -> Iterator[dict[str, Any]]:
+    if status["enabled"] and MPTCPD in running:
+        yield problem("mptcpd")
+
+
+def _advice(
+    found: dict[str, Any], uplinks: Sequence[dict[str, Any]], running: Collection[str]
+) -> str:
+    """What to do about a problem, as exactly as can be told."""
+    if found.get("kind") == "endpoint":  # networkd knows nothing of them
+        running = [name for name in running if name != NETWORKD]
+    known = [
+        text
+        for (code, name), text in ADVICE_BESIDE.items()
+        if code == found["code"] and name in running
+    ]
+    if not known:
+        return str(found["advice"])
+    device = next((each["device"] for each in uplinks if each["name"] == found.get("uplink")), "")
+    words = found.get("found", "").split()
+    number = words[words.index("id") + 1] if "id" in words else "ID"
+    return "; ".join(known).replace("ID", number).replace("DEVICE", device)

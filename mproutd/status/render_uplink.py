@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mproutd.format import amount, cleaned, rate, span
-from mproutd.status.render import BAD, FAMILIES, GOOD, ORIGINS, painted, state_word, wrapped
-from mproutd.status.render_health import full
+from mproutd.status.render import BAD, FAMILIES, GOOD, ORIGINS, full, painted, state_word, wrapped
 
 
 def uplink_lines(

@@ -16,11 +16,9 @@ from typing import Any
 
 from mproutd.pathtest.verdict import ADVISED, EXPLAINED, side
 from mproutd.planning.uplinks import REASONS
-from mproutd.status.advice import ADVICE
 from mproutd.status.events import KINDS
 from mproutd.status.metrics import METRICS
-from mproutd.status.problems import PROBLEMS
-from mproutd.status.rivals import ADVICE_BESIDE
+from mproutd.status.problems import ADVICE, ADVICE_BESIDE, PROBLEMS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

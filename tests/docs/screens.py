@@ -185,7 +185,8 @@ def troubleshooting() -> None:
     (DOCS / "troubleshooting.md").write_text(
         f"# From what one sees to its cause\n\n{WRITTEN}\n"
         "Ask `mproutd status` first: it names each of these, and what to do. Each was produced\n"
-        "in the laboratory (`tests/lab/faulty_worlds.py`), and the text is what the status printed then.\n\n"
+        "in the laboratory (`tests/lab/faulty_worlds.py`), and the text is what the status\n"
+        "printed then.\n\n"
         "Where the status finds all as wanted and a connection still uses one line, `mproutd test\n"
         "UPLINK --to HOST:PORT` says whether MPTCP gets through there: see [test.md](test.md).\n\n"
         f"| seen | code |\n| --- | --- |\n{index}{parts}"

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from mproutd.planning.uplinks import REASONS
-from mproutd.status.advice import ADVICE
 from mproutd.status.events import KINDS
-from mproutd.status.problems import PROBLEMS
+from mproutd.status.problems import ADVICE, PROBLEMS
 from tests.docs.reference import DOCS, filled, parts, schema
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.lab.faulty_worlds import BROKEN, ELSEWHERE, codes, paragraph

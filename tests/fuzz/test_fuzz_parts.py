@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mproutd.netlink import conntrack, mptcp_info
 from mproutd.netlink.nlmsg import DecodeError, put
 from mproutd.pathtest import protocol
-from mproutd.services.health import echoes
+from mproutd.services.health import icmp
 from mproutd.services.scripts import _read
 from tests.fuzz.material import JSON, mutated, quick
 
@@ -25,13 +25,13 @@ FAMILIES = st.sampled_from((AF_INET, AF_INET6))
 @quick
 @given(
     FAMILIES,
-    mutated(st.builds(echoes.request, FAMILIES, st.integers(0, 9), st.integers(0, 9), st.binary())),
+    mutated(st.builds(icmp.request, FAMILIES, st.integers(0, 9), st.integers(0, 9), st.binary())),
     st.booleans(),
 )
 @example(AF_INET, b"\x4f" + bytes(19), True)
 @example(AF_INET, b"\x40" + bytes(19), True)
 def test_any_packet_is_an_echo_reply_or_nothing(family: int, packet: bytes, header: bool) -> None:
-    found = echoes.reply(family, packet, header)
+    found = icmp.reply(family, packet, header)
     assert found is None or len(found.data) < len(packet)
 
 

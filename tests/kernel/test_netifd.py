@@ -483,7 +483,8 @@ def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:
             "from mproutd.configuration.config import Config, Uplink\n"
             "config = Config(uplinks=(Uplink('w', 'eth1'),))\n"
             "registry.Parts(None).configured(config)\n"
-            "print('mproutd.services.netifd' in sys.modules, 'mproutd.planning.netifd' in sys.modules)\n"
+            "for part in ('services', 'planning'):\n"
+            "    print(f'mproutd.{part}.netifd' in sys.modules)\n"
         )
         program = [*daemon.command("run")[:4], "-c", code]
         assert wan.gateway.run(*program).split() == ["False", "False"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mproutd.model import Operation
-from mproutd.netlink.kernel import Failure, NetlinkKernel
+from mproutd.model import Failure, Operation
+from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.planning.endpoints import active
 from mproutd.reconciler import Keeper
 from mproutd.statefile import StateFile

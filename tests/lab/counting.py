@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.lab.daemon import Daemon
 
-WITNESS = Path(__file__).with_name("witness")
+WITNESS = Path(__file__).with_name("counting")
 NOTED = "/run/mproutd-witness"
 
 

@@ -30,6 +30,7 @@ from mproutd.model import (
     UNICAST,
     Address,
     Endpoint,
+    Failure,
     Limits,
     Link,
     Mptcp,
@@ -42,7 +43,7 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
-from mproutd.netlink.kernel import Failure, Want
+from mproutd.netlink.kernel import Want
 
 BY_KERNEL = 2
 """RTPROT_KERNEL: the protocol of what the kernel makes by itself."""

@@ -28,7 +28,8 @@ from mproutd.model import (
     Rule,
     family_of,
 )
-from mproutd.passes import Outcome, reconcile
+from mproutd.passes import reconcile
+from mproutd.planning.plan import Outcome
 from mproutd.planning.state import Memory, decode, encode
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_kernel import BY_KERNEL, FakeKernel

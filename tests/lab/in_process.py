@@ -10,7 +10,7 @@ from mproutd.iproute2 import command, names
 from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import knows_laminar
-from mproutd.passes import Outcome
+from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Keeper
 from mproutd.statefile import StateFile
 from tests.lab import Namespace

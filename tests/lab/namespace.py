@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-HOLDER = Path(__file__).with_name("holder.py")
+HOLDER = Path(__file__).with_name("namespace_holder.py")
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 

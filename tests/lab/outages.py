@@ -1,6 +1,6 @@
 """What can be wrong with a line whose link is up, and what health checks make of it.
 
-    python -m tests.lab.outages          measures, and writes the table into docs/health.md; needs root
+    python -m tests.lab.outages          measures into docs/health.md; needs root
 
 Each trouble happens to wan1, the master, while an MPTCP connection runs over both lines.
 """

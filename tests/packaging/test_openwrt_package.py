@@ -27,11 +27,11 @@ MPROUTD, TENACITY = FEED / "mproutd" / "Makefile", FEED / "python-tenacity" / "M
 
 MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mproutd").rglob("*.py")}
 APART = {
-    "mproutd-connections": {"mproutd/reports/connections"},
-    "mproutd-top": {"mproutd/reports/top", "mproutd/reports/screen"},
-    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/trial/")},
+    "mproutd-connections": {"mproutd/netlink/diag_socket"},
+    "mproutd-top": {"mproutd/status/top", "mproutd/status/top_view"},
+    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/pathtest/")},
 }
-LEFT_OUT = {"mproutd/reports/exporter", "mproutd/reports/metrics"}
+LEFT_OUT = {"mproutd/status/exporter", "mproutd/status/metrics"}
 """No package has them: the feed has no client library of Prometheus."""
 
 FILES = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config, ConfigError, Uplink, build
 from mproutd.configuration.health import Health
 from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
-from mproutd.configuration.sections import Option, Section
+from mproutd.configuration.parsers import Option, Section
 from mproutd.configuration.uci_parser import sections
 
 ON = "config globals 'globals'\n option multipath 'enable'\n"

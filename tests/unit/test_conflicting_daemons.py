@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from mproutd.environment import RIVALS
-from mproutd.status.advice import ADVICE
-from mproutd.status.problems import problem
-from mproutd.status.rivals import ADVICE_BESIDE, beside
+from mproutd.status.problems import ADVICE, ADVICE_BESIDE, beside, problem
 
 FOREIGN = problem(
     "foreign-endpoint", uplink="wan2", address="10.2.2.2", found="10.2.2.2 id 7 subflow dev eth2"

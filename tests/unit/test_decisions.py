@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mproutd.planning.plan import Desired
-from mproutd.status.decisions import Decision, decisions
+from mproutd.status.changes import Decision, decisions
 from tests.lab.fake_world import World, interface
 from tests.unit.test_uplinks import unplugged, usual, without_default
 

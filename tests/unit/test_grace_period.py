@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mproutd.model import Route
-from mproutd.passes import Outcome, reconcile
+from mproutd.passes import reconcile
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config
-from mproutd.passes import Outcome
 from mproutd.planning.health import standing
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines

@@ -36,7 +36,8 @@ def body(message: bytes) -> bytes:
 
 DECODERS = [
     rtnl_decode.link, rtnl_decode.address, rtnl_decode.routes, rtnl_decode.found, rtnl_decode.rule,
-    rtnl_decode.LinkMemo().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family, mptcp_pm.event, messages,
+    rtnl_decode.LinkMemo().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family,
+    mptcp_pm.event, messages,
     *(lambda data, kind=kind, flags=flags: acknowledgement(Message(kind, flags, 0, 0, data))
       for kind in (2, 3) for flags in (0, 0x200, 0x300)),
     *(lambda data, kind=kind: concerns(Message(kind, 0, 0, 0, data), frozenset(), frozenset())

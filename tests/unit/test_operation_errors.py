@@ -15,7 +15,8 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.model import Operation
-from mproutd.passes import Outcome, reconcile
+from mproutd.passes import reconcile
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
 

@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.eventloop import Loop
-from mproutd.services.health.echoes import checksum, reply, request
-from mproutd.services.health.icmp import Pings
+from mproutd.eventloop import Loop, Worker
+from mproutd.services.health.icmp import Pings, checksum, reply, request
 from mproutd.services.health.probe import Way
 from mproutd.services.health.tcp import Web
 from mproutd.services.health.timers import Timers
-from mproutd.worker import Worker
 from tests.lab import Namespace, eventually
 from tests.unit.test_imports import loaded
 from tests.unit.test_pacing import Clock
@@ -160,13 +158,13 @@ def test_timers_fire_in_order_and_only_once() -> None:
 
 
 def test_a_daemon_that_checks_nothing_imports_nothing_of_it() -> None:
-    assert [name for name in loaded("import mproutd.daemon") if "mproutd.services.health" in name] == []
+    assert [
+        name for name in loaded("import mproutd.daemon") if "mproutd.services.health" in name
+    ] == []
 
 
 def test_pings_and_names_do_without_ssl() -> None:
-    modules = loaded(
-        "from mproutd.services.health import checker, icmp, tcp"
-    )
+    modules = loaded("from mproutd.services.health import checker, icmp, tcp")
     assert not modules & {"ssl", "asyncio", "stringprep", "http"}
 
 

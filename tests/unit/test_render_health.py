@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mproutd import format
-from mproutd.status.render_health import because, full, short
+from mproutd.status.render import because, full, short
 
 HOST = {
     "host": "one.example",

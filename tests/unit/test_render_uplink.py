@@ -14,8 +14,8 @@ from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, 
 from mproutd.planning.endpoints import joins
 from mproutd.planning.overlaps import networks
 from mproutd.planning.uplinks import Gateway, Path
+from mproutd.status.build import family
 from mproutd.status.connections import Uplinks, uplinks
-from mproutd.status.families import family
 from mproutd.status.metrics import rows
 from mproutd.status.render import status_lines
 from mproutd.status.render_uplink import uplink_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mproutd.model import Endpoint, Operation, Rule
-from mproutd.planning.retries import FIRST, LAST, Retries
+from mproutd.planning.pacing import FIRST, LAST, Retries
 
 RULE = Operation("add", Rule(2, 7501, 7001, "10.1.1.2"), "wan1")
 OTHER = Operation("add", Rule(2, 7502, 7002, "10.2.2.2"), "wan2")

@@ -24,8 +24,9 @@ from mproutd.model import (
     Route,
     Rule,
 )
-from mproutd.passes import Outcome, reconcile
+from mproutd.passes import reconcile
 from mproutd.planning.endpoints import active
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_kernel import Killed
 from tests.lab.fake_world import Store, World, interface, uci

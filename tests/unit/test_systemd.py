@@ -13,7 +13,7 @@ from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.services.base import Host
 from mproutd.services.systemd import Notify, interval
-from mproutd.status.statusline import LONGEST, status_line
+from mproutd.status.changes import LONGEST, status_line
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_uplinks import unplugged, usual
 

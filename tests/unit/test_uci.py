@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mproutd.configuration import uci
 from mproutd.configuration.config import Config, ConfigError
-from mproutd.configuration.sections import Option, Section
+from mproutd.configuration.parsers import Option, Section
 from mproutd.configuration.uci_parser import sections
 
 ROOT = Path(__file__).parents[2]

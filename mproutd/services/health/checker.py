@@ -15,16 +15,16 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import Config, Uplink
 from mproutd.configuration.health import Health
+from mproutd.eventloop import Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
-from mproutd.passes import Outcome
 from mproutd.planning.health import Failed, unproved
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts, Observed, Path
 from mproutd.services.base import Host, Part
 from mproutd.services.health.probe import Asker, Way
 from mproutd.services.health.resolver import Names
 from mproutd.services.health.timers import Timer, Timers
 from mproutd.services.health.tracker import Tools, Track
-from mproutd.worker import Worker
 
 SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from mproutd.worker import Worker
+from mproutd.eventloop import Worker
 
 FRESH = 300.0
 """Seconds until a name is looked up again."""
