@@ -91,7 +91,7 @@ def burst(say: Callable[[str], None]) -> Iterable[Figure]:
             quiet.do(*made)
             theirs.append(time.thread_time() - before)
         grown = resident(pid)
-        bare = [asyncio_memory() for _ in range(5)]
+        asyncio_alone = [asyncio_memory() for _ in range(5)]
     yield Figure(
         "burst-cpu",
         f"{CHANGES:,} address changes in a burst, half on other devices: processor time",
@@ -111,10 +111,10 @@ def burst(say: Callable[[str], None]) -> Iterable[Figure]:
     yield Figure(
         "memory",
         "resident memory after the burst",
-        [grown] * len(bare),
+        [grown] * len(asyncio_alone),
         "MB",
         "python3 -c 'import asyncio'",
-        bare,
+        asyncio_alone,
         1.7,
         1.4,
     )

@@ -12,7 +12,7 @@ from bench import change
 from bench.figure import Figure
 from bench.site import Site, configuration, run
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY
@@ -38,20 +38,20 @@ def build(scope: ExitStack, uplinks: int) -> tuple[Site, str]:
     return site, directory
 
 
-def fresh(directory: str) -> Keeper:
+def fresh(directory: str) -> Reconciler:
     """What a new process would have, its sockets in the calling thread's namespace."""
     state = StateFile(directory)
     state.load()
-    keeper = Keeper(NetlinkKernel(), state, directory)
-    keeper.configure()
-    return keeper
+    reconciler = Reconciler(NetlinkKernel(), state, directory)
+    reconciler.configure()
+    return reconciler
 
 
 def emptied(site: Site, directory: str) -> None:
     """Nothing of ours, nor of the batch's, in the kernel; limits as a new kernel has them."""
-    keeper = fresh(directory)
-    keeper.flush()
-    keeper.kernel.close()
+    reconciler = fresh(directory)
+    reconciler.flush()
+    reconciler.kernel.close()
     site.gateway.ip("mptcp endpoint flush", "mptcp limits set subflows 2 add_addr_accepted 0")
     time.sleep(0.02)
 
@@ -70,19 +70,19 @@ def cold(say: Callable[[str], None]) -> Iterable[Figure]:
         operations = 0
         for turn in range(WARM + COLD_RUNS):
             emptied(site, directory)
-            keeper = fresh(directory)
+            reconciler = fresh(directory)
             began = time.perf_counter()
-            outcomes = keeper.converge()
+            outcomes = reconciler.converge()
             took = time.perf_counter() - began
-            changes = keeper.changes(outcomes)
+            changes = reconciler.changes(outcomes)
             if turn == 0:
                 operations = len(changes)
                 batches = written(directory, [each["command"] for each in changes])
                 state = site.gateway.state()
             began = time.perf_counter()
-            keeper.reconcile(full=False)
+            reconciler.reconcile(full=False)
             again = time.perf_counter() - began
-            keeper.kernel.close()
+            reconciler.kernel.close()
             emptied(site, directory)
             batch = sum(run("ip", f"-{family}", "-batch", path) for family, path in batches.items())
             if turn == 0 and state != site.gateway.state():
@@ -137,14 +137,14 @@ def idle(say: Callable[[str], None]) -> Iterable[Figure]:
         site, directory = build(scope, 8)
         scope.enter_context(site.gateway.enter())
         say(f"idle: {IDLE_RUNS} times 2")
-        keeper = fresh(directory)
-        keeper.converge()
+        reconciler = fresh(directory)
+        reconciler.converge()
         ours: list[float] = []
         theirs: list[float] = []
         for turn in range(WARM + IDLE_RUNS):
             time.sleep(0.005)
             began = time.perf_counter()
-            outcome = keeper.reconcile(full=False)
+            outcome = reconciler.reconcile(full=False)
             took = time.perf_counter() - began
             if outcome.done or outcome.failures:
                 raise LabError(f"there was something to do: {outcome.done}")
@@ -152,7 +152,7 @@ def idle(say: Callable[[str], None]) -> Iterable[Figure]:
             if turn >= WARM:
                 ours.append(took)
                 theirs.append(other)
-        keeper.kernel.close()
+        reconciler.kernel.close()
     yield Figure(
         "idle",
         "a pass with nothing to do, 8 dual-stack uplinks",

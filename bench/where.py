@@ -20,13 +20,13 @@ from mproutd import log, monitor, passes
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 
 RUNS, WARM = 60, 5
 
 STEPS: list[tuple[Any, str, str]] = [
-    (Keeper, "reconcile", "the pass' own bookkeeping"),
+    (Reconciler, "reconcile", "the pass' own bookkeeping"),
     (NetlinkKernel, "snapshot", "snapshot: decode and keep"),
     (PathManager, "read", "snapshot: endpoints and limits"),
     (passes, "desired", "plan"),
@@ -36,7 +36,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (NetlinkKernel, "apply", "writes: encode"),
     (passes, "unproved", "proof by lookup"),
     (NetlinkKernel, "forget_silent", "neighbour of the gateway"),
-    (Keeper, "_note", "remember what was done"),
+    (Reconciler, "_note", "remember what was done"),
     (Requests, "_dump", "netlink: dumps, with framing"),
     (Requests, "_ask", "netlink: questions, with framing"),
     (Requests, "change", "netlink: changes, with framing"),
@@ -88,9 +88,9 @@ def where(say: Callable[[str], None]) -> None:
             scope.callback(setattr, owner, name, original)
         site, directory = build(scope, 2)
         scope.enter_context(site.gateway.enter())
-        keeper = fresh(directory)
-        keeper.converge()
-        made = loop.Daemon(keeper, directory)
+        reconciler = fresh(directory)
+        reconciler.converge()
+        made = loop.Daemon(reconciler, directory)
         read = clock.around(made._kernel_events, "events: read, sort out")
         say(f"where: {RUNS} times")
         samples: dict[str, list[float]] = defaultdict(list)
@@ -112,7 +112,7 @@ def where(say: Callable[[str], None]) -> None:
                     counts = calls
                     for name, value in spent.items():
                         samples[name].append(value)
-                while made._closer and made._closer.busy:
+                while made._deleter and made._deleter.busy:
                     made._closed()
                     made._pass()
     medians = {name: statistics.median(values) * 1e6 for name, values in samples.items()}

@@ -139,9 +139,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.verbose:
         log.level = log.DEBUG
     log.begin()
-    keeper = commands.keeper(options, change=True)
-    commands.configure(keeper)
-    Daemon(keeper, commands.runtime_dir(options)).run()
+    reconciler = commands.reconciler(options, change=True)
+    commands.configure(reconciler)
+    Daemon(reconciler, commands.runtime_dir(options)).run()
     return DONE
 
 
@@ -193,7 +193,7 @@ def _monitor(options: argparse.Namespace) -> int:
     import json
 
     from mproutd.control import client
-    from mproutd.status.render import happening_line
+    from mproutd.status.render import event_line
 
     path = commands.control_socket(options)
     try:
@@ -205,7 +205,7 @@ def _monitor(options: argparse.Namespace) -> int:
             else:
                 clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
                 millis = int(told["time"] % 1 * 1000)
-                print(happening_line(told, f"{clock}.{millis:03}"), flush=True)
+                print(event_line(told, f"{clock}.{millis:03}"), flush=True)
     except client.NotRunning:
         raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
     except client.WentAway:
@@ -298,12 +298,12 @@ def _flush(options: argparse.Namespace) -> int:
     from mproutd.services import scripts
     from mproutd.status.render import change_lines
 
-    keeper = commands.keeper(options, change=True)
+    reconciler = commands.reconciler(options, change=True)
     try:
-        keeper.configure()
+        reconciler.configure()
     except ConfigError:
         pass  # what is ours is known without it
-    changes = keeper.changes(keeper.flush())
+    changes = reconciler.changes(reconciler.flush())
     if changes:
         print("\n".join(change_lines(changes)))
     scripts.forget(commands.runtime_dir(options))

@@ -14,7 +14,7 @@ from mproutd.environment import found, speaking
 from mproutd.format import safe
 
 if TYPE_CHECKING:
-    from mproutd.reconciler import Keeper
+    from mproutd.reconciler import Reconciler
 
 DONE, FAILED, REFUSED, NOT_RUNNING = 0, 1, 2, 3
 """Exit status: as wanted; something failed or is not as wanted; bad input; no daemon."""
@@ -92,10 +92,10 @@ PATIENCE = 2.0
 """Seconds that a command waits for another one to end; a daemon does not end by itself."""
 
 
-def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
+def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     """A keeper of our own.  `change` takes the lock that a daemon would hold."""
     from mproutd.netlink.kernel import NetlinkKernel
-    from mproutd.reconciler import Keeper
+    from mproutd.reconciler import Reconciler
     from mproutd.statefile import Lock, StateFile
 
     runtime = runtime_dir(options)
@@ -105,7 +105,7 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     state.load()
     if state.problem:
         complain(state.problem)
-    own = Keeper(NetlinkKernel(), state, config_dir(options))
+    own = Reconciler(NetlinkKernel(), state, config_dir(options))
     if found("ubus"):
         from mproutd.services import netifd
 
@@ -113,15 +113,15 @@ def keeper(options: argparse.Namespace, *, change: bool) -> Keeper:
     return own
 
 
-def configure(keeper: Keeper) -> None:
+def configure(reconciler: Reconciler) -> None:
     """Read the configuration.  Stop when it is refused."""
     from mproutd.configuration.config import ConfigError
 
     try:
-        keeper.configure()
+        reconciler.configure()
     except ConfigError as error:
         raise Stop(str(error), REFUSED) from None
-    for warning in keeper.config.warnings:
+    for warning in reconciler.config.warnings:
         complain(warning)
 
 
@@ -129,7 +129,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     """The daemon's, else one of our own making."""
     told = ask(options, {"command": "status"})
     if told is None:
-        own = keeper(options, change=False)
+        own = reconciler(options, change=False)
         configure(own)
         told = {**own.status(), "running": False}
     # Asked here, since the daemon's sandbox hides other processes from it.
@@ -152,7 +152,7 @@ def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would answer, done without one."""
-    own = keeper(options, change=not options.dry_run)
+    own = reconciler(options, change=not options.dry_run)
     configure(own)
     if options.dry_run:
         return {"changes": own.preview()}

@@ -24,15 +24,15 @@ from mproutd.hints import Wake
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import concerns
 from mproutd.netlink.nlmsg import U32, Message
-from mproutd.netlink.path_manager import Closer
-from mproutd.passes import is_gone
+from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.passes import already_deleted
 from mproutd.planning.overlaps import networks
-from mproutd.planning.plan import Desired, Outcome
-from mproutd.reconciler import Keeper
+from mproutd.planning.plan import Outcome, Plan
+from mproutd.reconciler import Reconciler
 from mproutd.services.base import Host
-from mproutd.services.registry import Parts
+from mproutd.services.registry import Services
 from mproutd.statefile import SOCKET
-from mproutd.subflows.retry import Reviving
+from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC = 60.0
 """Seconds between passes without an event: endpoints and limits change silently."""
@@ -46,21 +46,23 @@ LOOK = 1.0
 class Daemon:
     """One daemon in one network namespace; made, run, and done with."""
 
-    def __init__(self, keeper: Keeper, runtime: str) -> None:
+    def __init__(self, reconciler: Reconciler, runtime: str) -> None:
         """OSError when a socket cannot be made."""
-        self._keeper = keeper
+        self._reconciler = reconciler
         self._loop = Loop()
-        self._events = keeper.kernel.events()
-        self._closer: Closer | None = None
-        self._reviving: Reviving | None = None
-        self._monitor = Monitor(keeper)
-        path_manager = keeper.kernel.path_manager
+        self._events = reconciler.kernel.events()
+        self._deleter: EndpointDeleter | None = None
+        self._reviving: SubflowRetrier | None = None
+        self._monitor = Monitor(reconciler)
+        path_manager = reconciler.kernel.path_manager
         if path_manager:
-            self._closer = path_manager.closer()
-            self._reviving = Reviving(keeper, path_manager, self._monitor.tell, self._look)
+            self._deleter = path_manager.deleter()
+            self._reviving = SubflowRetrier(
+                reconciler, path_manager, self._monitor.tell, self._look
+            )
         host = Host(self._loop, self._want_pass, self._monitor.tell, time.monotonic, runtime)
-        self._parts = Parts(host)
-        keeper.others = self._parts.facts
+        self._parts = Services(host)
+        reconciler.others = self._parts.facts
         self._socket = os.path.join(runtime, SOCKET)
         self._wake = Wake(runtime)
         self._signals, self._waker = socket.socketpair()
@@ -83,17 +85,17 @@ class Daemon:
         watch(self._events, self._kernel_events)
         watch(self._signals, self._signal)
         watch(self._wake, self._woken)
-        if self._closer:
-            watch(self._closer, self._closed)
+        if self._deleter:
+            watch(self._deleter, self._closed)
         if self._reviving:
             watch(self._reviving, self._reviving.hear)
-        self._parts.configured(self._keeper.config)
+        self._parts.configured(self._reconciler.config)
         self._pass(sweep=True)
         # Whoever finds the socket finds the first pass done.
         self._server = Server(self._socket, self.answer, time.monotonic, self._monitor.greet)
         self._monitor.server = self._server
         try:
-            log.event(log.INFO, f"ready, {len(self._keeper.config.uplinks)} uplinks")
+            log.event(log.INFO, f"ready, {len(self._reconciler.config.uplinks)} uplinks")
             while self._running:
                 self._wait()
                 if self._due:
@@ -112,8 +114,8 @@ class Daemon:
         self._watch()
         self._loop.wait(self._timeout())
         self._server.expire()
-        if self._reviving and self._closer:
-            self._reviving.turn(self._closer)
+        if self._reviving and self._deleter:
+            self._reviving.turn(self._deleter)
         self._parts.turn()
         if self._next_pass() <= 0:
             self._due = True
@@ -125,7 +127,7 @@ class Daemon:
         waits = [self._next_pass()]
         deadline = self._server.deadline()
         timers = [self._parts.due()]
-        if self._reviving and self._closer and not self._closer.busy:
+        if self._reviving and self._deleter and not self._deleter.busy:
             timers.append(self._reviving.due())
         waits += [wait for wait in timers if wait is not None]
         if deadline is not None:
@@ -138,13 +140,13 @@ class Daemon:
         While endpoints are being closed it is only the end of that which lets one go on.
         """
         resync = self._resync_at - time.monotonic()
-        wait = None if self._silent or self._closing else self._keeper.due()
+        wait = None if self._silent or self._closing else self._reconciler.due()
         return resync if wait is None else min(resync, wait)
 
     @property
     def _closing(self) -> bool:
         """Whether endpoints are being closed in the background."""
-        return self._closer is not None and self._closer.busy
+        return self._deleter is not None and self._deleter.busy
 
     def _watch(self) -> None:
         """Keep the loop in step with the clients, and with whether anybody listens."""
@@ -162,17 +164,17 @@ class Daemon:
     def _woken(self) -> None:
         """A hook has something to say."""
         self._wake.drain()
-        self._keeper.refresh()
+        self._reconciler.refresh()
         self._parts.woken()
         self._due = True
 
     def _kernel_events(self) -> None:
         messages = self._events.read()
-        self._keeper.kernel.heard(messages)
+        self._reconciler.kernel.heard(messages)
         if messages is not None:
-            last = self._keeper.last
+            last = self._reconciler.last
             observed = last.desired.observed if last else ()
-            wanted = frozenset(uplink.device for uplink in self._keeper.config.uplinks)
+            wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
             indexes = frozenset(entry.link.index for entry in observed if entry.link)
             subnets = networks(observed)
             messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
@@ -194,11 +196,11 @@ class Daemon:
             self._resync_at = min(self._resync_at, self._look_at)
 
     def _closed(self) -> None:
-        assert self._closer is not None
-        for operation, ack in self._closer.collect():
-            if not is_gone(operation, ack.errno):
+        assert self._deleter is not None
+        for operation, ack in self._deleter.collect():
+            if not already_deleted(operation, ack.errno):
                 text = ack.text or os.strerror(ack.errno)
-                self._keeper.retries.unclosed(operation, text)
+                self._reconciler.retries.unclosed(operation, text)
         self._due = True
 
     def _signal(self) -> None:
@@ -216,11 +218,11 @@ class Daemon:
     def _pass(self, sweep: bool = False) -> None:
         now = time.monotonic()
         full = sweep or now >= self._resync_at
-        before = self._keeper.last.desired if self._keeper.last else None
+        before = self._reconciler.last.desired if self._reconciler.last else None
         touched, self._touched, self._due = self._touched, set(), False
         try:
-            outcome = self._keeper.reconcile(
-                sweep=sweep, full=full, touched=touched, closer=self._closer
+            outcome = self._reconciler.reconcile(
+                sweep=sweep, full=full, touched=touched, deleter=self._deleter
             )
         except OSError as error:
             # A dump that failed or a device that went in between: ask again, soon.
@@ -229,12 +231,12 @@ class Daemon:
             return
         self._silent = False
         if full:
-            self._resync_at = now + (CROWDED if outcome.desired.without_slot else RESYNC)
+            self._resync_at = now + (CROWDED if outcome.desired.over_cap else RESYNC)
         if outcome.again and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
 
-    def _told_of(self, before: Desired | None, outcomes: list[Outcome]) -> None:
+    def _told_of(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.say(before, outcomes)
         self._parts.passed(outcomes)
 
@@ -248,8 +250,8 @@ class Daemon:
                 return self._status()
             if what == "reconcile":
                 asked = request.get("directory")
-                if asked and asked != os.path.realpath(self._keeper.directory):
-                    return {"error": f"the daemon that runs uses {self._keeper.directory}"}
+                if asked and asked != os.path.realpath(self._reconciler.directory):
+                    return {"error": f"the daemon that runs uses {self._reconciler.directory}"}
                 return self._reconcile(dry=request.get("dry_run") is True)
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
@@ -257,7 +259,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         self._wait_for_closer()
-        told = self._keeper.status()
+        told = self._reconciler.status()
         self._parts.told(told)
         if told["drift"]:
             self._due = True
@@ -269,7 +271,7 @@ class Daemon:
         if not dry:
             self._parts.reloading()
         try:
-            return {"changes": self._keeper.preview()} if dry else self._reload()
+            return {"changes": self._reconciler.preview()} if dry else self._reload()
         except ConfigError as error:
             if not dry:
                 text = f"configuration refused, the last good one stays: {error}"
@@ -277,16 +279,16 @@ class Daemon:
             return {"refused": str(error)}
         finally:
             if not dry:
-                self._parts.reloaded(self._keeper.refused)
+                self._parts.reloaded(self._reconciler.refused)
 
     def _reload(self) -> dict[str, Any]:
         """ConfigError when it is refused."""
-        self._keeper.configure()
-        self._parts.configured(self._keeper.config)
-        before = self._keeper.last.desired if self._keeper.last else None
-        outcomes = self._keeper.converge()
+        self._reconciler.configure()
+        self._parts.configured(self._reconciler.config)
+        before = self._reconciler.last.desired if self._reconciler.last else None
+        outcomes = self._reconciler.converge()
         self._told_of(before, outcomes)
-        return {"changes": self._keeper.changes(outcomes)}
+        return {"changes": self._reconciler.changes(outcomes)}
 
     def _wait_for_closer(self) -> None:
         """Let endpoints finish closing: the path manager answers nobody meanwhile."""

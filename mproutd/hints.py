@@ -26,7 +26,7 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
 from mproutd.planning.uplinks import Gateway
-from mproutd.safefile import distrust
+from mproutd.safefile import why_untrusted
 
 HINTS, WAKE = "hints", "wake"
 FAMILIES = (int(AF_INET), int(AF_INET6))
@@ -44,7 +44,7 @@ class Hints:
 
     def read(self, devices: Iterable[str]) -> dict[tuple[str, int], tuple[Gateway, ...]]:
         """(device, family) → the gateway that a hint names.  Reads the named devices' only."""
-        why = distrust(self._directory)
+        why = why_untrusted(self._directory)
         self.problem = f"{self._directory} {why}" if why else ""
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
         if self.problem:

@@ -249,7 +249,7 @@ class Snapshot(NamedTuple):
     """None: this kernel has no MPTCP."""
     rp_filter_all: int = 0
     """net.ipv4.conf.all.rp_filter, which counts where it is the higher one."""
-    lone: frozenset[str] = frozenset()
+    sole_path: frozenset[str] = frozenset()
     """Addresses where closing would end a connection: gone ones with one that has no other path,
     and those whose link is out with one that is plain TCP and can have no other."""
 

@@ -17,11 +17,11 @@ from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.sockets import Events
-from mproutd.planning.plan import Desired, Outcome
-from mproutd.reconciler import Keeper
+from mproutd.planning.plan import Outcome, Plan
+from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
 from mproutd.status.connections import Uplinks
-from mproutd.status.events import from_event, happening
+from mproutd.status.events import describe_event, happening
 
 MOST = 64
 """Messages read at one wake-up."""
@@ -30,11 +30,11 @@ MOST = 64
 class Monitor:
     """The log and the listeners of `mproutd monitor`.  Without a server nobody listens."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, reconciler: Reconciler) -> None:
         self.server: Server | None = None
         self.events: Events | None = None
         """The kernel's events, for the loop to wait for; None while nobody listens."""
-        self._keeper = keeper
+        self._reconciler = reconciler
         self._following = False
 
     @property
@@ -54,7 +54,7 @@ class Monitor:
         log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
         self._publish(kind, text, uplink, device)
 
-    def say(self, before: Desired | None, outcomes: list[Outcome]) -> None:
+    def say(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         """What passes decided, did and were refused.  `before`: what was wanted until then."""
         for outcome in outcomes:
             for each in decisions(before, outcome.desired):
@@ -78,7 +78,7 @@ class Monitor:
         """The first lines for a new listener: each uplink as it stands."""
         now = time.time()
         lines = [happening("begin", now, "mproutd tells what happens from now on")]
-        last = self._keeper.last
+        last = self._reconciler.last
         for each in decisions(None, last.desired) if last else ():
             lines.append(happening("decision", now, each.text, each.uplink, each.device))
         return lines
@@ -91,9 +91,9 @@ class Monitor:
         closed, self.events = self.events, None
         if not self._following:
             return None, closed
-        if self._keeper.kernel.path_manager is not None:
+        if self._reconciler.kernel.path_manager is not None:
             try:
-                self.events = self._keeper.kernel.path_manager.events()
+                self.events = self._reconciler.kernel.path_manager.events()
             except OSError as error:
                 self._publish("lost", f"no events of the kernel: {error}")
         return self.events, None
@@ -109,14 +109,14 @@ class Monitor:
         now = time.time()
         for message in messages:
             try:
-                line = from_event(mptcp_pm.event(message.body), now, where, device)
+                line = describe_event(mptcp_pm.event(message.body), now, where, device)
             except DecodeError as error:
                 line = happening("other", now, f"an event that makes no sense: {error}")
             if self.server is not None:
                 self.server.publish(line)
 
     def _where(self) -> tuple[Uplinks, Any]:
-        last = self._keeper.last
+        last = self._reconciler.last
         if last is None:
             return Uplinks(), names({})
         by_address: dict[str, str] = {}
@@ -130,7 +130,7 @@ class Monitor:
         return Uplinks(by_address, by_device), names(last.snapshot.links)
 
 
-def _fields(operation: Operation, name: Names, target: Desired) -> tuple[str, str, str]:
+def _fields(operation: Operation, name: Names, target: Plan) -> tuple[str, str, str]:
     """(uplink, device, operation) of a change: "wan2", "eth2", "add-endpoint"."""
     value = operation.value
     device = ""

@@ -26,40 +26,40 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.netlink.kernel import Kernel, Want
+from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning import diff
 from mproutd.planning.endpoints import most
 from mproutd.planning.health import standing
 from mproutd.planning.numbering import assign
-from mproutd.planning.plan import ASK_MAIN, Desired, Outcome, desired, own_tables
-from mproutd.planning.state import Memory
+from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, desired, own_tables
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
 
-GONE = frozenset((2, 3, 19))
+ALREADY_DELETED = frozenset((2, 3, 19))
 """errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
 
 
-def is_gone(operation: Operation, number: int) -> bool:
+def already_deleted(operation: Operation, number: int) -> bool:
     """Whether what was to be deleted had gone before; the path manager says EINVAL for that
     (net/mptcp/pm_kernel.c, mptcp_pm_nl_del_addr_doit)."""
     if operation.verb != "delete":
         return False
-    return number in GONE or (number == EINVAL and isinstance(operation.value, Endpoint))
+    return number in ALREADY_DELETED or (number == EINVAL and isinstance(operation.value, Endpoint))
 
 
 class Store(Protocol):
     """Where the memory is kept."""
 
-    memory: Memory
+    memory: State
 
-    def save(self, memory: Memory) -> None: ...
+    def save(self, memory: State) -> None: ...
 
 
 def want(
-    config: Config, memory: Memory, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
-) -> Want:
+    config: Config, memory: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
+) -> SnapshotRequest:
     """What to read.  `sweep` looks into every table that could hold something of ours."""
     if sweep or not config.enabled:
         tables = own_tables(config, memory)
@@ -69,17 +69,17 @@ def want(
     devices = {uplink.device for uplink in config.uplinks}
     dead = {name for name, _ in standing(config, memory, facts)}
     doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
-    return Want(devices, sorted(tables), config.mark_mask, memory.bare, full, doubted)
+    return SnapshotRequest(
+        devices, sorted(tables), config.mark_mask, memory.without_endpoint, full, doubted
+    )
 
 
-def plan(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> list[Operation]:
+def plan(config: Config, snapshot: Snapshot, memory: State, facts: Facts) -> list[Operation]:
     """Everything that differs, without doing it: for --dry-run."""
     return difference(config, snapshot, memory, desired(config, snapshot, memory, facts))
 
 
-def difference(
-    config: Config, snapshot: Snapshot, memory: Memory, target: Desired
-) -> list[Operation]:
+def difference(config: Config, snapshot: Snapshot, memory: State, target: Plan) -> list[Operation]:
     """Everything in which the snapshot differs from what should be there."""
     raising, clearing = diff.routing(config, snapshot, memory, target)
     closing, opening = diff.endpoints(snapshot, memory, target)
@@ -111,9 +111,9 @@ def reconcile(
     target = desired(config, snapshot, memory, facts)
     raising, clearing = diff.routing(config, snapshot, memory, target)
     endpoints_going, opening = diff.endpoints(snapshot, memory, target)
-    left = memory.bare - target.memory.bare
+    left = memory.without_endpoint - target.memory.without_endpoint
     # What tells of an address that was left is kept until its subflows are being closed.
-    store.save(target.memory._replace(bare=target.memory.bare | left))
+    store.save(target.memory._replace(without_endpoint=target.memory.without_endpoint | left))
 
     done: list[Operation] = []
     failures: list[Failure] = []
@@ -125,7 +125,9 @@ def reconcile(
             refused = {failure.operation for failure in failed}
             done.extend(operation for operation in permitted if operation not in refused)
             failures.extend(
-                failure for failure in failed if not is_gone(failure.operation, failure.errno)
+                failure
+                for failure in failed
+                if not already_deleted(failure.operation, failure.errno)
             )
 
     def shut(operations: Sequence[Operation]) -> bool:
@@ -146,11 +148,11 @@ def reconcile(
     before = len(done)
     act(raising)
     mended = len(done) > before
-    led_away = unproved(kernel, target)
+    misrouted = unproved(kernel, target)
     doubtful = False
     if not closing:
         more, opening = diff.endpoints(
-            snapshot, target.memory, target, led_away, patience(led_away)
+            snapshot, target.memory, target, misrouted, patience(misrouted)
         )
         already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
@@ -158,7 +160,7 @@ def reconcile(
             # Somebody may be at the rules right now: what carries is closed on a second look.
             more, doubtful = [], True
         closing = not moving and shut(more)
-        kernel.forget_silent(_gateways(target, opening))
+        kernel.flush_unreachable_neighbours(_gateways(target, opening))
         waiting = _incomplete(raising, done, failures)
         act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
         if moving:
@@ -173,13 +175,13 @@ def reconcile(
     )
     made = set(done)
     missing = [each.value for each in (*raising, *opening) if each not in made]
-    missing += [endpoint for endpoint in target.endpoints if endpoint.address in led_away]
+    missing += [endpoint for endpoint in target.endpoints if endpoint.address in misrouted]
     return Outcome(
         snapshot,
         target,
         tuple(done),
         tuple(failures),
-        led_away,
+        misrouted,
         blind or closing or doubtful,
         tuple(missing),
     )
@@ -200,7 +202,7 @@ def _incomplete(
     }
 
 
-def _moving(snapshot: Snapshot, target: Desired, going: Sequence[Operation]) -> bool:
+def _moving(snapshot: Snapshot, target: Plan, going: Sequence[Operation]) -> bool:
     """Whether in some family nothing that carries stays, so that the new comes first, if there
     is room for it.  Otherwise closing comes first: what a dead path holds moves to the others
     at once.
@@ -225,7 +227,7 @@ def _by_family(addresses: Collection[str]) -> list[set[str]]:
     ]
 
 
-def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, int]]:
+def _gateways(target: Plan, opening: Sequence[Operation]) -> list[tuple[str, int]]:
     """(gateway, ifindex) of the paths whose endpoints are about to be opened."""
     devices = {
         operation.value.device
@@ -241,7 +243,7 @@ def _gateways(target: Desired, opening: Sequence[Operation]) -> list[tuple[str, 
     ]
 
 
-def unproved(kernel: Kernel, target: Desired) -> tuple[str, ...]:
+def unproved(kernel: Kernel, target: Plan) -> tuple[str, ...]:
     """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
     expected: dict[str, tuple[int, str]] = {}
     for entry in target.observed:

@@ -18,10 +18,10 @@ from mproutd.configuration.uci import load
 from mproutd.hints import Hints
 from mproutd.iproute2 import command, names
 from mproutd.model import BACKUP, Object, Operation, Snapshot
-from mproutd.netlink.kernel import NetlinkKernel, Want
-from mproutd.netlink.path_manager import Closer
-from mproutd.planning.pacing import Patience, Restraint, Retries
-from mproutd.planning.plan import Desired, Outcome, desired
+from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
+from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
+from mproutd.planning.plan import Outcome, Plan, desired
 from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
 from mproutd.status.build import sources, status
@@ -29,13 +29,13 @@ from mproutd.status.changes import Since, change, changes
 from mproutd.status.problems import problem, refused, removed
 from mproutd.status.rates import Rates
 
-HANDBACK = 1.0
+HANDBACK_DELAY = 1.0
 """Seconds: how long a handover uplink goes on beside a regular one that came back."""
 PASSES = 5
 """How many passes a command makes at most; each one but the last found more to do."""
 
 
-class Keeper:
+class Reconciler:
     """The pass, with what it needs from one to the next.  For one thread."""
 
     def __init__(
@@ -54,8 +54,8 @@ class Keeper:
         self.last: Outcome | None = None
         self.passes = self.writes = 0
         """Made, and changes of the kernel asked for, since the start."""
-        self.restraint = Restraint(clock)
-        self._patience = Patience(clock)
+        self.removals = RemovalLimiter(clock)
+        self._patience = GracePeriod(clock)
         self._hints = Hints(state.directory)
         self._facts = Facts()
         self.others: Callable[[Facts], Facts] = lambda facts: facts
@@ -91,7 +91,7 @@ class Keeper:
         facts = self._resolve()
         if self.last is None:
             return facts
-        latest = self._clock() - HANDBACK
+        latest = self._clock() - HANDBACK_DELAY
         settled = (name for name, since in self._steady.items() if since <= latest)
         return facts._replace(settled=frozenset(settled))
 
@@ -113,7 +113,7 @@ class Keeper:
         sweep: bool = False,
         full: bool = True,
         touched: Collection[int] | None = (),
-        closer: Closer | None = None,
+        deleter: EndpointDeleter | None = None,
         trusting: bool = False,
     ) -> Outcome:
         """One pass.  `touched`: the ifindexes that had events since the last; None for any.
@@ -127,15 +127,15 @@ class Keeper:
             self.refresh()
             self._rates.sample()
 
-        def patience(led_away: Collection[str]) -> Collection[str]:
+        def patience(misrouted: Collection[str]) -> Collection[str]:
             if trusting:
-                return led_away
-            return self._patience.grant(led_away) if closer else ()
+                return misrouted
+            return self._patience.grant(misrouted) if deleter else ()
 
         def allow(operation: Operation) -> bool:
             if not self.retries.ready(operation):
                 return False
-            return touched is None or self.restraint.allow(operation, touched)
+            return touched is None or self.removals.allow(operation, touched)
 
         before = self.config
         facts = self._facts_now()
@@ -148,8 +148,8 @@ class Keeper:
             facts,
             sweep=sweep,
             full=full,
-            close=closer.start if closer else None,
-            closing=closer.busy if closer else False,
+            close=deleter.start if deleter else None,
+            closing=deleter.busy if deleter else False,
             allow=allow,
             patience=patience,
         )
@@ -183,15 +183,15 @@ class Keeper:
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
-        self.restraint.settle(wanted, outcome.missing)
+        self.removals.settle(wanted, outcome.missing)
         self._since.note(target.observed, time.time())
         self._note_steady(target)
         self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
 
-    def _note_steady(self, target: Desired) -> None:
+    def _note_steady(self, target: Plan) -> None:
         """Since when each uplink is usable, and when a handover uplink has to end."""
-        begun = -HANDBACK if self.last is None else 0.0
+        begun = -HANDBACK_DELAY if self.last is None else 0.0
         now = self._clock()
         modes = {entry.uplink.name: entry.uplink.mode for entry in target.observed}
         self._steady = {
@@ -209,11 +209,11 @@ class Keeper:
         }
         self._hand_back_at = None
         if "handover" in carrying and regular:
-            self._hand_back_at = min(regular) + HANDBACK
+            self._hand_back_at = min(regular) + HANDBACK_DELAY
 
     def due(self) -> float | None:
         """Seconds until another pass is worth making without an event; None for never."""
-        timers = (self.restraint.due(), self._patience.due(), self.retries.due())
+        timers = (self.removals.due(), self._patience.due(), self.retries.due())
         waits = [wait for wait in timers if wait is not None]
         if self._hand_back_at is not None:
             waits.append(max(0.0, self._hand_back_at - self._clock()))
@@ -221,11 +221,13 @@ class Keeper:
 
     # -- reports --------------------------------------------------------------------------
 
-    def look(self) -> tuple[Snapshot, Desired, list[Operation]]:
+    def look(self) -> tuple[Snapshot, Plan, list[Operation]]:
         """Read everything, change nothing: (found, wanted, the difference)."""
         self.refresh()
         facts = self._facts_now()
-        want: Want = passes.want(self.config, self.state.memory, sweep=True, full=True, facts=facts)
+        want: SnapshotRequest = passes.want(
+            self.config, self.state.memory, sweep=True, full=True, facts=facts
+        )
         snapshot = self.kernel.snapshot(want)
         memory = self.state.memory
         target = desired(self.config, snapshot, memory, facts)
@@ -259,7 +261,7 @@ class Keeper:
         if trouble:
             problems.append(problem("netifd", error=trouble))
         problems += refused(self.retries.standing(drift), self._clock(), name)
-        problems += removed(self.restraint.removed(), self.restraint.held(), name)
+        problems += removed(self.removals.removed(), self.removals.held(), name)
         asked = sources(target.observed)
         lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
         astray = unproved or None in lookups.values()
@@ -277,7 +279,7 @@ class Keeper:
             problems=problems,
             since=self._since.of,
             lookups=lookups,
-            discards=self.kernel.discards() if astray else (),
+            blackhole_defaults=self.kernel.blackhole_defaults() if astray else (),
         )
         self._rates.sample()
         for uplink in told["uplinks"]:

@@ -18,7 +18,7 @@ USER = "mproutd"
 """Who the daemon is where it is not root."""
 
 
-def distrust(path: str, link: bool = False) -> str:
+def why_untrusted(path: str, link: bool = False) -> str:
     """Why a folder is not believed: "belongs to …"; empty when it is, or is not there.
 
     `link`: a symbolic link is followed, if it is somebody's who is believed.
@@ -34,7 +34,7 @@ def distrust(path: str, link: bool = False) -> str:
     return _fault(status) if stat.S_ISDIR(status.st_mode) else "is no directory; remove it"
 
 
-def exposed(path: str) -> str:
+def writable_by_others(path: str) -> str:
     """Who else may change a file or folder of the configuration; empty when nobody may."""
     try:
         status = os.stat(path)
@@ -73,7 +73,7 @@ def replace(path: str, data: bytes, made: Callable[[int], None] = lambda descrip
     `made` is given the descriptor of the new file before anything is in it.
     """
     beside = path + NEW
-    unlinked(beside)  # of one that was killed just here, as another user perhaps
+    unlink_if_present(beside)  # of one that was killed just here, as another user perhaps
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(beside, flags, 0o600)
     try:
@@ -85,7 +85,7 @@ def replace(path: str, data: bytes, made: Callable[[int], None] = lambda descrip
     os.replace(beside, path)
 
 
-def unlinked(path: str) -> None:
+def unlink_if_present(path: str) -> None:
     """Remove a file, if it is there.  OSError."""
     try:
         os.unlink(path)

@@ -13,8 +13,8 @@ import os
 import time
 from functools import partial
 
-from mproutd.planning.state import Memory, decode, encode
-from mproutd.safefile import NEW, contents, distrust, replace, unlinked
+from mproutd.planning.state import State, decode, encode
+from mproutd.safefile import NEW, contents, replace, unlink_if_present, why_untrusted
 
 STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
 LARGEST = 1 << 20
@@ -29,7 +29,7 @@ class StateFile:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._path = os.path.join(directory, STATE)
-        self.memory = Memory()
+        self.memory = State()
         self.problem = ""
         """Why the file could not be read or written; empty when all is well."""
 
@@ -43,7 +43,7 @@ class StateFile:
             reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
             self.problem = f"{self._path}: {reason}; starting without it"
 
-    def save(self, memory: Memory) -> None:
+    def save(self, memory: State) -> None:
         """Keep it, and write it if it is new.  On an error it is kept, and `problem` says so."""
         if memory == self.memory and not self.problem:
             return
@@ -60,9 +60,9 @@ class StateFile:
 
     def remove(self) -> None:
         """Forget everything: after a flush."""
-        self.memory = Memory()
-        unlinked(self._path)
-        unlinked(self._path + NEW)
+        self.memory = State()
+        unlink_if_present(self._path)
+        unlink_if_present(self._path + NEW)
 
 
 def _hand_over(descriptor: int, directory: str) -> None:
@@ -83,7 +83,7 @@ class Lock:
         if len(os.fsencode(os.path.join(directory, SOCKET))) > SOCKET_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        if why := distrust(directory, link=True):
+        if why := why_untrusted(directory, link=True):
             raise OSError(errno.EINVAL, why, directory)
         path = os.path.join(directory, LOCK)
         self._descriptor = os.open(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mproutd.configuration.health import Health, health, idle
 from mproutd.configuration.options import UPLINK
-from mproutd.configuration.parsers import ConfigError, Section, Told, shown
+from mproutd.configuration.parsers import ConfigError, OptionValue, Section, shown
 from mproutd.configuration.resolve import Group, Reading, conflicts
 
 __all__ = ["Config", "ConfigError", "Uplink", "build"]
@@ -112,7 +112,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     return config._replace(enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(warnings))
 
 
-def _uplink(group: Group, told: dict[str, list[Told]], names: Sequence[str]) -> Uplink:
+def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[str]) -> Uplink:
     """The uplink that a group of sections is.
 
     An uplink section without a mode anywhere is `off`: its table and rules are what
@@ -146,6 +146,6 @@ def _switch(network: Sequence[Section]) -> tuple[bool | None, list[str]]:
             word, line = said.values[-1], said.lines[-1]
             enabled = word == "enable"
             if word not in ("enable", "disable"):
-                odd = Told(word, section, "multipath", line)
+                odd = OptionValue(word, section, "multipath", line)
                 warnings.append(str(odd.error(f"{shown(word)} is not enable: nothing is done")))
     return enabled, warnings

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
-from mproutd.configuration.parsers import ConfigError, Known, Told, between, boolean, one_of, shown
+from mproutd.configuration.parsers import (
+    ConfigError,
+    OptionSpec,
+    OptionValue,
+    between,
+    boolean,
+    one_of,
+    shown,
+)
 from mproutd.model import canonical, family_of
 
 METHODS = ("ping", "tcp", "http", "https")
@@ -138,42 +146,48 @@ def family(text: str) -> int:
     return _FAMILIES[one_of("family", tuple(_FAMILIES))(text)]
 
 
-TRACKING: Mapping[str, Known] = {
-    "track_ip": Known(target, "hosts that are asked whether the uplink works", many=True),
-    "track_method": Known(one_of("method", METHODS), "ping, tcp, http or https", "ping"),
-    "track_port": Known(between(1, 65535), "the port of tcp, http and https"),
-    "track_path": Known(path, "what http and https ask for", "/"),
-    "track_status": Known(between(100, 599), "the only status of http and https that counts"),
-    "track_verify": Known(boolean, "https believes only certificates that are valid", "1"),
-    "track_family": Known(family, "ipv4 or ipv6: where names are looked up", "ipv4"),
-    "initial_state": Known(
+TRACKING: Mapping[str, OptionSpec] = {
+    "track_ip": OptionSpec(target, "hosts that are asked whether the uplink works", many=True),
+    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http or https", "ping"),
+    "track_port": OptionSpec(between(1, 65535), "the port of tcp, http and https"),
+    "track_path": OptionSpec(path, "what http and https ask for", "/"),
+    "track_status": OptionSpec(between(100, 599), "the only status of http and https that counts"),
+    "track_verify": OptionSpec(boolean, "https believes only certificates that are valid", "1"),
+    "track_family": OptionSpec(family, "ipv4 or ipv6: where names are looked up", "ipv4"),
+    "initial_state": OptionSpec(
         one_of("state", ("online", "offline")), "online: used before the first check", "online"
     ),
-    "reliability": Known(between(1, 100), "how many hosts of a family must answer", "1"),
-    "count": Known(between(1, 20), "probes for each host in a round", "1"),
-    "size": Known(between(16, 1472), "bytes of data in a ping", "56"),
-    "max_ttl": Known(between(1, 255), "how many routers a probe may pass", "60"),
-    "timeout": Known(seconds(0.05, 60), "seconds to wait for an answer", "2"),
-    "interval": Known(seconds(0.1, 86400), "seconds between rounds while all is well", "5"),
-    "failure_interval": Known(
+    "reliability": OptionSpec(between(1, 100), "how many hosts of a family must answer", "1"),
+    "count": OptionSpec(between(1, 20), "probes for each host in a round", "1"),
+    "size": OptionSpec(between(16, 1472), "bytes of data in a ping", "56"),
+    "max_ttl": OptionSpec(between(1, 255), "how many routers a probe may pass", "60"),
+    "timeout": OptionSpec(seconds(0.05, 60), "seconds to wait for an answer", "2"),
+    "interval": OptionSpec(seconds(0.1, 86400), "seconds between rounds while all is well", "5"),
+    "failure_interval": OptionSpec(
         seconds(0.1, 86400), "seconds between rounds while the last one failed", "1"
     ),
-    "recovery_interval": Known(seconds(0.1, 86400), "seconds between rounds while it is out"),
-    "down": Known(between(1, 1000), "failed rounds in a row until it is out", "3"),
-    "up": Known(between(1, 1000), "good rounds in a row until it is back", "3"),
-    "check_quality": Known(boolean, "loss and latency count too", "0"),
-    "failure_loss": Known(between(1, 100), "percent lost that a host fails with", "40"),
-    "recovery_loss": Known(between(0, 100), "percent lost that it may have to be back", "10"),
-    "failure_latency": Known(between(1, 60000), "milliseconds that a host fails with", "1000"),
-    "recovery_latency": Known(between(1, 60000), "milliseconds that it may have to be back", "500"),
-    "quality_window": Known(between(2, 1000), "the last probes that loss is taken from", "10"),
-    "hold": Known(seconds(0, 86400), "seconds out, at least, when it fails again; doubles", "10"),
-    "hold_max": Known(seconds(0, 86400), "the longest hold, and how long back forgets it", "300"),
+    "recovery_interval": OptionSpec(seconds(0.1, 86400), "seconds between rounds while it is out"),
+    "down": OptionSpec(between(1, 1000), "failed rounds in a row until it is out", "3"),
+    "up": OptionSpec(between(1, 1000), "good rounds in a row until it is back", "3"),
+    "check_quality": OptionSpec(boolean, "loss and latency count too", "0"),
+    "failure_loss": OptionSpec(between(1, 100), "percent lost that a host fails with", "40"),
+    "recovery_loss": OptionSpec(between(0, 100), "percent lost that it may have to be back", "10"),
+    "failure_latency": OptionSpec(between(1, 60000), "milliseconds that a host fails with", "1000"),
+    "recovery_latency": OptionSpec(
+        between(1, 60000), "milliseconds that it may have to be back", "500"
+    ),
+    "quality_window": OptionSpec(between(2, 1000), "the last probes that loss is taken from", "10"),
+    "hold": OptionSpec(
+        seconds(0, 86400), "seconds out, at least, when it fails again; doubles", "10"
+    ),
+    "hold_max": OptionSpec(
+        seconds(0, 86400), "the longest hold, and how long back forgets it", "300"
+    ),
 }
 """In the order of the manual."""
 
 
-def health(said: Mapping[str, Sequence[Told]]) -> tuple[Health | None, list[ConfigError]]:
+def health(said: Mapping[str, Sequence[OptionValue]]) -> tuple[Health | None, list[ConfigError]]:
     """An uplink's checks from what its sections say, and what does not fit together."""
     told = {name: said[name] for name in TRACKING if said.get(name)}
     if "track_ip" not in told:
@@ -189,7 +203,7 @@ def health(said: Mapping[str, Sequence[Told]]) -> tuple[Health | None, list[Conf
     return asked, _misfits(asked, told)
 
 
-def idle(said: Mapping[str, Sequence[Told]]) -> list[ConfigError]:
+def idle(said: Mapping[str, Sequence[OptionValue]]) -> list[ConfigError]:
     """What is said about checks that nobody asked for: a warning."""
     if said.get("track_ip"):
         return []
@@ -197,7 +211,7 @@ def idle(said: Mapping[str, Sequence[Told]]) -> list[ConfigError]:
     return [one.error("has no effect without track_ip") for one in told[:1]]
 
 
-def _misfits(asked: Health, told: Mapping[str, Sequence[Told]]) -> list[ConfigError]:
+def _misfits(asked: Health, told: Mapping[str, Sequence[OptionValue]]) -> list[ConfigError]:
     most = max(len(asked.targets(family)) for family in (AF_INET, AF_INET6))
     pairs = [
         (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.health import TRACKING
-from mproutd.configuration.parsers import Known, between, boolean, number, one_of, shown
+from mproutd.configuration.parsers import OptionSpec, between, boolean, number, one_of, shown
 from mproutd.model import (
     FAMILY_NAMES,
     TABLE_DEFAULT,
@@ -153,52 +153,56 @@ def program(text: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-MODE = Known(one_of("mode", MODES), "what the uplink is for: on, master, off, backup, handover")
-DEVICE = Known(device_or_alias, "the network device, or @ and an interface that has it")
+MODE = OptionSpec(
+    one_of("mode", MODES), "what the uplink is for: on, master, off, backup, handover"
+)
+DEVICE = OptionSpec(device_or_alias, "the network device, or @ and an interface that has it")
 IFNAME = DEVICE._replace(summary="the older spelling of device")
 
-PROTO = Known(str, "how netifd sets it up; most protocols make a device of their own", "none")
+PROTO = OptionSpec(str, "how netifd sets it up; most protocols make a device of their own", "none")
 
-NETWORK_GLOBALS: Mapping[str, Known] = {
-    "multipath": Known(str, "enable: mproutd is at work; anything else: it takes itself away"),
+NETWORK_GLOBALS: Mapping[str, OptionSpec] = {
+    "multipath": OptionSpec(str, "enable: mproutd is at work; anything else: it takes itself away"),
 }
-INTERFACE: Mapping[str, Known] = {
+INTERFACE: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
     "ifname": IFNAME,
     "proto": PROTO,
 }
-GLOBALS: Mapping[str, Known] = {
-    "role": Known(one_of("role", ROLES), "client, server or both", "client"),
-    "subflows": Known(between(0, 255), "subflows that a connection may have"),
-    "add_addr_accepted": Known(between(0, 255), "announced addresses that a connection takes"),
-    "rule_priority": Known(
+GLOBALS: Mapping[str, OptionSpec] = {
+    "role": OptionSpec(one_of("role", ROLES), "client, server or both", "client"),
+    "subflows": OptionSpec(between(0, 255), "subflows that a connection may have"),
+    "add_addr_accepted": OptionSpec(between(0, 255), "announced addresses that a connection takes"),
+    "rule_priority": OptionSpec(
         between(1, PRIORITY_LAST - PRIORITY_SPAN), "where the rules begin", "7000"
     ),
-    "table_base": Known(table_base, "the table for other traffic; uplinks follow it", "7000"),
-    "mark_mask": Known(mark_mask, "the bits of a packet's mark that are mproutd's", "0x7f000000"),
-    "main_routes": Known(boolean, "main's specific routes come before the uplinks'", "1"),
+    "table_base": OptionSpec(table_base, "the table for other traffic; uplinks follow it", "7000"),
+    "mark_mask": OptionSpec(
+        mark_mask, "the bits of a packet's mark that are mproutd's", "0x7f000000"
+    ),
+    "main_routes": OptionSpec(boolean, "main's specific routes come before the uplinks'", "1"),
 }
-UPLINK: Mapping[str, Known] = {
+UPLINK: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
     "ifname": IFNAME,
-    "table": Known(table, "the number of its routing table"),
-    "mark": Known(mark, "the mark that selects it, with a mask of its own if one is given"),
-    "gateway": Known(gateway(AF_INET, "gateway", "gateway6"), "its IPv4 gateway", ""),
-    "gateway6": Known(gateway(AF_INET6, "gateway6", "gateway"), "its IPv6 gateway", ""),
-    "iif": Known(device, "what arrives on this device leaves by the uplink", many=True),
-    "strict": Known(boolean, "what its rules select never falls through to another line", "0"),
-    "ula": Known(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
-    "fullmesh": Known(boolean, "its endpoint connects to every address of the peer", "0"),
-    "laminar": Known(boolean, "its endpoint answers an announced address, once", "0"),
-    "flush_conntrack": Known(boolean, "forwarded connections leave it when it is lost", "0"),
-    "on_up": Known(program, "the program that runs when it becomes usable"),
-    "on_down": Known(program, "the program that runs when it is not usable any more"),
-    "action_timeout": Known(between(1, 3600), "seconds that these programs may take", "30"),
+    "table": OptionSpec(table, "the number of its routing table"),
+    "mark": OptionSpec(mark, "the mark that selects it, with a mask of its own if one is given"),
+    "gateway": OptionSpec(gateway(AF_INET, "gateway", "gateway6"), "its IPv4 gateway", ""),
+    "gateway6": OptionSpec(gateway(AF_INET6, "gateway6", "gateway"), "its IPv6 gateway", ""),
+    "iif": OptionSpec(device, "what arrives on this device leaves by the uplink", many=True),
+    "strict": OptionSpec(boolean, "what its rules select never falls through to another line", "0"),
+    "ula": OptionSpec(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
+    "fullmesh": OptionSpec(boolean, "its endpoint connects to every address of the peer", "0"),
+    "laminar": OptionSpec(boolean, "its endpoint answers an announced address, once", "0"),
+    "flush_conntrack": OptionSpec(boolean, "forwarded connections leave it when it is lost", "0"),
+    "on_up": OptionSpec(program, "the program that runs when it becomes usable"),
+    "on_down": OptionSpec(program, "the program that runs when it is not usable any more"),
+    "action_timeout": OptionSpec(between(1, 3600), "seconds that these programs may take", "30"),
     **TRACKING,
 }
-OPTIONS: Mapping[tuple[str, str], Mapping[str, Known]] = {
+OPTIONS: Mapping[tuple[str, str], Mapping[str, OptionSpec]] = {
     ("network", "globals"): NETWORK_GLOBALS,
     ("network", "interface"): INTERFACE,
     ("mproutd", "mproutd"): GLOBALS,

@@ -14,7 +14,7 @@ FALSE = ("0", "no", "off", "false", "disabled")
 """What UCI takes for a boolean (OpenWrt's uci documentation)."""
 
 
-class Known(NamedTuple):
+class OptionSpec(NamedTuple):
     """An option that mproutd reads."""
 
     parse: Callable[[str], Any]
@@ -117,7 +117,7 @@ class Section(NamedTuple):
         return ConfigError(reason, self.file, self.line, self.title)
 
 
-class Told(NamedTuple):
+class OptionValue(NamedTuple):
     """One value of an option, who said it and where."""
 
     value: Any

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mproutd.configuration.options import GLOBALS, INTERFACE, ON_THE_DEVICE, OPTIONS, UPLINK
-from mproutd.configuration.parsers import ConfigError, Known, Section, Told, hint, shown
+from mproutd.configuration.parsers import ConfigError, OptionSpec, OptionValue, Section, hint, shown
 
 ENOUGH = 20
 """Mistakes after which nobody looks for an earlier one."""
@@ -20,7 +20,7 @@ ALIASES_MOST = 8
 class Group(NamedTuple):
     """The sections that are one uplink, since they have one device."""
 
-    device: Told
+    device: OptionValue
     members: list[Section]
     """Those that manage it, in the order of the files."""
 
@@ -35,7 +35,7 @@ class Reading:
         self.extras = {s.name: s for s in mproutd if s.type == "uplink" and s.name}
         self.names = (*self.interfaces, *self.extras)
         self.errors: list[ConfigError] = []
-        self.values: dict[tuple[str, str, str], list[Told]] = {}
+        self.values: dict[tuple[str, str, str], list[OptionValue]] = {}
 
     def wrong(self, error: ConfigError) -> None:
         self.errors.append(error)
@@ -47,7 +47,7 @@ class Reading:
         if self.errors:
             raise min(self.errors, key=lambda e: (self.files.index(e.file), e.line))
 
-    def read(self, section: Section, table: Mapping[str, Known], names: Iterable[str]) -> None:
+    def read(self, section: Section, table: Mapping[str, OptionSpec], names: Iterable[str]) -> None:
         """Parse these options of the section, each value by itself."""
         for name in names:
             said = section.options.get(name)
@@ -55,7 +55,7 @@ class Reading:
                 continue
             known = table[name]
             told = [
-                Told(value, section, name, line)
+                OptionValue(value, section, name, line)
                 for value, line in zip(said.values, said.lines, strict=True)
             ]
             if said.many and not known.many:
@@ -70,7 +70,7 @@ class Reading:
                 except ValueError as error:
                     self.wrong(one.error(str(error)))
 
-    def all_told(self, section: Section | None, option: str) -> list[Told]:
+    def all_told(self, section: Section | None, option: str) -> list[OptionValue]:
         return self.values.get((section.file, section.name, option), []) if section else []
 
     def read_network(self) -> None:
@@ -96,7 +96,7 @@ class Reading:
                 continue
             for name, said in section.options.items():
                 if name not in table:
-                    unknown = Told("", section, name, said.lines[0])
+                    unknown = OptionValue("", section, name, said.lines[0])
                     self.wrong(unknown.error(f"there is none{hint(name, table)}"))
             if section.type == "uplink" and not section.name:
                 self.wrong(section.error("an uplink needs a name"))
@@ -108,7 +108,7 @@ class Reading:
         found = ((name, self.all_told(first, name)) for name in GLOBALS)
         return {name: told[0].value for name, told in found if told}
 
-    def device(self, section: Section, seen: tuple[str, ...] = ()) -> Told | None:
+    def device(self, section: Section, seen: tuple[str, ...] = ()) -> OptionValue | None:
         """Who says what device a section has, aliases resolved; mproutd's word goes first.
 
         "@NAME" is the one that netifd makes for this interface, which only netifd can say.
@@ -119,7 +119,9 @@ class Reading:
             (self.interfaces.get(section.name), INTERFACE),
         ):
             if told is None and table is INTERFACE and whose and _has_its_own(whose):
-                return Told(f"@{whose.name}", whose, "proto", whose.options["proto"].lines[-1])
+                return OptionValue(
+                    f"@{whose.name}", whose, "proto", whose.options["proto"].lines[-1]
+                )
             for option in ("device", "ifname"):
                 if told is None and whose and option in whose.options:
                     if (whose.file, whose.name, option) not in self.values:
@@ -176,7 +178,7 @@ class Reading:
             self.errors.clear()  # of an interface that is not managed
         return found
 
-    def one(self, group: Group, option: str) -> list[Told]:
+    def one(self, group: Group, option: str) -> list[OptionValue]:
         """What the group's sections say for an option; those that say it twice must agree."""
         told = []
         for section in group.members:
@@ -206,7 +208,7 @@ def _has_its_own(interface: Section) -> bool:
 UPLINKS_MOST = 199
 """Slots 1..199: the windows of the rules are 200 priorities apart."""
 
-Claims = tuple[Told, dict[str, list[Told]]]
+Claims = tuple[OptionValue, dict[str, list[OptionValue]]]
 """An uplink's device and what its sections say, by option."""
 
 
@@ -222,9 +224,9 @@ def conflicts(table_base: int, mark_mask: int, uplinks: Sequence[Claims]) -> Ite
         )
         return
     devices = {device.value: device for device, _ in uplinks}
-    tables: dict[int, Told] = {}
-    marks: list[tuple[int, int, Told]] = []
-    arrivals: dict[str, Told] = {}
+    tables: dict[int, OptionValue] = {}
+    marks: list[tuple[int, int, OptionValue]] = []
+    arrivals: dict[str, OptionValue] = {}
     for _, said in uplinks:
         for told in said["table"][:1]:
             if told.value == table_base:
@@ -246,7 +248,7 @@ def conflicts(table_base: int, mark_mask: int, uplinks: Sequence[Claims]) -> Ite
 
 
 def mark_conflicts(
-    told: Told, mark_mask: int, marks: list[tuple[int, int, Told]]
+    told: OptionValue, mark_mask: int, marks: list[tuple[int, int, OptionValue]]
 ) -> Iterator[ConfigError]:
     """What speaks against a mark; it joins the `marks` that later ones are held against."""
     mark, own = told.value

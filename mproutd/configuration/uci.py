@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.parsers import ConfigError, Section, shown
 from mproutd.configuration.uci_parser import sections
-from mproutd.safefile import exposed
+from mproutd.safefile import writable_by_others
 
 SIZE_MOST = 1 << 20
 """Bytes; a real file has a few thousand."""
@@ -30,7 +30,9 @@ def load(directory: str) -> Config:
         raise ConfigError("no such file", os.path.join(directory, "network"))
     config = build(network, read(os.path.join(directory, "mproutd")) or ())
     files = [directory, *(os.path.join(directory, name) for name in ("network", "mproutd"))]
-    told = [f"{shown(file, 4096)[1:-1]}: {why}" for file in files if (why := exposed(file))]
+    told = [
+        f"{shown(file, 4096)[1:-1]}: {why}" for file in files if (why := writable_by_others(file))
+    ]
     return config._replace(warnings=(*config.warnings, *told)) if told else config
 
 

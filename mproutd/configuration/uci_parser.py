@@ -105,8 +105,8 @@ def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
     if not said:
         return None, after
     keyword = SHORT.get(said[0], said[0])
-    bare = text.startswith(said[0], at)
-    if keyword in KEYWORDS and not bare:
+    without_endpoint = text.startswith(said[0], at)
+    if keyword in KEYWORDS and not without_endpoint:
         raise _MalformedError(f"{shown(said[0])} in quotes where config or option is expected")
     if keyword not in KEYWORDS or text[at + len(said[0]) : at + len(said[0]) + 1] not in " \t\n":
         near = hint(keyword, KEYWORDS)

@@ -34,7 +34,7 @@ from mproutd.model import (
     contains,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, Memo, Message
+from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
 from mproutd.netlink.sockets import Encode, Requests
 
 _LINKS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
@@ -60,10 +60,10 @@ class Reader:
 
     def __init__(self, requests_socket: Requests) -> None:
         self._requests = requests_socket
-        self._link = rtnl_decode.LinkMemo()
-        self._address: Memo[Address | None] = Memo(rtnl_decode.address)
-        self._rule: Memo[Rule | None] = Memo(rtnl_decode.rule)
-        self._route: Memo[tuple[Route, ...]] = Memo(rtnl_decode.routes)
+        self._link = rtnl_decode.LinkCache()
+        self._address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
+        self._rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
+        self._route: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
         self.forget()
 
     # -- what still holds -----------------------------------------------------------------
@@ -255,7 +255,7 @@ class Reader:
         )
         return [route for body in bodies for route in rtnl_decode.routes(body)]
 
-    def discards(self) -> list[Route]:
+    def blackhole_defaults(self) -> list[Route]:
         """Main's routes that throw away what it has no better ones for, however far it goes.
 
         For a status that has to say why nothing leaves; slow where main is large.

@@ -45,16 +45,16 @@ _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 class Kernel(Protocol):
     """What a pass needs of a kernel; the tests have one of their own."""
 
-    def snapshot(self, want: Want) -> Snapshot: ...
+    def snapshot(self, want: SnapshotRequest) -> Snapshot: ...
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]: ...
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]: ...
 
-    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
+    def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
 
 
-class Want(NamedTuple):
+class SnapshotRequest(NamedTuple):
     """What a snapshot has to hold."""
 
     devices: Collection[str]
@@ -62,7 +62,7 @@ class Want(NamedTuple):
     tables: Iterable[int]
     mark: int
     """The mark whose rule leads a lookup to main; 0 for none."""
-    bare: Collection[str] = ()
+    without_endpoint: Collection[str] = ()
     """Addresses to look for connections at, once they are gone."""
     full: bool = True
     """Everything from the kernel as it is now; else what events did not touch may be older."""
@@ -108,30 +108,30 @@ class NetlinkKernel:
             for message in messages:
                 self._reader.heard(message)
 
-    def snapshot(self, want: Want) -> Snapshot:
+    def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._reader.forget()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
         found = self._reader.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
-        left = set(want.bare).difference(each.address for each in found.addresses)
+        left = set(want.without_endpoint).difference(each.address for each in found.addresses)
         out = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())
             if (link := found.links.get(endpoint.device))
             and (not (link.up and link.carrier) or link.name in want.doubted)
         }
-        lone = frozenset[str]()
+        sole_path = frozenset[str]()
         if left or out:
             open_ones = [each for each in self.connections({*left, *out}) if each.open]
-            lone = frozenset(
+            sole_path = frozenset(
                 each.address
                 for each in open_ones
                 if (each.address in left and not each.others)
                 or (each.address in out and each.plain)
             )
-        return Snapshot(*found, mptcp, self._rp_filter_all, lone)
+        return Snapshot(*found, mptcp, self._rp_filter_all, sole_path)
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at these; none where the kernel cannot say."""
@@ -194,11 +194,11 @@ class NetlinkKernel:
             None if isinstance(each, OSError) else rtnl_decode.found(each.body) for each in answers
         ]
 
-    def discards(self) -> list[Route]:
+    def blackhole_defaults(self) -> list[Route]:
         """Main's routes that throw away what it has no better ones for."""
-        return self._reader.discards()
+        return self._reader.blackhole_defaults()
 
-    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
+    def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None:
         """Let (address, ifindex) be asked for anew if it did not answer so far.
 
         Whatever was sent while the line was out left the gateway's neighbour entry waiting

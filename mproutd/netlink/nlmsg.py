@@ -154,7 +154,7 @@ def acknowledgement(message: Message) -> Ack:
         raise DecodeError(str(problem)) from None
 
 
-class Memo(dict[bytes, T]):
+class DecodeCache(dict[bytes, T]):
     """Message body → decoded value, for dumps that repeat the same bytes pass after pass.
 
     `memo[body]` decodes what it has not seen.  It stays correct whatever happens, since a

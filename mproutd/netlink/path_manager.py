@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from mproutd.model import Endpoint, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
-from mproutd.netlink.nlmsg import Ack, Memo
+from mproutd.netlink.nlmsg import Ack, DecodeCache
 from mproutd.netlink.sockets import Events, Requests
 
 _GENERIC = 16
@@ -35,15 +35,15 @@ class PathManager:
             raise answer
         self._family = mptcp_pm.family(answer.body)
         self._cap = mptcp_pm.cap(self._accepts)
-        self._endpoint: Memo[Endpoint] = Memo(mptcp_pm.endpoint, 256)
+        self._endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._enabled, self._name = True, "kernel"
         self._most = 255
         self._laminar = knows_laminar(os.uname().release)
-        self._closer: Closer | None = None
+        self._deleter: EndpointDeleter | None = None
 
     def close(self) -> None:
-        if self._closer:
-            self._closer.close()
+        if self._deleter:
+            self._deleter.close()
         self._requests.close()
 
     def _accepts(self, candidate: int) -> bool | None:
@@ -90,16 +90,16 @@ class PathManager:
 
     @property
     def closing(self) -> bool:
-        return self._closer is not None and self._closer.busy
+        return self._deleter is not None and self._deleter.busy
 
-    def closer(self) -> Closer:
+    def deleter(self) -> EndpointDeleter:
         """The thread that closes endpoints; made when it is first wanted."""
-        if self._closer is None:
-            self._closer = Closer(self._family.id)
-        return self._closer
+        if self._deleter is None:
+            self._deleter = EndpointDeleter(self._family.id)
+        return self._deleter
 
 
-class Closer:
+class EndpointDeleter:
     """Closes endpoints in a thread; readable (fileno) when all that was given is done.
 
     The thread waits from the beginning: to start one takes 1 ms, and an uplink that is lost

@@ -99,7 +99,7 @@ def link(body: bytes) -> Link | None:
         raise DecodeError(str(problem)) from None
 
 
-class LinkMemo:
+class LinkCache:
     """wire.Memo for devices, `memo[body]`: it looks past the statistics.
 
     They change with every packet, RTEXT_FILTER_SKIP_STATS leaves them in (it is about

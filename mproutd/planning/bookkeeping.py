@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from mproutd.configuration.config import Config
 from mproutd.model import PROTOCOL, Endpoint, Limits, Snapshot, Sysctl
-from mproutd.planning.endpoints import active, is_ours, others_addresses
+from mproutd.planning.endpoints import active, foreign_addresses, is_ours
 from mproutd.planning.numbering import Place
-from mproutd.planning.state import REMEMBERED_GATEWAYS, Memory
+from mproutd.planning.state import REMEMBERED_GATEWAYS, State
 from mproutd.planning.tunables import OURS, limits_to_remember, settings
-from mproutd.planning.uplinks import Observed, by_name
+from mproutd.planning.uplinks import ObservedUplink, by_name
 
 WINDOW = 900
 """Our rules lie in rule_priority .. +WINDOW-1, and at two priorities just before main."""
@@ -22,24 +22,24 @@ WINDOW = 900
 
 def remember(
     config: Config,
-    memory: Memory,
+    memory: State,
     places: Mapping[str, Place],
-    observed: Sequence[Observed],
+    observed: Sequence[ObservedUplink],
     endpoints: Mapping[Endpoint, str],
     snapshot: Snapshot,
     limits: Limits | None,
     sysctls: Mapping[Sysctl, str],
-) -> Memory:
+) -> State:
     """What has to be on file before the kernel is changed."""
     found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    others = others_addresses(found, memory)
+    others = foreign_addresses(found, memory)
     own = {
         (endpoint.address, endpoint.device)
         for endpoint in endpoints
         if endpoint.address not in others
     }
     with_endpoint = {endpoint.address for endpoint in endpoints} - others
-    bare = frozenset(
+    without_endpoint = frozenset(
         address.address
         for entry in observed
         for path in entry.paths
@@ -52,9 +52,9 @@ def remember(
         address.address for entry in observed for path in entry.paths for address in path.covered
     }
     if active(observed):
-        bare |= memory.bare & ((held | snapshot.lone) - with_endpoint)
+        without_endpoint |= memory.without_endpoint & ((held | snapshot.sole_path) - with_endpoint)
     else:
-        bare |= memory.bare
+        without_endpoint |= memory.without_endpoint
     pruned = prune(memory, snapshot)
     before = dict(pruned.sysctls)
     values = settings(snapshot.links)
@@ -63,19 +63,19 @@ def remember(
         place = (named[device].index, key)
         if values[place] != value:
             before[place] = values[place]
-    return Memory(
+    return State(
         slots={name: place.slot for name, place in places.items()},
         tables=pruned.tables | {place.table for place in places.values()} | {config.table_base},
         priorities=pruned.priorities | {config.rule_priority},
         gateways=_gateways(memory, observed),
         endpoints=pruned.endpoints | own,
-        bare=bare,
+        without_endpoint=without_endpoint,
         limits=limits_to_remember(snapshot, memory, limits),
         sysctls=before,
     )
 
 
-def prune(memory: Memory, snapshot: Snapshot) -> Memory:
+def prune(memory: State, snapshot: Snapshot) -> State:
     """Without what is over: endpoints that are gone, settings that somebody has changed since."""
     found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
     values = settings(snapshot.links)
@@ -102,7 +102,7 @@ def prune(memory: Memory, snapshot: Snapshot) -> Memory:
     )
 
 
-def _gateways(memory: Memory, observed: Sequence[Observed]) -> dict[tuple[str, str], str]:
+def _gateways(memory: State, observed: Sequence[ObservedUplink]) -> dict[tuple[str, str], str]:
     """What was known before, and what is known now; of the rest, the oldest is forgotten."""
     current = {
         (entry.uplink.device, address.address): path.gateway.address

@@ -18,7 +18,7 @@ KEPT_MOST = 512
 """Answers a function keeps, one for each key."""
 
 
-def keeps_last_by(
+def cache_last_by(
     key: Callable[P, Hashable],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Answer from the last call with the same key, if its arguments were equal.
@@ -48,10 +48,10 @@ def keeps_last_by(
     return decorate
 
 
-def keeps_last(function: Callable[P, R]) -> Callable[P, R]:
+def cache_last(function: Callable[P, R]) -> Callable[P, R]:
     """Answer from the last call, if its arguments were equal; else as keeps_last_by()."""
 
     def one_for_all(*args: P.args, **kwargs: P.kwargs) -> Hashable:
         return None
 
-    return keeps_last_by(one_for_all)(function)
+    return cache_last_by(one_for_all)(function)

@@ -25,16 +25,16 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
-from mproutd.planning.cache import keeps_last
-from mproutd.planning.endpoints import is_ours, others_addresses
-from mproutd.planning.plan import Desired, own_priorities, own_tables
-from mproutd.planning.state import Memory
+from mproutd.planning.cache import cache_last
+from mproutd.planning.endpoints import foreign_addresses, is_ours
+from mproutd.planning.plan import Plan, own_priorities, own_tables
+from mproutd.planning.state import State
 from mproutd.planning.tunables import OURS, settings
 from mproutd.planning.uplinks import by_name
 
 
 def routing(
-    config: Config, snapshot: Snapshot, memory: Memory, desired: Desired
+    config: Config, snapshot: Snapshot, memory: State, desired: Plan
 ) -> tuple[list[Operation], list[Operation]]:
     """(raising, clearing): sysctls, routes and rules that come or change; rules, then routes
     that go, once the endpoints that used them are gone.
@@ -67,7 +67,7 @@ def routing(
     return raising, clearing
 
 
-@keeps_last
+@cache_last
 def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Rule]:
     return frozenset(
         rule
@@ -93,8 +93,8 @@ def _rule_order(rule: Rule) -> tuple[int, int, str, str, str]:
 
 def endpoints(
     snapshot: Snapshot,
-    memory: Memory,
-    desired: Desired,
+    memory: State,
+    desired: Plan,
     unproved: Collection[str] = (),
     patient: Collection[str] = (),
 ) -> tuple[list[Operation], list[Operation]]:
@@ -107,7 +107,7 @@ def endpoints(
     if snapshot.mptcp is None:
         return [], []
     found = snapshot.mptcp.endpoints
-    others = others_addresses(found, memory)
+    others = foreign_addresses(found, memory)
     ours = {
         endpoint.address: endpoint
         for endpoint in found
@@ -139,7 +139,9 @@ def endpoints(
     closing += [
         Operation("delete", endpoint) for address, endpoint in ours.items() if address not in kept
     ]
-    closing += _left(snapshot, found, memory.bare - desired.memory.bare - ours.keys())
+    closing += _left(
+        snapshot, found, memory.without_endpoint - desired.memory.without_endpoint - ours.keys()
+    )
     return closing, opening
 
 
@@ -163,7 +165,7 @@ def _live(endpoint: Endpoint) -> int:
     return endpoint.flags & ~(BACKUP | FULLMESH)
 
 
-def _sysctls(snapshot: Snapshot, desired: Desired) -> list[Operation]:
+def _sysctls(snapshot: Snapshot, desired: Plan) -> list[Operation]:
     values = settings(snapshot.links)
     named = by_name(snapshot.links)
     wanted = {

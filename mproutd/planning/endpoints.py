@@ -28,20 +28,20 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import Observed
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import ObservedUplink
 
 RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
 """The order of the modes; `off` never carries anything by itself."""
 
 
-def by_rank(observed: Sequence[Observed]) -> list[Observed]:
+def by_rank(observed: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """master, on, backup, handover; within a mode the order of the file; never off."""
     ranked = [entry for entry in observed if entry.uplink.mode in RANK]
     return sorted(ranked, key=lambda entry: RANK[entry.uplink.mode])
 
 
-def active(observed: Sequence[Observed]) -> list[Observed]:
+def active(observed: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """The uplinks that carry MPTCP now, best first.
 
     A handover uplink does only while no other is usable, and then only one of them.  (It
@@ -54,11 +54,11 @@ def active(observed: Sequence[Observed]) -> list[Observed]:
 
 
 def _still_needed(
-    observed: Sequence[Observed],
+    observed: Sequence[ObservedUplink],
     found: Sequence[Endpoint],
-    memory: Memory,
+    memory: State,
     settled: frozenset[str] | None,
-) -> list[Observed]:
+) -> list[ObservedUplink]:
     """The handover uplinks whose endpoints stay until a regular uplink has settled.
 
     The connections need a round trip to join there; without that moment, they would stand
@@ -81,7 +81,9 @@ def _still_needed(
     ]
 
 
-def _standing_by(observed: Sequence[Observed], carrying: Sequence[Observed]) -> list[Observed]:
+def _standing_by(
+    observed: Sequence[ObservedUplink], carrying: Sequence[ObservedUplink]
+) -> list[ObservedUplink]:
     """Handover uplinks, each in a family in which nothing that carries is usable.
 
     A connection of that family that began there can move nowhere else; without its endpoint it
@@ -101,7 +103,7 @@ def _standing_by(observed: Sequence[Observed], carrying: Sequence[Observed]) -> 
     return found
 
 
-def endpoint_flags(config: Config, entry: Observed, laminar: bool) -> int:
+def flags_for(config: Config, entry: ObservedUplink, laminar: bool) -> int:
     """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints.
 
     `backup` does nothing without `subflow`; the kernel refuses fullmesh beside signal
@@ -118,7 +120,7 @@ def endpoint_flags(config: Config, entry: Observed, laminar: bool) -> int:
     return flags
 
 
-def is_ours(endpoint: Endpoint, memory: Memory) -> bool:
+def is_ours(endpoint: Endpoint, memory: State) -> bool:
     """Whether it is one that we added; we never give one a port."""
     return not endpoint.port and (endpoint.address, endpoint.device) in memory.endpoints
 
@@ -137,7 +139,7 @@ def most(mptcp: Mptcp) -> int:
     return min(mptcp.cap, mptcp.most)
 
 
-def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str]:
+def foreign_addresses(found: Sequence[Endpoint], memory: State) -> frozenset[str]:
     """Addresses that somebody else's endpoint holds.
 
     One that the kernel made (implicit) gives way to ours; one with a port is another thing.
@@ -149,11 +151,11 @@ def others_addresses(found: Sequence[Endpoint], memory: Memory) -> frozenset[str
     )
 
 
-def wanted_endpoints(
+def plan_endpoints(
     config: Config,
     snapshot: Snapshot,
-    observed: Sequence[Observed],
-    memory: Memory,
+    observed: Sequence[ObservedUplink],
+    memory: State,
     settled: frozenset[str] | None = None,
 ) -> tuple[dict[Endpoint, str], dict[str, str]]:
     """(endpoint → uplink, in the order in which they are worth having; address → uplink
@@ -171,7 +173,7 @@ def wanted_endpoints(
     waiting = _standing_by(observed, carrying)
     for entry in [*carrying, *waiting]:
         assert entry.link is not None
-        flags = endpoint_flags(config, entry, snapshot.mptcp.laminar)
+        flags = flags_for(config, entry, snapshot.mptcp.laminar)
         flags |= BACKUP if entry in waiting else 0
         by_family = (path.eligible for path in entry.paths if path.usable)
         in_turn = (each for turn in zip_longest(*by_family) for each in turn if each is not None)
@@ -179,17 +181,20 @@ def wanted_endpoints(
             endpoint = Endpoint(address.address, entry.link.index, flags)
             candidates.append((turn, endpoint, entry.uplink.name))
     candidates.sort(key=lambda candidate: candidate[0])
-    others = others_addresses(found, memory)
+    others = foreign_addresses(found, memory)
     addresses = {endpoint.address for _, endpoint, _ in candidates}
     room = most(snapshot.mptcp) - sum(
         not is_ours(endpoint, memory)
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found
     )
-    lone, families = snapshot.lone - addresses, {family_of(address) for address in addresses}
+    sole_path, families = (
+        snapshot.sole_path - addresses,
+        {family_of(address) for address in addresses},
+    )
     alone = [each for each in found if family_of(each.address) not in families]
-    staying = _backups(found, observed, memory) if lone or alone else {}
-    chosen = {each: name for each, name in staying.items() if each.address in lone}
+    staying = _backups(found, observed, memory) if sole_path or alone else {}
+    chosen = {each: name for each, name in staying.items() if each.address in sole_path}
     room -= len(chosen)
     left_out: dict[str, str] = {}
     for _, endpoint, name in candidates:
@@ -207,7 +212,7 @@ def wanted_endpoints(
 
 
 def _backups(
-    found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
+    found: Sequence[Endpoint], observed: Sequence[ObservedUplink], memory: State
 ) -> dict[Endpoint, str]:
     """Ours whose address is still there, as backups."""
     return {
@@ -217,7 +222,7 @@ def _backups(
 
 
 def _last_paths(
-    found: Sequence[Endpoint], observed: Sequence[Observed], memory: Memory
+    found: Sequence[Endpoint], observed: Sequence[ObservedUplink], memory: State
 ) -> dict[Endpoint, str]:
     """Ours that stay, as they are, while nothing is usable: those whose address is still there."""
     owners = {

@@ -11,14 +11,14 @@ from collections.abc import Collection, Sequence
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES
-from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import Facts, Observed
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import Facts, ObservedUplink
 
 Failed = tuple[tuple[str, int], ...]
 """(uplink, family) of each that a check takes for dead, in the order in which they failed."""
 
 
-def standing(config: Config, memory: Memory, facts: Facts) -> Failed:
+def standing(config: Config, memory: State, facts: Facts) -> Failed:
     """The verdicts that count now.
 
     While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
@@ -41,7 +41,7 @@ def unproved(config: Config, known: Collection[str]) -> Failed:
     )
 
 
-def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
+def keep_last_usable(observed: Sequence[ObservedUplink], failed: Failed) -> list[ObservedUplink]:
     """The same, but if none were usable because of checks, the last that failed is.
 
     Nothing better is known than that line, and the hosts that were asked may be what is dead.
@@ -55,7 +55,9 @@ def spared(observed: Sequence[Observed], failed: Failed) -> list[Observed]:
     return seen
 
 
-def _spare(seen: list[Observed], failed: Failed, families: tuple[int, ...], alive: bool) -> None:
+def _spare(
+    seen: list[ObservedUplink], failed: Failed, families: tuple[int, ...], alive: bool
+) -> None:
     """`families`: by their places in FAMILIES, as in an uplink's paths.  `alive`: only among the
     uplinks that are usable, by the other family."""
     counting = [entry for entry in seen if entry.uplink.mode != "off"] or seen

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mproutd.configuration.options import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
-from mproutd.planning.cache import keeps_last
+from mproutd.planning.cache import cache_last
 from mproutd.planning.uplinks import Facts, Gateway
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ def _prefix(told: Mapping[str, Any]) -> str:
         return ""
 
 
-@keeps_last
+@cache_last
 def with_netifd(interfaces: Mapping[str, Interface], facts: Facts) -> Facts:
     """What other sources know, with what netifd does: its gateways go before theirs.
 

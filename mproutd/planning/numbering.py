@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config, Uplink
-from mproutd.planning.cache import keeps_last
+from mproutd.planning.cache import cache_last
 
 LAST = 199
 """The rule windows (DESIGN: 7100+slot, 7300+slot ...) are 200 wide."""
@@ -49,7 +49,7 @@ def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
     return bool(common) and (mark ^ other) & common == 0
 
 
-@keeps_last
+@cache_last
 def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
     """A place for every uplink; `known` are the slots of the last run.
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mproutd.model import Address, leading_bits
-from mproutd.planning.cache import keeps_last, keeps_last_by
-from mproutd.planning.uplinks import Observed
+from mproutd.planning.cache import cache_last, cache_last_by
+from mproutd.planning.uplinks import ObservedUplink
 
 
 class _Subnet(NamedTuple):
@@ -23,8 +23,8 @@ class _Subnet(NamedTuple):
     """The network's leading bits as a number."""
 
 
-@keeps_last_by(lambda entry: entry.uplink.name)
-def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
+@cache_last_by(lambda entry: entry.uplink.name)
+def _subnets(entry: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
     """The uplink's subnets by (family, length)."""
     found = []
     for path in entry.paths if entry.link and entry.link.up else ():
@@ -37,8 +37,8 @@ def _subnets(entry: Observed) -> list[tuple[tuple[int, int], _Subnet]]:
     return found
 
 
-@keeps_last
-def networks(observed: tuple[Observed, ...]) -> frozenset[tuple[int, int, int]]:
+@cache_last
+def networks(observed: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
     """The uplinks' subnets as (family, length, leading bits): what another device that has one
     of these changes, when it comes and when it goes."""
     return frozenset(
@@ -47,7 +47,7 @@ def networks(observed: tuple[Observed, ...]) -> frozenset[tuple[int, int, int]]:
 
 
 def shared_subnets(
-    observed: tuple[Observed, ...], addresses: Iterable[Address]
+    observed: tuple[ObservedUplink, ...], addresses: Iterable[Address]
 ) -> dict[str, list[str]]:
     """Address → its subnets that another uplink's subnet overlaps, or some other device has too.
 

@@ -29,7 +29,7 @@ PATIENCE = 1.0
 """Seconds."""
 
 
-class Restraint:
+class RemovalLimiter:
     """Remembers what was removed, and when it may come back.  `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -120,7 +120,7 @@ def identity(value: Object) -> Object:
     return value._replace(id=0) if isinstance(value, Endpoint) else value
 
 
-class Patience:
+class GracePeriod:
     """How long an endpoint stays although its address is led away.  `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -128,10 +128,10 @@ class Patience:
         self._since: dict[str, float] = {}
         self._granted: frozenset[str] = frozenset()
 
-    def grant(self, led_away: Collection[str]) -> frozenset[str]:
+    def grant(self, misrouted: Collection[str]) -> frozenset[str]:
         """Of all the addresses that are led away now, those that were not so for long."""
         now = self._clock()
-        self._since = {address: self._since.get(address, now) for address in led_away}
+        self._since = {address: self._since.get(address, now) for address in misrouted}
         self._granted = frozenset(
             address for address, since in self._since.items() if now - since < PATIENCE
         )

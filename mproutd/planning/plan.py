@@ -37,14 +37,14 @@ from mproutd.model import (
 )
 from mproutd.planning import numbering
 from mproutd.planning.bookkeeping import WINDOW, prune, remember
-from mproutd.planning.cache import keeps_last_by
-from mproutd.planning.endpoints import by_rank, wanted_endpoints
-from mproutd.planning.health import spared, standing
+from mproutd.planning.cache import cache_last_by
+from mproutd.planning.endpoints import by_rank, plan_endpoints
+from mproutd.planning.health import keep_last_usable, standing
 from mproutd.planning.numbering import Place
 from mproutd.planning.overlaps import shared_subnets
-from mproutd.planning.state import Memory
-from mproutd.planning.tunables import before_us, wanted_limits, wanted_sysctls
-from mproutd.planning.uplinks import Facts, Observed, Path, observe
+from mproutd.planning.state import State
+from mproutd.planning.tunables import before_us, plan_limits, plan_sysctls
+from mproutd.planning.uplinks import Facts, ObservedUplink, Path, observe
 
 ASK_MAIN, SHARED, MAIN, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
 LAST_MAIN, LAST_DEFAULT = 32764, 32765
@@ -57,7 +57,7 @@ STRICT_METRIC = 4278198272
 """Behind every other route: the metric that the kernel gives its own unreachable routes."""
 
 
-class Desired(NamedTuple):
+class Plan(NamedTuple):
     """What should be there.  The dicts are ordered sets; the values name the uplink."""
 
     routes: dict[Route, str]
@@ -65,13 +65,13 @@ class Desired(NamedTuple):
     endpoints: dict[Endpoint, str]
     limits: Limits | None
     sysctls: dict[Sysctl, str]
-    observed: tuple[Observed, ...]
+    observed: tuple[ObservedUplink, ...]
     places: dict[str, Place]
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
-    without_slot: dict[str, str]
+    over_cap: dict[str, str]
     """Address → uplink, where the kernel's cap left no endpoint."""
-    memory: Memory
+    memory: State
     """What to remember before any of this is applied."""
 
 
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     """What a pass saw and did."""
 
     snapshot: Snapshot
-    desired: Desired
+    desired: Plan
     done: tuple[Operation, ...] = ()
     failures: tuple[Failure, ...] = ()
     unproved: tuple[str, ...] = ()
@@ -90,14 +90,14 @@ class Outcome(NamedTuple):
     """What is wanted and not there yet: refused, held back, or waiting for something else."""
 
 
-def own_tables(config: Config, memory: Memory) -> frozenset[int]:
+def own_tables(config: Config, memory: State) -> frozenset[int]:
     """Every table that may hold routes of ours: DESIGN 4, and those of an earlier configuration."""
     base = range(config.table_base, config.table_base + 256)
     pinned = {uplink.table for uplink in config.uplinks if uplink.table}
     return frozenset(base) | pinned | memory.tables
 
 
-def own_priorities(config: Config, memory: Memory) -> list[range]:
+def own_priorities(config: Config, memory: State) -> list[range]:
     """Where a rule is ours, if it carries our protocol."""
     bases = {config.rule_priority, *memory.priorities}
     return [
@@ -106,13 +106,13 @@ def own_priorities(config: Config, memory: Memory) -> list[range]:
     ]
 
 
-def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) -> Desired:
+def desired(config: Config, snapshot: Snapshot, memory: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     if not config.enabled:
         return nothing(snapshot, memory)
     places = numbering.assign(config, memory.slots)
     failed = standing(config, memory, facts)
-    observed = tuple(spared(observe(config, snapshot, memory, facts, failed), failed))
+    observed = tuple(keep_last_usable(observe(config, snapshot, memory, facts, failed), failed))
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
     shared = shared_subnets(observed, snapshot.addresses)
@@ -134,10 +134,10 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
         rules.update(own_rules)
     default = _default_route(config, observed, routes)
     _common_rules(config, observed, rules)
-    endpoints, left_out = wanted_endpoints(config, snapshot, observed, memory, facts.settled)
-    limits = wanted_limits(config, snapshot, memory)
-    sysctls = wanted_sysctls(snapshot, memory, observed, endpoints, shared)
-    return Desired(
+    endpoints, left_out = plan_endpoints(config, snapshot, observed, memory, facts.settled)
+    limits = plan_limits(config, snapshot, memory)
+    sysctls = plan_sysctls(snapshot, memory, observed, endpoints, shared)
+    return Plan(
         routes=routes,
         rules=rules,
         endpoints=endpoints,
@@ -146,17 +146,17 @@ def desired(config: Config, snapshot: Snapshot, memory: Memory, facts: Facts) ->
         observed=observed,
         places=places,
         default=default,
-        without_slot=left_out,
+        over_cap=left_out,
         memory=remember(
             config, memory, places, observed, endpoints, snapshot, limits, sysctls
         )._replace(failed=failed),
     )
 
 
-def nothing(snapshot: Snapshot, memory: Memory) -> Desired:
+def nothing(snapshot: Snapshot, memory: State) -> Plan:
     """What should be there once everything of ours is gone: what was found, put back."""
     limits = before_us(snapshot, memory)
-    return Desired({}, {}, {}, limits, {}, (), {}, {}, {}, prune(memory, snapshot))
+    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, prune(memory, snapshot))
 
 
 def _has_ipv6(snapshot: Snapshot) -> bool:
@@ -166,9 +166,9 @@ def _has_ipv6(snapshot: Snapshot) -> bool:
 # -- routes and rules ---------------------------------------------------------------------
 
 
-@keeps_last_by(lambda entry, *_: entry.uplink.name)
+@cache_last_by(lambda entry, *_: entry.uplink.name)
 def _uplink(
-    entry: Observed, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
+    entry: ObservedUplink, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
 ) -> tuple[dict[Route, str], dict[Rule, str]]:
     """One uplink's routes and rules.  `shared` are its addresses in shared subnets.
 
@@ -184,7 +184,7 @@ def _uplink(
     return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
 
 
-def _routes(entry: Observed, path: Path, table: int, strict: bool) -> list[Route]:
+def _routes(entry: ObservedUplink, path: Path, table: int, strict: bool) -> list[Route]:
     family, link = path.family, entry.link
     metric = METRIC[family]
     routes: dict[tuple[int, int, str, int], Route] = {}
@@ -226,7 +226,7 @@ def _default(path: Path, table: int, device: int, source: str) -> Route:
 
 def _rules(
     base: int,
-    entry: Observed,
+    entry: ObservedUplink,
     path: Path,
     place: Place,
     strict: bool,
@@ -256,7 +256,9 @@ def _rules(
     return rules
 
 
-def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Rule, str]) -> None:
+def _common_rules(
+    config: Config, observed: tuple[ObservedUplink, ...], rules: dict[Rule, str]
+) -> None:
     base = config.rule_priority
     for family in FAMILIES:
         if not any(rule.family == family for rule in rules):
@@ -273,7 +275,7 @@ def _common_rules(config: Config, observed: tuple[Observed, ...], rules: dict[Ru
 
 
 def _default_route(
-    config: Config, observed: tuple[Observed, ...], routes: dict[Route, str]
+    config: Config, observed: tuple[ObservedUplink, ...], routes: dict[Route, str]
 ) -> dict[int, str]:
     """The default for other traffic, one a family, while there is a master."""
     if not any(entry.uplink.mode == "master" for entry in observed):

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, canonical
 
-VERSION = 1
+VERSION = 2
 REMEMBERED_GATEWAYS = 64
 """How many (device, address) pairs keep their last gateway; the oldest goes first."""
 
 
-class Memory(NamedTuple):
+class State(NamedTuple):
     """The state file's content."""
 
     slots: Mapping[str, int] = {}
@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     """(device, address) → the gateway last known for it."""
     endpoints: frozenset[tuple[str, int]] = frozenset()
     """(address, ifindex) of each endpoint that we added, or are about to add."""
-    bare: frozenset[str] = frozenset()
+    without_endpoint: frozenset[str] = frozenset()
     """Addresses that were usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
     """(as found, as we set them); a third one is what we had set before, until that is gone."""
@@ -44,7 +44,7 @@ class Memory(NamedTuple):
     """(uplink, family) that a health check took for dead, in the order in which they failed."""
 
 
-def encode(memory: Memory) -> dict[str, Any]:
+def encode(memory: State) -> dict[str, Any]:
     """The memory as plain values for JSON."""
     return {
         "version": VERSION,
@@ -53,14 +53,14 @@ def encode(memory: Memory) -> dict[str, Any]:
         "priorities": sorted(memory.priorities),
         "gateways": [[*key, gateway] for key, gateway in memory.gateways.items()],
         "endpoints": sorted([address, device] for address, device in memory.endpoints),
-        "bare": sorted(memory.bare),
+        "without_endpoint": sorted(memory.without_endpoint),
         "limits": [list(each) for each in memory.limits] if memory.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(memory.sysctls.items())],
         "failed": [list(each) for each in memory.failed],
     }
 
 
-def decode(data: object) -> Memory:
+def decode(data: object) -> State:
     """The inverse of encode().  ValueError when the data is not a state of ours."""
     try:
         return _decode(data)
@@ -68,11 +68,11 @@ def decode(data: object) -> Memory:
         raise ValueError(f"not a state of mproutd: {error}") from None
 
 
-def _decode(data: Any) -> Memory:
+def _decode(data: Any) -> State:
     if data["version"] != VERSION:
         raise ValueError(f"version {data['version']!r}, not {VERSION}")
     limits = data["limits"]
-    return Memory(
+    return State(
         slots={_text(name): _number(slot) for name, slot in data["slots"].items()},
         tables=frozenset(_table(table) for table in data["tables"]),
         priorities=frozenset(_number(priority) for priority in data["priorities"]),
@@ -83,7 +83,7 @@ def _decode(data: Any) -> Memory:
         endpoints=frozenset(
             (canonical(address), _number(device)) for address, device in data["endpoints"]
         ),
-        bare=frozenset(canonical(address) for address in data["bare"]),
+        without_endpoint=frozenset(canonical(address) for address in data["without_endpoint"]),
         limits=(_limits(limits[0]), *map(_limits, limits[1:])) if limits else None,
         sysctls={
             (_number(device), _text(key)): _number(value) for device, key, value in data["sysctls"]

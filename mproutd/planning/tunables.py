@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from mproutd.configuration.config import Config
 from mproutd.model import Endpoint, Limits, Link, Snapshot, Sysctl
-from mproutd.planning.cache import keeps_last
-from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import Observed
+from mproutd.planning.cache import cache_last
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import ObservedUplink
 
 OURS = {"rp_filter": 2, "arp_ignore": 1, "arp_announce": 2}
 """The sysctls that we change, and the one value that we give them."""
 
 
-def before_us(snapshot: Snapshot, memory: Memory) -> Limits | None:
+def before_us(snapshot: Snapshot, memory: State) -> Limits | None:
     """The limits without our doing: what we found, unless somebody changed them since."""
     if snapshot.mptcp is None:
         return None
@@ -34,7 +34,7 @@ def before_us(snapshot: Snapshot, memory: Memory) -> Limits | None:
     )
 
 
-def wanted_limits(config: Config, snapshot: Snapshot, memory: Memory) -> Limits | None:
+def plan_limits(config: Config, snapshot: Snapshot, memory: State) -> Limits | None:
     """At least what is configured, or all that the kernel allows; never below an admin's."""
     before = before_us(snapshot, memory)
     if snapshot.mptcp is None or before is None or not config.uplinks:
@@ -50,10 +50,10 @@ def wanted_limits(config: Config, snapshot: Snapshot, memory: Memory) -> Limits 
     )
 
 
-def wanted_sysctls(
+def plan_sysctls(
     snapshot: Snapshot,
-    memory: Memory,
-    observed: Sequence[Observed],
+    memory: State,
+    observed: Sequence[ObservedUplink],
     endpoints: Mapping[Endpoint, str],
     shared: Mapping[str, object],
 ) -> dict[Sysctl, str]:
@@ -84,7 +84,7 @@ def wanted_sysctls(
     return wanted
 
 
-@keeps_last
+@cache_last
 def settings(links: Mapping[int, Link]) -> dict[tuple[int, str], int]:
     """(ifindex, key) → value, as found.  A pass asks three times.
 
@@ -95,7 +95,7 @@ def settings(links: Mapping[int, Link]) -> dict[tuple[int, str], int]:
 
 
 def limits_to_remember(
-    snapshot: Snapshot, memory: Memory, wanted: Limits | None
+    snapshot: Snapshot, memory: State, wanted: Limits | None
 ) -> tuple[Limits, ...] | None:
     before = before_us(snapshot, memory)
     if snapshot.mptcp is None or before is None:

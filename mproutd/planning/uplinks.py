@@ -26,11 +26,11 @@ from mproutd.model import (
     contains,
     family_of,
 )
-from mproutd.planning.cache import keeps_last, keeps_last_by
-from mproutd.planning.state import Memory
+from mproutd.planning.cache import cache_last, cache_last_by
+from mproutd.planning.state import State
 
 REASONS = {
-    "no-device-yet": "netifd has given the interface no device yet",
+    "awaiting-device": "netifd has given the interface no device yet",
     "no-device": "the device does not exist",
     "link-down": "the link is down",
     "no-carrier": "the link has no carrier",
@@ -105,7 +105,7 @@ class Path(NamedTuple):
         return bool(self.sources) and self.gateway is not None
 
 
-class Observed(NamedTuple):
+class ObservedUplink(NamedTuple):
     """An uplink's device and its paths, as a pass sees them."""
 
     uplink: Uplink
@@ -118,7 +118,7 @@ class Observed(NamedTuple):
         return self.paths[0].usable or self.paths[1].usable
 
 
-@keeps_last
+@cache_last
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     """The devices of a snapshot by name."""
     return {link.name: link for link in links.values()}
@@ -127,10 +127,10 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
 def observe(
     config: Config,
     snapshot: Snapshot,
-    memory: Memory,
+    memory: State,
     facts: Facts,
     dead: Collection[tuple[str, int]] = (),
-) -> list[Observed]:
+) -> list[ObservedUplink]:
     """Every uplink of the configuration with its paths, in the order of the file.
 
     `dead`: (uplink, family) that a health check takes for that.
@@ -169,7 +169,7 @@ class _Known(NamedTuple):
     table: int
 
 
-@keeps_last_by(lambda uplink, *_: uplink.name)
+@cache_last_by(lambda uplink, *_: uplink.name)
 def _observe(
     uplink: Uplink,
     link: Link | None,
@@ -177,11 +177,11 @@ def _observe(
     known: list[_Known],
     remembered: list[str | None],
     failed: tuple[bool, ...],
-) -> Observed:
+) -> ObservedUplink:
     if link is None:
-        reason = "no-device" if uplink.device else "no-device-yet"
+        reason = "no-device" if uplink.device else "awaiting-device"
         absent = tuple(Path(family, False, reason) for family in FAMILIES)
-        return Observed(uplink, None, (absent[0], absent[1]))
+        return ObservedUplink(uplink, None, (absent[0], absent[1]))
     last = {
         address.address: gateway
         for address, gateway in zip(addresses, remembered, strict=True)
@@ -191,7 +191,7 @@ def _observe(
         _path(uplink, link, family, addresses, known[place], last, failed[place])
         for place, family in enumerate(FAMILIES)
     )
-    return Observed(uplink, link, (v4, v6))
+    return ObservedUplink(uplink, link, (v4, v6))
 
 
 def _path(
@@ -264,7 +264,7 @@ def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
     )
 
 
-def _without_duplicates(seen: list[Observed]) -> list[Observed]:
+def _without_duplicates(seen: list[ObservedUplink]) -> list[ObservedUplink]:
     """Leave each address to one uplink: the first that can use it, else the first that has it."""
     holders: dict[str, list[tuple[str, bool]]] = {}
     for entry in seen:

@@ -44,7 +44,7 @@ class Host(NamedTuple):
     """The runtime directory."""
 
 
-class Part:
+class Service:
     """One part.  All methods may be left as they are; each says when it is called."""
 
     stays = False

@@ -20,7 +20,7 @@ from mproutd.model import family_of
 from mproutd.netlink.conntrack import NETLINK_NETFILTER, Entry, delete, entry, requests
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.plan import Outcome
-from mproutd.services.base import Host, Part
+from mproutd.services.base import Host, Service
 
 
 def flush(addresses: Iterable[str]) -> int:
@@ -42,7 +42,7 @@ def flush(addresses: Iterable[str]) -> int:
         channel.close()
 
 
-class Forwarded(Part):
+class ConntrackFlusher(Service):
     """Watches for usable addresses that are not usable any more."""
 
     def __init__(self, host: Host) -> None:

@@ -25,7 +25,7 @@ from mproutd.planning.netifd import Interface, parse, with_netifd
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.safefile import contents, replace
-from mproutd.services.base import Host, Part
+from mproutd.services.base import Host, Service
 
 QUESTION = ("call", "network.interface", "dump")
 LIMIT = 3.0
@@ -108,7 +108,7 @@ class Question:
         return os.waitstatus_to_exitcode(status)
 
 
-class Netifd(Part):
+class Netifd(Service):
     """What netifd says, kept up to date."""
 
     def __init__(self, host: Host, limit: float = LIMIT, keep: bool = True) -> None:

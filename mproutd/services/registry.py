@@ -10,9 +10,9 @@ from mproutd.configuration.config import Config
 from mproutd.environment import found
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
-from mproutd.services.base import Host, Part
+from mproutd.services.base import Host, Service
 
-Kind = tuple[str, Callable[[Config], bool], Callable[[Host], Part]]
+Kind = tuple[str, Callable[[Config], bool], Callable[[Host], Service]]
 """Name, whether the configuration wants it (or the environment), and how it is made, which
 imports it."""
 
@@ -22,37 +22,37 @@ def _asks(config: Config, *options: str) -> bool:
     return any(getattr(uplink, option) for uplink in config.uplinks for option in options)
 
 
-def _conntrack(host: Host) -> Part:
-    from mproutd.services.conntrack import Forwarded
+def _conntrack(host: Host) -> Service:
+    from mproutd.services.conntrack import ConntrackFlusher
 
-    return Forwarded(host)
-
-
-def _actions(host: Host) -> Part:
-    from mproutd.services.scripts import Actions
-
-    return Actions(host)
+    return ConntrackFlusher(host)
 
 
-def _health(host: Host) -> Part:
-    from mproutd.services.health.checker import Checks
+def _actions(host: Host) -> Service:
+    from mproutd.services.scripts import Scripts
 
-    return Checks(host)
-
-
-def _notify(host: Host) -> Part:
-    from mproutd.services.systemd import Notify
-
-    return Notify(host, os.environ)
+    return Scripts(host)
 
 
-def _netifd(host: Host) -> Part:
+def _health(host: Host) -> Service:
+    from mproutd.services.health.checker import HealthChecker
+
+    return HealthChecker(host)
+
+
+def _notify(host: Host) -> Service:
+    from mproutd.services.systemd import SystemdNotifier
+
+    return SystemdNotifier(host, os.environ)
+
+
+def _netifd(host: Host) -> Service:
     from mproutd.services.netifd import Netifd
 
     return Netifd(host)
 
 
-KINDS: tuple[Kind, ...] = (
+SERVICES: tuple[Kind, ...] = (
     ("health", lambda config: config.enabled and _asks(config, "health"), _health),
     ("netifd", lambda config: bool(config.uplinks and found("ubus")), _netifd),
     ("notify", lambda config: "NOTIFY_SOCKET" in os.environ, _notify),
@@ -62,12 +62,12 @@ KINDS: tuple[Kind, ...] = (
 """In the order in which they are asked for facts."""
 
 
-class Parts:
+class Services:
     """The parts in use."""
 
-    def __init__(self, host: Host, kinds: tuple[Kind, ...] = KINDS) -> None:
+    def __init__(self, host: Host, kinds: tuple[Kind, ...] = SERVICES) -> None:
         self._host, self._kinds = host, kinds
-        self._used: dict[str, Part] = {}
+        self._used: dict[str, Service] = {}
 
     def configured(self, config: Config) -> None:
         """Make what this configuration wants, close what it does not and does not stay."""

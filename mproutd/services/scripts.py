@@ -21,9 +21,9 @@ from mproutd import log
 from mproutd.configuration.config import Config, Uplink
 from mproutd.planning.numbering import Place
 from mproutd.planning.plan import Outcome
-from mproutd.planning.uplinks import Observed
-from mproutd.safefile import contents, replace, unlinked
-from mproutd.services.base import Host, Part
+from mproutd.planning.uplinks import ObservedUplink
+from mproutd.safefile import contents, replace, unlink_if_present
+from mproutd.services.base import Host, Service
 
 FILE = "actions"
 """In the runtime directory."""
@@ -32,7 +32,7 @@ UP, DOWN = "up", "down"
 
 
 def environment(
-    event: str, entry: Observed, place: Place, usable: tuple[str, ...]
+    event: str, entry: ObservedUplink, place: Place, usable: tuple[str, ...]
 ) -> dict[str, str]:
     """What the program is told; documented in mproutd.conf(5), PROGRAMS."""
     told = {
@@ -53,13 +53,13 @@ def environment(
     return told
 
 
-def reason(entry: Observed) -> str:
+def reason(entry: ObservedUplink) -> str:
     """Why an uplink is not usable: the family that has an address knows best."""
     paths = sorted(entry.paths, key=lambda path: not path.covered)
     return paths[0].reason
 
 
-class Actions(Part):
+class Scripts(Service):
     """The programs of all uplinks."""
 
     stays = True
@@ -216,7 +216,7 @@ class Actions(Part):
 
 def forget(runtime: str) -> None:
     """As if nothing had been acted on.  While no daemon runs.  OSError."""
-    unlinked(os.path.join(runtime, FILE))
+    unlink_if_present(os.path.join(runtime, FILE))
 
 
 def _read(path: str) -> dict[str, str]:

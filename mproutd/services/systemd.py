@@ -18,14 +18,14 @@ from collections.abc import Mapping
 
 from mproutd.configuration.config import Config
 from mproutd.planning.plan import Outcome
-from mproutd.services.base import Host, Part
+from mproutd.services.base import Host, Service
 from mproutd.status.changes import LONGEST, status_line
 
 AGAIN = 1.0
 """Seconds until what the manager's socket did not take is offered again."""
 
 
-class Notify(Part):
+class SystemdNotifier(Service):
     """One service manager."""
 
     def __init__(self, host: Host, environment: Mapping[str, str]) -> None:

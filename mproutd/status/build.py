@@ -25,10 +25,10 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import is_ours, most, others_addresses
-from mproutd.planning.plan import Desired, own_tables
-from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import REASONS, Observed, Path
+from mproutd.planning.endpoints import foreign_addresses, is_ours, most
+from mproutd.planning.plan import Plan, own_tables
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 from mproutd.status.problems import ADVICE, problem
 
 VERSION = 1
@@ -37,15 +37,15 @@ VERSION = 1
 def status(
     config: Config,
     snapshot: Snapshot,
-    memory: Memory,
-    target: Desired,
+    memory: State,
+    target: Plan,
     drift: Sequence[Operation],
     *,
     unproved: Sequence[str] = (),
     problems: Sequence[dict[str, Any]] = (),
     since: Callable[[str, int], float | None] = lambda uplink, family: None,
     lookups: Lookups | None = None,
-    discards: Sequence[Route] = (),
+    blackhole_defaults: Sequence[Route] = (),
 ) -> dict[str, Any]:
     """The whole status.
 
@@ -54,14 +54,14 @@ def status(
     throw away what has no better one.
     """
     name = names(snapshot.links)
-    thrown = {route.family: describe(route, name) for route in discards}
+    thrown = {route.family: describe(route, name) for route in blackhole_defaults}
     uplinks = [
         _uplink(
             config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
         )
         for entry in target.observed
     ]
-    found = [*_mptcp_problems(config, snapshot), *_no_slot(target, snapshot), *problems]
+    found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot), *problems]
     found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
     changes = [command(operation, name) for operation in drift]
@@ -106,9 +106,9 @@ def status(
 def _uplink(
     config: Config,
     snapshot: Snapshot,
-    memory: Memory,
-    target: Desired,
-    entry: Observed,
+    memory: State,
+    target: Plan,
+    entry: ObservedUplink,
     unproved: Sequence[str],
     since: Callable[[str, int], float | None],
     lookups: Lookups,
@@ -171,8 +171,8 @@ def _told(value: Route | Rule, name: Names) -> str:
 
 def _endpoints(
     snapshot: Snapshot,
-    memory: Memory,
-    target: Desired,
+    memory: State,
+    target: Plan,
     uplink: str,
     unproved: Sequence[str],
     thrown: Mapping[int, str],
@@ -185,7 +185,7 @@ def _endpoints(
         for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
         if not endpoint.port
     }
-    others = others_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    others = foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
     listed = []
     for endpoint, owner in target.endpoints.items():
         if owner != uplink:
@@ -203,11 +203,11 @@ def _endpoints(
                 )
             )
         elif endpoint.address in unproved:
-            state, number = "led-away", family_of(endpoint.address)
+            state, number = "misrouted", family_of(endpoint.address)
             by_main = number in thrown and (endpoint.device, number) not in snapshot.defaults
             problems.append(
                 problem(
-                    "discarded" if by_main else "led-away",
+                    "discarded" if by_main else "misrouted",
                     uplink=uplink,
                     address=endpoint.address,
                     device=name(endpoint.device),
@@ -242,14 +242,14 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
     if mptcp.path_manager != "kernel":
         found.append(problem("path-manager", path_manager=mptcp.path_manager))
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
-        found.append(problem("low-limits", cap=mptcp.cap))
+        found.append(problem("limits-above-cap", cap=mptcp.cap))
     if not mptcp.laminar:
         asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
         found += [problem("no-laminar", uplink=name) for name in asked]
     return found
 
 
-def _kept(target: Desired) -> list[dict[str, Any]]:
+def _kept(target: Plan) -> list[dict[str, Any]]:
     """Uplinks that a health check takes for dead, and that are usable all the same."""
     failed = set(target.memory.failed)
     found = []
@@ -261,11 +261,11 @@ def _kept(target: Desired) -> list[dict[str, Any]]:
     return found
 
 
-def _no_slot(target: Desired, snapshot: Snapshot) -> list[dict[str, Any]]:
+def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
     cap = most(snapshot.mptcp) if snapshot.mptcp else 0
     return [
-        problem("no-slot", uplink=uplink, address=address, cap=cap)
-        for address, uplink in target.without_slot.items()
+        problem("endpoint-limit", uplink=uplink, address=address, cap=cap)
+        for address, uplink in target.over_cap.items()
     ]
 
 
@@ -273,7 +273,7 @@ Lookups = Mapping[str, Route | None]
 """Address → the route that a packet from it takes to the world; None for no route."""
 
 
-def sources(observed: Sequence[Observed]) -> list[str]:
+def sources(observed: Sequence[ObservedUplink]) -> list[str]:
     """The addresses whose lookups a status wants."""
     return list(
         dict.fromkeys(
@@ -286,7 +286,7 @@ def sources(observed: Sequence[Observed]) -> list[str]:
     )
 
 
-def leaves(observed: Sequence[Observed], uplink: str, number: int, lookups: Lookups) -> bool:
+def leaves(observed: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
     """Whether anything from this uplink's addresses of a family finds a way to the world."""
     return any(
         lookups.get(address.address) is not None

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import command, names
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
-from mproutd.planning.plan import Desired, Outcome
-from mproutd.planning.uplinks import REASONS, Observed, Path
+from mproutd.planning.plan import Outcome, Plan
+from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
 
 def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class Decision(NamedTuple):
     """False for what a person may want to hear about: a line that is lost."""
 
 
-def decisions(before: Desired | None, now: Desired) -> list[Decision]:
+def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     """What the new plan decided otherwise than the old one."""
     old = {entry.uplink.name: entry for entry in before.observed} if before else {}
     told = []
@@ -65,7 +65,7 @@ def decisions(before: Desired | None, now: Desired) -> list[Decision]:
     return told
 
 
-def _uplink(before: Observed | None, now: Observed) -> list[Decision]:
+def _uplink(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
     told = []
     name, device = now.uplink.name, now.uplink.device
     for place, path in enumerate(now.paths):
@@ -115,7 +115,7 @@ class Since:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[object, float]] = {}
 
-    def note(self, observed: Iterable[Observed], now: float) -> None:
+    def note(self, observed: Iterable[ObservedUplink], now: float) -> None:
         """Take note of what a pass saw at `now`."""
         known: dict[tuple[str, int], tuple[object, float]] = {}
         for entry in observed:
@@ -138,7 +138,7 @@ LONGEST = 1000
 """Characters: a service manager takes a datagram of 4096 bytes at most."""
 
 
-def status_line(config: Config, observed: Sequence[Observed]) -> str:
+def status_line(config: Config, observed: Sequence[ObservedUplink]) -> str:
     """As in: 2 of 3 uplinks usable: wan1 wan2; wan3 no carrier."""
     if not config.enabled:
         return "multipath is not enabled in the configuration"
@@ -151,7 +151,7 @@ def status_line(config: Config, observed: Sequence[Observed]) -> str:
     return "; ".join([first, *others])[:LONGEST]
 
 
-def _reason(entry: Observed) -> str:
+def _reason(entry: ObservedUplink) -> str:
     """The reason of the family that has an address, if one has: it is the one that was meant."""
     reasons = [path.reason for path in entry.paths]
     told = next((reason for reason in reasons if reason != "no-address"), reasons[0])

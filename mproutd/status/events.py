@@ -18,7 +18,7 @@ from mproutd.status.connections import Uplinks, end
 
 VERSION = 1
 
-KINDS = {
+EVENT_KINDS = {
     "begin": "the first line: who speaks, and that nothing before it is told",
     "decision": "an uplink, or other traffic, is used otherwise than before",
     "change": "a change of the kernel that was made, as an ip command",
@@ -51,7 +51,7 @@ def happening(
     kind: str, now: float, text: str, uplink: str = "", device: str = "", **more: Any
 ) -> dict[str, Any]:
     """One line.  `now` in epoch seconds."""
-    assert kind in KINDS
+    assert kind in EVENT_KINDS
     return {
         "version": VERSION,
         "time": round(now, 6),
@@ -63,7 +63,7 @@ def happening(
     }
 
 
-def from_event(
+def describe_event(
     event: Event, now: float, where: Uplinks, device: Callable[[int], str]
 ) -> dict[str, Any]:
     """A line for an event of the kernel's path manager."""

@@ -97,7 +97,7 @@ METRICS = {
 }
 """Every metric, in the order in which they are told."""
 
-ENDPOINT_STATES = ("ok", "missing", "differs", "foreign", "led-away")
+ENDPOINT_STATES = ("ok", "missing", "differs", "foreign", "misrouted")
 
 Row = tuple[tuple[str, ...], float]
 

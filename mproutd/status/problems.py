@@ -24,22 +24,22 @@ PROBLEMS = {
     "netifd": "netifd does not answer: {error}; what it said last is used, and it is asked again",
     "no-laminar": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
     "it joins as without the option",
-    "no-slot": "{uplink}: no room for an endpoint on {address}: the kernel takes {cap}",
+    "endpoint-limit": "{uplink}: the kernel takes no more than {cap} endpoints: none for {address}",
     "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "
     "it is left as it is",
-    "led-away": "{uplink}: a lookup from {address} does not leave by {device} "
+    "misrouted": "{uplink}: a lookup from {address} does not leave by {device} "
     "(see: ip route get {anywhere} from {address} oif {device}); no endpoint there until it does",
     "discarded": "{uplink}: nothing from {address} leaves by {device}: main is asked first, and "
     "throws away what it has no better route for ({found}); no endpoint there until that ends",
     "no-mark": "{uplink}: mark_mask has no mark left for it",
     "removed": "{object}: removed by somebody else {count} times lately, and put back",
-    "held-back": "{object}: removed by somebody else again and again; put back every few seconds",
+    "rate-limited": "{object}: removed by another program repeatedly; restored every few seconds",
     "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
     "kept": "{uplink}: its health check has failed in {families}, where no other uplink is usable: "
     "it stays in use",
     "mptcpd": "mptcpd runs here too: it adds endpoints for all addresses, with one set of flags, "
     "and leaves them behind",
-    "low-limits": "the configuration wants limits above what this kernel allows ({cap})",
+    "limits-above-cap": "the configured limits exceed what this kernel allows ({cap})",
 }
 """Every problem that a status can name, by its code."""
 
@@ -70,7 +70,7 @@ def removed(
     """What somebody else removes; `held` is what is put back only every few seconds."""
     return [
         problem(
-            "held-back" if value in held else "removed",
+            "rate-limited" if value in held else "removed",
             object=describe(value, name),
             count=count,
             kind=type(value).__name__.lower(),
@@ -81,7 +81,7 @@ def removed(
 
 ADVICE = {
     # Why a path is not usable.
-    "no-device-yet": "bring it up: ifup INTERFACE; see: ifstatus INTERFACE; without netifd, name "
+    "awaiting-device": "bring it up: ifup INTERFACE; see: ifstatus INTERFACE; without netifd, name "
     "its `device` in mproutd's section of the uplink",
     "no-device": "plug it in, or correct `device` in the configuration; see: ip link",
     "link-down": "bring it up: ifup, or ip link set DEVICE up",
@@ -104,20 +104,20 @@ ADVICE = {
     "hints": "let it belong to root alone",
     "netifd": "see: ubus call network.interface dump; logread -e netifd",
     "no-laminar": "use a newer kernel, or take the option away",
-    "no-slot": "remove others (ip mptcp endpoint), or set an uplink to off",
+    "endpoint-limit": "remove others (ip mptcp endpoint), or set an uplink to off",
     "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",
-    "led-away": "find the rule in front: ip rule; move it behind, or narrow it",
+    "misrouted": "find the rule in front: ip rule; move it behind, or narrow it",
     "discarded": "move it to the table that is asked last (`table default` instead of main), or "
     "give that line a default route in main with a lower metric",
     "no-mark": "widen `mark_mask`, or give the uplink a `mark`",
     "removed": "nothing, if that was you; else find the daemon that removes it "
     "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",
-    "held-back": "find the daemon that removes it: ip monitor rule route; docs/troubleshooting.md",
+    "rate-limited": "find the daemon that removes it: ip monitor rule route",
     "refused": "read the kernel's words; it is tried again by itself",
     "kept": "see whether the hosts of `track_ip` answer by another way; if they do, ask who runs "
     "the lines",
     "mptcpd": "one of the two: systemctl disable --now mptcp",
-    "low-limits": "lower `subflows` or `add_addr_accepted`",
+    "limits-above-cap": "lower `subflows` or `add_addr_accepted`",
 }
 
 
@@ -137,7 +137,7 @@ ADVICE_BESIDE = {
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
     ("removed", NETWORKD): _REMOVED,
-    ("held-back", NETWORKD): _REMOVED,
+    ("rate-limited", NETWORKD): _REMOVED,
 }
 """What to do about a problem where that daemon runs; DEVICE is the uplink's, ID the endpoint's."""
 

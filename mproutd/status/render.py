@@ -278,7 +278,7 @@ def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
     )
 
 
-def happening_line(told: dict[str, Any], clock: str) -> str:
+def event_line(told: dict[str, Any], clock: str) -> str:
     """A line of `monitor`; `clock` is its time of day."""
     text = safe(told["text"])
     named = told["uplink"] or (f"({told['device']})" if told["device"] else "")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mproutd.netlink.sock_diag import Connection, Subflow
 
 
-class Standing(NamedTuple):
+class ConnectionSnapshot(NamedTuple):
     """The connections of the machine, as sock_diag shows them."""
 
     connections: Sequence[Connection] | None

@@ -68,7 +68,7 @@ class Again(NamedTuple):
     """By fullmesh, on and off; else by deleting and adding."""
 
 
-class Revival:
+class RetryPolicy:
     """Which endpoints to open again, and when."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -17,12 +17,12 @@ from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_losses
 from mproutd.netlink.nlmsg import DecodeError
-from mproutd.netlink.path_manager import Closer, PathManager
+from mproutd.netlink.path_manager import EndpointDeleter, PathManager
 from mproutd.planning.endpoints import is_ours, joins
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.services.base import Tell
-from mproutd.subflows.connections import Standing, inside
-from mproutd.subflows.policy import FIRST, Revival
+from mproutd.subflows.connections import ConnectionSnapshot, inside
+from mproutd.subflows.policy import FIRST, RetryPolicy
 
 FIRST_LOOK, LOOK = 1.0, 60.0
 """Seconds until connections are looked at: from the start or lost events, and between looks."""
@@ -30,25 +30,25 @@ SHARE, ASK_SHARE = 0.001, 0.01
 """Of the time, what looking may take at most, and asking who began what failed."""
 
 
-class Reviving:
+class SubflowRetrier:
     """The ends of subflows, as the kernel's path manager tells them; readable by fileno()."""
 
     def __init__(
         self,
-        keeper: Keeper,
+        reconciler: Reconciler,
         path_manager: PathManager,
         tell: Tell,
         unexplained: Callable[[], None],
     ) -> None:
         """OSError when there are no events.  `unexplained`: a subflow of ours is gone without a
         reason; look whether its endpoint is."""
-        self._keeper, self._path_manager, self._tell = keeper, path_manager, tell
+        self._reconciler, self._path_manager, self._tell = reconciler, path_manager, tell
         self._unexplained = unexplained
         self._events = path_manager.events()
         self._all = False
         """Whether the events of subflows that join are heard too."""
         self._events.attach(subflow_losses(everything=self._all))
-        self._revival = Revival(time.monotonic)
+        self._revival = RetryPolicy(time.monotonic)
         self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
         """When to look; if not soon, then whenever the loop is awake after that."""
         self._ask_at = 0.0
@@ -60,7 +60,7 @@ class Reviving:
 
     def due(self) -> float | None:
         """Seconds until turn() has something to do; None for never."""
-        if not self._keeper.last:
+        if not self._reconciler.last:
             return None
         now = time.monotonic()
         again = self._revival.due()
@@ -96,42 +96,42 @@ class Reviving:
 
     def _look(self) -> None:
         """Which connections miss a subflow by an endpoint that is there."""
-        last = self._keeper.last
+        last = self._reconciler.last
         wanted = last.desired.endpoints if last else ()
         addresses = [each.address for each in wanted if joins(each.flags)]
-        standing, took = self._ask(addresses) if addresses else (Standing((), ()), 0.0)
+        standing, took = self._ask(addresses) if addresses else (ConnectionSnapshot((), ()), 0.0)
         missing = standing.missing(addresses, self._inside())
         self._look_at, self._soon = time.monotonic() + max(LOOK, took / SHARE), False
         for token, address in missing - self._tried:
             self._revival.seen(address, token)
         self._tried = missing
 
-    def _ask(self, addresses: Collection[str]) -> tuple[Standing, float]:
+    def _ask(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
         """What stands, and how long it took to ask for it, in seconds."""
         began = time.monotonic()
-        standing = Standing(*self._keeper.kernel.subflows(addresses))
+        standing = ConnectionSnapshot(*self._reconciler.kernel.subflows(addresses))
         ended = time.monotonic()
         self._ask_at = ended + (ended - began) / ASK_SHARE
         return standing, ended - began
 
     def _inside(self) -> set[str]:
         """The addresses on devices that are no uplinks."""
-        last = self._keeper.last
+        last = self._reconciler.last
         assert last  # or it is not the turn of anything
         uplinks = {entry.link.index for entry in last.desired.observed if entry.link}
         return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
 
     def _is_wanted(self, address: str) -> bool:
-        last = self._keeper.last
+        last = self._reconciler.last
         endpoints = last.desired.endpoints if last else ()
         return any(address == endpoint.address for endpoint in endpoints)
 
-    def turn(self, closer: Closer) -> None:
+    def turn(self, deleter: EndpointDeleter) -> None:
         """Close the endpoints whose subflows failed; the next pass opens them again."""
-        if closer.busy or not self._keeper.last:
+        if deleter.busy or not self._reconciler.last:
             return
         try:
-            self._turn(closer)
+            self._turn(deleter)
         except (OSError, DecodeError) as error:
             text = f"failed subflows wait for {FIRST_LOOK:g} s: {error}"
             self._tell("decision", log.WARNING, text)
@@ -139,17 +139,17 @@ class Reviving:
             self._look_at = max(self._look_at, self._ask_at)
         self._heed()
 
-    def _turn(self, closer: Closer) -> None:
+    def _turn(self, deleter: EndpointDeleter) -> None:
         if time.monotonic() >= self._look_at:
             self._look()
         if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
             standing, _ = self._ask(self._revival.waiting())
             gone = standing.gone(self._revival.missing())
             self._revival.drop(gone | standing.useless(self._inside()))
-            self._try_again(closer, standing)
+            self._try_again(deleter, standing)
 
-    def _try_again(self, closer: Closer, standing: Standing) -> None:
-        memory = self._keeper.state.memory
+    def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
+        memory = self._reconciler.state.memory
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
@@ -164,10 +164,10 @@ class Reviving:
         self._tell("decision", log.INFO, text)
         if again.gently:
             other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
-            closer.start([Operation("change", other), Operation("change", endpoint)])
+            deleter.start([Operation("change", other), Operation("change", endpoint)])
         else:
-            closer.start([Operation("delete", endpoint)])
-            self._keeper.restraint.expect([endpoint])
+            deleter.start([Operation("delete", endpoint)])
+            self._reconciler.removals.expect([endpoint])
 
     def close(self) -> None:
         self._events.close()

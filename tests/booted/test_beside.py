@@ -194,7 +194,7 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         often = "for turn in 1 2 3 4 5 6 7 8; do networkctl reconfigure eth1; sleep 0.4; done"
         before = told(machine)["counts"]["writes"]
         machine.run(often)
-        eventually(lambda: "held-back" in codes(machine))
+        eventually(lambda: "rate-limited" in codes(machine))
         said = machine.call("mproutd status").stdout
         assert "/etc/systemd/networkd.conf.d/mproutd.conf" in said
         assert said.count("ManageForeignRoutes=no") == 1  # not once for each rule

@@ -18,14 +18,14 @@ from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot,
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.passes import unproved, want
 from mproutd.planning.endpoints import active
-from mproutd.planning.plan import Desired, desired, own_priorities
+from mproutd.planning.plan import Plan, desired, own_priorities
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
 
 FILES = {"state.json", "state.json.new", "lock", "control.sock", "hints", "wake"}
 """What may be in the runtime directory."""
-LATELY = {"removed", "held-back"}
+LATELY = {"removed", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
 
 
@@ -33,9 +33,9 @@ class Seen(NamedTuple):
     """One look at the kernel."""
 
     snapshot: Snapshot
-    target: Desired
+    target: Plan
     """What a clean start would make."""
-    led_away: tuple[str, ...]
+    misrouted: tuple[str, ...]
     wrong: list[str]
     """Each difference in a line; empty when all is well."""
 
@@ -54,7 +54,7 @@ def look(site: Site) -> Seen:
     assert found.mptcp
     others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
     target = desired(config, _without_us(site, found, others), history, site.facts())
-    led_away = unproved(kernel, target)
+    misrouted = unproved(kernel, target)
     wrong: list[str] = []
 
     everything = kernel._requests.dump(lambda n: rtnl_encode.dump_routes(n, 0, protocol=PROTOCOL))
@@ -79,7 +79,7 @@ def look(site: Site) -> Seen:
     expected = {
         (each.address, each.device, each.flags)
         for each in target.endpoints
-        if each.address not in led_away and each.address not in site.taken
+        if each.address not in misrouted and each.address not in site.taken
     }
     there = {
         (each.address, each.device, each.flags)
@@ -91,10 +91,10 @@ def look(site: Site) -> Seen:
     if found.mptcp.limits != target.limits:
         wrong.append(f"limits {found.mptcp.limits}, not {target.limits}")
     wrong += _settings(site, found, target, {each[1] for each in kept if ":" not in each[0]})
-    return Seen(found, target, led_away, wrong)
+    return Seen(found, target, misrouted, wrong)
 
 
-def _settings(site: Site, found: Snapshot, target: Desired, kept: set[int]) -> list[str]:
+def _settings(site: Site, found: Snapshot, target: Plan, kept: set[int]) -> list[str]:
     wrong = []
     wanted = {(each.device, each.key): each.value for each in target.sysctls}
     for index, link in found.links.items():
@@ -133,7 +133,7 @@ def _without_us(site: Site, found: Snapshot, others: tuple[Endpoint, ...]) -> Sn
     return found._replace(links=links, mptcp=mptcp)
 
 
-def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Desired) -> bool:
+def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Plan) -> bool:
     """design.md: the last path is never closed; nor is a connection's only path."""
     address, device, flags = kept
     held = any((each.address, each.link) == (address, device) for each in found.addresses)
@@ -145,7 +145,7 @@ def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Desired) -> b
     )
     if held and not carries and (flags & BACKUP or not active(target.observed)):
         return True
-    return held and address in found.lone and bool(flags & BACKUP)
+    return held and address in found.sole_path and bool(flags & BACKUP)
 
 
 def _compare(wrong: list[str], kind: str, found: set[Any], expected: set[Any]) -> None:
@@ -172,8 +172,8 @@ def check_status(site: Site, seen: Seen) -> bool:
     assert shown == states, f"status: {shown}, a clean start: {states}"
     codes = {each["code"] for each in told["problems"]} - LATELY
     expected = {"foreign-endpoint" for each in seen.target.endpoints if each.address in site.taken}
-    expected |= {"led-away" for each in seen.led_away if each not in site.taken}
-    expected |= {"no-slot" for _ in seen.target.without_slot}
+    expected |= {"misrouted" for each in seen.misrouted if each not in site.taken}
+    expected |= {"endpoint-limit" for _ in seen.target.over_cap}
     expected |= {"configuration" for _ in "x" if not site.disk.good}
     expected |= {"no-mark" for place in seen.target.places.values() if not place.mask}
     assert codes == expected, f"{expected} expected: {told['problems']}"
@@ -189,7 +189,7 @@ def check_status(site: Site, seen: Seen) -> bool:
 def check_others(site: Site) -> None:
     """What is not ours is there, and nothing of ours is anywhere else.  AssertionError."""
     lines = set(site.gateway.state().splitlines())
-    assert site.bare <= lines, f"gone: {site.bare - lines}"
+    assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     shown = site.gateway.ip("mptcp endpoint show")
     for address in site.taken:
         assert f"{address} id" in shown, f"somebody else's endpoint {address} is gone:\n{shown}"
@@ -202,8 +202,8 @@ def check_others(site: Site) -> None:
 def check_flushed(site: Site) -> None:
     """After `mproutd flush` nothing of ours is left.  AssertionError."""
     lines = set(site.gateway.state().splitlines())
-    assert site.bare <= lines, f"gone: {site.bare - lines}"
-    left = [line for line in lines - site.bare if "proto 77" in line]
+    assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
+    left = [line for line in lines - site.admins_own if "proto 77" in line]
     files = {each.name for each in site.gateway.path(RUNTIME_DIR).iterdir()}
     left += [name for name in files if name.startswith("state.json")]
     assert left == []

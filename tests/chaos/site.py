@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from mproutd.hints import Hints
 from mproutd.model import Limits
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.planning.state import Memory, decode
+from mproutd.planning.state import State, decode
 from mproutd.planning.uplinks import Facts
 from tests.chaos.configurations import Written, drawn, usual
 from tests.lab import RUNTIME_DIR, SERVER, SERVER6, Echo, Wan, address, router_address
@@ -51,7 +51,7 @@ class Site(Closing):
         self.frozen = False
         self.waiting: list[subprocess.Popen[bytes]] = []
         """Commands under way beside the daemon."""
-        self.led_away: set[int] = set()
+        self.misrouted: set[int] = set()
         """Uplinks with somebody else's rule before ours."""
         self.shared: set[int] = set()
         """Uplinks that may have an address in another one's subnet."""
@@ -81,7 +81,9 @@ class Site(Closing):
         self.others(FOREIGN)
         self.gateway.ip(*(f"mptcp endpoint add {each}" for each in ENDPOINTS))
         lines = self.gateway.state().splitlines()
-        self.bare = {line for line in lines if " dev eth" not in line and " limits " not in line}
+        self.admins_own = {
+            line for line in lines if " dev eth" not in line and " limits " not in line
+        }
         """Everything that has to be there at any time, since it is no concern of ours."""
         self.wan.usual()
         with self.gateway.enter():
@@ -135,7 +137,7 @@ class Site(Closing):
         """Give an uplink everything that it needs to work, and nothing that leads it astray."""
         if not self.has(n):
             self.wan.create_device(n, shaped=False)
-        self.led_away.discard(n)
+        self.misrouted.discard(n)
         self.shared.discard(n)
         self.ip(
             f"rule delete from {address(n)} priority 500",
@@ -148,7 +150,7 @@ class Site(Closing):
 
     def astray(self) -> bool:
         """Whether an uplink looks usable and may not be."""
-        return bool(self.led_away or self.shared)
+        return bool(self.misrouted or self.shared)
 
     def anchor_waits(self) -> bool:
         """Whether the anchor is, or may be by now, a handover uplink."""
@@ -166,12 +168,12 @@ class Site(Closing):
 
     # -- knowing --------------------------------------------------------------------------
 
-    def memory(self) -> Memory:
+    def memory(self) -> State:
         """What mproutd has on file."""
         text = self.gateway.path(f"{RUNTIME_DIR}/state.json").read_text()
         return decode(json.loads(text))
 
-    def history(self) -> Memory:
+    def history(self) -> State:
         """What a clean start could not know, and has no influence but by name: each uplink's
         slot, and the gateways seen.  AssertionError for a wrong gateway."""
         memory = self.memory()
@@ -179,7 +181,7 @@ class Site(Closing):
             right = router_address(int(device[3:]), 6 if ":" in own else 4)
             assert gateway == right, f"{device} {own}: remembered {gateway}"
         assert len(set(memory.slots.values())) == len(memory.slots), memory.slots
-        return Memory(slots=memory.slots, gateways=memory.gateways)
+        return State(slots=memory.slots, gateways=memory.gateways)
 
     def facts(self) -> Facts:
         """What hooks left."""

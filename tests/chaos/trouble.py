@@ -241,9 +241,9 @@ def filter_set(site: Site) -> None:
 
 def rule_in_front(site: Site) -> None:
     n = site.victim()
-    if n in site.led_away:
-        site.led_away.discard(n)
+    if n in site.misrouted:
+        site.misrouted.discard(n)
         site.ip(f"rule delete from {address(n)} priority 500")
     elif not site.anchor_waits():
-        site.led_away.add(n)
+        site.misrouted.add(n)
         site.ip(f"rule add from {address(n)} priority 500 prohibit")

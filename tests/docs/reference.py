@@ -16,7 +16,7 @@ from typing import Any
 
 from mproutd.pathtest.verdict import ADVISED, EXPLAINED, side
 from mproutd.planning.uplinks import REASONS
-from mproutd.status.events import KINDS
+from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
 from mproutd.status.problems import ADVICE, ADVICE_BESIDE, PROBLEMS
 
@@ -87,7 +87,9 @@ def parts() -> dict[str, dict[str, str]]:
             "fields": table(head, fields(schema("test"))),
         },
         "monitor.md": {
-            "kinds": table("| kind | what |", [f"| `{k}` | {text} |" for k, text in KINDS.items()])
+            "kinds": table(
+                "| kind | what |", [f"| `{k}` | {text} |" for k, text in EVENT_KINDS.items()]
+            )
         },
     }
 

@@ -45,7 +45,7 @@ def status_screens() -> None:
             "route add default via 10.1.1.9 dev eth1 table 100",
             "rule add from 10.1.1.2 lookup 100 priority 99",
         )
-        eventually(lambda: {"no-carrier", "led-away"} <= codes(daemon))
+        eventually(lambda: {"no-carrier", "misrouted"} <= codes(daemon))
         broken, lost = screen(daemon, "status"), screen(daemon, "status", "wan2")
     long = "2001:db8:1234:5678:9abc:def0:1234:5678"
     with Wan(lan=False).usual() as wan, Daemon(wan.gateway) as daemon:

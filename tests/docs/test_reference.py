@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mproutd.planning.uplinks import REASONS
-from mproutd.status.events import KINDS
+from mproutd.status.events import EVENT_KINDS
 from mproutd.status.problems import ADVICE, PROBLEMS
 from tests.docs.reference import DOCS, filled, parts, schema
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
@@ -37,7 +37,7 @@ def test_every_code_has_its_advice_its_line_and_its_world() -> None:
 
 def test_every_kind_of_line_is_on_its_page() -> None:
     text = (DOCS / "monitor.md").read_text()
-    assert [kind for kind in KINDS if f"| `{kind}` |" not in text] == []
+    assert [kind for kind in EVENT_KINDS if f"| `{kind}` |" not in text] == []
 
 
 def closed(node: Any) -> Any:

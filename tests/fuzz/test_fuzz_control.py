@@ -20,7 +20,7 @@ from mproutd.control import client
 from mproutd.control.server import CLIENTS, LARGEST, LISTENERS, QUEUE, Server
 from mproutd.eventloop import Loop
 from mproutd.status.events import happening
-from mproutd.status.render import happening_line
+from mproutd.status.render import event_line
 from tests.fuzz.material import JSON, mutated, quick
 from tests.fuzz.test_fuzz_reports import DOCS, shaped
 
@@ -247,7 +247,7 @@ def test_any_line_for_a_listener_can_be_printed_or_is_one_error(pieces: list[byt
         with speaker(pieces) as path:
             try:
                 for told in client.listen(path, writing):
-                    assert happening_line(told, "12:00:00").isprintable()
+                    assert event_line(told, "12:00:00").isprintable()
             except (OSError, client.WentAway):
                 pass
     finally:

@@ -18,7 +18,7 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.hints import Hints
 from mproutd.model import canonical, family_of, prefix, split_prefix
 from mproutd.planning import netifd
-from mproutd.planning.state import Memory, decode, encode
+from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
 from tests.fuzz.material import JSON, NASTY, TEXTS, mutated, quick
@@ -185,7 +185,7 @@ def damaged_states(draw: st.DrawFn) -> object:
     return state
 
 
-def is_a_memory(memory: Memory) -> None:
+def is_a_memory(memory: State) -> None:
     """Values of the right kind everywhere, since plans are made of them."""
     for address, device in memory.endpoints:
         assert canonical(address) == address
@@ -218,10 +218,10 @@ def test_any_bytes_may_be_the_state_file(data: bytes) -> None:
         state = StateFile(str(runtime))
         state.load()
         if state.problem:
-            assert state.memory == Memory()
+            assert state.memory == State()
             assert state.problem.endswith("; starting without it")
         is_a_memory(state.memory)
-        kept = Memory(slots={"wan1": 1}, bare=frozenset(("10.1.1.2",)))
+        kept = State(slots={"wan1": 1}, without_endpoint=frozenset(("10.1.1.2",)))
         state.save(kept)
         assert state.problem == ""
         again = StateFile(str(runtime))

@@ -27,9 +27,9 @@ from mproutd.netlink.nlmsg import (
     text,
 )
 from mproutd.status.connections import Socket, Uplinks, connections
-from mproutd.status.events import from_event
-from mproutd.status.render import connection_lines, happening_line
-from mproutd.subflows.policy import Revival
+from mproutd.status.events import describe_event
+from mproutd.status.render import connection_lines, event_line
+from mproutd.subflows.policy import RetryPolicy
 from tests.fuzz.material import mutated, quick
 from tests.lab import generated, oracle
 
@@ -40,7 +40,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "found": rtnl_decode.found,
     "unanswered": rtnl_decode.unanswered,
     "rule": rtnl_decode.rule,
-    "link memo": lambda body: rtnl_decode.LinkMemo()[body],
+    "link memo": lambda body: rtnl_decode.LinkCache()[body],
     "family": mptcp_pm.family,
     "endpoint": mptcp_pm.endpoint,
     "limits": mptcp_pm.limits,
@@ -161,9 +161,9 @@ def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: f
         event = mptcp_pm.event(body)
     except DecodeError:
         return
-    told = from_event(event, now, Uplinks(), lambda index: f"if{index}")
-    assert happening_line(told, "12:00:00").isprintable()
-    revival = Revival(lambda: now)
+    told = describe_event(event, now, Uplinks(), lambda index: f"if{index}")
+    assert event_line(told, "12:00:00").isprintable()
+    revival = RetryPolicy(lambda: now)
     revival.hear(event)
     assert revival.due() is None or revival.due() >= 0  # type: ignore[operator]
 

@@ -37,7 +37,7 @@ from mproutd.passes import plan
 from mproutd.planning.bookkeeping import WINDOW
 from mproutd.planning.diff import endpoints as endpoint_changes
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, desired
-from mproutd.planning.state import Memory, decode, encode
+from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
 from mproutd.status.build import status
 from tests.fuzz.material import quick
@@ -173,18 +173,18 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 @st.composite
-def memories(draw: st.DrawFn) -> Memory:
+def memories(draw: st.DrawFn) -> State:
     """What fits the kernel above, or has nothing to do with it."""
     if not draw(st.integers(0, 4)):
         return draw(MEMORIES)
     keys = st.sampled_from(("rp_filter", "arp_ignore", "forwarding", "../../kernel/x", ""))
-    return Memory(
+    return State(
         slots=draw(st.dictionaries(st.sampled_from(("wan0", "wan1", "x")), st.integers(0, 300))),
         tables=frozenset(draw(st.lists(TABLES, max_size=3))),
         priorities=frozenset(draw(st.lists(PRIORITIES, max_size=3))),
         gateways=draw(st.dictionaries(st.tuples(st.sampled_from(DEVICES), HOSTS), HOSTS)),
         endpoints=frozenset(draw(st.lists(st.tuples(HOSTS, INDEXES), max_size=4))),
-        bare=frozenset(draw(st.lists(HOSTS, max_size=3))),
+        without_endpoint=frozenset(draw(st.lists(HOSTS, max_size=3))),
         limits=draw(st.none() | st.just((Limits(2, 0), Limits(8, 8)))),
         sysctls=draw(st.dictionaries(st.tuples(INDEXES, keys), st.integers(0, 2), max_size=4)),
     )
@@ -204,7 +204,7 @@ FACTS = st.builds(
 )
 
 
-def is_ours(operation: Operation, config: Config, snapshot: Snapshot, memory: Memory) -> bool:
+def is_ours(operation: Operation, config: Config, snapshot: Snapshot, memory: State) -> bool:
     """The table of docs/design.md, once more and in other words."""
     verb, value, _ = operation
     if isinstance(value, Route):
@@ -223,10 +223,10 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, memory: Me
         if verb == "add":
             return value.device in snapshot.links
         if value.id == 0:  # the initial subflows from an address that we used
-            return verb == "delete" and value.address in memory.bare
+            return verb == "delete" and value.address in memory.without_endpoint
         assert there is not None
         if there.flags & 16:  # made by the kernel for an address of ours
-            return value.address in memory.bare
+            return value.address in memory.without_endpoint
         return (there.address, there.device) in memory.endpoints and not there.port
     if isinstance(value, Limits):
         return snapshot.mptcp is not None
@@ -249,11 +249,11 @@ def sent(operation: Operation) -> None:
 @quick
 @given(configurations(), snapshots(), memories(), FACTS)
 @example(
-    Config(), Snapshot({}, mptcp=Mptcp()), Memory(sysctls={(99, "of_another_version"): 1}), Facts()
+    Config(), Snapshot({}, mptcp=Mptcp()), State(sysctls={(99, "of_another_version"): 1}), Facts()
 )
-@example(Config(), Snapshot({1: Link(1, "eth1")}), Memory(sysctls={(1, "../x"): 1}), Facts())
+@example(Config(), Snapshot({1: Link(1, "eth1")}), State(sysctls={(1, "../x"): 1}), Facts())
 def test_only_what_is_ours_is_changed(
-    config: Config, snapshot: Snapshot, memory: Memory, facts: Facts
+    config: Config, snapshot: Snapshot, memory: State, facts: Facts
 ) -> None:
     try:
         memory = decode(json.loads(json.dumps(encode(memory))))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from mproutd import log
 from mproutd.format import safe, shorten
-from mproutd.status.events import KINDS, happening
+from mproutd.status.events import EVENT_KINDS, happening
 from mproutd.status.metrics import rows
 from mproutd.status.render import (
     change_lines,
     connection_lines,
-    happening_line,
+    event_line,
     status_lines,
     wrapped,
 )
@@ -140,10 +140,10 @@ def test_any_connections_are_printed(told: list[dict[str, Any]]) -> None:
 
 
 @quick
-@given(st.sampled_from(sorted(KINDS)), FREE, FREE, FREE)
+@given(st.sampled_from(sorted(EVENT_KINDS)), FREE, FREE, FREE)
 def test_any_happening_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
     told = happening(kind, 0.0, words, uplink, device)
-    assert happening_line(told, "12:00:00").isprintable()
+    assert event_line(told, "12:00:00").isprintable()
     json.dumps(told).encode("ascii")
 
 

@@ -29,7 +29,7 @@ def begin(daemon: Daemon, verb: str = "run"):
 @pytest.mark.parametrize("verb", ["run", "reconcile", "flush"])
 def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
     """Eight moments, from before the first import to after the first pass."""
-    bare = world.gateway.state()
+    before_start = world.gateway.state()
     daemon = Daemon(world.gateway).start()
     daemon.settle()
     clean = world.gateway.state()
@@ -43,7 +43,7 @@ def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
     for _ in range(8):
         if verb != "flush":
             assert daemon.call("flush").code == 0
-            assert world.gateway.state() == bare
+            assert world.gateway.state() == before_start
         process = begin(daemon, verb)
         time.sleep(rng.uniform(0.3, 1.2) * coming_up)
         process.kill()
@@ -53,7 +53,7 @@ def test_killed_at_any_moment_it_ends_as_from_a_clean_start(world, verb):
         assert world.gateway.state() == clean
         daemon.kill9()
     assert daemon.call("flush").code == 0
-    assert world.gateway.state() == bare
+    assert world.gateway.state() == before_start
 
 
 def test_killed_amid_changes_of_the_configuration_and_the_world(world):

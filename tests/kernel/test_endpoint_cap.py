@@ -49,8 +49,8 @@ def v6(*uplinks: int) -> set[str]:
 
 def without(keeping: Keeping) -> list[str]:
     """The addresses without a slot, as status names them, in the order of their rank."""
-    told = keeping.keeper.status()["problems"]
-    return [problem["address"] for problem in told if problem["code"] == "no-slot"]
+    told = keeping.reconciler.status()["problems"]
+    return [problem["address"] for problem in told if problem["code"] == "endpoint-limit"]
 
 
 def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
@@ -59,7 +59,7 @@ def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
         assert set(endpoints(node)) == v4(6, 2, 3, 4, 7, 1) | v6(6, 2)
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (3, 4, 7, 1)]
         assert keeping.settle() == []
-        (text, *_) = (each["text"] for each in keeping.keeper.status()["problems"])
+        (text, *_) = (each["text"] for each in keeping.reconciler.status()["problems"])
         assert text.startswith("wan3: no room for an endpoint on 2001:db8:3::2: the kernel takes 8")
 
 
@@ -101,8 +101,8 @@ def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node)
             assert keeping.asked(keeping.a_pass()) == []
         assert set(endpoints(node)) == v4(6, 2, 3, 4, 7, 1) | v6(6) | {"192.0.2.1"}
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (2, 3, 4, 7, 1)]
-        assert keeping.problems() == ["no-slot"] * 5
-        assert keeping.keeper.due() is None
+        assert keeping.problems() == ["endpoint-limit"] * 5
+        assert keeping.reconciler.due() is None
         node.ip("mptcp endpoint delete id 99")
         (taken,) = keeping.asked(keeping.a_pass())
         assert taken.startswith("ip mptcp endpoint add 2001:db8:2::2 ")
@@ -137,7 +137,7 @@ def test_limits_are_raised_to_what_is_needed_and_put_back(node):
         daemon.reconcile()
         assert limits(node) == wanted
     codes = [each["code"] for each in json.loads(daemon.call("status", "--json").out)["problems"]]
-    assert "low-limits" in codes
+    assert "limits-above-cap" in codes
     daemon.call("flush")
     assert limits(node) == (2, 0)
     daemon.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mproutd.planning.state import Memory
+from mproutd.planning.state import State
 from mproutd.statefile import StateFile
 from tests.lab import RUNTIME_DIR, Daemon, Wan, eventually
 from tests.lab.crashing import Mortal
@@ -75,7 +75,7 @@ def test_a_runtime_directory_that_becomes_read_only(world):
 def test_every_truncation_of_a_state_file_is_survived(tmp_path):
     """Wherever it ends: no exception, and the reason said."""
     whole = StateFile(str(tmp_path))
-    memory = Memory(
+    memory = State(
         slots={"wan1": 1},
         tables=frozenset((7000, 7001)),
         gateways={("eth1", "10.1.1.2"): "10.1.1.1"},
@@ -88,7 +88,7 @@ def test_every_truncation_of_a_state_file_is_survived(tmp_path):
         path.write_bytes(text[:end])
         cut = StateFile(str(tmp_path))
         cut.load()
-        assert cut.memory == Memory(), end
+        assert cut.memory == State(), end
         assert cut.problem, end
     for place in range(0, len(text), 3):
         path.write_bytes(text[:place] + bytes([text[place] ^ 0x55]) + text[place + 1 :])

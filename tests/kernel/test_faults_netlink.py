@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mproutd.netlink import sockets
-from mproutd.netlink.kernel import NetlinkKernel, Want
+from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
 from tests.kernel.test_faults import Prepared
 from tests.lab import Daemon, Namespace, Wan, address, eventually
 from tests.lab.modes import endpoints, network
@@ -119,7 +119,7 @@ def test_dumps_that_others_interrupt_are_whole(world):
     try:
         until = time.monotonic() + 10
         while asked_again < 5 and time.monotonic() < until:
-            snapshot = kernel.snapshot(Want(["eth1"], [7001], 0))
+            snapshot = kernel.snapshot(SnapshotRequest(["eth1"], [7001], 0))
             assert steady <= {each.address for each in snapshot.addresses}
     finally:
         over.set()

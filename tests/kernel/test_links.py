@@ -61,7 +61,7 @@ def test_links_as_pyroute2_reads_them(machine: Machine) -> None:
     assert links["eth1"] == Link(11, "eth1", True, False, False, 2, 8, 1)
     assert not links["eth2"].up
     assert links["tun1"].pointopoint
-    memo = rtnl_decode.LinkMemo()
+    memo = rtnl_decode.LinkCache()
     machine.node.ip("link set eth2 up")
     machine.node.run("ping", "-c1", "-W1", "-q", "10.1.1.1", check=False)
     for answer in answers + machine.wire.ask(rtnl_encode.dump_links(9))[0]:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from mproutd.status.events import KINDS
+from mproutd.status.events import EVENT_KINDS
 from tests.lab import RUNTIME_DIR, SERVER, Daemon, Echo, Wan, eventually, subflows
 
 pytestmark = pytest.mark.kernel
@@ -111,7 +111,7 @@ def test_json_lines_of_known_kinds(world):
         daemon.stop()
         listening.process.wait(5)
     told = [json.loads(line) for line in listening.read().splitlines()]
-    assert {each["kind"] for each in told} <= KINDS.keys()
+    assert {each["kind"] for each in told} <= EVENT_KINDS.keys()
     assert (told[0]["kind"], told[-1]["kind"]) == ("begin", "end")
     assert {each["version"] for each in told} == {1}
     joined = next(each for each in told if each.get("event") == "sub-established")

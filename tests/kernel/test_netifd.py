@@ -190,7 +190,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is nobody's uplink
     ubus = Ubus(wan.gateway, said("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
-        eventually(lambda: reason(daemon, "wan") == "no-device-yet")
+        eventually(lambda: reason(daemon, "wan") == "awaiting-device")
         assert [each["name"] for each in daemon.asked()["uplinks"]] == ["wan", "wan2", "wan6"]
 
         dial(wan)
@@ -209,7 +209,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         eventually(lambda: not [each for each in ours(wan) if "10.1.1.2" in each])
         ubus.says(said("pppoe-down"))
         hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
-        eventually(lambda: reason(daemon, "wan") == "no-device-yet")
+        eventually(lambda: reason(daemon, "wan") == "awaiting-device")
         assert daemon.asked()["default"]["ipv4"] == "wan2"
 
         wan.gateway.ip("link set ppp-old name pppoe-wan", "link set pppoe-wan up")
@@ -232,7 +232,7 @@ def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
     ubus = Ubus(wan.gateway, said("wwan-starting"))
     lte = section("lte", "backup", "proto 'wwan'", "device '/dev/cdc-wdm0'")
     with Daemon(wan.gateway, ON + section("wan2", "on", "device 'eth2'") + lte) as daemon:
-        assert reason(daemon, "lte") == "no-device-yet"
+        assert reason(daemon, "lte") == "awaiting-device"
         wan.gateway.ip(
             "link set eth1 down",
             "link set eth1 name wwan0",

@@ -53,13 +53,13 @@ CHANGES = {
 def test_the_file_changed(world, change, how):
     """While the daemon was dead, or before a reconcile: it ends as a fresh start would."""
     (network, own), (new_network, new_own) = CHANGES[change]
-    bare = world.gateway.state()
+    before_start = world.gateway.state()
     daemon = Daemon(world.gateway, new_network, new_own).start()
     slots = {each["name"]: each["slot"] for each in daemon.status()["uplinks"]}
     clean = world.gateway.state()
     daemon.stop()
     assert daemon.call("flush").code == 0
-    assert world.gateway.state() == bare
+    assert world.gateway.state() == before_start
     daemon.configure(network, own)
     daemon.start()
     if how == "dead":
@@ -79,7 +79,7 @@ def test_the_file_changed(world, change, how):
     assert daemon.reconcile() == ""
     daemon.stop()
     assert daemon.call("flush").code == 0
-    assert world.gateway.state() == bare
+    assert world.gateway.state() == before_start
 
 
 def test_flush_after_a_device_is_gone(world):
@@ -104,22 +104,22 @@ def test_flush_without_a_state_file_takes_what_carries_our_protocol(world):
 
 
 def test_flush_with_a_configuration_that_is_refused(world):
-    bare = world.gateway.state()
+    before_start = world.gateway.state()
     with Daemon(world.gateway) as daemon:
         pass
     daemon.configure("nonsense\n")
     assert daemon.call("flush").code == 0
-    assert world.gateway.state() == bare
+    assert world.gateway.state() == before_start
 
 
 def test_flush_of_tables_that_the_file_no_longer_names(world):
-    bare = world.gateway.state()
+    before_start = world.gateway.state()
     own = PINNED.format(table=300, mark="5/0xff") + moved(["rule_priority '9000'"])
     with Daemon(world.gateway, own=own) as daemon:
         assert "table 300 proto 77" in world.gateway.state()
     daemon.configure(TWO_UPLINKS, "")
     assert daemon.call("flush").code == 0
-    assert world.gateway.state() == bare
+    assert world.gateway.state() == before_start
 
 
 def test_no_configuration_at_all(world):

@@ -16,7 +16,7 @@ import pytest
 from mproutd.model import Failure, Operation
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.planning.endpoints import active
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from tests.lab import Namespace
 from tests.lab.fake_kernel import Killed
@@ -168,7 +168,7 @@ class Site:
         (self.root / "network").write_text(ENABLED + network)
         (self.root / "mproutd").write_text(own)
 
-    def run(self, killed_after: int = -1) -> tuple[Keeper, Mortal]:
+    def run(self, killed_after: int = -1) -> tuple[Reconciler, Mortal]:
         """A daemon's first passes, until one does nothing; or Killed."""
         with self.gateway.node.enter():
             kernel = Mortal()
@@ -176,28 +176,28 @@ class Site:
             try:
                 state = StateFile(str(self.root))
                 state.load()
-                keeper = Keeper(kernel, state, str(self.root))
-                keeper.configure()
+                reconciler = Reconciler(kernel, state, str(self.root))
+                reconciler.configure()
                 for _ in range(6):
-                    outcome = keeper.reconcile(sweep=True)
+                    outcome = reconciler.reconcile(sweep=True)
                     assert outcome.failures == ()
                     if not outcome.done and not outcome.again:
                         break
                 else:
                     raise AssertionError(f"it does not settle: {outcome.done}")
-                keeper.reconcile(sweep=True)
+                reconciler.reconcile(sweep=True)
                 before = (kernel.writes, self.state_file.stat().st_ino)
-                keeper.reconcile(sweep=True)
+                reconciler.reconcile(sweep=True)
                 assert before == (kernel.writes, self.state_file.stat().st_ino)
-                return keeper, kernel
+                return reconciler, kernel
             finally:
                 kernel.close()
 
-    def text(self, keeper: Keeper) -> str:
+    def text(self, reconciler: Reconciler) -> str:
         """The kernel, without what may stay while no uplink is usable."""
         lines = self.gateway.text().splitlines()
-        assert keeper.last is not None
-        seen = keeper.last.desired.observed
+        assert reconciler.last is not None
+        seen = reconciler.last.desired.observed
         if seen and not active(seen):
             ends = ("-4 endpoint 10.", "-4 endpoint 2001:")
             lines = [line for line in lines if not line.startswith(ends)]
@@ -222,8 +222,8 @@ def test_any_state_to_any_other(seed: int, nodes: Nodes, tmp_path: Path) -> None
                 site.run(killed_after=dice.randrange(12))
             except Killed:
                 path.append("killed")
-        keeper, _ = site.run()
-        found = site.text(keeper)
+        reconciler, _ = site.run()
+        found = site.text(reconciler)
         with nodes(f"fresh{step}") as node:
             fresh = Site(Gateway(node), tmp_path / f"fresh{step}")
             fresh.configure(network, own)

@@ -43,7 +43,7 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
-from mproutd.netlink.kernel import Want
+from mproutd.netlink.kernel import SnapshotRequest
 
 BY_KERNEL = 2
 """RTPROT_KERNEL: the protocol of what the kernel makes by itself."""
@@ -69,7 +69,7 @@ class FakeKernel:
         ]
         self.mptcp: Mptcp | None = Mptcp(cap=cap)
         self.rp_filter_all = 0
-        self.lone: frozenset[str] = frozenset()
+        self.sole_path: frozenset[str] = frozenset()
         """Addresses where closing would end a connection (Snapshot)."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
@@ -87,7 +87,7 @@ class FakeKernel:
 
     # -- read -----------------------------------------------------------------------------
 
-    def snapshot(self, want: Want) -> Snapshot:
+    def snapshot(self, want: SnapshotRequest) -> Snapshot:
         tables = set(want.tables)
         defaults = {}
         for link in self.links.values():
@@ -104,7 +104,7 @@ class FakeKernel:
             tuple(self.rules),
             self.mptcp,
             self.rp_filter_all,
-            self.lone,
+            self.sole_path,
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
@@ -127,7 +127,7 @@ class FakeKernel:
             for address, device in questions
         ]
 
-    def discards(self) -> list[Route]:
+    def blackhole_defaults(self) -> list[Route]:
         return [
             route
             for route in self.routes
@@ -178,7 +178,7 @@ class FakeKernel:
             default=None,
         )
 
-    def forget_silent(self, neighbours: Sequence[tuple[str, int]]) -> None:
+    def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None:
         for _, device in neighbours:
             assert device in self.links
 

@@ -30,7 +30,7 @@ from mproutd.model import (
 )
 from mproutd.passes import reconcile
 from mproutd.planning.plan import Outcome
-from mproutd.planning.state import Memory, decode, encode
+from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_kernel import BY_KERNEL, FakeKernel
 
@@ -53,11 +53,11 @@ def interface(name: str, device: str, mode: str) -> str:
 class Store:
     """The state file, as it would be read again."""
 
-    def __init__(self, memory: Memory | None = None) -> None:
-        self.memory = memory or Memory()
+    def __init__(self, memory: State | None = None) -> None:
+        self.memory = memory or State()
         self.saves = 0
 
-    def save(self, memory: Memory) -> None:
+    def save(self, memory: State) -> None:
         if memory != self.memory:
             self.saves += 1
             self.memory = decode(json.loads(json.dumps(encode(memory))))

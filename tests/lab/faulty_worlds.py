@@ -92,7 +92,7 @@ def _netifd(wan: Wan, daemon: Daemon) -> None:
     daemon.start()
 
 
-def _no_slot(wan: Wan, daemon: Daemon) -> None:
+def _endpoint_limit(wan: Wan, daemon: Daemon) -> None:
     more = [f"address add 10.2.2.{host}/24 dev eth2" for host in range(20, 20 + 64)]
     wan.gateway.ip(*more)
     daemon.reconcile()
@@ -105,7 +105,7 @@ def _foreign_endpoint(wan: Wan, daemon: Daemon) -> None:
     daemon.start()
 
 
-def _led_away(wan: Wan, daemon: Daemon) -> None:
+def _misrouted(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip(
         "route add default via 10.2.2.9 dev eth2 table 100",
         "rule add from 10.2.2.2 lookup 100 priority 99",
@@ -176,7 +176,7 @@ def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
 
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was pulled out", lambda wan, daemon: wan.remove_device(2)),
-    "no-device-yet": Broken("an interface of netifd's does not come up", _no_device_yet),
+    "awaiting-device": Broken("an interface of netifd's does not come up", _no_device_yet),
     "link-down": Broken("somebody took the link down", lambda wan, daemon: wan.admin_down(2)),
     "no-carrier": Broken("a cable is out", lambda wan, daemon: wan.unplug(2)),
     "no-address": Broken("the DHCP client gave up", _no_address),
@@ -199,17 +199,17 @@ BROKEN: dict[str, Broken] = {
     "state-file": Broken("endpoints are taken for somebody else's after a crash", _state_file),
     "hints": Broken("a lease's gateway is not used", _hints),
     "netifd": Broken("a gateway or device that netifd knows is not used", _netifd),
-    "no-slot": Broken("some addresses have no endpoint", _no_slot),
+    "endpoint-limit": Broken("some addresses have no endpoint", _endpoint_limit),
     "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
-    "led-away": Broken("an uplink has everything but its endpoint", _led_away),
+    "misrouted": Broken("an uplink has everything but its endpoint", _misrouted),
     "discarded": Broken("an uplink works until main has no other default", _discarded),
     "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
     "removed": Broken("rules were gone for a moment", _removed(2)),
-    "held-back": Broken("rules come and go", _removed(7)),
+    "rate-limited": Broken("rules come and go", _removed(7)),
     "refused": Broken("an uplink's table belongs to somebody else", _refused),
     "kept": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
     "mptcpd": Broken("endpoints are there that nobody configured", _mptcpd),
-    "low-limits": Broken("fewer subflows than configured", _low_limits),
+    "limits-above-cap": Broken("fewer subflows than configured", _low_limits),
 }
 
 

@@ -11,7 +11,7 @@ from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import knows_laminar
 from mproutd.planning.plan import Outcome
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from tests.lab import Namespace
 from tests.lab.resources import Closing
@@ -38,22 +38,22 @@ class Keeping(Closing):
         if release:
             kernel.path_manager._laminar = knows_laminar(release)
         self.manager = kernel.path_manager
-        self.keeper = Keeper(kernel, StateFile(str(self._directory)), str(self._directory))
+        self.reconciler = Reconciler(kernel, StateFile(str(self._directory)), str(self._directory))
         self.configure(network, own)
 
     def configure(self, network: str, own: str = "") -> None:
         """Another configuration."""
         for name, text in (("network", network), ("mproutd", own)):
             (self._directory / name).write_text(text)
-        self.keeper.configure()
+        self.reconciler.configure()
 
     def a_pass(self) -> Outcome:
         """One pass."""
-        return self.keeper.reconcile(sweep=True)
+        return self.reconciler.reconcile(sweep=True)
 
     def settle(self) -> list[str]:
         """Passes until one finds nothing to do; every change asked for, refused ones too."""
-        return [told["command"] for told in self.keeper.changes(self.keeper.converge())]
+        return [told["command"] for told in self.reconciler.changes(self.reconciler.converge())]
 
     def asked(self, outcome: Outcome) -> list[str]:
         """What a pass asked for about endpoints and limits, as ip commands."""
@@ -68,7 +68,7 @@ class Keeping(Closing):
 
     def problems(self) -> list[str]:
         """The codes of the problems that status names."""
-        return [problem["code"] for problem in self.keeper.status()["problems"]]
+        return [problem["code"] for problem in self.reconciler.status()["problems"]]
 
     def close(self) -> None:
         self._scope.close()

@@ -9,4 +9,4 @@ from __future__ import annotations
 
 from mproutd.planning import cache
 
-cache.keeps_last_by = lambda key: lambda function: function
+cache.cache_last_by = lambda key: lambda function: function

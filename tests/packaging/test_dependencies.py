@@ -72,13 +72,16 @@ def test_a_running_daemon_imports_nothing_else() -> None:
             noted.unlink()  # the command's
             daemon.stop()
             imported = {name.partition(".")[0] for name in noted.read_text().split()}
-    bare = subprocess.run(
+    initial = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"],
         check=True,
         text=True,
         capture_output=True,
     )
-    given = {name.partition(".")[0] for name in bare.stdout.split()} | {"sitecustomize", "mproutd"}
+    given = {name.partition(".")[0] for name in initial.stdout.split()} | {
+        "sitecustomize",
+        "mproutd",
+    }
     found = imported - given - sys.stdlib_module_names
     assert "mproutd" in imported
     assert found == INSIDE

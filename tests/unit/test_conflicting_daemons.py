@@ -13,7 +13,7 @@ FOREIGN = problem(
     "foreign-endpoint", uplink="wan2", address="10.2.2.2", found="10.2.2.2 id 7 subflow dev eth2"
 )
 RULE = problem("removed", object="7502: from 10.2.2.2 lookup 7002", count=2, kind="rule")
-ENDPOINT = problem("held-back", object="10.2.2.2 subflow dev eth2", count=6, kind="endpoint")
+ENDPOINT = problem("rate-limited", object="10.2.2.2 subflow dev eth2", count=6, kind="endpoint")
 NMCLI = '"$(nmcli -g GENERAL.CONNECTION device show eth2)" connection.mptcp-flags disabled'
 
 

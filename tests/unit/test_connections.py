@@ -104,8 +104,8 @@ def test_the_peers_backup_is_not_ours() -> None:
 
 
 def test_a_fallback_keeps_its_one_subflow_with_or_without_a_token() -> None:
-    for bare in (ulp(9), b""):
-        sockets = [flow("10.1.1.2", 41313, tcp_info(), bare)]
+    for minimal in (ulp(9), b""):
+        sockets = [flow("10.1.1.2", 41313, tcp_info(), minimal)]
         [found] = listed([master(9, fallback=True)], sockets)
         assert found["fallback"] is True
         assert [each["local"] for each in found["subflows"]] == ["10.1.1.2:41313"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mproutd.planning.plan import Desired
+from mproutd.planning.plan import Plan
 from mproutd.status.changes import Decision, decisions
 from tests.lab.fake_world import World, interface
 from tests.unit.test_uplinks import unplugged, usual, without_default
@@ -11,11 +11,11 @@ ONE = interface("wan1", "eth1", "on")
 MASTER = interface("wan1", "eth1", "master")
 
 
-def plan(world: World, text: str = ONE) -> Desired:
+def plan(world: World, text: str = ONE) -> Plan:
     return world.run(text).desired
 
 
-def told(before: Desired | None, now: Desired) -> list[str]:
+def told(before: Plan | None, now: Plan) -> list[str]:
     return [each.text for each in decisions(before, now)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Operation, Route, Rule
 from mproutd.passes import plan, reconcile, want
-from mproutd.planning.state import Memory
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import Store, World, interface, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines
@@ -197,8 +197,8 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
 
 def test_a_dry_run_says_what_a_pass_would_do() -> None:
     world = two_lines()
-    snapshot = world.snapshot(want(TWO, Memory(), sweep=True, full=True))
-    told = plan(TWO, snapshot, Memory(), Facts())
+    snapshot = world.snapshot(want(TWO, State(), sweep=True, full=True))
+    told = plan(TWO, snapshot, State(), Facts())
     world.run(TWO)
     assert [*told] == world.done
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.configuration.health import Health, Target
-from mproutd.services.health.hysteresis import Judge
+from mproutd.services.health.hysteresis import Hysteresis
 
 HOST, OTHER = "192.0.2.1", "192.0.2.2"
 BASIC = Health((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
@@ -20,7 +20,7 @@ def story(asked: Health, rounds: str, every: float = 1.0) -> str:
 
     What comes out is the state after each: `u` up, `F` failed.
     """
-    judge, out = Judge(asked), ""
+    judge, out = Hysteresis(asked), ""
     for number, what in enumerate(rounds):
         answers = {
             "+": {HOST: [0.01], OTHER: [0.02]},
@@ -57,20 +57,20 @@ def test_rounds_in_a_row(asked: Health, rounds: str, states: str) -> None:
 
 
 def test_reliability_of_hosts_that_could_be_asked() -> None:
-    judge = Judge(BASIC._replace(reliability=2, down=1))
+    judge = Hysteresis(BASIC._replace(reliability=2, down=1))
     assert not judge.round(0, {HOST: [0.01]})
     assert judge.round(1, {HOST: [0.01], OTHER: [None]})
     assert judge.why == "1 of 2 hosts answer"
 
 
 def test_one_answer_of_several_is_enough() -> None:
-    judge = Judge(BASIC._replace(down=1, count=3))
+    judge = Hysteresis(BASIC._replace(down=1, count=3))
     assert not judge.round(0, {HOST: [None, None, 0.3]})
     assert judge.round(1, {HOST: [None, None, None]})
 
 
 def test_the_pauses() -> None:
-    judge = Judge(BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2))
+    judge = Hysteresis(BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2))
     assert judge.pause() == 5
     judge.round(0, {HOST: [None]})
     assert judge.pause() == 1
@@ -84,7 +84,7 @@ def test_the_pauses() -> None:
 
 
 def test_each_return_waits_twice_as_long() -> None:
-    judge = Judge(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
+    judge = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     now, out = 0.0, []
     for _ in range(6):
         assert judge.round(now, {HOST: [None]})
@@ -99,7 +99,7 @@ def test_each_return_waits_twice_as_long() -> None:
 
 
 def test_who_was_back_for_long_is_forgiven() -> None:
-    judge = Judge(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
+    judge = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     for now, answer in ((0, None), (1, 0.01), (2, None), (12, 0.01), (72, None)):
         assert judge.round(now, {HOST: [answer]})
     assert (judge.flaps, judge.held_until) == (0, None)
@@ -107,7 +107,7 @@ def test_who_was_back_for_long_is_forgiven() -> None:
 
 
 def test_good_rounds_during_the_hold_count() -> None:
-    judge = Judge(BASIC._replace(down=1, up=3, hold=10, hold_max=60))
+    judge = Hysteresis(BASIC._replace(down=1, up=3, hold=10, hold_max=60))
     for now in range(4):
         judge.round(now, {HOST: [None if now == 0 else 0.01]})
     assert not judge.failed
@@ -125,7 +125,7 @@ PICKY = BASIC._replace(check_quality=True, down=2, up=2, quality_window=10)
 
 
 def test_loss_has_two_thresholds() -> None:
-    judge = Judge(PICKY)
+    judge = Hysteresis(PICKY)
     answers = [0.01] * 10 + [None, 0.01] * 4
     for now, each in enumerate(answers):
         judge.round(now, {HOST: [each]})
@@ -142,7 +142,7 @@ def test_loss_has_two_thresholds() -> None:
 
 
 def test_latency_has_two_thresholds() -> None:
-    judge = Judge(PICKY._replace(quality_window=2))
+    judge = Hysteresis(PICKY._replace(quality_window=2))
     verdicts = ""
     for now, delay in enumerate([0.9, 0.9, 1.2, 1.2, 0.7, 0.7, 0.4, 0.4, 0.4]):
         judge.round(now, {HOST: [delay]})
@@ -151,13 +151,13 @@ def test_latency_has_two_thresholds() -> None:
 
 
 def test_why_a_slow_line_is_out() -> None:
-    judge = Judge(PICKY._replace(quality_window=2, down=1))
+    judge = Hysteresis(PICKY._replace(quality_window=2, down=1))
     judge.round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
     assert judge.why == "0 of 2 hosts are good (1400 ms)"
 
 
 def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
-    judge = Judge(PICKY)
+    judge = Hysteresis(PICKY)
     for now in range(20):
         judge.round(now, {HOST: [0.01 if now < 8 else None]})
     assert judge.failed
@@ -166,7 +166,7 @@ def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
 
 
 def test_a_line_in_use_is_not_condemned_by_its_first_probes() -> None:
-    judge = Judge(PICKY._replace(down=1))
+    judge = Hysteresis(PICKY._replace(down=1))
     for now, each in enumerate([0.01, None, 0.01, 0.01, None, 0.01][0:1] + [5.0] * 8):
         judge.round(now, {HOST: [each]})
     assert not judge.failed
@@ -200,7 +200,7 @@ options = st.builds(
 def test_a_verdict_is_never_hasty_and_never_late(
     asked: Health, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    judge, now = Judge(asked, failed), 0.0
+    judge, now = Hysteresis(asked, failed), 0.0
     since = 0
     """Rounds that said anything since the last change of the verdict."""
     for pause, answers in told:
@@ -229,7 +229,7 @@ def test_a_verdict_is_never_hasty_and_never_late(
 def test_a_line_that_is_mended_for_good_comes_back(
     asked: Health, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    judge, now = Judge(asked), 0.0
+    judge, now = Hysteresis(asked), 0.0
     for pause, answers in told:
         now += pause
         judge.round(now, answers)
@@ -243,7 +243,7 @@ def test_a_line_that_is_mended_for_good_comes_back(
 
 
 def test_the_same_options_again_change_nothing() -> None:
-    judge = Judge(BASIC)
+    judge = Hysteresis(BASIC)
     judge.round(0, {HOST: [None], OTHER: [None]})
     judge.change(BASIC._replace())
     assert judge.bad == 1

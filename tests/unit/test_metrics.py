@@ -65,7 +65,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     site.settle()
     site.world.set("eth2", carrier=False)
     site.settle()
-    found: dict[str, Any] = site.keeper.status()
+    found: dict[str, Any] = site.reconciler.status()
     for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1)
     host = {"host": "192.0.2.1", "address": "192.0.2.1", "answers": True, "fault": None}
@@ -133,11 +133,11 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
 
 
 def test_problems_are_counted_by_code(status: dict[str, Any]) -> None:
-    status["problems"] = [{"code": "led-away"}, {"code": "led-away"}, {"code": "of-tomorrow"}]
+    status["problems"] = [{"code": "misrouted"}, {"code": "misrouted"}, {"code": "of-tomorrow"}]
     found = told(status)
-    assert value(found, "mproutd_problems", code="led-away") == 2
+    assert value(found, "mproutd_problems", code="misrouted") == 2
     assert value(found, "mproutd_problems", code="of-tomorrow") == 1
-    assert value(found, "mproutd_problems", code="no-slot") == 0
+    assert value(found, "mproutd_problems", code="endpoint-limit") == 0
 
 
 def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:

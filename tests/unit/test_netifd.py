@@ -15,7 +15,7 @@ from mproutd.configuration.config import Config
 from mproutd.configuration.netifd import resolved
 from mproutd.model import Route, Rule
 from mproutd.planning.netifd import Interface, parse, with_netifd
-from mproutd.planning.state import Memory
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts, Gateway
 from tests.lab.fake_world import STATIC, World, interface, uci
 
@@ -396,5 +396,5 @@ def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
     made, clean = world(), world()
     for facts in [*history, last]:
         lines = run(made, config, facts)
-    clean.store.memory = Memory(gateways=made.store.memory.gateways)
+    clean.store.memory = State(gateways=made.store.memory.gateways)
     assert sorted(lines) == sorted(run(clean, config, last))

@@ -13,8 +13,8 @@ from mproutd.model import Link
 from mproutd.netlink import mptcp_pm, rtnl_decode
 from mproutd.netlink.bpf import concerns
 from mproutd.netlink.nlmsg import (
+    DecodeCache,
     DecodeError,
-    Memo,
     Message,
     acknowledgement,
     messages,
@@ -36,7 +36,7 @@ def body(message: bytes) -> bytes:
 
 DECODERS = [
     rtnl_decode.link, rtnl_decode.address, rtnl_decode.routes, rtnl_decode.found, rtnl_decode.rule,
-    rtnl_decode.LinkMemo().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family,
+    rtnl_decode.LinkCache().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family,
     mptcp_pm.event, messages,
     *(lambda data, kind=kind, flags=flags: acknowledgement(Message(kind, flags, 0, 0, data))
       for kind in (2, 3) for flags in (0, 0x200, 0x300)),
@@ -115,7 +115,7 @@ def test_a_kernel_that_does_not_name_the_attribute_has_the_old_cap() -> None:
 
 def test_a_memo_decodes_once_and_forgets_everything_when_full() -> None:
     seen: list[bytes] = []
-    memo = Memo(lambda data: seen.append(data) or len(data), limit=2)
+    memo = DecodeCache(lambda data: seen.append(data) or len(data), limit=2)
     assert [memo[b"a"], memo[b"bb"], memo[b"a"]] == [1, 2, 1]
     assert seen == [b"a", b"bb"]
     assert memo[b"ccc"] == 3
@@ -126,7 +126,7 @@ def test_a_memo_decodes_once_and_forgets_everything_when_full() -> None:
 @given(st.lists(generated.links(), min_size=1, max_size=6), st.binary(min_size=296, max_size=296))
 def test_a_link_memo_says_what_the_decoder_says(links: list[Link], counters: bytes) -> None:
     """Same index, other name, flags, settings and statistics: in any order."""
-    memo = rtnl_decode.LinkMemo()
+    memo = rtnl_decode.LinkCache()
     for link in links:
         for numbers in (bytes(296), counters, bytes(296)):
             data = body(oracle.link(link._replace(index=7), numbers))

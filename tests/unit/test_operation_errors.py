@@ -25,7 +25,7 @@ ERRORS = (
     " EINVAL ENOSPC EROFS ERANGE EOPNOTSUPP EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL ENETDOWN"
     " ENETUNREACH ENOBUFS EHOSTUNREACH EPROTO EMSGSIZE EMFILE"
 ).split()
-GONE = {"ENOENT", "ESRCH", "ENODEV"}
+ALREADY_DELETED = {"ENOENT", "ESRCH", "ENODEV"}
 """What a delete meets that others were quicker with; of endpoints it is EINVAL."""
 
 WAN1, WAN2 = interface("wan1", "eth1", "master"), interface("wan2", "eth2", "on")
@@ -124,7 +124,7 @@ def test_each_operation_fails_with_each_errno(name: str) -> None:
             told = a_pass(world, change.after).failures
             note = f"{name}: {operation} refused with {error}"
             kind = type(operation.value).__name__
-            gone = GONE | ({"EINVAL"} if kind == "Endpoint" else set())
+            gone = ALREADY_DELETED | ({"EINVAL"} if kind == "Endpoint" else set())
             if operation.verb == "delete" and error in gone:
                 assert not told, note
             else:

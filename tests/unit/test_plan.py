@@ -20,8 +20,8 @@ from mproutd.model import (
     Rule,
 )
 from mproutd.planning.numbering import Place
-from mproutd.planning.plan import Desired
-from mproutd.planning.state import Memory
+from mproutd.planning.plan import Plan
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts, Gateway
 from tests.lab.fake_world import World, interface, uci
 
@@ -445,7 +445,7 @@ def test_every_uplink_gets_an_endpoint_before_any_gets_two() -> None:
         "10.1.1.2 subflow backup dev eth1",
         "2001:db8:3::2 subflow dev eth3",
     ]
-    assert outcome.desired.without_slot == {
+    assert outcome.desired.over_cap == {
         "10.2.2.3": "wan2",
         "10.1.1.3": "wan1",
         "10.1.1.4": "wan1",
@@ -465,7 +465,7 @@ def test_others_endpoints_take_room_and_are_left() -> None:
     world.foreign(Endpoint("192.0.2.9", 0, SIGNAL))
     outcome = world.run(WAN1 + WAN2)
     assert endpoints(world) == ["192.0.2.9 signal", "10.1.1.2 subflow dev eth1"]
-    assert outcome.desired.without_slot == {"10.2.2.2": "wan2"}
+    assert outcome.desired.over_cap == {"10.2.2.2": "wan2"}
 
 
 def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None:
@@ -534,10 +534,10 @@ def test_a_connection_that_can_have_no_other_path_keeps_its_endpoint_as_a_backup
     world = two_lines()
     world.run(WAN1 + WAN2)
     world.set("eth1", carrier=False)
-    world.lone = frozenset({"10.1.1.2"})
+    world.sole_path = frozenset({"10.1.1.2"})
     world.run(WAN1 + WAN2)
     assert endpoints(world) == ["10.1.1.2 subflow backup dev eth1", "10.2.2.2 subflow dev eth2"]
-    world.lone = frozenset()
+    world.sole_path = frozenset()
     world.run(WAN1 + WAN2)
     assert endpoints(world) == ["10.2.2.2 subflow dev eth2"]
 
@@ -811,18 +811,18 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
         "wan2": Place(2, 7002, 0x2000000, 0x7F000000),
         "tun": Place(3, 7003, 0x3000000, 0x7F000000),
     }
-    assert (wanted.limits, wanted.sysctls, wanted.without_slot) == (Limits(8, 8), {}, {})
+    assert (wanted.limits, wanted.sysctls, wanted.over_cap) == (Limits(8, 8), {}, {})
 
 
 def test_disabled_wants_nothing_and_remembers_slots_and_gateways() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)
     wanted = world.run(uci(WAN1 + WAN2, enabled=False)).desired
-    known = Memory(
+    known = State(
         slots={"wan1": 1, "wan2": 2},
         gateways={("eth1", "10.1.1.2"): "10.1.1.1", ("eth2", "10.2.2.2"): "10.2.2.1"},
     )
-    assert wanted == Desired({}, {}, {}, Limits(2, 0), {}, (), {}, {}, {}, known)
+    assert wanted == Plan({}, {}, {}, Limits(2, 0), {}, (), {}, {}, {}, known)
 
 
 @pytest.mark.parametrize(

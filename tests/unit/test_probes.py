@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.eventloop import Loop, Worker
-from mproutd.services.health.icmp import Pings, checksum, reply, request
+from mproutd.services.health.icmp import IcmpProber, checksum, reply, request
 from mproutd.services.health.probe import Way
 from mproutd.services.health.tcp import Web
 from mproutd.services.health.timers import Timers
@@ -63,7 +63,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     with node.enter():
         ear = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         forger = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        pings = Pings(loop, Way(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
+        pings = IcmpProber(loop, Way(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
     pings.ask("192.0.2.2", "", told.append)
     packet, _ = ear.recvfrom(2048)
     assert packet[8] == 9  # the TTL

@@ -108,7 +108,7 @@ def test_a_nexthop_that_goes_nowhere() -> None:
 
 
 def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
-    memo = rtnl_decode.LinkMemo()
+    memo = rtnl_decode.LinkCache()
     bodies = [
         next(iter(messages(oracle.link(Link(index, f"eth{index}"))))).body
         for index in range(1, 1027)
@@ -295,8 +295,8 @@ def test_the_tracked_flows_of_an_address(family: int, address: str) -> None:
     assert found == conntrack.Entry(family, original, b"\0\0\0\7", b"\0\1")
     (delete,) = messages(conntrack.delete(found, 1))
     assert delete.body == flow
-    (bare,) = messages(conntrack.delete(found._replace(id=b"", zone=b""), 1))
-    assert bare.body == head + ours
+    (minimal,) = messages(conntrack.delete(found._replace(id=b"", zone=b""), 1))
+    assert minimal.body == head + ours
     other = AF_INET6 if family == AF_INET else AF_INET
     assert conntrack.entry(flow, SIX if other == AF_INET6 else "10.1.1.2", other) is None
     assert conntrack.entry(head, address, family) is None

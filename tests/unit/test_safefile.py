@@ -18,11 +18,11 @@ from mproutd import safefile
 from mproutd.configuration.uci import load
 from mproutd.control.server import Server
 from mproutd.hints import Hints, Wake
-from mproutd.planning.state import Memory
+from mproutd.planning.state import State
 from mproutd.statefile import Lock, StateFile
 
 OTHER = 12345
-MEMORY = Memory(slots={"wan1": 1})
+MEMORY = State(slots={"wan1": 1})
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -163,7 +163,7 @@ def test_a_state_file_that_others_could_write_is_not_believed(
     os.chown(runtime / "state.json", user, -1)
     (runtime / "state.json").chmod(mode)
     state = loaded(runtime)
-    assert state.memory == Memory()
+    assert state.memory == State()
     assert "starting without it" in state.problem
 
 
@@ -171,7 +171,7 @@ def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secr
     for name in ("state.json", "state.json.new", "wake", "control.sock"):
         (runtime / name).symlink_to(secret)
     state = loaded(runtime)
-    assert state.memory == Memory()
+    assert state.memory == State()
     state.save(MEMORY)
     assert loaded(runtime).memory == MEMORY
     Wake(str(runtime)).close()

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.model import Limits
-from mproutd.planning.cache import KEPT_MOST, keeps_last_by
-from mproutd.planning.state import REMEMBERED_GATEWAYS, Memory, decode, encode
+from mproutd.planning.cache import KEPT_MOST, cache_last_by
+from mproutd.planning.state import REMEMBERED_GATEWAYS, State, decode, encode
 from tests.lab.generated import FAMILIES, NAMES, U32, texts
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 
 ADDRESSES = FAMILIES.flatmap(texts)
 LIMITS = st.builds(Limits, st.integers(0, 255), st.integers(0, 255))
 MEMORIES = st.builds(
-    Memory,
+    State,
     st.dictionaries(NAMES, U32, max_size=4),
     st.frozensets(U32.filter(lambda table: table not in (0, 253, 254, 255)), max_size=4),
     st.frozensets(U32, max_size=4),
@@ -31,14 +31,14 @@ MEMORIES = st.builds(
 
 
 @given(MEMORIES)
-def test_it_comes_back_as_it_went(memory: Memory) -> None:
+def test_it_comes_back_as_it_went(memory: State) -> None:
     again = decode(json.loads(json.dumps(encode(memory))))
     assert again == memory
     assert list(again.gateways) == list(memory.gateways)  # the oldest is forgotten first
 
 
 def spoilt(**changes: object) -> dict[str, object]:
-    return {**encode(Memory()), **changes}
+    return {**encode(State()), **changes}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def spoilt(**changes: object) -> dict[str, object]:
         "text",
         7,
         {},
-        spoilt(version=2),
+        spoilt(version=3),
         spoilt(version="1"),
         spoilt(slots=[]),
         spoilt(slots={"wan1": True}),
@@ -64,7 +64,7 @@ def spoilt(**changes: object) -> dict[str, object]:
         spoilt(gateways=[[1, "10.1.1.2", "10.1.1.1"]]),
         spoilt(endpoints=[["10.1.1.2", None]]),
         spoilt(endpoints=[["10.1.1.2\0", 2]]),
-        spoilt(bare=[7]),
+        spoilt(without_endpoint=[7]),
         spoilt(limits=[[2, 0], [8]]),
         spoilt(limits=[1, 2]),
         spoilt(limits={"a": 1}),
@@ -87,7 +87,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(encode(Memory()))), JSON)
+@given(st.sampled_from(sorted(encode(State()))), JSON)
 def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
     try:
         memory = decode(spoilt(**{key: value}))
@@ -99,7 +99,7 @@ def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
 def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -> None:
     world = two_lines()
     old = {("eth1", f"10.9.9.{n}"): "10.9.9.254" for n in range(REMEMBERED_GATEWAYS)}
-    world.store.memory = Memory(gateways=old)
+    world.store.memory = State(gateways=old)
     world.run(WAN1 + WAN2)
     assert [*world.store.memory.gateways] == [
         *[*old][2:],
@@ -111,7 +111,7 @@ def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -
 def test_an_answer_is_worked_out_once_and_all_are_forgotten_when_there_are_too_many() -> None:
     asked = []
 
-    @keeps_last_by(lambda name, *_: name)
+    @cache_last_by(lambda name, *_: name)
     def double(name: str, number: int) -> int:
         """Twice."""
         asked.append((name, number))

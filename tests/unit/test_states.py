@@ -258,7 +258,7 @@ def walk_through(seed: int, foreign: tuple[int, ...]) -> None:
             if dice.random() < 0.6:
                 world.die_after = dice.randrange(30)
             for _ in range(dice.randrange(3)):
-                world.refuse(dice.choice((errno.EPERM, errno.EBUSY)), dice.choice(KINDS))
+                world.refuse(dice.choice((errno.EPERM, errno.EBUSY)), dice.choice(OBJECT_KINDS))
             run.settle(config)
         except Killed:
             world.store = Store(world.store.memory)
@@ -275,7 +275,7 @@ def walk_through(seed: int, foreign: tuple[int, ...]) -> None:
         assert (world.writes, world.store.saves) == (writes, saves), note
 
 
-KINDS = ("", "route", "rule", "endpoint", "limits", "sysctl")
+OBJECT_KINDS = ("", "route", "rule", "endpoint", "limits", "sysctl")
 
 
 def has(world: World, value: object) -> bool:

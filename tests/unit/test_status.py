@@ -12,7 +12,7 @@ import pytest
 
 from mproutd.configuration.config import ConfigError
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
-from mproutd.reconciler import Keeper
+from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render import status_lines
@@ -30,7 +30,7 @@ class Site:
         self.runtime = root / "run"
         self.runtime.mkdir()
         self.state = StateFile(str(self.runtime))
-        self.keeper = Keeper(self.world, self.state, str(root), self.clock)  # type: ignore[arg-type]
+        self.reconciler = Reconciler(self.world, self.state, str(root), self.clock)  # type: ignore[arg-type]
         self.write(WAN1 + WAN2)
 
     def write(self, network: str, own: str = "") -> None:
@@ -38,11 +38,11 @@ class Site:
         (self.root / "mproutd").write_text(own)
 
     def settle(self) -> None:
-        self.keeper.configure()
-        self.keeper.converge()
+        self.reconciler.configure()
+        self.reconciler.converge()
 
     def problems(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.keeper.status()["problems"]
+        found: list[dict[str, Any]] = self.reconciler.status()["problems"]
         return found
 
 
@@ -60,7 +60,7 @@ def kept(site: Site) -> None:
     own = "".join(f"config uplink wan{n}\n list track_ip 9.9.9.9\n" for n in (1, 2))
     site.write(WAN1 + WAN2, own)
     failed = (("wan2", AF_INET), ("wan1", AF_INET))
-    site.keeper.others = lambda facts: facts._replace(failed=failed)
+    site.reconciler.others = lambda facts: facts._replace(failed=failed)
     site.settle()
 
 
@@ -83,13 +83,13 @@ def configuration(site: Site) -> None:
     site.settle()
     site.write("config interface 'wan1'\n option device 'eth1'\n option multipath 'onn'\n")
     with pytest.raises(ConfigError):
-        site.keeper.configure()
+        site.reconciler.configure()
 
 
 def state_file(site: Site) -> None:
     (site.runtime / "state.json").write_text("{")
     site.state.load()
-    site.keeper.configure()
+    site.reconciler.configure()
 
 
 def hints(site: Site) -> None:
@@ -99,11 +99,11 @@ def hints(site: Site) -> None:
 
 
 def netifd(site: Site) -> None:
-    site.keeper.others = lambda facts: facts._replace(trouble="no answer within 3 s")
+    site.reconciler.others = lambda facts: facts._replace(trouble="no answer within 3 s")
     site.settle()
 
 
-def no_slot(site: Site) -> None:
+def endpoint_limit(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(cap=2)
     site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
     site.settle()
@@ -114,7 +114,7 @@ def foreign_endpoint(site: Site) -> None:
     site.settle()
 
 
-def led_away(site: Site) -> None:
+def misrouted(site: Site) -> None:
     world = site.world
     world.foreign(Route(2, 100, "default", world.link("eth2").index, "10.2.2.9", protocol=4))
     world.foreign(Rule(2, 99, 100, "10.2.2.2", protocol=0))
@@ -144,7 +144,7 @@ def no_mark(site: Site) -> None:
 
 def take_a_rule_away(site: Site) -> None:
     site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
-    site.keeper.reconcile()
+    site.reconciler.reconcile()
 
 
 def removed(site: Site) -> None:
@@ -152,7 +152,7 @@ def removed(site: Site) -> None:
     take_a_rule_away(site)
 
 
-def held_back(site: Site) -> None:
+def rate_limited(site: Site) -> None:
     site.settle()
     for _ in range(7):
         take_a_rule_away(site)
@@ -164,7 +164,7 @@ def refused(site: Site) -> None:
     site.world._refusals.clear()
 
 
-def low_limits(site: Site) -> None:
+def limits_above_cap(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
 
@@ -182,16 +182,16 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             state_file,
             hints,
             netifd,
-            no_slot,
+            endpoint_limit,
             no_laminar,
             foreign_endpoint,
-            led_away,
+            misrouted,
             discarded,
             no_mark,
             removed,
-            held_back,
+            rate_limited,
             refused,
-            low_limits,
+            limits_above_cap,
         )
     ]
 }
@@ -205,11 +205,11 @@ def test_every_problem_has_a_world() -> None:
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
     """The other uplink is out, and main's own default with it."""
     discarded(site)
-    assert site.keeper.status()["default"]["ipv4"] == "wan1"
+    assert site.reconciler.status()["default"]["ipv4"] == "wan1"
     site.world.set("eth1", carrier=False)
     site.world.forget_default("eth1")
     site.settle()
-    assert "ipv4" not in site.keeper.status()["default"]
+    assert "ipv4" not in site.reconciler.status()["default"]
     assert [each["uplink"] for each in site.problems() if each["code"] == "discarded"] == ["wan2"]
 
 
@@ -218,7 +218,7 @@ def test_the_problem_is_named(site: Site, code: str) -> None:
     WORLDS[code](site)
     told = site.problems()
     assert {problem["code"] for problem in told} == {code}
-    status = site.keeper.status()
+    status = site.reconciler.status()
     assert status["degraded"] is True
     lines = status_lines(status)
     unbroken = " ".join(line.strip() for line in lines)
@@ -233,7 +233,7 @@ def test_the_problem_is_named(site: Site, code: str) -> None:
 
 def test_all_is_well(site: Site) -> None:
     site.settle()
-    status = site.keeper.status()
+    status = site.reconciler.status()
     assert status["degraded"] is False
     assert (status["problems"], status["drift"]) == ([], [])
     assert status["default"] == {"ipv4": "wan1"}
@@ -255,7 +255,7 @@ def test_all_is_well(site: Site) -> None:
 def test_what_drifts_is_listed(site: Site) -> None:
     site.settle()
     site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
-    status = site.keeper.status()
+    status = site.reconciler.status()
     assert status["degraded"] is True
     assert status["drift"] == ["ip rule add from 10.2.2.2 lookup 7002 protocol 77 priority 7502"]
 
@@ -263,7 +263,7 @@ def test_what_drifts_is_listed(site: Site) -> None:
 def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
     site.world.set("eth2", carrier=False)
     site.settle()
-    status = site.keeper.status()
+    status = site.reconciler.status()
     assert status["degraded"] is True
     assert status["problems"] == []
     now = status["uplinks"][1]["since"] + 3700
@@ -278,7 +278,7 @@ def test_an_endpoint_that_is_missing_or_differs(site: Site) -> None:
     first = mptcp(site).endpoints[0]
     changed = (first._replace(flags=first.flags | 4),)
     site.world.mptcp = mptcp(site)._replace(endpoints=changed)
-    states = [uplink["endpoints"][0]["state"] for uplink in site.keeper.status()["uplinks"]]
+    states = [uplink["endpoints"][0]["state"] for uplink in site.reconciler.status()["uplinks"]]
     assert states == ["differs", "missing"]
 
 
@@ -286,7 +286,7 @@ def test_others_endpoints_are_listed_the_one_with_a_port_too(site: Site) -> None
     site.settle()
     index = site.world.link("eth1").index
     site.world.foreign(Endpoint("10.1.1.2", index, SIGNAL, port=5000))
-    assert site.keeper.status()["mptcp"]["foreign_endpoints"] == [
+    assert site.reconciler.status()["mptcp"]["foreign_endpoints"] == [
         "10.1.1.2 id 3 signal dev eth1 port 5000"
     ]
 
@@ -294,7 +294,7 @@ def test_others_endpoints_are_listed_the_one_with_a_port_too(site: Site) -> None
 def test_not_enabled(site: Site) -> None:
     (site.root / "network").write_text(WAN1)
     site.settle()
-    status = site.keeper.status()
+    status = site.reconciler.status()
     assert status["degraded"] is False
     assert status_lines(status)[0] == (
         "multipath is not enabled: nothing of mproutd's is in the kernel"
@@ -305,35 +305,35 @@ def test_not_enabled(site: Site) -> None:
 
 
 def test_what_fails_is_tried_again_ever_more_rarely(site: Site) -> None:
-    site.keeper.configure()
+    site.reconciler.configure()
     site.world.refuse(errno.EPERM, "rule", times=1000)
     waits = []
     for _ in range(12):
-        site.keeper.reconcile()
-        wait = site.keeper.due()
+        site.reconciler.reconcile()
+        wait = site.reconciler.due()
         assert wait is not None
         waits.append(wait)
         site.clock.now += wait
     assert waits[:3] == pytest.approx([0.1, 0.2, 0.4])
     assert waits[-1] == pytest.approx(30.0)
     site.world._refusals.clear()
-    site.keeper.reconcile()
-    assert site.keeper.due() is None
+    site.reconciler.reconcile()
+    assert site.reconciler.due() is None
 
 
 def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
-    site.keeper.configure()
+    site.reconciler.configure()
     site.world.refuse(errno.EPERM, "rule", times=1000)
     for _ in range(10):
-        site.keeper.reconcile()
+        site.reconciler.reconcile()
     assert {problem["code"] for problem in site.problems()} == {"refused"}
 
 
 def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
     """An endpoint of others came between our reading and our writing."""
-    site.keeper.configure()
+    site.reconciler.configure()
     site.world.refuse(errno.EEXIST, "endpoint", times=1)
-    site.keeper.reconcile()
+    site.reconciler.reconcile()
     assert {problem["code"] for problem in site.problems()} == {"refused"}
     (refused,) = [problem for problem in site.problems() if problem["code"] == "refused"]
     address = refused["command"].split()[4]
@@ -354,15 +354,15 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
     before = two_lines().state()
     site.settle()
     assert (site.runtime / "state.json").exists()
-    site.keeper.flush()
+    site.reconciler.flush()
     assert site.world.state() == before
     assert not (site.runtime / "state.json").exists()
 
 
 def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
     before = site.world.state()
-    told = [change["command"] for change in site.keeper.preview()]
+    told = [change["command"] for change in site.reconciler.preview()]
     assert site.world.state() == before
-    site.keeper.configure()
-    done = [change["command"] for change in site.keeper.changes(site.keeper.converge())]
+    site.reconciler.configure()
+    done = [change["command"] for change in site.reconciler.changes(site.reconciler.converge())]
     assert told == done

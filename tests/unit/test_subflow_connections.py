@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mproutd.netlink.sock_diag import Connection, Subflow
-from mproutd.subflows.connections import Standing, inside
+from mproutd.subflows.connections import ConnectionSnapshot, inside
 
 ONE, TWO, SIXTH = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
 MINE = Connection(ONE, 0, False, True, token=7, most=8)
@@ -32,7 +32,7 @@ TRYING = JOINED._replace(stands=False)
     ],
 )
 def test_who_began_a_connection(there: list[Subflow], here: dict[int, bool]) -> None:
-    assert Standing([], there).began_here() == here
+    assert ConnectionSnapshot([], there).began_here() == here
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_who_began_a_connection(there: list[Subflow], here: dict[int, bool]) -> 
 def test_which_connections_miss_a_subflow(
     connection: Connection, there: list[Subflow], misses: set[tuple[int, str]]
 ) -> None:
-    assert Standing([connection], there).missing([ONE, TWO, SIXTH]) == misses
+    assert ConnectionSnapshot([connection], there).missing([ONE, TWO, SIXTH]) == misses
 
 
 def test_what_goes_to_the_lan_misses_nothing() -> None:
     """A connection that began at 192.168.70.1, on br-lan."""
     lan = MINE._replace(address="192.168.70.1")
-    standing = Standing([lan], [BEGUN._replace(address=lan.address)])
+    standing = ConnectionSnapshot([lan], [BEGUN._replace(address=lan.address)])
     assert standing.missing([ONE, TWO]) == {(7, ONE), (7, TWO)}
     here = inside([(1, "127.0.0.1"), (5, lan.address), (2, ONE), (3, TWO)], {2, 3})
     assert here == {"127.0.0.1", lan.address}
@@ -91,12 +91,12 @@ def test_what_goes_to_the_lan_misses_nothing() -> None:
 def test_whose_only_subflow_it_is(
     connection: Connection, there: list[Subflow], needed: set[str]
 ) -> None:
-    assert Standing([connection], there).needed() == needed
+    assert ConnectionSnapshot([connection], there).needed() == needed
 
 
 def test_a_kernel_that_does_not_say_which_connections_there_are() -> None:
     """Without mptcp_diag: every subflow may be somebody's only one."""
-    standing = Standing(None, [BEGUN, BEGUN._replace(token=8), JOINED._replace(token=8)])
+    standing = ConnectionSnapshot(None, [BEGUN, BEGUN._replace(token=8), JOINED._replace(token=8)])
     assert standing.missing([ONE, TWO]) == set()
     assert standing.needed() == {ONE}
     assert standing.useless({ONE}) == set()
@@ -104,5 +104,5 @@ def test_a_kernel_that_does_not_say_which_connections_there_are() -> None:
 
 
 def test_which_connections_have_ended() -> None:
-    standing = Standing([MINE], [JOINED._replace(token=8)])
+    standing = ConnectionSnapshot([MINE], [JOINED._replace(token=8)])
     assert standing.gone([7, 8, 9]) == {9}

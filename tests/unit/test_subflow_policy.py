@@ -14,7 +14,7 @@ from mproutd.subflows.policy import (
     LAST_COSTLY,
     WAYS,
     Again,
-    Revival,
+    RetryPolicy,
 )
 from tests.unit.test_pacing import Clock
 
@@ -25,7 +25,7 @@ def failed(token: int = 1, source: str = HERE, **more: int) -> Event:
     return Event("sub-closed", token, source=source, error=111, **more)
 
 
-def taken(revival: Revival, *present: str) -> str:
+def taken(revival: RetryPolicy, *present: str) -> str:
     """The address that is tried again now; empty for none."""
     again = revival.take(present)
     return again.address if again else ""
@@ -37,11 +37,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def revival(clock: Clock) -> Revival:
-    return Revival(clock)
+def revival(clock: Clock) -> RetryPolicy:
+    return RetryPolicy(clock)
 
 
-def test_nothing_failed(revival: Revival) -> None:
+def test_nothing_failed(revival: RetryPolicy) -> None:
     revival.hear(Event("sub-established", 1, source=HERE))
     revival.hear(Event("sub-closed", 1, source=HERE))
     assert revival.due() is None
@@ -49,7 +49,7 @@ def test_nothing_failed(revival: Revival) -> None:
     assert revival.waiting() == {}
 
 
-def test_the_delays_double_up_to_the_last(revival: Revival, clock: Clock) -> None:
+def test_the_delays_double_up_to_the_last(revival: RetryPolicy, clock: Clock) -> None:
     revival.hear(failed())
     delays = []
     for _ in range(12):
@@ -64,7 +64,7 @@ def test_the_delays_double_up_to_the_last(revival: Revival, clock: Clock) -> Non
     assert delays[-1] == LAST
 
 
-def test_it_ends_when_every_connection_has_its_subflow_or_is_gone(revival: Revival) -> None:
+def test_it_ends_when_every_connection_has_its_subflow_or_is_gone(revival: RetryPolicy) -> None:
     revival.hear(failed(1))
     revival.hear(failed(2))
     assert revival.waiting() == {HERE: 2}
@@ -75,14 +75,14 @@ def test_it_ends_when_every_connection_has_its_subflow_or_is_gone(revival: Reviv
     assert revival.waiting() == {}
 
 
-def test_an_endpoint_that_is_gone_is_forgotten(revival: Revival, clock: Clock) -> None:
+def test_an_endpoint_that_is_gone_is_forgotten(revival: RetryPolicy, clock: Clock) -> None:
     revival.hear(failed())
     clock.now += FIRST
     assert taken(revival) == ""
     assert revival.due() is None
 
 
-def test_one_address_at_a_time(revival: Revival, clock: Clock) -> None:
+def test_one_address_at_a_time(revival: RetryPolicy, clock: Clock) -> None:
     """Both lines lost the same peer: whoever has two subflows keeps one."""
     there = "10.3.3.2"
     revival.hear(failed())
@@ -96,7 +96,7 @@ def test_one_address_at_a_time(revival: Revival, clock: Clock) -> None:
     assert taken(revival, HERE, there) == there
 
 
-def test_the_two_ways_take_turns(revival: Revival, clock: Clock) -> None:
+def test_the_two_ways_take_turns(revival: RetryPolicy, clock: Clock) -> None:
     revival.hear(failed())
     ways = []
     for _ in range(4):
@@ -108,7 +108,7 @@ def test_the_two_ways_take_turns(revival: Revival, clock: Clock) -> None:
 
 
 def test_where_nobody_says_who_is_plain_tcp_it_is_deleted_and_added(
-    revival: Revival, clock: Clock
+    revival: RetryPolicy, clock: Clock
 ) -> None:
     revival.hear(failed())
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_where_nobody_says_who_is_plain_tcp_it_is_deleted_and_added(
         assert revival.take([HERE], gently=False) == Again(HERE, gently=False)
 
 
-def test_what_another_connection_needs_waits(revival: Revival, clock: Clock) -> None:
+def test_what_another_connection_needs_waits(revival: RetryPolicy, clock: Clock) -> None:
     revival.hear(failed())
     waits = []
     for _ in range(4):
@@ -130,7 +130,7 @@ def test_what_another_connection_needs_waits(revival: Revival, clock: Clock) -> 
     assert revival.take([HERE]) == Again(HERE, gently=True)
 
 
-def test_what_is_needed_does_not_hold_up_another(revival: Revival, clock: Clock) -> None:
+def test_what_is_needed_does_not_hold_up_another(revival: RetryPolicy, clock: Clock) -> None:
     there = "10.3.3.2"
     revival.hear(failed())
     revival.hear(failed(source=there))
@@ -140,7 +140,7 @@ def test_what_is_needed_does_not_hold_up_another(revival: Revival, clock: Clock)
     assert again.address == there
 
 
-def test_who_has_no_use_for_it_is_dropped(revival: Revival, clock: Clock) -> None:
+def test_who_has_no_use_for_it_is_dropped(revival: RetryPolicy, clock: Clock) -> None:
     revival.hear(failed(1))
     revival.hear(failed(2))
     revival.drop({1})
@@ -149,7 +149,7 @@ def test_who_has_no_use_for_it_is_dropped(revival: Revival, clock: Clock) -> Non
     assert revival.due() is None
 
 
-def test_an_address_that_the_peer_announced_does_not_count(revival: Revival) -> None:
+def test_an_address_that_the_peer_announced_does_not_count(revival: RetryPolicy) -> None:
     revival.hear(failed(remote_id=3))
     assert revival.due() is None
 
@@ -159,7 +159,7 @@ def cut(token: int = 7, source: str = HERE) -> Event:
 
 
 def test_what_costs_others_their_subflows_is_done_four_times_as_late(
-    revival: Revival, clock: Clock
+    revival: RetryPolicy, clock: Clock
 ) -> None:
     revival.hear(failed())
     waits = []
@@ -177,7 +177,7 @@ def test_what_costs_others_their_subflows_is_done_four_times_as_late(
 
 
 def test_the_delay_outlives_the_connection_and_ends_with_peace(
-    revival: Revival, clock: Clock
+    revival: RetryPolicy, clock: Clock
 ) -> None:
     revival.hear(failed(1))
     clock.now += FIRST
@@ -194,7 +194,7 @@ def test_the_delay_outlives_the_connection_and_ends_with_peace(
     assert revival.due() == FIRST
 
 
-def test_a_subflow_that_closes_without_a_reason_is_told(revival: Revival, clock: Clock) -> None:
+def test_a_subflow_that_closes_without_a_reason_is_told(revival: RetryPolicy, clock: Clock) -> None:
     assert revival.hear(cut())
     revival.hear(failed())
     clock.now += FIRST
@@ -203,7 +203,7 @@ def test_a_subflow_that_closes_without_a_reason_is_told(revival: Revival, clock:
     assert revival.hear(cut()), "not ours any more"
 
 
-def test_after_lost_events_each_way_is_tried_once(revival: Revival, clock: Clock) -> None:
+def test_after_lost_events_each_way_is_tried_once(revival: RetryPolicy, clock: Clock) -> None:
     """Who was missed may be gone, and nobody would ever say so."""
     revival.hear(failed())
     revival.lost()
@@ -213,13 +213,13 @@ def test_after_lost_events_each_way_is_tried_once(revival: Revival, clock: Clock
     assert revival.due() is None
 
 
-def test_no_more_connections_are_known_than_there_is_room_for(revival: Revival) -> None:
+def test_no_more_connections_are_known_than_there_is_room_for(revival: RetryPolicy) -> None:
     for token in range(1, KNOWN_MOST + 11):
         revival.hear(failed(token))
     assert revival.waiting() == {HERE: KNOWN_MOST}
 
 
-def test_for_what_was_only_seen_each_way_is_tried_once(revival: Revival, clock: Clock) -> None:
+def test_for_what_was_only_seen_each_way_is_tried_once(revival: RetryPolicy, clock: Clock) -> None:
     revival.seen(HERE, 1)
     for _ in range(WAYS):
         clock.now += revival.due() or 0.0
@@ -227,7 +227,7 @@ def test_for_what_was_only_seen_each_way_is_tried_once(revival: Revival, clock: 
     assert revival.due() is None
 
 
-def test_what_was_seen_and_then_fails_is_tried_again(revival: Revival, clock: Clock) -> None:
+def test_what_was_seen_and_then_fails_is_tried_again(revival: RetryPolicy, clock: Clock) -> None:
     revival.seen(HERE, 1)
     revival.hear(failed())
     revival.seen(HERE, 2)

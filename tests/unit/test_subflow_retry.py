@@ -15,7 +15,7 @@ from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.subflows import retry
 from mproutd.subflows.policy import FIRST
-from mproutd.subflows.retry import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, Reviving
+from mproutd.subflows.retry import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, SubflowRetrier
 from tests.unit.test_pacing import Clock
 
 HERE = Endpoint("10.2.2.2", 3, SUBFLOW, 1)
@@ -72,7 +72,7 @@ class World:
             read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
         )
         memory = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
-        self.keeper: Any = SimpleNamespace(
+        self.reconciler: Any = SimpleNamespace(
             kernel=self.kernel,
             last=SimpleNamespace(
                 desired=SimpleNamespace(
@@ -91,13 +91,13 @@ class World:
                 ),
             ),
             state=SimpleNamespace(memory=memory),
-            restraint=SimpleNamespace(expect=lambda endpoints: None),
+            removals=SimpleNamespace(expect=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(
             events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
         )
-        self.closer: Any = SimpleNamespace(busy=False, start=self.done.extend)
-        self.reviving = Reviving(self.keeper, path_manager, self._tell, self._count)
+        self.deleter: Any = SimpleNamespace(busy=False, start=self.done.extend)
+        self.reviving = SubflowRetrier(self.reconciler, path_manager, self._tell, self._count)
 
     def _tell(self, kind: str, priority: int, text: str) -> None:
         self.told.append(text)
@@ -112,7 +112,7 @@ class World:
         while self.clock.now < end:
             wait = self.reviving.due()
             self.clock.now = min(end, self.clock.now + (seconds if wait is None else wait))
-            self.reviving.turn(self.closer)
+            self.reviving.turn(self.deleter)
         return [
             (operation.verb, operation.value.flags)
             for operation in self.done[before:]
@@ -203,7 +203,7 @@ def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Excep
 
 def test_before_the_first_pass_it_waits(clock: Clock) -> None:
     world = World(clock)
-    world.keeper.last = None
+    world.reconciler.last = None
     clock.now += 9
     assert world.reviving.due() is None
 
@@ -221,11 +221,11 @@ def test_what_has_ended_gets_no_try(clock: Clock) -> None:
 def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7)]
-    world.closer.busy = True
+    world.deleter.busy = True
     clock.now += 9
-    world.reviving.turn(world.closer)
+    world.reviving.turn(world.deleter)
     assert world.kernel.asked == 0
-    world.closer.busy = False
+    world.deleter.busy = False
     assert world.turns(1)[:2] == GENTLY
 
 
@@ -275,7 +275,7 @@ def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
         world.kernel.there.append(taken(token))
         world.reviving.hear()
         clock.now += 0.05
-        world.reviving.turn(world.closer)
+        world.reviving.turn(world.deleter)
     asked = world.kernel.asked - asked
     assert asked >= 3
     assert asked * world.kernel.takes <= 1.2 * ASK_SHARE * (clock.now - began)

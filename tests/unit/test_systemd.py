@@ -12,7 +12,7 @@ import pytest
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.services.base import Host
-from mproutd.services.systemd import Notify, interval
+from mproutd.services.systemd import SystemdNotifier, interval
 from mproutd.status.changes import LONGEST, status_line
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_uplinks import unplugged, usual
@@ -34,7 +34,7 @@ class Manager:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.bind(bound)
         host = Host(Loop(), lambda: None, lambda *_, **__: None, lambda: self.now, "/nowhere")
-        self.notify = Notify(host, {"NOTIFY_SOCKET": name, **environment})
+        self.notify = SystemdNotifier(host, {"NOTIFY_SOCKET": name, **environment})
 
     def heard(self) -> list[list[str]]:
         """The datagrams since the last call, by line."""

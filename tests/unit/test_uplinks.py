@@ -9,15 +9,15 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.passes import want
-from mproutd.planning.state import Memory
-from mproutd.planning.uplinks import REASONS, Facts, Gateway, Observed, observe
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import REASONS, Facts, Gateway, ObservedUplink, observe
 from tests.lab.fake_world import World, interface, uci
 
 ONE = interface("wan1", "eth1", "on")
 TWO = ONE + interface("wan2", "eth2", "on")
 
 
-def seen(world: World, config: Config | str, facts: Facts | None = None) -> list[Observed]:
+def seen(world: World, config: Config | str, facts: Facts | None = None) -> list[ObservedUplink]:
     config = uci(config) if isinstance(config, str) else config
     memory = world.store.memory
     snapshot = world.snapshot(want(config, memory, sweep=True, full=True))
@@ -101,12 +101,12 @@ def test_the_reason(change: Callable[[World], None], facts: Facts, v4: str, v6: 
 
 def test_an_interface_whose_device_netifd_has_not_named() -> None:
     [entry] = seen(usual(), "config interface wan\n option proto pppoe\n option multipath on\n")
-    assert [path.reason for path in entry.paths] == ["no-device-yet", "no-device-yet"]
+    assert [path.reason for path in entry.paths] == ["awaiting-device", "awaiting-device"]
     assert (entry.usable, entry.link) == (False, None)
 
 
 def test_every_reason_has_a_world() -> None:
-    assert {"no-device-yet"} | {reason for _, _, *both in CASES for reason in both} - {""} == set(
+    assert {"awaiting-device"} | {reason for _, _, *both in CASES for reason in both} - {""} == set(
         REASONS
     )
 
@@ -123,7 +123,7 @@ def test_the_first_that_knows_the_gateway() -> None:
     world.device("eth1", "10.1.1.2/24")
     assert gateway(world) is None
     key = {("eth1", "10.1.1.2"): "10.1.1.9"}
-    world.store.memory = Memory(gateways=key)
+    world.store.memory = State(gateways=key)
     assert gateway(world) == Gateway("10.1.1.9", "remembered")
     world.default("eth1", "10.1.1.4", metric=9)
     world.default("eth1", "10.1.1.3", metric=5)

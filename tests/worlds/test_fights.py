@@ -98,7 +98,7 @@ def test_one_that_removes_them_in_a_loop_is_not_fought(wan):
 
 
 def held(daemon: Daemon) -> list[str]:
-    return [each["text"] for each in daemon.asked()["problems"] if each["code"] == "held-back"]
+    return [each["text"] for each in daemon.asked()["problems"] if each["code"] == "rate-limited"]
 
 
 def test_everything_is_flushed_and_comes_back(wan):
@@ -136,7 +136,7 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
             "route add unreachable default table 300",
             "rule add priority 10 from 10.1.1.2 table 300",
         )
-        eventually(lambda: "led-away" in {each["code"] for each in daemon.asked()["problems"]})
+        eventually(lambda: "misrouted" in {each["code"] for each in daemon.asked()["problems"]})
         time.sleep(2)
         before = daemon.asked()["counts"]["passes"]
         time.sleep(1)

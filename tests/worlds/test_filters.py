@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from mproutd.model import Operation, Sysctl
-from mproutd.netlink.kernel import Want
+from mproutd.netlink.kernel import SnapshotRequest
 from tests.lab import TWO_UPLINKS, Daemon, Wan, eventually
 from tests.lab.in_process import Keeping
 
@@ -114,18 +114,18 @@ def test_a_device_made_again_has_a_value_of_its_own(wan):
 def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(wan):
     """The device goes, and another comes as eth2, between a pass' reading and its writing."""
     with Keeping(wan.gateway, TWO_UPLINKS) as keeping:
-        kernel = keeping.keeper.kernel
-        kernel.snapshot(Want(["eth2"], [7002], 0))
+        kernel = keeping.reconciler.kernel
+        kernel.snapshot(SnapshotRequest(["eth2"], [7002], 0))
         loose = Operation("change", Sysctl("eth2", "rp_filter", 2))
         wan.remove_device(2)
         rp_filter(wan, "default", 1)
         wan.create_device(2)
         assert [failure.errno for failure in kernel.apply([loose])] == [errno.ENODEV]
         assert rp_filter(wan) == 1
-        kernel.snapshot(Want(["eth2"], [7002], 0))
+        kernel.snapshot(SnapshotRequest(["eth2"], [7002], 0))
         assert kernel.apply([loose]) == []
         assert rp_filter(wan) == 2
-        kernel.snapshot(Want(["eth2"], [7002], 0))
+        kernel.snapshot(SnapshotRequest(["eth2"], [7002], 0))
         rp_filter(wan, value=0)
         assert [failure.text for failure in kernel.apply([loose])] == [
             "somebody has just changed it"

@@ -140,7 +140,7 @@ def test_a_rule_that_leads_everything_away_is_still_seen(wan: Wan) -> None:
     )
     with Daemon(wan.gateway) as daemon:
         problems = daemon.asked()["problems"]
-        assert [each["code"] for each in problems] == ["led-away", "led-away"]
+        assert [each["code"] for each in problems] == ["misrouted", "misrouted"]
         assert "endpoint 10." not in wan.gateway.state()
 
 

@@ -19,12 +19,12 @@ from mproutd.eventloop import Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.planning.health import Failed, unproved
 from mproutd.planning.plan import Outcome
-from mproutd.planning.uplinks import Facts, Observed, Path
-from mproutd.services.base import Host, Part
-from mproutd.services.health.probe import Asker, Way
+from mproutd.planning.uplinks import Facts, ObservedUplink, Path
+from mproutd.services.base import Host, Service
+from mproutd.services.health.probe import Prober, Way
 from mproutd.services.health.resolver import Names
 from mproutd.services.health.timers import Timer, Timers
-from mproutd.services.health.tracker import Tools, Track
+from mproutd.services.health.tracker import Tools, Tracker
 
 SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
@@ -35,13 +35,13 @@ _GOLDEN = 0.618034
 """Multiples of it, without their whole part, lie far from each other however many they are."""
 
 
-class Checks(Part):
+class HealthChecker(Service):
     """Every line that is checked."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._uplinks: dict[str, Uplink] = {}
-        self._tracks: dict[tuple[str, int], Track] = {}
+        self._tracks: dict[tuple[str, int], Tracker] = {}
         self._timers = Timers(host.clock)
         self._worker = Worker(host.loop)
         self._tools = Tools(
@@ -55,7 +55,7 @@ class Checks(Part):
         self._begun = False
         self._known: Collection[str] = ()
         """The uplinks that the passes remember."""
-        self._news: list[Track] = []
+        self._news: list[Tracker] = []
         self._contexts: dict[bool, Any] = {}
         """For HTTPS, with and without verifying; or why there is none."""
 
@@ -77,7 +77,7 @@ class Checks(Part):
             if key in self._tracks:
                 self._tracks[key].change(asked)
             else:
-                self._tracks[key] = Track(self._tools, *key, asked)
+                self._tracks[key] = Tracker(self._tools, *key, asked)
                 if key in stood:
                     self._doubt(key)
         if self._begun:
@@ -149,7 +149,7 @@ class Checks(Part):
 
     # -- verdicts -------------------------------------------------------------------------
 
-    def _changed(self, track: Track) -> None:
+    def _changed(self, track: Tracker) -> None:
         key = track.uplink, track.family
         self._failed = [each for each in self._failed if each != key]
         if track.judge.failed:
@@ -157,7 +157,7 @@ class Checks(Part):
         self._news.append(track)
         self._host.again()
 
-    def _tell(self, track: Track, seen: tuple[Observed, Path] | None) -> None:
+    def _tell(self, track: Tracker, seen: tuple[ObservedUplink, Path] | None) -> None:
         judge, family = track.judge, FAMILY_NAMES[track.family]
         device = self._uplinks[track.uplink].device if track.uplink in self._uplinks else ""
         if not judge.failed:
@@ -183,7 +183,7 @@ class Checks(Part):
                 if key[0] == uplink["name"]
             ] or None
 
-    def _line(self, track: Track, usable: dict[str, bool]) -> dict[str, Any]:
+    def _line(self, track: Tracker, usable: dict[str, bool]) -> dict[str, Any]:
         judge, now = track.judge, self._host.clock()
         family = FAMILY_NAMES[track.family].lower()
         return {
@@ -218,13 +218,13 @@ class Checks(Part):
 
     # -- how ------------------------------------------------------------------------------
 
-    def _asker(self, asked: Health, way: Way) -> Asker:
+    def _asker(self, asked: Health, way: Way) -> Prober:
         """One method by one line; imported only where it is asked for."""
         if asked.track_method == "ping":
-            from mproutd.services.health.icmp import Pings
+            from mproutd.services.health.icmp import IcmpProber
 
-            return Pings(self._host.loop, way, asked.size, asked.max_ttl)
-        from mproutd.services.health.tcp import Streams, Web
+            return IcmpProber(self._host.loop, way, asked.size, asked.max_ttl)
+        from mproutd.services.health.tcp import TcpProber, Web
 
         web = None
         if asked.track_method == "http":
@@ -233,7 +233,7 @@ class Checks(Part):
             verify = asked.track_verify
             self._prepare(verify)
             web = Web(asked.track_path, asked.track_status, lambda: self._contexts[verify])
-        return Streams(self._host.loop, way, asked.port, asked.max_ttl, web)
+        return TcpProber(self._host.loop, way, asked.port, asked.max_ttl, web)
 
     def _prepare(self, verify: bool) -> None:
         """Reading the certificates of all authorities takes long on a router: in the thread."""
@@ -259,7 +259,7 @@ def _other(family: int) -> int:
     return AF_INET6 if family == AF_INET else AF_INET
 
 
-def _way(entry: Observed, path: Path) -> tuple[Way | None, str]:
+def _way(entry: ObservedUplink, path: Path) -> tuple[Way | None, str]:
     """By which line this path is asked, and its gateway; none where it cannot be used anyway."""
     link = entry.link
     if link is None or path.gateway is None or not path.eligible:

@@ -34,7 +34,7 @@ class Quality(NamedTuple):
         return 100.0 * self.lost / self.probes if self.probes else 0.0
 
 
-class Judge:
+class Hysteresis:
     """The verdict on one family of one uplink."""
 
     def __init__(self, asked: Health, failed: bool = False) -> None:

@@ -26,7 +26,7 @@ _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
 _RECEIVE = 8192
 
 
-class Pings:
+class IcmpProber:
     """Asks by ICMP echo."""
 
     def __init__(self, loop: Loop, way: Way, size: int, max_ttl: int) -> None:

@@ -39,7 +39,7 @@ class Way(NamedTuple):
     source: str
 
 
-class Asker(Protocol):
+class Prober(Protocol):
     """One method by one line."""
 
     def ask(self, address: str, name: str, done: Done) -> Callable[[], None]:

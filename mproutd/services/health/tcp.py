@@ -20,7 +20,7 @@ MOST = 4096
 """Bytes of an answer that are read: its first line is wanted."""
 
 
-class Streams:
+class TcpProber:
     """Asks by TCP, HTTP or HTTPS, each time by a connection of its own."""
 
     def __init__(

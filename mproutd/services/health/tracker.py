@@ -13,8 +13,8 @@ from functools import partial
 from typing import NamedTuple
 
 from mproutd.configuration.health import Health, Target
-from mproutd.services.health.hysteresis import Judge
-from mproutd.services.health.probe import Asker, Way
+from mproutd.services.health.hysteresis import Hysteresis
+from mproutd.services.health.probe import Prober, Way
 from mproutd.services.health.resolver import Names
 from mproutd.services.health.timers import Timer, Timers
 
@@ -32,9 +32,9 @@ class Tools(NamedTuple):
     clock: Callable[[], float]
     timers: Timers
     names: Names
-    asker: Callable[[Health, Way], Asker]
+    asker: Callable[[Health, Way], Prober]
     """OSError when it cannot be made."""
-    changed: Callable[[Track], None]
+    changed: Callable[[Tracker], None]
     """Told of another verdict."""
 
 
@@ -54,12 +54,12 @@ class _Probe(NamedTuple):
     stop: Callable[[], None]
 
 
-class Track:
+class Tracker:
     """Asks, and has a judge."""
 
     def __init__(self, tools: Tools, uplink: str, family: int, asked: Health) -> None:
         self.uplink, self.family = uplink, family
-        self.judge = Judge(asked)
+        self.judge = Hysteresis(asked)
         self.hosts: dict[str, Host] = {}
         self.since: float | None = None
         """The epoch second of the last change of the verdict."""
@@ -68,7 +68,7 @@ class Track:
         self._tools = tools
         self._way: Way | None = None
         self._gateway = ""
-        self._asker: Asker | None = None
+        self._asker: Prober | None = None
         self._timers: list[Timer] = []
         self._results: dict[str, list[float | None]] = {}
         self._open: dict[tuple[str, int], _Probe] = {}
