@@ -29,7 +29,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (Reconciler, "reconcile", "the pass' own bookkeeping"),
     (NetlinkKernel, "snapshot", "snapshot: decode and keep"),
     (PathManager, "read", "snapshot: endpoints and limits"),
-    (passes, "desired", "plan"),
+    (passes, "make_plan", "plan"),
     (passes.diff, "routing", "difference: routes and rules"),
     (passes.diff, "endpoints", "difference: endpoints"),
     (StateFile, "save", "state file"),

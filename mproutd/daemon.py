@@ -173,10 +173,10 @@ class Daemon:
         self._reconciler.kernel.heard(messages)
         if messages is not None:
             last = self._reconciler.last
-            observed = last.desired.observed if last else ()
+            uplinks = last.plan.uplinks if last else ()
             wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
-            indexes = frozenset(entry.link.index for entry in observed if entry.link)
-            subnets = networks(observed)
+            indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
+            subnets = networks(uplinks)
             messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
             if not messages:
                 return
@@ -218,7 +218,7 @@ class Daemon:
     def _pass(self, sweep: bool = False) -> None:
         now = time.monotonic()
         full = sweep or now >= self._resync_at
-        before = self._reconciler.last.desired if self._reconciler.last else None
+        before = self._reconciler.last.plan if self._reconciler.last else None
         touched, self._touched, self._due = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
@@ -231,7 +231,7 @@ class Daemon:
             return
         self._silent = False
         if full:
-            self._resync_at = now + (CROWDED if outcome.desired.over_cap else RESYNC)
+            self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
         if outcome.again and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
@@ -285,7 +285,7 @@ class Daemon:
         """ConfigError when it is refused."""
         self._reconciler.configure()
         self._parts.configured(self._reconciler.config)
-        before = self._reconciler.last.desired if self._reconciler.last else None
+        before = self._reconciler.last.plan if self._reconciler.last else None
         outcomes = self._reconciler.converge()
         self._told_of(before, outcomes)
         return {"changes": self._reconciler.changes(outcomes)}

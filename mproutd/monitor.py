@@ -57,16 +57,16 @@ class Monitor:
     def say(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         """What passes decided, did and were refused.  `before`: what was wanted until then."""
         for outcome in outcomes:
-            for each in decisions(before, outcome.desired):
+            for each in decisions(before, outcome.plan):
                 priority = log.INFO if each.good else log.WARNING
                 self.tell("decision", priority, each.text, each.uplink, each.device)
-            before = outcome.desired
+            before = outcome.plan
             name = names(outcome.snapshot.links)
             for operation in outcome.done:
-                fields = _fields(operation, name, outcome.desired)
+                fields = _fields(operation, name, outcome.plan)
                 self.tell("change", log.DEBUG, command(operation, name), *fields)
             for failure in outcome.failures:
-                fields = _fields(failure.operation, name, outcome.desired)
+                fields = _fields(failure.operation, name, outcome.plan)
                 text = f"{command(failure.operation, name)}: {failure.text}"
                 self.tell("failure", log.WARNING, text, *fields)
 
@@ -79,7 +79,7 @@ class Monitor:
         now = time.time()
         lines = [happening("begin", now, "mproutd tells what happens from now on")]
         last = self._reconciler.last
-        for each in decisions(None, last.desired) if last else ():
+        for each in decisions(None, last.plan) if last else ():
             lines.append(happening("decision", now, each.text, each.uplink, each.device))
         return lines
 
@@ -121,12 +121,12 @@ class Monitor:
             return Uplinks(), names({})
         by_address: dict[str, str] = {}
         by_device: dict[int, str] = {}
-        for entry in last.desired.observed:
-            if entry.link:
-                by_device[entry.link.index] = entry.uplink.name
-            for path in entry.paths:
+        for uplink in last.plan.uplinks:
+            if uplink.link:
+                by_device[uplink.link.index] = uplink.config.name
+            for path in uplink.paths:
                 for address in (*path.eligible, *path.covered):
-                    by_address.setdefault(address.address, entry.uplink.name)
+                    by_address.setdefault(address.address, uplink.config.name)
         return Uplinks(by_address, by_device), names(last.snapshot.links)
 
 
@@ -140,6 +140,6 @@ def _fields(operation: Operation, name: Names, target: Plan) -> tuple[str, str, 
         device = value.oif or value.iif
     elif isinstance(value, Sysctl):
         device = value.device
-    whose = [each.uplink.name for each in target.observed if each.uplink.device == device]
+    whose = [each.config.name for each in target.uplinks if each.config.device == device]
     uplink = operation.uplink or "".join(whose)
     return uplink, device, f"{operation.verb}-{type(value).__name__.lower()}"

@@ -31,7 +31,7 @@ from mproutd.planning import diff
 from mproutd.planning.endpoints import most
 from mproutd.planning.health import standing
 from mproutd.planning.numbering import assign
-from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, desired, own_tables
+from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
@@ -52,37 +52,37 @@ def already_deleted(operation: Operation, number: int) -> bool:
 class Store(Protocol):
     """Where the memory is kept."""
 
-    memory: State
+    state: State
 
-    def save(self, memory: State) -> None: ...
+    def save(self, state: State) -> None: ...
 
 
 def want(
-    config: Config, memory: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
+    config: Config, state: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
 ) -> SnapshotRequest:
     """What to read.  `sweep` looks into every table that could hold something of ours."""
     if sweep or not config.enabled:
-        tables = own_tables(config, memory)
+        tables = own_tables(config, state)
     else:
-        places = assign(config, memory.slots).values()
-        tables = memory.tables | {place.table for place in places} | {config.table_base}
+        numbers = assign(config, state.slots).values()
+        tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    dead = {name for name, _ in standing(config, memory, facts)}
+    dead = {name for name, _ in standing(config, state, facts)}
     doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
     return SnapshotRequest(
-        devices, sorted(tables), config.mark_mask, memory.without_endpoint, full, doubted
+        devices, sorted(tables), config.mark_mask, state.without_endpoint, full, doubted
     )
 
 
-def plan(config: Config, snapshot: Snapshot, memory: State, facts: Facts) -> list[Operation]:
+def plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> list[Operation]:
     """Everything that differs, without doing it: for --dry-run."""
-    return difference(config, snapshot, memory, desired(config, snapshot, memory, facts))
+    return difference(config, snapshot, state, make_plan(config, snapshot, state, facts))
 
 
-def difference(config: Config, snapshot: Snapshot, memory: State, target: Plan) -> list[Operation]:
+def difference(config: Config, snapshot: Snapshot, state: State, target: Plan) -> list[Operation]:
     """Everything in which the snapshot differs from what should be there."""
-    raising, clearing = diff.routing(config, snapshot, memory, target)
-    closing, opening = diff.endpoints(snapshot, memory, target)
+    raising, clearing = diff.routing(config, snapshot, state, target)
+    closing, opening = diff.endpoints(snapshot, state, target)
     return closing + raising + opening + clearing
 
 
@@ -106,14 +106,14 @@ def reconcile(
     operation until later.  `patience` says which addresses that are led away keep the endpoint
     that they have for now.  OSError when the kernel does not answer.
     """
-    memory = store.memory
-    snapshot = kernel.snapshot(want(config, memory, sweep=sweep, full=full, facts=facts))
-    target = desired(config, snapshot, memory, facts)
-    raising, clearing = diff.routing(config, snapshot, memory, target)
-    endpoints_going, opening = diff.endpoints(snapshot, memory, target)
-    left = memory.without_endpoint - target.memory.without_endpoint
+    state = store.state
+    snapshot = kernel.snapshot(want(config, state, sweep=sweep, full=full, facts=facts))
+    target = make_plan(config, snapshot, state, facts)
+    raising, clearing = diff.routing(config, snapshot, state, target)
+    endpoints_going, opening = diff.endpoints(snapshot, state, target)
+    left = state.without_endpoint - target.state.without_endpoint
     # What tells of an address that was left is kept until its subflows are being closed.
-    store.save(target.memory._replace(without_endpoint=target.memory.without_endpoint | left))
+    store.save(target.state._replace(without_endpoint=target.state.without_endpoint | left))
 
     done: list[Operation] = []
     failures: list[Failure] = []
@@ -144,7 +144,7 @@ def reconcile(
     moving = _moving(snapshot, target, endpoints_going)
     if not closing and not moving:
         closing = shut(endpoints_going)
-        store.save(target.memory)
+        store.save(target.state)
     before = len(done)
     act(raising)
     mended = len(done) > before
@@ -152,7 +152,7 @@ def reconcile(
     doubtful = False
     if not closing:
         more, opening = diff.endpoints(
-            snapshot, target.memory, target, misrouted, patience(misrouted)
+            snapshot, target.state, target, misrouted, patience(misrouted)
         )
         already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
@@ -165,7 +165,7 @@ def reconcile(
         act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
         if moving:
             closing = shut([*endpoints_going, *more])
-            store.save(target.memory)
+            store.save(target.state)
     if not closing:
         act(clearing)
     blind = any(
@@ -235,10 +235,10 @@ def _gateways(target: Plan, opening: Sequence[Operation]) -> list[tuple[str, int
         if operation.verb == "add" and isinstance(operation.value, Endpoint)
     }
     return [
-        (path.gateway.address, entry.link.index)
-        for entry in target.observed
-        if entry.link and entry.link.index in devices
-        for path in entry.paths
+        (path.gateway.address, uplink.link.index)
+        for uplink in target.uplinks
+        if uplink.link and uplink.link.index in devices
+        for path in uplink.paths
         if path.usable and path.gateway and path.gateway.address
     ]
 
@@ -246,11 +246,11 @@ def _gateways(target: Plan, opening: Sequence[Operation]) -> list[tuple[str, int
 def unproved(kernel: Kernel, target: Plan) -> tuple[str, ...]:
     """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
     expected: dict[str, tuple[int, str]] = {}
-    for entry in target.observed:
-        for path in entry.paths:
-            if path.usable and path.gateway and entry.link:
+    for uplink in target.uplinks:
+        for path in uplink.paths:
+            if path.usable and path.gateway and uplink.link:
                 for address in path.eligible:
-                    expected[address.address] = (entry.link.index, path.gateway.address)
+                    expected[address.address] = (uplink.link.index, path.gateway.address)
     questions = [
         (endpoint.address, endpoint.device)
         for endpoint in target.endpoints

@@ -21,7 +21,7 @@ from mproutd.model import BACKUP, Object, Operation, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
-from mproutd.planning.plan import Outcome, Plan, desired
+from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
 from mproutd.status.build import sources, status
@@ -41,11 +41,11 @@ class Reconciler:
     def __init__(
         self,
         kernel: NetlinkKernel,
-        state: StateFile,
+        state_file: StateFile,
         directory: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.kernel, self.state = kernel, state
+        self.kernel, self.state_file = kernel, state_file
         self.directory = directory
         self.config = self._written = Config(enabled=False)
         """In use, with the devices that netifd says; and as it is written."""
@@ -56,7 +56,7 @@ class Reconciler:
         """Made, and changes of the kernel asked for, since the start."""
         self.removals = RemovalLimiter(clock)
         self._patience = GracePeriod(clock)
-        self._hints = Hints(state.directory)
+        self._hints = Hints(state_file.directory)
         self._facts = Facts()
         self.others: Callable[[Facts], Facts] = lambda facts: facts
         """What the parts of a daemon know beside it."""
@@ -143,7 +143,7 @@ class Reconciler:
         full = full or self.config is not before
         outcome = passes.reconcile(
             self.kernel,
-            self.state,
+            self.state_file,
             self.config,
             facts,
             sweep=sweep,
@@ -175,16 +175,16 @@ class Reconciler:
         self.config = self.config._replace(enabled=False)
         outcomes = self.converge()
         if not any(outcome.failures for outcome in outcomes[-1:]):
-            self.state.remove()
+            self.state_file.remove()
         return outcomes
 
     def _note(self, outcome: Outcome) -> None:
-        target = outcome.desired
+        target = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
         self.removals.settle(wanted, outcome.missing)
-        self._since.note(target.observed, time.time())
+        self._since.note(target.uplinks, time.time())
         self._note_steady(target)
         self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
@@ -193,11 +193,11 @@ class Reconciler:
         """Since when each uplink is usable, and when a handover uplink has to end."""
         begun = -HANDBACK_DELAY if self.last is None else 0.0
         now = self._clock()
-        modes = {entry.uplink.name: entry.uplink.mode for entry in target.observed}
+        modes = {uplink.config.name: uplink.config.mode for uplink in target.uplinks}
         self._steady = {
-            entry.uplink.name: self._steady.get(entry.uplink.name, now + begun)
-            for entry in target.observed
-            if entry.usable
+            uplink.config.name: self._steady.get(uplink.config.name, now + begun)
+            for uplink in target.uplinks
+            if uplink.usable
         }
         regular = [
             since for name, since in self._steady.items() if modes[name] not in ("handover", "off")
@@ -226,23 +226,23 @@ class Reconciler:
         self.refresh()
         facts = self._facts_now()
         want: SnapshotRequest = passes.want(
-            self.config, self.state.memory, sweep=True, full=True, facts=facts
+            self.config, self.state_file.state, sweep=True, full=True, facts=facts
         )
         snapshot = self.kernel.snapshot(want)
-        memory = self.state.memory
-        target = desired(self.config, snapshot, memory, facts)
-        return snapshot, target, passes.difference(self.config, snapshot, memory, target)
+        state = self.state_file.state
+        target = make_plan(self.config, snapshot, state, facts)
+        return snapshot, target, passes.difference(self.config, snapshot, state, target)
 
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
-        written, memory = load(self.directory), self.state.memory
+        written, state = load(self.directory), self.state_file.state
         config = resolved(written, self.others(self._facts).devices)
         facts = self.others(self._read_facts(config))
-        snapshot = self.kernel.snapshot(passes.want(config, memory, sweep=True, full=True))
+        snapshot = self.kernel.snapshot(passes.want(config, state, sweep=True, full=True))
         name = names(snapshot.links)
         return [
             change(operation, command(operation, name))
-            for operation in passes.plan(config, snapshot, memory, facts)
+            for operation in passes.plan(config, snapshot, state, facts)
         ]
 
     def status(self) -> dict[str, Any]:
@@ -253,8 +253,8 @@ class Reconciler:
         problems = []
         if self.refused:
             problems.append(problem("configuration", error=self.refused))
-        if self.state.problem:
-            problems.append(problem("state-file", error=self.state.problem))
+        if self.state_file.problem:
+            problems.append(problem("state-file", error=self.state_file.problem))
         if self._hints.problem:
             problems.append(problem("hints", error=self._hints.problem))
         trouble = self.others(self._facts).trouble
@@ -262,13 +262,13 @@ class Reconciler:
             problems.append(problem("netifd", error=trouble))
         problems += refused(self.retries.standing(drift), self._clock(), name)
         problems += removed(self.removals.removed(), self.removals.held(), name)
-        asked = sources(target.observed)
+        asked = sources(target.uplinks)
         lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
         astray = unproved or None in lookups.values()
         told = status(
             self.config,
             snapshot,
-            self.state.memory,
+            self.state_file.state,
             target,
             [
                 operation

@@ -29,26 +29,26 @@ class StateFile:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._path = os.path.join(directory, STATE)
-        self.memory = State()
+        self.state = State()
         self.problem = ""
         """Why the file could not be read or written; empty when all is well."""
 
     def load(self) -> None:
         """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
         try:
-            self.memory = decode(json.loads(contents(self._path, LARGEST)))
+            self.state = decode(json.loads(contents(self._path, LARGEST)))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
             self.problem = f"{self._path}: {reason}; starting without it"
 
-    def save(self, memory: State) -> None:
+    def save(self, state: State) -> None:
         """Keep it, and write it if it is new.  On an error it is kept, and `problem` says so."""
-        if memory == self.memory and not self.problem:
+        if state == self.state and not self.problem:
             return
-        self.memory = memory
-        data = json.dumps(encode(memory)).encode()
+        self.state = state
+        data = json.dumps(encode(state)).encode()
         try:
             replace(self._path, data, partial(_hand_over, directory=self.directory))
             self.problem = ""
@@ -60,7 +60,7 @@ class StateFile:
 
     def remove(self) -> None:
         """Forget everything: after a flush."""
-        self.memory = State()
+        self.state = State()
         unlink_if_present(self._path)
         unlink_if_present(self._path + NEW)
 

@@ -1,7 +1,7 @@
 """From what is found to what is wanted: an ordered list of operations.
 
 What is ours is decided here and nowhere else, by one question: how would a daemon that
-has just started, with no memory, know it?  Routes and rules by their protocol and their
+has just started, with no state, know it?  Routes and rules by their protocol and their
 place, endpoints by the state file, sysctls and limits by the value before ours.
 
 Order: coming up is connected route, default route, rule, endpoint; going down the reverse.
@@ -34,34 +34,32 @@ from mproutd.planning.uplinks import by_name
 
 
 def routing(
-    config: Config, snapshot: Snapshot, memory: State, desired: Plan
+    config: Config, snapshot: Snapshot, state: State, plan: Plan
 ) -> tuple[list[Operation], list[Operation]]:
     """(raising, clearing): sysctls, routes and rules that come or change; rules, then routes
     that go, once the endpoints that used them are gone.
     """
-    tables = own_tables(config, memory)
+    tables = own_tables(config, state)
     routes = {
         route for route in snapshot.routes if route.protocol == PROTOCOL and route.table in tables
     }
-    rules = _own_rules(snapshot.rules, own_priorities(config, memory))
+    rules = _own_rules(snapshot.rules, own_priorities(config, state))
     keys = {route.key for route in routes}
-    coming = [item for item in desired.routes.items() if item[0] not in routes]
-    raising = _sysctls(snapshot, desired) + [
+    coming = [item for item in plan.routes.items() if item[0] not in routes]
+    raising = _sysctls(snapshot, plan) + [
         Operation("replace" if route.key in keys else "add", route, uplink)
         for route, uplink in sorted(coming, key=_connected_first)
     ]
     replaced = {operation.value.key for operation in raising if isinstance(operation.value, Route)}
     raising += [
-        Operation("add", rule, uplink)
-        for rule, uplink in desired.rules.items()
-        if rule not in rules
+        Operation("add", rule, uplink) for rule, uplink in plan.rules.items() if rule not in rules
     ]
     clearing = [
-        Operation("delete", rule) for rule in sorted(rules - desired.rules.keys(), key=_rule_order)
+        Operation("delete", rule) for rule in sorted(rules - plan.rules.keys(), key=_rule_order)
     ]
     clearing += [
         Operation("delete", route)
-        for route in sorted(routes - desired.routes.keys(), key=_default_first)
+        for route in sorted(routes - plan.routes.keys(), key=_default_first)
         if route.key not in replaced
     ]
     return raising, clearing
@@ -93,8 +91,8 @@ def _rule_order(rule: Rule) -> tuple[int, int, str, str, str]:
 
 def endpoints(
     snapshot: Snapshot,
-    memory: State,
-    desired: Plan,
+    state: State,
+    plan: Plan,
     unproved: Collection[str] = (),
     patient: Collection[str] = (),
 ) -> tuple[list[Operation], list[Operation]]:
@@ -107,18 +105,18 @@ def endpoints(
     if snapshot.mptcp is None:
         return [], []
     found = snapshot.mptcp.endpoints
-    others = foreign_addresses(found, memory)
+    others = foreign_addresses(found, state)
     ours = {
         endpoint.address: endpoint
         for endpoint in found
-        if is_ours(endpoint, memory) and not endpoint.flags & IMPLICIT
+        if is_ours(endpoint, state) and not endpoint.flags & IMPLICIT
     }
     closing: list[Operation] = []
     opening: list[Operation] = []
-    if desired.limits and desired.limits != snapshot.mptcp.limits:
-        opening.append(Operation("change", desired.limits))
+    if plan.limits and plan.limits != snapshot.mptcp.limits:
+        opening.append(Operation("change", plan.limits))
     kept = set()
-    for endpoint, uplink in desired.endpoints.items():
+    for endpoint, uplink in plan.endpoints.items():
         if endpoint.address in others:
             continue
         if endpoint.address in unproved:
@@ -140,7 +138,7 @@ def endpoints(
         Operation("delete", endpoint) for address, endpoint in ours.items() if address not in kept
     ]
     closing += _left(
-        snapshot, found, memory.without_endpoint - desired.memory.without_endpoint - ours.keys()
+        snapshot, found, state.without_endpoint - plan.state.without_endpoint - ours.keys()
     )
     return closing, opening
 
@@ -165,12 +163,12 @@ def _live(endpoint: Endpoint) -> int:
     return endpoint.flags & ~(BACKUP | FULLMESH)
 
 
-def _sysctls(snapshot: Snapshot, desired: Plan) -> list[Operation]:
+def _sysctls(snapshot: Snapshot, plan: Plan) -> list[Operation]:
     values = settings(snapshot.links)
     named = by_name(snapshot.links)
     wanted = {
         (named[setting.device].index, setting.key): (setting, uplink)
-        for setting, uplink in desired.sysctls.items()
+        for setting, uplink in plan.sysctls.items()
     }
     steps = [
         Operation("change", setting, uplink)
@@ -179,7 +177,7 @@ def _sysctls(snapshot: Snapshot, desired: Plan) -> list[Operation]:
     ]
     steps += [
         Operation("change", Sysctl(snapshot.links[place[0]].name, place[1], before))
-        for place, before in desired.memory.sysctls.items()
+        for place, before in plan.state.sysctls.items()
         if place not in wanted and values.get(place) == OURS[place[1]]
     ]
     return steps

@@ -35,28 +35,28 @@ RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
 """The order of the modes; `off` never carries anything by itself."""
 
 
-def by_rank(observed: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """master, on, backup, handover; within a mode the order of the file; never off."""
-    ranked = [entry for entry in observed if entry.uplink.mode in RANK]
-    return sorted(ranked, key=lambda entry: RANK[entry.uplink.mode])
+    ranked = [uplink for uplink in uplinks if uplink.config.mode in RANK]
+    return sorted(ranked, key=lambda uplink: RANK[uplink.config.mode])
 
 
-def active(observed: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """The uplinks that carry MPTCP now, best first.
 
     A handover uplink does only while no other is usable, and then only one of them.  (It
     goes on for a moment when another is back: see _still_needed; and stands by in a family
     that the others have not: see _standing_by.)
     """
-    usable = [entry for entry in by_rank(observed) if entry.usable]
-    regular = [entry for entry in usable if entry.uplink.mode != "handover"]
+    usable = [uplink for uplink in by_rank(uplinks) if uplink.usable]
+    regular = [uplink for uplink in usable if uplink.config.mode != "handover"]
     return regular or usable[:1]
 
 
 def _still_needed(
-    observed: Sequence[ObservedUplink],
+    uplinks: Sequence[ObservedUplink],
     found: Sequence[Endpoint],
-    memory: State,
+    state: State,
     settled: frozenset[str] | None,
 ) -> list[ObservedUplink]:
     """The handover uplinks whose endpoints stay until a regular uplink has settled.
@@ -64,25 +64,25 @@ def _still_needed(
     The connections need a round trip to join there; without that moment, they would stand
     still meanwhile, and die where the line that came back does not carry yet.
     """
-    regular = [entry.uplink.name for entry in active(observed) if entry.uplink.mode != "handover"]
+    regular = [uplink.config.name for uplink in active(uplinks) if uplink.config.mode != "handover"]
     if not regular or settled is None or not settled.isdisjoint(regular):
         return []
-    there = {(endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, memory)}
+    there = {(endpoint.address, endpoint.device) for endpoint in found if is_ours(endpoint, state)}
     return [
-        entry
-        for entry in by_rank(observed)
-        if entry.uplink.mode == "handover"
-        and entry.link is not None
+        uplink
+        for uplink in by_rank(uplinks)
+        if uplink.config.mode == "handover"
+        and uplink.link is not None
         and any(
-            path.usable and (address.address, entry.link.index) in there
-            for path in entry.paths
+            path.usable and (address.address, uplink.link.index) in there
+            for path in uplink.paths
             for address in path.eligible
         )
     ]
 
 
 def _standing_by(
-    observed: Sequence[ObservedUplink], carrying: Sequence[ObservedUplink]
+    uplinks: Sequence[ObservedUplink], carrying: Sequence[ObservedUplink]
 ) -> list[ObservedUplink]:
     """Handover uplinks, each in a family in which nothing that carries is usable.
 
@@ -91,9 +91,9 @@ def _standing_by(
     """
     found = []
     for place in range(len(FAMILIES)):
-        if any(entry.paths[place].usable for entry in carrying):
+        if any(uplink.paths[place].usable for uplink in carrying):
             continue
-        first = next((each for each in by_rank(observed) if each.paths[place].usable), None)
+        first = next((each for each in by_rank(uplinks) if each.paths[place].usable), None)
         if first is not None:
             v4, v6 = (
                 path._replace(usable=path.usable and at == place)
@@ -103,7 +103,7 @@ def _standing_by(
     return found
 
 
-def flags_for(config: Config, entry: ObservedUplink, laminar: bool) -> int:
+def flags_for(config: Config, uplink: ObservedUplink, laminar: bool) -> int:
     """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints.
 
     `backup` does nothing without `subflow`; the kernel refuses fullmesh beside signal
@@ -111,18 +111,18 @@ def flags_for(config: Config, entry: ObservedUplink, laminar: bool) -> int:
     `laminar`: whether the kernel knows that flag.
     """
     flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
-    if entry.uplink.mode == "backup":
+    if uplink.config.mode == "backup":
         flags |= BACKUP
-    if entry.uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
+    if uplink.config.fullmesh and flags == flags & (SUBFLOW | BACKUP):
         flags |= FULLMESH
-    if entry.uplink.laminar and laminar and flags & SUBFLOW:
+    if uplink.config.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
 
 
-def is_ours(endpoint: Endpoint, memory: State) -> bool:
+def is_ours(endpoint: Endpoint, state: State) -> bool:
     """Whether it is one that we added; we never give one a port."""
-    return not endpoint.port and (endpoint.address, endpoint.device) in memory.endpoints
+    return not endpoint.port and (endpoint.address, endpoint.device) in state.endpoints
 
 
 def joins(flags: int) -> bool:
@@ -139,7 +139,7 @@ def most(mptcp: Mptcp) -> int:
     return min(mptcp.cap, mptcp.most)
 
 
-def foreign_addresses(found: Sequence[Endpoint], memory: State) -> frozenset[str]:
+def foreign_addresses(found: Sequence[Endpoint], state: State) -> frozenset[str]:
     """Addresses that somebody else's endpoint holds.
 
     One that the kernel made (implicit) gives way to ours; one with a port is another thing.
@@ -147,15 +147,15 @@ def foreign_addresses(found: Sequence[Endpoint], memory: State) -> frozenset[str
     return frozenset(
         endpoint.address
         for endpoint in found
-        if not is_ours(endpoint, memory) and not endpoint.flags & IMPLICIT and not endpoint.port
+        if not is_ours(endpoint, state) and not endpoint.flags & IMPLICIT and not endpoint.port
     )
 
 
 def plan_endpoints(
     config: Config,
     snapshot: Snapshot,
-    observed: Sequence[ObservedUplink],
-    memory: State,
+    uplinks: Sequence[ObservedUplink],
+    state: State,
     settled: frozenset[str] | None = None,
 ) -> tuple[dict[Endpoint, str], dict[str, str]]:
     """(endpoint → uplink, in the order in which they are worth having; address → uplink
@@ -167,24 +167,24 @@ def plan_endpoints(
         return {}, {}
     found = snapshot.mptcp.endpoints
     candidates: list[tuple[int, Endpoint, str]] = []
-    carrying = [*active(observed), *_still_needed(observed, found, memory, settled)]
+    carrying = [*active(uplinks), *_still_needed(uplinks, found, state, settled)]
     if not carrying:
-        return _last_paths(found, observed, memory), {}
-    waiting = _standing_by(observed, carrying)
-    for entry in [*carrying, *waiting]:
-        assert entry.link is not None
-        flags = flags_for(config, entry, snapshot.mptcp.laminar)
-        flags |= BACKUP if entry in waiting else 0
-        by_family = (path.eligible for path in entry.paths if path.usable)
+        return _last_paths(found, uplinks, state), {}
+    waiting = _standing_by(uplinks, carrying)
+    for uplink in [*carrying, *waiting]:
+        assert uplink.link is not None
+        flags = flags_for(config, uplink, snapshot.mptcp.laminar)
+        flags |= BACKUP if uplink in waiting else 0
+        by_family = (path.eligible for path in uplink.paths if path.usable)
         in_turn = (each for turn in zip_longest(*by_family) for each in turn if each is not None)
         for turn, address in enumerate(in_turn):
-            endpoint = Endpoint(address.address, entry.link.index, flags)
-            candidates.append((turn, endpoint, entry.uplink.name))
+            endpoint = Endpoint(address.address, uplink.link.index, flags)
+            candidates.append((turn, endpoint, uplink.config.name))
     candidates.sort(key=lambda candidate: candidate[0])
-    others = foreign_addresses(found, memory)
+    others = foreign_addresses(found, state)
     addresses = {endpoint.address for _, endpoint, _ in candidates}
     room = most(snapshot.mptcp) - sum(
-        not is_ours(endpoint, memory)
+        not is_ours(endpoint, state)
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found
     )
@@ -193,7 +193,7 @@ def plan_endpoints(
         {family_of(address) for address in addresses},
     )
     alone = [each for each in found if family_of(each.address) not in families]
-    staying = _backups(found, observed, memory) if sole_path or alone else {}
+    staying = _backups(found, uplinks, state) if sole_path or alone else {}
     chosen = {each: name for each, name in staying.items() if each.address in sole_path}
     room -= len(chosen)
     left_out: dict[str, str] = {}
@@ -212,28 +212,28 @@ def plan_endpoints(
 
 
 def _backups(
-    found: Sequence[Endpoint], observed: Sequence[ObservedUplink], memory: State
+    found: Sequence[Endpoint], uplinks: Sequence[ObservedUplink], state: State
 ) -> dict[Endpoint, str]:
     """Ours whose address is still there, as backups."""
     return {
         endpoint._replace(flags=endpoint.flags | BACKUP): name
-        for endpoint, name in _last_paths(found, observed, memory).items()
+        for endpoint, name in _last_paths(found, uplinks, state).items()
     }
 
 
 def _last_paths(
-    found: Sequence[Endpoint], observed: Sequence[ObservedUplink], memory: State
+    found: Sequence[Endpoint], uplinks: Sequence[ObservedUplink], state: State
 ) -> dict[Endpoint, str]:
     """Ours that stay, as they are, while nothing is usable: those whose address is still there."""
     owners = {
-        (address.address, entry.link.index): entry.uplink.name
-        for entry in by_rank(observed)
-        if entry.link is not None
-        for path in entry.paths
+        (address.address, uplink.link.index): uplink.config.name
+        for uplink in by_rank(uplinks)
+        if uplink.link is not None
+        for path in uplink.paths
         for address in path.covered
     }
     return {
         endpoint._replace(id=0): owners[endpoint.address, endpoint.device]
         for endpoint in found
-        if is_ours(endpoint, memory) and (endpoint.address, endpoint.device) in owners
+        if is_ours(endpoint, state) and (endpoint.address, endpoint.device) in owners
     }

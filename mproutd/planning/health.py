@@ -18,17 +18,17 @@ Failed = tuple[tuple[str, int], ...]
 """(uplink, family) of each that a check takes for dead, in the order in which they failed."""
 
 
-def standing(config: Config, memory: State, facts: Facts) -> Failed:
+def standing(config: Config, state: State, facts: Facts) -> Failed:
     """The verdicts that count now.
 
     While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
-    uplink of which there is no memory begins as its initial_state says, at a start or with a
+    uplink of which there is no state begins as its initial_state says, at a start or with a
     reload.  Where all begin offline, the first of the file is spared.
     """
     asked = {uplink.name for uplink in config.uplinks if uplink.health}
-    last = memory.failed if facts.failed is None else facts.failed
+    last = state.failed if facts.failed is None else facts.failed
     known = tuple(each for each in last if each[0] in asked)
-    return (*known, *(each for each in unproved(config, memory.slots) if each not in known))
+    return (*known, *(each for each in unproved(config, state.slots) if each not in known))
 
 
 def unproved(config: Config, known: Collection[str]) -> Failed:
@@ -41,7 +41,7 @@ def unproved(config: Config, known: Collection[str]) -> Failed:
     )
 
 
-def keep_last_usable(observed: Sequence[ObservedUplink], failed: Failed) -> list[ObservedUplink]:
+def keep_last_usable(uplinks: Sequence[ObservedUplink], failed: Failed) -> list[ObservedUplink]:
     """The same, but if none were usable because of checks, the last that failed is.
 
     Nothing better is known than that line, and the hosts that were asked may be what is dead.
@@ -49,7 +49,7 @@ def keep_last_usable(observed: Sequence[ObservedUplink], failed: Failed) -> list
     uplink failed that is no reason: it would be in use with one family, and keep `handover`
     from taking over.)  An uplink that is off counts only where there is no other.
     """
-    seen = list(observed)
+    seen = list(uplinks)
     for families, alive in (((0, 1), False), ((0,), True), ((1,), True)) if failed else ():
         _spare(seen, failed, families, alive)
     return seen
@@ -60,8 +60,8 @@ def _spare(
 ) -> None:
     """`families`: by their places in FAMILIES, as in an uplink's paths.  `alive`: only among the
     uplinks that are usable, by the other family."""
-    counting = [entry for entry in seen if entry.uplink.mode != "off"] or seen
-    if any(entry.paths[family].usable for entry in counting for family in families):
+    counting = [uplink for uplink in seen if uplink.config.mode != "off"] or seen
+    if any(uplink.paths[family].usable for uplink in counting for family in families):
         return
     order = {
         name: place
@@ -69,14 +69,14 @@ def _spare(
         if FAMILIES.index(family) in families
     }
     out = [
-        entry
-        for entry in counting
-        if entry.usable == alive
-        and entry.uplink.name in order
-        and any(entry.paths[family].reason == "failed" for family in families)
+        uplink
+        for uplink in counting
+        if uplink.usable == alive
+        and uplink.config.name in order
+        and any(uplink.paths[family].reason == "failed" for family in families)
     ]
     if out:
-        last = max(out, key=lambda entry: order[entry.uplink.name])
+        last = max(out, key=lambda uplink: order[uplink.config.name])
         paths = list(last.paths)
         for family in families:
             if paths[family].reason == "failed":

@@ -18,7 +18,7 @@ LAST = 199
 """The rule windows (DESIGN: 7100+slot, 7300+slot ...) are 200 wide."""
 
 
-class Place(NamedTuple):
+class Numbers(NamedTuple):
     """What an uplink's slot gives it."""
 
     slot: int
@@ -50,7 +50,7 @@ def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
 
 
 @cache_last
-def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
+def assign(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
     """A place for every uplink; `known` are the slots of the last run.
 
     A pinned table inside the range takes that slot, so nobody else can get the table.
@@ -72,29 +72,31 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Place]:
         if uplink.name not in slots and 0 < slot <= LAST and slot not in taken:
             if _mark_is_free(config, uplink, slot, marks):
                 slots[uplink.name], taken[slot] = slot, uplink.name
-    places: dict[str, Place] = {}
+    numbers: dict[str, Numbers] = {}
     for uplink in config.uplinks:
         if uplink.name not in slots:
             free = [number for number in range(1, LAST + 1) if number not in taken]
             slot = next(
                 (number for number in free if _mark_is_free(config, uplink, number, marks)),
-                free[0],  # claims.py: there are no more uplinks than slots
+                free[0],  # resolve.py: there are no more uplinks than slots
             )
             slots[uplink.name], taken[slot] = slot, uplink.name
-        places[uplink.name] = _place(config, uplink, slots[uplink.name], marks)
-    return places
+        numbers[uplink.name] = _numbers(config, uplink, slots[uplink.name], marks)
+    return numbers
 
 
-def _place(config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]) -> Place:
+def _numbers(
+    config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]
+) -> Numbers:
     table = uplink.table or config.table_base + slot
     if uplink.mark is not None:
-        return Place(slot, table, uplink.mark, uplink.mask or config.mark_mask)
+        return Numbers(slot, table, uplink.mark, uplink.mask or config.mark_mask)
     mark = deposit(slot, config.mark_mask)
     if not _mark_is_free(config, uplink, slot, marks):  # a pinned table takes its slot with it
-        return Place(slot, table, 0, 0)
+        return Numbers(slot, table, 0, 0)
     if mark in (-1, config.mark_mask):  # all ones is the question to main: see plan.py
-        return Place(slot, table, 0, 0)
-    return Place(slot, table, mark, config.mark_mask)
+        return Numbers(slot, table, 0, 0)
+    return Numbers(slot, table, mark, config.mark_mask)
 
 
 def _mark_is_free(

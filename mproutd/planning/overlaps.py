@@ -23,26 +23,26 @@ class _Subnet(NamedTuple):
     """The network's leading bits as a number."""
 
 
-@cache_last_by(lambda entry: entry.uplink.name)
-def _subnets(entry: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
+@cache_last_by(lambda uplink: uplink.config.name)
+def _subnets(uplink: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
     """The uplink's subnets by (family, length)."""
     found = []
-    for path in entry.paths if entry.link and entry.link.up else ():
+    for path in uplink.paths if uplink.link and uplink.link.up else ():
         for address in (*path.covered, *path.yielded):
             network = address.network
             if network != address.address:
                 start, length = leading_bits(network)
-                subnet = _Subnet(entry.uplink.name, address.address, network, start)
+                subnet = _Subnet(uplink.config.name, address.address, network, start)
                 found.append(((path.family, length), subnet))
     return found
 
 
 @cache_last
-def networks(observed: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
+def networks(uplinks: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
     """The uplinks' subnets as (family, length, leading bits): what another device that has one
     of these changes, when it comes and when it goes."""
     return frozenset(
-        (*kind, subnet.start) for entry in observed for kind, subnet in _subnets(entry)
+        (*kind, subnet.start) for uplink in uplinks for kind, subnet in _subnets(uplink)
     )
 
 
@@ -55,8 +55,8 @@ def shared_subnets(
     that an uplink has left to another still has its subnet in main.
     """
     by_length: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
-    for entry in observed:
-        for kind, subnet in _subnets(entry):
+    for uplink in observed:
+        for kind, subnet in _subnets(uplink):
             by_length.setdefault(kind, {}).setdefault(subnet.start, []).append(subnet)
     shared: dict[str, list[str]] = {}
 
@@ -77,7 +77,7 @@ def shared_subnets(
                 if len({subnet.uplink for subnet in together}) > 1:
                     for subnet in sorted(together):
                         share(subnet)
-    uplinks = {entry.link.index for entry in observed if entry.link}
+    uplinks = {uplink.link.index for uplink in observed if uplink.link}
     elsewhere = {address.network for address in addresses if address.link not in uplinks}
     for starts in by_length.values():
         for subnets in starts.values():

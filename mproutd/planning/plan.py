@@ -40,7 +40,7 @@ from mproutd.planning.bookkeeping import WINDOW, prune, remember
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.endpoints import by_rank, plan_endpoints
 from mproutd.planning.health import keep_last_usable, standing
-from mproutd.planning.numbering import Place
+from mproutd.planning.numbering import Numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.state import State
 from mproutd.planning.tunables import before_us, plan_limits, plan_sysctls
@@ -65,13 +65,13 @@ class Plan(NamedTuple):
     endpoints: dict[Endpoint, str]
     limits: Limits | None
     sysctls: dict[Sysctl, str]
-    observed: tuple[ObservedUplink, ...]
-    places: dict[str, Place]
+    uplinks: tuple[ObservedUplink, ...]
+    numbers: dict[str, Numbers]
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
     over_cap: dict[str, str]
     """Address → uplink, where the kernel's cap left no endpoint."""
-    memory: State
+    state: State
     """What to remember before any of this is applied."""
 
 
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     """What a pass saw and did."""
 
     snapshot: Snapshot
-    desired: Plan
+    plan: Plan
     done: tuple[Operation, ...] = ()
     failures: tuple[Failure, ...] = ()
     unproved: tuple[str, ...] = ()
@@ -90,34 +90,34 @@ class Outcome(NamedTuple):
     """What is wanted and not there yet: refused, held back, or waiting for something else."""
 
 
-def own_tables(config: Config, memory: State) -> frozenset[int]:
+def own_tables(config: Config, state: State) -> frozenset[int]:
     """Every table that may hold routes of ours: DESIGN 4, and those of an earlier configuration."""
     base = range(config.table_base, config.table_base + 256)
     pinned = {uplink.table for uplink in config.uplinks if uplink.table}
-    return frozenset(base) | pinned | memory.tables
+    return frozenset(base) | pinned | state.tables
 
 
-def own_priorities(config: Config, memory: State) -> list[range]:
+def own_priorities(config: Config, state: State) -> list[range]:
     """Where a rule is ours, if it carries our protocol."""
-    bases = {config.rule_priority, *memory.priorities}
+    bases = {config.rule_priority, *state.priorities}
     return [
         range(LAST_MAIN, LAST_DEFAULT + 1),
         *(range(base, base + WINDOW) for base in sorted(bases)),
     ]
 
 
-def desired(config: Config, snapshot: Snapshot, memory: State, facts: Facts) -> Plan:
+def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     if not config.enabled:
-        return nothing(snapshot, memory)
-    places = numbering.assign(config, memory.slots)
-    failed = standing(config, memory, facts)
-    observed = tuple(keep_last_usable(observe(config, snapshot, memory, facts, failed), failed))
+        return nothing(snapshot, state)
+    numbers = numbering.assign(config, state.slots)
+    failed = standing(config, state, facts)
+    uplinks = tuple(keep_last_usable(observe(config, snapshot, state, facts, failed), failed))
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
-    shared = shared_subnets(observed, snapshot.addresses)
+    shared = shared_subnets(uplinks, snapshot.addresses)
     ipv6 = any(uplink.strict for uplink in config.uplinks) and _has_ipv6(snapshot)
-    for entry in observed:
+    for entry in uplinks:
         subnets = (
             [
                 (address.address, shared[address.address])
@@ -128,35 +128,35 @@ def desired(config: Config, snapshot: Snapshot, memory: State, facts: Facts) -> 
             if shared
             else []
         )
-        place = places[entry.uplink.name]
+        place = numbers[entry.config.name]
         own_routes, own_rules = _uplink(entry, place, config.rule_priority, subnets, ipv6)
         routes.update(own_routes)
         rules.update(own_rules)
-    default = _default_route(config, observed, routes)
-    _common_rules(config, observed, rules)
-    endpoints, left_out = plan_endpoints(config, snapshot, observed, memory, facts.settled)
-    limits = plan_limits(config, snapshot, memory)
-    sysctls = plan_sysctls(snapshot, memory, observed, endpoints, shared)
+    default = _default_route(config, uplinks, routes)
+    _common_rules(config, uplinks, rules)
+    endpoints, left_out = plan_endpoints(config, snapshot, uplinks, state, facts.settled)
+    limits = plan_limits(config, snapshot, state)
+    sysctls = plan_sysctls(snapshot, state, uplinks, endpoints, shared)
     return Plan(
         routes=routes,
         rules=rules,
         endpoints=endpoints,
         limits=limits,
         sysctls=sysctls,
-        observed=observed,
-        places=places,
+        uplinks=uplinks,
+        numbers=numbers,
         default=default,
         over_cap=left_out,
-        memory=remember(
-            config, memory, places, observed, endpoints, snapshot, limits, sysctls
+        state=remember(
+            config, state, numbers, uplinks, endpoints, snapshot, limits, sysctls
         )._replace(failed=failed),
     )
 
 
-def nothing(snapshot: Snapshot, memory: State) -> Plan:
+def nothing(snapshot: Snapshot, state: State) -> Plan:
     """What should be there once everything of ours is gone: what was found, put back."""
-    limits = before_us(snapshot, memory)
-    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, prune(memory, snapshot))
+    limits = before_us(snapshot, state)
+    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, prune(state, snapshot))
 
 
 def _has_ipv6(snapshot: Snapshot) -> bool:
@@ -166,9 +166,13 @@ def _has_ipv6(snapshot: Snapshot) -> bool:
 # -- routes and rules ---------------------------------------------------------------------
 
 
-@cache_last_by(lambda entry, *_: entry.uplink.name)
+@cache_last_by(lambda uplink, *_: uplink.config.name)
 def _uplink(
-    entry: ObservedUplink, place: Place, base: int, shared: list[tuple[str, list[str]]], ipv6: bool
+    uplink: ObservedUplink,
+    numbers: Numbers,
+    base: int,
+    shared: list[tuple[str, list[str]]],
+    ipv6: bool,
 ) -> tuple[dict[Route, str], dict[Rule, str]]:
     """One uplink's routes and rules.  `shared` are its addresses in shared subnets.
 
@@ -176,16 +180,16 @@ def _uplink(
     """
     routes: list[Route] = []
     rules: list[Rule] = []
-    for path in entry.paths:
-        strict = entry.uplink.strict and (path.family == AF_INET or ipv6)
-        routes += [] if path.table else _routes(entry, path, place.table, strict)
-        rules += _rules(base, entry, path, place, strict, dict(shared))
-    name = entry.uplink.name
+    for path in uplink.paths:
+        strict = uplink.config.strict and (path.family == AF_INET or ipv6)
+        routes += [] if path.table else _routes(uplink, path, numbers.table, strict)
+        rules += _rules(base, uplink, path, numbers, strict, dict(shared))
+    name = uplink.config.name
     return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
 
 
-def _routes(entry: ObservedUplink, path: Path, table: int, strict: bool) -> list[Route]:
-    family, link = path.family, entry.link
+def _routes(uplink: ObservedUplink, path: Path, table: int, strict: bool) -> list[Route]:
+    family, link = path.family, uplink.link
     metric = METRIC[family]
     routes: dict[tuple[int, int, str, int], Route] = {}
     if link is not None and link.up:
@@ -226,14 +230,14 @@ def _default(path: Path, table: int, device: int, source: str) -> Route:
 
 def _rules(
     base: int,
-    entry: ObservedUplink,
+    uplink: ObservedUplink,
     path: Path,
-    place: Place,
+    numbers: Numbers,
     strict: bool,
     shared: dict[str, list[str]],
 ) -> list[Rule]:
-    family, table = path.family, path.table or place.table
-    held = entry.link is not None and entry.link.up and bool(path.sources)
+    family, table = path.family, path.table or numbers.table
+    held = uplink.link is not None and uplink.link.up and bool(path.sources)
     rules = []
     if held:
         for address in path.covered:
@@ -241,23 +245,25 @@ def _rules(
                 rules.append(
                     Rule(family, base + SHARED, table, address.address, destination=network)
                 )
-    if place.mask and (path.usable or strict):
+    if numbers.mask and (path.usable or strict):
         rules.append(
-            Rule(family, base + MARK + place.slot, table, fwmark=place.mark, fwmask=place.mask)
+            Rule(
+                family, base + MARK + numbers.slot, table, fwmark=numbers.mark, fwmask=numbers.mask
+            )
         )
-    if entry.uplink.device and (held or strict):  # a rule without `oif` would take everything
-        rules.append(Rule(family, base + OIF + place.slot, table, oif=entry.uplink.device))
+    if uplink.config.device and (held or strict):  # a rule without `oif` would take everything
+        rules.append(Rule(family, base + OIF + numbers.slot, table, oif=uplink.config.device))
     if (held or strict) and not path.table:
         for source in path.sources:
-            rules.append(Rule(family, base + SOURCE + place.slot, table, source))
+            rules.append(Rule(family, base + SOURCE + numbers.slot, table, source))
     if path.usable or strict:
-        for device in entry.uplink.iif:
-            rules.append(Rule(family, base + IIF + place.slot, table, iif=device))
+        for device in uplink.config.iif:
+            rules.append(Rule(family, base + IIF + numbers.slot, table, iif=device))
     return rules
 
 
 def _common_rules(
-    config: Config, observed: tuple[ObservedUplink, ...], rules: dict[Rule, str]
+    config: Config, uplinks: tuple[ObservedUplink, ...], rules: dict[Rule, str]
 ) -> None:
     base = config.rule_priority
     for family in FAMILIES:
@@ -269,28 +275,28 @@ def _common_rules(
             rules[Rule(family, base + MAIN, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])] = (
                 ""
             )
-        if any(entry.uplink.mode == "master" for entry in observed):
+        if any(uplink.config.mode == "master" for uplink in uplinks):
             rules[Rule(family, LAST_MAIN, TABLE_MAIN, suppress_prefixlength=0)] = ""
             rules[Rule(family, LAST_DEFAULT, config.table_base)] = ""
 
 
 def _default_route(
-    config: Config, observed: tuple[ObservedUplink, ...], routes: dict[Route, str]
+    config: Config, uplinks: tuple[ObservedUplink, ...], routes: dict[Route, str]
 ) -> dict[int, str]:
     """The default for other traffic, one a family, while there is a master."""
-    if not any(entry.uplink.mode == "master" for entry in observed):
+    if not any(uplink.config.mode == "master" for uplink in uplinks):
         return {}
     default: dict[int, str] = {}
-    ranked = by_rank(observed)
+    ranked = by_rank(uplinks)
     for place, family in enumerate(FAMILIES):
-        for entry in ranked:
-            path = entry.paths[place]
-            if path.usable and entry.link is not None:
+        for uplink in ranked:
+            path = uplink.paths[place]
+            if path.usable and uplink.link is not None:
                 # IPv6 chooses among a device's addresses by RFC 6724; a source would undo
                 # the preference for temporary ones.
                 source = path.eligible[0].address if family == AF_INET else ""
-                route = _default(path, config.table_base, entry.link.index, source)
-                routes[route] = entry.uplink.name
-                default[family] = entry.uplink.name
+                route = _default(path, config.table_base, uplink.link.index, source)
+                routes[route] = uplink.config.name
+                default[family] = uplink.config.name
                 break
     return default

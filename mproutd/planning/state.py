@@ -44,19 +44,19 @@ class State(NamedTuple):
     """(uplink, family) that a health check took for dead, in the order in which they failed."""
 
 
-def encode(memory: State) -> dict[str, Any]:
+def encode(state: State) -> dict[str, Any]:
     """The memory as plain values for JSON."""
     return {
         "version": VERSION,
-        "slots": dict(memory.slots),
-        "tables": sorted(memory.tables),
-        "priorities": sorted(memory.priorities),
-        "gateways": [[*key, gateway] for key, gateway in memory.gateways.items()],
-        "endpoints": sorted([address, device] for address, device in memory.endpoints),
-        "without_endpoint": sorted(memory.without_endpoint),
-        "limits": [list(each) for each in memory.limits] if memory.limits else None,
-        "sysctls": [[*key, value] for key, value in sorted(memory.sysctls.items())],
-        "failed": [list(each) for each in memory.failed],
+        "slots": dict(state.slots),
+        "tables": sorted(state.tables),
+        "priorities": sorted(state.priorities),
+        "gateways": [[*key, gateway] for key, gateway in state.gateways.items()],
+        "endpoints": sorted([address, device] for address, device in state.endpoints),
+        "without_endpoint": sorted(state.without_endpoint),
+        "limits": [list(each) for each in state.limits] if state.limits else None,
+        "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
+        "failed": [list(each) for each in state.failed],
     }
 
 

@@ -18,14 +18,14 @@ OURS = {"rp_filter": 2, "arp_ignore": 1, "arp_announce": 2}
 """The sysctls that we change, and the one value that we give them."""
 
 
-def before_us(snapshot: Snapshot, memory: State) -> Limits | None:
+def before_us(snapshot: Snapshot, state: State) -> Limits | None:
     """The limits without our doing: what we found, unless somebody changed them since."""
     if snapshot.mptcp is None:
         return None
     found = snapshot.mptcp.limits
-    if memory.limits is None:
+    if state.limits is None:
         return found
-    before, *ours = memory.limits
+    before, *ours = state.limits
     return Limits(
         before.subflows if found.subflows in [each.subflows for each in ours] else found.subflows,
         before.add_addr_accepted
@@ -34,9 +34,9 @@ def before_us(snapshot: Snapshot, memory: State) -> Limits | None:
     )
 
 
-def plan_limits(config: Config, snapshot: Snapshot, memory: State) -> Limits | None:
+def plan_limits(config: Config, snapshot: Snapshot, state: State) -> Limits | None:
     """At least what is configured, or all that the kernel allows; never below an admin's."""
-    before = before_us(snapshot, memory)
+    before = before_us(snapshot, state)
     if snapshot.mptcp is None or before is None or not config.uplinks:
         return before
     cap = snapshot.mptcp.cap
@@ -52,8 +52,8 @@ def plan_limits(config: Config, snapshot: Snapshot, memory: State) -> Limits | N
 
 def plan_sysctls(
     snapshot: Snapshot,
-    memory: State,
-    observed: Sequence[ObservedUplink],
+    state: State,
+    uplinks: Sequence[ObservedUplink],
     endpoints: Mapping[Endpoint, str],
     shared: Mapping[str, object],
 ) -> dict[Sysctl, str]:
@@ -67,18 +67,18 @@ def plan_sysctls(
     wanted: dict[Sysctl, str] = {}
 
     def want(link: Link, key: str, changeable: bool) -> None:
-        kept = getattr(link, key) == OURS[key] and (link.index, key) in memory.sysctls
+        kept = getattr(link, key) == OURS[key] and (link.index, key) in state.sysctls
         if changeable or kept:
-            wanted[Sysctl(link.name, key, OURS[key])] = entry.uplink.name
+            wanted[Sysctl(link.name, key, OURS[key])] = uplink.config.name
 
-    for entry in observed:
-        link = entry.link
+    for uplink in uplinks:
+        link = uplink.link
         if link is None:
             continue
         if link.index in carrying:
             strict = max(link.rp_filter, snapshot.rp_filter_all) == 1
             want(link, "rp_filter", strict)
-        if any(address.address in shared for address in entry.paths[0].covered):
+        if any(address.address in shared for address in uplink.paths[0].covered):
             want(link, "arp_ignore", link.arp_ignore == 0)
             want(link, "arp_announce", link.arp_announce == 0)
     return wanted
@@ -95,11 +95,11 @@ def settings(links: Mapping[int, Link]) -> dict[tuple[int, str], int]:
 
 
 def limits_to_remember(
-    snapshot: Snapshot, memory: State, wanted: Limits | None
+    snapshot: Snapshot, state: State, wanted: Limits | None
 ) -> tuple[Limits, ...] | None:
-    before = before_us(snapshot, memory)
+    before = before_us(snapshot, state)
     if snapshot.mptcp is None or before is None:
-        return memory.limits
+        return state.limits
     found = snapshot.mptcp.limits
     after = wanted or found
     if found not in (before, after):  # ours of before: known as such until the change is made

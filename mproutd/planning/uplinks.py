@@ -108,7 +108,7 @@ class Path(NamedTuple):
 class ObservedUplink(NamedTuple):
     """An uplink's device and its paths, as a pass sees them."""
 
-    uplink: Uplink
+    config: Uplink
     link: Link | None
     paths: tuple[Path, Path]
     """IPv4, IPv6."""
@@ -127,7 +127,7 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
 def observe(
     config: Config,
     snapshot: Snapshot,
-    memory: State,
+    state: State,
     facts: Facts,
     dead: Collection[tuple[str, int]] = (),
 ) -> list[ObservedUplink]:
@@ -152,7 +152,7 @@ def observe(
             )
             for family in FAMILIES
         ]
-        remembered = [memory.gateways.get((uplink.device, each.address)) for each in addresses]
+        remembered = [state.gateways.get((uplink.device, each.address)) for each in addresses]
         failed = tuple((uplink.name, family) in dead for family in FAMILIES)
         seen.append(_observe(uplink, link, addresses, known, remembered, failed))
     return _without_duplicates(seen)
@@ -267,11 +267,11 @@ def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
 def _without_duplicates(seen: list[ObservedUplink]) -> list[ObservedUplink]:
     """Leave each address to one uplink: the first that can use it, else the first that has it."""
     holders: dict[str, list[tuple[str, bool]]] = {}
-    for entry in seen:
-        for path in entry.paths:
+    for uplink in seen:
+        for path in uplink.paths:
             for address in path.covered:
                 usable = path.usable and address in path.eligible
-                holders.setdefault(address.address, []).append((entry.uplink.name, usable))
+                holders.setdefault(address.address, []).append((uplink.config.name, usable))
     owner = {
         address: next((name for name, usable in names if usable), names[0][0])
         for address, names in holders.items()
@@ -280,13 +280,13 @@ def _without_duplicates(seen: list[ObservedUplink]) -> list[ObservedUplink]:
     if not owner:
         return seen
     return [
-        entry._replace(
+        uplink._replace(
             paths=(
-                _keep_own(entry.paths[0], entry.uplink.name, owner),
-                _keep_own(entry.paths[1], entry.uplink.name, owner),
+                _keep_own(uplink.paths[0], uplink.config.name, owner),
+                _keep_own(uplink.paths[1], uplink.config.name, owner),
             )
         )
-        for entry in seen
+        for uplink in seen
     ]
 
 

@@ -57,8 +57,8 @@ class ConntrackFlusher(Service):
 
     def passed(self, outcome: Outcome) -> None:
         before, self._usable = self._usable, {}
-        for seen in outcome.desired.observed:
-            self._usable[seen.uplink.name] = frozenset(
+        for seen in outcome.plan.uplinks:
+            self._usable[seen.config.name] = frozenset(
                 address.address for path in seen.paths if path.usable for address in path.covered
             )
         everywhere = frozenset().union(*self._usable.values())

@@ -134,8 +134,8 @@ class Netifd(Service):
 
     def passed(self, outcome: Outcome) -> None:
         seen = [
-            (entry.link and entry.link[:4], *(path.covered for path in entry.paths))
-            for entry in outcome.desired.observed
+            (uplink.link and uplink.link[:4], *(path.covered for path in uplink.paths))
+            for uplink in outcome.plan.uplinks
         ]
         if self._seen not in (None, seen):
             self._want(SETTLE)

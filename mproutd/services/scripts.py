@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from mproutd import log
 from mproutd.configuration.config import Config, Uplink
-from mproutd.planning.numbering import Place
+from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
 from mproutd.safefile import contents, replace, unlink_if_present
@@ -32,30 +32,30 @@ UP, DOWN = "up", "down"
 
 
 def environment(
-    event: str, entry: ObservedUplink, place: Place, usable: tuple[str, ...]
+    event: str, uplink: ObservedUplink, numbers: Numbers, usable: tuple[str, ...]
 ) -> dict[str, str]:
     """What the program is told; documented in mproutd.conf(5), PROGRAMS."""
     told = {
         "PATH": PATH,
         "MPROUTD_EVENT": event,
-        "MPROUTD_UPLINK": entry.uplink.name,
-        "MPROUTD_DEVICE": entry.uplink.device,
-        "MPROUTD_MODE": entry.uplink.mode,
-        "MPROUTD_REASON": "" if event == UP else reason(entry),
-        "MPROUTD_TABLE": str(place.table),
-        "MPROUTD_MARK": f"{place.mark:#x}/{place.mask:#x}" if place.mask else "",
+        "MPROUTD_UPLINK": uplink.config.name,
+        "MPROUTD_DEVICE": uplink.config.device,
+        "MPROUTD_MODE": uplink.config.mode,
+        "MPROUTD_REASON": "" if event == UP else reason(uplink),
+        "MPROUTD_TABLE": str(numbers.table),
+        "MPROUTD_MARK": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else "",
         "MPROUTD_USABLE": " ".join(usable),
     }
-    for path in entry.paths:
+    for path in uplink.paths:
         six = "6" if path.family == AF_INET6 else ""
         told["MPROUTD_ADDRESS" + six] = " ".join(each.address for each in path.eligible)
         told["MPROUTD_GATEWAY" + six] = path.gateway.address if path.gateway else ""
     return told
 
 
-def reason(entry: ObservedUplink) -> str:
+def reason(uplink: ObservedUplink) -> str:
     """Why an uplink is not usable: the family that has an address knows best."""
-    paths = sorted(entry.paths, key=lambda path: not path.covered)
+    paths = sorted(uplink.paths, key=lambda path: not path.covered)
     return paths[0].reason
 
 
@@ -110,13 +110,13 @@ class Scripts(Service):
         self._runs = {name: each for name, each in self._runs.items() if name in known}
 
     def passed(self, outcome: Outcome) -> None:
-        target = outcome.desired
-        usable = tuple(entry.uplink.name for entry in target.observed if entry.usable)
-        for entry in target.observed:
-            name = entry.uplink.name
+        target = outcome.plan
+        usable = tuple(uplink.config.name for uplink in target.uplinks if uplink.usable)
+        for uplink in target.uplinks:
+            name = uplink.config.name
             if name in self._uplinks:
-                event = UP if entry.usable else DOWN
-                told = environment(event, entry, target.places[name], usable)
+                event = UP if uplink.usable else DOWN
+                told = environment(event, uplink, target.numbers[name], usable)
                 self._state[name] = (event, told)
                 self._act(name)
 

@@ -51,7 +51,7 @@ class SystemdNotifier(Service):
         self._config = config
 
     def passed(self, outcome: Outcome) -> None:
-        self._line = status_line(self._config, outcome.desired.observed)
+        self._line = status_line(self._config, outcome.plan.uplinks)
         if self._ready:
             self._say()
 

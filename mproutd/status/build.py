@@ -59,7 +59,7 @@ def status(
         _uplink(
             config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
         )
-        for entry in target.observed
+        for entry in target.uplinks
     ]
     found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot), *problems]
     found += _kept(target)
@@ -76,7 +76,7 @@ def status(
         "default": {
             family_name(family): uplink
             for family, uplink in target.default.items()
-            if family not in thrown or leaves(target.observed, uplink, family, lookups or {})
+            if family not in thrown or leaves(target.uplinks, uplink, family, lookups or {})
         },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
@@ -115,14 +115,14 @@ def _uplink(
     thrown: Mapping[int, str],
     name: Names,
 ) -> dict[str, Any]:
-    uplink, link, place = entry.uplink, entry.link, target.places[entry.uplink.name]
+    uplink, link, numbers = entry.config, entry.link, target.numbers[entry.config.name]
     problems: list[dict[str, Any]] = []
-    if not place.mask:
+    if not numbers.mask:
         problems.append(problem("no-mark", uplink=uplink.name))
     endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
     device = link.index if link else -1
     tables = own_tables(config, memory)
-    looked_up = {place.table, *(path.table for path in entry.paths)}
+    looked_up = {numbers.table, *(path.table for path in entry.paths)}
     return {
         "name": uplink.name,
         "device": uplink.device,
@@ -130,11 +130,11 @@ def _uplink(
         "mode": uplink.mode,
         "usable": entry.usable,
         "since": since(uplink.name, 0),
-        "slot": place.slot,
-        "table": place.table,
-        "mark": f"{place.mark:#x}/{place.mask:#x}" if place.mask else None,
+        "slot": numbers.slot,
+        "table": numbers.table,
+        "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
         "families": [
-            family(path, device, place.table, since(uplink.name, path.family), lookups, name)
+            family(path, device, numbers.table, since(uplink.name, path.family), lookups, name)
             for path in entry.paths
         ],
         "routes": {
@@ -146,7 +146,7 @@ def _uplink(
                 for route in snapshot.routes
                 if route.protocol == PROTOCOL
                 and route.table in tables
-                and (route.table == place.table or route.device == device)
+                and (route.table == numbers.table or route.device == device)
             ],
         },
         "rules": {
@@ -251,9 +251,9 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def _kept(target: Plan) -> list[dict[str, Any]]:
     """Uplinks that a health check takes for dead, and that are usable all the same."""
-    failed = set(target.memory.failed)
+    failed = set(target.state.failed)
     found = []
-    for uplink, paths in ((entry.uplink.name, entry.paths) for entry in target.observed):
+    for uplink, paths in ((entry.config.name, entry.paths) for entry in target.uplinks):
         kept = [each.family for each in paths if each.usable and (uplink, each.family) in failed]
         if kept:
             families = " and ".join(FAMILY_NAMES[family] for family in kept)
@@ -273,25 +273,25 @@ Lookups = Mapping[str, Route | None]
 """Address → the route that a packet from it takes to the world; None for no route."""
 
 
-def sources(observed: Sequence[ObservedUplink]) -> list[str]:
+def sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
     """The addresses whose lookups a status wants."""
     return list(
         dict.fromkeys(
             address.address
-            for entry in observed
-            if entry.link
-            for path in entry.paths
+            for uplink in uplinks
+            if uplink.link
+            for path in uplink.paths
             for address in path.covered
         )
     )
 
 
-def leaves(observed: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
+def leaves(uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
     """Whether anything from this uplink's addresses of a family finds a way to the world."""
     return any(
         lookups.get(address.address) is not None
-        for entry in observed
-        if entry.uplink.name == uplink
+        for entry in uplinks
+        if entry.config.name == uplink
         for path in entry.paths
         if path.family == number
         for address in path.eligible

@@ -50,11 +50,11 @@ class Decision(NamedTuple):
 
 def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     """What the new plan decided otherwise than the old one."""
-    old = {entry.uplink.name: entry for entry in before.observed} if before else {}
+    old = {entry.config.name: entry for entry in before.uplinks} if before else {}
     told = []
-    for entry in now.observed:
-        told += _uplink(old.get(entry.uplink.name), entry)
-    gone = old.keys() - {entry.uplink.name for entry in now.observed}
+    for entry in now.uplinks:
+        told += _uplink(old.get(entry.config.name), entry)
+    gone = old.keys() - {entry.config.name for entry in now.uplinks}
     told += [Decision(f"{name} is no longer managed", name) for name in sorted(gone)]
     previous = before.default if before else {}
     for family in FAMILIES:
@@ -67,7 +67,7 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
 
 def _uplink(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
     told = []
-    name, device = now.uplink.name, now.uplink.device
+    name, device = now.config.name, now.config.device
     for place, path in enumerate(now.paths):
         old = before.paths[place] if before else None
         if old is not None and _said(old) == _said(path):
@@ -84,8 +84,8 @@ def _uplink(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision
         reason = now.paths[0].reason
         if before is None or (reason not in ("no-address", before.paths[0].reason)):
             told.append(Decision(f"{name} not usable: {REASONS[reason]}", name, device, False))
-    if before is not None and before.uplink.mode != now.uplink.mode:
-        told.append(Decision(f"{name} is now {now.uplink.mode}", name, device))
+    if before is not None and before.config.mode != now.config.mode:
+        told.append(Decision(f"{name} is now {now.config.mode}", name, device))
     return told
 
 
@@ -115,13 +115,13 @@ class Since:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[object, float]] = {}
 
-    def note(self, observed: Iterable[ObservedUplink], now: float) -> None:
+    def note(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
         """Take note of what a pass saw at `now`."""
         known: dict[tuple[str, int], tuple[object, float]] = {}
-        for entry in observed:
-            name = entry.uplink.name
-            states: list[tuple[int, object]] = [(0, entry.usable)]
-            states += [(path.family, path.reason) for path in entry.paths]
+        for uplink in uplinks:
+            name = uplink.config.name
+            states: list[tuple[int, object]] = [(0, uplink.usable)]
+            states += [(path.family, path.reason) for path in uplink.paths]
             for family, state in states:
                 before = self._known.get((name, family))
                 same = before is not None and before[0] == state
@@ -138,21 +138,21 @@ LONGEST = 1000
 """Characters: a service manager takes a datagram of 4096 bytes at most."""
 
 
-def status_line(config: Config, observed: Sequence[ObservedUplink]) -> str:
+def status_line(config: Config, uplinks: Sequence[ObservedUplink]) -> str:
     """As in: 2 of 3 uplinks usable: wan1 wan2; wan3 no carrier."""
     if not config.enabled:
         return "multipath is not enabled in the configuration"
-    if not observed:
+    if not uplinks:
         return "no uplink is configured"
-    usable = [entry.uplink.name for entry in observed if entry.usable]
-    others = [f"{entry.uplink.name} {_reason(entry)}" for entry in observed if not entry.usable]
-    count = f"{len(usable)} of {len(observed)} uplinks usable"
+    usable = [uplink.config.name for uplink in uplinks if uplink.usable]
+    others = [f"{uplink.config.name} {_reason(uplink)}" for uplink in uplinks if not uplink.usable]
+    count = f"{len(usable)} of {len(uplinks)} uplinks usable"
     first = f"{count}: {' '.join(usable)}" if usable else count
     return "; ".join([first, *others])[:LONGEST]
 
 
-def _reason(entry: ObservedUplink) -> str:
+def _reason(uplink: ObservedUplink) -> str:
     """The reason of the family that has an address, if one has: it is the one that was meant."""
-    reasons = [path.reason for path in entry.paths]
+    reasons = [path.reason for path in uplink.paths]
     told = next((reason for reason in reasons if reason != "no-address"), reasons[0])
     return told.replace("-", " ")

@@ -97,7 +97,7 @@ class SubflowRetrier:
     def _look(self) -> None:
         """Which connections miss a subflow by an endpoint that is there."""
         last = self._reconciler.last
-        wanted = last.desired.endpoints if last else ()
+        wanted = last.plan.endpoints if last else ()
         addresses = [each.address for each in wanted if joins(each.flags)]
         standing, took = self._ask(addresses) if addresses else (ConnectionSnapshot((), ()), 0.0)
         missing = standing.missing(addresses, self._inside())
@@ -118,12 +118,12 @@ class SubflowRetrier:
         """The addresses on devices that are no uplinks."""
         last = self._reconciler.last
         assert last  # or it is not the turn of anything
-        uplinks = {entry.link.index for entry in last.desired.observed if entry.link}
+        uplinks = {uplink.link.index for uplink in last.plan.uplinks if uplink.link}
         return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
 
     def _is_wanted(self, address: str) -> bool:
         last = self._reconciler.last
-        endpoints = last.desired.endpoints if last else ()
+        endpoints = last.plan.endpoints if last else ()
         return any(address == endpoint.address for endpoint in endpoints)
 
     def turn(self, deleter: EndpointDeleter) -> None:
@@ -149,11 +149,11 @@ class SubflowRetrier:
             self._try_again(deleter, standing)
 
     def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
-        memory = self._reconciler.state.memory
+        state = self._reconciler.state_file.state
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
-            if is_ours(endpoint, memory) and joins(endpoint.flags)
+            if is_ours(endpoint, state) and joins(endpoint.flags)
         }
         gently = standing.connections is not None
         again = self._revival.take(ours, standing.needed(), gently=gently)

@@ -1,6 +1,6 @@
 """Is everything as it should be?  What a clean start would make, beside what is there.
 
-A clean start is a plan of an empty memory, over the kernel as it would be without us: our
+A clean start is a plan of an empty state, over the kernel as it would be without us: our
 endpoints taken out of what was read, limits and settings put back to what others chose.  Where
 docs/design.md lets history show, the exception is spelt out here: slots and gateways that are on
 file, endpoints that stay while no uplink is usable, and those with a plain TCP connection whose
@@ -18,7 +18,7 @@ from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot,
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.passes import unproved, want
 from mproutd.planning.endpoints import active
-from mproutd.planning.plan import Plan, desired, own_priorities
+from mproutd.planning.plan import Plan, make_plan, own_priorities
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
@@ -53,7 +53,7 @@ def look(site: Site) -> Seen:
     found = kernel.snapshot(want(config, history, sweep=False, full=True))
     assert found.mptcp
     others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
-    target = desired(config, _without_us(site, found, others), history, site.facts())
+    target = make_plan(config, _without_us(site, found, others), history, site.facts())
     misrouted = unproved(kernel, target)
     wrong: list[str] = []
 
@@ -140,10 +140,10 @@ def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Plan) -> bool
     family = family_of(address)
     carries = any(
         path.usable and path.family == family
-        for entry in active(target.observed)
-        for path in entry.paths
+        for uplink in active(target.uplinks)
+        for path in uplink.paths
     )
-    if held and not carries and (flags & BACKUP or not active(target.observed)):
+    if held and not carries and (flags & BACKUP or not active(target.uplinks)):
         return True
     return held and address in found.sole_path and bool(flags & BACKUP)
 
@@ -163,7 +163,7 @@ def check_status(site: Site, seen: Seen) -> bool:
     told = json.loads(answer.out)
     assert told["drift"] == [], told["drift"]
     states = {
-        entry.uplink.name: [path.reason for path in entry.paths] for entry in seen.target.observed
+        entry.config.name: [path.reason for path in entry.paths] for entry in seen.target.uplinks
     }
     shown = {
         uplink["name"]: [family["reason"] or "" for family in uplink["families"]]
@@ -175,9 +175,9 @@ def check_status(site: Site, seen: Seen) -> bool:
     expected |= {"misrouted" for each in seen.misrouted if each not in site.taken}
     expected |= {"endpoint-limit" for _ in seen.target.over_cap}
     expected |= {"configuration" for _ in "x" if not site.disk.good}
-    expected |= {"no-mark" for place in seen.target.places.values() if not place.mask}
+    expected |= {"no-mark" for place in seen.target.numbers.values() if not place.mask}
     assert codes == expected, f"{expected} expected: {told['problems']}"
-    out = any(not entry.usable and entry.uplink.mode != "off" for entry in seen.target.observed)
+    out = any(not entry.usable and entry.config.mode != "off" for entry in seen.target.uplinks)
     assert told["degraded"] == bool(out or told["problems"]), told["problems"]
     assert answer.code == int(told["degraded"])
     return True

@@ -168,7 +168,7 @@ class Site(Closing):
 
     # -- knowing --------------------------------------------------------------------------
 
-    def memory(self) -> State:
+    def state(self) -> State:
         """What mproutd has on file."""
         text = self.gateway.path(f"{RUNTIME_DIR}/state.json").read_text()
         return decode(json.loads(text))
@@ -176,12 +176,12 @@ class Site(Closing):
     def history(self) -> State:
         """What a clean start could not know, and has no influence but by name: each uplink's
         slot, and the gateways seen.  AssertionError for a wrong gateway."""
-        memory = self.memory()
-        for (device, own), gateway in memory.gateways.items():
+        state = self.state()
+        for (device, own), gateway in state.gateways.items():
             right = router_address(int(device[3:]), 6 if ":" in own else 4)
             assert gateway == right, f"{device} {own}: remembered {gateway}"
-        assert len(set(memory.slots.values())) == len(memory.slots), memory.slots
-        return State(slots=memory.slots, gateways=memory.gateways)
+        assert len(set(state.slots.values())) == len(state.slots), state.slots
+        return State(slots=state.slots, gateways=state.gateways)
 
     def facts(self) -> Facts:
         """What hooks left."""

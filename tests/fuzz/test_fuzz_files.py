@@ -185,25 +185,25 @@ def damaged_states(draw: st.DrawFn) -> object:
     return state
 
 
-def is_a_memory(memory: State) -> None:
+def is_a_memory(state: State) -> None:
     """Values of the right kind everywhere, since plans are made of them."""
-    for address, device in memory.endpoints:
+    for address, device in state.endpoints:
         assert canonical(address) == address
         assert type(device) is int
-    for number in (*memory.slots.values(), *memory.tables, *memory.priorities):
+    for number in (*state.slots.values(), *state.tables, *state.priorities):
         assert type(number) is int
         assert 0 <= number < 1 << 32
-    assert decode(encode(memory)) == memory
+    assert decode(encode(state)) == state
 
 
 @quick
 @given(damaged_states())
 def test_a_damaged_state_is_a_memory_or_refused(data: object) -> None:
     try:
-        memory = decode(data)
+        state = decode(data)
     except ValueError:
         return
-    is_a_memory(memory)
+    is_a_memory(state)
 
 
 @quick
@@ -218,15 +218,15 @@ def test_any_bytes_may_be_the_state_file(data: bytes) -> None:
         state = StateFile(str(runtime))
         state.load()
         if state.problem:
-            assert state.memory == State()
+            assert state.state == State()
             assert state.problem.endswith("; starting without it")
-        is_a_memory(state.memory)
+        is_a_memory(state.state)
         kept = State(slots={"wan1": 1}, without_endpoint=frozenset(("10.1.1.2",)))
         state.save(kept)
         assert state.problem == ""
         again = StateFile(str(runtime))
         again.load()
-        assert (again.memory, again.problem) == (kept, "")
+        assert (again.state, again.problem) == (kept, "")
         assert os.listdir(runtime) == ["state.json"]
 
 

@@ -36,7 +36,7 @@ from mproutd.netlink.kernel import _sysctl_path
 from mproutd.passes import plan
 from mproutd.planning.bookkeeping import WINDOW
 from mproutd.planning.diff import endpoints as endpoint_changes
-from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, desired
+from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
 from mproutd.status.build import status
@@ -204,17 +204,17 @@ FACTS = st.builds(
 )
 
 
-def is_ours(operation: Operation, config: Config, snapshot: Snapshot, memory: State) -> bool:
+def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: State) -> bool:
     """The table of docs/design.md, once more and in other words."""
     verb, value, _ = operation
     if isinstance(value, Route):
         own = value.table in range(config.table_base, config.table_base + 256)
-        own |= value.table in {*memory.tables, *(uplink.table for uplink in config.uplinks)}
+        own |= value.table in {*state.tables, *(uplink.table for uplink in config.uplinks)}
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
         own = LAST_MAIN <= value.priority <= LAST_DEFAULT or any(
             0 <= value.priority - base < WINDOW
-            for base in (config.rule_priority, *memory.priorities)
+            for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):
@@ -223,11 +223,11 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, memory: St
         if verb == "add":
             return value.device in snapshot.links
         if value.id == 0:  # the initial subflows from an address that we used
-            return verb == "delete" and value.address in memory.without_endpoint
+            return verb == "delete" and value.address in state.without_endpoint
         assert there is not None
         if there.flags & 16:  # made by the kernel for an address of ours
-            return value.address in memory.without_endpoint
-        return (there.address, there.device) in memory.endpoints and not there.port
+            return value.address in state.without_endpoint
+        return (there.address, there.device) in state.endpoints and not there.port
     if isinstance(value, Limits):
         return snapshot.mptcp is not None
     return value.key in ("rp_filter", "arp_ignore", "arp_announce") and any(
@@ -253,25 +253,25 @@ def sent(operation: Operation) -> None:
 )
 @example(Config(), Snapshot({1: Link(1, "eth1")}), State(sysctls={(1, "../x"): 1}), Facts())
 def test_only_what_is_ours_is_changed(
-    config: Config, snapshot: Snapshot, memory: State, facts: Facts
+    config: Config, snapshot: Snapshot, state: State, facts: Facts
 ) -> None:
     try:
-        memory = decode(json.loads(json.dumps(encode(memory))))
+        state = decode(json.loads(json.dumps(encode(state))))
     except ValueError:
         return  # no file of ours says so
-    operations = plan(config, snapshot, memory, facts)
+    operations = plan(config, snapshot, state, facts)
     name = names(snapshot.links)
     for operation in operations:
-        assert is_ours(operation, config, snapshot, memory), operation
+        assert is_ours(operation, config, snapshot, state), operation
         sent(operation)
         assert safe(command(operation, name)).isprintable()
-    target = desired(config, snapshot, memory, facts)
+    target = make_plan(config, snapshot, state, facts)
     closing, _ = endpoint_changes(
-        snapshot, memory, target, [each.address for each in target.endpoints]
+        snapshot, state, target, [each.address for each in target.endpoints]
     )
-    assert all(is_ours(each, config, snapshot, memory) for each in closing)
-    assert decode(json.loads(json.dumps(encode(target.memory)))) == target.memory
+    assert all(is_ours(each, config, snapshot, state) for each in closing)
+    assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    told = status(config, snapshot, memory, target, operations, lookups={}, since=lambda *_: None)
+    told = status(config, snapshot, state, target, operations, lookups={}, since=lambda *_: None)
     json.dumps(told).encode("ascii")

@@ -75,20 +75,20 @@ def test_a_runtime_directory_that_becomes_read_only(world):
 def test_every_truncation_of_a_state_file_is_survived(tmp_path):
     """Wherever it ends: no exception, and the reason said."""
     whole = StateFile(str(tmp_path))
-    memory = State(
+    state = State(
         slots={"wan1": 1},
         tables=frozenset((7000, 7001)),
         gateways={("eth1", "10.1.1.2"): "10.1.1.1"},
         endpoints=frozenset({("10.1.1.2", 3)}),
     )
-    whole.save(memory)
+    whole.save(state)
     path = tmp_path / "state.json"
     text = path.read_bytes()
     for end in range(len(text)):
         path.write_bytes(text[:end])
         cut = StateFile(str(tmp_path))
         cut.load()
-        assert cut.memory == State(), end
+        assert cut.state == State(), end
         assert cut.problem, end
     for place in range(0, len(text), 3):
         path.write_bytes(text[:place] + bytes([text[place] ^ 0x55]) + text[place + 1 :])
@@ -96,7 +96,7 @@ def test_every_truncation_of_a_state_file_is_survived(tmp_path):
     path.write_bytes(text)
     again = StateFile(str(tmp_path))
     again.load()
-    assert again.memory == memory
+    assert again.state == state
 
 
 @pytest.mark.parametrize("there", ["folder", "file", "link", "fifo"])

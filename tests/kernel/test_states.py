@@ -197,7 +197,7 @@ class Site:
         """The kernel, without what may stay while no uplink is usable."""
         lines = self.gateway.text().splitlines()
         assert reconciler.last is not None
-        seen = reconciler.last.desired.observed
+        seen = reconciler.last.plan.uplinks
         if seen and not active(seen):
             ends = ("-4 endpoint 10.", "-4 endpoint 2001:")
             lines = [line for line in lines if not line.startswith(ends)]

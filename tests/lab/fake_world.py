@@ -53,15 +53,15 @@ def interface(name: str, device: str, mode: str) -> str:
 class Store:
     """The state file, as it would be read again."""
 
-    def __init__(self, memory: State | None = None) -> None:
-        self.memory = memory or State()
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state or State()
         self.saves = 0
 
-    def save(self, memory: State) -> None:
-        if memory != self.memory:
+    def save(self, state: State) -> None:
+        if state != self.state:
             self.saves += 1
-            self.memory = decode(json.loads(json.dumps(encode(memory))))
-            assert self.memory == memory
+            self.state = decode(json.loads(json.dumps(encode(state))))
+            assert self.state == state
 
 
 class World(FakeKernel):

@@ -12,7 +12,7 @@ MASTER = interface("wan1", "eth1", "master")
 
 
 def plan(world: World, text: str = ONE) -> Plan:
-    return world.run(text).desired
+    return world.run(text).plan
 
 
 def told(before: Plan | None, now: Plan) -> list[str]:

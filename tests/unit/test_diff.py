@@ -258,8 +258,8 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     spoilt = (first._replace(flags=SIGNAL), second._replace(flags=SUBFLOW | BACKUP))
     world.mptcp = world.mptcp._replace(endpoints=spoilt)
     world.done.clear()
-    snapshot = world.snapshot(want(TWO, world.store.memory, sweep=True, full=True))
-    dry = plan(TWO, snapshot, world.store.memory, Facts())
+    snapshot = world.snapshot(want(TWO, world.store.state, sweep=True, full=True))
+    dry = plan(TWO, snapshot, world.store.state, Facts())
     world.run(TWO)
     assert [*dry] == world.done  # each once
     assert told(world) == [

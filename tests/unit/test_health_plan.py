@@ -41,7 +41,7 @@ def run(world: World, *failed: tuple[str, int], network: str = WAN1 + WAN2) -> O
 
 
 def usable(outcome: Outcome) -> list[str]:
-    return [entry.uplink.name for entry in outcome.desired.observed if entry.usable]
+    return [uplink.config.name for uplink in outcome.plan.uplinks if uplink.usable]
 
 
 def test_a_failed_uplink_keeps_what_probes_need_and_nothing_else() -> None:
@@ -138,7 +138,7 @@ def test_both_families_of_the_last_one_are_spared() -> None:
     world = World()
     world.device("eth1", "10.1.1.2/24", "2001:db8:1::2/64", gateway="10.1.1.1", gateway6="fe80::1")
     outcome = run(world, ("wan1", AF_INET), ("wan1", AF_INET6), network=WAN1)
-    assert [path.usable for path in outcome.desired.observed[0].paths] == [True, True]
+    assert [path.usable for path in outcome.plan.uplinks[0].paths] == [True, True]
 
 
 def test_a_line_that_is_off_is_not_the_last_one() -> None:
@@ -154,7 +154,7 @@ def test_nobody_checks_any_more() -> None:
     world = two_lines()
     run(world, V4[1])
     assert usable(world.run(uci(WAN1 + WAN2), Facts())) == ["wan1", "wan2"]
-    assert world.store.memory.failed == ()
+    assert world.store.state.failed == ()
 
 
 def test_the_verdict_outlives_the_daemon() -> None:
@@ -182,7 +182,7 @@ def test_initial_state_of_an_uplink_that_comes_while_others_are_checked() -> Non
     run(world, network=WAN1)
     own = "config uplink wan2\n list track_ip 9.9.9.9\n option initial_state offline\n"
     told = Facts(failed=(("wan2", AF_INET6),))
-    found = standing(uci(WAN1 + WAN2, own), world.store.memory, told)
+    found = standing(uci(WAN1 + WAN2, own), world.store.state, told)
     assert found == (("wan2", AF_INET6), ("wan2", AF_INET))
 
 
@@ -216,5 +216,5 @@ def test_no_check_takes_the_last_line(failed: tuple[tuple[str, int], ...], out: 
     if set(before) - dead:
         assert dead.isdisjoint(after)
     # A clean start from what is remembered, and the same facts, ends the same.
-    again = run(world, *outcome.desired.memory.failed, network=WAN1 + WAN2 + LTE)
+    again = run(world, *outcome.plan.state.failed, network=WAN1 + WAN2 + LTE)
     assert (again.done, usable(again)) == ((), after)

@@ -220,7 +220,7 @@ def test_a_package_imports_nothing_by_itself(package: str) -> None:
         ("daemon", "import pyroute2.netlink"),
         ("daemon", "import asyncio"),
         ("netlink.kernel", "from dataclasses import dataclass"),
-        ("netlink.kernel", "from mproutd.planning.plan import desired"),
+        ("netlink.kernel", "from mproutd.planning.plan import make_plan"),
     ],
 )
 def test_the_table_refuses(module: str, source: str) -> None:

@@ -396,5 +396,5 @@ def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
     made, clean = world(), world()
     for facts in [*history, last]:
         lines = run(made, config, facts)
-    clean.store.memory = State(gateways=made.store.memory.gateways)
+    clean.store.state = State(gateways=made.store.state.gateways)
     assert sorted(lines) == sorted(run(clean, config, last))

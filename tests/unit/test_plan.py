@@ -19,7 +19,7 @@ from mproutd.model import (
     Route,
     Rule,
 )
-from mproutd.planning.numbering import Place
+from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts, Gateway
@@ -125,7 +125,7 @@ def test_without_a_master_other_traffic_stays_with_main() -> None:
 def test_a_second_master_counts_as_on() -> None:
     world = two_lines()
     config = uci(WAN1 + interface("wan2", "eth2", "master"))
-    assert world.run(config).desired.default == {AF_INET: "wan1"}
+    assert world.run(config).plan.default == {AF_INET: "wan1"}
     assert len(config.warnings) == 1
 
 
@@ -138,11 +138,11 @@ def test_other_traffic_goes_master_on_backup_handover_and_never_off() -> None:
         text += interface(f"wan{n}", f"eth{n}", mode)
     carries = []
     for n in (5, 4, 3, 2, 1):
-        carries.append(world.run(text).desired.default.get(AF_INET, "main"))
+        carries.append(world.run(text).plan.default.get(AF_INET, "main"))
         world.set(f"eth{n}", carrier=False)
     assert carries == ["wan5", "wan4", "wan3", "wan2", "main"]
     world.set("eth5", carrier=True)
-    assert world.run(text).desired.default == {AF_INET: "wan5"}
+    assert world.run(text).plan.default == {AF_INET: "wan5"}
 
 
 def test_handover_opens_when_the_others_are_lost_and_closes_when_they_return() -> None:
@@ -419,8 +419,8 @@ def test_the_old_tables_and_priorities_are_left_clean() -> None:
     fresh = two_lines()
     fresh.run(uci(WAN1 + WAN2, own))
     assert after == fresh.ours()
-    assert world.store.memory.tables == fresh.store.memory.tables
-    assert world.store.memory.priorities == fresh.store.memory.priorities
+    assert world.store.state.tables == fresh.store.state.tables
+    assert world.store.state.priorities == fresh.store.state.priorities
 
 
 def test_main_routes_can_be_switched_off() -> None:
@@ -445,7 +445,7 @@ def test_every_uplink_gets_an_endpoint_before_any_gets_two() -> None:
         "10.1.1.2 subflow backup dev eth1",
         "2001:db8:3::2 subflow dev eth3",
     ]
-    assert outcome.desired.over_cap == {
+    assert outcome.plan.over_cap == {
         "10.2.2.3": "wan2",
         "10.1.1.3": "wan1",
         "10.1.1.4": "wan1",
@@ -465,7 +465,7 @@ def test_others_endpoints_take_room_and_are_left() -> None:
     world.foreign(Endpoint("192.0.2.9", 0, SIGNAL))
     outcome = world.run(WAN1 + WAN2)
     assert endpoints(world) == ["192.0.2.9 signal", "10.1.1.2 subflow dev eth1"]
-    assert outcome.desired.over_cap == {"10.2.2.2": "wan2"}
+    assert outcome.plan.over_cap == {"10.2.2.2": "wan2"}
 
 
 def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None:
@@ -753,7 +753,7 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
     world.create("tun3", pointopoint=True)
     world.add_address("tun3", "10.3.3.2 peer 10.3.3.1/32")
     own = "config uplink 'wan2'\n option strict '1'\n list iif 'br-lan'\n"
-    wanted = world.run(uci(WAN1 + WAN2 + interface("tun", "tun3", "backup"), own)).desired
+    wanted = world.run(uci(WAN1 + WAN2 + interface("tun", "tun3", "backup"), own)).plan
     eth1, eth2, tun3 = (world.link(name).index for name in ("eth1", "eth2", "tun3"))
     v6 = Route(AF_INET6, 7001, "default", eth1, "fe80::1", metric=1024)
     lost = Route(AF_INET, 7002, "default", metric=4278198272, type=UNREACHABLE)
@@ -806,10 +806,10 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
         Endpoint("2001:db8:1::2", eth1, SUBFLOW): "wan1",
     }
     assert wanted.default == {AF_INET: "wan1", AF_INET6: "wan1"}
-    assert wanted.places == {
-        "wan1": Place(1, 7001, 0x1000000, 0x7F000000),
-        "wan2": Place(2, 7002, 0x2000000, 0x7F000000),
-        "tun": Place(3, 7003, 0x3000000, 0x7F000000),
+    assert wanted.numbers == {
+        "wan1": Numbers(1, 7001, 0x1000000, 0x7F000000),
+        "wan2": Numbers(2, 7002, 0x2000000, 0x7F000000),
+        "tun": Numbers(3, 7003, 0x3000000, 0x7F000000),
     }
     assert (wanted.limits, wanted.sysctls, wanted.over_cap) == (Limits(8, 8), {}, {})
 
@@ -817,7 +817,7 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
 def test_disabled_wants_nothing_and_remembers_slots_and_gateways() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)
-    wanted = world.run(uci(WAN1 + WAN2, enabled=False)).desired
+    wanted = world.run(uci(WAN1 + WAN2, enabled=False)).plan
     known = State(
         slots={"wan1": 1, "wan2": 2},
         gateways={("eth1", "10.1.1.2"): "10.1.1.1", ("eth2", "10.2.2.2"): "10.2.2.1"},
@@ -914,7 +914,7 @@ def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
 def test_other_traffic_goes_by_each_family_on_its_own() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
-    assert world.run(WAN1 + WAN2).desired.default == {AF_INET: "wan1", AF_INET6: "wan2"}
+    assert world.run(WAN1 + WAN2).plan.default == {AF_INET: "wan1", AF_INET6: "wan2"}
     assert part(world.ours(), "table 7000") == [
         "default via 10.1.1.1 dev eth1 table 7000 src 10.1.1.2",
         "-6 default via fe80::2 dev eth2 table 7000 metric 1024",

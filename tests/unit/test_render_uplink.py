@@ -175,8 +175,8 @@ def test_only_an_endpoint_that_is_not_announced_joins_and_nothing_else() -> None
 def test_the_subnets_of_all_uplinks() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64")
-    observed = world.run(WAN1 + WAN2).desired.observed
-    assert networks(observed) == {
+    uplinks = world.run(WAN1 + WAN2).plan.uplinks
+    assert networks(uplinks) == {
         (AF_INET, 24, 0x0A0101),
         (AF_INET, 24, 0x0A0202),
         (AF_INET6, 64, 0x20010DB800020000),

@@ -311,9 +311,9 @@ def passes(filtered: list[Instruction], message: bytes) -> bool:
     """Whether the kernel lets a message through to a socket with this filter."""
     here, there = socketpair(AF_UNIX, SOCK_DGRAM)
     with here, there:
-        value, memory = packed(filtered)
+        value, program = packed(filtered)
         there.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, value)
-        del memory
+        del program
         here.send(message)
         try:
             return there.recv(4096, MSG_DONTWAIT) == message

@@ -159,11 +159,11 @@ def test_a_state_file_that_others_could_write_is_not_believed(
     runtime: Path, user: int, mode: int
 ) -> None:
     StateFile(str(runtime)).save(MEMORY)
-    assert loaded(runtime).memory == MEMORY
+    assert loaded(runtime).state == MEMORY
     os.chown(runtime / "state.json", user, -1)
     (runtime / "state.json").chmod(mode)
     state = loaded(runtime)
-    assert state.memory == State()
+    assert state.state == State()
     assert "starting without it" in state.problem
 
 
@@ -171,9 +171,9 @@ def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secr
     for name in ("state.json", "state.json.new", "wake", "control.sock"):
         (runtime / name).symlink_to(secret)
     state = loaded(runtime)
-    assert state.memory == State()
+    assert state.state == State()
     state.save(MEMORY)
-    assert loaded(runtime).memory == MEMORY
+    assert loaded(runtime).state == MEMORY
     Wake(str(runtime)).close()
     assert stat.S_ISFIFO((runtime / "wake").lstat().st_mode)
     server = Server(str(runtime / "control.sock"), dict, lambda: 0.0)

@@ -31,10 +31,10 @@ MEMORIES = st.builds(
 
 
 @given(MEMORIES)
-def test_it_comes_back_as_it_went(memory: State) -> None:
-    again = decode(json.loads(json.dumps(encode(memory))))
-    assert again == memory
-    assert list(again.gateways) == list(memory.gateways)  # the oldest is forgotten first
+def test_it_comes_back_as_it_went(state: State) -> None:
+    again = decode(json.loads(json.dumps(encode(state))))
+    assert again == state
+    assert list(again.gateways) == list(state.gateways)  # the oldest is forgotten first
 
 
 def spoilt(**changes: object) -> dict[str, object]:
@@ -90,18 +90,18 @@ JSON = st.recursive(
 @given(st.sampled_from(sorted(encode(State()))), JSON)
 def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
     try:
-        memory = decode(spoilt(**{key: value}))
+        state = decode(spoilt(**{key: value}))
     except ValueError:
         return
-    assert decode(encode(memory)) == memory
+    assert decode(encode(state)) == state
 
 
 def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -> None:
     world = two_lines()
     old = {("eth1", f"10.9.9.{n}"): "10.9.9.254" for n in range(REMEMBERED_GATEWAYS)}
-    world.store.memory = State(gateways=old)
+    world.store.state = State(gateways=old)
     world.run(WAN1 + WAN2)
-    assert [*world.store.memory.gateways] == [
+    assert [*world.store.state.gateways] == [
         *[*old][2:],
         ("eth1", "10.1.1.2"),
         ("eth2", "10.2.2.2"),

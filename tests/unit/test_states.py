@@ -218,7 +218,7 @@ class Run:
 def comparable(world: World, outcome: Outcome) -> str:
     """The kernel as text; without what may stay while no uplink at all is usable."""
     lines = world.state().splitlines()
-    if outcome.desired.observed and not active(outcome.desired.observed):
+    if outcome.plan.uplinks and not active(outcome.plan.uplinks):
         lines = [line for line in lines if not line.startswith(("endpoint 10", "endpoint 2001"))]
         lines = [line for line in lines if not line.startswith(("eth", "tun"))]
     return "\n".join(lines)
@@ -261,7 +261,7 @@ def walk_through(seed: int, foreign: tuple[int, ...]) -> None:
                 world.refuse(dice.choice((errno.EPERM, errno.EBUSY)), dice.choice(OBJECT_KINDS))
             run.settle(config)
         except Killed:
-            world.store = Store(world.store.memory)
+            world.store = Store(world.store.state)
         world.die_after = None
         world._refusals.clear()
         run = Run(world, dice, run.patient)

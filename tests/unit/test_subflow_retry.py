@@ -71,13 +71,13 @@ class World:
             attach=self.filters.append,
             read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
         )
-        memory = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
+        state = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
         self.reconciler: Any = SimpleNamespace(
             kernel=self.kernel,
             last=SimpleNamespace(
-                desired=SimpleNamespace(
+                plan=SimpleNamespace(
                     endpoints={HERE: "wan2"},
-                    observed=[SimpleNamespace(link=SimpleNamespace(index=n)) for n in (2, 3)],
+                    uplinks=[SimpleNamespace(link=SimpleNamespace(index=n)) for n in (2, 3)],
                 ),
                 snapshot=SimpleNamespace(
                     addresses=[
@@ -90,7 +90,7 @@ class World:
                     ]
                 ),
             ),
-            state=SimpleNamespace(memory=memory),
+            state=SimpleNamespace(state=state),
             removals=SimpleNamespace(expect=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(

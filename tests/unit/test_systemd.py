@@ -22,7 +22,7 @@ TWO = interface("wan1", "eth1", "master") + interface("wan2", "eth2", "on")
 
 def line(world: World, text: str = TWO) -> str:
     outcome = world.run(text)
-    return status_line(uci(text), outcome.desired.observed)
+    return status_line(uci(text), outcome.plan.uplinks)
 
 
 class Manager:

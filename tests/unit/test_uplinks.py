@@ -19,10 +19,10 @@ TWO = ONE + interface("wan2", "eth2", "on")
 
 def seen(world: World, config: Config | str, facts: Facts | None = None) -> list[ObservedUplink]:
     config = uci(config) if isinstance(config, str) else config
-    memory = world.store.memory
-    snapshot = world.snapshot(want(config, memory, sweep=True, full=True))
+    state = world.store.state
+    snapshot = world.snapshot(want(config, state, sweep=True, full=True))
     facts = facts or Facts()
-    return list(observe(config, snapshot, memory, facts, facts.failed or ()))
+    return list(observe(config, snapshot, state, facts, facts.failed or ()))
 
 
 def usual() -> World:
@@ -123,7 +123,7 @@ def test_the_first_that_knows_the_gateway() -> None:
     world.device("eth1", "10.1.1.2/24")
     assert gateway(world) is None
     key = {("eth1", "10.1.1.2"): "10.1.1.9"}
-    world.store.memory = State(gateways=key)
+    world.store.state = State(gateways=key)
     assert gateway(world) == Gateway("10.1.1.9", "remembered")
     world.default("eth1", "10.1.1.4", metric=9)
     world.default("eth1", "10.1.1.3", metric=5)

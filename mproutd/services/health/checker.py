@@ -88,14 +88,14 @@ class HealthChecker(Service):
     def passed(self, outcome: Outcome) -> None:
         if not self._begun:
             self._begun = True
-            for key in outcome.desired.memory.failed:
+            for key in outcome.plan.state.failed:
                 if key in self._tracks:
                     self._doubt(key)
-        self._known = outcome.desired.memory.slots
+        self._known = outcome.plan.state.slots
         paths = {
-            (entry.uplink.name, path.family): (entry, path)
-            for entry in outcome.desired.observed
-            for path in entry.paths
+            (uplink.config.name, path.family): (uplink, path)
+            for uplink in outcome.plan.uplinks
+            for path in uplink.paths
         }
         for place, (key, track) in enumerate(self._tracks.items()):
             way, gateway = _way(*paths[key]) if key in paths else (None, "")
@@ -259,9 +259,9 @@ def _other(family: int) -> int:
     return AF_INET6 if family == AF_INET else AF_INET
 
 
-def _way(entry: ObservedUplink, path: Path) -> tuple[Way | None, str]:
+def _way(uplink: ObservedUplink, path: Path) -> tuple[Way | None, str]:
     """By which line this path is asked, and its gateway; none where it cannot be used anyway."""
-    link = entry.link
+    link = uplink.link
     if link is None or path.gateway is None or not path.eligible:
         return None, ""
     if not path.usable and path.reason != "failed":
