@@ -283,15 +283,15 @@ def test_where_a_test_begins() -> None:
         "families": [family("ipv4", ["10.1.1.2"]), family("ipv6", ["2001:db8:1::2"], "failed")],
     }
     four, six = Place("wan1", "eth1", "10.1.1.2"), Place("wan1", "eth1", "2001:db8:1::2")
-    assert select.numbers(both) == ([four, six], "")
-    assert select.numbers(both, "ipv6") == ([six], "")
+    assert select.places(both) == ([four, six], "")
+    assert select.places(both, "ipv6") == ([six], "")
     assert select.match([four, six], [Peer("2001:db8::9", 1), Peer("10.9.9.9", 1)]) == (
         six,
         Peer("2001:db8::9", 1),
     )
     assert select.match([four], [Peer("2001:db8::9", 1)]) is None
     out = {**both, "families": [family("ipv4", ["10.1.1.2"], "no-carrier"), family("ipv6", [])]}
-    assert select.numbers(out) == ([], "because no-carrier")
+    assert select.places(out) == ([], "because no-carrier")
 
 
 def test_where_to_listen_needs_a_port_but_no_address_and_no_empty_one() -> None:

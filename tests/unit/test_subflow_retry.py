@@ -90,7 +90,7 @@ class World:
                     ]
                 ),
             ),
-            state=SimpleNamespace(state=state),
+            state_file=SimpleNamespace(state=state),
             removals=SimpleNamespace(expect=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(
