@@ -166,10 +166,10 @@ def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
     from mproutd.status import connections
 
     try:
-        where = connections.uplinks(status(options))
+        where = connections.uplink_names(status(options))
     except Stop as stop:
         complain(f"{stop}; uplinks are not named")
-        where = connections.Uplinks()
+        where = connections.UplinkNames()
     try:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:

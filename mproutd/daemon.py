@@ -22,7 +22,7 @@ from mproutd.control.server import Server
 from mproutd.eventloop import Loop
 from mproutd.hints import Wake
 from mproutd.monitor import Monitor
-from mproutd.netlink.bpf import concerns
+from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
@@ -170,14 +170,14 @@ class Daemon:
 
     def _kernel_events(self) -> None:
         messages = self._events.read()
-        self._reconciler.kernel.heard(messages)
+        self._reconciler.kernel.on_events(messages)
         if messages is not None:
             last = self._reconciler.last
             uplinks = last.plan.uplinks if last else ()
             wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
             indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
             subnets = networks(uplinks)
-            messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
+            messages = [each for each in messages if is_relevant(each, indexes, wanted, subnets)]
             if not messages:
                 return
             if self._touched is not None:

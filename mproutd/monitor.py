@@ -20,7 +20,7 @@ from mproutd.netlink.sockets import Events
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
-from mproutd.status.connections import Uplinks
+from mproutd.status.connections import UplinkNames
 from mproutd.status.events import describe_event, happening
 
 MOST = 64
@@ -115,10 +115,10 @@ class Monitor:
             if self.server is not None:
                 self.server.publish(line)
 
-    def _where(self) -> tuple[Uplinks, Any]:
+    def _where(self) -> tuple[UplinkNames, Any]:
         last = self._reconciler.last
         if last is None:
-            return Uplinks(), names({})
+            return UplinkNames(), names({})
         by_address: dict[str, str] = {}
         by_device: dict[int, str] = {}
         for uplink in last.plan.uplinks:
@@ -127,7 +127,7 @@ class Monitor:
             for path in uplink.paths:
                 for address in (*path.eligible, *path.covered):
                     by_address.setdefault(address.address, uplink.config.name)
-        return Uplinks(by_address, by_device), names(last.snapshot.links)
+        return UplinkNames(by_address, by_device), names(last.snapshot.links)
 
 
 def _fields(operation: Operation, name: Names, target: Plan) -> tuple[str, str, str]:

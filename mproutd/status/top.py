@@ -127,7 +127,7 @@ def _counted(status: Mapping[str, Any]) -> Mapping[str, int] | None:
     try:
         from mproutd.netlink.diag_socket import sockets
 
-        found = connections.connections(*sockets(), connections.uplinks(status), str)
+        found = connections.connections(*sockets(), connections.uplink_names(status), str)
     except (ImportError, OSError, ValueError):
         return None
     return Counter(

@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection
 from mproutd import log
 from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import mptcp_pm
-from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
 from mproutd.planning.endpoints import is_ours, joins
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Tell
-from mproutd.subflows.connections import ConnectionSnapshot, inside
-from mproutd.subflows.policy import FIRST, RetryPolicy
+from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
+from mproutd.subflows.policy import INITIAL_BACKOFF, RetryPolicy
 
 FIRST_LOOK, LOOK = 1.0, 60.0
 """Seconds until connections are looked at: from the start or lost events, and between looks."""
@@ -47,7 +47,7 @@ class SubflowRetrier:
         self._events = path_manager.events()
         self._all = False
         """Whether the events of subflows that join are heard too."""
-        self._events.attach(subflow_losses(everything=self._all))
+        self._events.attach(subflow_event_filter(everything=self._all))
         self._revival = RetryPolicy(time.monotonic)
         self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
         """When to look; if not soon, then whenever the loop is awake after that."""
@@ -63,7 +63,7 @@ class SubflowRetrier:
         if not self._reconciler.last:
             return None
         now = time.monotonic()
-        again = self._revival.due()
+        again = self._revival.delay()
         waits = [] if again is None else [max(again, self._ask_at - now)]
         if self._soon:
             waits.append(max(0.0, self._look_at - now))
@@ -73,20 +73,20 @@ class SubflowRetrier:
         """Read what has ended.  While something waits to come back, what joins is heard too."""
         messages = self._events.read()
         if messages is None:
-            self._revival.lost()
+            self._revival.on_events_lost()
             self._look_soon(FIRST_LOOK)
         for message in messages or ():
             event = mptcp_pm.event(message.body)
-            if self._revival.hear(event) and self._is_wanted(event.source):
+            if self._revival.on_event(event) and self._is_wanted(event.source):
                 self._unexplained()
-                self._look_soon(FIRST)
+                self._look_soon(INITIAL_BACKOFF)
         self._heed()
 
     def _heed(self) -> None:
         """Let the kernel send what is of use now."""
-        if bool(self._revival.missing()) != self._all:
+        if bool(self._revival.missing_tokens()) != self._all:
             self._all = not self._all
-            self._events.attach(subflow_losses(everything=self._all))
+            self._events.attach(subflow_event_filter(everything=self._all))
 
     def _look_soon(self, wait: float) -> None:
         """Look at the connections so many seconds from now, unless it is done sooner anyway."""
@@ -103,7 +103,7 @@ class SubflowRetrier:
         missing = standing.missing(addresses, self._inside())
         self._look_at, self._soon = time.monotonic() + max(LOOK, took / SHARE), False
         for token, address in missing - self._tried:
-            self._revival.seen(address, token)
+            self._revival.add_missing(address, token)
         self._tried = missing
 
     def _ask(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
@@ -119,7 +119,9 @@ class SubflowRetrier:
         last = self._reconciler.last
         assert last  # or it is not the turn of anything
         uplinks = {uplink.link.index for uplink in last.plan.uplinks if uplink.link}
-        return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
+        return off_uplink_addresses(
+            ((each.link, each.address) for each in last.snapshot.addresses), uplinks
+        )
 
     def _is_wanted(self, address: str) -> bool:
         last = self._reconciler.last
@@ -142,10 +144,10 @@ class SubflowRetrier:
     def _turn(self, deleter: EndpointDeleter) -> None:
         if time.monotonic() >= self._look_at:
             self._look()
-        if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
-            standing, _ = self._ask(self._revival.waiting())
-            gone = standing.gone(self._revival.missing())
-            self._revival.drop(gone | standing.useless(self._inside()))
+        if self._revival.delay() == 0.0 and time.monotonic() >= self._ask_at:
+            standing, _ = self._ask(self._revival.missing_counts())
+            gone = standing.ended(self._revival.missing_tokens())
+            self._revival.discard(gone | standing.beyond_help(self._inside()))
             self._try_again(deleter, standing)
 
     def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
@@ -156,13 +158,13 @@ class SubflowRetrier:
             if is_ours(endpoint, state) and joins(endpoint.flags)
         }
         gently = standing.connections is not None
-        again = self._revival.take(ours, standing.needed(), gently=gently)
+        again = self._revival.next_retry(ours, standing.sole_paths(), toggle_fullmesh=gently)
         if again is None:
             return
         endpoint = ours[again.address]
         text = f"subflows from {endpoint.address} failed; opening it again"
         self._tell("decision", log.INFO, text)
-        if again.gently:
+        if again.toggle_fullmesh:
             other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
             deleter.start([Operation("change", other), Operation("change", endpoint)])
         else:

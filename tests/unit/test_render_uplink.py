@@ -15,7 +15,7 @@ from mproutd.planning.endpoints import joins
 from mproutd.planning.overlaps import networks
 from mproutd.planning.uplinks import Gateway, Path
 from mproutd.status.build import family
-from mproutd.status.connections import Uplinks, uplinks
+from mproutd.status.connections import UplinkNames, uplink_names
 from mproutd.status.metrics import rows
 from mproutd.status.render import status_lines
 from mproutd.status.render_uplink import uplink_lines
@@ -153,7 +153,7 @@ def test_an_endpoint_without_a_device_as_a_command() -> None:
 def test_an_uplink_without_a_device_is_known_by_its_addresses() -> None:
     four = {"addresses": ["10.1.1.2"]}
     status = {"uplinks": [{"name": "wan1", "ifindex": None, "families": [four]}]}
-    assert uplinks(status) == Uplinks({"10.1.1.2": "wan1"}, {})
+    assert uplink_names(status) == UplinkNames({"10.1.1.2": "wan1"}, {})
 
 
 def test_a_prefix_never_covers_an_address_of_the_other_family() -> None:

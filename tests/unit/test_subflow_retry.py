@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
-from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.subflows import retry
-from mproutd.subflows.policy import FIRST
+from mproutd.subflows.policy import INITIAL_BACKOFF
 from mproutd.subflows.retry import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, SubflowRetrier
 from tests.unit.test_pacing import Clock
 
@@ -25,13 +25,13 @@ ANEW = [("delete", SUBFLOW)]
 
 def connection(token: int, *others: Subflow, **more: Any) -> tuple[Connection, list[Subflow]]:
     """It began at 10.1.1.2, here."""
-    first = Subflow(token, "10.1.1.2", initial=True, by_us=True)
-    made = Connection("10.1.1.2", len(others), False, True, token=token, most=8)
+    first = Subflow(token, "10.1.1.2", initial=True, initiated_locally=True)
+    made = Connection("10.1.1.2", len(others), False, True, token=token, max_extra_subflows=8)
     return made._replace(**more), [first, *others]
 
 
 def joined(token: int) -> Subflow:
-    return Subflow(token, HERE.address, initial=False, by_us=True)
+    return Subflow(token, HERE.address, initial=False, initiated_locally=True)
 
 
 class Kernel:
@@ -150,8 +150,8 @@ def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
     """8 has the initial subflow at 10.2.2.2 and no other; its peer may take none."""
     world = World(clock)
     world.turns(2)
-    here = Subflow(8, HERE.address, initial=True, by_us=True)
-    world.kernel.there = [connection(7), (connection(8, most=0)[0], [here])]
+    here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
+    world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
     world.heard = [failed(7)]
     world.reviving.hear()
     assert world.turns(20) == []
@@ -166,10 +166,10 @@ def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:
     world.heard = [failed(7, 0)]
     world.reviving.hear()
     assert world.unexplained == 1
-    assert world.turns(FIRST) == [], "it is there"
+    assert world.turns(INITIAL_BACKOFF) == [], "it is there"
     world.kernel.there = [connection(7)]
     world.reviving.hear()
-    assert world.turns(4 * FIRST)[:2] == GENTLY
+    assert world.turns(4 * INITIAL_BACKOFF)[:2] == GENTLY
 
 
 def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
@@ -229,7 +229,7 @@ def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
     assert world.turns(1)[:2] == GENTLY
 
 
-FAILED, JOINED = (subflow_losses(everything=everything) for everything in (False, True))
+FAILED, JOINED = (subflow_event_filter(everything=everything) for everything in (False, True))
 
 
 def failed(token: int, error: int = ECONNREFUSED) -> bytes:
@@ -242,7 +242,7 @@ def failed(token: int, error: int = ECONNREFUSED) -> bytes:
 def taken(token: int) -> tuple[Connection, list[Subflow]]:
     """A connection that the peer began."""
     made, (first, *_) = connection(token)
-    return made, [first._replace(by_us=False)]
+    return made, [first._replace(initiated_locally=False)]
 
 
 def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> None:
@@ -257,7 +257,7 @@ def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> 
     world.heard = [failed(7), failed(8)]
     world.kernel.there = [taken(7), connection(8)]
     world.reviving.hear()
-    assert world.turns(FIRST + 0.01) == GENTLY, "for 8"
+    assert world.turns(INITIAL_BACKOFF + 0.01) == GENTLY, "for 8"
     world.heard = [failed(9)]
     world.kernel.there = [(connection(9)[0], [])]
     world.reviving.hear()
@@ -284,4 +284,4 @@ def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
     world.reviving.hear()
     wait = world.reviving.due()
     assert wait is not None
-    assert FIRST < wait <= world.kernel.takes / ASK_SHARE
+    assert INITIAL_BACKOFF < wait <= world.kernel.takes / ASK_SHARE
