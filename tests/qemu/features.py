@@ -23,6 +23,7 @@ from mproutd.model import (
     SUBFLOW,
     TABLE_MAIN,
     Endpoint,
+    Limits,
     Operation,
     Rule,
 )
@@ -69,8 +70,11 @@ class PathManager:
     def set_flags(self, endpoint: Endpoint) -> int:
         return self._change("change", endpoint)
 
-    def _change(self, verb: str, endpoint: Endpoint) -> int:
-        operation = Operation(verb, endpoint)  # type: ignore[arg-type]
+    def set_limits(self, limit: int) -> int:
+        return self._change("change", Limits(limit, limit))
+
+    def _change(self, verb: str, value: Endpoint | Limits) -> int:
+        operation = Operation(verb, value)  # type: ignore[arg-type]
         return self.socket.ask(mptcp_pm.change(operation, self.family.id, 2))[1].errno
 
     def endpoints(self) -> list[Endpoint]:
@@ -127,9 +131,7 @@ def policy_routing() -> str:
         with wire:
             answers = [
                 wire.ask(
-                    rtnl_encode.change(
-                        Operation("add", Rule(family, 7001, TABLE_MAIN, prefix)), 5
-                    )
+                    rtnl_encode.change(Operation("add", Rule(family, 7001, TABLE_MAIN, prefix)), 5)
                 )[1].errno
                 for family, prefix in (
                     (socket.AF_INET, "192.0.2.1"),
@@ -145,9 +147,13 @@ def policy_routing() -> str:
 @feature("limits, at most")
 def limits() -> str:
     with path_manager() as manager:
-        if manager.accepts(1) is None:
-            return "does not say"
-        return str(mptcp_pm.cap(manager.accepts))
+        return str(max(limit for limit in range(256) if not manager.set_limits(limit)))
+
+
+@feature("says without a change which limits it would accept")
+def limits_asked() -> str:
+    with path_manager() as manager:
+        return yes(manager.accepts(1) is not None)
 
 
 @feature("endpoints, at most")

@@ -1,4 +1,4 @@
-"""A pytest plugin: prints one line for each test, MARK and then JSON, for whoever reads along."""
+"""A pytest plugin: prints each test's outcome as JSON between two MARKs, amid pytest's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-MARK = "\x1e"
+MARK = b"\x1e"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -25,5 +25,4 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         "reason": reason,
         "seconds": round(report.duration, 2),
     }
-    # The terminal's own output has no line end before it.
-    os.write(1, f"\n{MARK}{json.dumps(outcome)}\n".encode())
+    os.write(1, MARK + json.dumps(outcome).encode() + MARK)
