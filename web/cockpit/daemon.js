@@ -35,7 +35,7 @@ function run(...words) {
 			.catch((error, out) => resolve({
 				status: typeof error.exit_status === 'number' ? error.exit_status : null,
 				out: out || '',
-				message: error.message || '',
+				message: (error.message || '').replace('mproutd: ', ''),
 				problem: error.problem || null,
 			}));
 	});
