@@ -4,6 +4,9 @@ import { ask, commandList } from './dialog.js';
 import { reconcile } from './daemon.js';
 import { _, element, fill, readChanges, readError } from './page/page.js';
 
+/* What Cockpit calls a file that was changed since it was read, of old and today. */
+const CONFLICTS = ['change-conflict', 'out-of-date'];
+
 function paragraph(text) {
 	return element('p', {}, text);
 }
@@ -13,7 +16,7 @@ function tell(title, ...content) {
 }
 
 function notWritten(path, error) {
-	const why = error.problem === 'out-of-date'
+	const why = CONFLICTS.includes(error.problem)
 		? _('Somebody else has changed it since it was read. Start again with the file as it is now.')
 		: error.message;
 	return tell(fill(_('{path} was not saved'), { path }), paragraph(why));
