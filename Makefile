@@ -5,13 +5,14 @@ ARGS =
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     two uplinks, one connection over both, a plug pulled and put back'
 	@echo 'make test     the tests'
 	@echo 'make booted   the tests that boot a Debian with systemd'
+	@echo 'make browser  the pages for Cockpit and LuCI in a real browser'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
 	@echo 'make coverage what the tests reach: 100 % of the pure core, 90 % of the whole'
@@ -51,6 +52,10 @@ longrun: setup
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
+
+browser:
+	@packaging/setup.sh browser
+	@$(python) -m pytest tests/browser $(ARGS)
 
 # ARGS=core: only the pure core, by the tests that need no root.
 coverage:

@@ -3,6 +3,7 @@
 #
 #   packaging/setup.sh           what the demo, the tests and lint need
 #   packaging/setup.sh unpack    and the programs that are not installed, in .build/unpacked
+#   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
 #
 # Silent and quick when everything is there.  Outside the checkout it only installs packages.
 set -eu
@@ -30,9 +31,10 @@ fetch() {
 	$apt "$@" >/dev/null
 }
 
+# debian_packages KIND: those of the list that are missing.
 debian_packages() {
 	missing=
-	for package in $(named install); do
+	for package in $(named "$1"); do
 		installed "$package" || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
@@ -93,8 +95,26 @@ unpacked() {
 	rm -rf .build/new
 }
 
+axe=axe-core@4.14.1
+
+browser() {
+	debian_packages browser
+	.venv/bin/python -c 'import selenium' 2>/dev/null || .venv/bin/python -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[browser]' ||
+		die "pip failed: see above; the next run tries again"
+	[ "$(cat .build/browser/made-from 2>/dev/null)" != $axe ] || return 0
+	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
+	say "npm install $axe"
+	npm install --silent --no-save --no-audit --no-fund --prefix .build/browser $axe >&2 ||
+		die "npm failed: see above; the next run tries again"
+	echo $axe >.build/browser/made-from
+}
+
 exec 9<.
 flock 9
-debian_packages
+debian_packages install
 environment
-[ "${1:-}" != unpack ] || unpacked
+case ${1:-} in
+	unpack) unpacked ;;
+	browser) browser ;;
+esac
