@@ -1,11 +1,13 @@
-# Each of demo, test, bench and lint sets itself up on a bare Debian 12: packaging/setup.sh.
+# Each of demo, test, bench and lint sets itself up on a bare Debian 12 or 13: packaging/setup.sh.
+# DEBIAN=13 runs deb, booted and bare with that release (packaging/root.sh); else it is 12.
 # ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
+export DEBIAN
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +15,7 @@ help:
 	@echo 'make test     the tests'
 	@echo 'make booted   the tests that boot a Debian with systemd'
 	@echo 'make browser  the pages for Cockpit and LuCI in a real browser'
+	@echo 'make bare     make demo in a bare Debian, DEBIAN=12 or 13; ARGS= another command'
 	@echo 'make lint     ruff, mypy and shellcheck'
 	@echo 'make check    test and lint'
 	@echo 'make coverage what the tests reach: 100 % of the pure core, 90 % of the whole'
@@ -56,6 +59,10 @@ booted:
 browser:
 	@packaging/setup.sh browser
 	@$(python) -m pytest tests/browser $(ARGS)
+
+# The committed state alone, set up from nothing:  make bare DEBIAN=13 ARGS='make test'
+bare:
+	@packaging/bare.sh $(ARGS)
 
 # ARGS=core: only the pure core, by the tests that need no root.
 coverage:

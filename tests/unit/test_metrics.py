@@ -222,8 +222,8 @@ def test_without_the_library_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "mproutd: metrics needs the Python package prometheus_client; "
-        "pip install 'mproutd[metrics]'\n"
+        "mproutd: metrics needs the Python package prometheus_client: "
+        "apt install python3-prometheus-client, or pip install 'mproutd[metrics]'\n"
     )
 
 
