@@ -126,7 +126,7 @@ unpacked() {
 	rm -rf .build/new
 }
 
-axe=axe-core@4.14.1
+axe='axe-core@4.14.1'
 
 browser() {
 	debian_packages browser
