@@ -53,9 +53,7 @@ def stamp(tree: Path, number: str) -> None:
 def _counted(tree: Path) -> str:
     """The suffix, from the history."""
     if _git(tree, "rev-parse", "--is-shallow-repository") == "true":
-        print(
-            "version: a shallow clone; to count its commits: git fetch --unshallow", file=sys.stderr
-        )
+        print("version: a shallow clone; to count its commits: git fetch --unshallow", file=sys.stderr)
         suffix = _uncounted(*_git(tree, "log", "-1", "--format=%H %ct").split())
     else:
         release = _git(tree, "log", "-1", "--format=%H", "-G^__version__ = ", "--", SOURCE)

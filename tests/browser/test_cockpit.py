@@ -115,9 +115,7 @@ def test_a_mode_is_changed_after_its_commands_were_shown(page: Chromium, daemon:
     page.click("dialog button", "Apply")
     eventually(lambda: gateway.ip("mptcp endpoint show").count("backup") == 2)
     assert network(daemon) == TWO_UPLINKS.replace("multipath 'on'", "multipath 'backup'")
-    page.wait(
-        lambda: page.script("return document.querySelectorAll('select')[1].value") == "backup"
-    )
+    page.wait(lambda: page.script("return document.querySelectorAll('select')[1].value") == "backup")
 
 
 def test_a_change_that_is_undone_leaves_file_and_kernel_as_they_were(
@@ -230,9 +228,7 @@ def test_who_has_no_right_sees_why(daemon: Daemon, browse: Browse) -> None:
         browser.wait(lambda: "You are not allowed to read the status" in browser.text())
         assert "Only root and the group mproutd are." in browser.text()
         browser.wait(lambda: "Limited access" in browser.text("#toolbar"))
-        assert (
-            browser.script("return document.querySelectorAll('select:enabled, button').length") == 0
-        )
+        assert browser.script("return document.querySelectorAll('select:enabled, button').length") == 0
 
 
 def test_who_may_read_and_not_change_has_no_control_that_works(
