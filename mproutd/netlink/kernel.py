@@ -15,8 +15,8 @@ from socket import AF_INET6, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
+    LOOKUP_DESTINATION,
     Endpoint,
     Failure,
     Limits,
@@ -171,10 +171,10 @@ class NetlinkKernel:
         An error may be that of one route in main alone (a list of bogons), so only one for a
         second destination is believed.
         """
-        answers = self._look_up(questions, ANYWHERE)
+        answers = self._look_up(questions, LOOKUP_DESTINATION)
         lost = [place for place, route in enumerate(answers) if route is None or not route.table]
         if lost:
-            again = self._look_up([questions[place] for place in lost], ELSEWHERE)
+            again = self._look_up([questions[place] for place in lost], FALLBACK_DESTINATION)
             for place, route in zip(lost, again, strict=True):
                 answers[place] = route
         return answers

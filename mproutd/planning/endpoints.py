@@ -136,7 +136,7 @@ def joins(flags: int) -> bool:
 
 def most(mptcp: Mptcp) -> int:
     """How many endpoints the kernel takes: as many as its limits allow, or what it has shown."""
-    return min(mptcp.cap, mptcp.most)
+    return min(mptcp.cap, mptcp.max_endpoints)
 
 
 def foreign_addresses(found: Sequence[Endpoint], state: State) -> frozenset[str]:

@@ -82,9 +82,9 @@ class Outcome(NamedTuple):
     plan: Plan
     done: tuple[Operation, ...] = ()
     failures: tuple[Failure, ...] = ()
-    unproved: tuple[str, ...] = ()
+    misrouted: tuple[str, ...] = ()
     """Addresses that other rules lead elsewhere: no endpoint is kept there."""
-    again: bool = False
+    run_again: bool = False
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, held back, or waiting for something else."""

@@ -14,9 +14,9 @@ from mproutd import __version__
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import Names, command, describe, flag_names, names
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
     FAMILY_NAMES,
+    LOOKUP_DESTINATION,
     PROTOCOL,
     Endpoint,
     Operation,
@@ -211,7 +211,11 @@ def _endpoints(
                     uplink=uplink,
                     address=endpoint.address,
                     device=name(endpoint.device),
-                    **({"found": thrown[number]} if by_main else {"anywhere": ANYWHERE[number]}),
+                    **(
+                        {"found": thrown[number]}
+                        if by_main
+                        else {"anywhere": LOOKUP_DESTINATION[number]}
+                    ),
                 )
             )
         elif found and (found.device, found.flags) == (endpoint.device, endpoint.flags):
@@ -332,9 +336,9 @@ def _lookup(
     path: Path, address: str, ifindex: int, route: Route | None, name: Names
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
-    asked, answer = ANYWHERE[path.family], None
+    asked, answer = LOOKUP_DESTINATION[path.family], None
     if route is not None and route.table:
-        if route.destination == ELSEWHERE[path.family]:
+        if route.destination == FALLBACK_DESTINATION[path.family]:
             asked = route.destination
         via = f"via {route.gateway} " if route.gateway else ""
         answer = f"{via}dev {name(route.device)} table {route.table}"

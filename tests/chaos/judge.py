@@ -16,7 +16,7 @@ from mproutd.configuration.config import Config, build
 from mproutd.configuration.uci_parser import sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.passes import unproved, want
+from mproutd.passes import misrouted_addresses, snapshot_request
 from mproutd.planning.endpoints import active
 from mproutd.planning.plan import Plan, make_plan, own_priorities
 from tests.chaos.configurations import Written
@@ -50,11 +50,11 @@ def look(site: Site) -> Seen:
     config = config_of(site.in_use)
     history = site.history()
     kernel = site.kernel
-    found = kernel.snapshot(want(config, history, sweep=False, full=True))
+    found = kernel.snapshot(snapshot_request(config, history, sweep=False, full=True))
     assert found.mptcp
     others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
     target = make_plan(config, _without_us(site, found, others), history, site.facts())
-    misrouted = unproved(kernel, target)
+    misrouted = misrouted_addresses(kernel, target)
     wrong: list[str] = []
 
     everything = kernel._requests.dump(lambda n: rtnl_encode.dump_routes(n, 0, protocol=PROTOCOL))

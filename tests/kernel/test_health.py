@@ -236,14 +236,15 @@ def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_the
 
 
 class Impatient(Daemon):
-    """A daemon for which a minute is half a second (health/checks.py, ALONE)."""
+    """A daemon for which a minute is half a second (health/checker.py, VERDICT_SHARE_TIMEOUT)."""
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         words = super().command(verb, *arguments)
         place = words.index("-m")
         words[place : place + 2] = [
             "-c",
-            "import sys; from mproutd.services.health import checker; checker.ALONE = 0.5;"
+            "import sys; from mproutd.services.health import checker;"
+            " checker.VERDICT_SHARE_TIMEOUT = 0.5;"
             " from mproutd.cli import main; sys.exit(main(sys.argv[1:]))",
         ]
         return words

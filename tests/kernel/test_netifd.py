@@ -482,7 +482,7 @@ def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:
             "from mproutd.services import registry\n"
             "from mproutd.configuration.config import Config, Uplink\n"
             "config = Config(uplinks=(Uplink('w', 'eth1'),))\n"
-            "registry.Parts(None).configured(config)\n"
+            "registry.Services(None).on_configuration(config)\n"
             "for part in ('services', 'planning'):\n"
             "    print(f'mproutd.{part}.netifd' in sys.modules)\n"
         )

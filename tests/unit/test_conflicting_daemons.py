@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mproutd.environment import RIVALS
+from mproutd.environment import CONFLICTING_DAEMONS
 from mproutd.status.problems import ADVICE, ADVICE_BESIDE, beside, problem
 
 FOREIGN = problem(
@@ -55,7 +55,7 @@ def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: st
 
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
-    assert beside(calm, {*RIVALS.values()} - {"mptcpd"}) == calm
+    assert beside(calm, {*CONFLICTING_DAEMONS.values()} - {"mptcpd"}) == calm
     told = beside(calm, {"mptcpd"})
     assert [each["code"] for each in told["problems"]] == ["mptcpd"]
     assert told["degraded"] is True
@@ -64,4 +64,4 @@ def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
 
 
 def test_every_daemon_has_its_advice() -> None:
-    assert {name for _, name in ADVICE_BESIDE} == set(RIVALS.values())
+    assert {name for _, name in ADVICE_BESIDE} == set(CONFLICTING_DAEMONS.values())

@@ -256,7 +256,7 @@ def test_on_stdout_and_in_a_file() -> None:
 def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(client, "ask", lambda path, request: {"uplinks": []})
+    monkeypatch.setattr(client, "call", lambda path, request: {"uplinks": []})
     monkeypatch.setattr(commands, "answers", type(commands.answers)())
     options = argparse.Namespace(runtime_dir=str(tmp_path))
 

@@ -60,7 +60,7 @@ def kept(site: Site) -> None:
     own = "".join(f"config uplink wan{n}\n list track_ip 9.9.9.9\n" for n in (1, 2))
     site.write(WAN1 + WAN2, own)
     failed = (("wan2", AF_INET), ("wan1", AF_INET))
-    site.reconciler.others = lambda facts: facts._replace(failed=failed)
+    site.reconciler.add_service_facts = lambda facts: facts._replace(failed=failed)
     site.settle()
 
 
@@ -99,7 +99,7 @@ def hints(site: Site) -> None:
 
 
 def netifd(site: Site) -> None:
-    site.reconciler.others = lambda facts: facts._replace(trouble="no answer within 3 s")
+    site.reconciler.add_service_facts = lambda facts: facts._replace(trouble="no answer within 3 s")
     site.settle()
 
 

@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.configuration.config import Config
-from mproutd.passes import want
+from mproutd.passes import snapshot_request
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, Facts, Gateway, ObservedUplink, observe
 from tests.lab.fake_world import World, interface, uci
@@ -20,7 +20,7 @@ TWO = ONE + interface("wan2", "eth2", "on")
 def seen(world: World, config: Config | str, facts: Facts | None = None) -> list[ObservedUplink]:
     config = uci(config) if isinstance(config, str) else config
     state = world.store.state
-    snapshot = world.snapshot(want(config, state, sweep=True, full=True))
+    snapshot = world.snapshot(snapshot_request(config, state, sweep=True, full=True))
     facts = facts or Facts()
     return list(observe(config, snapshot, state, facts, facts.failed or ()))
 
