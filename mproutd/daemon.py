@@ -26,7 +26,7 @@ from mproutd.netlink.bpf import concerns
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
-from mproutd.planning.overlaps import networks
+from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Host
@@ -176,7 +176,7 @@ class Daemon:
             uplinks = last.plan.uplinks if last else ()
             wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
             indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
-            subnets = networks(uplinks)
+            subnets = subnet_keys(uplinks)
             messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
             if not messages:
                 return
@@ -200,7 +200,7 @@ class Daemon:
         for operation, ack in self._deleter.collect():
             if not already_deleted(operation, ack.errno):
                 text = ack.text or os.strerror(ack.errno)
-                self._reconciler.retries.unclosed(operation, text)
+                self._reconciler.retries.deletion_failed(operation, text)
         self._due = True
 
     def _signal(self) -> None:
@@ -232,7 +232,7 @@ class Daemon:
         self._silent = False
         if full:
             self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
-        if outcome.again and not self._closing:
+        if outcome.needs_another_pass and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
 

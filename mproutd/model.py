@@ -228,7 +228,7 @@ class Mptcp(NamedTuple):
     """net.mptcp.enabled."""
     path_manager: str = "kernel"
     """net.mptcp.path_manager: "kernel" or another's name."""
-    most: int = 255
+    max_endpoints: int = 255
     """How many endpoints it takes, where one too many has shown that."""
     laminar: bool = True
     """It knows the flag `laminar` (Linux 6.18)."""

@@ -65,7 +65,7 @@ def test_while_endpoints_are_being_closed_rules_and_routes_stay() -> None:
     closing: list[Operation] = []
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend)
     assert world.ours() == before
-    assert outcome.again
+    assert outcome.needs_another_pass
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend, closing=True)
     assert world.ours() == before
     assert len(closing) == 1
@@ -188,7 +188,7 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
     world.foreign(Route(AF_INET, 100, "default", index, "10.2.2.9", protocol=4))
     world.foreign(Rule(AF_INET, 99, 100, "10.2.2.2", protocol=0))
     outcome = world.run(TWO)
-    assert outcome.unproved == ("10.2.2.2",)
+    assert outcome.misrouted == ("10.2.2.2",)
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
     world.rules = [rule for rule in world.rules if rule.protocol != 0]
     world.run(TWO)
@@ -277,7 +277,7 @@ def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_othe
     world.device("eth2", "10.2.2.3/24")
     for _ in range(2):
         outcome = reconcile(world, world.store, TWO, Facts(), patience=lambda led: led)
-        assert outcome.unproved == ("10.1.1.2",)
+        assert outcome.misrouted == ("10.1.1.2",)
     assert sorted(endpoints(world)) == [
         "10.1.1.2 subflow dev eth1",
         "10.2.2.2 subflow dev eth2",

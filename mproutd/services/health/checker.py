@@ -13,11 +13,11 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 from mproutd import log
-from mproutd.configuration.config import Config, Uplink
-from mproutd.configuration.health import Health
+from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.health import HealthConfig
 from mproutd.eventloop import Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
-from mproutd.planning.health import Failed, unproved
+from mproutd.planning.health import Failed, initially_offline
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts, ObservedUplink, Path
 from mproutd.services.base import Host, Service
@@ -40,7 +40,7 @@ class HealthChecker(Service):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._uplinks: dict[str, Uplink] = {}
+        self._uplinks: dict[str, UplinkConfig] = {}
         self._tracks: dict[tuple[str, int], Tracker] = {}
         self._timers = Timers(host.clock)
         self._worker = Worker(host.loop)
@@ -81,7 +81,7 @@ class HealthChecker(Service):
                 if key in stood:
                     self._doubt(key)
         if self._begun:
-            for key in unproved(config, self._known):
+            for key in initially_offline(config, self._known):
                 if key in self._tracks:
                     self._doubt(key)
 
@@ -218,7 +218,7 @@ class HealthChecker(Service):
 
     # -- how ------------------------------------------------------------------------------
 
-    def _asker(self, asked: Health, way: Way) -> Prober:
+    def _asker(self, asked: HealthConfig, way: Way) -> Prober:
         """One method by one line; imported only where it is asked for."""
         if asked.track_method == "ping":
             from mproutd.services.health.icmp import IcmpProber
