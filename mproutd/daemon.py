@@ -232,7 +232,7 @@ class Daemon:
         self._silent = False
         if full:
             self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
-        if outcome.needs_another_pass and not self._closing:
+        if outcome.run_again and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
 

@@ -165,7 +165,7 @@ class Reconciler:
             last = outcomes[-1]
             if trusting and last.misrouted:
                 continue
-            if not last.needs_another_pass and (not last.done or len(outcomes) > 1):
+            if not last.run_again and (not last.done or len(outcomes) > 1):
                 break
         return outcomes
 

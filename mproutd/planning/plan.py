@@ -84,7 +84,7 @@ class Outcome(NamedTuple):
     failures: tuple[Failure, ...] = ()
     misrouted: tuple[str, ...] = ()
     """Addresses that other rules lead elsewhere: no endpoint is kept there."""
-    needs_another_pass: bool = False
+    run_again: bool = False
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, held back, or waiting for something else."""

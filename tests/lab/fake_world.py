@@ -239,7 +239,7 @@ class World(FakeKernel):
         for _ in range(10):
             saves = self.store.saves
             outcome = self.once(config, facts)
-            idle = not outcome.done and not outcome.needs_another_pass and saves == self.store.saves
+            idle = not outcome.done and not outcome.run_again and saves == self.store.saves
             if idle and outcome.failures == failed:
                 return outcome
             failed = outcome.failures

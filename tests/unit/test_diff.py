@@ -65,7 +65,7 @@ def test_while_endpoints_are_being_closed_rules_and_routes_stay() -> None:
     closing: list[Operation] = []
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend)
     assert world.ours() == before
-    assert outcome.needs_another_pass
+    assert outcome.run_again
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend, closing=True)
     assert world.ours() == before
     assert len(closing) == 1
