@@ -26,7 +26,7 @@ from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
-from mproutd.planning.overlaps import networks
+from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
@@ -180,7 +180,7 @@ class Daemon:
             uplinks = last.plan.uplinks if last else ()
             wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
             indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
-            subnets = networks(uplinks)
+            subnets = subnet_keys(uplinks)
             messages = [each for each in messages if is_relevant(each, indexes, wanted, subnets)]
             if not messages:
                 return
@@ -204,7 +204,7 @@ class Daemon:
         for operation, ack in self._deleter.collect():
             if not already_deleted(operation, ack.errno):
                 text = ack.text or os.strerror(ack.errno)
-                self._reconciler.retries.unclosed(operation, text)
+                self._reconciler.retries.deletion_failed(operation, text)
         self._due = True
 
     def _signal(self) -> None:

@@ -28,9 +28,9 @@ from mproutd.model import (
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning import diff
-from mproutd.planning.endpoints import most
-from mproutd.planning.health import standing
-from mproutd.planning.numbering import assign
+from mproutd.planning.endpoints import max_endpoints
+from mproutd.planning.health import effective
+from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
@@ -64,10 +64,10 @@ def snapshot_request(
     if sweep or not config.enabled:
         tables = own_tables(config, state)
     else:
-        numbers = assign(config, state.slots).values()
+        numbers = assign_numbers(config, state.slots).values()
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    dead = {name for name, _ in standing(config, state, facts)}
+    dead = {name for name, _ in effective(config, state, facts)}
     doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
     return SnapshotRequest(
         devices, sorted(tables), config.mark_mask, state.without_endpoint, full, doubted
@@ -209,7 +209,7 @@ def _moving(snapshot: Snapshot, plan: Plan, going: Sequence[Operation]) -> bool:
         return False
     found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
     coming = {endpoint.address for endpoint in plan.endpoints}
-    if len(found | coming) > most(snapshot.mptcp):
+    if len(found | coming) > max_endpoints(snapshot.mptcp):
         return False
     left = {each.value.address for each in going if isinstance(each.value, Endpoint)} - coming
     return any(

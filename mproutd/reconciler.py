@@ -13,7 +13,7 @@ from typing import Any
 
 from mproutd import passes
 from mproutd.configuration.config import Config, ConfigError
-from mproutd.configuration.netifd import resolved
+from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
 from mproutd.iproute2 import command, names
@@ -98,7 +98,7 @@ class Reconciler:
     def _resolve(self) -> Facts:
         """The facts of all sources; the configuration gets the devices that they name."""
         facts = self.add_service_facts(self._facts)
-        config = resolved(self._written, facts.devices)
+        config = resolve_devices(self._written, facts.devices)
         if facts.devices is not None and config != self.config:
             self.config = config
             self.refresh()  # hints are by device
@@ -183,10 +183,10 @@ class Reconciler:
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints]
-        self.removals.settle(wanted, outcome.missing)
+        self.removals.record_pass(wanted, outcome.missing)
         self._since.note(plan.uplinks, time.time())
         self._note_steady(plan)
-        self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
+        self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
 
     def _note_steady(self, plan: Plan) -> None:
@@ -236,7 +236,7 @@ class Reconciler:
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
         written, state = load(self.directory), self.state_file.state
-        config = resolved(written, self.add_service_facts(self._facts).devices)
+        config = resolve_devices(written, self.add_service_facts(self._facts).devices)
         facts = self.add_service_facts(self._read_facts(config))
         snapshot = self.kernel.snapshot(
             passes.snapshot_request(config, state, sweep=True, full=True)
@@ -259,11 +259,11 @@ class Reconciler:
             problems.append(problem("state-file", error=self.state_file.problem))
         if self._hints.problem:
             problems.append(problem("hints", error=self._hints.problem))
-        trouble = self.add_service_facts(self._facts).trouble
+        trouble = self.add_service_facts(self._facts).source_error
         if trouble:
             problems.append(problem("netifd", error=trouble))
-        problems += refused(self.retries.standing(drift), self._clock(), name)
-        problems += removed(self.removals.removed(), self.removals.held(), name)
+        problems += refused(self.retries.still_wanted(drift), self._clock(), name)
+        problems += removed(self.removals.restored(), self.removals.rate_limited(), name)
         asked = sources(plan.uplinks)
         lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
         astray = misrouted or None in lookups.values()

@@ -18,7 +18,7 @@ Failed = tuple[tuple[str, int], ...]
 """(uplink, family) of each that a check takes for dead, in the order in which they failed."""
 
 
-def standing(config: Config, state: State, facts: Facts) -> Failed:
+def effective(config: Config, state: State, facts: Facts) -> Failed:
     """The verdicts that count now.
 
     While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
@@ -28,10 +28,10 @@ def standing(config: Config, state: State, facts: Facts) -> Failed:
     asked = {uplink.name for uplink in config.uplinks if uplink.health}
     last = state.failed if facts.failed is None else facts.failed
     known = tuple(each for each in last if each[0] in asked)
-    return (*known, *(each for each in unproved(config, state.slots) if each not in known))
+    return (*known, *(each for each in initially_offline(config, state.slots) if each not in known))
 
 
-def unproved(config: Config, known: Collection[str]) -> Failed:
+def initially_offline(config: Config, known: Collection[str]) -> Failed:
     """Who begins as failed: `initial_state` is offline, and it is none of the `known` uplinks."""
     return tuple(
         (uplink.name, family)

@@ -21,7 +21,7 @@ from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
 from mproutd.eventloop import Loop
-from mproutd.planning.netifd import Interface, parse, with_netifd
+from mproutd.planning.netifd import Interface, add_netifd_facts, parse_dump
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.safefile import read_file, replace_file
@@ -206,7 +206,7 @@ class Netifd(Service):
 
     def _told(self, text: str) -> None:
         try:
-            interfaces = parse(text)
+            interfaces = parse_dump(text)
         except ValueError as error:
             self._failed(str(error))
             return
@@ -237,13 +237,13 @@ class Netifd(Service):
 
     def add_facts(self, facts: Facts) -> Facts:
         if self._interfaces is not None:
-            facts = with_netifd(self._interfaces, facts)
-        return facts._replace(trouble=self._trouble) if self._trouble else facts
+            facts = add_netifd_facts(self._interfaces, facts)
+        return facts._replace(source_error=self._trouble) if self._trouble else facts
 
     def _read(self) -> dict[str, Interface] | None:
         """What it said before we were started."""
         try:
-            return parse(read_file(self._kept, MAX_REPLY_BYTES).decode(errors="replace"))
+            return parse_dump(read_file(self._kept, MAX_REPLY_BYTES).decode(errors="replace"))
         except (OSError, ValueError):
             return None
 

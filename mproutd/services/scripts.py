@@ -18,7 +18,7 @@ from socket import AF_INET6
 from typing import Any, NamedTuple
 
 from mproutd import log
-from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
@@ -69,8 +69,8 @@ class Scripts(Service):
         self._context = context
         self._file = os.path.join(context.runtime_dir, FILE)
         self._acted = _read(self._file)
-        self._uplinks: dict[str, Uplink] = {}
-        self._leaving: dict[str, Uplink] = {}
+        self._uplinks: dict[str, UplinkConfig] = {}
+        self._leaving: dict[str, UplinkConfig] = {}
         """Those that a reload took away, until their on_down has ended."""
         self._state: dict[str, tuple[str, dict[str, str]]] = {}
         """Uplink → up or down, and what a program would be told of it."""
@@ -87,7 +87,7 @@ class Scripts(Service):
                 self._leave(uplink, "removed" if config.enabled else "disabled", there)
         self._tidy()
 
-    def _leave(self, uplink: Uplink, why: str, there: Collection[str]) -> None:
+    def _leave(self, uplink: UplinkConfig, why: str, there: Collection[str]) -> None:
         """It goes, whatever its line does: its old on_down hears what was known last."""
         _, told = self._state[uplink.name]
         usable = [each for each in told["MPROUTD_USABLE"].split() if each in there]

@@ -25,7 +25,7 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, most
+from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
 from mproutd.planning.plan import Plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
@@ -266,7 +266,7 @@ def _kept(target: Plan) -> list[dict[str, Any]]:
 
 
 def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
-    cap = most(snapshot.mptcp) if snapshot.mptcp else 0
+    cap = max_endpoints(snapshot.mptcp) if snapshot.mptcp else 0
     return [
         problem("endpoint-limit", uplink=uplink, address=address, cap=cap)
         for address, uplink in target.over_cap.items()

@@ -11,7 +11,7 @@ from typing import Any
 
 from mproutd.iproute2 import Names, command, describe
 from mproutd.model import Object
-from mproutd.planning.pacing import Refusal
+from mproutd.planning.pacing import FailedOperation
 
 PROBLEMS = {
     "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
@@ -50,17 +50,17 @@ def problem(code: str, **values: Any) -> dict[str, Any]:
     return {"code": code, "text": text, "advice": ADVICE[code], **values}
 
 
-def refused(refusals: Iterable[Refusal], now: float, name: Names) -> list[dict[str, Any]]:
+def refused(refusals: Iterable[FailedOperation], now: float, name: Names) -> list[dict[str, Any]]:
     """Operations that the kernel refused; `now` on the clock of the refusals."""
     return [
         problem(
             "refused",
-            command=command(refusal.operation, name),
-            error=refusal.text,
-            tries=refusal.tries,
-            wait=max(0.0, refusal.until - now),
+            command=command(failed.operation, name),
+            error=failed.error,
+            tries=failed.attempts,
+            wait=max(0.0, failed.retry_at - now),
         )
-        for refusal in refusals
+        for failed in refusals
     ]
 
 

@@ -18,7 +18,7 @@ from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
-from mproutd.planning.endpoints import is_ours, joins
+from mproutd.planning.endpoints import is_client_endpoint, is_ours
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Publish
 from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
@@ -98,7 +98,7 @@ class SubflowRetrier:
         """Which connections miss a subflow by an endpoint that is there."""
         last = self._reconciler.last
         wanted = last.plan.endpoints if last else ()
-        addresses = [each.address for each in wanted if joins(each.flags)]
+        addresses = [each.address for each in wanted if is_client_endpoint(each.flags)]
         standing, took = self._ask(addresses) if addresses else (ConnectionSnapshot((), ()), 0.0)
         missing = standing.missing(addresses, self._inside())
         self._look_at, self._soon = (
@@ -158,7 +158,7 @@ class SubflowRetrier:
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
-            if is_ours(endpoint, state) and joins(endpoint.flags)
+            if is_ours(endpoint, state) and is_client_endpoint(endpoint.flags)
         }
         gently = standing.connections is not None
         again = self._revival.next_retry(ours, standing.sole_paths(), toggle_fullmesh=gently)
@@ -172,7 +172,7 @@ class SubflowRetrier:
             deleter.start([Operation("change", other), Operation("change", endpoint)])
         else:
             deleter.start([Operation("delete", endpoint)])
-            self._reconciler.removals.expect([endpoint])
+            self._reconciler.removals.expect_removal([endpoint])
 
     def close(self) -> None:
         self._events.close()

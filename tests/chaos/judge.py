@@ -13,7 +13,7 @@ import json
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.passes import misrouted_addresses, snapshot_request
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
 
 def config_of(written: Written) -> Config:
     """The configuration that two texts ask for."""
-    return build(sections("network", written.network), sections("mproutd", written.own))
+    return build(parse_sections("network", written.network), parse_sections("mproutd", written.own))
 
 
 def look(site: Site) -> Seen:

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.health import Health, Target
+from mproutd.configuration.health import HealthConfig, Target
 from mproutd.services.health.hysteresis import Hysteresis
 
 HOST, OTHER = "192.0.2.1", "192.0.2.2"
-BASIC = Health((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
+BASIC = HealthConfig((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
 
 
-def story(asked: Health, rounds: str, every: float = 1.0) -> str:
+def story(asked: HealthConfig, rounds: str, every: float = 1.0) -> str:
     """Rounds of both hosts as `+` (both answer), `1` (one), `-` (none), `.` (none was asked).
 
     What comes out is the state after each: `u` up, `F` failed.
@@ -52,7 +52,7 @@ def story(asked: Health, rounds: str, every: float = 1.0) -> str:
         (BASIC._replace(down=5, up=5), "----+-----++++-+++++", "u" * 9 + "F" * 10 + "u"),
     ],
 )
-def test_rounds_in_a_row(asked: Health, rounds: str, states: str) -> None:
+def test_rounds_in_a_row(asked: HealthConfig, rounds: str, states: str) -> None:
     assert story(asked, rounds) == states
 
 
@@ -200,7 +200,7 @@ options = st.builds(
 
 @given(options, st.booleans(), rounds)
 def test_a_verdict_is_never_hasty_and_never_late(
-    asked: Health, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
+    asked: HealthConfig, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
     hysteresis, now = Hysteresis(asked, failed), 0.0
     since = 0
@@ -229,7 +229,7 @@ def test_a_verdict_is_never_hasty_and_never_late(
 
 @given(options, rounds)
 def test_a_line_that_is_mended_for_good_comes_back(
-    asked: Health, told: list[tuple[float, dict[str, list[float | None]]]]
+    asked: HealthConfig, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
     hysteresis, now = Hysteresis(asked), 0.0
     for pause, answers in told:

@@ -11,8 +11,8 @@ import pytest
 
 from mproutd.iproute2 import command
 from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, contains
-from mproutd.planning.endpoints import joins
-from mproutd.planning.overlaps import networks
+from mproutd.planning.endpoints import is_client_endpoint
+from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.uplinks import Gateway, Path
 from mproutd.status.build import family
 from mproutd.status.connections import UplinkNames, uplink_names
@@ -163,7 +163,9 @@ def test_a_prefix_never_covers_an_address_of_the_other_family() -> None:
 
 
 def test_only_an_endpoint_that_is_not_announced_joins_and_nothing_else() -> None:
-    assert [joins(flags) for flags in (SUBFLOW, SUBFLOW | 4, SIGNAL, SIGNAL | SUBFLOW, 0)] == [
+    assert [
+        is_client_endpoint(flags) for flags in (SUBFLOW, SUBFLOW | 4, SIGNAL, SIGNAL | SUBFLOW, 0)
+    ] == [
         True,
         True,
         False,
@@ -176,7 +178,7 @@ def test_the_subnets_of_all_uplinks() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64")
     uplinks = world.run(WAN1 + WAN2).plan.uplinks
-    assert networks(uplinks) == {
+    assert subnet_keys(uplinks) == {
         (AF_INET, 24, 0x0A0101),
         (AF_INET, 24, 0x0A0202),
         (AF_INET6, 64, 0x20010DB800020000),

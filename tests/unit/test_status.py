@@ -99,7 +99,9 @@ def hints(site: Site) -> None:
 
 
 def netifd(site: Site) -> None:
-    site.reconciler.add_service_facts = lambda facts: facts._replace(trouble="no answer within 3 s")
+    site.reconciler.add_service_facts = lambda facts: facts._replace(
+        source_error="no answer within 3 s"
+    )
     site.settle()
 
 

@@ -97,7 +97,7 @@ class World:
                 ),
             ),
             state_file=SimpleNamespace(state=state),
-            removals=SimpleNamespace(expect=lambda endpoints: None),
+            removals=SimpleNamespace(expect_removal=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(
             events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mproutd.planning.pacing import PATIENCE
+from mproutd.planning.pacing import MISROUTED_GRACE
 from tests.lab import (
     LAN_HOST,
     SERVER,
@@ -124,7 +124,7 @@ def test_bogons_that_come_to_main_close_nothing(wan: Wan) -> None:
         bogons(wan, "blackhole")
         for _ in range(2):
             assert daemon.reconcile() == ""
-            time.sleep(PATIENCE)
+            time.sleep(MISROUTED_GRACE)
         assert set(before.splitlines()) <= set(gateway.state(ids=True).splitlines())
         assert {each.local_port for each in subflows(gateway, echo.port)} == {
             each.local_port for each in ports

@@ -13,11 +13,11 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 from mproutd import log
-from mproutd.configuration.config import Config, Uplink
-from mproutd.configuration.health import Health
+from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.health import HealthConfig
 from mproutd.eventloop import Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
-from mproutd.planning.health import Failed, unproved
+from mproutd.planning.health import Failed, initially_offline
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts, ObservedUplink, Path
 from mproutd.services.base import Service, ServiceContext
@@ -40,7 +40,7 @@ class HealthChecker(Service):
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._uplinks: dict[str, Uplink] = {}
+        self._uplinks: dict[str, UplinkConfig] = {}
         self._trackers: dict[tuple[str, int], Tracker] = {}
         self._timers = Timers(context.clock)
         self._worker = Worker(context.loop)
@@ -85,7 +85,7 @@ class HealthChecker(Service):
                 if key in stood:
                     self._doubt(key)
         if self._begun:
-            for key in unproved(config, self._known):
+            for key in initially_offline(config, self._known):
                 if key in self._trackers:
                     self._doubt(key)
 
@@ -226,7 +226,7 @@ class HealthChecker(Service):
 
     # -- how ------------------------------------------------------------------------------
 
-    def _asker(self, asked: Health, way: ProbePath) -> Prober:
+    def _asker(self, asked: HealthConfig, way: ProbePath) -> Prober:
         """One method by one line; imported only where it is asked for."""
         if asked.track_method == "ping":
             from mproutd.services.health.icmp import IcmpProber

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mproutd.configuration.health import Health, Target
+from mproutd.configuration.health import HealthConfig, Target
 from mproutd.services.health.hysteresis import Hysteresis
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
@@ -32,7 +32,7 @@ class TrackerContext(NamedTuple):
     clock: Callable[[], float]
     timers: Timers
     names: NameCache
-    asker: Callable[[Health, ProbePath], Prober]
+    asker: Callable[[HealthConfig, ProbePath], Prober]
     """OSError when it cannot be made."""
     changed: Callable[[Tracker], None]
     """Told of another verdict."""
@@ -57,7 +57,9 @@ class _Probe(NamedTuple):
 class Tracker:
     """Asks, and has a judge."""
 
-    def __init__(self, tools: TrackerContext, uplink: str, family: int, asked: Health) -> None:
+    def __init__(
+        self, tools: TrackerContext, uplink: str, family: int, asked: HealthConfig
+    ) -> None:
         self.uplink, self.family = uplink, family
         self.hysteresis = Hysteresis(asked)
         self.hosts: dict[str, TrackedHost] = {}
@@ -81,7 +83,7 @@ class Tracker:
         """Whether there is a line to be asked by."""
         return self._way is not None
 
-    def change(self, asked: Health) -> None:
+    def change(self, asked: HealthConfig) -> None:
         """Other options; what is under way by the old ones is void."""
         if asked != self.hysteresis.asked:
             self.hysteresis.change(asked)
