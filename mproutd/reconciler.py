@@ -252,14 +252,14 @@ class Reconciler:
         name = names(snapshot.links)
         problems = []
         if self.refused:
-            problems.append(problem("configuration", error=self.refused))
+            problems.append(problem("configuration-rejected", error=self.refused))
         if self.state_file.problem:
-            problems.append(problem("state-file", error=self.state_file.problem))
+            problems.append(problem("state-file-error", error=self.state_file.problem))
         if self._hints.problem:
-            problems.append(problem("hints", error=self._hints.problem))
+            problems.append(problem("hints-ignored", error=self._hints.problem))
         trouble = self.others(self._facts).trouble
         if trouble:
-            problems.append(problem("netifd", error=trouble))
+            problems.append(problem("netifd-unreachable", error=trouble))
         problems += refused(self.retries.standing(drift), self._clock(), name)
         problems += removed(self.removals.removed(), self.removals.held(), name)
         asked = sources(target.uplinks)

@@ -192,23 +192,23 @@ class HealthChecker(Service):
             "failed": judge.failed,
             "since": track.since,
             "running": track.running,
-            "kept": judge.failed and usable.get(family, False),
+            "in_use": judge.failed and usable.get(family, False),
             "good_rounds": judge.good,
             "bad_rounds": judge.bad,
             "down": judge.asked.down,
             "up": judge.asked.up,
             "flaps": judge.flaps,
             "hold": round(judge.wait(now), 1) if judge.failed else 0.0,
-            "verdict": judge.why or None,
+            "summary": judge.why or None,
             "error": track.error or None,
             "hosts": [
                 {
                     "host": name,
                     "address": host.address or None,
-                    "answers": host.answers,
-                    "fault": host.fault or None,
+                    "reachable": host.answers,
+                    "error": host.fault or None,
                     "sent": host.sent,
-                    "answered": host.answered,
+                    "replies": host.answered,
                     "loss": round(judge.quality(name).loss, 1),
                     "latency": judge.quality(name).latency,
                 }
@@ -264,6 +264,6 @@ def _way(uplink: ObservedUplink, path: Path) -> tuple[Way | None, str]:
     link = uplink.link
     if link is None or path.gateway is None or not path.eligible:
         return None, ""
-    if not path.usable and path.reason != "failed":
+    if not path.usable and path.reason != "check-failed":
         return None, ""
     return Way(path.family, link.name, link.index, path.eligible[0].address), path.gateway.address
