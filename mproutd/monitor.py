@@ -95,7 +95,7 @@ class Monitor:
             try:
                 self.events = self._reconciler.kernel.path_manager.events()
             except OSError as error:
-                self._send("lost", f"no events of the kernel: {error}")
+                self._send("overrun", f"no events of the kernel: {error}")
         return self.events, None
 
     def on_events(self) -> None:
@@ -103,7 +103,7 @@ class Monitor:
         assert self.events is not None
         messages = self.events.read(MOST)
         if messages is None:
-            self._send("lost", "the kernel had more events than could be read; some are missing")
+            self._send("overrun", "the kernel had more events than could be read; some are missing")
             return
         where, device = self._where()
         now = time.time()

@@ -254,14 +254,14 @@ class Reconciler:
         name = names(snapshot.links)
         problems = []
         if self.refused:
-            problems.append(problem("configuration", error=self.refused))
+            problems.append(problem("configuration-rejected", error=self.refused))
         if self.state_file.problem:
-            problems.append(problem("state-file", error=self.state_file.problem))
+            problems.append(problem("state-file-error", error=self.state_file.problem))
         if self._hints.problem:
-            problems.append(problem("hints", error=self._hints.problem))
+            problems.append(problem("hints-ignored", error=self._hints.problem))
         trouble = self.add_service_facts(self._facts).source_error
         if trouble:
-            problems.append(problem("netifd", error=trouble))
+            problems.append(problem("netifd-unreachable", error=trouble))
         problems += refused(self.retries.still_wanted(drift), self._clock(), name)
         problems += removed(self.removals.restored(), self.removals.rate_limited(), name)
         asked = sources(plan.uplinks)

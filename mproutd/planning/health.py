@@ -73,12 +73,12 @@ def _spare(
         for uplink in counting
         if uplink.usable == alive
         and uplink.config.name in order
-        and any(uplink.paths[family].reason == "failed" for family in families)
+        and any(uplink.paths[family].reason == "check-failed" for family in families)
     ]
     if out:
         last = max(out, key=lambda uplink: order[uplink.config.name])
         paths = list(last.paths)
         for family in families:
-            if paths[family].reason == "failed":
+            if paths[family].reason == "check-failed":
                 paths[family] = paths[family]._replace(usable=True, reason="")
         seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))

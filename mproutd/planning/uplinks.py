@@ -36,11 +36,11 @@ REASONS = {
     "no-carrier": "the link has no carrier",
     "no-address": "the device has no address that can be used",
     "tentative": "the address is still being checked for duplicates",
-    "duplicate": "the address is already in use on the link (duplicate address detection)",
+    "dad-failed": "the address is already in use on the link (duplicate address detection)",
     "deprecated": "the address is deprecated",
     "no-gateway": "the gateway is not known",
-    "failed": "the health check has failed",
-    "taken": "another uplink has the same address and comes first",
+    "check-failed": "the health check has failed",
+    "address-conflict": "another uplink has the same address and comes first",
 }
 """Why a path is not usable; status prints the text, JSON carries the key."""
 
@@ -219,7 +219,7 @@ def _path(
     elif gateway is None:
         reason = "no-gateway"
     elif failed:
-        reason = "failed"
+        reason = "check-failed"
     else:
         reason = ""
     found = Path(family, not reason, reason, eligible, covered, gateway, onlink)
@@ -299,7 +299,7 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
     duplicates = tuple(address for address in path.covered if not ours(address))
     path = path._replace(eligible=eligible, covered=covered, duplicates=duplicates)
     if path.usable and not eligible:
-        return path._replace(usable=False, reason="taken")
+        return path._replace(usable=False, reason="address-conflict")
     return path
 
 
@@ -334,7 +334,7 @@ def sorted_addresses(
         if is_ula(address.address) and not uplink.ula:
             continue
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
-            worst = "duplicate" if address.flags & DAD_FAILED else "tentative"
+            worst = "dad-failed" if address.flags & DAD_FAILED else "tentative"
             continue
         if address.flags & DEPRECATED:
             worst = "deprecated"

@@ -137,7 +137,7 @@ class Scripts(Service):
         except OSError as error:
             self._note(name, event)
             text = f"cannot be run: {error.strerror}"
-            self._say(log.WARNING, name, run._replace(status=127, took=0.0, text=text))
+            self._say(log.WARNING, name, run._replace(exit_status=127, duration=0.0, text=text))
             return
         self._running[name] = program
         self._context.loop.watch(program.output, lambda: self._written(program))
@@ -153,10 +153,10 @@ class Scripts(Service):
         self._forget(program)
         status = program.collect()
         run = self._runs[name]._replace(
-            status=status,
-            took=self._context.clock() - began,
+            exit_status=status,
+            duration=self._context.clock() - began,
             text=program.how(status),
-            line=program.line,
+            output=program.line,
         )
         self._note(name, run.event)
         good = status == 0 and not program.late
@@ -175,7 +175,7 @@ class Scripts(Service):
         uplink = self._uplinks.get(name) or self._leaving.get(name)
         device = uplink.device if uplink else ""
         self._context.publish(
-            "action", priority, text + (f": {run.line}" if run.line else ""), name, device
+            "action", priority, text + (f": {run.output}" if run.output else ""), name, device
         )
 
     def _note(self, name: str, event: str) -> None:
@@ -239,15 +239,15 @@ class Run(NamedTuple):
 
     event: str
     program: str
-    at: float
+    started: float
     """Epoch seconds."""
-    status: int | None = None
+    exit_status: int | None = None
     """As subprocess has it: negative for a signal, 127 where it could not be run."""
-    took: float | None = None
+    duration: float | None = None
     """Seconds."""
     text: str = "runs"
     """How it ended, in words."""
-    line: str = ""
+    output: str = ""
     """The last one that it wrote."""
 
 

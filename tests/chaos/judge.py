@@ -25,7 +25,7 @@ from tests.lab import RUNTIME_DIR
 
 FILES = {"state.json", "state.json.new", "lock", "control.sock", "hints", "wake"}
 """What may be in the runtime directory."""
-LATELY = {"removed", "rate-limited"}
+LATELY = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
 
 

@@ -90,22 +90,22 @@ def test_an_uplink_without_a_gateway_shows_a_dash(status: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"text": "runs", "took": None, "line": ""}, "on_up /bin/tell runs"),
+        ({"text": "runs", "duration": None, "output": ""}, "on_up /bin/tell runs"),
         (
-            {"text": "ended with 1", "took": 0.25, "line": "no such file"},
+            {"text": "ended with 1", "duration": 0.25, "output": "no such file"},
             "on_up /bin/tell ended with 1 after 0.2 s, 1 min ago: no such file",
         ),
     ],
 )
 def test_what_became_of_a_program(status: dict[str, Any], more: dict[str, Any], words: str) -> None:
     uplink = status["uplinks"][0]
-    uplink["action"] = {"event": "up", "program": "/bin/tell", "at": NOW - 60, **more}
+    uplink["action"] = {"event": "up", "program": "/bin/tell", "started": NOW - 60, **more}
     assert f"  {words}" in uplink_lines(status, uplink, NOW, CLOCK)
 
 
 def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, Any]) -> None:
     uplink = status["uplinks"][0]
-    uplink["endpoints"][0] |= {"state": "missing", "found": None}
+    uplink["endpoints"][0] |= {"state": "missing", "actual": None}
     lines = uplink_lines(status, uplink, NOW, CLOCK)
     place = lines.index("endpoints")
     assert lines[place + 1] == "  + 10.1.1.2 subflow (missing)"
@@ -126,7 +126,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     def answer(route: Route | None) -> tuple[str | None, bool]:
         told = family(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
         (lookup,) = told["lookups"]
-        return lookup["answer"], lookup["right"]
+        return lookup["result"], lookup["matches"]
 
     assert answer(None) == (None, False)
     assert answer(Route(AF_INET, 0, "default", 2)) == (None, False)

@@ -81,11 +81,16 @@ CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
     (without_address, Facts(), "no-address", ""),
     (without_default, Facts(), "no-gateway", "no-gateway"),
     (being_checked, Facts(), "", "tentative"),
-    (twice_on_the_link, Facts(), "", "duplicate"),
+    (twice_on_the_link, Facts(), "", "dad-failed"),
     (too_old, Facts(), "", "deprecated"),
-    (unchanged, Facts(failed=(("wan1", AF_INET), ("wan1", AF_INET6))), "failed", "failed"),
-    (unchanged, Facts(failed=(("wan1", AF_INET6),)), "", "failed"),
-    (beside_its_twin, Facts(), "taken", "no-address"),
+    (
+        unchanged,
+        Facts(failed=(("wan1", AF_INET), ("wan1", AF_INET6))),
+        "check-failed",
+        "check-failed",
+    ),
+    (unchanged, Facts(failed=(("wan1", AF_INET6),)), "", "check-failed"),
+    (beside_its_twin, Facts(), "address-conflict", "no-address"),
 ]
 
 

@@ -69,7 +69,9 @@ def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
             networkd.terminate()
         status = daemon.asked()
         assert status["degraded"]
-        named = [each["object"] for each in status["problems"] if each["code"] == "removed"]
+        named = [
+            each["object"] for each in status["problems"] if each["code"] == "removed-externally"
+        ]
         assert any(each.startswith("7501: from 10.1.1.2 lookup 7001") for each in named)
         assert ports(wan, echo) == connected, "no subflow was lost over it"
         assert not echo.report().error

@@ -200,23 +200,23 @@ class HealthChecker(Service):
             "failed": hysteresis.failed,
             "since": tracker.since,
             "running": tracker.running,
-            "kept": hysteresis.failed and usable.get(family, False),
+            "in_use": hysteresis.failed and usable.get(family, False),
             "good_rounds": hysteresis.good,
             "bad_rounds": hysteresis.bad,
             "down": hysteresis.asked.down,
             "up": hysteresis.asked.up,
             "flaps": hysteresis.flaps,
             "hold": round(hysteresis.wait(now), 1) if hysteresis.failed else 0.0,
-            "verdict": hysteresis.why or None,
+            "summary": hysteresis.why or None,
             "error": tracker.error or None,
             "hosts": [
                 {
                     "host": name,
                     "address": host.address or None,
-                    "answers": host.answers,
-                    "fault": host.fault or None,
+                    "reachable": host.answers,
+                    "error": host.fault or None,
                     "sent": host.sent,
-                    "answered": host.answered,
+                    "replies": host.answered,
                     "loss": round(hysteresis.quality(name).loss, 1),
                     "latency": hysteresis.quality(name).latency,
                 }
@@ -272,7 +272,7 @@ def _way(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, str]:
     link = uplink.link
     if link is None or path.gateway is None or not path.eligible:
         return None, ""
-    if not path.usable and path.reason != "failed":
+    if not path.usable and path.reason != "check-failed":
         return None, ""
     return ProbePath(
         path.family, link.name, link.index, path.eligible[0].address
