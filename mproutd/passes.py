@@ -31,7 +31,9 @@ from mproutd.planning import diff
 from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
-from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
@@ -62,7 +64,7 @@ def snapshot_request(
 ) -> SnapshotRequest:
     """What to read.  `sweep` looks into every table that could hold something of ours."""
     if sweep or not config.enabled:
-        tables = own_tables(config, state)
+        tables = Ownership(config, state).tables
     else:
         numbers = assign_numbers(config, state.slots).values()
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
@@ -81,8 +83,9 @@ def dry_run(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> l
 
 def difference(config: Config, snapshot: Snapshot, state: State, plan: Plan) -> list[Operation]:
     """Everything in which the snapshot differs from what should be there."""
-    raising, clearing = diff.routing(config, snapshot, state, plan)
-    closing, opening = diff.endpoints(snapshot, state, plan)
+    ownership = Ownership(config, state)
+    raising, clearing = diff.routing(ownership, snapshot, plan)
+    closing, opening = diff.endpoints(ownership, snapshot, plan)
     return closing + raising + opening + clearing
 
 
@@ -109,8 +112,9 @@ def reconcile(
     state = store.state
     snapshot = kernel.snapshot(snapshot_request(config, state, sweep=sweep, full=full, facts=facts))
     plan = make_plan(config, snapshot, state, facts)
-    raising, clearing = diff.routing(config, snapshot, state, plan)
-    endpoints_going, opening = diff.endpoints(snapshot, state, plan)
+    ownership = Ownership(config, state)
+    raising, clearing = diff.routing(ownership, snapshot, plan)
+    endpoints_going, opening = diff.endpoints(ownership, snapshot, plan)
     left = state.without_endpoint - plan.state.without_endpoint
     # What tells of an address that was left is kept until its subflows are being closed.
     store.save(plan.state._replace(without_endpoint=plan.state.without_endpoint | left))
@@ -151,7 +155,8 @@ def reconcile(
     misrouted = misrouted_addresses(kernel, plan)
     doubtful = False
     if not closing:
-        more, opening = diff.endpoints(snapshot, plan.state, plan, misrouted, patience(misrouted))
+        recorded = Ownership(config, plan.state)
+        more, opening = diff.endpoints(recorded, snapshot, plan, misrouted, patience(misrouted))
         already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
         if mended and more:
@@ -168,7 +173,7 @@ def reconcile(
         act(clearing)
     blind = any(
         isinstance(operation.value, Rule)
-        and operation.value.priority == config.rule_priority + ASK_MAIN
+        and operation.value.priority == config.rule_priority + MAIN_QUERY
         for operation in done
     )
     made = set(done)

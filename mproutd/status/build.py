@@ -17,7 +17,6 @@ from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
-    PROTOCOL,
     Endpoint,
     Operation,
     Route,
@@ -25,8 +24,9 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
-from mproutd.planning.plan import Plan, own_tables
+from mproutd.planning.endpoints import max_endpoints
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 from mproutd.status.problems import ADVICE, problem
@@ -54,11 +54,10 @@ def status(
     throw away what has no better one.
     """
     name = names(snapshot.links)
+    ownership = Ownership(config, memory)
     thrown = {route.family: describe(route, name) for route in blackhole_defaults}
     uplinks = [
-        _uplink(
-            config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
-        )
+        _uplink(ownership, snapshot, target, entry, unproved, since, lookups or {}, thrown, name)
         for entry in target.uplinks
     ]
     found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot), *problems]
@@ -94,7 +93,7 @@ def status(
             "foreign_endpoints": [
                 describe(endpoint, name)
                 for endpoint in mptcp.endpoints
-                if not is_ours(endpoint, memory)
+                if not ownership.owns_endpoint(endpoint)
             ],
         },
         "drift": changes,
@@ -104,9 +103,8 @@ def status(
 
 
 def _uplink(
-    config: Config,
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     entry: ObservedUplink,
     unproved: Sequence[str],
@@ -119,9 +117,12 @@ def _uplink(
     problems: list[dict[str, Any]] = []
     if not numbers.mask:
         problems.append(problem("no-mark", uplink=uplink.name))
-    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
+    endpoints = _endpoints(
+        ownership, snapshot, target, uplink.name, unproved, thrown, problems, name
+    )
     device = link.index if link else -1
-    tables = own_tables(config, memory)
+    own_routes = ownership.own_routes(snapshot.routes)
+    own_rules = ownership.own_rules(snapshot.rules)
     looked_up = {numbers.table, *(path.table for path in entry.paths)}
     return {
         "name": uplink.name,
@@ -144,9 +145,7 @@ def _uplink(
             "actual": [
                 _told(route, name)
                 for route in snapshot.routes
-                if route.protocol == PROTOCOL
-                and route.table in tables
-                and (route.table == numbers.table or route.device == device)
+                if route in own_routes and (route.table == numbers.table or route.device == device)
             ],
         },
         "rules": {
@@ -156,7 +155,7 @@ def _uplink(
             "actual": [
                 _told(rule, name)
                 for rule in snapshot.rules
-                if rule.protocol == PROTOCOL and rule.table in looked_up
+                if rule in own_rules and rule.table in looked_up
             ],
         },
         "endpoints": endpoints,
@@ -170,8 +169,8 @@ def _told(value: Route | Rule, name: Names) -> str:
 
 
 def _endpoints(
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     uplink: str,
     unproved: Sequence[str],
@@ -185,7 +184,7 @@ def _endpoints(
         for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
         if not endpoint.port
     }
-    others = foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    others = ownership.foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else ())
     listed = []
     for endpoint, owner in target.endpoints.items():
         if owner != uplink:

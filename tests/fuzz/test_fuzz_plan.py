@@ -33,10 +33,10 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import plan
-from mproutd.planning.bookkeeping import RULE_SPAN
+from mproutd.passes import dry_run
 from mproutd.planning.diff import endpoints as endpoint_changes
-from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
 from mproutd.status.build import status
@@ -212,9 +212,8 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
         own |= value.table in {*state.tables, *(uplink.table for uplink in config.uplinks)}
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
-        own = LAST_MAIN <= value.priority <= LAST_DEFAULT or any(
-            0 <= value.priority - base < RULE_SPAN
-            for base in (config.rule_priority, *state.priorities)
+        own = value.priority in (32764, 32765) or any(
+            0 <= value.priority - base < 900 for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):
@@ -259,7 +258,7 @@ def test_only_what_is_ours_is_changed(
         state = decode(json.loads(json.dumps(encode(state))))
     except ValueError:
         return  # no file of ours says so
-    operations = plan(config, snapshot, state, facts)
+    operations = dry_run(config, snapshot, state, facts)
     name = names(snapshot.links)
     for operation in operations:
         assert is_ours(operation, config, snapshot, state), operation
@@ -267,7 +266,7 @@ def test_only_what_is_ours_is_changed(
         assert safe(command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
     closing, _ = endpoint_changes(
-        snapshot, state, target, [each.address for each in target.endpoints]
+        Ownership(config, state), snapshot, target, [each.address for each in target.endpoints]
     )
     assert all(is_ours(each, config, snapshot, state) for each in closing)
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
