@@ -41,7 +41,7 @@ def removals(daemon: Daemon) -> set[tuple[str, str]]:
     return {
         (problem["code"], problem["object"])
         for problem in daemon.asked()["problems"]
-        if problem["code"] in ("removed", "rate-limited")
+        if problem["code"] in ("removed-externally", "rate-limited")
     }
 
 
@@ -51,7 +51,7 @@ def test_it_comes_back_by_itself_and_status_names_it(world, daemon, what):
     world.gateway.ip(*REMOVALS[what], family=4)
     eventually(lambda: world.gateway.state(ids=True) == before)
     assert daemon.call("status").code == 1
-    assert "removed" in {code for code, _ in removals(daemon)}
+    assert "removed-externally" in {code for code, _ in removals(daemon)}
 
 
 def test_endpoints_and_limits_come_back_at_reconcile(world, daemon):
