@@ -79,7 +79,7 @@ def others(status: Mapping[str, Any], place: Place) -> list[str]:
         for uplink in status["uplinks"]
         if uplink["name"] != place.uplink
         and any(
-            end["found"]
+            end["actual"]
             and "subflow" in end["flags"]
             and family_name(end["address"]) == family_name(place.address)
             for end in uplink["endpoints"]
