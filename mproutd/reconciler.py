@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 from mproutd import passes
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.iproute2 import command, names
-from mproutd.model import BACKUP, Object, Operation, Snapshot
-from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
+from mproutd.model import BACKUP, Object, Operation
+from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
-from mproutd.status.build import sources, status
-from mproutd.status.changes import Since, change, changes
-from mproutd.status.problems import problem, refused, removed
-from mproutd.status.rates import Rates
 
 HANDBACK_DELAY = 1.0
 """Seconds: how long a handover uplink goes on beside a regular one that came back."""
@@ -62,8 +57,7 @@ class Reconciler:
         """What the parts of a daemon know beside it."""
         self._clock = clock
         self.retries = Retries(clock)
-        self._since = Since()
-        self._rates = Rates(clock)
+        self._last_changes = LastChanges()
         self._steady: dict[str, float] = {}
         self._hand_back_at: float | None = None
 
@@ -125,7 +119,6 @@ class Reconciler:
 
         if full:
             self.refresh()
-            self._rates.sample()
 
         def patience(misrouted: Collection[str]) -> Collection[str]:
             if trusting:
@@ -184,7 +177,7 @@ class Reconciler:
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints]
         self.removals.record_pass(wanted, outcome.missing)
-        self._since.note(plan.uplinks, time.time())
+        self._last_changes.record(plan.uplinks, time.time())
         self._note_steady(plan)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
@@ -221,75 +214,53 @@ class Reconciler:
 
     # -- reports --------------------------------------------------------------------------
 
-    def inspect(self) -> tuple[Snapshot, Plan, list[Operation]]:
-        """Read everything, change nothing: (found, wanted, the difference)."""
+    def inspect(self) -> Inspection:
+        """Read everything from the kernel and compare, without changing anything.  OSError."""
         self.refresh()
         facts = self._facts_now()
-        request: SnapshotRequest = passes.snapshot_request(
-            self.config, self.state_file.state, sweep=True, full=True, facts=facts
-        )
-        snapshot = self.kernel.snapshot(request)
         state = self.state_file.state
+        request = passes.snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
+        snapshot = self.kernel.snapshot(request)
         plan = make_plan(self.config, snapshot, state, facts)
-        return snapshot, plan, passes.difference(self.config, snapshot, state, plan)
-
-    def preview(self) -> list[dict[str, Any]]:
-        """What reconcile would do with the configuration as it is on disk.  ConfigError."""
-        written, state = load(self.directory), self.state_file.state
-        config = resolve_devices(written, self.add_service_facts(self._facts).devices)
-        facts = self.add_service_facts(self._read_facts(config))
-        snapshot = self.kernel.snapshot(
-            passes.snapshot_request(config, state, sweep=True, full=True)
-        )
-        name = names(snapshot.links)
-        return [
-            change(operation, command(operation, name))
-            for operation in passes.dry_run(config, snapshot, state, facts)
-        ]
-
-    def status(self) -> dict[str, Any]:
-        """The status, from the kernel as it is now."""
-        snapshot, plan, drift = self.inspect()
+        drift = passes.difference(self.config, snapshot, state, plan)
         misrouted = passes.misrouted_addresses(self.kernel, plan)
-        name = names(snapshot.links)
-        problems = []
-        if self.refused:
-            problems.append(problem("configuration-rejected", error=self.refused))
-        if self.state_file.problem:
-            problems.append(problem("state-file-error", error=self.state_file.problem))
-        if self._hints.problem:
-            problems.append(problem("hints-ignored", error=self._hints.problem))
-        trouble = self.add_service_facts(self._facts).source_error
-        if trouble:
-            problems.append(problem("netifd-unreachable", error=trouble))
-        problems += refused(self.retries.still_wanted(drift), self._clock(), name)
-        problems += removed(self.removals.restored(), self.removals.rate_limited(), name)
-        asked = sources(plan.uplinks)
-        lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
-        astray = misrouted or None in lookups.values()
-        told = status(
-            self.config,
-            snapshot,
-            self.state_file.state,
-            plan,
-            [
+        sources = lookup_sources(plan.uplinks)
+        routes = self.kernel.lookups([(source, 0) for source in sources])
+        lookups = dict(zip(sources, routes, strict=True))
+        return Inspection(
+            config=self.config,
+            directory=self.directory,
+            snapshot=snapshot,
+            plan=plan,
+            state=state,
+            drift=[
                 operation
                 for operation in drift
                 if getattr(operation.value, "address", None) not in misrouted
             ],
-            unproved=misrouted,
-            problems=problems,
-            since=self._since.of,
+            misrouted=misrouted,
             lookups=lookups,
-            blackhole_defaults=self.kernel.blackhole_defaults() if astray else (),
+            blackhole_defaults=self.kernel.blackhole_defaults()
+            if misrouted or None in routes
+            else (),
+            failed=self.retries.still_wanted(drift),
+            now=self._clock(),
+            restored=self.removals.restored(),
+            rate_limited=self.removals.rate_limited(),
+            last_changes=self._last_changes,
+            passes=self.passes,
+            writes=self.writes,
+            config_error=self.refused,
+            state_file_error=self.state_file.problem,
+            hints_error=self._hints.problem,
+            netifd_error=self.add_service_facts(self._facts).source_error,
         )
-        self._rates.sample()
-        for uplink in told["uplinks"]:
-            uplink.update(self._rates.told(uplink["device"]))
-        told["counts"] = {"passes": self.passes, "writes": self.writes}
-        told["configuration"] = {"directory": self.directory, "error": self.refused or None}
-        return told
 
-    def changes(self, outcomes: Collection[Outcome]) -> list[dict[str, Any]]:
-        """What passes did and could not do, for reconcile's report."""
-        return changes(outcomes)
+    def preview(self) -> Preview:
+        """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
+        written, state = load(self.directory), self.state_file.state
+        config = resolve_devices(written, self.add_service_facts(self._facts).devices)
+        facts = self.add_service_facts(self._read_facts(config))
+        request = passes.snapshot_request(config, state, sweep=True, full=True)
+        snapshot = self.kernel.snapshot(request)
+        return Preview(snapshot, passes.dry_run(config, snapshot, state, facts))
