@@ -1,6 +1,6 @@
 """What can be wrong with a line whose link is up, and what health checks make of it.
 
-    python -m tests.lab.outages          measures into docs/health.md; needs root
+    python -m tests.lab.outages          measures into docs/performance.md; needs root
 
 Each trouble happens to wan1, the master, while an MPTCP connection runs over both lines.
 """
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, eventually, subflows
 
-PAGE = Path(__file__).parents[2] / "docs" / "health.md"
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 NAME, RESOLVER = "probe.example", "10.9.9.9"
 NOBODY = "10.9.9.77"
 
