@@ -60,6 +60,7 @@ class Daemon:
         path_manager = reconciler.kernel.path_manager
         if path_manager:
             self._deleter = path_manager.deleter()
+            reconciler.use_deleter(self._deleter)
             self._reviving = SubflowRetrier(
                 reconciler, path_manager, self._monitor.publish, self._look
             )
@@ -230,7 +231,7 @@ class Daemon:
         touched, self._touched, self._due = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
-                sweep=sweep, full=full, touched=touched, deleter=self._deleter
+                sweep=sweep, full=full, touched=touched, background=True
             )
         except OSError as error:
             # A dump that failed or a device that went in between: ask again, soon.

@@ -1,4 +1,4 @@
-"""The order of one pass: when an endpoint is deleted before its successor is there, and when not."""
+"""The order of one pass: which endpoint is deleted before its successor is there."""
 
 from __future__ import annotations
 
@@ -7,27 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from mproutd.model import Endpoint, Limits, Operation
-from mproutd.passes import reconcile
-from mproutd.planning.uplinks import Facts
-from tests.lab.fake_world import World, interface, uci
+from tests.lab.fake_world import ManualDeleter, World, interface, run_pass, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, two_lines
 
 ONE = uci(WAN1)
 OLD, NEW = "10.1.1.2 subflow dev eth1", "10.1.1.9 subflow dev eth1"
-
-
-class Deleter:
-    """Records what is handed to the background instead of doing it."""
-
-    busy = False
-
-    def __init__(self) -> None:
-        self.started: list[Operation] = []
-
-    def start(self, operations: Sequence[Operation]) -> None:
-        assert not self.busy
-        self.started += operations
-        self.busy = True
 
 
 def up(config_text: str = WAN1) -> World:
@@ -67,10 +51,10 @@ def test_the_only_endpoint_is_replaced_before_it_is_deleted() -> None:
 def test_in_the_background_the_old_one_is_handed_over_after_the_new_one_is_there() -> None:
     world = up()
     readdress(world)
-    deleter = Deleter()
-    outcome = reconcile(world, world.store, ONE, Facts(), close=deleter.start)
+    deleter = ManualDeleter(world)
+    outcome = run_pass(world, ONE, deleter=deleter)
     assert endpoint_steps(world) == [f"add {NEW}"]
-    assert [world.show([operation.value])[0] for operation in deleter.started] == [OLD]
+    assert [world.show([operation.value])[0] for operation in deleter.operations] == [OLD]
     assert outcome.run_again, "its rules and routes are deleted by the next pass"
     assert any(rule.source == "10.1.1.2" for rule in world.rules)
 
@@ -119,9 +103,11 @@ def test_what_left_stays_on_file_until_its_endpoint_is_being_deleted() -> None:
     readdress(world)
     kept: list[bool] = []
 
-    def start(operations: Sequence[Operation]) -> None:
-        kept.append("10.2.2.2" in world.store.state.without_endpoint)
+    class Watching(ManualDeleter):
+        def start(self, operations: Sequence[Operation]) -> None:
+            kept.append("10.2.2.2" in world.store.state.without_endpoint)
+            super().start(operations)
 
-    reconcile(world, world.store, off, Facts(), close=start)
+    run_pass(world, off, deleter=Watching(world))
     assert kept == [True]
     assert "10.2.2.2" not in world.store.state.without_endpoint
