@@ -1,31 +1,36 @@
-# Each of demo, test, bench and lint sets itself up on a bare Debian 12: packaging/setup.sh.
-# ARGS= goes to the program that runs:  make test ARGS='-k plan -x'
+# Every target installs what it needs on a plain Debian 12 or 13 (packaging/setup.sh).
+# DEBIAN=13 runs deb, booted and bare with that release (packaging/root.sh); the default is 12.
+# ARGS goes to the program that the target runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
+export DEBIAN
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures clean
+.PHONY: help setup demo test booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo     two uplinks, one connection over both, a plug pulled and put back'
-	@echo 'make test     the tests'
-	@echo 'make booted   the tests that boot a Debian with systemd'
-	@echo 'make lint     ruff, mypy and shellcheck'
-	@echo 'make check    test and lint'
-	@echo 'make coverage what the tests reach: 100 % of the pure core, 90 % of the whole'
-	@echo 'make mutate   whether a test notices each small change of plan and diff'
-	@echo 'make chaos    everything that can happen, at random and together, for SECONDS=60'
-	@echo 'make longrun  60,000 events, and what the daemon grows by'
-	@echo 'make fuzz     made-up input for SECONDS=60, each target its share'
-	@echo 'make bench    speed and memory beside ip, the classic script and mptcpd'
-	@echo 'make deb      the Debian package, in .build/deb'
-	@echo 'make screens  the screens in docs/, printed anew in the laboratory'
-	@echo 'make guides   run the networks of docs/networks again, into their guides'
-	@echo 'make figures  measure and draw docs/figures'
-	@echo 'make format   lay the code out as lint wants it'
-	@echo 'make clean    remove what these made'
+	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
+	@echo 'make test      run the tests'
+	@echo 'make booted    run the tests that boot a Debian with systemd'
+	@echo 'make browser   test the pages for Cockpit and LuCI in a real browser'
+	@echo 'make bare      run make demo in a bare Debian, DEBIAN=12 or 13; ARGS= another command'
+	@echo 'make lint      run ruff, mypy and shellcheck'
+	@echo 'make check     lint and test'
+	@echo 'make coverage  measure coverage: 100 % of the pure core and 90 % of everything are required'
+	@echo 'make mutate    mutation testing of plan and diff'
+	@echo 'make chaos     random events and faults on a gateway, for SECONDS=60'
+	@echo 'make longrun   60,000 events; reports the growth in memory, descriptors and threads'
+	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
+	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd'
+	@echo 'make deb       build the Debian package into .build/deb'
+	@echo 'make docs      build the documentation as a site into .build/site'
+	@echo 'make screens   regenerate the sample output in docs/'
+	@echo 'make guides    run the networks of docs/networks and update the output in their guides'
+	@echo 'make figures   measure again and redraw docs/figures'
+	@echo 'make format    format the code and apply the fixes of ruff'
+	@echo 'make clean     remove everything these targets made'
 
 setup:
 	@packaging/setup.sh
@@ -37,11 +42,11 @@ test:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest $(ARGS)
 
-# With atheris in .venv, guided by coverage.
+# Guided by coverage if atheris is installed in .venv.
 fuzz: setup
 	@$(python) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-# On the real kernel: SECONDS=, ROUNDS= at most, SEED= of the first fifty rounds.
+# On the real kernel.  SECONDS= and ROUNDS= limit the run; SEED= is that of the first 50 rounds.
 chaos: setup
 	@$(python) -m tests.chaos --seconds $(SECONDS) $(ROUNDS:%=--rounds %) $(SEED:%=--seed %) $(ARGS)
 
@@ -52,7 +57,15 @@ booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
 
-# ARGS=core: only the pure core, by the tests that need no root.
+browser:
+	@packaging/setup.sh browser
+	@$(python) -m pytest tests/browser $(ARGS)
+
+# The committed state alone, set up from nothing:  make bare DEBIAN=13 ARGS='make test'
+bare:
+	@packaging/bare.sh $(ARGS)
+
+# ARGS=core: only the pure core, with the tests that do not need root.
 coverage:
 	@packaging/setup.sh unpack
 	@$(python) -m tests.coverage $(ARGS)
@@ -85,17 +98,23 @@ screens: setup
 	@$(python) -m tests.docs.reference
 	@$(python) -m tests.docs.screens $(ARGS)
 
-# Runs the networks of docs/networks and writes what they print and measure into their guides.
+# Output goes into docs/networks, measurements into docs/performance.md.
 guides:
 	@packaging/setup.sh unpack
 	@MPROUTD_GUIDES=write $(python) -m pytest tests/networks $(ARGS)
 
-# Draws docs/figures from runs of its own.
+# Draws docs/figures from runs made for the purpose.
 figures:
 	@packaging/setup.sh unpack
 	@$(python) -c 'import matplotlib' 2>/dev/null || $(python) -m pip install --quiet \
 		--disable-pip-version-check --no-cache-dir --editable '.[figures]'
 	@$(python) -m tests.networks.figures $(ARGS)
+
+# Warnings are errors; the pages load nothing from other sites.
+docs: setup
+	@$(python) -c 'import material' 2>/dev/null || $(python) -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet --strict --config-file packaging/mkdocs.yml
 
 check: lint test
 

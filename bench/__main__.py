@@ -1,4 +1,4 @@
-"""`make bench`: run the figures, print the table, keep it as JSON."""
+"""`make bench`: run the measurements, print the table, keep every sample as JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bench.figure import Figure, markdown, table
 from bench.where import where
 from tests.lab import LabError
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
-MEASURED: dict[str, Callable[[Say], Iterable[Figure]]] = {
+MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "up": up.up,
     "main": up.main,
     "many": up.many,
@@ -37,16 +37,16 @@ MEASURED: dict[str, Callable[[Say], Iterable[Figure]]] = {
     "stall": traffic.stall,
     "back": traffic.back,
 }
-"""Name → the function that measures it, in the order of the table."""
+"""Name → function, in the order of the table."""
 
 QUIET = "quiet"
-"""The one that needs a minute: measured while the others are."""
+"""Takes a minute, and runs in parallel with the others."""
 
 RESULTS = Path(__file__).with_name("results.json")
 
 
 def machine() -> str:
-    """The date and the machine's size, as the README has it under its table."""
+    """Date, hardware and versions, for the line above the table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{datetime.date.today():%Y-%m-%d}: {os.cpu_count()} processors, {memory:.0f} GB, "
@@ -55,55 +55,58 @@ def machine() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    made.add_argument(
+    result = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    result.add_argument(
         "names",
         nargs="*",
-        metavar="FIGURE",
+        metavar="NAME",
         help=f"only these: {', '.join([*MEASURED, QUIET])}; "
-        "`where` tells what a pass spends its time on",
+        "`where` prints where the time of a pass goes",
     )
-    made.add_argument("--markdown", action="store_true", help="print the README's table")
-    made.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    return made
+    result.add_argument(
+        "--markdown", action="store_true", help="print the table for docs/performance.md"
+    )
+    result.add_argument("--json", type=Path, default=RESULTS, help="file for the samples")
+    return result
 
 
 def measure(names: Sequence[str]) -> list[Figure]:
-    """All figures of these names; one that fails is told and left out."""
+    """Run these measurements; one that fails is reported and skipped."""
     figures: list[Figure] = []
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
     with ExitStack() as scope:
-        silent = traffic.Quiet(scope) if QUIET in names else None
+        quiet = traffic.Quiet(scope) if QUIET in names else None
         for name in names:
             if name == QUIET:
                 continue
             try:
-                figures += MEASURED[name](say)
+                figures += MEASURED[name](log)
             except (LabError, AssertionError, OSError) as error:
-                say(f"{name} FAILED: {error}")
+                log(f"{name} FAILED: {error}")
                 figures.append(Figure(name, f"{name}: not measured", [0.0], "", note=str(error)))
-        if silent:
-            say("quiet: until the minute is over")
-            figures.append(silent.figure())
-    say("done")
+        if quiet:
+            log("quiet: until the minute is over")
+            figures.append(quiet.figure())
+    log("done")
     return figures
 
 
 def main() -> int:
-    """0, also with figures that are short; 1 when something could not be measured."""
+    """Return 0 even if a limit is exceeded, 1 if something could not be measured."""
     options = parser().parse_args()
     unknown = [name for name in options.names if name not in (*MEASURED, QUIET)]
     if options.names == ["where"]:
         unknown = []
     if unknown:
-        print(f"no such figure: {', '.join(unknown)}; there are {', '.join([*MEASURED, QUIET])}")
+        names = ", ".join([*MEASURED, QUIET])
+        print(f"unknown measurement: {', '.join(unknown)}; choose from {names}, where")
         return 1
     if os.geteuid() != 0:
-        print("The benchmark makes network namespaces, so it needs root.")
+        print("make bench creates network namespaces and needs root")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     timer_slack()
@@ -117,8 +120,9 @@ def main() -> int:
         return 130
     text = markdown(figures, machine()) if options.markdown else table(figures)
     print(f"\n{text}\n" if options.markdown else f"\n{text}\n\n{machine()}\n")
-    told = {"version": 1, "machine": machine(), "figures": [each.plain() for each in figures]}
-    options.json.write_text(json.dumps(told, indent=1) + "\n")
+    samples = [figure.plain() for figure in figures]
+    results = {"version": 1, "machine": machine(), "figures": samples}
+    options.json.write_text(json.dumps(results, indent=1) + "\n")
     return 1 if any("not measured" in figure.what for figure in figures) else 0
 
 

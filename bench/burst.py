@@ -1,8 +1,8 @@
-"""10,000 address changes in a burst, half of them on a device that is none of ours.
+"""10,000 address changes in a burst, half of them on an unmanaged device.
 
-Two figures of one burst: the daemon's processor time beside what the burst itself costs
-where nobody listens, and how long after the last change the kernel is as it should be.
-And what the daemon has grown to, beside a bare asyncio.
+Measures the daemon's CPU time, compared with that of the changes themselves without a
+listener; the time from the last change until the kernel is in the desired state; and the
+daemon's memory afterwards, compared with a process that only imports asyncio.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANGES, RUNS = 10_000, 6
 
 
 def cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used (clock_getcpuclockid(3))."""
+    """CPU time of a process, in seconds (clock_getcpuclockid(3))."""
     return time.clock_gettime(~pid << 3 | 2)
 
 
@@ -36,20 +36,20 @@ def resident(pid: int) -> float:
 
 
 def changes(site: Site) -> list[Encode]:
-    """Addresses that come and go, on eth1 and on other1 in turn."""
+    """Addresses added and removed on eth1 and other1 alternately."""
     rounds = CHANGES // 4
-    made: list[Encode] = []
+    requests: list[Encode] = []
     for n in range(rounds):
         host = 10 + n % 200
         for add in (True, False):
-            made.append(change.address(add, site.devices["eth1"], f"10.1.1.{host}"))
-            made.append(change.address(add, site.devices["other1"], f"10.99.9.{host}"))
-    return made
+            requests.append(change.address(add, site.devices["eth1"], f"10.1.1.{host}"))
+            requests.append(change.address(add, site.devices["other1"], f"10.99.9.{host}"))
+    return requests
 
 
-def right(site: Site) -> bool:
-    """Whether the kernel holds what the addresses that are left want, and no more."""
-    return {each.address for each in site.endpoints()} == {"10.1.1.2", "10.2.2.2"} and all(
+def converged(site: Site) -> bool:
+    """Whether the kernel has exactly what the remaining addresses require."""
+    return {endpoint.address for endpoint in site.endpoints()} == {"10.1.1.2", "10.2.2.2"} and all(
         len(site.rules(table)) == 3 and len(site.routes(table)) == 2 for table in (7001, 7002)
     )
 
@@ -61,56 +61,56 @@ def network(scope: ExitStack) -> Site:
     return site
 
 
-def burst(say: Callable[[str], None]) -> Iterable[Figure]:
+def burst(log: Callable[[str], None]) -> Iterable[Figure]:
     with ExitStack() as scope:
         site, quiet = network(scope), network(scope)
         daemon = scope.enter_context(site.daemon(["master", "on"]))
         assert daemon.process
         pid = daemon.process.pid
-        # From here on mproutd knows its gateway, and the address is what is missing.
-        site.settle(lambda: right(site), "both uplinks")
-        for each in (site, quiet):
-            each.do(each.address(False, 2))
-        say(f"burst: {RUNS} times 2")
+        # From here on mproutd remembers the gateway; only the address is missing.
+        site.settle(lambda: converged(site), "both uplinks")
+        for network_site in (site, quiet):
+            network_site.do(network_site.address(False, 2))
+        log(f"burst: {RUNS} runs of 2")
         ours: list[float] = []
         theirs: list[float] = []
-        converged: list[float] = []
+        delays: list[float] = []
         for _ in range(RUNS):
-            made = changes(site)
+            requests = changes(site)
             before = cpu(pid)
-            site.do(*made)
+            site.do(*requests)
             last = time.perf_counter()
             site.do(site.address(True, 2))
-            converged.append(until(lambda: right(site), last, "the state after the burst"))
+            delays.append(until(lambda: converged(site), last, "the state after the burst"))
             time.sleep(0.2)
             ours.append(cpu(pid) - before)
             site.do(site.address(False, 2))
             site.settle(lambda: not site.endpoint("10.2.2.2"), "the last address gone", 0.1)
-            made = changes(quiet)
+            requests = changes(quiet)
             before = time.thread_time()
-            quiet.do(*made)
+            quiet.do(*requests)
             theirs.append(time.thread_time() - before)
         grown = resident(pid)
         asyncio_alone = [asyncio_memory() for _ in range(5)]
     yield Figure(
         "burst-cpu",
-        f"{CHANGES:,} address changes in a burst, half on other devices: processor time",
+        f"{CHANGES:,} address changes, half on unmanaged devices: CPU time",
         ours,
         "ms",
-        "the burst itself, nobody listening",
+        "the changes alone, no listener",
         theirs,
     )
     yield Figure(
         "burst-end",
-        "… converged after the last one",
-        converged,
+        f"{CHANGES:,} address changes: last change → converged",
+        delays,
         "ms",
-        most=100,
-        aim=20,
+        limit=100,
+        goal=20,
     )
     yield Figure(
         "memory",
-        "resident memory after the burst",
+        f"resident memory after {CHANGES:,} address changes",
         [grown] * len(asyncio_alone),
         "MB",
         "python3 -c 'import asyncio'",
@@ -121,7 +121,7 @@ def burst(say: Callable[[str], None]) -> Iterable[Figure]:
 
 
 def asyncio_memory() -> float:
-    """What a bare asyncio takes."""
+    """Resident memory of a process that imports asyncio, in MB."""
     code = "import asyncio, sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE

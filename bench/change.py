@@ -1,6 +1,6 @@
-"""What happens to a network, as single rtnetlink requests: the moment is known exactly.
+"""Changes to a network as single rtnetlink requests, so that their time is known exactly.
 
-Each function returns a request that still wants its sequence number, for
+Each function returns a request without its sequence number, for
 mproutd.netlink.sockets.Requests.change().  `device` is an ifindex.
 """
 
@@ -33,7 +33,7 @@ BGP = 186
 
 
 def address(add: bool, device: int, text: str, length: int = 24) -> Encode:
-    """Add an address, or take it away."""
+    """Add or delete an address."""
     family = family_of(text)
     packed = inet_pton(family, text)
     body = IFADDR.pack(family, length, 0, SCOPE_GLOBAL, device)
@@ -50,7 +50,7 @@ def link(device: int, up: bool) -> Encode:
 
 
 def default_route(add: bool, device: int, gateway: str, metric: int) -> Encode:
-    """Main's default route by a device."""
+    """A default route in main via a device."""
     route = Route(AF_INET, TABLE_MAIN, "default", device, gateway, metric=metric, protocol=BOOT)
     operation = Operation("add" if add else "delete", route)
     return lambda n: change(operation, n)
@@ -59,7 +59,7 @@ def default_route(add: bool, device: int, gateway: str, metric: int) -> Encode:
 def foreign_routes(count: int, device: int) -> list[bytes]:
     """`count` IPv4 routes of a routing daemon in main, 16.0.0.0/24 and on, 1,000 a send.
 
-    They ask for no acknowledgement; whoever sends them has to look what is there after.
+    They request no acknowledgement; the sender has to check the result.
     """
     flags = NLM_F_CREATE | NLM_F_EXCL
     head = RTMSG.pack(AF_INET, 24, 0, 0, TABLE_MAIN, BGP, 253, UNICAST, 0)
@@ -84,7 +84,7 @@ def devices() -> dict[str, int]:
 
 
 def timer_slack(nanoseconds: int = 1) -> None:
-    """Let this thread's sleeps end when they should (prctl(2), PR_SET_TIMERSLACK)."""
+    """Make this thread's sleeps end on time (prctl(2), PR_SET_TIMERSLACK)."""
     import ctypes
 
     if ctypes.CDLL(None, use_errno=True).prctl(29, nanoseconds, 0, 0, 0):

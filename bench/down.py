@@ -1,9 +1,8 @@
-"""An uplink loses its carrier: until its subflow is closed and other traffic leaves elsewhere.
+"""An uplink loses its carrier: until its subflow is closed and other traffic is rerouted.
 
-The clock starts just before the far end goes down.  "Endpoint gone" is the kernel's own
-event that the subflow of a living connection was closed there.  A look at the list of
-endpoints would wait for the deletion's RCU grace period behind a lock of the whole machine,
-and measure that; a connection does not wait for it.
+The clock starts just before the far end goes down.  The endpoint counts as deleted when the
+kernel reports that the subflow of an open connection was closed.  Listing the endpoints
+would block on a global lock until the deletion's RCU grace period ends; connections do not.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tests.lab import SERVER, Daemon, Echo, Wan, address, eventually, subflows
 
 RUNS, WARM = 16, 2
 TABLE = 7000
-"""The default for other traffic."""
+"""Holds the default route for other traffic."""
 
 DOWN = """\
 #!/bin/sh
@@ -32,7 +31,7 @@ ip route replace default via 10.2.2.1 dev eth2 src 10.2.2.2 table 7000 protocol 
 ip mptcp endpoint delete id 1
 ip rule delete fwmark 0x1000000/0x7f000000 lookup 7001 priority 7101 protocol 77
 """
-"""The classic if-post-down script, with what mproutd does, in the order that serves it best."""
+"""The classic if-post-down script: what mproutd does, in the order that is best for a script."""
 
 UP = """\
 #!/bin/sh
@@ -42,13 +41,13 @@ ip route replace default via 10.1.1.1 dev eth1 src 10.1.1.2 table 7000 protocol 
 """
 
 
-class Line:
-    """Two uplinks with a server behind them and a living connection; mproutd keeps them."""
+class Contender:
+    """Two uplinks to a server, an open connection, and mproutd."""
 
     def __init__(self, scope: ExitStack) -> None:
         self.wan = scope.enter_context(Wan(ipv6=False, shaped=False, lan=False)).usual()
         self.gateway = self.wan.gateway
-        self.keep(scope, Daemon(self.gateway, *configuration(["master", "on"])))
+        self.manage(scope, Daemon(self.gateway, *configuration(["master", "on"])))
         self.echo = scope.enter_context(Echo(self.gateway, self.wan.server, SERVER))
         with self.gateway.enter():
             manager = PathManager()
@@ -62,28 +61,30 @@ class Line:
         scope.callback(self.far.close)
         scope.callback(self.events.close)
 
-    def keep(self, scope: ExitStack, daemon: Daemon) -> None:
+    def manage(self, scope: ExitStack, daemon: Daemon) -> None:
         scope.enter_context(daemon)
 
     def both(self) -> bool:
-        """Both paths have a subflow."""
-        found = subflows(self.gateway, self.echo.port)
-        return {each.local for each in found} == {address(1), address(2)}
+        """Whether both paths have a subflow."""
+        return {subflow.local for subflow in subflows(self.gateway, self.echo.port)} == {
+            address(1),
+            address(2),
+        }
 
     def moved(self) -> bool:
-        """Other traffic leaves by eth2."""
+        """Whether other traffic leaves via eth2."""
         bodies = self.route.dump(lambda n: rtnl_encode.dump_routes(n, TABLE))
         return any(
             route.device == self.eth2 for body in bodies for route in rtnl_decode.routes(body)
         )
 
     def closed(self) -> bool:
-        """A subflow from eth1's address was closed since the last look."""
+        """Whether a subflow from eth1's address was closed since the last call."""
         events = [mptcp_pm.event(message.body) for message in self.events.read() or ()]
-        return any(each.kind == "sub-closed" and each.source == address(1) for each in events)
+        return any(event.kind == "sub-closed" and event.source == address(1) for event in events)
 
     def lose(self) -> float:
-        """Seconds from the loss until the subflow is closed and the default moved."""
+        """Seconds from the loss until the subflow is closed and the default route moved."""
         eventually(self.both, what="a subflow on both paths")
         time.sleep(0.05)
         self.events.read()
@@ -97,20 +98,20 @@ class Line:
         began = time.perf_counter()
         self.far.change([change.link(self.access, False)])
         self.react()
-        return until(done, began, "the uplink is gone")
+        return until(done, began, "subflow closed and default route moved")
 
     def react(self) -> None:
-        """What has to be started by hand."""
+        """Start what does not see the event itself."""
 
     def restore(self) -> None:
         time.sleep(0.05)
         self.far.change([change.link(self.access, True)])
 
 
-class ByScript(Line):
-    """The same to begin with, then only the script, started the moment the carrier goes."""
+class Script(Contender):
+    """The same initial state; then only the script, started when the carrier is lost."""
 
-    def keep(self, scope: ExitStack, daemon: Daemon) -> None:
+    def manage(self, scope: ExitStack, daemon: Daemon) -> None:
         daemon.reconcile()
         self.paths = {}
         for name, text in (("down", DOWN), ("up", UP)):
@@ -134,27 +135,27 @@ class ByScript(Line):
             os.waitpid(start("sh", self.paths["up"]), 0)
 
 
-def down(say: Callable[[str], None]) -> Iterable[Figure]:
-    """mproutd and the script, in turn."""
+def down(log: Callable[[str], None]) -> Iterable[Figure]:
+    """mproutd and the script, in turns."""
     with ExitStack() as scope:
-        lines = [Line(scope), ByScript(scope)]
-        say(f"down: {RUNS} times 2")
+        contenders = [Contender(scope), Script(scope)]
+        log(f"down: {RUNS} runs of 2")
         times: list[list[float]] = [[], []]
         for turn in range(WARM + RUNS):
-            for place, line in enumerate(lines):
-                took = line.lose()
-                line.restore()
+            for index, contender in enumerate(contenders):
+                took = contender.lose()
+                contender.restore()
                 if turn >= WARM:
-                    times[place].append(took)
+                    times[index].append(took)
     yield Figure(
         "down",
-        "carrier lost → its subflow closed, other traffic's default moved",
+        "carrier lost → subflow closed and other traffic rerouted",
         times[0],
         "ms",
         "if-post-down script",
         times[1],
         0.3,
         0.1,
-        "endpoint gone: its subflow closed, by the kernel's event; the deletion is acknowledged "
-        "an RCU grace period (6 to 18 ms) later",
+        "until the kernel reports the subflow as closed; it acknowledges the deletion of the "
+        "endpoint an RCU grace period (6 to 18 ms) later",
     )

@@ -1,7 +1,7 @@
-"""A figure of the benchmark: what was measured, and how it is told.
+"""One measurement of the benchmark, and its row in the table.
 
-What must hold: a ratio is made of two runs that followed each other, so that what else the
-machine does meets both; the table shows the median of these ratios with its quartiles.
+Invariant: a ratio compares two consecutive runs, so that other load on the machine affects
+both.  The table shows the median of these ratios with its quartiles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 UNITS = {"ms": (1000.0, " ms"), "MB": (1.0, " MB"), "": (1.0, "")}
-"""How a sample becomes what is printed.  Times are in seconds."""
+"""Unit → (factor, suffix) from a sample to what is printed.  Times are sampled in seconds."""
 
 
 class Spread(NamedTuple):
@@ -31,24 +31,24 @@ def spread(samples: Sequence[float]) -> Spread:
 
 
 class Figure(NamedTuple):
-    """One line of the table."""
+    """One row of the table."""
 
     name: str
     what: str
     ours: Sequence[float]
-    """Seconds, MB or a count, as `unit` says; one for each run."""
+    """One sample for each run, in seconds, MB or a count, depending on `unit`."""
     unit: str
-    against: str = ""
+    reference: str = ""
     theirs: Sequence[float] = ()
-    """The run after each of ours; empty for a figure that stands alone."""
-    most: float | None = None
-    """What the ratio, or the figure that stands alone (ms for times), may be at most."""
-    aim: float | None = None
+    """The run after each of ours; empty if there is no reference."""
+    limit: float | None = None
+    """Upper bound of the ratio, or of our own figure (ms for times) without a reference."""
+    goal: float | None = None
     note: str = ""
 
     @property
-    def judged(self) -> Spread:
-        """The ratio, or our own figure in its unit where there is no other."""
+    def compared(self) -> Spread:
+        """The ratio, or our own figure in its unit if there is no reference."""
         if self.theirs:
             return spread([a / b for a, b in zip(self.ours, self.theirs, strict=True)])
         factor, _ = UNITS[self.unit]
@@ -56,54 +56,56 @@ class Figure(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """pass, short, or report for what is only told."""
-        if self.most is None:
-            return "report"
-        median = self.judged.median
-        if self.aim is not None and median <= self.aim:
-            return "pass (aim)"
-        return "pass" if median <= self.most else "short"
+        """How the median compares with limit and goal."""
+        if self.limit is None:
+            return "informational"
+        median = self.compared.median
+        if self.goal is not None and median <= self.goal:
+            return "meets goal"
+        return "within limit" if median <= self.limit else "over limit"
 
     def cells(self) -> list[str]:
-        """what | ours | against | ratio | at most | aim | verdict."""
+        """The cells of the row, under HEAD."""
         _, sign = UNITS[self.unit]
-        against = self.against
+        reference = self.reference
         if self.theirs:
-            against += f": {self._shown(self.theirs)}"
-        judged = self.judged
-        digits = 2 if judged.median >= 0.1 else 3
-        ratio = " ".join(f"{each:.{digits}f}" for each in judged)
+            reference += f": {self._shown(self.theirs)}"
+        compared = self.compared
+        digits = 2 if compared.median >= 0.1 else 3
+        ratio = " ".join(f"{value:.{digits}f}" for value in compared)
         ratio = "{} ({} to {})".format(*ratio.split()) if self.theirs else ""
         suffix = "" if self.theirs else sign
-        bounds = ["" if bound is None else f"{bound:g}{suffix}" for bound in (self.most, self.aim)]
-        return [self.what, self._shown(self.ours), against, ratio, *bounds, self.verdict]
+        bounds = [
+            "" if bound is None else f"{bound:g}{suffix}" for bound in (self.limit, self.goal)
+        ]
+        return [self.what, self._shown(self.ours), reference, ratio, *bounds, self.verdict]
 
     def _shown(self, samples: Sequence[float]) -> str:
         factor, sign = UNITS[self.unit]
-        median, low, high = (each * factor for each in spread(samples))
+        median, low, high = (value * factor for value in spread(samples))
         if not self.theirs:
             return f"{median:.3g} ({low:.3g} to {high:.3g}){sign}"
         return f"{median:.3g}{sign}"
 
     def plain(self) -> dict[str, Any]:
         """For JSON: every sample, times in seconds."""
-        judged = self.judged
+        compared = self.compared
         return {
             **self._asdict(),
             "ours": list(self.ours),
             "theirs": list(self.theirs),
-            "judged": judged._asdict(),
+            "compared": compared._asdict(),
             "verdict": self.verdict,
         }
 
 
-HEAD = ["what", "ours", "against", "ratio", "at most", "aim", ""]
+HEAD = ["measurement", "mproutd", "reference", "ratio", "limit", "goal", "result"]
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The table for a terminal, with the notes below."""
+    """The table for a terminal, followed by the notes."""
     rows = [HEAD, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEAD))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -114,7 +116,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def markdown(figures: Sequence[Figure], machine: str) -> str:
-    """The table for the README."""
+    """The table for docs/performance.md."""
     rows = [HEAD, ["---"] * len(HEAD), *(figure.cells() for figure in figures)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return f"Measured {machine}\n\n" + "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The pass alone, in this process: from cold with many uplinks, and with nothing to do."""
+"""Passes in this process: from an empty kernel with many uplinks, and without changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPLINKS = 64
 
 
 def build(scope: ExitStack, uplinks: int) -> tuple[Site, str]:
-    """Dual-stack uplinks with all that they need, and a directory with configuration and state."""
+    """Dual-stack uplinks, and a directory with configuration and state."""
     site = scope.enter_context(Site(uplinks))
     numbers = range(1, uplinks + 1)
     site.do(*(site.address(True, n) for n in numbers))
@@ -39,7 +39,7 @@ def build(scope: ExitStack, uplinks: int) -> tuple[Site, str]:
 
 
 def fresh(directory: str) -> Reconciler:
-    """What a new process would have, its sockets in the calling thread's namespace."""
+    """The reconciler of a new process, its sockets in the calling thread's namespace."""
     state = StateFile(directory)
     state.load()
     reconciler = Reconciler(NetlinkKernel(), state, directory)
@@ -48,7 +48,7 @@ def fresh(directory: str) -> Reconciler:
 
 
 def emptied(site: Site, directory: str) -> None:
-    """Nothing of ours, nor of the batch's, in the kernel; limits as a new kernel has them."""
+    """Remove what mproutd or the batch added, and reset the limits to the kernel's defaults."""
     reconciler = fresh(directory)
     reconciler.flush()
     reconciler.kernel.close()
@@ -56,12 +56,12 @@ def emptied(site: Site, directory: str) -> None:
     time.sleep(0.02)
 
 
-def cold(say: Callable[[str], None]) -> Iterable[Figure]:
-    """converge() with empty memory, and the commands that it printed, given to `ip -batch`."""
+def cold(log: Callable[[str], None]) -> Iterable[Figure]:
+    """converge() without state, and the commands it reports, given to `ip -batch`."""
     with ExitStack() as scope:
         site, directory = build(scope, UPLINKS)
         scope.enter_context(site.gateway.enter())
-        say(f"cold: {UPLINKS} uplinks, {COLD_RUNS} times 3")
+        log(f"cold: {UPLINKS} uplinks, {COLD_RUNS} runs of 3")
         ours: list[float] = []
         theirs: list[float] = []
         process: list[float] = []
@@ -77,7 +77,7 @@ def cold(say: Callable[[str], None]) -> Iterable[Figure]:
             changes = reconciler.changes(outcomes)
             if turn == 0:
                 operations = len(changes)
-                batches = written(directory, [each["command"] for each in changes])
+                batches = written(directory, [change["command"] for change in changes])
                 state = site.gateway.state()
             began = time.perf_counter()
             reconciler.reconcile(full=False)
@@ -86,7 +86,7 @@ def cold(say: Callable[[str], None]) -> Iterable[Figure]:
             emptied(site, directory)
             batch = sum(run("ip", f"-{family}", "-batch", path) for family, path in batches.items())
             if turn == 0 and state != site.gateway.state():
-                raise LabError("the batch does not give the same state")
+                raise LabError("the batch leads to another kernel state")
             emptied(site, directory)
             alone = run(
                 sys.executable, "-m", "mproutd", "reconcile", "--config-dir", directory,
@@ -101,26 +101,26 @@ def cold(say: Callable[[str], None]) -> Iterable[Figure]:
     idle = sorted(passes)[len(passes) // 2] * 1000
     yield Figure(
         "cold",
-        f"{UPLINKS} dual-stack uplinks from cold",
+        f"{UPLINKS} dual-stack uplinks from an empty kernel",
         ours,
         "ms",
-        "ip -batch, the same operations",
+        "ip -batch, same operations",
         theirs,
         3,
         1.5,
-        f"all passes until nothing is left to do, in this process, {operations} operations; "
+        f"all passes until converged, in this process, {operations} operations; "
         f"`mproutd reconcile` as a process: {middle:.0f} ms; "
-        f"a pass with nothing to do: {idle:.1f} ms",
+        f"a pass without changes: {idle:.1f} ms",
     )
 
 
 def written(directory: str, commands: list[str]) -> dict[str, str]:
-    """The commands as one batch for each family, since a line of a batch has no -6."""
+    """One batch file for each family, since -6 is not allowed inside a batch."""
     texts: dict[str, list[str]] = {"4": [], "6": []}
     for text in commands:
         words = text.split()
         if words[0] != "ip":
-            raise LabError(f"no ip command: {text}")
+            raise LabError(f"not an ip command: {text}")
         family = "6" if words[1] == "-6" else "4"
         texts[family].append(" ".join(word for word in words[1:] if word != "-6"))
     paths = {}
@@ -131,12 +131,12 @@ def written(directory: str, commands: list[str]) -> dict[str, str]:
     return paths
 
 
-def idle(say: Callable[[str], None]) -> Iterable[Figure]:
-    """What the daemon does for an event that changes nothing, beside one `ip rule show`."""
+def idle(log: Callable[[str], None]) -> Iterable[Figure]:
+    """A pass after an event that requires no change, compared with one `ip rule show`."""
     with ExitStack() as scope:
         site, directory = build(scope, 8)
         scope.enter_context(site.gateway.enter())
-        say(f"idle: {IDLE_RUNS} times 2")
+        log(f"idle: {IDLE_RUNS} runs of 2")
         reconciler = fresh(directory)
         reconciler.converge()
         ours: list[float] = []
@@ -147,7 +147,7 @@ def idle(say: Callable[[str], None]) -> Iterable[Figure]:
             outcome = reconciler.reconcile(full=False)
             took = time.perf_counter() - began
             if outcome.done or outcome.failures:
-                raise LabError(f"there was something to do: {outcome.done}")
+                raise LabError(f"the pass made changes: {outcome.done}")
             other = run("ip", "rule", "show")
             if turn >= WARM:
                 ours.append(took)
@@ -155,7 +155,7 @@ def idle(say: Callable[[str], None]) -> Iterable[Figure]:
         reconciler.kernel.close()
     yield Figure(
         "idle",
-        "a pass with nothing to do, 8 dual-stack uplinks",
+        "pass without changes, 8 dual-stack uplinks",
         ours,
         "ms",
         "ip rule show",

@@ -1,4 +1,4 @@
-"""Processes: how long `mproutd run` takes until all is right, and `status` beside it."""
+"""Processes: `mproutd run` until it has converged, `mproutd status`, and a hook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
 
 
 def command(verb: str, directory: str) -> list[str]:
-    """`mproutd VERB`, with configuration and state in a directory of our own."""
+    """`mproutd VERB` with configuration and state in `directory`."""
     where = ["--config-dir", directory, "--runtime-dir", directory]
     return [sys.executable, "-m", "mproutd", verb, *where]
 
@@ -33,12 +33,12 @@ def end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def start(say: Callable[[str], None]) -> Iterable[Figure]:
-    """From the program's start to both uplinks' endpoints, nothing being there before."""
+def start(log: Callable[[str], None]) -> Iterable[Figure]:
+    """From starting the program to all endpoints, beginning with an empty kernel."""
     with ExitStack() as scope:
         site, directory = build(scope, 2)
         scope.enter_context(site.gateway.enter())
-        say(f"start: {RUNS} times 2")
+        log(f"start: {RUNS} runs of 2")
         ours: list[float] = []
         theirs: list[float] = []
         for turn in range(WARM + RUNS):
@@ -54,7 +54,7 @@ def start(say: Callable[[str], None]) -> Iterable[Figure]:
                 theirs.append(other)
     yield Figure(
         "start",
-        "mproutd run started → converged, two dual-stack uplinks",
+        "mproutd run → converged, two dual-stack uplinks",
         ours,
         "ms",
         "python3 -c 'import asyncio'",
@@ -64,8 +64,8 @@ def start(say: Callable[[str], None]) -> Iterable[Figure]:
     )
 
 
-def status(say: Callable[[str], None]) -> Iterable[Figure]:
-    """The command beside a daemon, until its end."""
+def status(log: Callable[[str], None]) -> Iterable[Figure]:
+    """The whole command, answered by a running daemon."""
     with ExitStack() as scope:
         site, directory = build(scope, 2)
         scope.enter_context(site.gateway.enter())
@@ -73,7 +73,7 @@ def status(say: Callable[[str], None]) -> Iterable[Figure]:
         scope.callback(end, pid)
         socket = os.path.join(directory, "control.sock")
         until(lambda: os.path.exists(socket), time.perf_counter(), "the control socket")
-        say(f"status: {RUNS} times 2")
+        log(f"status: {RUNS} runs of 2")
         ours: list[float] = []
         theirs: list[float] = []
         for turn in range(WARM + RUNS):
@@ -84,7 +84,7 @@ def status(say: Callable[[str], None]) -> Iterable[Figure]:
                 theirs.append(other)
     yield Figure(
         "status",
-        "mproutd status beside a daemon",
+        "mproutd status, answered by the daemon",
         ours,
         "ms",
         "python3 -c 'import json, socket'",
@@ -94,11 +94,11 @@ def status(say: Callable[[str], None]) -> Iterable[Figure]:
     )
 
 
-def hook(say: Callable[[str], None]) -> Iterable[Figure]:
-    """The hook of ifupdown with news each time: it writes the hint and wakes nobody."""
+def hook(log: Callable[[str], None]) -> Iterable[Figure]:
+    """ifupdown's hook with a new gateway each time; it writes the hint, no daemon runs."""
     script = REPOSITORY / "if-up.d" / "mproutd"
     with TemporaryDirectory() as folder:
-        say(f"hook: {HOOKS} times 2")
+        log(f"hook: {HOOKS} runs of 2")
         ours: list[float] = []
         theirs: list[float] = []
         for turn in range(WARM + HOOKS):
@@ -123,5 +123,5 @@ def hook(say: Callable[[str], None]) -> Iterable[Figure]:
         if f"gateway={environment['IF_GATEWAY']}" not in hint:
             raise LabError(f"the hook left no hint: {hint!r}")
     yield Figure(
-        "hook", "the hook of ifupdown, with news", ours, "ms", "sh -c 'mv a b'", theirs, 3, 1.5
+        "hook", "ifupdown hook with a new gateway", ours, "ms", "sh -c 'mv a b'", theirs, 3, 1.5
     )

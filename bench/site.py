@@ -1,8 +1,8 @@
-"""A gateway with uplinks and nobody behind them, and the eyes of who measures.
+"""A gateway with uplinks, controlled and observed without starting programs.
 
-What must hold: everything is done and seen by sockets of this process that were opened
-before, so that no program's start is part of a figure, and the one who looks sleeps between
-looks: a busy loop would keep the daemon off a processor for a whole slice.
+Invariants: changes and polls use sockets that were opened before the measurement, so that no
+program start is part of a figure; the poller sleeps between polls, because a busy loop would
+keep the daemon off a processor for a whole time slice.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from mproutd.netlink import mptcp_pm, rtnl_decode, rtnl_encode
 from mproutd.netlink.sockets import Encode, Requests
 from tests.lab import Daemon, LabError, Namespace
 
-NAP = 50e-6
-"""Seconds between two looks."""
-PATIENCE = 10.0
-"""Seconds after which what does not come is an error."""
+POLL_INTERVAL = 50e-6
+"""Seconds between two polls."""
+TIMEOUT = 10.0
+"""Seconds until a condition that does not come true is an error."""
 
 
 def until(condition: Callable[[], bool], since: float, what: str) -> float:
     """Seconds from `since` (time.perf_counter) until the condition holds."""
     while not condition():
-        if time.perf_counter() - since > PATIENCE:
-            raise LabError(f"not within {PATIENCE:g} s: {what}")
-        time.sleep(NAP)
+        if time.perf_counter() - since > TIMEOUT:
+            raise LabError(f"not within {TIMEOUT:g} s: {what}")
+        time.sleep(POLL_INTERVAL)
     return time.perf_counter() - since
 
 
@@ -38,21 +38,19 @@ def configuration(
 ) -> tuple[str, str]:
     """The files network and mproutd for uplinks 1, 2, ... on eth1, eth2, ... in these modes."""
     network = ["config globals 'globals'", "\toption multipath 'enable'"]
-    own = []
+    uplinks = []
     for n, mode in enumerate(modes, 1):
         network += [f"config interface 'wan{n}'", f"\toption device 'eth{n}'"]
         network.append(f"\toption multipath '{mode}'")
         if gateways:
-            own += [f"config uplink 'wan{n}'", f"\toption gateway '10.{n}.{n}.1'"]
+            uplinks += [f"config uplink 'wan{n}'", f"\toption gateway '10.{n}.{n}.1'"]
             if ipv6:
-                own.append(f"\toption gateway6 '2001:db8:{n}::1'")
-    return "\n".join(network) + "\n", "\n".join(own) + "\n" if own else ""
+                uplinks.append(f"\toption gateway6 '2001:db8:{n}::1'")
+    return "\n".join(network) + "\n", "\n".join(uplinks) + "\n" if uplinks else ""
 
 
 class Site:
-    """The gateway's side of `uplinks` cables (eth1 …), `other` devices that are none of ours
-    (other1 …), and what can be done and seen there without starting a program.
-    """
+    """A gateway with `uplinks` cables (eth1 …) and `other` unmanaged devices (other1 …)."""
 
     def __init__(self, uplinks: int = 2, other: int = 0) -> None:
         self.gateway, self.far = Namespace("gateway"), Namespace("far")
@@ -71,7 +69,7 @@ class Site:
         self.gateway.ip(
             *(
                 f"link add {name} index {index} type veth peer name {name} netns {self.far.pid}"
-                for index, name in enumerate(names, 1001)  # links.py says why
+                for index, name in enumerate(names, 1001)  # tests/lab/links.py says why
             )
         )
         for node in (self.far, self.gateway):
@@ -90,12 +88,12 @@ class Site:
 
     def _carriers(self) -> int:
         links = map(rtnl_decode.link, self._route.dump(rtnl_encode.dump_links))
-        return sum(each is not None and each.name != "lo" and each.carrier for each in links)
+        return sum(link is not None and link.name != "lo" and link.carrier for link in links)
 
-    # -- what happens ---------------------------------------------------------------------
+    # -- changes --------------------------------------------------------------------------
 
     def do(self, *changes: Encode, far: bool = False) -> None:
-        """Make these changes, at the gateway or at the cables' other end.  LabError."""
+        """Make these changes, at the gateway or at the far end.  LabError if one is refused."""
         failed = (self._far_route if far else self._route).change(changes)
         if failed:
             raise LabError(f"the kernel refused: {failed}")
@@ -105,12 +103,12 @@ class Site:
         return change.address(add, self.devices[f"eth{uplink}"], f"10.{uplink}.{uplink}.{host}")
 
     def default_route(self, add: bool, uplink: int) -> Encode:
-        """Main's default by an uplink, with its number as metric."""
+        """A default route in main via an uplink, with its number as the metric."""
         device = self.devices[f"eth{uplink}"]
         return change.default_route(add, device, f"10.{uplink}.{uplink}.1", uplink)
 
     def fill_main(self, count: int) -> None:
-        """`count` routes of somebody else in main."""
+        """Add `count` foreign routes to main."""
         import socket
 
         device = self.devices["other1"]
@@ -120,14 +118,14 @@ class Site:
             for send in change.foreign_routes(count, device):
                 raw.send(send)
         with self.gateway.enter(), open("/proc/thread-self/net/fib_triestat") as file:
-            found = sum(int(line.split()[1]) for line in file if "Prefixes:" in line)
-        if found < count:
-            raise LabError(f"main took {found} of {count} routes")
+            routes = sum(int(line.split()[1]) for line in file if "Prefixes:" in line)
+        if routes < count:
+            raise LabError(f"main took {routes} of {count} routes")
 
-    # -- what is seen ---------------------------------------------------------------------
+    # -- observations ---------------------------------------------------------------------
 
     def endpoint(self, address: str) -> bool:
-        """Whether there is an endpoint of this IPv4 address."""
+        """Whether this IPv4 address has an endpoint."""
         packed = inet_pton(AF_INET, address)
         bodies = self._path_manager.dump(lambda n: mptcp_pm.dump_endpoints(self._family, n))
         return any(packed in body for body in bodies)
@@ -137,12 +135,12 @@ class Site:
         return [mptcp_pm.endpoint(body) for body in bodies]
 
     def remove_endpoint(self, address: str) -> None:
-        """Remove the endpoints of this address, and wait until that is done."""
-        going = [each for each in self.endpoints() if each.address == address]
-        delete = [Operation("delete", each) for each in going]
+        """Remove the endpoints of this address and wait for the acknowledgement."""
+        endpoints = [endpoint for endpoint in self.endpoints() if endpoint.address == address]
+        delete = [Operation("delete", endpoint) for endpoint in endpoints]
         if delete:
             self._path_manager.change(
-                [lambda n, each=each: mptcp_pm.change(each, self._family, n) for each in delete]  # type: ignore[misc]
+                [lambda n, op=op: mptcp_pm.change(op, self._family, n) for op in delete]  # type: ignore[misc]
             )
 
     def routes(self, table: int) -> list[Route]:
@@ -150,16 +148,16 @@ class Site:
         return [route for body in bodies for route in rtnl_decode.routes(body)]
 
     def rules(self, table: int) -> list[Rule]:
-        found = map(rtnl_decode.rule, self._route.dump(rtnl_encode.dump_rules))
-        return [rule for rule in found if rule is not None and rule.table == table]
+        rules = map(rtnl_decode.rule, self._route.dump(rtnl_encode.dump_rules))
+        return [rule for rule in rules if rule is not None and rule.table == table]
 
     def settle(self, condition: Callable[[], bool], what: str, rest: float = 0.02) -> None:
-        """Wait for the condition, then long enough for whoever works to be done."""
+        """Wait for the condition, then `rest` seconds for work that is still going on."""
         until(condition, time.perf_counter(), what)
         time.sleep(rest)
 
     def daemon(self, modes: Sequence[str], gateways: bool = True, ipv6: bool = False) -> Daemon:
-        """mproutd with uplinks in these modes; not started."""
+        """An mproutd with uplinks in these modes, not started."""
         return Daemon(self.gateway, *configuration(modes, gateways, ipv6))
 
     def close(self) -> None:
@@ -177,8 +175,9 @@ class Site:
 
 
 def run(*argv: str, environment: dict[str, str] | None = None) -> float:
-    """Seconds that a program takes from its start to its end, in the calling thread's
-    network namespace; its output goes nowhere.  LabError when it fails.
+    """Run a program in the calling thread's network namespace; seconds from start to exit.
+
+    Its output is discarded.  LabError if it fails.
     """
     began = time.perf_counter()
     status = os.waitpid(start(*argv, environment=environment), 0)[1]
@@ -191,9 +190,9 @@ def run(*argv: str, environment: dict[str, str] | None = None) -> float:
 def start(*argv: str, environment: dict[str, str] | None = None, silent: bool = False) -> int:
     """Start a program in the calling thread's network namespace and return its pid.
 
-    Its output goes nowhere, with `silent` its errors too.
+    Its output is discarded, and with `silent` its errors too.
 
-    By posix_spawn(3): a fork of this process would cost as much as the program itself.
+    Uses posix_spawn(3): a fork of this process would cost as much as the program itself.
     """
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

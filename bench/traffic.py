@@ -1,5 +1,5 @@
-"""Real traffic: how long a connection stands still, when a path is used again; and a daemon
-that has nothing to do meanwhile.
+"""Real traffic: how long a connection stalls, when a restored path carries data again, and
+how often an idle daemon wakes up.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def world(scope: ExitStack) -> Wan:
 
 
 def plug(scope: ExitStack, wan: Wan, n: int) -> Callable[[bool], None]:
-    """A function that plugs (True) and unplugs an uplink, by a socket that is open already."""
+    """A function that plugs (True) and unplugs an uplink, on a socket that is already open."""
     with wan.routers[n].enter():
         socket, access = Requests(0), change.devices()["access"]
     scope.callback(socket.close)
     return lambda up: socket.change([change.link(access, up)]) and None
 
 
-class Talk:
+class EchoRun:
     """An echo every 20 ms over two paths."""
 
     def __init__(self, scope: ExitStack, wan: Wan) -> None:
@@ -41,11 +41,12 @@ class Talk:
         self.plugs = {n: plug(scope, wan, n) for n in wan.uplinks}
 
     def both(self) -> bool:
+        """Whether both paths have a subflow."""
         found = subflows(self.wan.gateway, self.echo.port)
-        return {each.local for each in found} == {address(n) for n in self.wan.uplinks}
+        return {subflow.local for subflow in found} == {address(n) for n in self.wan.uplinks}
 
     def in_use(self) -> int:
-        """The uplink that carries the echo now."""
+        """The number of the uplink that carries the echo."""
         before = device_bytes(self.wan.gateway)
         time.sleep(0.2)
         after = device_bytes(self.wan.gateway)
@@ -53,56 +54,56 @@ class Talk:
         return max(sent, key=lambda n: sent[n])
 
     def stall(self) -> float:
-        """Unplug what is in use: the longest time that a message then took, in seconds."""
+        """Unplug the active path; the longest round trip of a message then, in seconds."""
         eventually(self.both, what="a subflow on both paths")
-        using = self.in_use()
+        active = self.in_use()
         self.echo.report()
         time.sleep(random.uniform(0, 0.02))  # at any moment between two messages
-        self.plugs[using](False)
+        self.plugs[active](False)
         time.sleep(0.6)
         report = self.echo.report()
         if report.error or not report.mptcp:
             raise AssertionError(f"the connection did not survive: {report}")
-        self.plugs[using](True)
+        self.plugs[active](True)
         time.sleep(0.3)
         return report.delay
 
 
-def stall(say: Callable[[str], None]) -> Iterable[Figure]:
+def stall(log: Callable[[str], None]) -> Iterable[Figure]:
     with ExitStack() as scope:
-        kept, static = world(scope), world(scope)
-        scope.enter_context(Daemon(kept.gateway, *configuration(["master", "on"])))
+        managed, static = world(scope), world(scope)
+        scope.enter_context(Daemon(managed.gateway, *configuration(["master", "on"])))
         static.by_hand()
-        talks = [Talk(scope, kept), Talk(scope, static)]
-        say(f"stall: {STALLS} times 2")
+        echoes = [EchoRun(scope, managed), EchoRun(scope, static)]
+        log(f"stall: {STALLS} runs of 2")
         times: list[list[float]] = [[], []]
         for turn in range(WARM + STALLS):
-            for place, talk in enumerate(talks):
-                took = talk.stall()
+            for index, echo in enumerate(echoes):
+                took = echo.stall()
                 if turn >= WARM:
-                    times[place].append(took)
+                    times[index].append(took)
     yield Figure(
         "stall",
-        "echo every 20 ms over MPTCP, the path in use loses carrier: longest stall",
+        "echo every 20 ms over MPTCP, active path loses its carrier: longest stall",
         times[0],
         "ms",
         "static endpoints",
         times[1],
         0.1,
         0.03,
-        "the longest time from a message's sending to its return",
+        "the longest round trip of a message",
     )
 
 
-def back(say: Callable[[str], None]) -> Iterable[Figure]:
-    """A bulk transfer; eth1 is unplugged, and plugged in again."""
+def back(log: Callable[[str], None]) -> Iterable[Figure]:
+    """A bulk transfer while eth1 is unplugged and plugged in again."""
     with ExitStack() as scope:
         wan = world(scope)
         scope.enter_context(Daemon(wan.gateway, *configuration(["master", "on"])))
         socket = plug(scope, wan, 1)
         seconds = (WARM + BACKS) * 1.2 + 4
         Iperf(wan.gateway, wan.server, SERVER, seconds)
-        say(f"back: {BACKS} times")
+        log(f"back: {BACKS} runs")
         times = []
         eventually(lambda: len(subflows(wan.gateway)) >= 4, what="two subflows of iperf3")
         for turn in range(WARM + BACKS):
@@ -115,24 +116,24 @@ def back(say: Callable[[str], None]) -> Iterable[Figure]:
             took = until(
                 lambda idle=idle: device_bytes(wan.gateway)["eth1"].sent > idle + 7500,  # type: ignore[misc]
                 began,
-                "data by eth1",
+                "data on eth1",
             )
             if turn >= WARM:
                 times.append(took)
             time.sleep(0.4)
     yield Figure(
         "back",
-        "path back (carrier) → its subflow carries data again",
+        "carrier restored → the path carries data again",
         times,
         "ms",
-        most=100,
-        aim=30,
-        note="until five full segments have left by it, in a bulk transfer; two 20 Mbit/s paths",
+        limit=100,
+        goal=30,
+        note="until five full segments of a bulk transfer were sent on it; two 20 Mbit/s paths",
     )
 
 
 def wakes(pid: int) -> int:
-    """How often the process went to sleep of its own will, all its threads."""
+    """Voluntary context switches of all threads of a process."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         for line in status.read_text().splitlines():
@@ -142,7 +143,7 @@ def wakes(pid: int) -> int:
 
 
 class Quiet:
-    """A daemon whose own network is quiet, while other figures are measured elsewhere."""
+    """A daemon in a network without events, while the other measurements run elsewhere."""
 
     def __init__(self, scope: ExitStack) -> None:
         site = scope.enter_context(Site(2))
@@ -155,9 +156,11 @@ class Quiet:
         self.before, self.since = wakes(self.pid), time.monotonic()
 
     def figure(self) -> Figure:
-        """Wake-ups a minute since then; waits until it is one minute."""
+        """Wake-ups per minute since the start; waits for the minute to pass."""
         time.sleep(max(0.0, self.since + MINUTE - time.monotonic()))
         count, seconds = wakes(self.pid) - self.before, time.monotonic() - self.since
-        note = f"{count} in {seconds:.0f} s, while the other figures were measured"
+        note = f"{count} in {seconds:.0f} s"
         rate = count * MINUTE / seconds
-        return Figure("quiet", "wake-ups in a quiet minute", [rate], "", most=5, aim=1, note=note)
+        return Figure(
+            "quiet", "wake-ups per minute without events", [rate], "", limit=5, goal=1, note=note
+        )

@@ -1,8 +1,8 @@
 """Where the time of a pass goes: `make bench ARGS=where`.
 
-The daemon's own steps for one event, done in this process with a clock around each.  Time
-spent in a step counts for the innermost one that is named here.  Process switches are not
-in it: compare the sum with the figure `up`.
+Runs the daemon's steps for one event in this process and times each.  Time counts for the
+innermost step listed here.  Context switches are not included: compare the total with the
+measurement `up`.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from mproutd.statefile import StateFile
 RUNS, WARM = 60, 5
 
 STEPS: list[tuple[Any, str, str]] = [
-    (Reconciler, "reconcile", "the pass' own bookkeeping"),
-    (NetlinkKernel, "snapshot", "snapshot: decode and keep"),
+    (Reconciler, "reconcile", "reconciler: bookkeeping"),
+    (NetlinkKernel, "snapshot", "snapshot: decode and cache"),
     (PathManager, "read", "snapshot: endpoints and limits"),
     (passes, "make_plan", "plan"),
-    (passes.diff, "routing", "difference: routes and rules"),
-    (passes.diff, "endpoints", "difference: endpoints"),
+    (passes.diff, "routing", "diff: routes and rules"),
+    (passes.diff, "endpoints", "diff: endpoints"),
     (StateFile, "save", "state file"),
     (NetlinkKernel, "apply", "writes: encode"),
-    (passes, "unproved", "proof by lookup"),
-    (NetlinkKernel, "forget_silent", "neighbour of the gateway"),
-    (Reconciler, "_note", "remember what was done"),
+    (passes, "misrouted_addresses", "verify routing"),
+    (NetlinkKernel, "flush_unreachable_neighbours", "neighbour of the gateway"),
+    (Reconciler, "_note", "reconciler: record the outcome"),
     (Requests, "_dump", "netlink: dumps, with framing"),
-    (Requests, "_ask", "netlink: questions, with framing"),
+    (Requests, "_ask", "netlink: lookups, with framing"),
     (Requests, "change", "netlink: changes, with framing"),
-    (monitor, "decisions", "log: what was decided"),
+    (monitor, "decisions", "log: decisions"),
 ]
 
 
 class Clock:
-    """Adds up the time of each step, without that of the steps inside it."""
+    """Adds up the time of each step, excluding the steps inside it."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -70,15 +70,15 @@ class Clock:
         return timed
 
     def take(self) -> tuple[dict[str, float], dict[str, int]]:
-        """What was added up since the last take."""
+        """(seconds, calls) of each step since the last call."""
         taken = dict(self.spent), dict(self.calls)
         self.spent.clear()
         self.calls.clear()
         return taken
 
 
-def where(say: Callable[[str], None]) -> None:
-    """Print the table for an address that arrives, two uplinks."""
+def where(log_progress: Callable[[str], None]) -> None:
+    """Print the profile of a pass after an address was added, two uplinks."""
     clock = Clock()
     log.level = log.ERROR
     with ExitStack() as scope:
@@ -91,8 +91,8 @@ def where(say: Callable[[str], None]) -> None:
         reconciler = fresh(directory)
         reconciler.converge()
         made = loop.Daemon(reconciler, directory)
-        read = clock.around(made._kernel_events, "events: read, sort out")
-        say(f"where: {RUNS} times")
+        read = clock.around(made._kernel_events, "events: read and filter")
+        log_progress(f"where: {RUNS} runs")
         samples: dict[str, list[float]] = defaultdict(list)
         counts: dict[str, int] = {}
         for turn in range(WARM + RUNS):
@@ -120,4 +120,4 @@ def where(say: Callable[[str], None]) -> None:
     for name, value in sorted(medians.items(), key=lambda item: -item[1]):
         print(f"{name:<36}{value:7.0f}{counts.get(name, 1):7}")
     total = sum(value for name, value in medians.items() if not name.startswith("("))
-    print(f"{'the daemon in all':<36}{total:7.0f}")
+    print(f"{'total in the daemon':<36}{total:7.0f}")

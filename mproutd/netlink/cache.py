@@ -21,9 +21,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
     FAMILIES,
+    LOOKUP_DESTINATION,
     TABLE_MAIN,
     Address,
     Link,
@@ -212,7 +212,7 @@ class RtnlCache:
         known = self._defaults
         keys = [(index, family) for index in indexes for family in FAMILIES]
         unknown = [key for key in keys if key not in known]
-        for destination in (ANYWHERE, ELSEWHERE):
+        for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
             answers = self._matches(unknown, destination, mark)
             asked, unknown = unknown, []
             for (index, family), routes in zip(asked, answers, strict=True):
@@ -266,4 +266,6 @@ class RtnlCache:
                 lambda n, kind=kind: rtnl_encode.dump_routes(n, TABLE_MAIN, kind=kind)  # type: ignore[misc]
             )
             found += [route for body in bodies for route in rtnl_decode.routes(body)]
-        return [each for each in found if contains(each.destination, ELSEWHERE[each.family])]
+        return [
+            each for each in found if contains(each.destination, FALLBACK_DESTINATION[each.family])
+        ]

@@ -16,8 +16,8 @@ from socket import AF_INET6, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
+    LOOKUP_DESTINATION,
     Endpoint,
     Failure,
     Limits,
@@ -197,10 +197,10 @@ class NetlinkKernel:
         One failed lookup may be due to a single route in main (a list of bogons), so only a
         failure for a second destination counts.
         """
-        routes = self._look_up(sources, ANYWHERE)
+        routes = self._look_up(sources, LOOKUP_DESTINATION)
         failed = [index for index, route in enumerate(routes) if route is None or not route.table]
         if failed:
-            retried = self._look_up([sources[index] for index in failed], ELSEWHERE)
+            retried = self._look_up([sources[index] for index in failed], FALLBACK_DESTINATION)
             for index, route in zip(failed, retried, strict=True):
                 routes[index] = route
         return routes

@@ -37,7 +37,7 @@ class PathManager:
         self._cap = mptcp_pm.cap(self._accepts)
         self._endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._enabled, self._name = True, "kernel"
-        self._most = 255
+        self._max_endpoints = 255
         self._laminar = supports_laminar(os.uname().release)
         self._deleter: EndpointDeleter | None = None
 
@@ -70,7 +70,7 @@ class PathManager:
             self._cap,
             self._enabled,
             self._name,
-            self._most,
+            self._max_endpoints,
             self._laminar,
         )
 
@@ -85,7 +85,9 @@ class PathManager:
             for place, ack in failed.items()
         ):
             # It takes fewer endpoints than its limits go up to: as many as there are now.
-            self._most = len(self._requests.dump(lambda n: mptcp_pm.dump_endpoints(kind, n)))
+            self._max_endpoints = len(
+                self._requests.dump(lambda n: mptcp_pm.dump_endpoints(kind, n))
+            )
         return failed
 
     @property

@@ -29,7 +29,7 @@ EVENT_KINDS = {
     "address": "the peer announces an address, or takes one back",
     "listener": "somebody begins or ends to listen for MPTCP connections",
     "other": "an event that this version has no words for",
-    "lost": "the kernel had more events than were read in time; some are not told",
+    "overrun": "the kernel had more events than were read in time; some are not told",
     "dropped": "the reader was too slow; `count` lines before this one were left out",
     "end": "the daemon stops",
 }

@@ -87,7 +87,7 @@ class _Source:
 
     def ask(self) -> None:
         """The daemon's status.  NotRunning; OSError when it does not answer."""
-        answer = client.ask(self._path, {"command": "status"}, _PATIENCE)
+        answer = client.call(self._path, {"command": "status"}, _PATIENCE)
         if "uplinks" not in answer:
             raise OSError(5, str(answer.get("error", "the daemon gave an answer that is none")))
         self._status = answer

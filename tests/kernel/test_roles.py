@@ -162,4 +162,4 @@ def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
         keeping.settle()
         assert flags(keeping) == {C1: 0x2, C2: 0x2}
         assert keeping.settle() == []
-        assert keeping.problems() == ["no-laminar"]
+        assert keeping.problems() == ["laminar-unsupported"]

@@ -1,4 +1,4 @@
-"""A rate over time, drawn with block characters for any terminal."""
+"""Bar charts of a rate over time, in block characters."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def chart(
     rows: int = 8,
     levels: Mapping[float, str] | None = None,
 ) -> list[str]:
-    """A bar for each value, `rows` lines high, `top` at the upper edge.
+    """One bar per value, `rows` lines high; the top line is `top`.
 
-    `levels`: heights that are drawn as dotted lines behind the bars, with their label
-    at the right-hand end.  Every second row carries its value on the left.
+    `levels`: value → label of horizontal dotted lines behind the bars, labelled on the
+    right.  Every second row has its value on the left.
     """
     eighths = [round(min(value, top) / top * rows * 8) for value in values]
     marked = {int(height / top * rows): label for height, label in (levels or {}).items()}
@@ -34,7 +34,7 @@ def chart(
 
 
 def time_axis(columns: int, per_column: float, every: float) -> list[str]:
-    """The line below the bars and the seconds under it, a number each `every` seconds."""
+    """The axis below the bars and its labels, one every `every` seconds."""
     step = round(every / per_column)
     ruler = "".join("┴" if i % step == 0 else "─" for i in range(columns))
     numbers = "".join(f"{i * per_column:<{step}.0f}" for i in range(0, columns, step))
@@ -42,7 +42,7 @@ def time_axis(columns: int, per_column: float, every: float) -> list[str]:
 
 
 def spark(values: Sequence[float], top: float) -> str:
-    """One line of blocks; a dot where nothing at all went."""
+    """One line of blocks, with a dot for (nearly) nothing."""
     return "".join(
         "·" if value < top / 50 else BLOCKS[max(1, min(8, round(value / top * 8)))]
         for value in values
@@ -50,8 +50,8 @@ def spark(values: Sequence[float], top: float) -> str:
 
 
 def marks(events: Mapping[float, str], per_column: float) -> str:
-    """A line with an arrow and a word under the moment of each event (seconds -> word)."""
+    """A line with an arrow and a word at the time of each event (seconds → word)."""
     line = ""
-    for moment, word in sorted(events.items()):
-        line = line.ljust(round(moment / per_column)) + f"▲ {word} "
+    for seconds, word in sorted(events.items()):
+        line = line.ljust(round(seconds / per_column)) + f"▲ {word} "
     return line.rstrip()

@@ -1,6 +1,6 @@
 """What can be wrong with a line whose link is up, and what health checks make of it.
 
-    python -m tests.lab.outages          measures into docs/health.md; needs root
+    python -m tests.lab.outages          measures into docs/performance.md; needs root
 
 Each trouble happens to wan1, the master, while an MPTCP connection runs over both lines.
 """
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, eventually, subflows
 
-PAGE = Path(__file__).parents[2] / "docs" / "health.md"
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 NAME, RESOLVER = "probe.example", "10.9.9.9"
 NOBODY = "10.9.9.77"
 
@@ -179,7 +179,7 @@ def warmed(daemon: Daemon, probes: int) -> None:
 
     def answered() -> bool:
         checks = daemon.uplink("wan1")["health"]
-        counts = [host["answered"] for each in checks for host in each["hosts"]]
+        counts = [host["replies"] for each in checks for host in each["hosts"]]
         return max(counts, default=0) >= probes
 
     eventually(answered, 120, f"{probes} answers")

@@ -68,7 +68,7 @@ def test_both_links_carry_and_either_may_go(laptops):
         watching.send_signal(signal.SIGINT)
         said = watching.communicate(timeout=10)[0]
         assert "wired" in said
-        guide.measured("monitor", said)
+        guide.sample("monitor", said)
         before = client.state()
     assert ours.call("flush").code == 0
     assert theirs.call("flush").code == 0
