@@ -79,7 +79,7 @@ def joinable_uplinks(status: Mapping[str, Any], source: Source) -> list[str]:
         for uplink in status["uplinks"]
         if uplink["name"] != source.uplink
         and any(
-            end["found"]
+            end["actual"]
             and "subflow" in end["flags"]
             and family_name(end["address"]) == family_name(source.address)
             for end in uplink["endpoints"]
