@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config, ConfigError, build
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.format import safe
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import (
     PROTOCOL,
     Address,
@@ -36,10 +36,11 @@ from mproutd.netlink.kernel import _sysctl_path
 from mproutd.passes import dry_run
 from mproutd.planning.bookkeeping import RULE_SPAN
 from mproutd.planning.diff import endpoints as endpoint_changes
+from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
-from mproutd.status.build import status
+from mproutd.status.build import build_status
 from tests.fuzz.material import quick
 from tests.lab.fake_world import ENABLED
 from tests.unit.test_state import MEMORIES
@@ -260,11 +261,11 @@ def test_only_what_is_ours_is_changed(
     except ValueError:
         return  # no file of ours says so
     operations = dry_run(config, snapshot, state, facts)
-    name = names(snapshot.links)
+    name = device_names(snapshot.links)
     for operation in operations:
         assert is_ours(operation, config, snapshot, state), operation
         sent(operation)
-        assert safe(command(operation, name)).isprintable()
+        assert safe(ip_command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
     closing, _ = endpoint_changes(
         snapshot, state, target, [each.address for each in target.endpoints]
@@ -273,5 +274,5 @@ def test_only_what_is_ours_is_changed(
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    told = status(config, snapshot, state, target, operations, lookups={}, since=lambda *_: None)
-    json.dumps(told).encode("ascii")
+    inspection = Inspection(config, "/etc/mproutd", snapshot, target, state, operations, {}, {})
+    json.dumps(build_status(inspection)).encode("ascii")
