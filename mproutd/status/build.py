@@ -12,7 +12,7 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.configuration.config import Config
-from mproutd.iproute2 import Names, command, describe, flag_names, names
+from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names, ip_command
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
@@ -29,7 +29,7 @@ from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.plan import Plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE, problem, refused, removed
+from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
 
 VERSION = 1
 
@@ -37,13 +37,13 @@ VERSION = 1
 NO_TRAFFIC: Mapping[str, Any] = {"received": None, "sent": None, "rate": None}
 
 
-def status(
+def build_status(
     inspection: Inspection, traffic: Callable[[str], Mapping[str, Any]] = lambda device: NO_TRAFFIC
 ) -> dict[str, Any]:
     """The whole status.  `traffic` gives a device's `received`, `sent` and `rate`."""
     config, snapshot, memory = inspection.config, inspection.snapshot, inspection.state
     target, lookups = inspection.plan, inspection.lookups
-    name = names(snapshot.links)
+    name = device_names(snapshot.links)
     thrown = {route.family: describe(route, name) for route in inspection.blackhole_defaults}
     uplinks = [
         _uplink(
@@ -66,7 +66,7 @@ def status(
     found += _reconciler_problems(inspection, name)
     found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
-    changes = [command(operation, name) for operation in inspection.drift]
+    changes = [ip_command(operation, name) for operation in inspection.drift]
     out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
     mptcp = snapshot.mptcp
     return {
@@ -78,7 +78,7 @@ def status(
         "default": {
             family_name(family): uplink
             for family, uplink in target.default.items()
-            if family not in thrown or leaves(target.uplinks, uplink, family, lookups)
+            if family not in thrown or leaves_via(target.uplinks, uplink, family, lookups)
         },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
@@ -110,7 +110,7 @@ def status(
     }
 
 
-def _reconciler_problems(inspection: Inspection, name: Names) -> list[dict[str, Any]]:
+def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> list[dict[str, Any]]:
     """What the reconciler could not read, write or keep."""
     errors = {
         "configuration-rejected": inspection.config_error,
@@ -120,8 +120,8 @@ def _reconciler_problems(inspection: Inspection, name: Names) -> list[dict[str, 
     }
     return [
         *(problem(code, error=error) for code, error in errors.items() if error),
-        *refused(inspection.failed, inspection.now, name),
-        *removed(inspection.restored, inspection.rate_limited, name),
+        *failed_operations(inspection.failed, inspection.now, name),
+        *removed_objects(inspection.restored, inspection.rate_limited, name),
     ]
 
 
@@ -135,7 +135,7 @@ def _uplink(
     since: Callable[[str, int], float | None],
     lookups: Lookups,
     thrown: Mapping[int, str],
-    name: Names,
+    name: DeviceNames,
 ) -> dict[str, Any]:
     uplink, link, numbers = entry.config, entry.link, target.numbers[entry.config.name]
     problems: list[dict[str, Any]] = []
@@ -156,7 +156,9 @@ def _uplink(
         "table": numbers.table,
         "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
         "families": [
-            family(path, device, numbers.table, since(uplink.name, path.family), lookups, name)
+            family_status(
+                path, device, numbers.table, since(uplink.name, path.family), lookups, name
+            )
             for path in entry.paths
         ],
         "routes": {
@@ -186,7 +188,7 @@ def _uplink(
     }
 
 
-def _told(value: Route | Rule, name: Names) -> str:
+def _told(value: Route | Rule, name: DeviceNames) -> str:
     """As `ip show` prints it, with ip's own -6 in front of what would look the same in IPv4."""
     return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
 
@@ -199,7 +201,7 @@ def _endpoints(
     unproved: Sequence[str],
     thrown: Mapping[int, str],
     problems: list[dict[str, Any]],
-    name: Names,
+    name: DeviceNames,
 ) -> list[dict[str, Any]]:
     """Wanted endpoints, each with what is found in its place."""
     present: Mapping[str, Endpoint] = {
@@ -293,7 +295,9 @@ def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-def leaves(uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
+def leaves_via(
+    uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups
+) -> bool:
     """Whether anything from this uplink's addresses of a family finds a way to the world."""
     return any(
         lookups.get(address.address) is not None
@@ -309,8 +313,8 @@ def family_name(number: int) -> str:
     return FAMILY_NAMES[number].lower()
 
 
-def family(
-    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: Names
+def family_status(
+    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: DeviceNames
 ) -> dict[str, Any]:
     """An element of `families`; `ifindex`, `table` are the uplink's, `since` an epoch second."""
     return {
@@ -336,7 +340,7 @@ def family(
 
 
 def _lookup(
-    path: Path, address: str, ifindex: int, route: Route | None, name: Names
+    path: Path, address: str, ifindex: int, route: Route | None, name: DeviceNames
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
     asked, answer = LOOKUP_DESTINATION[path.family], None

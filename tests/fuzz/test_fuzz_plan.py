@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config, ConfigError, build
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.format import safe
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import (
     PROTOCOL,
     Address,
@@ -39,7 +39,7 @@ from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
-from mproutd.status.build import status
+from mproutd.status.build import build_status
 from tests.fuzz.material import quick
 from tests.lab.fake_world import ENABLED, dry_run
 from tests.unit.test_state import MEMORIES
@@ -260,11 +260,11 @@ def test_only_what_is_ours_is_changed(
     except ValueError:
         return  # no file of ours says so
     operations = dry_run(config, snapshot, state, facts)
-    name = names(snapshot.links)
+    name = device_names(snapshot.links)
     for operation in operations:
         assert is_ours(operation, config, snapshot, state), operation
         sent(operation)
-        assert safe(command(operation, name)).isprintable()
+        assert safe(ip_command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
     addresses = [endpoint.address for endpoint in target.endpoints]
     closing = own_endpoint_deletions(snapshot, state, addresses)

@@ -14,7 +14,7 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.uci_parser import parse_sections
-from mproutd.iproute2 import describe, names
+from mproutd.iproute2 import describe, device_names
 from mproutd.model import (
     PROTOCOL,
     SCOPE_GLOBAL,
@@ -251,7 +251,7 @@ class World(FakeKernel):
     # -- print ----------------------------------------------------------------------------
 
     def show(self, values: Iterable[Object]) -> list[str]:
-        name = names(self.links)
+        name = device_names(self.links)
         lines = []
         for value in values:
             if isinstance(value, Endpoint):
