@@ -17,17 +17,16 @@ from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
-    PROTOCOL,
     Endpoint,
     Route,
     Rule,
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
+from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.inspection import Inspection, Lookups
-from mproutd.planning.plan import Plan, own_tables
-from mproutd.planning.state import State
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
 
@@ -43,13 +42,13 @@ def build_status(
     """The whole status.  `traffic` gives a device's `received`, `sent` and `rate`."""
     config, snapshot, memory = inspection.config, inspection.snapshot, inspection.state
     target, lookups = inspection.plan, inspection.lookups
+    ownership = Ownership(config, memory)
     name = device_names(snapshot.links)
     thrown = {route.family: describe(route, name) for route in inspection.blackhole_defaults}
     uplinks = [
         _uplink(
-            config,
+            ownership,
             snapshot,
-            memory,
             target,
             entry,
             inspection.misrouted,
@@ -96,7 +95,7 @@ def build_status(
             "foreign_endpoints": [
                 describe(endpoint, name)
                 for endpoint in mptcp.endpoints
-                if not is_ours(endpoint, memory)
+                if not ownership.owns_endpoint(endpoint)
             ],
         },
         "drift": changes,
@@ -126,9 +125,8 @@ def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> list[dict
 
 
 def _uplink(
-    config: Config,
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     entry: ObservedUplink,
     unproved: Sequence[str],
@@ -141,9 +139,12 @@ def _uplink(
     problems: list[dict[str, Any]] = []
     if not numbers.mask:
         problems.append(problem("no-mark", uplink=uplink.name))
-    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
+    endpoints = _endpoints(
+        ownership, snapshot, target, uplink.name, unproved, thrown, problems, name
+    )
     device = link.index if link else -1
-    tables = own_tables(config, memory)
+    own_routes = ownership.own_routes(snapshot.routes)
+    own_rules = ownership.own_rules(snapshot.rules)
     looked_up = {numbers.table, *(path.table for path in entry.paths)}
     return {
         "name": uplink.name,
@@ -168,9 +169,7 @@ def _uplink(
             "actual": [
                 _told(route, name)
                 for route in snapshot.routes
-                if route.protocol == PROTOCOL
-                and route.table in tables
-                and (route.table == numbers.table or route.device == device)
+                if route in own_routes and (route.table == numbers.table or route.device == device)
             ],
         },
         "rules": {
@@ -180,7 +179,7 @@ def _uplink(
             "actual": [
                 _told(rule, name)
                 for rule in snapshot.rules
-                if rule.protocol == PROTOCOL and rule.table in looked_up
+                if rule in own_rules and rule.table in looked_up
             ],
         },
         "endpoints": endpoints,
@@ -194,8 +193,8 @@ def _told(value: Route | Rule, name: DeviceNames) -> str:
 
 
 def _endpoints(
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     uplink: str,
     unproved: Sequence[str],
@@ -209,7 +208,7 @@ def _endpoints(
         for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
         if not endpoint.port
     }
-    others = foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    others = ownership.foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else ())
     listed = []
     for endpoint, owner in target.endpoints.items():
         if owner != uplink:

@@ -31,6 +31,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.passes import Collaborators, Deleter, Pass, PassOptions, compare
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, make_plan
 from mproutd.planning.state import State, decode, encode
@@ -315,7 +316,7 @@ def dry_run(
 ) -> list[Operation]:
     """What a pass would do."""
     plan = make_plan(config, snapshot, state, facts or Facts())
-    return compare(config, snapshot, state, plan).operations
+    return compare(Ownership(config, state), snapshot, plan).operations
 
 
 class ManualDeleter:
