@@ -1,17 +1,21 @@
-# Every target installs what it needs on a plain Debian 12 (packaging/setup.sh).
+# Every target installs what it needs on a plain Debian 12 or 13 (packaging/setup.sh).
+# DEBIAN=13 selects the release for deb, booted and bare (packaging/root.sh); the default is 12.
 # ARGS goes to the program that the target runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
+export DEBIAN
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
+.PHONY: help setup demo test booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
 	@echo 'make test      run the tests'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
+	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
+	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
 	@echo 'make lint      run ruff, mypy and shellcheck'
 	@echo 'make check     lint and test'
 	@echo 'make coverage  measure coverage: 100 % of the pure core and 90 % of everything are required'
@@ -52,6 +56,14 @@ longrun: setup
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
+
+browser:
+	@packaging/setup.sh browser
+	@$(python) -m pytest tests/browser $(ARGS)
+
+# A checkout of HEAD, set up from scratch:  make bare DEBIAN=13 ARGS='make test'
+bare:
+	@packaging/bare.sh $(ARGS)
 
 # ARGS=core: only the pure core, with the tests that do not need root.
 coverage:

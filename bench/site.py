@@ -80,7 +80,7 @@ class Site:
         with self.gateway.enter():
             self.devices = change.devices()
             self._route, self._path_manager = Requests(0), Requests(16)
-        answer = self._path_manager.ask([mptcp_pm.get_family])[0]
+        answer = self._path_manager.query([mptcp_pm.get_family])[0]
         if isinstance(answer, OSError):
             raise LabError("this kernel has no Multipath TCP")
         self._family = mptcp_pm.family(answer.body).id

@@ -34,7 +34,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (passes.diff, "endpoints", "diff: endpoints"),
     (StateFile, "save", "state file"),
     (NetlinkKernel, "apply", "writes: encode"),
-    (passes, "unproved", "verify routing"),
+    (passes, "misrouted_addresses", "verify routing"),
     (NetlinkKernel, "flush_unreachable_neighbours", "neighbour of the gateway"),
     (Reconciler, "_note", "reconciler: record the outcome"),
     (Requests, "_dump", "netlink: dumps, with framing"),

@@ -208,7 +208,7 @@ def _monitor(options: argparse.Namespace) -> int:
                 print(event_line(told, f"{clock}.{millis:03}"), flush=True)
     except client.NotRunning:
         raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
-    except client.WentAway:
+    except client.ConnectionLost:
         raise Stop("the daemon went away without a word; see its log", NOT_RUNNING) from None
     except BrokenPipeError:
         raise

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mproutd.environment import found, speaking
+from mproutd.environment import conflicting_daemons, find_program
 from mproutd.format import safe
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] 
 
     path = control_socket(options)
     try:
-        answer = client.ask(path, request)
+        answer = client.call(path, request)
     except client.NotRunning:
         return None
     except OSError as error:
@@ -99,17 +99,17 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).take(PATIENCE):
+    if change and not Lock(runtime).acquire(PATIENCE):
         raise Stop(f"another mproutd is at work with {runtime}; stop it first")
     state = StateFile(runtime)
     state.load()
     if state.problem:
         complain(state.problem)
     own = Reconciler(NetlinkKernel(), state, config_dir(options))
-    if found("ubus"):
+    if find_program("ubus"):
         from mproutd.services import netifd
 
-        own.others = netifd.asked(runtime, keep=change)
+        own.add_service_facts = netifd.query_once(runtime, keep=change)
     return own
 
 
@@ -133,7 +133,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
         configure(own)
         told = {**own.status(), "running": False}
     # Asked here, since the daemon's sandbox hides other processes from it.
-    running = speaking()
+    running = conflicting_daemons()
     if running:
         from mproutd.status.problems import beside
 
@@ -166,10 +166,10 @@ def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
     from mproutd.status import connections
 
     try:
-        where = connections.uplinks(status(options))
+        where = connections.uplink_names(status(options))
     except Stop as stop:
         complain(f"{stop}; uplinks are not named")
-        where = connections.Uplinks()
+        where = connections.UplinkNames()
     try:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:

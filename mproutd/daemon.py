@@ -20,18 +20,18 @@ from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
 from mproutd.eventloop import Loop
-from mproutd.hints import Wake
+from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
-from mproutd.netlink.bpf import concerns
+from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
-from mproutd.planning.overlaps import networks
+from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
-from mproutd.services.base import Host
+from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
-from mproutd.statefile import SOCKET
+from mproutd.statefile import CONTROL_SOCKET
 from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC = 60.0
@@ -58,13 +58,15 @@ class Daemon:
         if path_manager:
             self._deleter = path_manager.deleter()
             self._reviving = SubflowRetrier(
-                reconciler, path_manager, self._monitor.tell, self._look
+                reconciler, path_manager, self._monitor.publish, self._look
             )
-        host = Host(self._loop, self._want_pass, self._monitor.tell, time.monotonic, runtime)
-        self._parts = Services(host)
-        reconciler.others = self._parts.facts
-        self._socket = os.path.join(runtime, SOCKET)
-        self._wake = Wake(runtime)
+        context = ServiceContext(
+            self._loop, self._want_pass, self._monitor.publish, time.monotonic, runtime
+        )
+        self._services = Services(context)
+        reconciler.add_service_facts = self._services.add_facts
+        self._socket = os.path.join(runtime, CONTROL_SOCKET)
+        self._wake = WakeFifo(runtime)
         self._signals, self._waker = socket.socketpair()
         self._running = True
         self._due = True
@@ -88,11 +90,13 @@ class Daemon:
         if self._deleter:
             watch(self._deleter, self._closed)
         if self._reviving:
-            watch(self._reviving, self._reviving.hear)
-        self._parts.configured(self._reconciler.config)
+            watch(self._reviving, self._reviving.on_events)
+        self._services.on_configuration(self._reconciler.config)
         self._pass(sweep=True)
         # Whoever finds the socket finds the first pass done.
-        self._server = Server(self._socket, self.answer, time.monotonic, self._monitor.greet)
+        self._server = Server(
+            self._socket, self.answer, time.monotonic, self._monitor.initial_events
+        )
         self._monitor.server = self._server
         try:
             log.event(log.INFO, f"ready, {len(self._reconciler.config.uplinks)} uplinks")
@@ -102,7 +106,7 @@ class Daemon:
                     self._pass()
         finally:
             signal.set_wakeup_fd(-1)
-            self._parts.close()
+            self._services.close()
             self._server.close()
             self._events.close()
             self._loop.close()
@@ -112,11 +116,11 @@ class Daemon:
 
     def _wait(self) -> None:
         self._watch()
-        self._loop.wait(self._timeout())
+        self._loop.run_once(self._timeout())
         self._server.expire()
         if self._reviving and self._deleter:
             self._reviving.turn(self._deleter)
-        self._parts.turn()
+        self._services.turn()
         if self._next_pass() <= 0:
             self._due = True
 
@@ -126,7 +130,7 @@ class Daemon:
             return 0.0
         waits = [self._next_pass()]
         deadline = self._server.deadline()
-        timers = [self._parts.due()]
+        timers = [self._services.due()]
         if self._reviving and self._deleter and not self._deleter.busy:
             timers.append(self._reviving.due())
         waits += [wait for wait in timers if wait is not None]
@@ -151,12 +155,12 @@ class Daemon:
     def _watch(self) -> None:
         """Keep the loop in step with the clients, and with whether anybody listens."""
         self._server.watch(self._loop)
-        opened, closed = self._monitor.follow()
+        opened, closed = self._monitor.update_subscription()
         if closed is not None:
-            self._loop.forget(closed)
+            self._loop.unwatch(closed)
             closed.close()
         if opened is not None:
-            self._loop.watch(opened, self._monitor.hear)
+            self._loop.watch(opened, self._monitor.on_events)
 
     def _want_pass(self) -> None:
         self._due = True
@@ -165,19 +169,19 @@ class Daemon:
         """A hook has something to say."""
         self._wake.drain()
         self._reconciler.refresh()
-        self._parts.woken()
+        self._services.on_hint()
         self._due = True
 
     def _kernel_events(self) -> None:
         messages = self._events.read()
-        self._reconciler.kernel.heard(messages)
+        self._reconciler.kernel.on_events(messages)
         if messages is not None:
             last = self._reconciler.last
             uplinks = last.plan.uplinks if last else ()
             wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
             indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
-            subnets = networks(uplinks)
-            messages = [each for each in messages if concerns(each, indexes, wanted, subnets)]
+            subnets = subnet_keys(uplinks)
+            messages = [each for each in messages if is_relevant(each, indexes, wanted, subnets)]
             if not messages:
                 return
             if self._touched is not None:
@@ -200,7 +204,7 @@ class Daemon:
         for operation, ack in self._deleter.collect():
             if not already_deleted(operation, ack.errno):
                 text = ack.text or os.strerror(ack.errno)
-                self._reconciler.retries.unclosed(operation, text)
+                self._reconciler.retries.deletion_failed(operation, text)
         self._due = True
 
     def _signal(self) -> None:
@@ -232,13 +236,13 @@ class Daemon:
         self._silent = False
         if full:
             self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
-        if outcome.again and not self._closing:
+        if outcome.run_again and not self._closing:
             self._due = True
         self._told_of(before, [outcome])
 
     def _told_of(self, before: Plan | None, outcomes: list[Outcome]) -> None:
-        self._monitor.say(before, outcomes)
-        self._parts.passed(outcomes)
+        self._monitor.report_passes(before, outcomes)
+        self._services.on_pass(outcomes)
 
     # -- the control socket ---------------------------------------------------------------
 
@@ -260,7 +264,7 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         self._wait_for_closer()
         told = self._reconciler.status()
-        self._parts.told(told)
+        self._services.add_to_status(told)
         if told["drift"]:
             self._due = True
         return {**told, "running": True, "pid": os.getpid()}
@@ -269,22 +273,22 @@ class Daemon:
         """Read the configuration again, go there, and tell the changes.  OSError."""
         self._wait_for_closer()
         if not dry:
-            self._parts.reloading()
+            self._services.on_reload_start()
         try:
             return {"changes": self._reconciler.preview()} if dry else self._reload()
         except ConfigError as error:
             if not dry:
                 text = f"configuration refused, the last good one stays: {error}"
-                self._monitor.tell("configuration", log.ERROR, text)
+                self._monitor.publish("configuration", log.ERROR, text)
             return {"refused": str(error)}
         finally:
             if not dry:
-                self._parts.reloaded(self._reconciler.refused)
+                self._services.on_reload_end(self._reconciler.refused)
 
     def _reload(self) -> dict[str, Any]:
         """ConfigError when it is refused."""
         self._reconciler.configure()
-        self._parts.configured(self._reconciler.config)
+        self._services.on_configuration(self._reconciler.config)
         before = self._reconciler.last.plan if self._reconciler.last else None
         outcomes = self._reconciler.converge()
         self._told_of(before, outcomes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def found(name: str) -> str:
+def find_program(name: str) -> str:
     """The path of a program, as execvp(3) would find it; empty when there is none."""
     for directory in os.get_exec_path():
         path = os.path.join(directory, name)
@@ -14,36 +14,36 @@ def found(name: str) -> str:
     return ""
 
 
-RIVALS = {
+CONFLICTING_DAEMONS = {
     "mptcpd": "mptcpd",
     "systemd-network": "systemd-networkd",
     "NetworkManager": "NetworkManager",
 }
 """Daemons that change routes, rules or endpoints too, by their process' name, of which the kernel
 keeps 15 characters (proc(5), comm)."""
-MOST = 1 << 22
+PID_MAX = 1 << 22
 """No process has a higher number (proc(5), pid_max)."""
 
 
-def speaking() -> set[str]:
-    """Those of RIVALS that speak netlink in this network namespace, whoever started them.
+def conflicting_daemons() -> set[str]:
+    """Those of CONFLICTING_DAEMONS with a netlink socket in this network namespace.
 
     The kernel lists its netlink sockets by a port number, which is the process for the first
     socket of a kind (net/netlink/af_netlink.c, netlink_autobind).  One that is in another PID
     namespace, or hidden (hidepid), is not seen.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     try:
         with open("/proc/self/net/netlink", encoding="ascii") as table:
             ports = {int(line.split()[2]) for line in table.readlines()[1:]}
     except (OSError, ValueError, IndexError):
-        return found
+        return names
     for port in ports:
-        if not 0 < port <= MOST:  # 0 is the kernel
+        if not 0 < port <= PID_MAX:  # 0 is the kernel
             continue
         try:
             with open(f"/proc/{port}/comm", errors="replace") as comm:
-                found.add(RIVALS.get(comm.read().rstrip("\n"), ""))
+                names.add(CONFLICTING_DAEMONS.get(comm.read().rstrip("\n"), ""))
         except OSError:
             pass
-    return found - {""}
+    return names - {""}

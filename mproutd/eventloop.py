@@ -35,7 +35,7 @@ class Loop:
         if known is None:
             descriptor = source.fileno()
             if descriptor in self._by_descriptor:  # of one that was closed and not forgotten yet
-                self.forget(self._by_descriptor[descriptor])
+                self.unwatch(self._by_descriptor[descriptor])
             self._selector.register(descriptor, events)
             self._by_descriptor[descriptor] = source
         else:
@@ -44,14 +44,14 @@ class Loop:
                 self._selector.modify(descriptor, events)
         self._watched[source] = (descriptor, events, ready)
 
-    def forget(self, source: Source) -> None:
+    def unwatch(self, source: Source) -> None:
         """No more of it.  Nothing when it is not watched."""
         known = self._watched.pop(source, None)
         if known is not None:
             self._selector.unregister(known[0])
             del self._by_descriptor[known[0]]
 
-    def wait(self, timeout: float | None) -> None:
+    def run_once(self, timeout: float | None) -> None:
         """Wait for up to `timeout` seconds (None: for ever), and call what is ready."""
         for key, _ in self._selector.select(timeout):
             source = self._by_descriptor.get(key.fd)
@@ -75,7 +75,7 @@ class Worker:
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ear: socket.socket | None = None
 
-    def do(self, work: Callable[[], Any], tell: Callable[[Any, str], None]) -> None:
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, str], None]) -> None:
         """Do `work` in the thread, then tell in the loop."""
         if self._ear is None:
             self._ear, mouth = socket.socketpair()
@@ -84,7 +84,7 @@ class Worker:
             threading.Thread(
                 target=_work, args=(self._todo, self._done, mouth), name="worker", daemon=True
             ).start()
-        self._todo.put((work, tell))
+        self._todo.put((work, done))
 
     def _hear(self) -> None:
         assert self._ear is not None
@@ -99,7 +99,7 @@ class Worker:
         """The thread ends by itself after what it is at; nothing is told any more."""
         self._todo.put(None)
         if self._ear is not None:
-            self._loop.forget(self._ear)
+            self._loop.unwatch(self._ear)
             self._ear.close()
 
 

@@ -28,9 +28,9 @@ from mproutd.model import canonical, family_of
 from mproutd.planning.uplinks import Gateway
 from mproutd.safefile import why_untrusted
 
-HINTS, WAKE = "hints", "wake"
+HINTS_DIRECTORY, WAKE_FIFO = "hints", "wake"
 FAMILIES = (int(AF_INET), int(AF_INET6))
-LARGEST = 4096
+MAX_HINT_BYTES = 4096
 """Bytes of a hint that are read."""
 
 
@@ -38,7 +38,7 @@ class Hints:
     """The hints of one runtime directory."""
 
     def __init__(self, runtime: str) -> None:
-        self._directory = os.path.join(runtime, HINTS)
+        self._directory = os.path.join(runtime, HINTS_DIRECTORY)
         self.problem = ""
         """Why hints are not believed; empty when all is well."""
 
@@ -77,7 +77,7 @@ def _hint(path: str) -> Mapping[int, Gateway]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return {}
-        text = os.read(descriptor, LARGEST).decode("ascii", "replace")
+        text = os.read(descriptor, MAX_HINT_BYTES).decode("ascii", "replace")
     except OSError:
         return {}
     finally:
@@ -103,19 +103,19 @@ def _is_host(address: str) -> bool:
     return 0 < first < 224 and first != 127
 
 
-class Wake:
+class WakeFifo:
     """The FIFO through which a hook wakes the loop."""
 
     def __init__(self, runtime: str) -> None:
         """OSError when it cannot be made.  Open at both ends, so it never says it ended."""
-        path = os.path.join(runtime, WAKE)
+        path = os.path.join(runtime, WAKE_FIFO)
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass
         os.mkfifo(path, 0o600)
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        os.makedirs(os.path.join(runtime, HINTS), mode=0o755, exist_ok=True)
+        os.makedirs(os.path.join(runtime, HINTS_DIRECTORY), mode=0o755, exist_ok=True)
 
     def fileno(self) -> int:
         return self._descriptor

@@ -38,10 +38,10 @@ SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
-ANYWHERE: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
+LOOKUP_DESTINATION: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
 """Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
 
-ELSEWHERE: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
+FALLBACK_DESTINATION: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
 """To ask again where main lets nothing go to the first: lists of bogons have that, and leave out
 what is assigned, as this is to relays that next to nobody runs (RFC 7450)."""
 
@@ -228,7 +228,7 @@ class Mptcp(NamedTuple):
     """net.mptcp.enabled."""
     path_manager: str = "kernel"
     """net.mptcp.path_manager: "kernel" or another's name."""
-    most: int = 255
+    max_endpoints: int = 255
     """How many endpoints it takes, where one too many has shown that."""
     laminar: bool = True
     """It knows the flag `laminar` (Linux 6.18)."""

@@ -20,7 +20,7 @@ from mproutd.netlink.sockets import Events
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
-from mproutd.status.connections import Uplinks
+from mproutd.status.connections import UplinkNames
 from mproutd.status.events import describe_event, happening
 
 MOST = 64
@@ -38,10 +38,10 @@ class Monitor:
         self._following = False
 
     @property
-    def listened(self) -> bool:
-        return self.server is not None and self.server.listened
+    def has_listeners(self) -> bool:
+        return self.server is not None and self.server.has_listeners
 
-    def tell(
+    def publish(
         self,
         kind: str,
         priority: int,
@@ -52,29 +52,29 @@ class Monitor:
     ) -> None:
         """Something of our own: to the log, and to whoever listens."""
         log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
-        self._publish(kind, text, uplink, device)
+        self._send(kind, text, uplink, device)
 
-    def say(self, before: Plan | None, outcomes: list[Outcome]) -> None:
+    def report_passes(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         """What passes decided, did and were refused.  `before`: what was wanted until then."""
         for outcome in outcomes:
             for each in decisions(before, outcome.plan):
                 priority = log.INFO if each.good else log.WARNING
-                self.tell("decision", priority, each.text, each.uplink, each.device)
+                self.publish("decision", priority, each.text, each.uplink, each.device)
             before = outcome.plan
             name = names(outcome.snapshot.links)
             for operation in outcome.done:
                 fields = _fields(operation, name, outcome.plan)
-                self.tell("change", log.DEBUG, command(operation, name), *fields)
+                self.publish("change", log.DEBUG, command(operation, name), *fields)
             for failure in outcome.failures:
                 fields = _fields(failure.operation, name, outcome.plan)
                 text = f"{command(failure.operation, name)}: {failure.text}"
-                self.tell("failure", log.WARNING, text, *fields)
+                self.publish("failure", log.WARNING, text, *fields)
 
-    def _publish(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
-        if self.server is not None and self.server.listened:
+    def _send(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
+        if self.server is not None and self.server.has_listeners:
             self.server.publish(happening(kind, time.time(), text, uplink, device))
 
-    def greet(self) -> list[dict[str, Any]]:
+    def initial_events(self) -> list[dict[str, Any]]:
         """The first lines for a new listener: each uplink as it stands."""
         now = time.time()
         lines = [happening("begin", now, "mproutd tells what happens from now on")]
@@ -83,11 +83,11 @@ class Monitor:
             lines.append(happening("decision", now, each.text, each.uplink, each.device))
         return lines
 
-    def follow(self) -> tuple[Events | None, Events | None]:
+    def update_subscription(self) -> tuple[Events | None, Events | None]:
         """Open or close the kernel's events as listeners come and go: (opened, closed)."""
-        if self.listened == self._following:
+        if self.has_listeners == self._following:
             return None, None
-        self._following = self.listened
+        self._following = self.has_listeners
         closed, self.events = self.events, None
         if not self._following:
             return None, closed
@@ -95,15 +95,15 @@ class Monitor:
             try:
                 self.events = self._reconciler.kernel.path_manager.events()
             except OSError as error:
-                self._publish("lost", f"no events of the kernel: {error}")
+                self._send("overrun", f"no events of the kernel: {error}")
         return self.events, None
 
-    def hear(self) -> None:
+    def on_events(self) -> None:
         """Read what the kernel has to say, and publish it."""
         assert self.events is not None
         messages = self.events.read(MOST)
         if messages is None:
-            self._publish("lost", "the kernel had more events than could be read; some are missing")
+            self._send("overrun", "the kernel had more events than could be read; some are missing")
             return
         where, device = self._where()
         now = time.time()
@@ -115,10 +115,10 @@ class Monitor:
             if self.server is not None:
                 self.server.publish(line)
 
-    def _where(self) -> tuple[Uplinks, Any]:
+    def _where(self) -> tuple[UplinkNames, Any]:
         last = self._reconciler.last
         if last is None:
-            return Uplinks(), names({})
+            return UplinkNames(), names({})
         by_address: dict[str, str] = {}
         by_device: dict[int, str] = {}
         for uplink in last.plan.uplinks:
@@ -127,7 +127,7 @@ class Monitor:
             for path in uplink.paths:
                 for address in (*path.eligible, *path.covered):
                     by_address.setdefault(address.address, uplink.config.name)
-        return Uplinks(by_address, by_device), names(last.snapshot.links)
+        return UplinkNames(by_address, by_device), names(last.snapshot.links)
 
 
 def _fields(operation: Operation, name: Names, target: Plan) -> tuple[str, str, str]:

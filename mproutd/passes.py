@@ -28,9 +28,9 @@ from mproutd.model import (
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning import diff
-from mproutd.planning.endpoints import most
-from mproutd.planning.health import standing
-from mproutd.planning.numbering import assign
+from mproutd.planning.endpoints import max_endpoints
+from mproutd.planning.health import effective
+from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
@@ -57,32 +57,32 @@ class Store(Protocol):
     def save(self, state: State) -> None: ...
 
 
-def want(
+def snapshot_request(
     config: Config, state: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
 ) -> SnapshotRequest:
     """What to read.  `sweep` looks into every table that could hold something of ours."""
     if sweep or not config.enabled:
         tables = own_tables(config, state)
     else:
-        numbers = assign(config, state.slots).values()
+        numbers = assign_numbers(config, state.slots).values()
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    dead = {name for name, _ in standing(config, state, facts)}
+    dead = {name for name, _ in effective(config, state, facts)}
     doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
     return SnapshotRequest(
         devices, sorted(tables), config.mark_mask, state.without_endpoint, full, doubted
     )
 
 
-def plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> list[Operation]:
+def dry_run(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> list[Operation]:
     """Everything that differs, without doing it: for --dry-run."""
     return difference(config, snapshot, state, make_plan(config, snapshot, state, facts))
 
 
-def difference(config: Config, snapshot: Snapshot, state: State, target: Plan) -> list[Operation]:
+def difference(config: Config, snapshot: Snapshot, state: State, plan: Plan) -> list[Operation]:
     """Everything in which the snapshot differs from what should be there."""
-    raising, clearing = diff.routing(config, snapshot, state, target)
-    closing, opening = diff.endpoints(snapshot, state, target)
+    raising, clearing = diff.routing(config, snapshot, state, plan)
+    closing, opening = diff.endpoints(snapshot, state, plan)
     return closing + raising + opening + clearing
 
 
@@ -107,13 +107,13 @@ def reconcile(
     that they have for now.  OSError when the kernel does not answer.
     """
     state = store.state
-    snapshot = kernel.snapshot(want(config, state, sweep=sweep, full=full, facts=facts))
-    target = make_plan(config, snapshot, state, facts)
-    raising, clearing = diff.routing(config, snapshot, state, target)
-    endpoints_going, opening = diff.endpoints(snapshot, state, target)
-    left = state.without_endpoint - target.state.without_endpoint
+    snapshot = kernel.snapshot(snapshot_request(config, state, sweep=sweep, full=full, facts=facts))
+    plan = make_plan(config, snapshot, state, facts)
+    raising, clearing = diff.routing(config, snapshot, state, plan)
+    endpoints_going, opening = diff.endpoints(snapshot, state, plan)
+    left = state.without_endpoint - plan.state.without_endpoint
     # What tells of an address that was left is kept until its subflows are being closed.
-    store.save(target.state._replace(without_endpoint=target.state.without_endpoint | left))
+    store.save(plan.state._replace(without_endpoint=plan.state.without_endpoint | left))
 
     done: list[Operation] = []
     failures: list[Failure] = []
@@ -141,31 +141,29 @@ def reconcile(
             done.extend(permitted)
         return bool(permitted)
 
-    moving = _moving(snapshot, target, endpoints_going)
+    moving = _moving(snapshot, plan, endpoints_going)
     if not closing and not moving:
         closing = shut(endpoints_going)
-        store.save(target.state)
+        store.save(plan.state)
     before = len(done)
     act(raising)
     mended = len(done) > before
-    misrouted = unproved(kernel, target)
+    misrouted = misrouted_addresses(kernel, plan)
     doubtful = False
     if not closing:
-        more, opening = diff.endpoints(
-            snapshot, target.state, target, misrouted, patience(misrouted)
-        )
+        more, opening = diff.endpoints(snapshot, plan.state, plan, misrouted, patience(misrouted))
         already = set(endpoints_going)
         more = [operation for operation in more if operation not in already]
         if mended and more:
             # Somebody may be at the rules right now: what carries is closed on a second look.
             more, doubtful = [], True
         closing = not moving and shut(more)
-        kernel.flush_unreachable_neighbours(_gateways(target, opening))
+        kernel.flush_unreachable_neighbours(_gateways(plan, opening))
         waiting = _incomplete(raising, done, failures)
         act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
         if moving:
             closing = shut([*endpoints_going, *more])
-            store.save(target.state)
+            store.save(plan.state)
     if not closing:
         act(clearing)
     blind = any(
@@ -175,10 +173,10 @@ def reconcile(
     )
     made = set(done)
     missing = [each.value for each in (*raising, *opening) if each not in made]
-    missing += [endpoint for endpoint in target.endpoints if endpoint.address in misrouted]
+    missing += [endpoint for endpoint in plan.endpoints if endpoint.address in misrouted]
     return Outcome(
         snapshot,
-        target,
+        plan,
         tuple(done),
         tuple(failures),
         misrouted,
@@ -202,16 +200,16 @@ def _incomplete(
     }
 
 
-def _moving(snapshot: Snapshot, target: Plan, going: Sequence[Operation]) -> bool:
+def _moving(snapshot: Snapshot, plan: Plan, going: Sequence[Operation]) -> bool:
     """Whether in some family nothing that carries stays, so that the new comes first, if there
     is room for it.  Otherwise closing comes first: what a dead path holds moves to the others
     at once.
     """
-    if snapshot.mptcp is None or not going or not target.endpoints:
+    if snapshot.mptcp is None or not going or not plan.endpoints:
         return False
     found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
-    coming = {endpoint.address for endpoint in target.endpoints}
-    if len(found | coming) > most(snapshot.mptcp):
+    coming = {endpoint.address for endpoint in plan.endpoints}
+    if len(found | coming) > max_endpoints(snapshot.mptcp):
         return False
     left = {each.value.address for each in going if isinstance(each.value, Endpoint)} - coming
     return any(
@@ -227,7 +225,7 @@ def _by_family(addresses: Collection[str]) -> list[set[str]]:
     ]
 
 
-def _gateways(target: Plan, opening: Sequence[Operation]) -> list[tuple[str, int]]:
+def _gateways(plan: Plan, opening: Sequence[Operation]) -> list[tuple[str, int]]:
     """(gateway, ifindex) of the paths whose endpoints are about to be opened."""
     devices = {
         operation.value.device
@@ -236,24 +234,24 @@ def _gateways(target: Plan, opening: Sequence[Operation]) -> list[tuple[str, int
     }
     return [
         (path.gateway.address, uplink.link.index)
-        for uplink in target.uplinks
+        for uplink in plan.uplinks
         if uplink.link and uplink.link.index in devices
         for path in uplink.paths
         if path.usable and path.gateway and path.gateway.address
     ]
 
 
-def unproved(kernel: Kernel, target: Plan) -> tuple[str, ...]:
+def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
     expected: dict[str, tuple[int, str]] = {}
-    for uplink in target.uplinks:
+    for uplink in plan.uplinks:
         for path in uplink.paths:
             if path.usable and path.gateway and uplink.link:
                 for address in path.eligible:
                     expected[address.address] = (uplink.link.index, path.gateway.address)
     questions = [
         (endpoint.address, endpoint.device)
-        for endpoint in target.endpoints
+        for endpoint in plan.endpoints
         if endpoint.address in expected
     ]
     if not questions:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mproutd import passes
 from mproutd.configuration.config import Config, ConfigError
-from mproutd.configuration.netifd import resolved
+from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
 from mproutd.iproute2 import command, names
@@ -58,7 +58,7 @@ class Reconciler:
         self._patience = GracePeriod(clock)
         self._hints = Hints(state_file.directory)
         self._facts = Facts()
-        self.others: Callable[[Facts], Facts] = lambda facts: facts
+        self.add_service_facts: Callable[[Facts], Facts] = lambda facts: facts
         """What the parts of a daemon know beside it."""
         self._clock = clock
         self.retries = Retries(clock)
@@ -97,12 +97,12 @@ class Reconciler:
 
     def _resolve(self) -> Facts:
         """The facts of all sources; the configuration gets the devices that they name."""
-        facts = self.others(self._facts)
-        config = resolved(self._written, facts.devices)
+        facts = self.add_service_facts(self._facts)
+        config = resolve_devices(self._written, facts.devices)
         if facts.devices is not None and config != self.config:
             self.config = config
             self.refresh()  # hints are by device
-            facts = self.others(self._facts)
+            facts = self.add_service_facts(self._facts)
         return facts
 
     # -- passes ---------------------------------------------------------------------------
@@ -163,9 +163,9 @@ class Reconciler:
             trusting = len(outcomes) < 2
             outcomes.append(self.reconcile(sweep=not outcomes, trusting=trusting))
             last = outcomes[-1]
-            if trusting and last.unproved:
+            if trusting and last.misrouted:
                 continue
-            if not last.again and (not last.done or len(outcomes) > 1):
+            if not last.run_again and (not last.done or len(outcomes) > 1):
                 break
         return outcomes
 
@@ -179,24 +179,24 @@ class Reconciler:
         return outcomes
 
     def _note(self, outcome: Outcome) -> None:
-        target = outcome.plan
+        plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
-        wanted: list[Object] = [*target.routes, *target.rules, *target.endpoints]
-        self.removals.settle(wanted, outcome.missing)
-        self._since.note(target.uplinks, time.time())
-        self._note_steady(target)
-        self.retries.passed((failure.operation, failure.text) for failure in outcome.failures)
+        wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints]
+        self.removals.record_pass(wanted, outcome.missing)
+        self._since.note(plan.uplinks, time.time())
+        self._note_steady(plan)
+        self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self.last = outcome
 
-    def _note_steady(self, target: Plan) -> None:
+    def _note_steady(self, plan: Plan) -> None:
         """Since when each uplink is usable, and when a handover uplink has to end."""
         begun = -HANDBACK_DELAY if self.last is None else 0.0
         now = self._clock()
-        modes = {uplink.config.name: uplink.config.mode for uplink in target.uplinks}
+        modes = {uplink.config.name: uplink.config.mode for uplink in plan.uplinks}
         self._steady = {
             uplink.config.name: self._steady.get(uplink.config.name, now + begun)
-            for uplink in target.uplinks
+            for uplink in plan.uplinks
             if uplink.usable
         }
         regular = [
@@ -204,7 +204,7 @@ class Reconciler:
         ]
         carrying = {
             modes[name]
-            for endpoint, name in target.endpoints.items()
+            for endpoint, name in plan.endpoints.items()
             if not endpoint.flags & BACKUP  # what stands by ends when others come, not in time
         }
         self._hand_back_at = None
@@ -221,61 +221,63 @@ class Reconciler:
 
     # -- reports --------------------------------------------------------------------------
 
-    def look(self) -> tuple[Snapshot, Plan, list[Operation]]:
+    def inspect(self) -> tuple[Snapshot, Plan, list[Operation]]:
         """Read everything, change nothing: (found, wanted, the difference)."""
         self.refresh()
         facts = self._facts_now()
-        want: SnapshotRequest = passes.want(
+        request: SnapshotRequest = passes.snapshot_request(
             self.config, self.state_file.state, sweep=True, full=True, facts=facts
         )
-        snapshot = self.kernel.snapshot(want)
+        snapshot = self.kernel.snapshot(request)
         state = self.state_file.state
-        target = make_plan(self.config, snapshot, state, facts)
-        return snapshot, target, passes.difference(self.config, snapshot, state, target)
+        plan = make_plan(self.config, snapshot, state, facts)
+        return snapshot, plan, passes.difference(self.config, snapshot, state, plan)
 
     def preview(self) -> list[dict[str, Any]]:
         """What reconcile would do with the configuration as it is on disk.  ConfigError."""
         written, state = load(self.directory), self.state_file.state
-        config = resolved(written, self.others(self._facts).devices)
-        facts = self.others(self._read_facts(config))
-        snapshot = self.kernel.snapshot(passes.want(config, state, sweep=True, full=True))
+        config = resolve_devices(written, self.add_service_facts(self._facts).devices)
+        facts = self.add_service_facts(self._read_facts(config))
+        snapshot = self.kernel.snapshot(
+            passes.snapshot_request(config, state, sweep=True, full=True)
+        )
         name = names(snapshot.links)
         return [
             change(operation, command(operation, name))
-            for operation in passes.plan(config, snapshot, state, facts)
+            for operation in passes.dry_run(config, snapshot, state, facts)
         ]
 
     def status(self) -> dict[str, Any]:
         """The status, from the kernel as it is now."""
-        snapshot, target, drift = self.look()
-        unproved = passes.unproved(self.kernel, target)
+        snapshot, plan, drift = self.inspect()
+        misrouted = passes.misrouted_addresses(self.kernel, plan)
         name = names(snapshot.links)
         problems = []
         if self.refused:
-            problems.append(problem("configuration", error=self.refused))
+            problems.append(problem("configuration-rejected", error=self.refused))
         if self.state_file.problem:
-            problems.append(problem("state-file", error=self.state_file.problem))
+            problems.append(problem("state-file-error", error=self.state_file.problem))
         if self._hints.problem:
-            problems.append(problem("hints", error=self._hints.problem))
-        trouble = self.others(self._facts).trouble
+            problems.append(problem("hints-ignored", error=self._hints.problem))
+        trouble = self.add_service_facts(self._facts).source_error
         if trouble:
-            problems.append(problem("netifd", error=trouble))
-        problems += refused(self.retries.standing(drift), self._clock(), name)
-        problems += removed(self.removals.removed(), self.removals.held(), name)
-        asked = sources(target.uplinks)
+            problems.append(problem("netifd-unreachable", error=trouble))
+        problems += refused(self.retries.still_wanted(drift), self._clock(), name)
+        problems += removed(self.removals.restored(), self.removals.rate_limited(), name)
+        asked = sources(plan.uplinks)
         lookups = dict(zip(asked, self.kernel.lookups([(each, 0) for each in asked]), strict=True))
-        astray = unproved or None in lookups.values()
+        astray = misrouted or None in lookups.values()
         told = status(
             self.config,
             snapshot,
             self.state_file.state,
-            target,
+            plan,
             [
                 operation
                 for operation in drift
-                if getattr(operation.value, "address", None) not in unproved
+                if getattr(operation.value, "address", None) not in misrouted
             ],
-            unproved=unproved,
+            unproved=misrouted,
             problems=problems,
             since=self._since.of,
             lookups=lookups,

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 
-NEW = ".new"
+TEMPORARY_SUFFIX = ".new"
 """What a file's name ends in until it is whole; one name, so that no kill leaves many."""
 USER = "mproutd"
 """Who the daemon is where it is not root."""
@@ -50,7 +50,7 @@ def writable_by_others(path: str) -> str:
     return ""
 
 
-def contents(path: str, most: int) -> bytes:
+def read_file(path: str, most: int) -> bytes:
     """What stands in a file.  OSError, also when it is not believed or has more than `most`."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb") as file:
@@ -67,12 +67,14 @@ def contents(path: str, most: int) -> bytes:
     return data
 
 
-def replace(path: str, data: bytes, made: Callable[[int], None] = lambda descriptor: None) -> None:
+def replace_file(
+    path: str, data: bytes, made: Callable[[int], None] = lambda descriptor: None
+) -> None:
     """Write a small file anew, for us alone: beside, whatever stands there, and renamed.  OSError.
 
     `made` is given the descriptor of the new file before anything is in it.
     """
-    beside = path + NEW
+    beside = path + TEMPORARY_SUFFIX
     unlink_if_present(beside)  # of one that was killed just here, as another user perhaps
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(beside, flags, 0o600)

@@ -14,12 +14,18 @@ import time
 from functools import partial
 
 from mproutd.planning.state import State, decode, encode
-from mproutd.safefile import NEW, contents, replace, unlink_if_present, why_untrusted
+from mproutd.safefile import (
+    TEMPORARY_SUFFIX,
+    read_file,
+    replace_file,
+    unlink_if_present,
+    why_untrusted,
+)
 
-STATE, LOCK, SOCKET = "state.json", "lock", "control.sock"
-LARGEST = 1 << 20
+STATE_FILE, LOCK_FILE, CONTROL_SOCKET = "state.json", "lock", "control.sock"
+MAX_BYTES = 1 << 20
 """Bytes of a state file; a real one has a few thousand."""
-SOCKET_PATH = 107
+MAX_SOCKET_PATH = 107
 """Bytes of a socket's path without the terminating zero (unix(7), sun_path)."""
 
 
@@ -28,7 +34,7 @@ class StateFile:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._path = os.path.join(directory, STATE)
+        self._path = os.path.join(directory, STATE_FILE)
         self.state = State()
         self.problem = ""
         """Why the file could not be read or written; empty when all is well."""
@@ -36,7 +42,7 @@ class StateFile:
     def load(self) -> None:
         """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
         try:
-            self.state = decode(json.loads(contents(self._path, LARGEST)))
+            self.state = decode(json.loads(read_file(self._path, MAX_BYTES)))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:
@@ -50,7 +56,7 @@ class StateFile:
         self.state = state
         data = json.dumps(encode(state)).encode()
         try:
-            replace(self._path, data, partial(_hand_over, directory=self.directory))
+            replace_file(self._path, data, partial(_hand_over, directory=self.directory))
             self.problem = ""
         except OSError as error:
             self.problem = (
@@ -62,7 +68,7 @@ class StateFile:
         """Forget everything: after a flush."""
         self.state = State()
         unlink_if_present(self._path)
-        unlink_if_present(self._path + NEW)
+        unlink_if_present(self._path + TEMPORARY_SUFFIX)
 
 
 def _hand_over(descriptor: int, directory: str) -> None:
@@ -80,18 +86,18 @@ class Lock:
     def __init__(self, directory: str) -> None:
         """OSError when the directory cannot be made or written, leaves its socket no room, or
         could be written by somebody who is not believed."""
-        if len(os.fsencode(os.path.join(directory, SOCKET))) > SOCKET_PATH:
+        if len(os.fsencode(os.path.join(directory, CONTROL_SOCKET))) > MAX_SOCKET_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
         if why := why_untrusted(directory, link=True):
             raise OSError(errno.EINVAL, why, directory)
-        path = os.path.join(directory, LOCK)
+        path = os.path.join(directory, LOCK_FILE)
         self._descriptor = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
         _hand_over(self._descriptor, directory)
 
-    def take(self, patience: float = 0.0) -> bool:
+    def acquire(self, patience: float = 0.0) -> bool:
         """Whether it is ours now, or within `patience` seconds."""
         until = time.monotonic() + patience
         while True:

@@ -1,17 +1,19 @@
 #!/bin/sh
-# Builds the Debian package, in a Debian 12 of its own, and asks lintian about it:
+# Builds the Debian package and its source package, and has lintian check both:
 #
 #   packaging/deb.sh [VERSION]      prints its path, .build/deb/mproutd_VERSION_all.deb
 #
-# The same sources give the same package, byte for byte.  VERSION: another than the changelog's.
+# in a Debian of its own: DEBIAN=13 chooses the release, see packaging/root.sh.  A package built
+# in either runs in both.  The same sources give the same package, byte for byte.
+# VERSION: another than that of packaging/python/version.py.
 set -eu
 
 cd "$(dirname "$0")/.."
 exec </dev/null
 die() { echo "deb: $*" >&2; exit 1; }
 
-written=$(sed -n '1s/.*(\(.*\)).*/\1/p' packaging/debian/changelog)
-version=${1:-$written}
+version=${1:-$(.venv/bin/python packaging/python/version.py)}
+date=$(git log -1 --format=%cD 2>/dev/null || sed -n 's/^ -- .*>  //p' packaging/debian/changelog)
 root=$(packaging/root.sh debhelper dh-python dpkg-dev python3 lintian)
 mkdir -p .build/deb
 work=$(mktemp -d .build/deb/work.XXXXXX)
@@ -19,21 +21,23 @@ trap 'rm -rf "$work"' EXIT INT TERM
 
 source=$work/mproutd
 mkdir "$source"
-tar -c --exclude=__pycache__ mproutd etc if-up.d docs packaging README.md CHANGELOG.md |
+tar -c --exclude=__pycache__ --exclude=packaging/openwrt \
+	mproutd etc if-up.d docs packaging README.md CHANGELOG.md LICENSE |
 	tar -x -C "$source"
-cp -r packaging/debian "$source/debian"
-sed -i "1s/(.*)/($version)/" "$source/debian/changelog"
+mv "$source/packaging/debian" "$source/debian"
+sed -i "1s/(.*)/($version)/; s/^ -- \(.*>\)  .*/ -- \1  $date/" "$source/debian/changelog"
+sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$source/mproutd/__init__.py"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile \
 	--no-deps --only-binary :all: --require-hashes --target "$source/bundled" \
-	--requirement packaging/debian/bundled.txt || die "pip failed: see above"
+	--requirement "$source/debian/bundled.txt" || die "pip failed: see above"
 # Not theirs, but pip's: how they came here, and programs that nobody asked for.
 (cd "$source/bundled" && rm -rf bin ./*.dist-info/INSTALLER ./*.dist-info/RECORD \
 	./*.dist-info/REQUESTED ./*.dist-info/direct_url.json)
 chmod -R u=rwX,go=rX "$work"
 
-# build-essential is not there, nor needed: nothing is compiled.
+# build-essential is not there, nor needed: nothing is compiled.  Nor is the network.
 # shellcheck disable=SC2016  # expanded inside
-unshare --mount --pid --fork --kill-child sh -c '
+unshare --mount --pid --net --fork --kill-child sh -c '
 	set -eu
 	mount -t tmpfs layer /mnt
 	mkdir /mnt/upper /mnt/work /mnt/root
@@ -46,7 +50,7 @@ unshare --mount --pid --fork --kill-child sh -c '
 		cd /build/mproutd
 		export LC_ALL=C.UTF-8 SOURCE_DATE_EPOCH=\$(dpkg-parsechangelog --show-field Timestamp)
 		find . -exec touch --no-dereference --date=@\$SOURCE_DATE_EPOCH {} +
-		dpkg-buildpackage --build=binary --no-check-builddeps --no-sign >../log 2>&1
+		dpkg-buildpackage --no-check-builddeps --no-sign >../log 2>&1
 		cd ..
 		lintian --allow-root --fail-on error,warning --tag-display-limit 0 ./*.changes
 	"
@@ -54,5 +58,5 @@ unshare --mount --pid --fork --kill-child sh -c '
 	tail -n 40 "$work/log" >&2
 	die "no package: see above"
 }
-mv "$work"/mproutd_*.deb .build/deb/
+mv "$work"/mproutd_*.deb "$work"/mproutd_*.dsc "$work"/mproutd_*.tar.xz .build/deb/
 echo "$PWD/.build/deb/mproutd_${version}_all.deb"

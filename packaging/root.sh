@@ -1,14 +1,21 @@
 #!/bin/sh
-# A Debian 12 in a folder, made once:
+# A Debian in a folder, made once:
 #
-#   packaging/root.sh PACKAGE...     prints its path, .build/roots/KEY
+#   packaging/root.sh PACKAGE...     prints its path, .build/roots/DEBIAN-KEY
 #
 # with these packages installed; of +PACKAGE only the files are kept, so that apt in there
-# installs it without a network.  The key is the list and this file: what is there is used again.
+# installs it without a network.  DEBIAN=12 (the default), 13 or the name of a suite chooses the
+# release.  The key is the list and this file: what is there is used again.
 # Where packages come from, and through which proxy, is what apt of this machine says.
 set -eu
 
-suite=bookworm
+release=${DEBIAN:-12}
+case $release in
+	12) suite=bookworm ;;
+	13) suite=trixie ;;
+	*[!a-z]* | '') echo "root: DEBIAN=$release: 12, 13 or the name of a suite" >&2; exit 2 ;;
+	*) suite=$release ;;
+esac
 cd "$(dirname "$0")/.."
 roots=$PWD/.build/roots
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes LC_ALL=C.UTF-8
@@ -57,7 +64,7 @@ base() {
 	[ -n "$from" ] || die "apt of this machine knows no mirror of Debian: /etc/apt/sources.list"
 	proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
 	say "debootstrap $suite"
-	http_proxy=${http_proxy:-$proxy} debootstrap --variant=minbase $suite "$1" "$from" \
+	http_proxy=${http_proxy:-$proxy} debootstrap --variant=minbase "$suite" "$1" "$from" \
 		>"$1.log" 2>&1 || die "debootstrap failed: see $1.log: $(tail -n 1 "$1.log")"
 	echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io"
 	: >"$1/etc/resolv.conf"
@@ -91,9 +98,9 @@ mkdir -p "$roots"
 exec 9>"$roots/lock"
 flock 9
 made_from=$(cksum <"packaging/root.sh" | cut -d' ' -f1)
-root=$roots/$(echo "$made_from $*" | cksum | cut -d' ' -f1)
+root=$roots/$release-$(echo "$made_from $*" | cksum | cut -d' ' -f1)
 if [ ! -d "$root" ]; then
-	begun=$roots/base-$made_from
+	begun=$roots/base-$release-$made_from
 	new=$roots/new
 	rm -rf --one-file-system "$new"
 	if [ ! -d "$begun" ]; then

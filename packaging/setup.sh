@@ -3,6 +3,7 @@
 #
 #   packaging/setup.sh           what the demo, the tests and lint need
 #   packaging/setup.sh unpack    and the programs that are not installed, in .build/unpacked
+#   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
 #
 # Silent and quick when everything is there.  Outside the checkout it only installs packages.
 set -eu
@@ -18,8 +19,19 @@ die() { echo "set-up: $*" >&2; exit 1; }
 
 named() { sed -n "s/^$1  *\([^ ]*\).*/\1/p" $list; }
 
-installed() {
-	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+# Those of the packages $* that are not installed, by their own name or as a name that an
+# installed package provides: libev4 is libev4t64 since Debian 13.
+missing() {
+	# shellcheck disable=SC2016  # fields of dpkg-query
+	dpkg-query --show --showformat '${db:Status-Status} ${Package}, ${Provides}\n' |
+		sed -n 's/^installed //; t names; d; :names; s/([^)]*)//g; s/[, ][, ]*/\n/g; p' |
+		awk -v wanted="$*" '
+			{ installed[$1] }
+			END {
+				count = split(wanted, names)
+				for (n = 1; n <= count; n++)
+					if (!(names[n] in installed)) printf " %s", names[n]
+			}'
 }
 
 # apt-get with these arguments; once more with fresh package lists where they are missing or stale.
@@ -30,16 +42,19 @@ fetch() {
 	$apt "$@" >/dev/null
 }
 
+# install PACKAGE...: on the system.
+install() {
+	[ "$(id -u)" = 0 ] || die "run this as root once, or install: $*"
+	say "installing $*"
+	fetch install --yes --no-install-recommends "$@"
+}
+
+# debian_packages KIND: those of the list that are missing.
 debian_packages() {
-	missing=
-	for package in $(named install); do
-		installed "$package" || missing="$missing $package"
-	done
-	[ -n "$missing" ] || return 0
-	[ "$(id -u)" = 0 ] || die "run this as root once, or install:$missing"
-	say "installing$missing"
-	# shellcheck disable=SC2086  # one word a package
-	fetch install --yes --no-install-recommends $missing
+	# shellcheck disable=SC2046  # one word a package
+	lacking=$(missing $(named "$1"))
+	# shellcheck disable=SC2086
+	[ -z "$lacking" ] || install $lacking
 }
 
 # The first Python that is new enough and can make virtual environments.
@@ -75,10 +90,23 @@ environment() {
 	say "ready"
 }
 
-# All of them in one tree, as if it were the root of a system.
+# The libraries that the packages $* lack on this system, as apt resolves their dependencies.
+# Programs among the dependencies are left out: those that are needed are in the list.
+libraries() {
+	resolved=$($apt --simulate install --no-install-recommends "$@") ||
+		die "apt cannot resolve the dependencies of: $*"
+	echo "$resolved" | sed -n 's/^Inst \([^ ]*\).*/\1/p' |
+		xargs -r apt-cache show --no-all-versions |
+		awk '$1 == "Package:" { name = $2 } $1 == "Section:" && $2 ~ "(^|/)libs$" { print name }'
+}
+
+# All of them in one tree, as if it were the root of a system; their libraries on the system.
 unpacked() {
 	packages=$(named unpack | xargs)
-	[ "$(cat .build/unpacked/packages 2>/dev/null)" != "$packages" ] || return 0
+	# shellcheck disable=SC2046
+	[ "$(cat .build/unpacked/packages 2>/dev/null)" = "$packages" ] &&
+		[ -e .build/unpacked/libraries ] &&
+		[ -z "$(missing $(cat .build/unpacked/libraries))" ] && return
 	say "unpacking $packages into .build/unpacked"
 	rm -rf .build/new
 	mkdir -p .build/new/tree
@@ -87,14 +115,37 @@ unpacked() {
 	for package in .build/new/*.deb; do
 		dpkg-deb --extract "$package" .build/new/tree
 	done
+	# shellcheck disable=SC2086
+	needed=$(libraries $packages)
+	# shellcheck disable=SC2086
+	[ -z "$needed" ] || install $needed
+	echo "$needed" >.build/new/tree/libraries
 	echo "$packages" >.build/new/tree/packages
 	rm -rf .build/unpacked
 	mv .build/new/tree .build/unpacked
 	rm -rf .build/new
 }
 
+axe='axe-core@4.14.1'
+
+browser() {
+	debian_packages browser
+	.venv/bin/python -c 'import selenium' 2>/dev/null || .venv/bin/python -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[browser]' ||
+		die "pip failed: see above; the next run tries again"
+	[ "$(cat .build/browser/made-from 2>/dev/null)" != $axe ] || return 0
+	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
+	say "npm install $axe"
+	npm install --silent --no-save --no-audit --no-fund --prefix .build/browser $axe >&2 ||
+		die "npm failed: see above; the next run tries again"
+	echo $axe >.build/browser/made-from
+}
+
 exec 9<.
 flock 9
-debian_packages
+debian_packages install
 environment
-[ "${1:-}" != unpack ] || unpacked
+case ${1:-} in
+	unpack) unpacked ;;
+	browser) browser ;;
+esac

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mproutd.configuration.health import Health, health, idle
+from mproutd.configuration.health import HealthConfig, health, idle
 from mproutd.configuration.options import UPLINK
 from mproutd.configuration.parsers import ConfigError, OptionValue, Section, shown
 from mproutd.configuration.resolve import Group, Reading, conflicts
 
-__all__ = ["Config", "ConfigError", "Uplink", "build"]
+__all__ = ["Config", "ConfigError", "UplinkConfig", "build"]
 
 
-class Uplink(NamedTuple):
+class UplinkConfig(NamedTuple):
     """A line out, known by its device."""
 
     name: str
@@ -43,11 +43,11 @@ class Uplink(NamedTuple):
     on_down: tuple[str, ...] = ()
     action_timeout: int = 30
     """Seconds."""
-    health: Health | None = None
+    health: HealthConfig | None = None
     """None: nothing is checked."""
     interfaces: tuple[str, ...] = ()
     """The interfaces of network on this device, the one that names the uplink first."""
-    asks: str = ""
+    netifd_interface: str = ""
     """The interface whose device netifd says; empty where mproutd's own file names it."""
 
 
@@ -64,7 +64,7 @@ class Config(NamedTuple):
     table_base: int = 7000
     mark_mask: int = 0x7F000000
     main_routes: bool = True
-    uplinks: tuple[Uplink, ...] = ()
+    uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then what stands in mproutd alone."""
     warnings: tuple[str, ...] = ()
     """Each a line like a ConfigError's."""
@@ -112,7 +112,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     return config._replace(enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(warnings))
 
 
-def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[str]) -> Uplink:
+def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[str]) -> UplinkConfig:
     """The uplink that a group of sections is.
 
     An uplink section without a mode anywhere is `off`: its table and rules are what
@@ -124,7 +124,7 @@ def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[st
     device = str(group.device.value)
     made = device.startswith("@")
     in_network = group.device.section.type == "interface"
-    return Uplink(
+    return UplinkConfig(
         name=name,
         device="" if made else device,
         mode=told["multipath"][0].value if told["multipath"] else "off",
@@ -132,7 +132,7 @@ def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[st
         mask=mask,
         iif=tuple(one.value for one in told["iif"]),
         interfaces=tuple(sorted(names, key=lambda other: other != name)),
-        asks=device[1:] if made else name if in_network else "",
+        netifd_interface=device[1:] if made else name if in_network else "",
         **plain,
     )
 

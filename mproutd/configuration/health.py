@@ -42,7 +42,7 @@ class Target(NamedTuple):
         return self.text not in GATEWAYS and not _is_address(self.text)
 
 
-class Health(NamedTuple):
+class HealthConfig(NamedTuple):
     """How an uplink is checked.  Times in seconds, latencies in milliseconds, losses in percent."""
 
     track_ip: tuple[Target, ...] = ()
@@ -187,19 +187,21 @@ TRACKING: Mapping[str, OptionSpec] = {
 """In the order of the manual."""
 
 
-def health(said: Mapping[str, Sequence[OptionValue]]) -> tuple[Health | None, list[ConfigError]]:
+def health(
+    said: Mapping[str, Sequence[OptionValue]],
+) -> tuple[HealthConfig | None, list[ConfigError]]:
     """An uplink's checks from what its sections say, and what does not fit together."""
     told = {name: said[name] for name in TRACKING if said.get(name)}
     if "track_ip" not in told:
         return None, []
     values = {name: each[0].value for name, each in told.items() if name != "track_ip"}
-    names_in = values.get("track_family", Health().track_family)
+    names_in = values.get("track_family", HealthConfig().track_family)
     targets = tuple(
         dict.fromkeys(
             one.value._replace(family=one.value.family or names_in) for one in told["track_ip"]
         )
     )
-    asked = Health(targets, **values)
+    asked = HealthConfig(targets, **values)
     return asked, _misfits(asked, told)
 
 
@@ -211,7 +213,7 @@ def idle(said: Mapping[str, Sequence[OptionValue]]) -> list[ConfigError]:
     return [one.error("has no effect without track_ip") for one in told[:1]]
 
 
-def _misfits(asked: Health, told: Mapping[str, Sequence[OptionValue]]) -> list[ConfigError]:
+def _misfits(asked: HealthConfig, told: Mapping[str, Sequence[OptionValue]]) -> list[ConfigError]:
     most = max(len(asked.targets(family)) for family in (AF_INET, AF_INET6))
     pairs = [
         (

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.config import Config, UplinkConfig
 
 
-def resolved(config: Config, devices: Mapping[str, str] | None) -> Config:
+def resolve_devices(config: Config, devices: Mapping[str, str] | None) -> Config:
     """The configuration with netifd's devices: interface → device, empty for none; None without
     netifd, or before it has said anything.
 
@@ -25,11 +25,11 @@ def resolved(config: Config, devices: Mapping[str, str] | None) -> Config:
     """
     if devices is None:
         return config
-    uplinks: dict[str, Uplink] = {}
+    uplinks: dict[str, UplinkConfig] = {}
     by_device: dict[str, str] = {}
     warnings = list(config.warnings)
     for uplink in config.uplinks:
-        device = devices.get(uplink.asks, "") or uplink.device
+        device = devices.get(uplink.netifd_interface, "") or uplink.device
         uplink = uplink._replace(device=device)
         first = by_device.setdefault(device, uplink.name) if device else uplink.name
         if first == uplink.name:
@@ -46,7 +46,7 @@ def resolved(config: Config, devices: Mapping[str, str] | None) -> Config:
     return config._replace(uplinks=tuple(uplinks.values()), warnings=tuple(warnings))
 
 
-def _joined(first: Uplink, second: Uplink) -> Uplink:
+def _joined(first: UplinkConfig, second: UplinkConfig) -> UplinkConfig:
     return first._replace(
         gateway=first.gateway or second.gateway,
         gateway6=first.gateway6 or second.gateway6,

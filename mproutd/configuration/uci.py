@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.parsers import ConfigError, Section, shown
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.safefile import writable_by_others
 
 SIZE_MOST = 1 << 20
@@ -41,7 +41,7 @@ def read(file: str) -> tuple[Section, ...] | None:
     text = contents(file)
     if text is None:
         return None
-    outline = sections(file, text)
+    outline = parse_sections(file, text)
     try:
         from uci import Uci as _  # noqa: F401
     except ImportError:

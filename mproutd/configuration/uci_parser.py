@@ -169,7 +169,7 @@ class Draft:
         self.options[item.name] = (values, lines, many)
 
 
-def sections(file: str, text: str) -> tuple[Section, ...]:
+def parse_sections(file: str, text: str) -> tuple[Section, ...]:
     """The file's sections; one that comes again under its name and type is continued."""
     order: list[Draft] = []
     named: dict[str, Draft] = {}

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-LARGEST, LONGEST = 1 << 26, 1 << 20
+MAX_REPLY_BYTES, MAX_EVENT_BYTES = 1 << 26, 1 << 20
 """Bytes of an answer, and of one line for a listener: far above what a daemon says."""
 
 
@@ -26,11 +26,11 @@ class NotRunning(Exception):
     """Nobody answers on the control socket."""
 
 
-class WentAway(Exception):
+class ConnectionLost(Exception):
     """The daemon ended without saying so."""
 
 
-def ask(path: str, request: dict[str, Any], timeout: float = 30.0) -> dict[str, Any]:
+def call(path: str, request: dict[str, Any], timeout: float = 30.0) -> dict[str, Any]:
     """One question to the daemon.  NotRunning; OSError when it does not answer in time."""
     until = time.monotonic() + timeout
     with _connect(path, timeout) as connection:
@@ -41,7 +41,7 @@ def ask(path: str, request: dict[str, Any], timeout: float = 30.0) -> dict[str, 
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError(110, "it takes too long over its answer")
-            if len(answer) > LARGEST:
+            if len(answer) > MAX_REPLY_BYTES:
                 raise OSError(5, "the daemon gave an answer that has no end")
             connection.settimeout(left)
     return _decoded(answer, "the daemon went away before it had answered")
@@ -64,9 +64,9 @@ def listen(path: str, stdout: int) -> Iterator[dict[str, Any]]:
                 raise BrokenPipeError
             part = connection.recv(1 << 16)
             if not part:
-                raise WentAway
+                raise ConnectionLost
             *lines, waiting = (waiting + part).split(b"\n")
-            if len(waiting) > LONGEST:
+            if len(waiting) > MAX_EVENT_BYTES:
                 raise OSError(5, "the daemon tells a line that has no end")
             for line in lines:
                 told = _happening(line)

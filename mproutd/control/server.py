@@ -21,22 +21,22 @@ from mproutd import log
 from mproutd.eventloop import READ, WRITE, Loop
 from mproutd.status.events import happening
 
-LARGEST = 1 << 16
+MAX_REQUEST_BYTES = 1 << 16
 """Bytes of a request."""
-PAUSE = 0.5
+ACCEPT_RETRY_DELAY = 0.5
 """Seconds until another client is taken in after one that could not be."""
-PATIENCE, HASTE = 5.0, 0.25
+CLIENT_TIMEOUT, CROWDED_CLIENT_TIMEOUT = 5.0, 0.25
 """Seconds that a client has for its request, and again for taking the answer; and how many
 while there is no room for another one."""
-CLIENTS = 32
+MAX_CLIENTS = 32
 """How many at once; the others wait in the socket's queue."""
 BACKLOG = 1024
 """How many can wait there: connect(2) of one more fails (EAGAIN)."""
-CHANGING = ("reconcile",)
+LOGGED_COMMANDS = ("reconcile",)
 """Commands that change something: who asks for one is logged."""
-LISTENERS = 8
+MAX_LISTENERS = 8
 """How many of them may listen to what happens; they stay, and must leave room for questions."""
-QUEUE = 1 << 18
+MAX_QUEUED_BYTES = 1 << 18
 """Bytes that wait for one listener, beside what its socket holds; then lines are dropped."""
 GROUP = "mproutd"
 
@@ -62,8 +62,8 @@ class Client:
     @property
     def peer(self) -> str:
         """Who it was at its connect(2), as the kernel says (unix(7), SO_PEERCRED)."""
-        told = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        process, user, _ = unpack("iii", told)
+        credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        process, user, _ = unpack("iii", credentials)
         return f"process {process} of user {user}"
 
     @property
@@ -79,7 +79,7 @@ class Client:
 
     def offer(self, line: bytes) -> None:
         """Queue a line for a listener, or count it as dropped where there is no room."""
-        if len(self.answer) + len(line) > QUEUE:
+        if len(self.answer) + len(line) > MAX_QUEUED_BYTES:
             self._dropped += 1
             return
         self.settle()
@@ -89,8 +89,8 @@ class Client:
         """Say how many lines were dropped, now that there is room to say it."""
         if self._dropped:
             text = f"the reader was too slow: {self._dropped} lines left out"
-            told = happening("dropped", time.time(), text, count=self._dropped)
-            self.answer += _line(told)
+            event = happening("dropped", time.time(), text, count=self._dropped)
+            self.answer += _line(event)
             self._dropped = 0
 
     def send(self) -> None:
@@ -111,10 +111,15 @@ class Server:
         path: str,
         answer: Answer,
         clock: Callable[[], float],
-        greet: Callable[[], list[dict[str, Any]]] = list,
+        initial_events: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         """OSError when the socket cannot be made.  `greet`: what a new listener is told first."""
-        self._path, self._answer, self._clock, self._greet = path, answer, clock, greet
+        self._path, self._answer, self._clock, self._initial_events = (
+            path,
+            answer,
+            clock,
+            initial_events,
+        )
         self.clients: list[Client] = []
         self._watched: set[Client | Server] = set()
         self._again = clock()
@@ -139,7 +144,7 @@ class Server:
 
     @property
     def accepting(self) -> bool:
-        return len(self.clients) < CLIENTS and self._clock() >= self._again
+        return len(self.clients) < MAX_CLIENTS and self._clock() >= self._again
 
     def watch(self, loop: Loop) -> None:
         """Bring the loop in step with the clients that come, turn to writing, and go.
@@ -150,7 +155,7 @@ class Server:
         if self.accepting:
             wanted[self] = READ
         for gone in self._watched - wanted.keys():
-            loop.forget(gone)
+            loop.unwatch(gone)
         for source, events in wanted.items():
             ready = source.accept if isinstance(source, Server) else partial(self.serve, source)
             loop.watch(source, ready, events)
@@ -164,19 +169,19 @@ class Server:
                 connection, _ = self._socket.accept()
             except OSError as error:
                 if error.errno != EAGAIN:  # no descriptor, say: the socket stays readable
-                    self._again = self._clock() + PAUSE
+                    self._again = self._clock() + ACCEPT_RETRY_DELAY
                 return
             connection.setblocking(False)
             self.clients.append(Client(connection, self._clock()))
 
     @property
-    def listened(self) -> bool:
+    def has_listeners(self) -> bool:
         """Whether anybody listens to what happens."""
         return any(client.listening for client in self.clients)
 
-    def publish(self, told: dict[str, Any]) -> None:
+    def publish(self, event: dict[str, Any]) -> None:
         """Tell every listener, and wait for none of them."""
-        line = _line(told)
+        line = _line(event)
         for client in [client for client in self.clients if client.listening]:
             client.offer(line)
             self._send(client)
@@ -205,10 +210,10 @@ class Server:
         client.request += part
         if b"\n" in client.request:
             client.begun, self._answered = self._clock(), True
-            for told in self._reply(client):
-                client.answer += _line(told)
+            for event in self._reply(client):
+                client.answer += _line(event)
             self._send(client)
-        elif not part or len(client.request) > LARGEST:
+        elif not part or len(client.request) > MAX_REQUEST_BYTES:
             self._drop(client)
 
     def _send(self, client: Client) -> None:
@@ -229,14 +234,14 @@ class Server:
         if not isinstance(request, dict):
             return [{"error": "the request is no JSON object"}]
         command = request.get("command")
-        if command in CHANGING and request.get("dry_run") is not True:
+        if command in LOGGED_COMMANDS and request.get("dry_run") is not True:
             log.event(log.INFO, f"{command} asked for by {client.peer}")
         if command != "monitor":
             return [self._answer(request)]
-        if sum(other.listening for other in self.clients) >= LISTENERS:
-            return [{"error": f"{LISTENERS} listen already; end one of them"}]
+        if sum(other.listening for other in self.clients) >= MAX_LISTENERS:
+            return [{"error": f"{MAX_LISTENERS} listen already; end one of them"}]
         client.listening = True
-        return self._greet()
+        return self._initial_events()
 
     def deadline(self) -> float | None:
         """When the next client runs out of time, or is let in, on the clock that was given."""
@@ -247,7 +252,7 @@ class Server:
 
     @property
     def _patience(self) -> float:
-        return PATIENCE if self.accepting else HASTE
+        return CLIENT_TIMEOUT if self.accepting else CROWDED_CLIENT_TIMEOUT
 
     def expire(self) -> None:
         """Drop the clients that are too slow."""
@@ -271,8 +276,8 @@ class Server:
             pass
 
 
-def _line(told: dict[str, Any]) -> bytes:
-    return json.dumps(told).encode() + b"\n"
+def _line(event: dict[str, Any]) -> bytes:
+    return json.dumps(event).encode() + b"\n"
 
 
 def _give_to_group(path: str) -> None:

@@ -58,7 +58,7 @@ def _as_loaded(value: int, size: int) -> int:
     return int.from_bytes(value.to_bytes(size, byteorder), "big")
 
 
-def program(port: int) -> list[Instruction]:
+def event_filter(port: int) -> list[Instruction]:
     """Drop what nlmsg_pid `port` (our request socket) caused, and the specific routes of others.
 
     A route passes if it is a default one, or has our protocol: routes of ours that somebody
@@ -80,7 +80,7 @@ def program(port: int) -> list[Instruction]:
     ]
 
 
-def subflow_losses(everything: bool) -> list[Instruction]:
+def subflow_event_filter(everything: bool) -> list[Instruction]:
     """For the path manager's events: subflows that closed before their connection did.
 
     `everything` also passes what says that a connection has its subflow after all, or is
@@ -104,7 +104,7 @@ def subflow_losses(everything: bool) -> list[Instruction]:
     ]
 
 
-def packed(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
+def sock_fprog(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
     """The value for setsockopt(SO_ATTACH_FILTER), and the memory that it points into.
 
     Keep the second until the call is done; the kernel makes its own copy.
@@ -113,7 +113,7 @@ def packed(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
     return _FPROG.pack(len(instructions), memory.buffer_info()[0]), memory
 
 
-def concerns(
+def is_relevant(
     message: Message,
     indexes: Collection[int],
     names: Collection[str],

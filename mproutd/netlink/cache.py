@@ -21,9 +21,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
     FAMILIES,
+    LOOKUP_DESTINATION,
     TABLE_MAIN,
     Address,
     Link,
@@ -45,7 +45,7 @@ _SEVERAL = 8
 """Devices whose addresses are asked for one by one; of more, one question about all costs less."""
 
 
-class Found(NamedTuple):
+class RtnlSnapshot(NamedTuple):
     """rtnetlink's part of a Snapshot."""
 
     links: dict[int, Link]
@@ -55,7 +55,7 @@ class Found(NamedTuple):
     rules: tuple[Rule, ...]
 
 
-class Reader:
+class RtnlCache:
     """The kernel's answers, as long as they hold."""
 
     def __init__(self, requests_socket: Requests) -> None:
@@ -64,11 +64,11 @@ class Reader:
         self._address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
         self._route: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
-        self.forget()
+        self.invalidate()
 
     # -- what still holds -----------------------------------------------------------------
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Read everything again."""
         self._links: dict[int, Link] | None = None
         self._addresses: dict[int, tuple[Address, ...]] | None = None
@@ -77,7 +77,7 @@ class Reader:
         self._tables: dict[int, tuple[Route, ...]] = {}
         self._defaults: dict[tuple[int, int], Route | None] = {}
 
-    def heard(self, message: Message) -> None:
+    def on_event(self, message: Message) -> None:
         """Drop what an event says is no longer so."""
         kind, body = message.type, message.body
         if kind in _LINKS or kind in _ADDRESSES:
@@ -86,21 +86,21 @@ class Reader:
                 self._links = None
             if index not in self._stale_addresses:
                 self._stale_addresses.add(index)
-                self._touch(index)
+                self._invalidate_device(index)
         elif kind in _ROUTES:
-            self._heard_route(message)
+            self._on_route_event(message)
         else:
             self._rules = None
             self._defaults.clear()
 
-    def _touch(self, index: int) -> None:
+    def _invalidate_device(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
             if any(route.device == index for route in routes):
                 del self._tables[table]
         for family in FAMILIES:
             self._defaults.pop((index, family), None)
 
-    def _heard_route(self, message: Message) -> None:
+    def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
         if not routes or message.flags & NLM_F_REPLACE:
             # Whose route was replaced is not said.
@@ -109,7 +109,7 @@ class Reader:
             self._tables.pop(route.table, None)
             self._defaults.pop((route.device, route.family), None)
 
-    def wrote(self, operations: Iterable[Operation], certain: bool) -> None:
+    def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Take account of our own changes, whose echoes never arrive.
 
         Rules that the kernel has acknowledged are taken over; of the rest, and of everything
@@ -137,7 +137,7 @@ class Reader:
 
     # -- reading --------------------------------------------------------------------------
 
-    def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> Found:
+    def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> RtnlSnapshot:
         """All of it, for the devices by name whose default matters.  OSError."""
         try:
             links = self._read_links()
@@ -147,7 +147,7 @@ class Reader:
             # main had none: the lookup went on to the uplink's own rule.
             asked = any(rule.fwmark == rule.fwmask == mark for rule in rules if rule.fwmask)
             own = frozenset(tables) if asked else frozenset()
-            return Found(
+            return RtnlSnapshot(
                 links,
                 self._read_addresses(),
                 tuple(chain.from_iterable(self._read_table(table) for table in tables)),
@@ -155,7 +155,7 @@ class Reader:
                 rules,
             )
         except OSError:
-            self.forget()
+            self.invalidate()
             raise
 
     def _read_links(self) -> dict[int, Link]:
@@ -212,7 +212,7 @@ class Reader:
         known = self._defaults
         keys = [(index, family) for index in indexes for family in FAMILIES]
         unknown = [key for key in keys if key not in known]
-        for destination in (ANYWHERE, ELSEWHERE):
+        for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
             answers = self._matches(unknown, destination, mark)
             asked, unknown = unknown, []
             for (index, family), routes in zip(asked, answers, strict=True):
@@ -246,7 +246,7 @@ class Reader:
             )
             for index, family in keys
         ]
-        answers = self._requests.ask(questions)
+        answers = self._requests.query(questions)
         return [() if isinstance(each, OSError) else self._route[each.body] for each in answers]
 
     def _main_routes(self, index: int, family: int) -> list[Route]:
@@ -261,9 +261,11 @@ class Reader:
         For a status that has to say why nothing leaves; slow where main is large.
         """
         found: list[Route] = []
-        for kind in rtnl_decode.DISCARDING:
+        for kind in rtnl_decode.DISCARD_TYPES:
             bodies = self._requests.dump(
                 lambda n, kind=kind: rtnl_encode.dump_routes(n, TABLE_MAIN, kind=kind)  # type: ignore[misc]
             )
             found += [route for body in bodies for route in rtnl_decode.routes(body)]
-        return [each for each in found if contains(each.destination, ELSEWHERE[each.family])]
+        return [
+            each for each in found if contains(each.destination, FALLBACK_DESTINATION[each.family])
+        ]

@@ -15,8 +15,8 @@ from socket import AF_INET6, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
+    LOOKUP_DESTINATION,
     Endpoint,
     Failure,
     Limits,
@@ -28,7 +28,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
-from mproutd.netlink.cache import Reader
+from mproutd.netlink.cache import RtnlCache
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Events, Requests
@@ -66,7 +66,7 @@ class SnapshotRequest(NamedTuple):
     """Addresses to look for connections at, once they are gone."""
     full: bool = True
     """Everything from the kernel as it is now; else what events did not touch may be older."""
-    doubted: Collection[str] = ()
+    suspect_devices: Collection[str] = ()
     """Names of devices behind which the line is taken for dead, carrier or not."""
 
 
@@ -81,7 +81,7 @@ class NetlinkKernel:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
-        self._reader = Reader(self._requests)
+        self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
         self._rp_filter_all = 0
 
@@ -95,32 +95,32 @@ class NetlinkKernel:
     def events(self) -> Events:
         """Links, addresses, rules and the routes that matter, without our own echoes."""
         events = Events(_ROUTE, _GROUPS)
-        events.attach(bpf.program(self._requests.port))
+        events.attach(bpf.event_filter(self._requests.port))
         return events
 
     # -- read -----------------------------------------------------------------------------
 
-    def heard(self, messages: Iterable[Message] | None) -> None:
+    def on_events(self, messages: Iterable[Message] | None) -> None:
         """What events() brought, whether it wakes anybody or not; None when some were lost."""
         if messages is None:
-            self._reader.forget()
+            self._cache.invalidate()
         else:
             for message in messages:
-                self._reader.heard(message)
+                self._cache.on_event(message)
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
-            self._reader.forget()
+            self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        found = self._reader.read(want.devices, tuple(want.tables), want.mark)
+        found = self._cache.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
         left = set(want.without_endpoint).difference(each.address for each in found.addresses)
         out = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())
             if (link := found.links.get(endpoint.device))
-            and (not (link.up and link.carrier) or link.name in want.doubted)
+            and (not (link.up and link.carrier) or link.name in want.suspect_devices)
         }
         sole_path = frozenset[str]()
         if left or out:
@@ -128,14 +128,14 @@ class NetlinkKernel:
             sole_path = frozenset(
                 each.address
                 for each in open_ones
-                if (each.address in left and not each.others)
-                or (each.address in out and each.plain)
+                if (each.address in left and not each.extra_subflows)
+                or (each.address in out and each.fallback)
             )
         return Snapshot(*found, mptcp, self._rp_filter_all, sole_path)
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at these; none where the kernel cannot say."""
-        found = map(sock_diag.connection, self._sockets(sock_diag.dump, addresses) or ())
+        found = map(sock_diag.connection, self._sockets(sock_diag.dump_mptcp, addresses) or ())
         return [each for each in found if each.address in addresses]
 
     def subflows(
@@ -143,14 +143,14 @@ class NetlinkKernel:
     ) -> tuple[list[sock_diag.Connection] | None, list[sock_diag.Subflow]]:
         """All connections and subflows in the families of these addresses; None for connections
         where the kernel cannot say."""
-        told = self._sockets(sock_diag.dump, addresses)
+        told = self._sockets(sock_diag.dump_mptcp, addresses)
         # The subflows last: what joins in between is then no miss.
-        found = map(sock_diag.subflow, self._sockets(sock_diag.dump_subflows, addresses) or ())
+        found = map(sock_diag.subflow, self._sockets(sock_diag.dump_tcp, addresses) or ())
         connections = None if told is None else list(map(sock_diag.connection, told))
         return connections, [each for each in found if each]
 
     def _sockets(
-        self, ask: Callable[[int, int], bytes], addresses: Collection[str]
+        self, encode: Callable[[int, int], bytes], addresses: Collection[str]
     ) -> list[bytes] | None:
         """The answers; None where no family has any (no mptcp_diag, no tcp_diag)."""
         if self._diag is None:
@@ -158,7 +158,7 @@ class NetlinkKernel:
         found: list[bytes] | None = None
         for family in {family_of(address) for address in addresses} | {AF_INET6}:
             try:
-                more = self._diag.dump(lambda n, family=family: ask(n, family))  # type: ignore[misc]
+                more = self._diag.dump(lambda n, family=family: encode(n, family))  # type: ignore[misc]
                 found = [*(found or ()), *more]
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
@@ -171,10 +171,10 @@ class NetlinkKernel:
         An error may be that of one route in main alone (a list of bogons), so only one for a
         second destination is believed.
         """
-        answers = self._look_up(questions, ANYWHERE)
+        answers = self._look_up(questions, LOOKUP_DESTINATION)
         lost = [place for place, route in enumerate(answers) if route is None or not route.table]
         if lost:
-            again = self._look_up([questions[place] for place in lost], ELSEWHERE)
+            again = self._look_up([questions[place] for place in lost], FALLBACK_DESTINATION)
             for place, route in zip(lost, again, strict=True):
                 answers[place] = route
         return answers
@@ -182,7 +182,7 @@ class NetlinkKernel:
     def _look_up(
         self, questions: Sequence[tuple[str, int]], destination: Mapping[int, str]
     ) -> list[Route | None]:
-        answers = self._requests.ask(
+        answers = self._requests.query(
             [
                 lambda n, address=address, device=device: rtnl_encode.lookup(  # type: ignore[misc]
                     n, destination[family_of(address)], source=address, device=device
@@ -191,12 +191,13 @@ class NetlinkKernel:
             ]
         )
         return [
-            None if isinstance(each, OSError) else rtnl_decode.found(each.body) for each in answers
+            None if isinstance(each, OSError) else rtnl_decode.lookup_reply(each.body)
+            for each in answers
         ]
 
     def blackhole_defaults(self) -> list[Route]:
         """Main's routes that throw away what it has no better ones for."""
-        return self._reader.blackhole_defaults()
+        return self._cache.blackhole_defaults()
 
     def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None:
         """Let (address, ifindex) be asked for anew if it did not answer so far.
@@ -205,7 +206,7 @@ class NetlinkKernel:
         or failed; the first packet of a new subflow would fail with it (EHOSTUNREACH), and
         the kernel does not try a subflow twice.
         """
-        answers = self._requests.ask(
+        answers = self._requests.query(
             [
                 lambda n, address=address, device=device: rtnl_encode.neighbour(  # type: ignore[misc]
                     rtnl_decode.RTM_GETNEIGH, n, device, address
@@ -216,7 +217,7 @@ class NetlinkKernel:
         silent = [
             neighbour
             for neighbour, answer in zip(neighbours, answers, strict=True)
-            if not isinstance(answer, OSError) and rtnl_decode.unanswered(answer.body)
+            if not isinstance(answer, OSError) and rtnl_decode.is_unresolved(answer.body)
         ]
         if silent:
             self._requests.change(
@@ -251,7 +252,7 @@ class NetlinkKernel:
                 Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))
                 for place, ack in sorted(failed.items())
             ]
-        self._reader.wrote(operations, certain=not failures)
+        self._cache.on_applied(operations, certain=not failures)
         return failures
 
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
@@ -261,7 +262,7 @@ class NetlinkKernel:
         for place, operation in enumerate(operations):
             setting = operation.value
             assert isinstance(setting, Sysctl)
-            known = self._reader.link(setting.device)
+            known = self._cache.link(setting.device)
             try:
                 with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
                     value = _read_sysctl(setting.device, setting.key)

@@ -43,7 +43,7 @@ _ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SET_FLAGS = 1, 2, 3,
 _ADDR, _RCV_ADD_ADDRS, _SUBFLOWS = 1, 2, 3
 _FAMILY, _ID, _ADDR4, _ADDR6, _PORT, _FLAGS, _IF_IDX = 1, 2, 3, 4, 5, 6, 7
 
-OLD_CAP = 8
+DEFAULT_CAP = 8
 """The cap of every kernel that does not say which attribute was at fault."""
 
 _GENL = Struct("=BBxx")
@@ -122,17 +122,17 @@ def family(body: bytes) -> Family:
         raise DecodeError(str(problem)) from None
 
 
-def _ask(kind: int, command: int, flags: int, sequence: int, *parts: bytes) -> bytes:
+def _query(kind: int, command: int, flags: int, sequence: int, *parts: bytes) -> bytes:
     return request(kind, flags, sequence, _GENL.pack(command, 1) + b"".join(parts))
 
 
 def dump_endpoints(kind: int, sequence: int) -> bytes:
     """All endpoints of the namespace; `kind` is Family.id, here and below."""
-    return _ask(kind, _GET_ADDR, NLM_F_DUMP, sequence)
+    return _query(kind, _GET_ADDR, NLM_F_DUMP, sequence)
 
 
 def get_limits(kind: int, sequence: int) -> bytes:
-    return _ask(kind, _GET_LIMITS, 0, sequence)
+    return _query(kind, _GET_LIMITS, 0, sequence)
 
 
 def change(operation: Operation, kind: int, sequence: int) -> bytes:
@@ -145,21 +145,21 @@ def change(operation: Operation, kind: int, sequence: int) -> bytes:
     verb, value, _ = operation
     if isinstance(value, Endpoint):
         if verb == "add":
-            return _ask(kind, _ADD_ADDR, NLM_F_ACK, sequence, _endpoint(value))
+            return _query(kind, _ADD_ADDR, NLM_F_ACK, sequence, _endpoint(value))
         named = put_u8(_ID, value.id)
         if verb == "delete":
             if not value.id:
                 named += _address(value.address)
             nested = put(_ADDR | NLA_F_NESTED, named)
-            return _ask(kind, _DEL_ADDR, NLM_F_ACK, sequence, nested)
+            return _query(kind, _DEL_ADDR, NLM_F_ACK, sequence, nested)
         if verb == "change" and value.id:
             nested = put(_ADDR | NLA_F_NESTED, named + put_u32(_FLAGS, value.flags))
-            return _ask(kind, _SET_FLAGS, NLM_F_ACK, sequence, nested)
+            return _query(kind, _SET_FLAGS, NLM_F_ACK, sequence, nested)
     elif isinstance(value, Limits) and verb == "change":
         numbers = put_u32(_RCV_ADD_ADDRS, value.add_addr_accepted) + put_u32(
             _SUBFLOWS, value.subflows
         )
-        return _ask(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
+        return _query(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
     raise ValueError(f"mptcp_pm cannot {verb} a {type(value).__name__}")
 
 
@@ -217,7 +217,7 @@ def probe(kind: int, sequence: int, candidate: int) -> bytes:
     error says how far the kernel came.
     """
     numbers = put_u32(_RCV_ADD_ADDRS, candidate) + put_u32(_SUBFLOWS, _TOO_MANY)
-    return _ask(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
+    return _query(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
 
 
 def accepted(ack: Ack) -> bool | None:
@@ -236,7 +236,7 @@ def cap(accepts: Callable[[int], bool | None]) -> int:
         middle = (low + high) // 2
         verdict = accepts(middle)
         if verdict is None:
-            return OLD_CAP
+            return DEFAULT_CAP
         low, high = (middle, high) if verdict else (low, middle)
     return low
 

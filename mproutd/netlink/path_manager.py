@@ -29,7 +29,7 @@ class PathManager:
     def __init__(self) -> None:
         """OSError (ENOENT) when the kernel has no MPTCP."""
         self._requests = Requests(_GENERIC)
-        answer = self._requests.ask([mptcp_pm.get_family])[0]
+        answer = self._requests.query([mptcp_pm.get_family])[0]
         if isinstance(answer, OSError):
             self._requests.close()
             raise answer
@@ -37,8 +37,8 @@ class PathManager:
         self._cap = mptcp_pm.cap(self._accepts)
         self._endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._enabled, self._name = True, "kernel"
-        self._most = 255
-        self._laminar = knows_laminar(os.uname().release)
+        self._max_endpoints = 255
+        self._laminar = supports_laminar(os.uname().release)
         self._deleter: EndpointDeleter | None = None
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class PathManager:
             self._name = _path_manager()
         kind = self._family.id
         bodies = self._requests.dump(lambda n: mptcp_pm.dump_endpoints(kind, n))
-        answer = self._requests.ask([lambda n: mptcp_pm.get_limits(kind, n)])[0]
+        answer = self._requests.query([lambda n: mptcp_pm.get_limits(kind, n)])[0]
         if isinstance(answer, OSError):
             raise answer
         return Mptcp(
@@ -70,7 +70,7 @@ class PathManager:
             self._cap,
             self._enabled,
             self._name,
-            self._most,
+            self._max_endpoints,
             self._laminar,
         )
 
@@ -85,7 +85,9 @@ class PathManager:
             for place, ack in failed.items()
         ):
             # It takes fewer endpoints than its limits go up to: as many as there are now.
-            self._most = len(self._requests.dump(lambda n: mptcp_pm.dump_endpoints(kind, n)))
+            self._max_endpoints = len(
+                self._requests.dump(lambda n: mptcp_pm.dump_endpoints(kind, n))
+            )
         return failed
 
     @property
@@ -169,7 +171,7 @@ class EndpointDeleter:
         self._requests.close()
 
 
-def knows_laminar(release: str) -> bool:
+def supports_laminar(release: str) -> bool:
     """Whether a kernel of this release (uname -r) has the endpoint flag `laminar`.
 
     It cannot be asked: an older kernel accepts every flag, and either keeps it without a

@@ -34,9 +34,9 @@ IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 9, 15, 16, 18
 RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
-DISCARDING = (6, 7, 8)
+DISCARD_TYPES = (6, 7, 8)
 """linux/rtnetlink.h: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT."""
-_WITHOUT_DEVICE = (*DISCARDING, 9)
+_WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 """And RTN_THROW."""
 
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
@@ -185,7 +185,7 @@ def routes(body: bytes) -> tuple[Route, ...]:
     return _routes(body, RTM_F_CLONED)
 
 
-def found(body: bytes) -> Route:
+def lookup_reply(body: bytes) -> Route:
     """The answer to requests.lookup(), a cached route or not.  DecodeError."""
     answer = _routes(body, 0)
     if not answer:
@@ -244,7 +244,7 @@ def _nexthops(data: bytes, family: int) -> list[tuple[int, str, bool]]:
     return hops
 
 
-def unanswered(body: bytes) -> bool:
+def is_unresolved(body: bytes) -> bool:
     """Whether a neighbour (RTM_NEWNEIGH) has not answered so far.  DecodeError."""
     try:
         _, _, state, _, _ = NDMSG.unpack_from(body)

@@ -40,20 +40,20 @@ class Connection(NamedTuple):
 
     address: str
     """Where it began at this end."""
-    others: int
+    extra_subflows: int
     """Subflows beside the initial one (mptcpi_subflows)."""
-    plain: bool
+    fallback: bool
     """It fell back to plain TCP (MPTCP_INFO_FLAG_FALLBACK): it can never have another path."""
     open: bool
     """A program still has it; the kernel only sees the others to their end."""
     token: int = 0
-    most: int = 0
+    max_extra_subflows: int = 0
     """How many `others` may be (mptcpi_subflows_max)."""
-    sends: bool = True
+    can_send: bool = True
     """This end has not closed its half: subflows may still join."""
 
 
-def dump_subflows(sequence: int, family: int) -> bytes:
+def dump_tcp(sequence: int, family: int) -> bytes:
     """Ask for the TCP sockets of a family that stand, or are about to.
 
     INFO is wanted for what comes with it: without, Linux 6.18 leaves ULP_INFO out too.
@@ -62,7 +62,7 @@ def dump_subflows(sequence: int, family: int) -> bytes:
     return request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, body)
 
 
-def dump(sequence: int, family: int) -> bytes:
+def dump_mptcp(sequence: int, family: int) -> bytes:
     """Ask for the MPTCP sockets of a family; ENOENT where the kernel has no mptcp_diag."""
     # MPTCP's number does not fit into sdiag_protocol; the attribute counts instead.
     body = _REQUEST.pack(family, _TCP, _WANT_INFO, _ALIVE)
@@ -108,9 +108,9 @@ class Subflow(NamedTuple):
     """Its own."""
     initial: bool
     """The connection began with it; else it joined later."""
-    by_us: bool
+    initiated_locally: bool
     """This end asked for it."""
-    stands: bool = True
+    established: bool = True
     """The peer has answered."""
 
 
@@ -124,7 +124,9 @@ def subflow(body: bytes) -> Subflow | None:
         (token,) = U32.unpack(mptcp[_TOKEN_LOC])
         (flags,) = U32.unpack(mptcp[_FLAGS])
         initial = bool(flags & (_MCAP_LOC | _MCAP_REM))
-        by_us = bool(flags & (_MCAP_LOC | _JOIN_LOC))
-        return Subflow(token, _own_address(body), initial, by_us, body[_STATE] != _SYN_SENT)
+        initiated_locally = bool(flags & (_MCAP_LOC | _JOIN_LOC))
+        return Subflow(
+            token, _own_address(body), initial, initiated_locally, body[_STATE] != _SYN_SENT
+        )
     except (IndexError, KeyError, ValueError, error) as problem:
         raise DecodeError(str(problem)) from None

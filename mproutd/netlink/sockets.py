@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
 
-from mproutd.netlink.bpf import SO_ATTACH_FILTER, Instruction, packed
+from mproutd.netlink.bpf import SO_ATTACH_FILTER, Instruction, sock_fprog
 from mproutd.netlink.nlmsg import (
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -102,15 +102,15 @@ class Requests:
                     return found, interrupted
                 found.append(message.body)
 
-    def ask(self, requests: Sequence[Encode]) -> list[Message | OSError]:
+    def query(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         """One answer for each request that has an answer or fails, in the same order."""
         answers: list[Message | OSError] = []
         size = self._batch
         for start in range(0, len(requests), size):
-            answers += self._ask(requests[start : start + size])
+            answers += self._query(requests[start : start + size])
         return answers
 
-    def _ask(self, requests: Sequence[Encode]) -> list[Message | OSError]:
+    def _query(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         first = self._send(requests)
         answers: dict[int, Message | OSError] = {}
         while len(answers) < len(requests):
@@ -200,7 +200,7 @@ class Events:
 
     def attach(self, program: list[Instruction]) -> None:
         """Let the kernel drop what the classic BPF program rejects, instead of any before it."""
-        value, memory = packed(program)
+        value, memory = sock_fprog(program)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
         del memory  # the kernel has its own copy
 

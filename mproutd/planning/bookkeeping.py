@@ -16,7 +16,7 @@ from mproutd.planning.state import REMEMBERED_GATEWAYS, State
 from mproutd.planning.tunables import OURS, limits_to_remember, settings
 from mproutd.planning.uplinks import ObservedUplink, by_name
 
-WINDOW = 900
+RULE_SPAN = 900
 """Our rules lie in rule_priority .. +WINDOW-1, and at two priorities just before main."""
 
 
@@ -86,7 +86,7 @@ def prune(state: State, snapshot: Snapshot) -> State:
             base
             for base in state.priorities
             if any(
-                rule.protocol == PROTOCOL and 0 <= rule.priority - base < WINDOW
+                rule.protocol == PROTOCOL and 0 <= rule.priority - base < RULE_SPAN
                 for rule in snapshot.rules
             )
         ),

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-KEPT_MOST = 512
+MAX_ENTRIES = 512
 """Answers a function keeps, one for each key."""
 
 
@@ -37,7 +37,7 @@ def cache_last_by(
             if last is not None and last[0] == args:
                 return last[1]
             result = function(*args, **kwargs)
-            if len(kept) >= KEPT_MOST:
+            if len(kept) >= MAX_ENTRIES:
                 kept.clear()
             kept[name] = (args, result)
             return result

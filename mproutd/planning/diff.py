@@ -93,8 +93,8 @@ def endpoints(
     snapshot: Snapshot,
     state: State,
     plan: Plan,
-    unproved: Collection[str] = (),
-    patient: Collection[str] = (),
+    misrouted: Collection[str] = (),
+    tolerated: Collection[str] = (),
 ) -> tuple[list[Operation], list[Operation]]:
     """(closing, opening): endpoints that go, each of which takes the kernel an RCU grace
     period; limits, endpoints that change, endpoints that come.
@@ -119,8 +119,8 @@ def endpoints(
     for endpoint, uplink in plan.endpoints.items():
         if endpoint.address in others:
             continue
-        if endpoint.address in unproved:
-            if endpoint.address in patient:
+        if endpoint.address in misrouted:
+            if endpoint.address in tolerated:
                 kept.add(endpoint.address)
             continue
         there = ours.get(endpoint.address)

@@ -125,7 +125,7 @@ def is_ours(endpoint: Endpoint, state: State) -> bool:
     return not endpoint.port and (endpoint.address, endpoint.device) in state.endpoints
 
 
-def joins(flags: int) -> bool:
+def is_client_endpoint(flags: int) -> bool:
     """Whether opening such an endpoint makes connections join from it, and nothing else.
 
     One that is announced (signal) is used by the peers: closing it cuts their subflows, and
@@ -134,9 +134,9 @@ def joins(flags: int) -> bool:
     return flags & (SUBFLOW | SIGNAL) == SUBFLOW
 
 
-def most(mptcp: Mptcp) -> int:
+def max_endpoints(mptcp: Mptcp) -> int:
     """How many endpoints the kernel takes: as many as its limits allow, or what it has shown."""
-    return min(mptcp.cap, mptcp.most)
+    return min(mptcp.cap, mptcp.max_endpoints)
 
 
 def foreign_addresses(found: Sequence[Endpoint], state: State) -> frozenset[str]:
@@ -183,7 +183,7 @@ def plan_endpoints(
     candidates.sort(key=lambda candidate: candidate[0])
     others = foreign_addresses(found, state)
     addresses = {endpoint.address for _, endpoint, _ in candidates}
-    room = most(snapshot.mptcp) - sum(
+    room = max_endpoints(snapshot.mptcp) - sum(
         not is_ours(endpoint, state)
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in found

@@ -18,7 +18,7 @@ Failed = tuple[tuple[str, int], ...]
 """(uplink, family) of each that a check takes for dead, in the order in which they failed."""
 
 
-def standing(config: Config, state: State, facts: Facts) -> Failed:
+def effective(config: Config, state: State, facts: Facts) -> Failed:
     """The verdicts that count now.
 
     While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
@@ -28,10 +28,10 @@ def standing(config: Config, state: State, facts: Facts) -> Failed:
     asked = {uplink.name for uplink in config.uplinks if uplink.health}
     last = state.failed if facts.failed is None else facts.failed
     known = tuple(each for each in last if each[0] in asked)
-    return (*known, *(each for each in unproved(config, state.slots) if each not in known))
+    return (*known, *(each for each in initially_offline(config, state.slots) if each not in known))
 
 
-def unproved(config: Config, known: Collection[str]) -> Failed:
+def initially_offline(config: Config, known: Collection[str]) -> Failed:
     """Who begins as failed: `initial_state` is offline, and it is none of the `known` uplinks."""
     return tuple(
         (uplink.name, family)
@@ -73,12 +73,12 @@ def _spare(
         for uplink in counting
         if uplink.usable == alive
         and uplink.config.name in order
-        and any(uplink.paths[family].reason == "failed" for family in families)
+        and any(uplink.paths[family].reason == "check-failed" for family in families)
     ]
     if out:
         last = max(out, key=lambda uplink: order[uplink.config.name])
         paths = list(last.paths)
         for family in families:
-            if paths[family].reason == "failed":
+            if paths[family].reason == "check-failed":
                 paths[family] = paths[family]._replace(usable=True, reason="")
         seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))

@@ -49,7 +49,7 @@ class Interface(NamedTuple):
     """(family, table) where netifd keeps the interface's routes itself."""
 
 
-def parse(text: str) -> dict[str, Interface]:
+def parse_dump(text: str) -> dict[str, Interface]:
     """The interfaces of a dump by name.  ValueError for anything that is none."""
     try:
         told = json.loads(text)
@@ -137,7 +137,7 @@ def _prefix(told: Mapping[str, Any]) -> str:
 
 
 @cache_last
-def with_netifd(interfaces: Mapping[str, Interface], facts: Facts) -> Facts:
+def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts:
     """What other sources know, with what netifd does: its gateways go before theirs.
 
     Everything is told by device, since an interface may have others on its device that the

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.planning.cache import cache_last
 
-LAST = 199
+MAX_SLOT = 199
 """The rule windows (DESIGN: 7100+slot, 7300+slot ...) are 200 wide."""
 
 
@@ -40,7 +40,7 @@ def deposit(value: int, mask: int) -> int:
     return -1 if value else result
 
 
-def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
+def marks_overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
     """Whether the bits that both look at are the same, so that one mark selects both.
 
     Without a bit in common they are two fields of the mark, which do not meet.
@@ -50,7 +50,7 @@ def overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
 
 
 @cache_last
-def assign(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
+def assign_numbers(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
     """A place for every uplink; `known` are the slots of the last run.
 
     A pinned table inside the range takes that slot, so nobody else can get the table.
@@ -58,7 +58,7 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
     pinned = {
         uplink.table - config.table_base: uplink.name
         for uplink in config.uplinks
-        if uplink.table and 0 < uplink.table - config.table_base <= LAST
+        if uplink.table and 0 < uplink.table - config.table_base <= MAX_SLOT
     }
     marks = [
         (uplink.mark, uplink.mask or config.mark_mask)
@@ -69,13 +69,13 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
     slots = {name: slot for slot, name in pinned.items()}
     for uplink in config.uplinks:
         slot = known.get(uplink.name, 0)
-        if uplink.name not in slots and 0 < slot <= LAST and slot not in taken:
+        if uplink.name not in slots and 0 < slot <= MAX_SLOT and slot not in taken:
             if _mark_is_free(config, uplink, slot, marks):
                 slots[uplink.name], taken[slot] = slot, uplink.name
     numbers: dict[str, Numbers] = {}
     for uplink in config.uplinks:
         if uplink.name not in slots:
-            free = [number for number in range(1, LAST + 1) if number not in taken]
+            free = [number for number in range(1, MAX_SLOT + 1) if number not in taken]
             slot = next(
                 (number for number in free if _mark_is_free(config, uplink, number, marks)),
                 free[0],  # resolve.py: there are no more uplinks than slots
@@ -86,7 +86,7 @@ def assign(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
 
 
 def _numbers(
-    config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]
+    config: Config, uplink: UplinkConfig, slot: int, marks: Sequence[tuple[int, int]]
 ) -> Numbers:
     table = uplink.table or config.table_base + slot
     if uplink.mark is not None:
@@ -100,10 +100,10 @@ def _numbers(
 
 
 def _mark_is_free(
-    config: Config, uplink: Uplink, slot: int, marks: Sequence[tuple[int, int]]
+    config: Config, uplink: UplinkConfig, slot: int, marks: Sequence[tuple[int, int]]
 ) -> bool:
     """Whether the slot's own mark meets none of the pinned ones."""
     if not marks or uplink.mark is not None:
         return True
     mark = deposit(slot, config.mark_mask)
-    return mark == -1 or not any(overlap(mark, config.mark_mask, *pinned) for pinned in marks)
+    return mark == -1 or not any(marks_overlap(mark, config.mark_mask, *pinned) for pinned in marks)

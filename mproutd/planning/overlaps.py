@@ -28,7 +28,7 @@ def _subnets(uplink: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
     """The uplink's subnets by (family, length)."""
     found = []
     for path in uplink.paths if uplink.link and uplink.link.up else ():
-        for address in (*path.covered, *path.yielded):
+        for address in (*path.covered, *path.duplicates):
             network = address.network
             if network != address.address:
                 start, length = leading_bits(network)
@@ -38,7 +38,7 @@ def _subnets(uplink: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
 
 
 @cache_last
-def networks(uplinks: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
+def subnet_keys(uplinks: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
     """The uplinks' subnets as (family, length, leading bits): what another device that has one
     of these changes, when it comes and when it goes."""
     return frozenset(

@@ -4,13 +4,13 @@ Two daemons that undo each other would burn a processor and, worse, make every l
 coin toss.  The rule, for each object by itself:
 
     it was there after the last pass, it is still wanted, and it is gone    -> a removal
-    the first BURST removals are made good at once
-    after that, one every INTERVAL seconds
-    an object that nobody touches regains one of the burst every INTERVAL seconds
+    the first RESTORE_BURST removals are made good at once
+    after that, one every RESTORE_INTERVAL seconds
+    an object that nobody touches regains one of the burst every RESTORE_INTERVAL seconds
 
 The same other program may remove a rule between our adding it and our asking where it
 leads.  So an endpoint is not closed the first time that a lookup goes astray, but when it
-has done so for PATIENCE seconds: its subflows are bound to their device meanwhile.
+has done so for MISROUTED_GRACE seconds: its subflows are bound to their device meanwhile.
 
 A route whose device had an event in the meantime does not count: the kernel drops routes
 with addresses and links, and says nothing.
@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from mproutd.model import Endpoint, Object, Operation, Route
 
-BURST = 5
-INTERVAL = 5.0
-PATIENCE = 1.0
+RESTORE_BURST = 5
+RESTORE_INTERVAL = 5.0
+MISROUTED_GRACE = 1.0
 """Seconds."""
 
 
@@ -43,9 +43,9 @@ class RemovalLimiter:
         """Missing because it was removed too often."""
         self._refused: set[Object] = set()
         self._timed: set[Object] = set()
-        """What allow() refused since the last settle(), and what it refused before that."""
+        """What allow() refused since the last record_pass(), and what it refused before that."""
 
-    def settle(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
+    def record_pass(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
         """What should be there when the pass is over, and what of it is not there yet."""
         absent = {identity(value) for value in missing}
         self._waiting &= absent
@@ -54,10 +54,10 @@ class RemovalLimiter:
         self._known = None
         now = self._clock()
         for value, (level, since) in list(self._taken.items()):
-            if level - (now - since) / INTERVAL <= 0:
+            if level - (now - since) / RESTORE_INTERVAL <= 0:
                 del self._taken[value], self._counts[value]
 
-    def expect(self, values: Collection[Object]) -> None:
+    def expect_removal(self, values: Collection[Object]) -> None:
         """We take these away ourselves: their return is not to be counted."""
         self._unsettled |= {identity(value) for value in values}
         self._known = None
@@ -71,8 +71,8 @@ class RemovalLimiter:
             return True
         now = self._clock()
         level, since = self._taken.get(value, (0.0, now))
-        level = max(0.0, level - (now - since) / INTERVAL)
-        if level > BURST - 1:
+        level = max(0.0, level - (now - since) / RESTORE_INTERVAL)
+        if level > RESTORE_BURST - 1:
             self._taken[value] = (level, now)
             self._waiting.add(value)
             self._refused.add(value)
@@ -97,17 +97,17 @@ class RemovalLimiter:
         """
         now = self._clock()
         waits = [
-            max(0.0, (level - BURST + 1) * INTERVAL - (now - since))
+            max(0.0, (level - RESTORE_BURST + 1) * RESTORE_INTERVAL - (now - since))
             for value, (level, since) in self._taken.items()
             if value in self._timed
         ]
         return min(waits, default=None)
 
-    def removed(self) -> dict[Object, int]:
+    def restored(self) -> dict[Object, int]:
         """What somebody removes, and how often it was put back lately."""
         return dict(self._counts)
 
-    def held(self) -> set[Object]:
+    def rate_limited(self) -> set[Object]:
         """What is missing now because it was removed too often."""
         return set(self._waiting)
 
@@ -133,28 +133,28 @@ class GracePeriod:
         now = self._clock()
         self._since = {address: self._since.get(address, now) for address in misrouted}
         self._granted = frozenset(
-            address for address, since in self._since.items() if now - since < PATIENCE
+            address for address, since in self._since.items() if now - since < MISROUTED_GRACE
         )
         return self._granted
 
     def due(self) -> float | None:
         """Seconds until one of them has had its time; None for none."""
         now = self._clock()
-        waits = [self._since[address] + PATIENCE - now for address in self._granted]
+        waits = [self._since[address] + MISROUTED_GRACE - now for address in self._granted]
         return max(0.0, min(waits)) if waits else None
 
 
-FIRST, LAST = 0.1, 30.0
+INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
 """Seconds."""
 
 
-class Refusal(NamedTuple):
+class FailedOperation(NamedTuple):
     """An operation that the kernel refuses."""
 
     operation: Operation
-    text: str
-    tries: int
-    until: float
+    error: str
+    attempts: int
+    retry_at: float
     """When it is tried again, on the clock that was given."""
 
 
@@ -163,20 +163,20 @@ class Retries:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._failed: dict[tuple[str, Object], Refusal] = {}
-        self._unclosed: dict[tuple[str, Object], Refusal] = {}
+        self._failed: dict[tuple[str, Object], FailedOperation] = {}
+        self._unclosed: dict[tuple[str, Object], FailedOperation] = {}
 
-    def passed(self, failures: Iterable[tuple[Operation, str]]) -> None:
+    def record_pass(self, failures: Iterable[tuple[Operation, str]]) -> None:
         """A pass is over, and this is all that failed in it."""
         before, self._failed = self._failed, {}
         for operation, text in failures:
             self._refuse(operation, text, before, self._failed)
         now = self._clock()
         for key, refusal in list(self._unclosed.items()):
-            if refusal.until + 2 * LAST < now:
+            if refusal.retry_at + 2 * MAX_BACKOFF < now:
                 del self._unclosed[key]
 
-    def unclosed(self, operation: Operation, text: str) -> None:
+    def deletion_failed(self, operation: Operation, text: str) -> None:
         """This could not be closed in the background."""
         self._refuse(operation, text, self._unclosed, self._unclosed)
 
@@ -184,38 +184,38 @@ class Retries:
         self,
         operation: Operation,
         text: str,
-        before: dict[tuple[str, Object], Refusal],
-        now: dict[tuple[str, Object], Refusal],
+        before: dict[tuple[str, Object], FailedOperation],
+        now: dict[tuple[str, Object], FailedOperation],
     ) -> None:
         key = _key(operation)
-        tries = before[key].tries + 1 if key in before else 1
-        delay = min(FIRST * 2 ** min(tries - 1, 20), LAST)
-        now[key] = Refusal(operation, text, tries, self._clock() + delay)
+        tries = before[key].attempts + 1 if key in before else 1
+        delay = min(INITIAL_BACKOFF * 2 ** min(tries - 1, 20), MAX_BACKOFF)
+        now[key] = FailedOperation(operation, text, tries, self._clock() + delay)
 
     def ready(self, operation: Operation) -> bool:
         """Whether it may be tried now: not while a closing that was refused has to wait."""
         refusal = self._unclosed.get(_key(operation))
-        return refusal is None or refusal.until <= self._clock()
+        return refusal is None or refusal.retry_at <= self._clock()
 
-    def refusals(self) -> Collection[Refusal]:
+    def failed(self) -> Collection[FailedOperation]:
         """What is refused now."""
         now = self._clock()
-        waiting = [refusal for refusal in self._unclosed.values() if refusal.until > now]
+        waiting = [refusal for refusal in self._unclosed.values() if refusal.retry_at > now]
         return [*self._failed.values(), *waiting]
 
-    def standing(self, wanted: Iterable[Operation]) -> Collection[Refusal]:
+    def still_wanted(self, wanted: Iterable[Operation]) -> Collection[FailedOperation]:
         """The same, without what is not to be added any more by `wanted`."""
         adding = {_key(operation) for operation in wanted}
         return [
             refusal
-            for refusal in self.refusals()
+            for refusal in self.failed()
             if refusal.operation.verb != "add" or _key(refusal.operation) in adding
         ]
 
     def due(self) -> float | None:
         """Seconds until something is to be tried; None for nothing."""
         now = self._clock()
-        return min((max(0.0, refusal.until - now) for refusal in self.refusals()), default=None)
+        return min((max(0.0, refusal.retry_at - now) for refusal in self.failed()), default=None)
 
 
 def _key(operation: Operation) -> tuple[str, Object]:

@@ -36,10 +36,10 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning import numbering
-from mproutd.planning.bookkeeping import WINDOW, prune, remember
+from mproutd.planning.bookkeeping import RULE_SPAN, prune, remember
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.endpoints import by_rank, plan_endpoints
-from mproutd.planning.health import keep_last_usable, standing
+from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.state import State
@@ -82,9 +82,9 @@ class Outcome(NamedTuple):
     plan: Plan
     done: tuple[Operation, ...] = ()
     failures: tuple[Failure, ...] = ()
-    unproved: tuple[str, ...] = ()
+    misrouted: tuple[str, ...] = ()
     """Addresses that other rules lead elsewhere: no endpoint is kept there."""
-    again: bool = False
+    run_again: bool = False
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, held back, or waiting for something else."""
@@ -102,7 +102,7 @@ def own_priorities(config: Config, state: State) -> list[range]:
     bases = {config.rule_priority, *state.priorities}
     return [
         range(LAST_MAIN, LAST_DEFAULT + 1),
-        *(range(base, base + WINDOW) for base in sorted(bases)),
+        *(range(base, base + RULE_SPAN) for base in sorted(bases)),
     ]
 
 
@@ -110,8 +110,8 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     """What should be in the kernel now."""
     if not config.enabled:
         return nothing(snapshot, state)
-    numbers = numbering.assign(config, state.slots)
-    failed = standing(config, state, facts)
+    numbers = numbering.assign_numbers(config, state.slots)
+    failed = effective(config, state, facts)
     uplinks = tuple(keep_last_usable(observe(config, snapshot, state, facts, failed), failed))
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
-from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
     DAD_FAILED,
     DEPRECATED,
@@ -36,11 +36,11 @@ REASONS = {
     "no-carrier": "the link has no carrier",
     "no-address": "the device has no address that can be used",
     "tentative": "the address is still being checked for duplicates",
-    "duplicate": "the address is already in use on the link (duplicate address detection)",
+    "dad-failed": "the address is already in use on the link (duplicate address detection)",
     "deprecated": "the address is deprecated",
     "no-gateway": "the gateway is not known",
-    "failed": "the health check has failed",
-    "taken": "another uplink has the same address and comes first",
+    "check-failed": "the health check has failed",
+    "address-conflict": "another uplink has the same address and comes first",
 }
 """Why a path is not usable; status prints the text, JSON carries the key."""
 
@@ -70,7 +70,7 @@ class Facts(NamedTuple):
     """Device → IPv6 prefixes that the line brought for the hosts behind us."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
-    trouble: str = ""
+    source_error: str = ""
     """Why a source does not answer; empty when all do."""
 
 
@@ -87,7 +87,7 @@ class Path(NamedTuple):
     """What gets a source rule: also temporary and deprecated ones, since connections use them."""
     gateway: Gateway | None = None
     onlink: bool = False
-    yielded: tuple[Address, ...] = ()
+    duplicates: tuple[Address, ...] = ()
     """On the device too, but left to another uplink that has the same address."""
     prefixes: tuple[str, ...] = ()
     """What the line brought for the hosts behind us: they get a source rule as well."""
@@ -108,7 +108,7 @@ class Path(NamedTuple):
 class ObservedUplink(NamedTuple):
     """An uplink's device and its paths, as a pass sees them."""
 
-    config: Uplink
+    config: UplinkConfig
     link: Link | None
     paths: tuple[Path, Path]
     """IPv4, IPv6."""
@@ -171,7 +171,7 @@ class _Known(NamedTuple):
 
 @cache_last_by(lambda uplink, *_: uplink.name)
 def _observe(
-    uplink: Uplink,
+    uplink: UplinkConfig,
     link: Link | None,
     addresses: list[Address],
     known: list[_Known],
@@ -195,7 +195,7 @@ def _observe(
 
 
 def _path(
-    uplink: Uplink,
+    uplink: UplinkConfig,
     link: Link,
     family: int,
     addresses: list[Address],
@@ -219,7 +219,7 @@ def _path(
     elif gateway is None:
         reason = "no-gateway"
     elif failed:
-        reason = "failed"
+        reason = "check-failed"
     else:
         reason = ""
     found = Path(family, not reason, reason, eligible, covered, gateway, onlink)
@@ -229,7 +229,7 @@ def _path(
 
 
 def _gateway(
-    uplink: Uplink,
+    uplink: UplinkConfig,
     link: Link,
     family: int,
     covered: tuple[Address, ...],
@@ -296,10 +296,10 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
 
     eligible = tuple(address for address in path.eligible if ours(address))
     covered = tuple(address for address in path.covered if ours(address))
-    yielded = tuple(address for address in path.covered if not ours(address))
-    path = path._replace(eligible=eligible, covered=covered, yielded=yielded)
+    duplicates = tuple(address for address in path.covered if not ours(address))
+    path = path._replace(eligible=eligible, covered=covered, duplicates=duplicates)
     if path.usable and not eligible:
-        return path._replace(usable=False, reason="taken")
+        return path._replace(usable=False, reason="address-conflict")
     return path
 
 
@@ -314,7 +314,7 @@ def _is_private_to_link(address: str) -> bool:
 
 
 def sorted_addresses(
-    uplink: Uplink, family: int, addresses: list[Address]
+    uplink: UplinkConfig, family: int, addresses: list[Address]
 ) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
     """(covered, eligible, the reason if none is eligible).
 
@@ -334,7 +334,7 @@ def sorted_addresses(
         if is_ula(address.address) and not uplink.ula:
             continue
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
-            worst = "duplicate" if address.flags & DAD_FAILED else "tentative"
+            worst = "dad-failed" if address.flags & DAD_FAILED else "tentative"
             continue
         if address.flags & DEPRECATED:
             worst = "deprecated"

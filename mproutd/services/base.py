@@ -16,7 +16,7 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 
-class Tell(Protocol):
+class Publish(Protocol):
     """Say something to the log and to whoever listens (Monitor.tell)."""
 
     def __call__(
@@ -30,46 +30,46 @@ class Tell(Protocol):
     ) -> None: ...
 
 
-class Host(NamedTuple):
+class ServiceContext(NamedTuple):
     """What a part may ask of the daemon that it is in."""
 
     loop: Loop
     """Where it waits for its descriptors."""
-    again: Callable[[], None]
+    request_pass: Callable[[], None]
     """Ask for a pass: the facts have changed."""
-    tell: Tell
+    publish: Publish
     clock: Callable[[], float]
     """Seconds; only differences count."""
-    runtime: str
+    runtime_dir: str
     """The runtime directory."""
 
 
 class Service:
     """One part.  All methods may be left as they are; each says when it is called."""
 
-    stays = False
+    persistent = False
     """Whether it is there until the daemon ends, also when nobody asks for it any more."""
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         """A configuration is in use, at the start and whenever it was read again."""
 
-    def woken(self) -> None:
+    def on_hint(self) -> None:
         """A hook has something to say."""
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         """A pass is done."""
 
-    def reloading(self) -> None:
+    def on_reload_start(self) -> None:
         """The configuration is about to be read again."""
 
-    def reloaded(self, refused: str) -> None:
+    def on_reload_end(self, refused: str) -> None:
         """It was, and its passes are done; or why it is refused, so that the old one stays."""
 
-    def facts(self, facts: Facts) -> Facts:
+    def add_facts(self, facts: Facts) -> Facts:
         """What other sources know, with what this one adds.  Quick: every pass asks."""
         return facts
 
-    def told(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: dict[str, Any]) -> None:
         """Add to a status before it goes out."""
 
     def due(self) -> float | None:

@@ -20,7 +20,7 @@ from mproutd.model import family_of
 from mproutd.netlink.conntrack import NETLINK_NETFILTER, Entry, delete, entry, requests
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.plan import Outcome
-from mproutd.services.base import Host, Service
+from mproutd.services.base import Service, ServiceContext
 
 
 def flush(addresses: Iterable[str]) -> int:
@@ -45,17 +45,17 @@ def flush(addresses: Iterable[str]) -> int:
 class ConntrackFlusher(Service):
     """Watches for usable addresses that are not usable any more."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
         self._asked: frozenset[str] = frozenset()
         self._usable: dict[str, frozenset[str]] = {}
         """Uplink → the addresses by which it could be used, at the last pass."""
-        self._worker = Worker(host.loop)
+        self._worker = Worker(context.loop)
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         self._asked = frozenset(each.name for each in config.uplinks if each.flush_conntrack)
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         before, self._usable = self._usable, {}
         for seen in outcome.plan.uplinks:
             self._usable[seen.config.name] = frozenset(
@@ -65,17 +65,17 @@ class ConntrackFlusher(Service):
         for name in before.keys() & self._asked:
             lost = before[name] - everywhere
             if lost:
-                self._worker.do(partial(_flushed, sorted(lost)), partial(self._told_of, name))
+                self._worker.submit(partial(_flushed, sorted(lost)), partial(self._told_of, name))
 
     def _told_of(self, name: str, result: tuple[int, str], _: str) -> None:
         count, problem = result
         if problem:
             text = f"{name}: its forwarded connections stay in connection tracking: {problem}"
-            self._host.tell("conntrack", log.WARNING, text, name)
+            self._context.publish("conntrack", log.WARNING, text, name)
         elif count:
             ends = "" if count == 1 else "s"
             text = f"{name}: {count} forwarded connection{ends} forgotten (flush_conntrack)"
-            self._host.tell("conntrack", log.INFO, text, name)
+            self._context.publish("conntrack", log.INFO, text, name)
 
     def close(self) -> None:
         self._worker.close()

@@ -19,28 +19,28 @@ from typing import Any
 
 from mproutd import log
 from mproutd.configuration.config import Config
-from mproutd.environment import found
+from mproutd.environment import find_program
 from mproutd.eventloop import Loop
-from mproutd.planning.netifd import Interface, parse, with_netifd
+from mproutd.planning.netifd import Interface, add_netifd_facts, parse_dump
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
-from mproutd.safefile import contents, replace
-from mproutd.services.base import Host, Service
+from mproutd.safefile import read_file, replace_file
+from mproutd.services.base import Service, ServiceContext
 
-QUESTION = ("call", "network.interface", "dump")
-LIMIT = 3.0
+UBUS_CALL = ("call", "network.interface", "dump")
+QUERY_TIMEOUT = 3.0
 """Seconds that an answer may take; from a router's netifd it takes a few milliseconds."""
-SHORT = 1.0
+COMMAND_TIMEOUT = 1.0
 """The same for a command, which somebody waits for."""
-LARGEST = 1 << 20
+MAX_REPLY_BYTES = 1 << 20
 """Bytes of an answer; an interface takes about 2000."""
-EVERY = 60.0
+REFRESH_INTERVAL = 60.0
 """Seconds between questions without a reason."""
-SETTLE = 0.05
+SETTLE_DELAY = 0.05
 """Seconds after an event of the kernel, since several come together and netifd hears them too."""
-FIRST, LONGEST = 1.0, 60.0
+INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 60.0
 """Seconds until it is asked again when it does not answer, doubling from the first."""
-KEPT = "netifd.json"
+CACHE_FILE = "netifd.json"
 
 
 class Descriptor:
@@ -56,7 +56,7 @@ class Descriptor:
         os.close(self._number)
 
 
-class Question:
+class UbusCall:
     """One child process, from its start to its end."""
 
     def __init__(self, program: str) -> None:
@@ -67,7 +67,7 @@ class Question:
             null = "/dev/null"
             self._pid = os.posix_spawn(
                 program,
-                (program, *QUESTION),
+                (program, *UBUS_CALL),
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),
@@ -88,9 +88,9 @@ class Question:
     def read(self) -> bool:
         """Take what is there; whether there may be more."""
         try:
-            while part := os.read(self.output.fileno(), 1 << 16):
-                self.answer += part
-                if len(self.answer) > LARGEST:
+            while service := os.read(self.output.fileno(), 1 << 16):
+                self.answer += service
+                if len(self.answer) > MAX_REPLY_BYTES:
                     self.kill()
                     return False
         except BlockingIOError:
@@ -111,13 +111,15 @@ class Question:
 class Netifd(Service):
     """What netifd says, kept up to date."""
 
-    def __init__(self, host: Host, limit: float = LIMIT, keep: bool = True) -> None:
+    def __init__(
+        self, context: ServiceContext, limit: float = QUERY_TIMEOUT, keep: bool = True
+    ) -> None:
         """`keep`: write down what it says, for the next start."""
-        self._host, self._limit, self._keep = host, limit, keep
-        self._kept = os.path.join(host.runtime, KEPT)
+        self._context, self._limit, self._keep = context, limit, keep
+        self._kept = os.path.join(context.runtime_dir, CACHE_FILE)
         self._interfaces: dict[str, Interface] | None = self._read()
         self._trouble = ""
-        self._question: Question | None = None
+        self._question: UbusCall | None = None
         self._until = 0.0
         self._late = self._again = False
         self._failures = 0
@@ -126,19 +128,19 @@ class Netifd(Service):
 
     # -- when to ask ----------------------------------------------------------------------
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         self._want(0.0)
 
-    def woken(self) -> None:
+    def on_hint(self) -> None:
         self._want(0.0)
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         seen = [
             (uplink.link and uplink.link[:4], *(path.covered for path in uplink.paths))
             for uplink in outcome.plan.uplinks
         ]
         if self._seen not in (None, seen):
-            self._want(SETTLE)
+            self._want(SETTLE_DELAY)
         self._seen = seen
 
     def _want(self, delay: float) -> None:
@@ -146,16 +148,16 @@ class Netifd(Service):
         if self._question is not None:
             self._again = True
         else:
-            self._ask_at = min(self._ask_at, self._host.clock() + delay)
+            self._ask_at = min(self._ask_at, self._context.clock() + delay)
 
     def due(self) -> float | None:
         at = self._until if self._question else self._ask_at
         if self._question and self._late:
             return None
-        return max(0.0, at - self._host.clock())
+        return max(0.0, at - self._context.clock())
 
     def turn(self) -> None:
-        now = self._host.clock()
+        now = self._context.clock()
         if self._question is None:
             if now >= self._ask_at:
                 self._ask(now)
@@ -168,32 +170,32 @@ class Netifd(Service):
     def _ask(self, now: float) -> None:
         self._again = self._late = False
         self._until = now + self._limit
-        program = found("ubus")
+        program = find_program("ubus")
         if not program:
             self._failed("there is no program ubus any more")
             return
         try:
-            self._question = Question(program)
+            self._question = UbusCall(program)
         except OSError as error:
             self._failed(f"ubus: {error.strerror}")
             return
-        self._host.loop.watch(self._question.output, self._readable)
-        self._host.loop.watch(self._question.end, self._ended)
+        self._context.loop.watch(self._question.output, self._readable)
+        self._context.loop.watch(self._question.end, self._ended)
 
     def _readable(self) -> None:
         if self._question is not None and not self._question.read():
-            self._host.loop.forget(self._question.output)
+            self._context.loop.unwatch(self._question.output)
 
     def _ended(self) -> None:
         question, self._question = self._question, None
         assert question is not None
-        self._host.loop.forget(question.output)
-        self._host.loop.forget(question.end)
+        self._context.loop.unwatch(question.output)
+        self._context.loop.unwatch(question.end)
         question.read()
         status = question.finish()
         if self._late:
             self._failed(f"no answer within {self._limit:g} s")
-        elif len(question.answer) > LARGEST:
+        elif len(question.answer) > MAX_REPLY_BYTES:
             self._failed("the answer has no end")
         elif status:
             self._failed(f"ubus ended with {status}")
@@ -204,27 +206,27 @@ class Netifd(Service):
 
     def _told(self, text: str) -> None:
         try:
-            interfaces = parse(text)
+            interfaces = parse_dump(text)
         except ValueError as error:
             self._failed(str(error))
             return
         if self._trouble:
             log.event(log.INFO, "netifd answers again")
         self._trouble, self._failures = "", 0
-        self._ask_at = self._host.clock() + EVERY
+        self._ask_at = self._context.clock() + REFRESH_INTERVAL
         if interfaces != self._interfaces:
             self._interfaces = interfaces
             if self._keep:
                 self._write(text)
-            self._host.again()
+            self._context.request_pass()
 
     def _failed(self, why: str) -> None:
         if not self._trouble:
             log.event(log.WARNING, f"netifd does not answer: {why}; what it said last is used")
         self._trouble = why
-        delay = min(FIRST * 2.0**self._failures, LONGEST)
+        delay = min(INITIAL_BACKOFF * 2.0**self._failures, MAX_BACKOFF)
         self._failures = min(self._failures + 1, 16)
-        self._ask_at = self._host.clock() + delay
+        self._ask_at = self._context.clock() + delay
 
     # -- what it said ---------------------------------------------------------------------
 
@@ -233,46 +235,48 @@ class Netifd(Service):
         """Whether a question is under way, or is to be asked now."""
         return self._question is not None or self.due() == 0.0
 
-    def facts(self, facts: Facts) -> Facts:
+    def add_facts(self, facts: Facts) -> Facts:
         if self._interfaces is not None:
-            facts = with_netifd(self._interfaces, facts)
-        return facts._replace(trouble=self._trouble) if self._trouble else facts
+            facts = add_netifd_facts(self._interfaces, facts)
+        return facts._replace(source_error=self._trouble) if self._trouble else facts
 
     def _read(self) -> dict[str, Interface] | None:
         """What it said before we were started."""
         try:
-            return parse(contents(self._kept, LARGEST).decode(errors="replace"))
+            return parse_dump(read_file(self._kept, MAX_REPLY_BYTES).decode(errors="replace"))
         except (OSError, ValueError):
             return None
 
     def _write(self, text: str) -> None:
         """Keep it; where that fails, the next start only knows less for a moment."""
         try:
-            replace(self._kept, text.encode())
+            replace_file(self._kept, text.encode())
         except OSError as error:
             log.event(log.WARNING, f"{self._kept}: {error.strerror}")
 
     def close(self) -> None:
         if self._question is not None:
             question, self._question = self._question, None
-            self._host.loop.forget(question.output)
-            self._host.loop.forget(question.end)
+            self._context.loop.unwatch(question.output)
+            self._context.loop.unwatch(question.end)
             question.kill()
             question.finish()
 
 
-def asked(runtime: str, keep: bool) -> Callable[[Facts], Facts]:
+def query_once(runtime: str, keep: bool) -> Callable[[Facts], Facts]:
     """Ask once, for SHORT seconds at most: what a command, or a start, knows from netifd."""
     loop = Loop()
-    part = Netifd(
-        Host(loop, lambda: None, lambda *_, **__: None, time.monotonic, runtime), SHORT, keep
+    service = Netifd(
+        ServiceContext(loop, lambda: None, lambda *_, **__: None, time.monotonic, runtime),
+        COMMAND_TIMEOUT,
+        keep,
     )
     try:
-        while part.busy:
-            part.turn()
-            if part.busy:
-                loop.wait(part.due())
+        while service.busy:
+            service.turn()
+            if service.busy:
+                loop.run_once(service.due())
     finally:
-        part.close()
+        service.close()
         loop.close()
-    return part.facts
+    return service.add_facts

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mproutd.configuration.config import Config
-from mproutd.environment import found
+from mproutd.environment import find_program
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
-from mproutd.services.base import Host, Service
+from mproutd.services.base import Service, ServiceContext
 
-Kind = tuple[str, Callable[[Config], bool], Callable[[Host], Service]]
+Kind = tuple[str, Callable[[Config], bool], Callable[[ServiceContext], Service]]
 """Name, whether the configuration wants it (or the environment), and how it is made, which
 imports it."""
 
@@ -22,39 +22,39 @@ def _asks(config: Config, *options: str) -> bool:
     return any(getattr(uplink, option) for uplink in config.uplinks for option in options)
 
 
-def _conntrack(host: Host) -> Service:
+def _conntrack(context: ServiceContext) -> Service:
     from mproutd.services.conntrack import ConntrackFlusher
 
-    return ConntrackFlusher(host)
+    return ConntrackFlusher(context)
 
 
-def _actions(host: Host) -> Service:
+def _actions(context: ServiceContext) -> Service:
     from mproutd.services.scripts import Scripts
 
-    return Scripts(host)
+    return Scripts(context)
 
 
-def _health(host: Host) -> Service:
+def _health(context: ServiceContext) -> Service:
     from mproutd.services.health.checker import HealthChecker
 
-    return HealthChecker(host)
+    return HealthChecker(context)
 
 
-def _notify(host: Host) -> Service:
+def _notify(context: ServiceContext) -> Service:
     from mproutd.services.systemd import SystemdNotifier
 
-    return SystemdNotifier(host, os.environ)
+    return SystemdNotifier(context, os.environ)
 
 
-def _netifd(host: Host) -> Service:
+def _netifd(context: ServiceContext) -> Service:
     from mproutd.services.netifd import Netifd
 
-    return Netifd(host)
+    return Netifd(context)
 
 
 SERVICES: tuple[Kind, ...] = (
     ("health", lambda config: config.enabled and _asks(config, "health"), _health),
-    ("netifd", lambda config: bool(config.uplinks and found("ubus")), _netifd),
+    ("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
     ("notify", lambda config: "NOTIFY_SOCKET" in os.environ, _notify),
     ("conntrack", lambda config: _asks(config, "flush_conntrack"), _conntrack),
     ("actions", lambda config: _asks(config, "on_up", "on_down"), _actions),
@@ -65,55 +65,55 @@ SERVICES: tuple[Kind, ...] = (
 class Services:
     """The parts in use."""
 
-    def __init__(self, host: Host, kinds: tuple[Kind, ...] = SERVICES) -> None:
-        self._host, self._kinds = host, kinds
+    def __init__(self, context: ServiceContext, kinds: tuple[Kind, ...] = SERVICES) -> None:
+        self._context, self._kinds = context, kinds
         self._used: dict[str, Service] = {}
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         """Make what this configuration wants, close what it does not and does not stay."""
         for name, wanted, make in self._kinds:
             if wanted(config) and name not in self._used:
-                self._used[name] = make(self._host)
-            elif not wanted(config) and name in self._used and not self._used[name].stays:
+                self._used[name] = make(self._context)
+            elif not wanted(config) and name in self._used and not self._used[name].persistent:
                 self._used.pop(name).close()
-        for part in self._used.values():
-            part.configured(config)
+        for service in self._used.values():
+            service.on_configuration(config)
 
-    def woken(self) -> None:
-        for part in self._used.values():
-            part.woken()
+    def on_hint(self) -> None:
+        for service in self._used.values():
+            service.on_hint()
 
-    def passed(self, outcomes: list[Outcome]) -> None:
-        for part in self._used.values():
+    def on_pass(self, outcomes: list[Outcome]) -> None:
+        for service in self._used.values():
             for outcome in outcomes:
-                part.passed(outcome)
+                service.on_pass(outcome)
 
-    def reloading(self) -> None:
-        for part in self._used.values():
-            part.reloading()
+    def on_reload_start(self) -> None:
+        for service in self._used.values():
+            service.on_reload_start()
 
-    def reloaded(self, refused: str) -> None:
-        for part in self._used.values():
-            part.reloaded(refused)
+    def on_reload_end(self, refused: str) -> None:
+        for service in self._used.values():
+            service.on_reload_end(refused)
 
-    def facts(self, facts: Facts) -> Facts:
-        for part in self._used.values():
-            facts = part.facts(facts)
+    def add_facts(self, facts: Facts) -> Facts:
+        for service in self._used.values():
+            facts = service.add_facts(facts)
         return facts
 
-    def told(self, status: dict[str, Any]) -> None:
-        for part in self._used.values():
-            part.told(status)
+    def add_to_status(self, status: dict[str, Any]) -> None:
+        for service in self._used.values():
+            service.add_to_status(status)
 
     def due(self) -> float | None:
-        waits = [part.due() for part in self._used.values()]
+        waits = [service.due() for service in self._used.values()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def turn(self) -> None:
-        for part in self._used.values():
-            part.turn()
+        for service in self._used.values():
+            service.turn()
 
     def close(self) -> None:
-        for part in self._used.values():
-            part.close()
+        for service in self._used.values():
+            service.close()
         self._used = {}

@@ -18,12 +18,12 @@ from socket import AF_INET6
 from typing import Any, NamedTuple
 
 from mproutd import log
-from mproutd.configuration.config import Config, Uplink
+from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
-from mproutd.safefile import contents, replace, unlink_if_present
-from mproutd.services.base import Host, Service
+from mproutd.safefile import read_file, replace_file, unlink_if_present
+from mproutd.services.base import Service, ServiceContext
 
 FILE = "actions"
 """In the runtime directory."""
@@ -62,15 +62,15 @@ def reason(uplink: ObservedUplink) -> str:
 class Scripts(Service):
     """The programs of all uplinks."""
 
-    stays = True
+    persistent = True
     """What runs when nobody asks for programs any more has to end in its time, too."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._file = os.path.join(host.runtime, FILE)
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self._file = os.path.join(context.runtime_dir, FILE)
         self._acted = _read(self._file)
-        self._uplinks: dict[str, Uplink] = {}
-        self._leaving: dict[str, Uplink] = {}
+        self._uplinks: dict[str, UplinkConfig] = {}
+        self._leaving: dict[str, UplinkConfig] = {}
         """Those that a reload took away, until their on_down has ended."""
         self._state: dict[str, tuple[str, dict[str, str]]] = {}
         """Uplink → up or down, and what a program would be told of it."""
@@ -78,7 +78,7 @@ class Scripts(Service):
         self._runs: dict[str, Run] = {}
         """The last of each uplink."""
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         there = {each.name: each for each in config.uplinks} if config.enabled else {}
         before = self._uplinks
         self._uplinks = {name: each for name, each in there.items() if each.on_up or each.on_down}
@@ -87,7 +87,7 @@ class Scripts(Service):
                 self._leave(uplink, "removed" if config.enabled else "disabled", there)
         self._tidy()
 
-    def _leave(self, uplink: Uplink, why: str, there: Collection[str]) -> None:
+    def _leave(self, uplink: UplinkConfig, why: str, there: Collection[str]) -> None:
         """It goes, whatever its line does: its old on_down hears what was known last."""
         _, told = self._state[uplink.name]
         usable = [each for each in told["MPROUTD_USABLE"].split() if each in there]
@@ -109,7 +109,7 @@ class Scripts(Service):
         known |= self._running.keys()
         self._runs = {name: each for name, each in self._runs.items() if name in known}
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         target = outcome.plan
         usable = tuple(uplink.config.name for uplink in target.uplinks if uplink.usable)
         for uplink in target.uplinks:
@@ -131,32 +131,32 @@ class Scripts(Service):
             self._note(name, event)
             return
         run = Run(event, words[0], time.time())
-        now = self._host.clock()
+        now = self._context.clock()
         try:
             program = Program(words, told, now + uplink.action_timeout)
         except OSError as error:
             self._note(name, event)
             text = f"cannot be run: {error.strerror}"
-            self._say(log.WARNING, name, run._replace(status=127, took=0.0, text=text))
+            self._say(log.WARNING, name, run._replace(exit_status=127, duration=0.0, text=text))
             return
         self._running[name] = program
-        self._host.loop.watch(program.output, lambda: self._written(program))
-        self._host.loop.watch(program, lambda: self._ended(name, now))
+        self._context.loop.watch(program.output, lambda: self._written(program))
+        self._context.loop.watch(program, lambda: self._ended(name, now))
         self._say(log.INFO, name, run)
 
     def _written(self, program: Program) -> None:
         if program.read() == 0:
-            self._host.loop.forget(program.output)
+            self._context.loop.unwatch(program.output)
 
     def _ended(self, name: str, began: float) -> None:
         program = self._running.pop(name)
         self._forget(program)
         status = program.collect()
         run = self._runs[name]._replace(
-            status=status,
-            took=self._host.clock() - began,
+            exit_status=status,
+            duration=self._context.clock() - began,
             text=program.how(status),
-            line=program.line,
+            output=program.line,
         )
         self._note(name, run.event)
         good = status == 0 and not program.late
@@ -166,16 +166,16 @@ class Scripts(Service):
         self._tidy()
 
     def _forget(self, program: Program) -> None:
-        self._host.loop.forget(program.output)
-        self._host.loop.forget(program)
+        self._context.loop.unwatch(program.output)
+        self._context.loop.unwatch(program)
 
     def _say(self, priority: int, name: str, run: Run) -> None:
         self._runs[name] = run
         text = f"{name}: on_{run.event} {run.program} {run.text}"
         uplink = self._uplinks.get(name) or self._leaving.get(name)
         device = uplink.device if uplink else ""
-        self._host.tell(
-            "action", priority, text + (f": {run.line}" if run.line else ""), name, device
+        self._context.publish(
+            "action", priority, text + (f": {run.output}" if run.output else ""), name, device
         )
 
     def _note(self, name: str, event: str) -> None:
@@ -183,12 +183,12 @@ class Scripts(Service):
         self._acted = {**self._acted, name: event}
         text = "".join(f"{each} {self._acted[each]}\n" for each in sorted(self._acted))
         try:
-            replace(self._file, text.encode())
+            replace_file(self._file, text.encode())
         except OSError as error:
             text = f"{name}: actions may run again after a restart: {error}"
-            self._host.tell("action", log.WARNING, text, name)
+            self._context.publish("action", log.WARNING, text, name)
 
-    def told(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: dict[str, Any]) -> None:
         if not self._uplinks:
             return
         for uplink in status["uplinks"]:
@@ -197,10 +197,10 @@ class Scripts(Service):
 
     def due(self) -> float | None:
         ends = [program.ends_at for program in self._running.values()]
-        return max(0.0, min(ends) - self._host.clock()) if ends else None
+        return max(0.0, min(ends) - self._context.clock()) if ends else None
 
     def turn(self) -> None:
-        now = self._host.clock()
+        now = self._context.clock()
         for program in self._running.values():
             if program.ends_at <= now:
                 program.hurry(now)
@@ -209,7 +209,7 @@ class Scripts(Service):
         """What runs is ended, since nobody keeps its time any more.  It runs again after a start
         that finds the uplink in the same state."""
         for program in self._running.values():
-            program.hurry(self._host.clock())
+            program.hurry(self._context.clock())
             self._forget(program)
         self._running = {}
 
@@ -222,7 +222,7 @@ def forget(runtime: str) -> None:
 def _read(path: str) -> dict[str, str]:
     """The file's lines that make sense; nothing without it."""
     try:
-        lines = [line.split() for line in contents(path, 1 << 16).decode().splitlines()]
+        lines = [line.split() for line in read_file(path, 1 << 16).decode().splitlines()]
     except (OSError, ValueError):
         return {}
     return {line[0]: line[1] for line in lines if len(line) == 2 and line[1] in (UP, DOWN)}
@@ -239,15 +239,15 @@ class Run(NamedTuple):
 
     event: str
     program: str
-    at: float
+    started: float
     """Epoch seconds."""
-    status: int | None = None
+    exit_status: int | None = None
     """As subprocess has it: negative for a signal, 127 where it could not be run."""
-    took: float | None = None
+    duration: float | None = None
     """Seconds."""
     text: str = "runs"
     """How it ended, in words."""
-    line: str = ""
+    output: str = ""
     """The last one that it wrote."""
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from mproutd.configuration.config import Config
 from mproutd.planning.plan import Outcome
-from mproutd.services.base import Host, Service
+from mproutd.services.base import Service, ServiceContext
 from mproutd.status.changes import LONGEST, status_line
 
 AGAIN = 1.0
@@ -28,9 +28,9 @@ AGAIN = 1.0
 class SystemdNotifier(Service):
     """One service manager."""
 
-    def __init__(self, host: Host, environment: Mapping[str, str]) -> None:
+    def __init__(self, context: ServiceContext, environment: Mapping[str, str]) -> None:
         """OSError when there are no sockets left."""
-        self._clock = host.clock
+        self._clock = context.clock
         self._address = address(environment["NOTIFY_SOCKET"])
         self._socket = socket.socket(
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -47,18 +47,18 @@ class SystemdNotifier(Service):
         self._unsaid: list[str] = []
         self._again_at = 0.0
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         self._config = config
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         self._line = status_line(self._config, outcome.plan.uplinks)
         if self._ready:
             self._say()
 
-    def reloading(self) -> None:
+    def on_reload_start(self) -> None:
         self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def reloaded(self, refused: str) -> None:
+    def on_reload_end(self, refused: str) -> None:
         self._refused = refused
         self._say("READY=1")
 

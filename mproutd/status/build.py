@@ -14,9 +14,9 @@ from mproutd import __version__
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import Names, command, describe, flag_names, names
 from mproutd.model import (
-    ANYWHERE,
-    ELSEWHERE,
+    FALLBACK_DESTINATION,
     FAMILY_NAMES,
+    LOOKUP_DESTINATION,
     PROTOCOL,
     Endpoint,
     Operation,
@@ -25,7 +25,7 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, most
+from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
 from mproutd.planning.plan import Plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
@@ -86,10 +86,10 @@ def status(
         else {
             "enabled": mptcp.enabled,
             "path_manager": mptcp.path_manager,
-            "cap": mptcp.cap,
+            "limit_max": mptcp.cap,
             "limits": {
-                "found": mptcp.limits._asdict(),
-                "wanted": (target.limits or mptcp.limits)._asdict(),
+                "actual": mptcp.limits._asdict(),
+                "desired": (target.limits or mptcp.limits)._asdict(),
             },
             "foreign_endpoints": [
                 describe(endpoint, name)
@@ -138,10 +138,10 @@ def _uplink(
             for path in entry.paths
         ],
         "routes": {
-            "wanted": [
+            "desired": [
                 _told(route, name) for route, owner in target.routes.items() if owner == uplink.name
             ],
-            "found": [
+            "actual": [
                 _told(route, name)
                 for route in snapshot.routes
                 if route.protocol == PROTOCOL
@@ -150,10 +150,10 @@ def _uplink(
             ],
         },
         "rules": {
-            "wanted": [
+            "desired": [
                 _told(rule, name) for rule, owner in target.rules.items() if owner == uplink.name
             ],
-            "found": [
+            "actual": [
                 _told(rule, name)
                 for rule in snapshot.rules
                 if rule.protocol == PROTOCOL and rule.table in looked_up
@@ -199,19 +199,21 @@ def _endpoints(
                     "foreign-endpoint",
                     uplink=uplink,
                     address=endpoint.address,
-                    found=describe(present[endpoint.address], name),
+                    endpoint=describe(present[endpoint.address], name),
                 )
             )
         elif endpoint.address in unproved:
             state, number = "misrouted", family_of(endpoint.address)
+            get = f"ip route get {LOOKUP_DESTINATION[number]} from {endpoint.address}"
+            get += f" oif {name(endpoint.device)}"
             by_main = number in thrown and (endpoint.device, number) not in snapshot.defaults
             problems.append(
                 problem(
-                    "discarded" if by_main else "misrouted",
+                    "blackhole-default" if by_main else "misrouted",
                     uplink=uplink,
                     address=endpoint.address,
                     device=name(endpoint.device),
-                    **({"found": thrown[number]} if by_main else {"anywhere": ANYWHERE[number]}),
+                    **({"route": thrown[number]} if by_main else {"command": get}),
                 )
             )
         elif found and (found.device, found.flags) == (endpoint.device, endpoint.flags):
@@ -224,7 +226,7 @@ def _endpoints(
                 "id": found.id if found else None,
                 "flags": flag_names(endpoint.flags),
                 "state": state,
-                "found": describe(found, name) if found else None,
+                "actual": describe(found, name) if found else None,
             }
         )
     return listed
@@ -242,10 +244,10 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
     if mptcp.path_manager != "kernel":
         found.append(problem("path-manager", path_manager=mptcp.path_manager))
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
-        found.append(problem("limits-above-cap", cap=mptcp.cap))
+        found.append(problem("limits-above-max", limit_max=mptcp.cap))
     if not mptcp.laminar:
         asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
-        found += [problem("no-laminar", uplink=name) for name in asked]
+        found += [problem("laminar-unsupported", uplink=name) for name in asked]
     return found
 
 
@@ -257,14 +259,14 @@ def _kept(target: Plan) -> list[dict[str, Any]]:
         kept = [each.family for each in paths if each.usable and (uplink, each.family) in failed]
         if kept:
             families = " and ".join(FAMILY_NAMES[family] for family in kept)
-            found.append(problem("kept", uplink=uplink, families=families))
+            found.append(problem("failed-in-use", uplink=uplink, families=families))
     return found
 
 
 def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
-    cap = most(snapshot.mptcp) if snapshot.mptcp else 0
+    cap = max_endpoints(snapshot.mptcp) if snapshot.mptcp else 0
     return [
-        problem("endpoint-limit", uplink=uplink, address=address, cap=cap)
+        problem("endpoint-limit", uplink=uplink, address=address, max_endpoints=cap)
         for address, uplink in target.over_cap.items()
     ]
 
@@ -332,16 +334,16 @@ def _lookup(
     path: Path, address: str, ifindex: int, route: Route | None, name: Names
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
-    asked, answer = ANYWHERE[path.family], None
+    asked, answer = LOOKUP_DESTINATION[path.family], None
     if route is not None and route.table:
-        if route.destination == ELSEWHERE[path.family]:
+        if route.destination == FALLBACK_DESTINATION[path.family]:
             asked = route.destination
         via = f"via {route.gateway} " if route.gateway else ""
         answer = f"{via}dev {name(route.device)} table {route.table}"
     return {
         "command": f"ip route get {asked} from {address}",
-        "answer": answer,
-        "right": route is not None
+        "result": answer,
+        "matches": route is not None
         and bool(route.table)
         and (route.device, route.gateway) == (ifindex, wanted),
     }

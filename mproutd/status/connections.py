@@ -63,7 +63,7 @@ class Socket(NamedTuple):
     """INET_DIAG_ULP_INFO: attributes; empty for a plain TCP socket."""
 
 
-class Uplinks(NamedTuple):
+class UplinkNames(NamedTuple):
     """Whose address and whose device is it?"""
 
     by_address: Mapping[str, str] = {}
@@ -74,7 +74,7 @@ class Uplinks(NamedTuple):
         return self.by_device.get(device) or self.by_address.get(address)
 
 
-def uplinks(status: Mapping[str, Any]) -> Uplinks:
+def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
     """From a status, see docs/status.md."""
     by_address: dict[str, str] = {}
     by_device: dict[int, str] = {}
@@ -84,13 +84,13 @@ def uplinks(status: Mapping[str, Any]) -> Uplinks:
         for family in uplink["families"]:
             for address in [*family["addresses"], *family.get("sources", ())]:
                 by_address.setdefault(address, uplink["name"])
-    return Uplinks(by_address, by_device)
+    return UplinkNames(by_address, by_device)
 
 
 def connections(
     masters: Iterable[Socket],
     sockets: Iterable[Socket],
-    where: Uplinks,
+    where: UplinkNames,
     device: Callable[[int], str],
 ) -> list[dict[str, Any]]:
     """Every connection with its subflows, as docs/connections.schema.json has them.
@@ -129,7 +129,7 @@ def _connection(
     token: int,
     fallback: bool,
     flows: Sequence[tuple[Socket, Mapping[int, bytes]]],
-    where: Uplinks,
+    where: UplinkNames,
     device: Callable[[int], str],
 ) -> dict[str, Any]:
     listed = [_subflow(each, told, where, device) for each, told in flows]
@@ -139,8 +139,8 @@ def _connection(
     info = master.info if master else b""
     return {
         "token": f"{token:08x}" if token else None,
-        "local": end(ends.source, ends.sport),
-        "remote": end(ends.destination, ends.dport),
+        "local": address_port(ends.source, ends.sport),
+        "remote": address_port(ends.destination, ends.dport),
         "state": STATES.get(ends.state, str(ends.state)),
         "fallback": fallback,
         "sent": _total(_u64(info, _MPTCP_SENT), listed, "sent"),
@@ -150,15 +150,15 @@ def _connection(
 
 
 def _subflow(
-    found: Socket, told: Mapping[int, bytes], where: Uplinks, device: Callable[[int], str]
+    found: Socket, told: Mapping[int, bytes], where: UplinkNames, device: Callable[[int], str]
 ) -> dict[str, Any]:
     flags = _number(told, _FLAGS)
     rtt = _u32(found.info, _RTT)
     return {
         "uplink": where.of(found.source, found.device),
         "device": device(found.device) if found.device else None,
-        "local": end(found.source, found.sport),
-        "remote": end(found.destination, found.dport),
+        "local": address_port(found.source, found.sport),
+        "remote": address_port(found.destination, found.dport),
         "state": STATES.get(found.state, str(found.state)),
         "local_id": _number(told, _ID_LOCAL),
         "remote_id": _number(told, _ID_REMOTE),
@@ -171,7 +171,7 @@ def _subflow(
     }
 
 
-def end(address: str, port: int) -> str:
+def address_port(address: str, port: int) -> str:
     """One end of a connection, as RFC 5952, section 6, writes it; without ::ffff: (RFC 4291)."""
     if address.startswith("::ffff:") and "." in address:
         address = address[7:]

@@ -14,7 +14,7 @@ from os import strerror
 from typing import Any
 
 from mproutd.netlink.mptcp_pm import Event
-from mproutd.status.connections import Uplinks, end
+from mproutd.status.connections import UplinkNames, address_port
 
 VERSION = 1
 
@@ -29,7 +29,7 @@ EVENT_KINDS = {
     "address": "the peer announces an address, or takes one back",
     "listener": "somebody begins or ends to listen for MPTCP connections",
     "other": "an event that this version has no words for",
-    "lost": "the kernel had more events than were read in time; some are not told",
+    "overrun": "the kernel had more events than were read in time; some are not told",
     "dropped": "the reader was too slow; `count` lines before this one were left out",
     "end": "the daemon stops",
 }
@@ -64,7 +64,7 @@ def happening(
 
 
 def describe_event(
-    event: Event, now: float, where: Uplinks, device: Callable[[int], str]
+    event: Event, now: float, where: UplinkNames, device: Callable[[int], str]
 ) -> dict[str, Any]:
     """A line for an event of the kernel's path manager."""
     kind, words = _words(event)
@@ -74,10 +74,10 @@ def describe_event(
         if kind != "connection":
             words += f" (connection {event.token:08x})"
     if event.source and event.kind != "announced":
-        more["local"] = end(event.source, event.sport)
+        more["local"] = address_port(event.source, event.sport)
         more["local_id"] = event.local_id
     if event.destination:
-        more["remote"] = end(event.destination, event.dport)
+        more["remote"] = address_port(event.destination, event.dport)
     if kind in ("subflow", "address"):
         more["remote_id"] = event.remote_id
     if kind == "subflow":
@@ -90,7 +90,8 @@ def describe_event(
 
 def _words(event: Event) -> tuple[str, str]:
     """(kind, text)."""
-    ends = f"{end(event.source, event.sport)} → {end(event.destination, event.dport)}"
+    source = address_port(event.source, event.sport)
+    ends = f"{source} → {address_port(event.destination, event.dport)}"
     kind = event.kind
     connection = f"connection {event.token:08x}"
     if kind == "created":
@@ -108,11 +109,11 @@ def _words(event: Event) -> tuple[str, str]:
     if kind == "sub-priority":
         return "subflow", f"subflow {ends}: {_PEER_WISH[event.backup]}"
     if kind == "announced":
-        told = end(event.destination, event.dport) if event.dport else event.destination
+        told = address_port(event.destination, event.dport) if event.dport else event.destination
         return "address", f"the peer announces {told}, id {event.remote_id}"
     if kind == "removed":
         return "address", f"the peer takes back its address with id {event.remote_id}"
     if kind in ("listener-created", "listener-closed"):
         word = "opened" if kind == "listener-created" else "closed"
-        return "listener", f"listener {word} {end(event.source, event.sport)}"
+        return "listener", f"listener {word} {address_port(event.source, event.sport)}"
     return "other", f"event {kind}"

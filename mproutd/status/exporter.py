@@ -7,6 +7,7 @@ answers, `mproutd_up 0` is told, and nothing else.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ try:
     from prometheus_client.registry import Collector
 except ImportError:
     raise Stop(
-        "metrics needs the Python package prometheus_client; pip install 'mproutd[metrics]'"
+        "metrics needs the Python package prometheus_client: "
+        "apt install python3-prometheus-client, or pip install 'mproutd[metrics]'"
     ) from None
 
 Ask = Callable[[], Mapping[str, Any] | None]
@@ -78,7 +80,8 @@ def listen(where: str, ask: Ask) -> None:
     if not (colon and address and port.isdecimal() and 0 < int(port) < 1 << 16):
         raise Stop(f"--listen wants ADDRESS:PORT, such as 127.0.0.1:9785; not {where!r}", REFUSED)
     try:
-        _, thread = start_http_server(int(port), address.strip("[]"), registry(ask))
+        start_http_server(int(port), address.strip("[]"), registry(ask))
     except OSError as error:
         raise Stop(f"cannot listen at {where}: {error.strerror or error}") from None
-    thread.join()
+    # The server has a thread of its own, which prometheus_client before 0.20 does not return.
+    threading.Event().wait()

@@ -33,7 +33,7 @@ METRICS = {
     "mproutd_info": Metric(GAUGE, "The daemon's version.", ("version",)),
     "mproutd_enabled": Metric(GAUGE, "Whether globals.multipath is enable."),
     "mproutd_degraded": Metric(GAUGE, "Whether anything is not as wanted."),
-    "mproutd_configuration_refused": Metric(
+    "mproutd_configuration_rejected": Metric(
         GAUGE, "Whether the files on disk are refused and the last good ones are in use."
     ),
     "mproutd_configuration_warnings": Metric(
@@ -59,7 +59,7 @@ METRICS = {
         GAUGE, "Whether an uplink carries the traffic that no rule selects.", _FAMILY
     ),
     "mproutd_uplink_addresses": Metric(GAUGE, "Addresses used for new connections.", _FAMILY),
-    "mproutd_uplink_wrong_lookups": Metric(
+    "mproutd_uplink_lookup_mismatches": Metric(
         GAUGE, "Addresses whose packets would not leave by the uplink.", _FAMILY
     ),
     "mproutd_uplink_endpoints": Metric(
@@ -77,7 +77,7 @@ METRICS = {
     "mproutd_uplink_check_hold_seconds": Metric(
         GAUGE, "How long it stays out at least, since it failed again and again.", _FAMILY
     ),
-    "mproutd_uplink_check_host_answers": Metric(
+    "mproutd_uplink_check_host_reachable": Metric(
         GAUGE, "Whether a host that is asked answered in the last round.", _HOST
     ),
     "mproutd_uplink_check_host_loss_ratio": Metric(
@@ -87,13 +87,13 @@ METRICS = {
         GAUGE, "Mean of the last probes to it that were answered.", _HOST
     ),
     "mproutd_uplink_check_probes_total": Metric(COUNTER, "Probes to a host.", _HOST),
-    "mproutd_uplink_check_answers_total": Metric(COUNTER, "Answers of a host.", _HOST),
+    "mproutd_uplink_check_replies_total": Metric(COUNTER, "Answers of a host.", _HOST),
     "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel has MPTCP."),
     "mproutd_mptcp_enabled": Metric(GAUGE, "net.mptcp.enabled."),
-    "mproutd_mptcp_endpoints_max": Metric(GAUGE, "How many endpoints the kernel takes."),
+    "mproutd_mptcp_limit_max": Metric(GAUGE, "How many endpoints the kernel takes."),
     "mproutd_mptcp_foreign_endpoints": Metric(GAUGE, "Endpoints of others."),
     "mproutd_mptcp_limit": Metric(GAUGE, "A limit for each connection, as found.", ("limit",)),
-    "mproutd_mptcp_limit_wanted": Metric(GAUGE, "The same limit, as wanted.", ("limit",)),
+    "mproutd_mptcp_limit_desired": Metric(GAUGE, "The same limit, as wanted.", ("limit",)),
 }
 """Every metric, in the order in which they are told."""
 
@@ -117,7 +117,7 @@ def _all(status: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...
     yield "mproutd_info", (status["mproutd"],), 1
     yield "mproutd_enabled", (), status["enabled"]
     yield "mproutd_degraded", (), status["degraded"]
-    yield "mproutd_configuration_refused", (), status["configuration"]["error"] is not None
+    yield "mproutd_configuration_rejected", (), status["configuration"]["error"] is not None
     yield "mproutd_configuration_warnings", (), len(status["warnings"])
     codes = Counter(each["code"] for each in status["problems"])
     for code in [*PROBLEMS, *(code for code in codes if code not in PROBLEMS)]:
@@ -142,8 +142,8 @@ def _uplink(
             yield "mproutd_uplink_unusable_info", (*both, family["reason"]), 1
         yield "mproutd_uplink_default", both, default.get(family["family"]) == name
         yield "mproutd_uplink_addresses", both, len(family["addresses"])
-        wrong = sum(not each["right"] for each in family["lookups"])
-        yield "mproutd_uplink_wrong_lookups", both, wrong
+        wrong = sum(not each["matches"] for each in family["lookups"])
+        yield "mproutd_uplink_lookup_mismatches", both, wrong
     if uplink["since"] is not None:
         yield "mproutd_uplink_changed_timestamp_seconds", (name,), uplink["since"]
     for check in uplink.get("health") or ():
@@ -162,12 +162,12 @@ def _check(uplink: str, check: Mapping[str, Any]) -> Iterator[tuple[str, tuple[s
     yield f"{begin}_hold_seconds", both, check["hold"]
     for host in check["hosts"]:
         words = (*both, host["host"])
-        yield f"{begin}_host_answers", words, bool(host["answers"])
+        yield f"{begin}_host_reachable", words, bool(host["reachable"])
         yield f"{begin}_host_loss_ratio", words, host["loss"] / 100
         if host["latency"] is not None:
             yield f"{begin}_host_latency_seconds", words, host["latency"]
         yield f"{begin}_probes_total", words, host["sent"]
-        yield f"{begin}_answers_total", words, host["answered"]
+        yield f"{begin}_replies_total", words, host["replies"]
 
 
 def _mptcp(mptcp: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...], float]]:
@@ -175,9 +175,9 @@ def _mptcp(mptcp: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ..
     if mptcp is None:
         return
     yield "mproutd_mptcp_enabled", (), mptcp["enabled"]
-    yield "mproutd_mptcp_endpoints_max", (), mptcp["cap"]
+    yield "mproutd_mptcp_limit_max", (), mptcp["limit_max"]
     yield "mproutd_mptcp_foreign_endpoints", (), len(mptcp["foreign_endpoints"])
-    for limit, value in mptcp["limits"]["found"].items():
+    for limit, value in mptcp["limits"]["actual"].items():
         yield "mproutd_mptcp_limit", (limit,), value
-    for limit, value in mptcp["limits"]["wanted"].items():
-        yield "mproutd_mptcp_limit_wanted", (limit,), value
+    for limit, value in mptcp["limits"]["desired"].items():
+        yield "mproutd_mptcp_limit_desired", (limit,), value

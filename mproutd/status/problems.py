@@ -11,35 +11,41 @@ from typing import Any
 
 from mproutd.iproute2 import Names, command, describe
 from mproutd.model import Object
-from mproutd.planning.pacing import Refusal
+from mproutd.planning.pacing import FailedOperation
 
 PROBLEMS = {
     "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
     "mptcp-disabled": "net.mptcp.enabled is 0: no new connection uses MPTCP",
     "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our "
     "endpoints",
-    "configuration": "the configuration on disk is refused, the last good one is in use: {error}",
-    "state-file": "{error}",
-    "hints": "{error}; what hooks said is not used until then",
-    "netifd": "netifd does not answer: {error}; what it said last is used, and it is asked again",
-    "no-laminar": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
+    "configuration-rejected": "the configuration on disk is refused, the last good one is in use: "
+    "{error}",
+    "state-file-error": "{error}",
+    "hints-ignored": "{error}; what hooks said is not used until then",
+    "netifd-unreachable": "netifd does not answer: {error}; what it said last is used, and it is "
+    "asked again",
+    "laminar-unsupported": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
     "it joins as without the option",
-    "endpoint-limit": "{uplink}: the kernel takes no more than {cap} endpoints: none for {address}",
-    "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {found}; "
+    "endpoint-limit": "{uplink}: the kernel takes no more than {max_endpoints} endpoints: none "
+    "for {address}",
+    "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {endpoint}; "
     "it is left as it is",
     "misrouted": "{uplink}: a lookup from {address} does not leave by {device} "
-    "(see: ip route get {anywhere} from {address} oif {device}); no endpoint there until it does",
-    "discarded": "{uplink}: nothing from {address} leaves by {device}: main is asked first, and "
-    "throws away what it has no better route for ({found}); no endpoint there until that ends",
+    "(see: {command}); no endpoint there until it does",
+    "blackhole-default": "{uplink}: nothing from {address} leaves by {device}: main is asked "
+    "first, and "
+    "throws away what it has no better route for ({route}); no endpoint there until that ends",
     "no-mark": "{uplink}: mark_mask has no mark left for it",
-    "removed": "{object}: removed by somebody else {count} times lately, and put back",
+    "removed-externally": "{object}: removed by somebody else {count} times lately, and put back",
     "rate-limited": "{object}: removed by another program repeatedly; restored every few seconds",
-    "refused": "{command}: {error} (tried {tries} times, next in {wait:.0f} s)",
-    "kept": "{uplink}: its health check has failed in {families}, where no other uplink is usable: "
+    "operation-failed": "{command}: {error} (tried {attempts} times, next in {retry_in:.0f} s)",
+    "failed-in-use": "{uplink}: its health check has failed in {families}, where no other uplink "
+    "is usable: "
     "it stays in use",
-    "mptcpd": "mptcpd runs here too: it adds endpoints for all addresses, with one set of flags, "
+    "mptcpd-running": "mptcpd runs here too: it adds endpoints for all addresses, with one set of "
+    "flags, "
     "and leaves them behind",
-    "limits-above-cap": "the configured limits exceed what this kernel allows ({cap})",
+    "limits-above-max": "the configured limits exceed what this kernel allows ({limit_max})",
 }
 """Every problem that a status can name, by its code."""
 
@@ -50,17 +56,17 @@ def problem(code: str, **values: Any) -> dict[str, Any]:
     return {"code": code, "text": text, "advice": ADVICE[code], **values}
 
 
-def refused(refusals: Iterable[Refusal], now: float, name: Names) -> list[dict[str, Any]]:
+def refused(refusals: Iterable[FailedOperation], now: float, name: Names) -> list[dict[str, Any]]:
     """Operations that the kernel refused; `now` on the clock of the refusals."""
     return [
         problem(
-            "refused",
-            command=command(refusal.operation, name),
-            error=refusal.text,
-            tries=refusal.tries,
-            wait=max(0.0, refusal.until - now),
+            "operation-failed",
+            command=command(failed.operation, name),
+            error=failed.error,
+            attempts=failed.attempts,
+            retry_in=max(0.0, failed.retry_at - now),
         )
-        for refusal in refusals
+        for failed in refusals
     ]
 
 
@@ -70,7 +76,7 @@ def removed(
     """What somebody else removes; `held` is what is put back only every few seconds."""
     return [
         problem(
-            "rate-limited" if value in held else "removed",
+            "rate-limited" if value in held else "removed-externally",
             object=describe(value, name),
             count=count,
             kind=type(value).__name__.lower(),
@@ -89,35 +95,37 @@ ADVICE = {
     "no-address": "see what should give it one (DHCP client, pppd, router advertisements); "
     "see: ip address show dev DEVICE",
     "tentative": "wait: the kernel needs a second or two; it is used at once then",
-    "duplicate": "somebody else on that link has the address: change one of them",
+    "dad-failed": "somebody else on that link has the address: change one of them",
     "deprecated": "renew the lease or the prefix; connections that use the address go on",
     "no-gateway": "give it a default route, or set `gateway` (`gateway6`) in the configuration",
-    "failed": "ask who runs the line; it is used again as soon as the check succeeds",
-    "taken": "change one of the two addresses; until then the first uplink has it",
+    "check-failed": "ask who runs the line; it is used again as soon as the check succeeds",
+    "address-conflict": "change one of the two addresses; until then the first uplink has it",
     # What else is not as wanted.
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel (older: net.mptcp.pm_type=0)",
-    "configuration": "correct it, then: mproutd check && mproutd reconcile",
-    "state-file": "see that the runtime directory can be written and is not full; "
+    "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
+    "state-file-error": "see that the runtime directory can be written and is not full; "
     "what was written wrongly is replaced at the next change",
-    "hints": "let it belong to root alone",
-    "netifd": "see: ubus call network.interface dump; logread -e netifd",
-    "no-laminar": "use a newer kernel, or take the option away",
+    "hints-ignored": "let it belong to root alone",
+    "netifd-unreachable": "see: ubus call network.interface dump; logread -e netifd",
+    "laminar-unsupported": "use a newer kernel, or take the option away",
     "endpoint-limit": "remove others (ip mptcp endpoint), or set an uplink to off",
     "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",
     "misrouted": "find the rule in front: ip rule; move it behind, or narrow it",
-    "discarded": "move it to the table that is asked last (`table default` instead of main), or "
+    "blackhole-default": "move it to the table that is asked last (`table default` instead of "
+    "main), or "
     "give that line a default route in main with a lower metric",
     "no-mark": "widen `mark_mask`, or give the uplink a `mark`",
-    "removed": "nothing, if that was you; else find the daemon that removes it "
+    "removed-externally": "nothing, if that was you; else find the daemon that removes it "
     "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",
     "rate-limited": "find the daemon that removes it: ip monitor rule route",
-    "refused": "read the kernel's words; it is tried again by itself",
-    "kept": "see whether the hosts of `track_ip` answer by another way; if they do, ask who runs "
+    "operation-failed": "read the kernel's words; it is tried again by itself",
+    "failed-in-use": "see whether the hosts of `track_ip` answer by another way; if they do, ask "
+    "who runs "
     "the lines",
-    "mptcpd": "one of the two: systemctl disable --now mptcp",
-    "limits-above-cap": "lower `subflows` or `add_addr_accepted`",
+    "mptcpd-running": "one of the two: systemctl disable --now mptcp",
+    "limits-above-max": "lower `subflows` or `add_addr_accepted`",
 }
 
 
@@ -136,7 +144,7 @@ ADVICE_BESIDE = {
     ("foreign-endpoint", MPTCPD): "if it is mptcpd's: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
-    ("removed", NETWORKD): _REMOVED,
+    ("removed-externally", NETWORKD): _REMOVED,
     ("rate-limited", NETWORKD): _REMOVED,
 }
 """What to do about a problem where that daemon runs; DEVICE is the uplink's, ID the endpoint's."""
@@ -151,7 +159,7 @@ def beside(status: dict[str, Any], running: Collection[str]) -> dict[str, Any]:
 
 def _named(status: dict[str, Any], running: Collection[str]) -> Iterator[dict[str, Any]]:
     if status["enabled"] and MPTCPD in running:
-        yield problem("mptcpd")
+        yield problem("mptcpd-running")
 
 
 def _advice(
@@ -168,6 +176,6 @@ def _advice(
     if not known:
         return str(found["advice"])
     device = next((each["device"] for each in uplinks if each["name"] == found.get("uplink")), "")
-    words = found.get("found", "").split()
+    words = found.get("endpoint", "").split()
     number = words[words.index("id") + 1] if "id" in words else "ID"
     return "; ".join(known).replace("ID", number).replace("DEVICE", device)

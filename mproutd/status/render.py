@@ -96,7 +96,9 @@ def _shown(uplink: dict[str, Any]) -> list[dict[str, Any]]:
     telling = [
         family
         for family in uplink["families"]
-        if family["usable"] or family["addresses"] or family["reason"] in ("tentative", "duplicate")
+        if family["usable"]
+        or family["addresses"]
+        or family["reason"] in ("tentative", "dad-failed")
     ]
     return telling or uplink["families"][:1]
 
@@ -182,7 +184,7 @@ def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
             reasons = {family["reason"]: family for family in _shown(uplink)}
             for family in reasons.values():
                 advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-                why = because(uplink) if family["reason"] == "failed" else ""
+                why = because(uplink) if family["reason"] == "check-failed" else ""
                 say(f"{uplink['name']} is not usable{long}: {family['text']}{why}", advice)
     advices = [problem["advice"] for problem in status["problems"]]
     for problem, further in zip(status["problems"], [*advices[1:], ""], strict=False):
@@ -302,9 +304,9 @@ def short(uplink: dict[str, Any]) -> list[str]:
 def because(uplink: dict[str, Any]) -> str:
     """What a check that failed has found, as the end of a sentence; "" for none."""
     words = [
-        f"{each['verdict']}" + (f", out for {each['hold']:.0f} s at least" if each["hold"] else "")
+        f"{each['summary']}" + (f", out for {each['hold']:.0f} s at least" if each["hold"] else "")
         for each in uplink.get("health") or ()
-        if each["failed"] and each["verdict"]
+        if each["failed"] and each["summary"]
     ]
     return f" ({'; '.join(words)})" if words else ""
 
@@ -314,11 +316,11 @@ def _verdict(check: dict[str, Any]) -> str:
         return f"nobody could be asked: {check['error']}"
     if not check["running"]:
         return "failed when there was a line to ask by" if check["failed"] else "not asked now"
-    words = [check["verdict"] or "no answer awaited yet"]
+    words = [check["summary"] or "no answer awaited yet"]
     delays = [each["latency"] for each in check["hosts"] if each["latency"] is not None]
     if delays and not check["failed"]:
         words.append(_delay(min(delays)))
-    if check["kept"]:
+    if check["in_use"]:
         words.append("failed, in use since no other line is")
     elif check["failed"]:
         words.append(f"failed; {check['good_rounds']} of {check['up']} good rounds")
@@ -345,10 +347,10 @@ def _host(host: dict[str, Any]) -> str:
     name = host["host"]
     if host["address"] and host["address"] != name:
         name += f" ({host['address']})"
-    words = ["answers" if host["answers"] else host["fault"] or "not asked yet"]
+    words = ["answers" if host["reachable"] else host["error"] or "not asked yet"]
     if host["latency"] is not None:
         words.append(_delay(host["latency"]))
     if host["sent"]:
         words.append(f"{host['loss']:.0f} % lost lately")
-        words.append(f"{host['answered']} of {host['sent']} in all")
+        words.append(f"{host['replies']} of {host['sent']} in all")
     return f"{name}: {', '.join(words)}"

@@ -69,9 +69,9 @@ def _moved(uplink: dict[str, Any]) -> str:
 def _action(action: dict[str, Any], now: float) -> str:
     """The program that ran last, or runs."""
     text = f"on_{action['event']} {action['program']} {action['text']}"
-    if action["took"] is not None:
-        text += f" after {action['took']:.1f} s, {span(now - action['at'])} ago"
-    return text + (f": {action['line']}" if action["line"] else "")
+    if action["duration"] is not None:
+        text += f" after {action['duration']:.1f} s, {span(now - action['started'])} ago"
+    return text + (f": {action['output']}" if action["output"] else "")
 
 
 def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: bool) -> list[str]:
@@ -96,9 +96,9 @@ def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: 
         note = "" if address in family["addresses"] else " (for old connections only)"
         lines.append(f"  address {address}{note}")
     for lookup in family["lookups"]:
-        verdict = painted("right", good) if lookup["right"] else painted("WRONG", bad)
+        verdict = painted("right", good) if lookup["matches"] else painted("WRONG", bad)
         lines.append(f"  $ {lookup['command']}")
-        lines += wrapped(lookup["answer"] or "no route", "    ", width=73)
+        lines += wrapped(lookup["result"] or "no route", "    ", width=73)
         lines[-1] += f"  {verdict}"
     return lines
 
@@ -106,7 +106,7 @@ def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: 
 def _beside(
     title: str, both: dict[str, list[str]], good: str, bad: str, heading: str = ""
 ) -> list[str]:
-    wanted, found = both["wanted"], both["found"]
+    wanted, found = both["desired"], both["actual"]
     lines = []
     for each in wanted:
         lines += _marked("=" if each in found else "+", each, good if each in found else bad)
@@ -127,11 +127,11 @@ def _endpoints(endpoints: Iterable[dict[str, Any]], good: str, bad: str) -> list
         right = each["state"] == "ok"
         wanted = f"{each['address']} {','.join(each['flags'])}"
         if right:
-            lines += _marked("=", str(each["found"]), good)
+            lines += _marked("=", str(each["actual"]), good)
         else:
             lines += _marked("+", f"{wanted} ({each['state']})", bad)
-            if each["found"]:
-                lines += _marked("-", str(each["found"]), bad)
+            if each["actual"]:
+                lines += _marked("-", str(each["actual"]), bad)
     return ["", "endpoints", *(lines or ["  none"])]
 
 

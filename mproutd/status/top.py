@@ -87,7 +87,7 @@ class _Source:
 
     def ask(self) -> None:
         """The daemon's status.  NotRunning; OSError when it does not answer."""
-        answer = client.ask(self._path, {"command": "status"}, _PATIENCE)
+        answer = client.call(self._path, {"command": "status"}, _PATIENCE)
         if "uplinks" not in answer:
             raise OSError(5, str(answer.get("error", "the daemon gave an answer that is none")))
         self._status = answer
@@ -127,7 +127,7 @@ def _counted(status: Mapping[str, Any]) -> Mapping[str, int] | None:
     try:
         from mproutd.netlink.diag_socket import sockets
 
-        found = connections.connections(*sockets(), connections.uplinks(status), str)
+        found = connections.connections(*sockets(), connections.uplink_names(status), str)
     except (ImportError, OSError, ValueError):
         return None
     return Counter(

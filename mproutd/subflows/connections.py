@@ -19,7 +19,7 @@ class ConnectionSnapshot(NamedTuple):
     """None: this kernel cannot tell (no mptcp_diag)."""
     subflows: Sequence[Subflow]
 
-    def began_here(self) -> dict[int, bool]:
+    def initiated_locally(self) -> dict[int, bool]:
         """Token → whether this end began the connection, for those whose subflows tell it.
 
         The initial subflow knows.  Where it is gone, those that joined do: the end that began
@@ -29,22 +29,24 @@ class ConnectionSnapshot(NamedTuple):
         told: dict[int, bool] = {}
         for each in sorted(self.subflows, key=lambda each: each.initial):
             if each.initial:
-                told[each.token] = each.by_us
-            elif each.stands:
-                told[each.token] = each.by_us or told.get(each.token, False)
+                told[each.token] = each.initiated_locally
+            elif each.established:
+                told[each.token] = each.initiated_locally or told.get(each.token, False)
         return told
 
-    def useless(self, inside: Collection[str]) -> set[int]:
+    def beyond_help(self, lan_addresses: Collection[str]) -> set[int]:
         """The tokens of connections that no endpoint of an uplink can help.
 
         Those that the peer began: the kernel tries our endpoints for them too, at the port that
         the peer connected from, where nobody listens.  And those that began at an address
         `inside`, on a device that is no uplink: their peer is not behind the uplinks.
         """
-        theirs = {token for token, ours in self.began_here().items() if not ours}
-        return theirs | {each.token for each in self.connections or () if each.address in inside}
+        theirs = {token for token, ours in self.initiated_locally().items() if not ours}
+        return theirs | {
+            each.token for each in self.connections or () if each.address in lan_addresses
+        }
 
-    def gone(self, tokens: Collection[int]) -> set[int]:
+    def ended(self, tokens: Collection[int]) -> set[int]:
         """Those of these connections that have ended."""
         if self.connections is None:
             return set()
@@ -52,7 +54,7 @@ class ConnectionSnapshot(NamedTuple):
         return set(tokens) - there.union(each.token for each in self.subflows)
 
     def missing(
-        self, addresses: Collection[str], inside: Collection[str] = ()
+        self, addresses: Collection[str], lan_addresses: Collection[str] = ()
     ) -> set[tuple[int, str]]:
         """(token, address) for each of `addresses` by which a connection could go and does not.
 
@@ -60,30 +62,33 @@ class ConnectionSnapshot(NamedTuple):
         subflows misses none, and who began a connection that has none left is not known.
         """
         there = {(each.token, each.address) for each in self.subflows}
-        useless = self.useless(inside)
+        hopeless = self.beyond_help(lan_addresses)
         return {
             (each.token, address)
             for each in self.connections or ()
-            if each.open and each.sends and not each.plain and each.others < each.most
-            if each.token not in useless
+            if each.open
+            and each.can_send
+            and not each.fallback
+            and each.extra_subflows < each.max_extra_subflows
+            if each.token not in hopeless
             for address in addresses
             if (":" in address) == (":" in each.address) and (each.token, address) not in there
         }
 
-    def needed(self) -> set[str]:
+    def sole_paths(self) -> set[str]:
         """Addresses that a connection may not do without, since no subflow would come back there.
 
         Plain TCP has no other.  A connection that the peer began gets none from this end.  One of
         ours does if its peer accepts subflows; that it did is only known where one that joined is
         there.  What its program has closed counts while there may be something left to send.
         """
-        held = [each for each in self.connections or () if each.open or not each.sends]
+        held = [each for each in self.connections or () if each.open or not each.can_send]
         tokens = {each.token for each in held}
-        ours = self.began_here()
+        ours = self.initiated_locally()
         places: dict[int, set[str]] = {}
         joined = set()
         for each in self.subflows:
-            if each.stands and (self.connections is None or each.token in tokens):
+            if each.established and (self.connections is None or each.token in tokens):
                 places.setdefault(each.token, set()).add(each.address)
                 if not each.initial:
                     joined.add(each.token)
@@ -92,9 +97,11 @@ class ConnectionSnapshot(NamedTuple):
             for token, there in places.items()
             if not ours.get(token) or (token not in joined and len(there) == 1)
         )
-        return {each.address for each in held if each.plain}.union(*only)
+        return {each.address for each in held if each.fallback}.union(*only)
 
 
-def inside(addresses: Iterable[tuple[int, str]], uplinks: Collection[int]) -> set[str]:
+def off_uplink_addresses(
+    addresses: Iterable[tuple[int, str]], uplinks: Collection[int]
+) -> set[str]:
     """Of (ifindex, address): those on devices that are no uplinks."""
     return {address for index, address in addresses if index not in uplinks}

@@ -39,32 +39,32 @@ from typing import NamedTuple
 
 from mproutd.netlink.mptcp_pm import Event
 
-FIRST, LAST = 0.25, 60.0
-COSTLY, LAST_COSTLY = 5.0, 3600.0
-CUT = APART = 1.0
+INITIAL_BACKOFF, MAX_BACKOFF = 0.25, 60.0
+INITIAL_DISRUPTIVE_BACKOFF, MAX_DISRUPTIVE_BACKOFF = 5.0, 3600.0
+DISRUPTION_WINDOW = MIN_INTERVAL = 1.0
 """Seconds after the opening in which what closes from there is our doing; and until another
 one is opened, so that who has two subflows always keeps one."""
-WAYS = 2
-KNOWN_MOST = 4096
+METHODS = 2
+MAX_MISSING = 4096
 """Connections remembered at once; beyond that, failures are not noted."""
 
 
-class _Pace(NamedTuple):
+class _Backoff(NamedTuple):
     """How often an address may be opened again."""
 
     last: float
     delay: float
     cut: bool = False
     """The last time it cost others their subflows."""
-    gently: bool = False
+    toggle_fullmesh: bool = False
     """How it was done the last time."""
 
 
-class Again(NamedTuple):
+class Retry(NamedTuple):
     """An endpoint to be tried again."""
 
     address: str
-    gently: bool
+    toggle_fullmesh: bool
     """By fullmesh, on and off; else by deleting and adding."""
 
 
@@ -75,13 +75,13 @@ class RetryPolicy:
         self._clock = clock
         self._missing: dict[str, set[int]] = {}
         self._since: dict[str, float] = {}
-        self._paces: dict[str, _Pace] = {}
+        self._backoffs: dict[str, _Backoff] = {}
         self._last = ("", 0.0)
         """Which endpoint was tried again last, and when."""
-        self._doubtful: dict[str, int] = {}
+        self._unconfirmed: dict[str, int] = {}
         """Address → how many tries it has, where nobody heard what failed."""
 
-    def hear(self, event: Event) -> bool:
+    def on_event(self, event: Event) -> bool:
         """Take note of what happened to a connection.
 
         True for a subflow that was closed without an error, and not for us: so it looks when
@@ -89,84 +89,88 @@ class RetryPolicy:
         """
         if event.kind == "sub-closed" and event.source:
             if not event.error:
-                return not self._cut(event.source)
+                return not self._closed_by_retry(event.source)
             if not event.remote_id:
-                self._doubtful.pop(event.source, None)
-                self._missed(event.source, event.token)
+                self._unconfirmed.pop(event.source, None)
+                self._add(event.source, event.token)
         elif event.kind == "sub-established" and event.source in self._missing:
-            self._found(event.source, event.token)
+            self._restored(event.source, event.token)
         elif event.kind == "closed":
             for address in list(self._missing):
-                self._found(address, event.token)
+                self._restored(address, event.token)
         return False
 
-    def lost(self) -> None:
+    def on_events_lost(self) -> None:
         """Events were lost: who misses a subflow is not known any more, so try once."""
-        self._doubtful = dict.fromkeys(self._missing, WAYS)
+        self._unconfirmed = dict.fromkeys(self._missing, METHODS)
 
-    def seen(self, address: str, token: int) -> None:
+    def add_missing(self, address: str, token: int) -> None:
         """A connection was found that misses a subflow from there; why, nobody heard."""
         if address not in self._missing:
-            self._doubtful[address] = WAYS
-            self._missed(address, token)
+            self._unconfirmed[address] = METHODS
+            self._add(address, token)
 
-    def missing(self) -> set[int]:
+    def missing_tokens(self) -> set[int]:
         """The tokens of the connections that miss a subflow."""
         return {token for tokens in self._missing.values() for token in tokens}
 
-    def drop(self, tokens: Collection[int]) -> None:
+    def discard(self, tokens: Collection[int]) -> None:
         """These connections have no use for a subflow of ours."""
         for address in list(self._missing):
             self._missing[address] -= set(tokens)
             if not self._missing[address]:
                 self._forget(address)
 
-    def _missed(self, address: str, token: int) -> None:
+    def _add(self, address: str, token: int) -> None:
         if address not in self._missing:
             now = self._clock()
             self._since[address] = now
-            pace = self._paces.get(address)
+            pace = self._backoffs.get(address)
             if pace and now - pace.last > 2 * pace.delay:
-                del self._paces[address]
+                del self._backoffs[address]
         missing = self._missing.setdefault(address, set())
-        if len(missing) < KNOWN_MOST:
+        if len(missing) < MAX_MISSING:
             missing.add(token)
 
-    def _cut(self, address: str) -> bool:
+    def _closed_by_retry(self, address: str) -> bool:
         """Whether it was our opening again that closed a subflow there."""
-        pace = self._paces.get(address)
-        if pace is None or self._clock() - pace.last > CUT:
+        pace = self._backoffs.get(address)
+        if pace is None or self._clock() - pace.last > DISRUPTION_WINDOW:
             return False
         if not pace.cut:
-            delay = min(max(2 * pace.delay, COSTLY), LAST_COSTLY)
-            self._paces[address] = pace._replace(delay=delay, cut=True)
+            delay = min(max(2 * pace.delay, INITIAL_DISRUPTIVE_BACKOFF), MAX_DISRUPTIVE_BACKOFF)
+            self._backoffs[address] = pace._replace(delay=delay, cut=True)
         return True
 
-    def _found(self, address: str, token: int) -> None:
+    def _restored(self, address: str, token: int) -> None:
         self._missing[address].discard(token)
         if not self._missing[address]:
             self._forget(address)
 
     def _forget(self, address: str) -> None:
         del self._missing[address], self._since[address]
-        self._doubtful.pop(address, None)
+        self._unconfirmed.pop(address, None)
 
-    def _when(self, address: str) -> float:
-        first = self._since[address] + FIRST
+    def _retry_at(self, address: str) -> float:
+        first = self._since[address] + INITIAL_BACKOFF
         last, when = self._last
         if last not in ("", address):
-            first = max(first, when + APART)
-        pace = self._paces.get(address)
+            first = max(first, when + MIN_INTERVAL)
+        pace = self._backoffs.get(address)
         return max(first, pace.last + pace.delay) if pace else first
 
-    def due(self) -> float | None:
+    def delay(self) -> float | None:
         """Seconds until take() has something; None for never."""
         now = self._clock()
-        return min((max(0.0, self._when(each) - now) for each in self._missing), default=None)
+        return min((max(0.0, self._retry_at(each) - now) for each in self._missing), default=None)
 
-    def take(
-        self, present: Collection[str], needed: Collection[str] = (), *, gently: bool = True
-    ) -> Again | None:
+    def next_retry(
+        self,
+        present: Collection[str],
+        needed: Collection[str] = (),
+        *,
+        toggle_fullmesh: bool = True,
+    ) -> Retry | None:
         """The endpoint that is to be tried again now; None for none.
 
         `present` are the addresses that have an endpoint; of the others nothing is kept,
@@ -177,25 +181,25 @@ class RetryPolicy:
         for address in [address for address in self._missing if address not in present]:
             self._forget(address)
         now = self._clock()
-        for address in [address for address in self._missing if self._when(address) <= now]:
-            pace = self._paces.get(address) or _Pace(now, FIRST)
-            delay = max(pace.delay, min(2 * pace.delay, LAST))
-            self._paces[address] = pace = pace._replace(last=now, delay=delay)
+        for address in [address for address in self._missing if self._retry_at(address) <= now]:
+            pace = self._backoffs.get(address) or _Backoff(now, INITIAL_BACKOFF)
+            delay = max(pace.delay, min(2 * pace.delay, MAX_BACKOFF))
+            self._backoffs[address] = pace = pace._replace(last=now, delay=delay)
             if address not in needed:
-                gently = gently and not pace.gently
-                self._paces[address] = pace._replace(cut=False, gently=gently)
+                toggle_fullmesh = toggle_fullmesh and not pace.toggle_fullmesh
+                self._backoffs[address] = pace._replace(cut=False, toggle_fullmesh=toggle_fullmesh)
                 self._last = (address, now)
                 self._count_down(address)
-                return Again(address, gently)
+                return Retry(address, toggle_fullmesh)
         return None
 
     def _count_down(self, address: str) -> None:
         """One try less for what nobody heard of."""
-        if address in self._doubtful:
-            self._doubtful[address] -= 1
-            if not self._doubtful[address]:
+        if address in self._unconfirmed:
+            self._unconfirmed[address] -= 1
+            if not self._unconfirmed[address]:
                 self._forget(address)
 
-    def waiting(self) -> dict[str, int]:
+    def missing_counts(self) -> dict[str, int]:
         """Address → how many connections miss a subflow from there."""
         return {address: len(tokens) for address, tokens in self._missing.items()}

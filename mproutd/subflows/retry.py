@@ -15,18 +15,18 @@ from collections.abc import Callable, Collection
 from mproutd import log
 from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import mptcp_pm
-from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
-from mproutd.planning.endpoints import is_ours, joins
+from mproutd.planning.endpoints import is_client_endpoint, is_ours
 from mproutd.reconciler import Reconciler
-from mproutd.services.base import Tell
-from mproutd.subflows.connections import ConnectionSnapshot, inside
-from mproutd.subflows.policy import FIRST, RetryPolicy
+from mproutd.services.base import Publish
+from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
+from mproutd.subflows.policy import INITIAL_BACKOFF, RetryPolicy
 
-FIRST_LOOK, LOOK = 1.0, 60.0
+INITIAL_SCAN_DELAY, SCAN_INTERVAL = 1.0, 60.0
 """Seconds until connections are looked at: from the start or lost events, and between looks."""
-SHARE, ASK_SHARE = 0.001, 0.01
+SCAN_TIME_SHARE, QUERY_TIME_SHARE = 0.001, 0.01
 """Of the time, what looking may take at most, and asking who began what failed."""
 
 
@@ -37,19 +37,19 @@ class SubflowRetrier:
         self,
         reconciler: Reconciler,
         path_manager: PathManager,
-        tell: Tell,
+        publish: Publish,
         unexplained: Callable[[], None],
     ) -> None:
         """OSError when there are no events.  `unexplained`: a subflow of ours is gone without a
         reason; look whether its endpoint is."""
-        self._reconciler, self._path_manager, self._tell = reconciler, path_manager, tell
+        self._reconciler, self._path_manager, self._publish = reconciler, path_manager, publish
         self._unexplained = unexplained
         self._events = path_manager.events()
         self._all = False
         """Whether the events of subflows that join are heard too."""
-        self._events.attach(subflow_losses(everything=self._all))
+        self._events.attach(subflow_event_filter(everything=self._all))
         self._revival = RetryPolicy(time.monotonic)
-        self._look_at, self._soon = time.monotonic() + FIRST_LOOK, True
+        self._look_at, self._soon = time.monotonic() + INITIAL_SCAN_DELAY, True
         """When to look; if not soon, then whenever the loop is awake after that."""
         self._ask_at = 0.0
         self._tried: set[tuple[int, str]] = set()
@@ -63,30 +63,30 @@ class SubflowRetrier:
         if not self._reconciler.last:
             return None
         now = time.monotonic()
-        again = self._revival.due()
+        again = self._revival.delay()
         waits = [] if again is None else [max(again, self._ask_at - now)]
         if self._soon:
             waits.append(max(0.0, self._look_at - now))
         return min(waits, default=None)
 
-    def hear(self) -> None:
+    def on_events(self) -> None:
         """Read what has ended.  While something waits to come back, what joins is heard too."""
         messages = self._events.read()
         if messages is None:
-            self._revival.lost()
-            self._look_soon(FIRST_LOOK)
+            self._revival.on_events_lost()
+            self._look_soon(INITIAL_SCAN_DELAY)
         for message in messages or ():
             event = mptcp_pm.event(message.body)
-            if self._revival.hear(event) and self._is_wanted(event.source):
+            if self._revival.on_event(event) and self._is_wanted(event.source):
                 self._unexplained()
-                self._look_soon(FIRST)
+                self._look_soon(INITIAL_BACKOFF)
         self._heed()
 
     def _heed(self) -> None:
         """Let the kernel send what is of use now."""
-        if bool(self._revival.missing()) != self._all:
+        if bool(self._revival.missing_tokens()) != self._all:
             self._all = not self._all
-            self._events.attach(subflow_losses(everything=self._all))
+            self._events.attach(subflow_event_filter(everything=self._all))
 
     def _look_soon(self, wait: float) -> None:
         """Look at the connections so many seconds from now, unless it is done sooner anyway."""
@@ -98,12 +98,15 @@ class SubflowRetrier:
         """Which connections miss a subflow by an endpoint that is there."""
         last = self._reconciler.last
         wanted = last.plan.endpoints if last else ()
-        addresses = [each.address for each in wanted if joins(each.flags)]
+        addresses = [each.address for each in wanted if is_client_endpoint(each.flags)]
         standing, took = self._ask(addresses) if addresses else (ConnectionSnapshot((), ()), 0.0)
         missing = standing.missing(addresses, self._inside())
-        self._look_at, self._soon = time.monotonic() + max(LOOK, took / SHARE), False
+        self._look_at, self._soon = (
+            time.monotonic() + max(SCAN_INTERVAL, took / SCAN_TIME_SHARE),
+            False,
+        )
         for token, address in missing - self._tried:
-            self._revival.seen(address, token)
+            self._revival.add_missing(address, token)
         self._tried = missing
 
     def _ask(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
@@ -111,7 +114,7 @@ class SubflowRetrier:
         began = time.monotonic()
         standing = ConnectionSnapshot(*self._reconciler.kernel.subflows(addresses))
         ended = time.monotonic()
-        self._ask_at = ended + (ended - began) / ASK_SHARE
+        self._ask_at = ended + (ended - began) / QUERY_TIME_SHARE
         return standing, ended - began
 
     def _inside(self) -> set[str]:
@@ -119,7 +122,9 @@ class SubflowRetrier:
         last = self._reconciler.last
         assert last  # or it is not the turn of anything
         uplinks = {uplink.link.index for uplink in last.plan.uplinks if uplink.link}
-        return inside(((each.link, each.address) for each in last.snapshot.addresses), uplinks)
+        return off_uplink_addresses(
+            ((each.link, each.address) for each in last.snapshot.addresses), uplinks
+        )
 
     def _is_wanted(self, address: str) -> bool:
         last = self._reconciler.last
@@ -133,19 +138,19 @@ class SubflowRetrier:
         try:
             self._turn(deleter)
         except (OSError, DecodeError) as error:
-            text = f"failed subflows wait for {FIRST_LOOK:g} s: {error}"
-            self._tell("decision", log.WARNING, text)
-            self._ask_at = time.monotonic() + FIRST_LOOK
+            text = f"failed subflows wait for {INITIAL_SCAN_DELAY:g} s: {error}"
+            self._publish("decision", log.WARNING, text)
+            self._ask_at = time.monotonic() + INITIAL_SCAN_DELAY
             self._look_at = max(self._look_at, self._ask_at)
         self._heed()
 
     def _turn(self, deleter: EndpointDeleter) -> None:
         if time.monotonic() >= self._look_at:
             self._look()
-        if self._revival.due() == 0.0 and time.monotonic() >= self._ask_at:
-            standing, _ = self._ask(self._revival.waiting())
-            gone = standing.gone(self._revival.missing())
-            self._revival.drop(gone | standing.useless(self._inside()))
+        if self._revival.delay() == 0.0 and time.monotonic() >= self._ask_at:
+            standing, _ = self._ask(self._revival.missing_counts())
+            gone = standing.ended(self._revival.missing_tokens())
+            self._revival.discard(gone | standing.beyond_help(self._inside()))
             self._try_again(deleter, standing)
 
     def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
@@ -153,21 +158,21 @@ class SubflowRetrier:
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
-            if is_ours(endpoint, state) and joins(endpoint.flags)
+            if is_ours(endpoint, state) and is_client_endpoint(endpoint.flags)
         }
         gently = standing.connections is not None
-        again = self._revival.take(ours, standing.needed(), gently=gently)
+        again = self._revival.next_retry(ours, standing.sole_paths(), toggle_fullmesh=gently)
         if again is None:
             return
         endpoint = ours[again.address]
         text = f"subflows from {endpoint.address} failed; opening it again"
-        self._tell("decision", log.INFO, text)
-        if again.gently:
+        self._publish("decision", log.INFO, text)
+        if again.toggle_fullmesh:
             other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
             deleter.start([Operation("change", other), Operation("change", endpoint)])
         else:
             deleter.start([Operation("delete", endpoint)])
-            self._reconciler.removals.expect([endpoint])
+            self._reconciler.removals.expect_removal([endpoint])
 
     def close(self) -> None:
         self._events.close()

@@ -50,7 +50,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-SOURCES = ("mproutd", "etc", "if-up.d", "docs", "packaging", "README.md", "CHANGELOG.md")
+SOURCES = (
+    *("mproutd", "etc", "if-up.d", "docs", "packaging"),
+    *("README.md", "CHANGELOG.md", "LICENSE"),
+)
 
 
 def build(checkout: Path) -> Path:

@@ -178,7 +178,7 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         assert writes <= 20
         assert same == {lease(2)}
         advice = [problem["advice"] for problem in told(machine)["problems"]]
-        assert codes(machine) == {"removed"}
+        assert codes(machine) == {"removed-externally"}
         assert all("ManageForeignRoutingPolicyRules=no" in each for each in advice)
         again = "echo >>/etc/systemd/network/uplink2.network && networkctl reload"
         writes, same = watched.costs("networkctl reload, a file has changed", again, at_least=10)
@@ -277,7 +277,7 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
 
         # -- mptcpd: named; nobody's endpoint is touched
         machine.run("systemctl start mptcp")
-        eventually(lambda: "mptcpd" in codes(machine))
+        eventually(lambda: "mptcpd-running" in codes(machine))
         status = machine.call("mproutd status")
         assert status.returncode == 1
         assert "systemctl disable --now mptcp" in status.stdout
@@ -289,7 +289,7 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
         eventually(lambda: ours(machine), LIMIT)
         eventually(lambda: len(watched.flows()) == 2, LIMIT)
         assert echo.report().error == ""
-        assert "mptcpd" not in codes(machine)
+        assert "mptcpd-running" not in codes(machine)
     guide.measured("networkmanager", watched.table)
 
     # -- the same setting for all connections, from the boot on

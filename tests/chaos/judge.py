@@ -13,10 +13,10 @@ import json
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.passes import unproved, want
+from mproutd.passes import misrouted_addresses, snapshot_request
 from mproutd.planning.endpoints import active
 from mproutd.planning.plan import Plan, make_plan, own_priorities
 from tests.chaos.configurations import Written
@@ -25,7 +25,7 @@ from tests.lab import RUNTIME_DIR
 
 FILES = {"state.json", "state.json.new", "lock", "control.sock", "hints", "wake"}
 """What may be in the runtime directory."""
-LATELY = {"removed", "rate-limited"}
+LATELY = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
 
 
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
 
 def config_of(written: Written) -> Config:
     """The configuration that two texts ask for."""
-    return build(sections("network", written.network), sections("mproutd", written.own))
+    return build(parse_sections("network", written.network), parse_sections("mproutd", written.own))
 
 
 def look(site: Site) -> Seen:
@@ -50,11 +50,11 @@ def look(site: Site) -> Seen:
     config = config_of(site.in_use)
     history = site.history()
     kernel = site.kernel
-    found = kernel.snapshot(want(config, history, sweep=False, full=True))
+    found = kernel.snapshot(snapshot_request(config, history, sweep=False, full=True))
     assert found.mptcp
     others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
     target = make_plan(config, _without_us(site, found, others), history, site.facts())
-    misrouted = unproved(kernel, target)
+    misrouted = misrouted_addresses(kernel, target)
     wrong: list[str] = []
 
     everything = kernel._requests.dump(lambda n: rtnl_encode.dump_routes(n, 0, protocol=PROTOCOL))

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from mproutd import cli
 from mproutd.control import client
-from mproutd.control.server import CLIENTS, LARGEST, LISTENERS, QUEUE, Server
+from mproutd.control.server import (
+    MAX_CLIENTS,
+    MAX_LISTENERS,
+    MAX_QUEUED_BYTES,
+    MAX_REQUEST_BYTES,
+    Server,
+)
 from mproutd.eventloop import Loop
 from mproutd.status.events import happening
 from mproutd.status.render import event_line
@@ -33,7 +39,7 @@ REQUESTS = st.one_of(
             b"\n",
             b"[" * 5000 + b"\n",
             b'{"command": "\\ud800"}\n',
-            b"x" * LARGEST,
+            b"x" * MAX_REQUEST_BYTES,
         )
     ),
     JSON.map(lambda value: json.dumps(value).encode() + b"\n"),
@@ -55,26 +61,26 @@ class House:
     def __init__(self, directory: str) -> None:
         self.now = 0.0
         self.path = os.path.join(directory, "control.sock")
-        self.server = Server(self.path, self.answer, lambda: self.now, self.greet)
+        self.server = Server(self.path, self.answer, lambda: self.now, self.initial_events)
         self.loop = Loop()
         self.sockets: list[socket.socket] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"answer": request.get("command")}
 
-    def greet(self) -> list[dict[str, Any]]:
+    def initial_events(self) -> list[dict[str, Any]]:
         return [happening("begin", self.now, "begins")]
 
     def turn(self) -> None:
         """As the daemon's loop does."""
         self.server.watch(self.loop)
-        self.loop.wait(0)
+        self.loop.run_once(0)
         self.server.expire()
-        assert len(self.server.clients) <= CLIENTS
-        assert sum(client.listening for client in self.server.clients) <= LISTENERS
+        assert len(self.server.clients) <= MAX_CLIENTS
+        assert sum(client.listening for client in self.server.clients) <= MAX_LISTENERS
         for connected in self.server.clients:
-            assert len(connected.request) <= LARGEST + (1 << 12)
-            assert len(connected.answer) <= QUEUE + (1 << 10)
+            assert len(connected.request) <= MAX_REQUEST_BYTES + (1 << 12)
+            assert len(connected.answer) <= MAX_QUEUED_BYTES + (1 << 10)
 
     def come(self) -> None:
         made = socket.socket(socket.AF_UNIX)
@@ -163,12 +169,12 @@ def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: lis
         made.come()
         one = made.sockets[0]
         try:
-            for size in [*sizes, LARGEST]:
+            for size in [*sizes, MAX_REQUEST_BYTES]:
                 one.send(data[:size])
                 data = data[size:]
                 made.turn()
                 made.turn()
-            for _ in range(LARGEST >> 11):
+            for _ in range(MAX_REQUEST_BYTES >> 11):
                 made.turn()
             answer = one.recv(1 << 18)
         except OSError:
@@ -229,7 +235,7 @@ LINES = st.one_of(
 @example([b'{"error": ["x"]}'])
 def test_any_answer_is_an_object_or_one_error(pieces: list[bytes]) -> None:
     with speaker(pieces) as path, suppress(OSError):
-        assert isinstance(client.ask(path, {"command": "status"}, timeout=5), dict)
+        assert isinstance(client.call(path, {"command": "status"}, timeout=5), dict)
 
 
 @quick
@@ -248,7 +254,7 @@ def test_any_line_for_a_listener_can_be_printed_or_is_one_error(pieces: list[byt
             try:
                 for told in client.listen(path, writing):
                     assert event_line(told, "12:00:00").isprintable()
-            except (OSError, client.WentAway):
+            except (OSError, client.ConnectionLost):
                 pass
     finally:
         os.close(reading)

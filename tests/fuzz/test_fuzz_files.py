@@ -131,7 +131,7 @@ def test_both_readers_give_what_the_text_says(data: bytes) -> None:
             return
     assert found is not None
     assert text is not None
-    assert found == uci.sections(str(file), text)
+    assert found == uci.parse_sections(str(file), text)
 
 
 # -- hints --------------------------------------------------------------------------------
@@ -290,10 +290,10 @@ INTERFACES = st.fixed_dictionaries(
 @example(b'{"interface": [{"interface": "x", "up": true, "ip4table": 1e309}]}')
 def test_any_answer_of_netifd_is_facts_or_a_value_error(data: bytes) -> None:
     try:
-        found = netifd.parse(data.decode("utf-8", "replace"))
+        found = netifd.parse_dump(data.decode("utf-8", "replace"))
     except ValueError:
         return
-    facts = netifd.with_netifd(found, Facts())
+    facts = netifd.add_netifd_facts(found, Facts())
     for (device, family), ways in facts.gateways.items():
         assert options.device(device) == device
         for way in ways:

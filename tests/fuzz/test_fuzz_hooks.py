@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mproutd.hints import Hints, Wake
+from mproutd.hints import Hints, WakeFifo
 from tests.fuzz.material import NASTY, quick
 from tests.packaging.test_hooks import DHCLIENT, IFUP, LEASE, PATH, STANZA
 
@@ -125,7 +125,7 @@ def under(hook: str, variables: dict[str, str]) -> None:
             runtime, stands = Path(directory, "run"), Path(directory, "stands")
             runtime.mkdir(mode=0o755)
             stands.mkdir()
-            wake = Wake(str(runtime))
+            wake = WakeFifo(str(runtime))
             sourced = [*shell, "-c", '. "$1"', "sh", str(file)]
             done = subprocess.run(
                 [*shell, str(file)] if hook == "if-up" else sourced,
@@ -152,7 +152,7 @@ def under(hook: str, variables: dict[str, str]) -> None:
                 assert hints.problem == ""
 
 
-def left(wake: Wake) -> bool:
+def left(wake: WakeFifo) -> bool:
     import select
 
     return bool(select.select([wake], [], [], 0)[0])

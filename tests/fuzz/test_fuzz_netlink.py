@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mproutd.model import Operation
 from mproutd.netlink import bpf, mptcp_pm, rtnl_decode, rtnl_encode, sock_diag
-from mproutd.netlink.cache import Reader
+from mproutd.netlink.cache import RtnlCache
 from mproutd.netlink.nlmsg import (
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -26,7 +26,7 @@ from mproutd.netlink.nlmsg import (
     spans,
     text,
 )
-from mproutd.status.connections import Socket, Uplinks, connections
+from mproutd.status.connections import Socket, UplinkNames, connections
 from mproutd.status.events import describe_event
 from mproutd.status.render import connection_lines, event_line
 from mproutd.subflows.policy import RetryPolicy
@@ -37,8 +37,8 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "link": rtnl_decode.link,
     "address": rtnl_decode.address,
     "routes": rtnl_decode.routes,
-    "found": rtnl_decode.found,
-    "unanswered": rtnl_decode.unanswered,
+    "found": rtnl_decode.lookup_reply,
+    "unanswered": rtnl_decode.is_unresolved,
     "rule": rtnl_decode.rule,
     "link memo": lambda body: rtnl_decode.LinkCache()[body],
     "family": mptcp_pm.family,
@@ -146,10 +146,10 @@ EVENT_KINDS = st.sampled_from((16, 17, 20, 21, 24, 25, 32, 33, 0, 2, 3, 28, 6553
 def test_any_event_either_counts_or_not(kind: int, body: bytes, flags: int) -> None:
     """What is let through is read again; what cannot be read drops everything that was kept."""
     message = Message(kind, flags, 1, 0, body)
-    assert bpf.concerns(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
-    reader = Reader(None)  # type: ignore[arg-type]  # nothing is asked here
+    assert bpf.is_relevant(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
+    reader = RtnlCache(None)  # type: ignore[arg-type]  # nothing is asked here
     try:
-        reader.heard(message)
+        reader.on_event(message)
     except DecodeError:
         pass
 
@@ -161,11 +161,11 @@ def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: f
         event = mptcp_pm.event(body)
     except DecodeError:
         return
-    told = describe_event(event, now, Uplinks(), lambda index: f"if{index}")
+    told = describe_event(event, now, UplinkNames(), lambda index: f"if{index}")
     assert event_line(told, "12:00:00").isprintable()
     revival = RetryPolicy(lambda: now)
-    revival.hear(event)
-    assert revival.due() is None or revival.due() >= 0  # type: ignore[operator]
+    revival.on_event(event)
+    assert revival.delay() is None or revival.delay() >= 0  # type: ignore[operator]
 
 
 SOCKETS = st.builds(
@@ -187,7 +187,7 @@ def test_any_sockets_are_connections_or_one_error(
     masters: list[Socket], flows: list[Socket]
 ) -> None:
     try:
-        found = connections(masters, flows, Uplinks(), lambda index: f"if{index}")
+        found = connections(masters, flows, UplinkNames(), lambda index: f"if{index}")
     except (DecodeError, PermissionError):
         return
     for line in connection_lines(found):

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config, ConfigError, build
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.format import safe
 from mproutd.iproute2 import command, names
 from mproutd.model import (
@@ -34,7 +34,7 @@ from mproutd.model import (
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
 from mproutd.passes import plan
-from mproutd.planning.bookkeeping import WINDOW
+from mproutd.planning.bookkeeping import RULE_SPAN
 from mproutd.planning.diff import endpoints as endpoint_changes
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
 from mproutd.planning.state import State, decode, encode
@@ -93,7 +93,7 @@ def configurations(draw: st.DrawFn) -> Config:
         if not draw(st.integers(0, 3)):
             own += f" option {option} {draw(st.sampled_from(said))}\n"
     try:
-        return build(sections("network", network), sections("mproutd", own))
+        return build(parse_sections("network", network), parse_sections("mproutd", own))
     except ConfigError:
         assume(False)
         raise
@@ -213,7 +213,7 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
         own = LAST_MAIN <= value.priority <= LAST_DEFAULT or any(
-            0 <= value.priority - base < WINDOW
+            0 <= value.priority - base < RULE_SPAN
             for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain

@@ -137,7 +137,7 @@ def test_limits_are_raised_to_what_is_needed_and_put_back(node):
         daemon.reconcile()
         assert limits(node) == wanted
     codes = [each["code"] for each in json.loads(daemon.call("status", "--json").out)["problems"]]
-    assert "limits-above-cap" in codes
+    assert "limits-above-max" in codes
     daemon.call("flush")
     assert limits(node) == (2, 0)
     daemon.close()

@@ -92,7 +92,9 @@ def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
         def tries() -> int:
             return daemon.log().count("the kernel does not answer")
 
-        eventually(lambda: any(each["code"] == "refused" for each in daemon.asked()["problems"]))
+        eventually(
+            lambda: any(each["code"] == "operation-failed" for each in daemon.asked()["problems"])
+        )
         silent = world.gateway.path("/run/silent")
         silent.touch()
         world.gateway.ip("address add 10.1.1.9/24 dev eth1")

@@ -193,7 +193,7 @@ def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
             if state == "online":
                 warmed(daemon, 1)
                 wan.blackhole(1)
-            eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+            eventually(lambda: _reasons(daemon) == ["check-failed", "check-failed"])
             if lost == "carrier":
                 wan.settle()
                 wan.unplug(1)
@@ -202,10 +202,13 @@ def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
             else:
                 wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
                 eventually(lambda: _reasons(daemon)[0] == "no-address")
-                assert _reasons(daemon)[1] == "failed"
+                assert _reasons(daemon)[1] == "check-failed"
                 wan.gateway.ip("address add 10.1.1.2/24 dev eth1")
             eventually(
-                lambda: _reasons(daemon) == ["failed", "failed"] and check(daemon)["running"]
+                lambda: (
+                    _reasons(daemon) == ["check-failed", "check-failed"]
+                    and check(daemon)["running"]
+                )
             )
             daemon.settle()
             added = [each for each in daemon.writes() if "mptcp endpoint add" in each]
@@ -224,26 +227,27 @@ def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_the
         with Daemon(wan.gateway, own=own({**slow, "down": "2"}), verbose=True) as daemon:
             warmed(daemon, 1)
             wan.blackhole(1)
-            eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+            eventually(lambda: _reasons(daemon) == ["check-failed", "check-failed"])
             daemon.settle()
             daemon.writes()
             tell(daemon, own(slow, SERVER, SERVER6))
             daemon.settle()
-            assert (_reasons(daemon), daemon.writes()) == (["failed", "failed"], [])
+            assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
             tell(daemon, own(slow, SERVER6))
             daemon.settle()
-            assert (_reasons(daemon), daemon.writes()) == (["failed", "failed"], [])
+            assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
 
 
 class Impatient(Daemon):
-    """A daemon for which a minute is half a second (health/checks.py, ALONE)."""
+    """A daemon for which a minute is half a second (health/checker.py, VERDICT_SHARE_TIMEOUT)."""
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         words = super().command(verb, *arguments)
         place = words.index("-m")
         words[place : place + 2] = [
             "-c",
-            "import sys; from mproutd.services.health import checker; checker.ALONE = 0.5;"
+            "import sys; from mproutd.services.health import checker;"
+            " checker.VERDICT_SHARE_TIMEOUT = 0.5;"
             " from mproutd.cli import main; sys.exit(main(sys.argv[1:]))",
         ]
         return words
@@ -259,7 +263,7 @@ def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(stat
             if state == "online":
                 warmed(daemon, 1)
                 wan.blackhole(1)
-                eventually(lambda: _reasons(daemon) == ["failed", "failed"])
+                eventually(lambda: _reasons(daemon) == ["check-failed", "check-failed"])
                 wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
             eventually(lambda: _reasons(daemon) == ["no-address", None], 5)
             if state == "online":
@@ -285,7 +289,7 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
             assert "endpoint" not in daemon.reconcile("--dry-run")
             assert "endpoint" not in daemon.reconcile()
             daemon.settle()
-            assert _reasons(daemon) == ["failed", "failed"]
+            assert _reasons(daemon) == ["check-failed", "check-failed"]
             assert not any("endpoint add 10.1.1.2" in each for each in daemon.writes())
             wan.mend(1)
             assert until(wan, True, 10) is not None
@@ -323,7 +327,7 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
     ):
         eventually(lambda: daemon.log().count("failed (IPv4)") == 2)
         told = eventually(lambda: daemon.asked()["problems"])
-        assert [problem["code"] for problem in told] == ["kept"]
+        assert [problem["code"] for problem in told] == ["failed-in-use"]
         last = told[0]["uplink"]
         assert told[0]["families"] == "IPv4"
         daemon.settle()
@@ -369,13 +373,13 @@ def test_each_family_by_its_own_hosts() -> None:
             warmed(daemon, 2)
             four, six = check(daemon, 0), check(daemon, 1)
             assert [each["family"] for each in (four, six)] == ["ipv4", "ipv6"]
-            eventually(lambda: all(each["answers"] for each in check(daemon, 1)["hosts"]))
+            eventually(lambda: all(each["reachable"] for each in check(daemon, 1)["hosts"]))
             tell(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
             wan.routers[1].ip("rule add priority 1 iif core blackhole", family=6)
             eventually(lambda: check(daemon, 1)["failed"])
             assert not check(daemon, 0)["failed"]
             families = daemon.settle()["uplinks"][0]["families"]
-            assert [each["reason"] for each in families] == [None, "failed"]
+            assert [each["reason"] for each in families] == [None, "check-failed"]
             endpoints = wan.gateway.ip("mptcp endpoint show")
             assert "10.1.1.2 " in endpoints
             assert "2001:db8:1::2 " not in endpoints
@@ -384,7 +388,7 @@ def test_each_family_by_its_own_hosts() -> None:
             eventually(
                 lambda: (
                     [each["reason"] for each in daemon.uplink("wan1")["families"]]
-                    == ["failed", "failed"]
+                    == ["check-failed", "check-failed"]
                 )
             )
 
@@ -503,13 +507,13 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
 
                 def seen(fault: str = fault) -> bool:
                     (host,) = check(daemon)["hosts"]
-                    return bool(host["sent"]) and host["fault"] == (fault or None)
+                    return bool(host["sent"]) and host["error"] == (fault or None)
 
                 eventually(seen, what=f"{options}: {fault or 'an answer'}")
                 eventually(lambda fault=fault: check(daemon)["failed"] == bool(fault))
             wan.blackhole(1)
             tell(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
-            eventually(lambda: check(daemon)["hosts"][0]["fault"] == "no answer")
+            eventually(lambda: check(daemon)["hosts"][0]["error"] == "no answer")
             assert daemon.process is not None
             files = Path(f"/proc/{daemon.process.pid}/fd")
             before = len(list(files.iterdir()))
@@ -547,18 +551,18 @@ def test_a_name_without_an_address_says_nothing_and_stops_nothing() -> None:
             until_then = time.monotonic() + 2
             while time.monotonic() < until_then:
                 before = time.monotonic()
-                (host,) = check(daemon)["hosts"] or [{"answers": None}]
+                (host,) = check(daemon)["hosts"] or [{"reachable": None}]
                 longest = max(longest, time.monotonic() - before)
-                assert host["answers"] is None
+                assert host["reachable"] is None
                 time.sleep(0.05)
             assert longest < 1
             assert not check(daemon)["failed"]
-            assert host["fault"] == "its address is being looked up"
+            assert host["error"] == "its address is being looked up"
             daemon.stop()  # nor does the end wait for it
             daemon.start()
             tell(daemon, own(QUICK, NAME, NOBODY))
             eventually(lambda: check(daemon)["failed"])
-            assert check(daemon)["verdict"] == "0 of 1 hosts answer"
+            assert check(daemon)["summary"] == "0 of 1 hosts answer"
 
 
 def test_a_name_with_a_dead_address_and_a_living_one() -> None:
@@ -602,7 +606,7 @@ def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
 def test_what_the_screens_say(wan: Wan) -> None:
     with Daemon(wan.gateway, own=own({**QUICK, **PICKY}, SERVER, NOBODY)) as daemon:
         warmed(daemon, 2)
-        eventually(lambda: check(daemon)["hosts"][1]["answers"] is False)
+        eventually(lambda: check(daemon)["hosts"][1]["reachable"] is False)
         assert re.search(
             r"check IPv4: 1 of 2 hosts answer, \d+(\.\d)? ms ", daemon.call("status").words
         )

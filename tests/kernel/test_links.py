@@ -18,7 +18,7 @@ from mproutd.model import (
     Rule,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.netlink.bpf import SO_ATTACH_FILTER, concerns, packed, program
+from mproutd.netlink.bpf import SO_ATTACH_FILTER, event_filter, is_relevant, sock_fprog
 from mproutd.netlink.nlmsg import Message, request
 from tests.lab import Namespace, oracle
 from tests.lab.machine import Machine, machine_in
@@ -84,7 +84,7 @@ def events(machine: Machine) -> Iterator[Netlink]:
         listener = Netlink()
     with listener:
         listener.join(*GROUPS.values())
-        value, memory = packed(program(machine.wire.port))
+        value, memory = sock_fprog(event_filter(machine.wire.port))
         listener.socket.setsockopt(1, SO_ATTACH_FILTER, value)
         del memory
         yield listener
@@ -157,7 +157,7 @@ def test_events_that_concern_a_device(machine: Machine) -> None:
             machine.node.ip(*lines)
             found = listener.pending()
             assert found
-            return any(concerns(event, indexes, names) for event in found)
+            return any(is_relevant(event, indexes, names) for event in found)
 
         eth1 = {"indexes": frozenset((11,)), "names": frozenset(("eth1",))}
         assert wakes("link set eth1 mtu 1400", **eth1)
@@ -179,6 +179,6 @@ def test_an_address_without_route_events_wakes_only_its_own_device(machine: Mach
         listener.join(GROUPS["ipv4 address"], GROUPS["ipv6 address"])
         machine.node.ip("address add 10.5.5.5/32 dev eth2")
         event = next(e for e in listener.pending() if e.body[0] == AF_INET)
-        assert not concerns(event, frozenset((11,)), frozenset(("eth1", "eth2")))
-        assert concerns(event._replace(body=b""), frozenset((11,)), frozenset())
-        assert not concerns(Message(3, 0, 0, 0, b""), frozenset((11,)), frozenset())
+        assert not is_relevant(event, frozenset((11,)), frozenset(("eth1", "eth2")))
+        assert is_relevant(event._replace(body=b""), frozenset((11,)), frozenset())
+        assert not is_relevant(Message(3, 0, 0, 0, b""), frozenset((11,)), frozenset())

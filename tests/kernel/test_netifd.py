@@ -310,7 +310,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         told = daemon.asked()
         assert (told["degraded"], told["drift"]) == (False, [])
         v4 = told["uplinks"][1]["families"][0]
-        assert (v4["table"], v4["table_from"], v4["lookups"][0]["right"]) == (103, "netifd", True)
+        assert (v4["table"], v4["table_from"], v4["lookups"][0]["matches"]) == (103, "netifd", True)
 
         # The table changes: netifd puts all of it elsewhere, and says so.
         away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(103))]
@@ -368,7 +368,7 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         # It waits for nothing meanwhile.
         wan.gateway.ip("route delete default table 7001", family=4)
         eventually(lambda: wan.gateway.state(ids=True) == before, timeout=2)
-        eventually(lambda: "netifd" in codes(daemon), timeout=10)
+        eventually(lambda: "netifd-unreachable" in codes(daemon), timeout=10)
         eventually(lambda: why in daemon.call("status").words)
         assert wan.gateway.state(ids=True) == before
         assert not [
@@ -377,7 +377,7 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         asked = ubus.calls()
         ubus.says(said("without-defaults"))
         ubus.install()
-        eventually(lambda: "netifd" not in codes(daemon), timeout=20)
+        eventually(lambda: "netifd-unreachable" not in codes(daemon), timeout=20)
         assert ubus.calls() > asked
         assert wan.gateway.state(ids=True) == before
 
@@ -480,9 +480,9 @@ def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:
             "import sys\n"
             "from mproutd import commands\n"
             "from mproutd.services import registry\n"
-            "from mproutd.configuration.config import Config, Uplink\n"
-            "config = Config(uplinks=(Uplink('w', 'eth1'),))\n"
-            "registry.Parts(None).configured(config)\n"
+            "from mproutd.configuration.config import Config, UplinkConfig\n"
+            "config = Config(uplinks=(UplinkConfig('w', 'eth1'),))\n"
+            "registry.Services(None).on_configuration(config)\n"
             "for part in ('services', 'planning'):\n"
             "    print(f'mproutd.{part}.netifd' in sys.modules)\n"
         )

@@ -100,8 +100,8 @@ def test_an_operation_that_fails_stops_no_other_and_is_tried_again(world):
         assert 1 <= tries <= 4
 
         def refused() -> int:
-            (problem,) = [p for p in daemon.status()["problems"] if p["code"] == "refused"]
-            return int(problem["tries"])
+            (problem,) = [p for p in daemon.status()["problems"] if p["code"] == "operation-failed"]
+            return int(problem["attempts"])
 
         eventually(lambda: refused() >= 4)
         world.gateway.ip("route delete default table 7001")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mproutd.netlink.path_manager import knows_laminar
+from mproutd.netlink.path_manager import supports_laminar
 from tests.lab import Daemon, Echo, Namespace, eventually, mptcp_counters, subflows
 from tests.lab.in_process import Keeping
 from tests.lab.modes import crossing, endpoints, network, own
@@ -154,7 +154,7 @@ def test_laminar_answers_the_announced_address_from_its_own(ends):
     [("6.18.44-x", True), ("6.18", True), ("7.0.1", True), ("6.17.9", False), ("5.17", False)],
 )
 def test_which_kernels_know_laminar(release, knows):
-    assert knows_laminar(release) is knows
+    assert supports_laminar(release) is knows
 
 
 def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
@@ -162,4 +162,4 @@ def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
         keeping.settle()
         assert flags(keeping) == {C1: 0x2, C2: 0x2}
         assert keeping.settle() == []
-        assert keeping.problems() == ["no-laminar"]
+        assert keeping.problems() == ["laminar-unsupported"]

@@ -227,7 +227,7 @@ def test_lookups_say_the_table(machine: Machine) -> None:
         answers, end = machine.wire.ask(rtnl_encode.lookup(9, destination, **selector))
         if end.errno:
             return (end.errno, 0, "", "")
-        route = rtnl_decode.found(answers[0].body)
+        route = rtnl_decode.lookup_reply(answers[0].body)
         return (0, route.table, route.destination, route.gateway)
 
     here, far, far6 = {"device": 11}, "203.0.113.1", "2001:db8:9::9"

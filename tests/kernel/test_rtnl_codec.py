@@ -175,7 +175,7 @@ def test_a_multipath_route_is_one_value_for_each_nexthop() -> None:
 def test_cached_routes_and_those_for_one_type_of_service_are_left_out() -> None:
     cached = rtnl_decode.RTMSG.pack(AF_INET, 0, 0, 0, 254, 3, 0, 1, rtnl_decode.RTM_F_CLONED)
     assert rtnl_decode.routes(cached) == ()
-    assert rtnl_decode.found(cached).destination == "default"
+    assert rtnl_decode.lookup_reply(cached).destination == "default"
     assert rtnl_decode.routes(rtnl_decode.RTMSG.pack(AF_INET, 0, 0, 16, 254, 3, 0, 1, 0)) == ()
     assert rtnl_decode.routes(rtnl_decode.RTMSG.pack(128, 0, 0, 0, 254, 3, 0, 1, 0)) == ()
 

@@ -51,7 +51,7 @@ class Acting:
     def ran(self, *runs: str) -> None:
         """Wait until these have begun, and the last of them has ended; then there is no more."""
         eventually(lambda: self.runs() == list(runs), 5, f"runs {runs}, not {self.runs()}")
-        eventually(lambda: self.last() and self.last()["status"] is not None, 10, "its end")
+        eventually(lambda: self.last() and self.last()["exit_status"] is not None, 10, "its end")
         assert self.runs() == list(runs)
 
     def last(self):
@@ -66,7 +66,7 @@ def test_up_at_the_first_start_down_and_up_again(world):
         world.plug(2)
         acting.ran("up came back", "down", "up came back")
         last = acting.last()
-        assert (last["event"], last["status"], last["line"]) == ("up", 0, "done wan2")
+        assert (last["event"], last["exit_status"], last["output"]) == ("up", 0, "done wan2")
         told = acting.daemon.call("status", "wan2").words
         assert "on_up /bin/sh ended with 0 after" in told
         assert told.count("done wan2") == 1
@@ -79,7 +79,7 @@ def test_what_the_program_is_told(world):
         it.ran("up came back")
         world.unplug(2)
         it.ran("up came back", "down")
-        assert it.last()["line"] == "/dev/null"
+        assert it.last()["output"] == "/dev/null"
     told = {}
     for event in ("up", "down"):
         lines = world.gateway.path(f"/run/env.{event}").read_text().splitlines()
@@ -110,14 +110,14 @@ def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
     with Acting(world, "trap '' TERM; sleep 99 & echo $! >/run/child; wait") as acting:
         eventually(lambda: acting.runs() == ["up came back"], 5)
         slowest = 0.0
-        while acting.last()["status"] is None:
+        while acting.last()["exit_status"] is None:
             began = time.monotonic()
             acting.daemon.asked()
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.05)
         last = acting.last()
-        assert (last["status"], last["text"]) == (-9, "took too long and was ended")
-        assert 3 <= last["took"] < 6, "a second, and two more after SIGTERM"
+        assert (last["exit_status"], last["text"]) == (-9, "took too long and was ended")
+        assert 3 <= last["duration"] < 6, "a second, and two more after SIGTERM"
         assert slowest < 1
         child = int(world.gateway.path("/run/child").read_text())
         eventually(lambda: not world.gateway.path(f"/proc/{child}/environ").exists(), 5)
@@ -295,10 +295,12 @@ def test_a_program_that_is_not_there_and_one_that_fails(world):
     own = OWN.replace('/bin/sh /run/act "came back"', "/run/nowhere")
     daemon = Daemon(world.gateway, TWO_UPLINKS, own).start()
     assert "wan2: on_up /run/nowhere cannot be run: No such file or directory" in daemon.log()
-    assert daemon.uplink("wan2")["action"]["status"] == 127
+    assert daemon.uplink("wan2")["action"]["exit_status"] == 127
     world.gateway.path("/run/act").write_text("printf '\\033[31mno\\n' >&2; exit 4")
     world.unplug(2)
-    eventually(lambda: (daemon.uplink("wan2")["action"] or {}).get("status") == 4, 5, "its end")
+    eventually(
+        lambda: (daemon.uplink("wan2")["action"] or {}).get("exit_status") == 4, 5, "its end"
+    )
     assert "\x1b" not in daemon.call("status", "wan2").out + daemon.log()
     assert "on_down /bin/sh ended with 4" in daemon.log()
     assert daemon.call("status").code == 1, "for the cable, and nothing else"
@@ -321,15 +323,15 @@ def test_a_program_that_is_not_there_and_one_that_fails(world):
 def test_the_last_line_of_what_it_wrote(world, script, line):
     with Acting(world, script) as acting:
         acting.ran("up came back")
-        assert acting.last()["line"] == line
+        assert acting.last()["output"] == line
 
 
 def test_a_flood_of_words_stops_nothing(world):
     with Acting(world, "exec yes loud") as acting:
         eventually(lambda: acting.runs() == ["up came back"], 5)
         acting.daemon.asked()
-        eventually(lambda: acting.last()["status"] is not None, 10, "its end")
-        assert acting.last()["line"] == "loud"
+        eventually(lambda: acting.last()["exit_status"] is not None, 10, "its end")
+        assert acting.last()["output"] == "loud"
         assert acting.last()["text"] == "took too long and was ended"
 
 

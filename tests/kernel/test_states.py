@@ -181,7 +181,7 @@ class Site:
                 for _ in range(6):
                     outcome = reconciler.reconcile(sweep=True)
                     assert outcome.failures == ()
-                    if not outcome.done and not outcome.again:
+                    if not outcome.done and not outcome.run_again:
                         break
                 else:
                     raise AssertionError(f"it does not settle: {outcome.done}")

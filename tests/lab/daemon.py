@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tests.lab.namespace import Namespace
 from tests.lab.ubus import BIN
-from tests.lab.wait import eventually
+from tests.lab.wait import eventually, scaled
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNTIME_DIR = "/run/mproutd"
@@ -105,7 +105,7 @@ class Daemon:
         words = ["--verbose"] if self._verbose else []
         argv = self.command("run", *words)
         self.process = self.node.popen(*argv, stdout=self._log, stderr=self._log)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + scaled(timeout)
         while not self._answers():
             if self.process.poll() is not None:
                 raise AssertionError(f"mproutd ended with {self.process.returncode}:\n{self.log()}")
@@ -120,7 +120,7 @@ class Daemon:
         at = os.open(self.node.path(RUNTIME_DIR), os.O_PATH)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(10)
+                connection.settimeout(scaled(10))
                 connection.connect(f"/proc/self/fd/{at}/control.sock")
                 yield connection
         finally:
@@ -171,7 +171,7 @@ class Daemon:
     def call(self, verb: str, *arguments: str, timeout: float = 20) -> Answer:
         """Run another command of mproutd in the node: call("check"), call("flush")."""
         argv = self.node.command(*self.command(verb, *arguments))
-        done = subprocess.run(argv, text=True, capture_output=True, timeout=timeout)
+        done = subprocess.run(argv, text=True, capture_output=True, timeout=scaled(timeout))
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def status(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class Daemon:
         assert self.process is not None, "it was never started"
         self.process.send_signal(number)
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(scaled(timeout))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

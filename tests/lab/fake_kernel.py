@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import (
-    ANYWHERE,
     BACKUP,
     FAMILIES,
     FULLMESH,
     IMPLICIT,
+    LOOKUP_DESTINATION,
     SIGNAL,
     TABLE_DEFAULT,
     TABLE_LOCAL,
@@ -108,7 +108,7 @@ class FakeKernel:
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
-        answer = self.walk(ANYWHERE[family], oif=device, mark=mark)
+        answer = self.walk(LOOKUP_DESTINATION[family], oif=device, mark=mark)
         if answer is None:
             return None
         found = [
@@ -121,7 +121,7 @@ class FakeKernel:
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         return [
-            self.walk(ANYWHERE[family_of(address)], source=address, oif=device)
+            self.walk(LOOKUP_DESTINATION[family_of(address)], source=address, oif=device)
             if any(own.address == address for own in self.addresses)
             else None
             for address, device in questions

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.iproute2 import describe, names
 from mproutd.model import (
     PROTOCOL,
@@ -42,7 +42,7 @@ STATIC = 4
 def uci(network: str, own: str = "", enabled: bool = True) -> Config:
     """The configuration that two texts ask for; `enabled` puts globals.multipath in front."""
     network = (ENABLED if enabled else "") + network
-    return build(sections("network", network), sections("mproutd", own))
+    return build(parse_sections("network", network), parse_sections("mproutd", own))
 
 
 def interface(name: str, device: str, mode: str) -> str:
@@ -239,7 +239,7 @@ class World(FakeKernel):
         for _ in range(10):
             saves = self.store.saves
             outcome = self.once(config, facts)
-            idle = not outcome.done and not outcome.again and saves == self.store.saves
+            idle = not outcome.done and not outcome.run_again and saves == self.store.saves
             if idle and outcome.failures == failed:
                 return outcome
             failed = outcome.failures

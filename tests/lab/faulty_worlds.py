@@ -23,7 +23,7 @@ class Broken(NamedTuple):
 
 ELSEWHERE = {
     "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/unit/test_status.py",
-    "no-laminar": "needs a kernel before 6.18; on the fake kernel in tests/unit/test_status.py",
+    "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }
 """What this laboratory's kernel cannot show."""
 
@@ -37,7 +37,7 @@ def _no_address(wan: Wan, daemon: Daemon) -> None:
 
 def _dad(wan: Wan, flag: str) -> None:
     wan.gateway.ip("address flush dev eth2")
-    if flag == "duplicate":
+    if flag == "dad-failed":
         wan.routers[2].ip("address add 2001:db8:2::2/64 dev access nodad")
     wan.gateway.sysctl("net.ipv6.conf.eth2.accept_dad", 1)
     wan.gateway.sysctl("net.ipv6.conf.eth2.dad_transmits", 20 if flag == "tentative" else 1)
@@ -54,7 +54,7 @@ def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
 
 
-def _taken(wan: Wan, daemon: Daemon) -> None:
+def _address_conflict(wan: Wan, daemon: Daemon) -> None:
     wan.address_down(2)
     wan.gateway.ip("address add 10.1.1.2/24 dev eth2", "route add default via 10.1.1.1 dev eth2")
 
@@ -113,7 +113,7 @@ def _misrouted(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
-def _discarded(wan: Wan, daemon: Daemon) -> None:
+def _blackhole_default(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n")
     wan.gateway.ip(
         "route delete default via 10.2.2.1 dev eth2 metric 2",
@@ -138,7 +138,7 @@ def _removed(times: int) -> Callable[[Wan, Daemon], None]:
     return make
 
 
-def _refused(wan: Wan, daemon: Daemon) -> None:
+def _operation_failed(wan: Wan, daemon: Daemon) -> None:
     daemon.stop()
     daemon.call("flush")
     wan.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
@@ -183,33 +183,37 @@ BROKEN: dict[str, Broken] = {
     "tentative": Broken(
         "an IPv6 address is there and not used yet", lambda wan, daemon: _dad(wan, "tentative")
     ),
-    "duplicate": Broken(
-        "an IPv6 address is there and never used", lambda wan, daemon: _dad(wan, "duplicate")
+    "dad-failed": Broken(
+        "an IPv6 address is there and never used", lambda wan, daemon: _dad(wan, "dad-failed")
     ),
     "deprecated": Broken("the provider changed the prefix", _deprecated),
     "no-gateway": Broken("there is an address, but no way out", _no_gateway),
-    "failed": Broken("a line is up, and nothing comes back by it", _checked(2)),
-    "taken": Broken("two modems hand out the same address", _taken),
+    "check-failed": Broken("a line is up, and nothing comes back by it", _checked(2)),
+    "address-conflict": Broken("two modems hand out the same address", _address_conflict),
     "mptcp-disabled": Broken(
         "connections use one line only",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
     "path-manager": Broken("connections use one line only, endpoints or not", _path_manager),
-    "configuration": Broken("a change of the configuration has no effect", _configuration),
-    "state-file": Broken("endpoints are taken for somebody else's after a crash", _state_file),
-    "hints": Broken("a lease's gateway is not used", _hints),
-    "netifd": Broken("a gateway or device that netifd knows is not used", _netifd),
+    "configuration-rejected": Broken("a change of the configuration has no effect", _configuration),
+    "state-file-error": Broken(
+        "endpoints are taken for somebody else's after a crash", _state_file
+    ),
+    "hints-ignored": Broken("a lease's gateway is not used", _hints),
+    "netifd-unreachable": Broken("a gateway or device that netifd knows is not used", _netifd),
     "endpoint-limit": Broken("some addresses have no endpoint", _endpoint_limit),
     "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
     "misrouted": Broken("an uplink has everything but its endpoint", _misrouted),
-    "discarded": Broken("an uplink works until main has no other default", _discarded),
+    "blackhole-default": Broken(
+        "an uplink works until main has no other default", _blackhole_default
+    ),
     "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
-    "removed": Broken("rules were gone for a moment", _removed(2)),
+    "removed-externally": Broken("rules were gone for a moment", _removed(2)),
     "rate-limited": Broken("rules come and go", _removed(7)),
-    "refused": Broken("an uplink's table belongs to somebody else", _refused),
-    "kept": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
-    "mptcpd": Broken("endpoints are there that nobody configured", _mptcpd),
-    "limits-above-cap": Broken("fewer subflows than configured", _low_limits),
+    "operation-failed": Broken("an uplink's table belongs to somebody else", _operation_failed),
+    "failed-in-use": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
+    "mptcpd-running": Broken("endpoints are there that nobody configured", _mptcpd),
+    "limits-above-max": Broken("fewer subflows than configured", _low_limits),
 }
 
 

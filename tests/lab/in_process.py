@@ -9,7 +9,7 @@ from pathlib import Path
 from mproutd.iproute2 import command, names
 from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.netlink.path_manager import knows_laminar
+from mproutd.netlink.path_manager import supports_laminar
 from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -36,7 +36,7 @@ class Keeping(Closing):
         if cap:
             kernel.path_manager._cap = cap
         if release:
-            kernel.path_manager._laminar = knows_laminar(release)
+            kernel.path_manager._laminar = supports_laminar(release)
         self.manager = kernel.path_manager
         self.reconciler = Reconciler(kernel, StateFile(str(self._directory)), str(self._directory))
         self.configure(network, own)

@@ -18,7 +18,7 @@ class Machine(NamedTuple):
     node: Namespace
     wire: Netlink
     generic: Netlink
-    mptcp_pm: int
+    family: int
     eth1: int
 
     def write(self, verb: Any, value: Any) -> int:
@@ -26,7 +26,7 @@ class Machine(NamedTuple):
         operation = Operation(verb, value)
         if isinstance(value, (Route, Rule)):
             return self.wire.ask(rtnl_encode.change(operation, 5))[1].errno
-        return self.generic.ask(mptcp_pm.change(operation, self.pm, 5))[1].errno
+        return self.generic.ask(mptcp_pm.change(operation, self.family, 5))[1].errno
 
     def routes(self, table: int) -> list[Route]:
         answers, end = self.wire.ask(rtnl_encode.dump_routes(9, table))
@@ -40,7 +40,7 @@ class Machine(NamedTuple):
         return [rule for rule in found if rule and rule.protocol != 2]
 
     def endpoints(self) -> list[Endpoint]:
-        answers, _ = self.generic.ask(mptcp_pm.dump_endpoints(self.pm, 9))
+        answers, _ = self.generic.ask(mptcp_pm.dump_endpoints(self.family, 9))
         return [mptcp_pm.endpoint(answer.body) for answer in answers]
 
 

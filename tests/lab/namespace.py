@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.lab.wait import scaled
+
 HOLDER = Path(__file__).with_name("namespace_holder.py")
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -149,7 +151,7 @@ class Namespace:
         result = subprocess.run(
             self.command(*argv),
             input=input,
-            timeout=timeout,
+            timeout=scaled(timeout),
             text=True,
             capture_output=True,
             start_new_session=True,
@@ -172,7 +174,9 @@ class Namespace:
         argv = [*program, "-batch", "-"]
         text = "\n".join(lines) + "\n"
         with self.enter():
-            result = subprocess.run(argv, input=text, text=True, capture_output=True, timeout=20)
+            result = subprocess.run(
+                argv, input=text, text=True, capture_output=True, timeout=scaled(20)
+            )
         return checked(argv, result, f"{self.name}: {text}") if check else result.stdout
 
     def ip(self, *lines: str, family: int = 0) -> str:

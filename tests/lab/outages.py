@@ -179,7 +179,7 @@ def warmed(daemon: Daemon, probes: int) -> None:
 
     def answered() -> bool:
         checks = daemon.uplink("wan1")["health"]
-        counts = [host["answered"] for each in checks for host in each["hosts"]]
+        counts = [host["replies"] for each in checks for host in each["hosts"]]
         return max(counts, default=0) >= probes
 
     eventually(answered, 120, f"{probes} answers")

@@ -8,7 +8,7 @@ import subprocess
 from typing import Any, NamedTuple
 
 from tests.lab.namespace import LabError, Namespace
-from tests.lab.wait import eventually
+from tests.lab.wait import eventually, scaled
 
 
 class Interval(NamedTuple):
@@ -95,7 +95,7 @@ class Iperf:
         outputs = []
         for process in (self.client, self.server):
             try:
-                outputs.append(process.communicate(timeout=self.seconds + grace)[0])
+                outputs.append(process.communicate(timeout=self.seconds + scaled(grace))[0])
             except subprocess.TimeoutExpired:
                 process.kill()
                 outputs.append(process.communicate()[0])
@@ -182,7 +182,7 @@ def subflows(node: Namespace, remote_port: int = 0) -> list[Subflow]:
             check=True,
             text=True,
             capture_output=True,
-            timeout=10,
+            timeout=scaled(10),
         ).stdout
     found = []
     for line in text.splitlines():

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+TIME_FACTOR = float(os.environ.get("MPROUTD_TIME_FACTOR", "1"))
+"""How many times longer than usual the lab waits; set where the machine is known to be slow."""
+
+
+def scaled(seconds: float) -> float:
+    """A time limit, for the machine that this is."""
+    return seconds * TIME_FACTOR
 
 
 def eventually(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
@@ -14,8 +23,9 @@ def eventually(condition: Callable[[], T], timeout: float = 5.0, what: str = "")
 
     Sleeps 50 µs to 5 ms between calls (a busy loop would keep the daemon off a
     processor).  An AssertionError or OSError of the condition counts as "not yet".
-    AssertionError after `timeout` seconds, with what was seen last.
+    AssertionError after `timeout` seconds (scaled), with what was seen last.
     """
+    timeout = scaled(timeout)
     deadline = time.monotonic() + timeout
     pause = 50e-6
     while True:

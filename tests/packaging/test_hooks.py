@@ -17,7 +17,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.hints import Hints, Wake
+from mproutd.hints import Hints, WakeFifo
 
 ROOT = Path(__file__).parents[2]
 DHCLIENT = ROOT / "etc/dhcp/dhclient-exit-hooks.d/mproutd"
@@ -70,7 +70,7 @@ class Machine:
 
     def __init__(self, runtime: Path, shell: list[str]) -> None:
         self.runtime, self.shell = runtime, shell
-        self._fifo = Wake(str(runtime))
+        self._fifo = WakeFifo(str(runtime))
         self.folder = runtime / "hints"
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
@@ -279,7 +279,7 @@ def test_without_a_daemon_nothing_waits_and_the_hint_is_there_for_later(machine)
     machine.dhclient(LEASE)
     assert machine.hint() == FROM_LEASE
     assert os.stat(machine.folder).st_mode & 0o777 == 0o755
-    machine._fifo = Wake(str(machine.runtime))
+    machine._fifo = WakeFifo(str(machine.runtime))
 
 
 def test_a_daemon_that_stands_still_keeps_nobody_waiting(machine):

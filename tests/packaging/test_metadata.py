@@ -78,7 +78,8 @@ def test_what_the_package_imports_is_required(setup: configparser.ConfigParser) 
 
 def test_what_the_tests_import_is_in_an_extra(setup: configparser.ConfigParser) -> None:
     files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
-    assert third_party(files) <= declared(setup, "systemd", "test", "uci", "figures", "fuzz")
+    extras = ("systemd", "test", "uci", "figures", "fuzz", "browser")
+    assert third_party(files) <= declared(setup, *extras)
 
 
 def test_debian_packages_each_say_why() -> None:
@@ -86,7 +87,7 @@ def test_debian_packages_each_say_why() -> None:
     entries = [line.split(maxsplit=2) for line in lines if line and not line.startswith("#")]
     assert entries
     assert [entry for entry in entries if len(entry) != 3] == []
-    assert {entry[0] for entry in entries} <= {"install", "unpack"}
+    assert {entry[0] for entry in entries} <= {"install", "unpack", "browser"}
     names = [entry[1] for entry in entries]
     assert len(names) == len(set(names))
 

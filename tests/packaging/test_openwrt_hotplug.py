@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mproutd import commands
-from mproutd.hints import Wake
+from mproutd.hints import WakeFifo
 from tests.lab import RUNTIME_DIR, Daemon, Namespace, Ubus, Wan, eventually, veth
 from tests.lab.openwrt import CALL_HOTPLUG, Router
 
@@ -39,7 +39,7 @@ class Box(Router):
         super().__init__(folder)
         shutil.copy(HOOK, self.folder("etc/hotplug.d/iface") / HOOK.name)
         self.runtime = self.folder("var/run/mproutd")
-        self._fifo: Wake | None = Wake(str(self.runtime))
+        self._fifo: WakeFifo | None = WakeFifo(str(self.runtime))
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         return {**variables, "MPROUTD_RUNTIME_DIR": str(self.runtime)}

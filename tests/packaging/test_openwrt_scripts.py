@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from mproutd.services.netifd import QUESTION
+from mproutd.services.netifd import UBUS_CALL
 from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon, Wan, eventually
 from tests.lab.daemon import REPOSITORY
 from tests.lab.openwrt import APPLETS, Router
@@ -327,7 +327,7 @@ def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> Non
 
 def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None:
     allowed = json.loads((FILES / "usr/share/acl.d/mproutd.json").read_text())
-    _, what, method = QUESTION
+    _, what, method = UBUS_CALL
     assert allowed == {"user": "mproutd", "access": {what: {"methods": [method]}}}
 
 

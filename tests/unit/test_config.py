@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.config import Config, ConfigError, Uplink, build
-from mproutd.configuration.health import Health
+from mproutd.configuration.config import Config, ConfigError, UplinkConfig, build
+from mproutd.configuration.health import HealthConfig
 from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
 from mproutd.configuration.parsers import Option, Section
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 
 ON = "config globals 'globals'\n option multipath 'enable'\n"
 WAN1 = "config interface 'wan1'\n option device 'eth1'\n option multipath 'master'\n"
@@ -21,7 +21,7 @@ WAN2 = "config interface 'wan2'\n option device 'eth2'\n option multipath 'on'\n
 
 
 def parse(network: str, mproutd: str = "") -> Config:
-    return build(sections("/c/network", network), sections("/c/mproutd", mproutd))
+    return build(parse_sections("/c/network", network), parse_sections("/c/mproutd", mproutd))
 
 
 def refusal(network: str, mproutd: str = "") -> str:
@@ -73,7 +73,7 @@ config uplink 'wan1'
         mark_mask=0xFF00,
         main_routes=False,
         uplinks=(
-            Uplink(
+            UplinkConfig(
                 name="wan1",
                 device="eth1",
                 mode="master",
@@ -87,7 +87,7 @@ config uplink 'wan1'
                 fullmesh=True,
                 laminar=True,
                 interfaces=("wan1",),
-                asks="wan1",
+                netifd_interface="wan1",
             ),
         ),
     )
@@ -557,7 +557,11 @@ def test_a_value_of_any_length_makes_a_short_line() -> None:
 @pytest.mark.parametrize("option", [*GLOBALS.items(), *UPLINK.items()], ids=lambda o: str(o[0]))
 def test_the_default_that_is_told_is_the_default_that_counts(option: tuple) -> None:
     name, known = option
-    defaults = {**Uplink._field_defaults, **Config._field_defaults, **Health._field_defaults}
+    defaults = {
+        **UplinkConfig._field_defaults,
+        **Config._field_defaults,
+        **HealthConfig._field_defaults,
+    }
     if known.default is None:
         assert defaults.get(name) in (None, ()) or name == "device"
     elif known.default:
@@ -575,7 +579,7 @@ def test_every_option_is_told_of() -> None:
 
 def test_the_recording_of_netifd() -> None:
     file = Path(__file__).parents[1] / "fixtures/netifd/network"
-    config = build(sections(str(file), file.read_text()))
+    config = build(parse_sections(str(file), file.read_text()))
     assert [(u.name, u.device, u.mode) for u in config.uplinks] == [
         ("wan1", "w1", "master"),
         ("wan2", "w2", "on"),

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mproutd.environment import RIVALS
+from mproutd.environment import CONFLICTING_DAEMONS
 from mproutd.status.problems import ADVICE, ADVICE_BESIDE, beside, problem
 
 FOREIGN = problem(
-    "foreign-endpoint", uplink="wan2", address="10.2.2.2", found="10.2.2.2 id 7 subflow dev eth2"
+    "foreign-endpoint", uplink="wan2", address="10.2.2.2", endpoint="10.2.2.2 id 7 subflow dev eth2"
 )
-RULE = problem("removed", object="7502: from 10.2.2.2 lookup 7002", count=2, kind="rule")
+RULE = problem("removed-externally", object="7502: from 10.2.2.2 lookup 7002", count=2, kind="rule")
 ENDPOINT = problem("rate-limited", object="10.2.2.2 subflow dev eth2", count=6, kind="endpoint")
 NMCLI = '"$(nmcli -g GENERAL.CONNECTION device show eth2)" connection.mptcp-flags disabled'
 
@@ -55,13 +55,13 @@ def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: st
 
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
-    assert beside(calm, {*RIVALS.values()} - {"mptcpd"}) == calm
+    assert beside(calm, {*CONFLICTING_DAEMONS.values()} - {"mptcpd"}) == calm
     told = beside(calm, {"mptcpd"})
-    assert [each["code"] for each in told["problems"]] == ["mptcpd"]
+    assert [each["code"] for each in told["problems"]] == ["mptcpd-running"]
     assert told["degraded"] is True
     idle = {**calm, "enabled": False}
     assert beside(idle, {"mptcpd"}) == idle
 
 
 def test_every_daemon_has_its_advice() -> None:
-    assert {name for _, name in ADVICE_BESIDE} == set(RIVALS.values())
+    assert {name for _, name in ADVICE_BESIDE} == set(CONFLICTING_DAEMONS.values())

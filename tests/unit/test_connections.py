@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mproutd.netlink.nlmsg import DecodeError
-from mproutd.status.connections import Socket, Uplinks, connections, end, uplinks
+from mproutd.status.connections import Socket, UplinkNames, address_port, connections, uplink_names
 from mproutd.status.render import connection_lines
 
 SERVER = "10.9.9.9"
-WHERE = Uplinks({"10.1.1.2": "wan1", "10.2.2.2": "wan2"}, {3: "wan2"})
+WHERE = UplinkNames({"10.1.1.2": "wan1", "10.2.2.2": "wan2"}, {3: "wan2"})
 BACKUP_REMOTE, BACKUP_LOCAL = 1 << 4, 1 << 5
 
 
@@ -139,11 +139,13 @@ def test_broken_attributes(broken: bytes) -> None:
 
 
 def test_ends_as_rfc_5952_has_them() -> None:
-    assert end("2001:db8::1", 80) == "[2001:db8::1]:80"
-    assert end("::ffff:10.1.1.2", 80) == "10.1.1.2:80"
+    assert address_port("2001:db8::1", 80) == "[2001:db8::1]:80"
+    assert address_port("::ffff:10.1.1.2", 80) == "10.1.1.2:80"
 
 
 def test_uplinks_from_a_status() -> None:
     family = {"addresses": ["10.1.1.2"], "sources": ["10.1.1.2", "10.1.1.3"]}
     status = {"uplinks": [{"name": "wan1", "ifindex": 2, "families": [family]}]}
-    assert uplinks(status) == Uplinks({"10.1.1.2": "wan1", "10.1.1.3": "wan1"}, {2: "wan1"})
+    assert uplink_names(status) == UplinkNames(
+        {"10.1.1.2": "wan1", "10.1.1.3": "wan1"}, {2: "wan1"}
+    )

@@ -8,7 +8,7 @@ from socket import AF_INET
 import pytest
 
 from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Operation, Route, Rule
-from mproutd.passes import plan, reconcile, want
+from mproutd.passes import dry_run, reconcile, snapshot_request
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import Store, World, interface, uci
@@ -65,7 +65,7 @@ def test_while_endpoints_are_being_closed_rules_and_routes_stay() -> None:
     closing: list[Operation] = []
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend)
     assert world.ours() == before
-    assert outcome.again
+    assert outcome.run_again
     outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend, closing=True)
     assert world.ours() == before
     assert len(closing) == 1
@@ -188,7 +188,7 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
     world.foreign(Route(AF_INET, 100, "default", index, "10.2.2.9", protocol=4))
     world.foreign(Rule(AF_INET, 99, 100, "10.2.2.2", protocol=0))
     outcome = world.run(TWO)
-    assert outcome.unproved == ("10.2.2.2",)
+    assert outcome.misrouted == ("10.2.2.2",)
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
     world.rules = [rule for rule in world.rules if rule.protocol != 0]
     world.run(TWO)
@@ -197,8 +197,8 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
 
 def test_a_dry_run_says_what_a_pass_would_do() -> None:
     world = two_lines()
-    snapshot = world.snapshot(want(TWO, State(), sweep=True, full=True))
-    told = plan(TWO, snapshot, State(), Facts())
+    snapshot = world.snapshot(snapshot_request(TWO, State(), sweep=True, full=True))
+    told = dry_run(TWO, snapshot, State(), Facts())
     world.run(TWO)
     assert [*told] == world.done
 
@@ -258,8 +258,8 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     spoilt = (first._replace(flags=SIGNAL), second._replace(flags=SUBFLOW | BACKUP))
     world.mptcp = world.mptcp._replace(endpoints=spoilt)
     world.done.clear()
-    snapshot = world.snapshot(want(TWO, world.store.state, sweep=True, full=True))
-    dry = plan(TWO, snapshot, world.store.state, Facts())
+    snapshot = world.snapshot(snapshot_request(TWO, world.store.state, sweep=True, full=True))
+    dry = dry_run(TWO, snapshot, world.store.state, Facts())
     world.run(TWO)
     assert [*dry] == world.done  # each once
     assert told(world) == [
@@ -277,7 +277,7 @@ def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_othe
     world.device("eth2", "10.2.2.3/24")
     for _ in range(2):
         outcome = reconcile(world, world.store, TWO, Facts(), patience=lambda led: led)
-        assert outcome.unproved == ("10.1.1.2",)
+        assert outcome.misrouted == ("10.1.1.2",)
     assert sorted(endpoints(world)) == [
         "10.1.1.2 subflow dev eth1",
         "10.2.2.2 subflow dev eth2",

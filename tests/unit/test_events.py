@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mproutd.netlink.mptcp_pm import Event
-from mproutd.status.connections import Uplinks
+from mproutd.status.connections import UplinkNames
 from mproutd.status.events import describe_event
 
-WHERE = Uplinks({"10.1.1.2": "wan1"}, {2: "wan1"})
+WHERE = UplinkNames({"10.1.1.2": "wan1"}, {2: "wan1"})
 FLOW = Event("", 0xABCD, 1, 2, "10.1.1.2", "192.0.2.9", 4711, 443, 2)
 ENDS = "10.1.1.2:4711 → 192.0.2.9:443"
 

@@ -45,7 +45,7 @@ def test_a_look_in_the_middle_of_a_flush_closes_nothing() -> None:
     world.rules = [rule for rule in world.rules if rule.protocol != 77]
     world.blind = 1
     outcome = world.a_pass()
-    assert outcome.again
+    assert outcome.run_again
     assert world.carrying() == ["10.1.1.2"]
     world.a_pass()
     assert world.carrying() == ["10.1.1.2"]
@@ -55,6 +55,6 @@ def test_what_is_still_led_elsewhere_at_the_second_look_is_closed() -> None:
     world = up()
     world.rules = [rule for rule in world.rules if rule.protocol != 77]
     world.blind = 2
-    assert world.a_pass().again
+    assert world.a_pass().run_again
     world.a_pass()
     assert world.carrying() == []

@@ -6,7 +6,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.configuration.health import Health, Target
+from mproutd.configuration.health import HealthConfig, Target
 from tests.unit.test_config import ON, WAN1, parse, refusal
 
 PLACE = "/c/mproutd:{}: uplink 'wan1', option '{}': "
@@ -16,7 +16,7 @@ def uplink(*lines: str) -> str:
     return "config uplink wan1\n" + "".join(f" {line}\n" for line in lines)
 
 
-def asked(*lines: str) -> Health | None:
+def asked(*lines: str) -> HealthConfig | None:
     config = parse(ON + WAN1, uplink(*lines))
     assert config.warnings == ()
     return config.uplinks[0].health
@@ -29,7 +29,7 @@ def test_without_track_ip_nothing_is_checked() -> None:
 
 
 def test_what_there_is_without_more() -> None:
-    assert asked("list track_ip 9.9.9.9") == Health((Target("9.9.9.9", AF_INET),))
+    assert asked("list track_ip 9.9.9.9") == HealthConfig((Target("9.9.9.9", AF_INET),))
 
 
 def test_everything() -> None:
@@ -63,7 +63,7 @@ def test_everything() -> None:
         "option quality_window 20",
         "option hold 0",
         "option hold_max 60",
-    ) == Health(
+    ) == HealthConfig(
         track_ip=(
             Target("gateway", AF_INET),
             Target("gateway6", AF_INET6),

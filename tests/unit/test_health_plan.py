@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config
-from mproutd.planning.health import standing
+from mproutd.planning.health import effective
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
@@ -182,7 +182,7 @@ def test_initial_state_of_an_uplink_that_comes_while_others_are_checked() -> Non
     run(world, network=WAN1)
     own = "config uplink wan2\n list track_ip 9.9.9.9\n option initial_state offline\n"
     told = Facts(failed=(("wan2", AF_INET6),))
-    found = standing(uci(WAN1 + WAN2, own), world.store.state, told)
+    found = effective(uci(WAN1 + WAN2, own), world.store.state, told)
     assert found == (("wan2", AF_INET6), ("wan2", AF_INET))
 
 

@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.hints import Hints, Wake
+from mproutd.hints import Hints, WakeFifo
 from mproutd.planning.uplinks import Gateway
 
 
@@ -95,7 +95,7 @@ def test_somebody_elses_folder_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_hook_wakes_whoever_waits_and_never_waits_itself(tmp_path: Path) -> None:
-    wake = Wake(str(tmp_path))
+    wake = WakeFifo(str(tmp_path))
     try:
         command = f"[ -p {tmp_path}/wake ] && printf . 1<>{tmp_path}/wake"
         assert os.system(command) == 0

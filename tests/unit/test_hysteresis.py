@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.health import Health, Target
+from mproutd.configuration.health import HealthConfig, Target
 from mproutd.services.health.hysteresis import Hysteresis
 
 HOST, OTHER = "192.0.2.1", "192.0.2.2"
-BASIC = Health((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
+BASIC = HealthConfig((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
 
 
-def story(asked: Health, rounds: str, every: float = 1.0) -> str:
+def story(asked: HealthConfig, rounds: str, every: float = 1.0) -> str:
     """Rounds of both hosts as `+` (both answer), `1` (one), `-` (none), `.` (none was asked).
 
     What comes out is the state after each: `u` up, `F` failed.
     """
-    judge, out = Hysteresis(asked), ""
+    hysteresis, out = Hysteresis(asked), ""
     for number, what in enumerate(rounds):
         answers = {
             "+": {HOST: [0.01], OTHER: [0.02]},
@@ -28,10 +28,10 @@ def story(asked: Health, rounds: str, every: float = 1.0) -> str:
             "-": {HOST: [None], OTHER: [None]},
             ".": {},
         }[what]
-        before = judge.failed
-        changed = judge.round(number * every, answers)
-        assert changed == (judge.failed != before)
-        out += "F" if judge.failed else "u"
+        before = hysteresis.failed
+        changed = hysteresis.round(number * every, answers)
+        assert changed == (hysteresis.failed != before)
+        out += "F" if hysteresis.failed else "u"
     return out
 
 
@@ -52,71 +52,73 @@ def story(asked: Health, rounds: str, every: float = 1.0) -> str:
         (BASIC._replace(down=5, up=5), "----+-----++++-+++++", "u" * 9 + "F" * 10 + "u"),
     ],
 )
-def test_rounds_in_a_row(asked: Health, rounds: str, states: str) -> None:
+def test_rounds_in_a_row(asked: HealthConfig, rounds: str, states: str) -> None:
     assert story(asked, rounds) == states
 
 
 def test_reliability_of_hosts_that_could_be_asked() -> None:
-    judge = Hysteresis(BASIC._replace(reliability=2, down=1))
-    assert not judge.round(0, {HOST: [0.01]})
-    assert judge.round(1, {HOST: [0.01], OTHER: [None]})
-    assert judge.why == "1 of 2 hosts answer"
+    hysteresis = Hysteresis(BASIC._replace(reliability=2, down=1))
+    assert not hysteresis.round(0, {HOST: [0.01]})
+    assert hysteresis.round(1, {HOST: [0.01], OTHER: [None]})
+    assert hysteresis.why == "1 of 2 hosts answer"
 
 
 def test_one_answer_of_several_is_enough() -> None:
-    judge = Hysteresis(BASIC._replace(down=1, count=3))
-    assert not judge.round(0, {HOST: [None, None, 0.3]})
-    assert judge.round(1, {HOST: [None, None, None]})
+    hysteresis = Hysteresis(BASIC._replace(down=1, count=3))
+    assert not hysteresis.round(0, {HOST: [None, None, 0.3]})
+    assert hysteresis.round(1, {HOST: [None, None, None]})
 
 
 def test_the_pauses() -> None:
-    judge = Hysteresis(BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2))
-    assert judge.pause() == 5
-    judge.round(0, {HOST: [None]})
-    assert judge.pause() == 1
-    judge.round(0, {HOST: [None]})
-    assert judge.pause() == 9
-    judge.change(judge.asked._replace(recovery_interval=None))
-    assert judge.pause() == 5
+    hysteresis = Hysteresis(
+        BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2)
+    )
+    assert hysteresis.pause() == 5
+    hysteresis.round(0, {HOST: [None]})
+    assert hysteresis.pause() == 1
+    hysteresis.round(0, {HOST: [None]})
+    assert hysteresis.pause() == 9
+    hysteresis.change(hysteresis.asked._replace(recovery_interval=None))
+    assert hysteresis.pause() == 5
 
 
 # -- flapping -----------------------------------------------------------------------------
 
 
 def test_each_return_waits_twice_as_long() -> None:
-    judge = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
+    hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     now, out = 0.0, []
     for _ in range(6):
-        assert judge.round(now, {HOST: [None]})
+        assert hysteresis.round(now, {HOST: [None]})
         failed = now
-        while judge.failed:
+        while hysteresis.failed:
             now += 1
-            judge.round(now, {HOST: [0.01]})
+            hysteresis.round(now, {HOST: [0.01]})
         out.append(now - failed)
         now += 1
     assert out == [1, 10, 20, 40, 60, 60]
-    assert judge.flaps == 5
+    assert hysteresis.flaps == 5
 
 
 def test_who_was_back_for_long_is_forgiven() -> None:
-    judge = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
+    hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     for now, answer in ((0, None), (1, 0.01), (2, None), (12, 0.01), (72, None)):
-        assert judge.round(now, {HOST: [answer]})
-    assert (judge.flaps, judge.held_until) == (0, None)
-    assert judge.round(73, {HOST: [0.01]})
+        assert hysteresis.round(now, {HOST: [answer]})
+    assert (hysteresis.flaps, hysteresis.held_until) == (0, None)
+    assert hysteresis.round(73, {HOST: [0.01]})
 
 
 def test_good_rounds_during_the_hold_count() -> None:
-    judge = Hysteresis(BASIC._replace(down=1, up=3, hold=10, hold_max=60))
+    hysteresis = Hysteresis(BASIC._replace(down=1, up=3, hold=10, hold_max=60))
     for now in range(4):
-        judge.round(now, {HOST: [None if now == 0 else 0.01]})
-    assert not judge.failed
-    judge.round(4, {HOST: [None]})
-    assert judge.wait(5) == 9
+        hysteresis.round(now, {HOST: [None if now == 0 else 0.01]})
+    assert not hysteresis.failed
+    hysteresis.round(4, {HOST: [None]})
+    assert hysteresis.wait(5) == 9
     for now in range(5, 14):
-        assert not judge.round(now, {HOST: [0.01]})
-    assert judge.round(14, {HOST: [0.01]})
-    assert judge.wait(15) == 0
+        assert not hysteresis.round(now, {HOST: [0.01]})
+    assert hysteresis.round(14, {HOST: [0.01]})
+    assert hysteresis.wait(15) == 0
 
 
 # -- quality ------------------------------------------------------------------------------
@@ -125,51 +127,51 @@ PICKY = BASIC._replace(check_quality=True, down=2, up=2, quality_window=10)
 
 
 def test_loss_has_two_thresholds() -> None:
-    judge = Hysteresis(PICKY)
+    hysteresis = Hysteresis(PICKY)
     answers = [0.01] * 10 + [None, 0.01] * 4
     for now, each in enumerate(answers):
-        judge.round(now, {HOST: [each]})
+        hysteresis.round(now, {HOST: [each]})
     # With the fourth of ten a round is silent, and the next one is lossy: two in a row.
-    assert judge.failed
-    assert judge.why == "0 of 1 hosts are good (40 % lost)"
+    assert hysteresis.failed
+    assert hysteresis.why == "0 of 1 hosts are good (40 % lost)"
     states = ""
     for now in range(10):
-        judge.round(100 + now, {HOST: [0.01]})
-        states += "F" if judge.failed else "u"
+        hysteresis.round(100 + now, {HOST: [0.01]})
+        states += "F" if hysteresis.failed else "u"
         if now == 5:
-            assert judge.quality(HOST).loss == 20
+            assert hysteresis.quality(HOST).loss == 20
     assert states == "FFFFFFFuuu"
 
 
 def test_latency_has_two_thresholds() -> None:
-    judge = Hysteresis(PICKY._replace(quality_window=2))
+    hysteresis = Hysteresis(PICKY._replace(quality_window=2))
     verdicts = ""
     for now, delay in enumerate([0.9, 0.9, 1.2, 1.2, 0.7, 0.7, 0.4, 0.4, 0.4]):
-        judge.round(now, {HOST: [delay]})
-        verdicts += "F" if judge.failed else "u"
+        hysteresis.round(now, {HOST: [delay]})
+        verdicts += "F" if hysteresis.failed else "u"
     assert verdicts == "uuuFFFFFu"
 
 
 def test_why_a_slow_line_is_out() -> None:
-    judge = Hysteresis(PICKY._replace(quality_window=2, down=1))
-    judge.round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
-    assert judge.why == "0 of 2 hosts are good (1400 ms)"
+    hysteresis = Hysteresis(PICKY._replace(quality_window=2, down=1))
+    hysteresis.round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
+    assert hysteresis.why == "0 of 2 hosts are good (1400 ms)"
 
 
 def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
-    judge = Hysteresis(PICKY)
+    hysteresis = Hysteresis(PICKY)
     for now in range(20):
-        judge.round(now, {HOST: [0.01 if now < 8 else None]})
-    assert judge.failed
-    assert not judge.round(20, {HOST: [0.01]})
-    assert judge.round(21, {HOST: [0.01]})
+        hysteresis.round(now, {HOST: [0.01 if now < 8 else None]})
+    assert hysteresis.failed
+    assert not hysteresis.round(20, {HOST: [0.01]})
+    assert hysteresis.round(21, {HOST: [0.01]})
 
 
 def test_a_line_in_use_is_not_condemned_by_its_first_probes() -> None:
-    judge = Hysteresis(PICKY._replace(down=1))
+    hysteresis = Hysteresis(PICKY._replace(down=1))
     for now, each in enumerate([0.01, None, 0.01, 0.01, None, 0.01][0:1] + [5.0] * 8):
-        judge.round(now, {HOST: [each]})
-    assert not judge.failed
+        hysteresis.round(now, {HOST: [each]})
+    assert not hysteresis.failed
 
 
 # -- whatever happens ---------------------------------------------------------------------
@@ -198,54 +200,54 @@ options = st.builds(
 
 @given(options, st.booleans(), rounds)
 def test_a_verdict_is_never_hasty_and_never_late(
-    asked: Health, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
+    asked: HealthConfig, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    judge, now = Hysteresis(asked, failed), 0.0
+    hysteresis, now = Hysteresis(asked, failed), 0.0
     since = 0
     """Rounds that said anything since the last change of the verdict."""
     for pause, answers in told:
         now += pause
-        before, held = judge.failed, judge.held_until
-        changed = judge.round(now, answers)
-        assert changed == (before != judge.failed)
+        before, held = hysteresis.failed, hysteresis.held_until
+        changed = hysteresis.round(now, answers)
+        assert changed == (before != hysteresis.failed)
         since += bool(answers)
         if changed:
-            if judge.failed:
-                assert judge.bad >= asked.down
-                assert (judge.held_until or now) - now <= asked.hold_max
+            if hysteresis.failed:
+                assert hysteresis.bad >= asked.down
+                assert (hysteresis.held_until or now) - now <= asked.hold_max
             else:
-                assert judge.good >= asked.up
+                assert hysteresis.good >= asked.up
                 assert held is None or now >= held
             since = 0
         silent = bool(answers) and all(each is None for one in answers.values() for each in one)
-        assert not (silent and judge.good)
-        assert judge.failed or judge.bad < asked.down
-        if judge.failed and judge.good >= asked.up:
-            assert judge.wait(now) > 0
-        assert 0 <= judge.quality(HOST).loss <= 100
+        assert not (silent and hysteresis.good)
+        assert hysteresis.failed or hysteresis.bad < asked.down
+        if hysteresis.failed and hysteresis.good >= asked.up:
+            assert hysteresis.wait(now) > 0
+        assert 0 <= hysteresis.quality(HOST).loss <= 100
 
 
 @given(options, rounds)
 def test_a_line_that_is_mended_for_good_comes_back(
-    asked: Health, told: list[tuple[float, dict[str, list[float | None]]]]
+    asked: HealthConfig, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    judge, now = Hysteresis(asked), 0.0
+    hysteresis, now = Hysteresis(asked), 0.0
     for pause, answers in told:
         now += pause
-        judge.round(now, answers)
-    latest = now + judge.wait(now)
+        hysteresis.round(now, answers)
+    latest = now + hysteresis.wait(now)
     for _ in range(asked.quality_window + asked.up + 1):
         latest = max(latest, now) + 1
         now += 1
-        judge.round(now, {HOST: [0.01], OTHER: [0.01]})
-    judge.round(latest, {HOST: [0.01], OTHER: [0.01]})
-    assert not judge.failed
+        hysteresis.round(now, {HOST: [0.01], OTHER: [0.01]})
+    hysteresis.round(latest, {HOST: [0.01], OTHER: [0.01]})
+    assert not hysteresis.failed
 
 
 def test_the_same_options_again_change_nothing() -> None:
-    judge = Hysteresis(BASIC)
-    judge.round(0, {HOST: [None], OTHER: [None]})
-    judge.change(BASIC._replace())
-    assert judge.bad == 1
-    judge.change(BASIC._replace(down=4))
-    assert judge.bad == 0
+    hysteresis = Hysteresis(BASIC)
+    hysteresis.round(0, {HOST: [None], OTHER: [None]})
+    hysteresis.change(BASIC._replace())
+    assert hysteresis.bad == 1
+    hysteresis.change(BASIC._replace(down=4))
+    assert hysteresis.bad == 0

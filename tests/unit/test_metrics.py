@@ -68,8 +68,8 @@ def status(tmp_path: Path) -> dict[str, Any]:
     found: dict[str, Any] = site.reconciler.status()
     for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1)
-    host = {"host": "192.0.2.1", "address": "192.0.2.1", "answers": True, "fault": None}
-    host.update({"sent": 9, "answered": 8, "loss": 10.0, "latency": 0.02})
+    host = {"host": "192.0.2.1", "address": "192.0.2.1", "reachable": True, "error": None}
+    host.update({"sent": 9, "replies": 8, "loss": 10.0, "latency": 0.02})
     checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
     found["uplinks"][0]["health"] = [checks]
     return found
@@ -120,13 +120,13 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     host = {**check, "host": "192.0.2.1"}
     assert value(found, "mproutd_uplink_check_host_loss_ratio", **host) == 0.1
     assert value(found, "mproutd_uplink_check_host_latency_seconds", **host) == 0.02
-    assert value(found, "mproutd_uplink_check_answers_total", **host) == 8
+    assert value(found, "mproutd_uplink_check_replies_total", **host) == 8
     since = status["uplinks"][1]["since"]
     assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan2") == since
     assert value(found, "mproutd_kernel_writes_total") == status["counts"]["writes"] > 0
-    assert value(found, "mproutd_mptcp_endpoints_max") == status["mptcp"]["cap"]
-    wanted = status["mptcp"]["limits"]["wanted"]["subflows"]
-    assert value(found, "mproutd_mptcp_limit_wanted", limit="subflows") == wanted
+    assert value(found, "mproutd_mptcp_limit_max") == status["mptcp"]["limit_max"]
+    wanted = status["mptcp"]["limits"]["desired"]["subflows"]
+    assert value(found, "mproutd_mptcp_limit_desired", limit="subflows") == wanted
     assert {
         code: value(found, "mproutd_problems", code=code) for code in PROBLEMS
     } == dict.fromkeys(PROBLEMS, 0)
@@ -222,8 +222,8 @@ def test_without_the_library_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "mproutd: metrics needs the Python package prometheus_client; "
-        "pip install 'mproutd[metrics]'\n"
+        "mproutd: metrics needs the Python package prometheus_client: "
+        "apt install python3-prometheus-client, or pip install 'mproutd[metrics]'\n"
     )
 
 
@@ -256,7 +256,7 @@ def test_on_stdout_and_in_a_file() -> None:
 def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(client, "ask", lambda path, request: {"uplinks": []})
+    monkeypatch.setattr(client, "call", lambda path, request: {"uplinks": []})
     monkeypatch.setattr(commands, "answers", type(commands.answers)())
     options = argparse.Namespace(runtime_dir=str(tmp_path))
 

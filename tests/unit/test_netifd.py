@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config
-from mproutd.configuration.netifd import resolved
+from mproutd.configuration.netifd import resolve_devices
 from mproutd.model import Route, Rule
-from mproutd.planning.netifd import Interface, parse, with_netifd
+from mproutd.planning.netifd import Interface, add_netifd_facts, parse_dump
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts, Gateway
 from tests.lab.fake_world import STATIC, World, interface, uci
@@ -23,7 +23,7 @@ RECORDED = Path(__file__).parents[1] / "fixtures" / "netifd"
 
 
 def recorded(name: str) -> dict[str, Interface]:
-    return parse((RECORDED / f"{name}.json").read_text())
+    return parse_dump((RECORDED / f"{name}.json").read_text())
 
 
 def test_a_recorded_dump() -> None:
@@ -47,7 +47,7 @@ def test_an_interface_that_is_down_has_nothing() -> None:
 def test_the_facts_are_by_device_and_go_before_what_a_hook_said() -> None:
     lease = Gateway("10.2.2.254", "lease")
     facts = Facts({("w2", AF_INET): (lease,), ("eth9", AF_INET): (lease,)})
-    told = with_netifd(recorded("interface-dump-up"), facts)
+    told = add_netifd_facts(recorded("interface-dump-up"), facts)
     assert told.gateways == {
         ("w1", AF_INET): (Gateway("10.1.1.1", "netifd"),),
         ("w1", AF_INET6): (Gateway("2001:db8:1::1", "netifd"),),
@@ -137,7 +137,7 @@ def default(hop: str, target: str = "0.0.0.0", **more: Any) -> dict[str, Any]:
     ],
 )
 def test_one_interface(fields: dict[str, Any], expected: Interface) -> None:
-    assert parse(one(**fields)) == {"wan": expected}
+    assert parse_dump(one(**fields)) == {"wan": expected}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_one_interface(fields: dict[str, Any], expected: Interface) -> None:
 )
 def test_nonsense_is_refused_as_a_whole(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=f"^the answer {why}$"):
-        parse(text)
+        parse_dump(text)
 
 
 JSON = st.recursive(
@@ -173,8 +173,8 @@ KEYS = ["up", "l3_device", "route", "inactive", "ipv6-prefix", "ip4table", "ip6t
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_whatever_stands_in_a_field_the_interface_is_read(fields: dict[str, Any]) -> None:
-    (wan,) = parse(one(**fields)).values()
-    with_netifd({"wan": wan}, Facts())
+    (wan,) = parse_dump(one(**fields)).values()
+    add_netifd_facts({"wan": wan}, Facts())
 
 
 # -- configuration, kernel and netifd in; the kernel's state in `ip` syntax out ----------------
@@ -195,11 +195,11 @@ def section(name: str, mode: str, *options: str) -> str:
 
 def dump(*interfaces: dict[str, Any]) -> Facts:
     told = [{"up": True, **each} for each in interfaces]
-    return with_netifd(parse(json.dumps({"interface": told})), Facts())
+    return add_netifd_facts(parse_dump(json.dumps({"interface": told})), Facts())
 
 
 def run(made: World, config: Config, facts: Facts) -> list[str]:
-    made.run(resolved(config, facts.devices), facts=facts)
+    made.run(resolve_devices(config, facts.devices), facts=facts)
     return made.ours().splitlines()
 
 
@@ -323,12 +323,12 @@ def told(config: Config) -> list[str]:
 
 @pytest.mark.parametrize(("written", "devices", "expected"), DEVICES.values(), ids=DEVICES)
 def test_devices(written: str, devices: dict[str, str] | None, expected: list[str]) -> None:
-    assert told(resolved(uci(written), devices)) == expected
+    assert told(resolve_devices(uci(written), devices)) == expected
 
 
 def test_a_device_of_mproutds_own_file_stands() -> None:
     config = uci(PPPOE, "config uplink wan\n option device ppp9\n")
-    assert told(resolved(config, {"wan": "pppoe-wan"})) == ["wan ppp9 master wan"]
+    assert told(resolve_devices(config, {"wan": "pppoe-wan"})) == ["wan ppp9 master wan"]
 
 
 def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
@@ -337,19 +337,19 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
         "config uplink wan6\n option gateway6 fe80::1\n option table 9\n",
     )
     assert config.warnings == ()
-    one = resolved(config, {"wan": "pppoe-wan"})
+    one = resolve_devices(config, {"wan": "pppoe-wan"})
     assert told(one) == ["wan pppoe-wan master wan wan6"]
     assert (one.uplinks[0].gateway6, one.uplinks[0].table) == ("fe80::1", None)
     assert one.warnings == (
         "network: uplink 'wan6': its device is pppoe-wan, as that of 'wan', so they are one, "
         "and its mode backup does not count",
     )
-    assert resolved(config, {"wan": ""}) == config
+    assert resolve_devices(config, {"wan": ""}) == config
 
 
 def test_a_second_one_that_is_off_joins_without_a_word() -> None:
     config = uci(PPPOE + section("wan6", "off", "proto dhcpv6", "device pppoe-wan"))
-    one = resolved(config, {"wan": "pppoe-wan"})
+    one = resolve_devices(config, {"wan": "pppoe-wan"})
     assert (told(one), one.warnings) == (["wan pppoe-wan master wan wan6"], ())
 
 

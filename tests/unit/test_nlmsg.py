@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mproutd.model import Link
 from mproutd.netlink import mptcp_pm, rtnl_decode
-from mproutd.netlink.bpf import concerns
+from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.nlmsg import (
     DecodeCache,
     DecodeError,
@@ -35,12 +35,13 @@ def body(message: bytes) -> bytes:
 # --- broken input ---
 
 DECODERS = [
-    rtnl_decode.link, rtnl_decode.address, rtnl_decode.routes, rtnl_decode.found, rtnl_decode.rule,
+    rtnl_decode.link, rtnl_decode.address, rtnl_decode.routes, rtnl_decode.lookup_reply,
+    rtnl_decode.rule,
     rtnl_decode.LinkCache().__getitem__, mptcp_pm.endpoint, mptcp_pm.limits, mptcp_pm.family,
     mptcp_pm.event, messages,
     *(lambda data, kind=kind, flags=flags: acknowledgement(Message(kind, flags, 0, 0, data))
       for kind in (2, 3) for flags in (0, 0x200, 0x300)),
-    *(lambda data, kind=kind: concerns(Message(kind, 0, 0, 0, data), frozenset(), frozenset())
+    *(lambda data, kind=kind: is_relevant(Message(kind, 0, 0, 0, data), frozenset(), frozenset())
       for kind in (16, 17, 20, 24, 32)),
 ]  # fmt: skip
 

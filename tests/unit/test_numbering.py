@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.planning.numbering import LAST, assign, deposit, overlap
+from mproutd.planning.numbering import MAX_SLOT, assign_numbers, deposit, marks_overlap
 from tests.lab.fake_world import interface, uci
 
 
@@ -14,7 +14,7 @@ def file(*names: str) -> str:
 
 
 def slots(names: str, known: dict[str, int], own: str = "") -> dict[str, int]:
-    places = assign(uci(file(*names.split()), own), known)
+    places = assign_numbers(uci(file(*names.split()), own), known)
     return {name: place.slot for name, place in places.items()}
 
 
@@ -38,27 +38,27 @@ def test_a_pinned_table_takes_its_slot_from_who_had_it() -> None:
 
 def test_a_pinned_table_elsewhere_takes_none() -> None:
     config = uci(file("a", "b"), "config uplink 'a'\n option table '123'\n")
-    places = assign(config, {})
+    places = assign_numbers(config, {})
     assert [(place.slot, place.table) for place in places.values()] == [(1, 123), (2, 7002)]
 
 
 def test_no_slot_whose_mark_somebody_pinned() -> None:
     config = uci(file("a", "b"), "config uplink 'b'\n option mark '0x01000000'\n")
-    places = assign(config, {})
+    places = assign_numbers(config, {})
     assert (places["a"].mark, places["b"].mark) == (0x02000000, 0x01000000)
-    places = assign(config, {"a": 1, "b": 2})
+    places = assign_numbers(config, {"a": 1, "b": 2})
     assert (places["a"].mark, places["b"].mark) == (0x03000000, 0x01000000)
 
 
 def test_a_pinned_mark_in_other_bits_is_no_obstacle() -> None:
-    places = assign(uci(file("a", "b"), "config uplink 'b'\n option mark '3/0xff'\n"), {})
+    places = assign_numbers(uci(file("a", "b"), "config uplink 'b'\n option mark '3/0xff'\n"), {})
     assert (places["a"].slot, places["a"].mark) == (1, 0x01000000)
     assert (places["b"].mark, places["b"].mask) == (3, 0xFF)
 
 
 def test_a_pinned_table_whose_mark_another_pinned_has_none() -> None:
     own = "config uplink 'a'\n option table '7001'\nconfig uplink 'b'\n option mark '0x01000000'\n"
-    place = assign(uci(file("a", "b"), own), {})["a"]
+    place = assign_numbers(uci(file("a", "b"), own), {})["a"]
     assert (place.table, place.mark, place.mask) == (7001, 0, 0)
 
 
@@ -66,10 +66,10 @@ def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
     names = [f"u{n}" for n in range(150)]
     own = "config mproutd 'globals'\n option mark_mask '0xff0000'\n"
     own += "config uplink 'u0'\n option mark '0x10000/0x30000'\n"
-    places = assign(uci(file(*names), own), {})
+    places = assign_numbers(uci(file(*names), own), {})
     found = [place.slot for place in places.values()]
     assert len(set(found)) == 150
-    assert max(found) <= LAST
+    assert max(found) <= MAX_SLOT
     marks = [place.mark for place in places.values() if place.mark]
     assert len(set(marks)) == len(marks)
     assert not any(mark & 0x30000 == 0x10000 for mark in marks[1:])
@@ -77,10 +77,10 @@ def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
 
 def test_marks_lie_in_the_mask_and_never_are_the_question_to_main() -> None:
     config = uci(file(*"abc"), "config mproutd 'globals'\n option mark_mask '0x0505'\n")
-    marks = [place.mark for place in assign(config, {}).values()]
+    marks = [place.mark for place in assign_numbers(config, {}).values()]
     assert marks == [0x0001, 0x0004, 0x0005]
     small = uci(file("a", "b"), "config mproutd 'globals'\n option mark_mask '0x3'\n")
-    assert [place.mark for place in assign(small, {"b": 3}).values()] == [1, 0]
+    assert [place.mark for place in assign_numbers(small, {"b": 3}).values()] == [1, 0]
 
 
 @given(st.integers(0, 1 << 20), st.integers(1, 0xFFFFFFFF))
@@ -95,6 +95,6 @@ def test_deposit_lays_each_value_its_own_way(value: int, mask: int) -> None:
 
 
 def test_overlap() -> None:
-    assert overlap(0x01, 0x0F, 0x11, 0xFF)
-    assert not overlap(0x01, 0x0F, 0x12, 0xFF)
-    assert not overlap(0x01, 0x0F, 0x10, 0xF0)
+    assert marks_overlap(0x01, 0x0F, 0x11, 0xFF)
+    assert not marks_overlap(0x01, 0x0F, 0x12, 0xFF)
+    assert not marks_overlap(0x01, 0x0F, 0x10, 0xF0)

@@ -59,7 +59,7 @@ def a_pass(world: World, config: Config) -> Outcome:
 def settle(world: World, config: Config) -> Outcome:
     for _ in range(8):
         outcome = a_pass(world, config)
-        if not outcome.done and not outcome.failures and not outcome.again:
+        if not outcome.done and not outcome.failures and not outcome.run_again:
             return outcome
     raise AssertionError(f"it does not settle: {outcome.failures}")
 

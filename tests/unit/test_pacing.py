@@ -5,7 +5,13 @@ from __future__ import annotations
 from socket import AF_INET
 
 from mproutd.model import Endpoint, Operation, Route, Rule
-from mproutd.planning.pacing import BURST, INTERVAL, PATIENCE, GracePeriod, RemovalLimiter
+from mproutd.planning.pacing import (
+    MISROUTED_GRACE,
+    RESTORE_BURST,
+    RESTORE_INTERVAL,
+    GracePeriod,
+    RemovalLimiter,
+)
 
 RULE = Rule(AF_INET, 7501, 7001, "10.1.1.2")
 ROUTE = Route(AF_INET, 7001, "default", 5, "10.1.1.1")
@@ -22,7 +28,7 @@ class Clock:
 def settled(*values: Route | Rule | Endpoint) -> tuple[RemovalLimiter, Clock]:
     clock = Clock()
     removals = RemovalLimiter(clock)
-    removals.settle(values or [RULE])
+    removals.record_pass(values or [RULE])
     return removals, clock
 
 
@@ -30,38 +36,38 @@ def test_what_is_new_is_no_removal() -> None:
     removals = RemovalLimiter(Clock())
     for _ in range(20):
         assert removals.allow(ADD, ())
-    assert removals.removed() == {}
+    assert removals.restored() == {}
     assert removals.due() is None
 
 
 def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None:
     removals, clock = settled()
-    for _ in range(BURST):
+    for _ in range(RESTORE_BURST):
         assert removals.allow(ADD, ())
-        removals.settle([RULE])
+        removals.record_pass([RULE])
     assert not removals.allow(ADD, ())
-    removals.settle([RULE], [RULE])
-    assert removals.held() == {RULE}
-    assert removals.removed() == {RULE: BURST}
+    removals.record_pass([RULE], [RULE])
+    assert removals.rate_limited() == {RULE}
+    assert removals.restored() == {RULE: RESTORE_BURST}
     wait = removals.due()
-    assert wait == INTERVAL
+    assert wait == RESTORE_INTERVAL
     done = 0
     start = clock.now
-    while clock.now < start + 10 * INTERVAL:
+    while clock.now < start + 10 * RESTORE_INTERVAL:
         clock.now += 0.1
         if removals.allow(ADD, ()):
             done += 1
-            removals.settle([RULE])
+            removals.record_pass([RULE])
         else:
-            removals.settle([RULE], [RULE])
+            removals.record_pass([RULE], [RULE])
     assert 9 <= done <= 10
 
 
 def test_due_is_when_it_may_be_done() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.settle([RULE])
-    removals.settle([RULE], [RULE])
+        removals.record_pass([RULE])
+    removals.record_pass([RULE], [RULE])
     wait = removals.due()
     assert wait is not None
     clock.now += wait - 0.01
@@ -70,46 +76,46 @@ def test_due_is_when_it_may_be_done() -> None:
     assert wait is not None
     clock.now += wait
     assert removals.allow(ADD, ())
-    removals.settle([RULE])
+    removals.record_pass([RULE])
     assert removals.due() is None
 
 
 def test_what_is_left_alone_regains_its_burst() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.settle([RULE])
-    clock.now += (BURST + 1) * INTERVAL
-    removals.settle([RULE])
-    assert removals.removed() == {}
-    assert removals.held() == set()
-    assert [removals.allow(ADD, ()) for _ in range(BURST)] == [True] * BURST
+        removals.record_pass([RULE])
+    clock.now += (RESTORE_BURST + 1) * RESTORE_INTERVAL
+    removals.record_pass([RULE])
+    assert removals.restored() == {}
+    assert removals.rate_limited() == set()
+    assert [removals.allow(ADD, ()) for _ in range(RESTORE_BURST)] == [True] * RESTORE_BURST
 
 
 def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.settle([RULE])
-    removals.settle([RULE], [RULE])
-    removals.settle([])
-    clock.now += INTERVAL
+        removals.record_pass([RULE])
+    removals.record_pass([RULE], [RULE])
+    removals.record_pass([])
+    clock.now += RESTORE_INTERVAL
     assert removals.due() is None
-    assert removals.held() == set()
+    assert removals.rate_limited() == set()
 
 
 def test_what_waits_for_something_else_wakes_nobody() -> None:
     """Its time is over, but no pass comes to it: it is led away, or its routes are missing."""
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.settle([RULE])
-    removals.settle([RULE], [RULE])
-    assert removals.due() == INTERVAL
-    removals.settle([RULE], [RULE])
+        removals.record_pass([RULE])
+    removals.record_pass([RULE], [RULE])
+    assert removals.due() == RESTORE_INTERVAL
+    removals.record_pass([RULE], [RULE])
     assert removals.due() is None
-    assert removals.held() == {RULE}, "it is still missing because it was removed too often"
+    assert removals.rate_limited() == {RULE}, "it is still missing because it was removed too often"
     assert not removals.allow(ADD, ()), "its turn, and its time is not over"
-    removals.settle([RULE], [RULE])
-    assert removals.due() == INTERVAL
-    clock.now += INTERVAL
+    removals.record_pass([RULE], [RULE])
+    assert removals.due() == RESTORE_INTERVAL
+    clock.now += RESTORE_INTERVAL
     assert removals.allow(ADD, ())
 
 
@@ -118,54 +124,54 @@ def test_what_was_refused_was_not_removed() -> None:
     removals = RemovalLimiter(Clock())
     for _ in range(20):
         assert removals.allow(Operation("add", ROUTE), ())
-        removals.settle([ROUTE], [ROUTE])
-    assert removals.removed() == {}
+        removals.record_pass([ROUTE], [ROUTE])
+    assert removals.restored() == {}
 
 
 def test_a_route_whose_device_had_an_event_went_with_it() -> None:
     removals, _ = settled(ROUTE)
     for _ in range(20):
         assert removals.allow(Operation("add", ROUTE), {5})
-        removals.settle([ROUTE])
-    assert removals.removed() == {}
+        removals.record_pass([ROUTE])
+    assert removals.restored() == {}
     assert removals.allow(Operation("add", ROUTE), {6})
-    assert removals.removed() == {ROUTE: 1}
+    assert removals.restored() == {ROUTE: 1}
 
 
 def test_what_goes_is_never_held_back() -> None:
     removals, _ = settled()
     assert all(removals.allow(Operation("delete", RULE), ()) for _ in range(20))
-    assert removals.removed() == {}
+    assert removals.restored() == {}
 
 
 def test_an_endpoint_is_known_whatever_its_id() -> None:
     removals, _ = settled(Endpoint("10.1.1.2", 5, 2))
     assert removals.allow(Operation("add", Endpoint("10.1.1.2", 5, 2, 9)), ())
-    assert removals.removed() == {Endpoint("10.1.1.2", 5, 2): 1}
+    assert removals.restored() == {Endpoint("10.1.1.2", 5, 2): 1}
 
 
 def test_flags_that_are_wanted_anew_are_no_removal() -> None:
     removals, _ = settled(Endpoint("10.1.1.2", 5, 2))
     assert removals.allow(Operation("change", Endpoint("10.1.1.2", 5, 6, 9)), ())
-    assert removals.removed() == {}
+    assert removals.restored() == {}
 
 
 def test_what_we_take_away_ourselves_is_expected() -> None:
     endpoint = Endpoint("10.1.1.2", 5, 2)
     removals, _ = settled(endpoint)
-    removals.expect([endpoint])
+    removals.expect_removal([endpoint])
     assert removals.allow(Operation("add", endpoint), ())
-    assert removals.removed() == {}
+    assert removals.restored() == {}
 
 
 def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
     clock = Clock()
     patience = GracePeriod(clock)
     assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}
-    clock.now += PATIENCE / 2
+    clock.now += MISROUTED_GRACE / 2
     assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
-    assert patience.due() == PATIENCE / 2
-    clock.now += PATIENCE / 2
+    assert patience.due() == MISROUTED_GRACE / 2
+    clock.now += MISROUTED_GRACE / 2
     assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
     assert patience.grant([]) == frozenset()
     assert patience.due() is None

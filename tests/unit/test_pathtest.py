@@ -280,7 +280,10 @@ def test_where_a_test_begins() -> None:
     both = {
         "name": "wan1",
         "device": "eth1",
-        "families": [family("ipv4", ["10.1.1.2"]), family("ipv6", ["2001:db8:1::2"], "failed")],
+        "families": [
+            family("ipv4", ["10.1.1.2"]),
+            family("ipv6", ["2001:db8:1::2"], "check-failed"),
+        ],
     }
     four, six = Place("wan1", "eth1", "10.1.1.2"), Place("wan1", "eth1", "2001:db8:1::2")
     assert select.places(both) == ([four, six], "")

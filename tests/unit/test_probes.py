@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mproutd.eventloop import Loop, Worker
 from mproutd.services.health.icmp import IcmpProber, checksum, reply, request
-from mproutd.services.health.probe import Way
+from mproutd.services.health.probe import ProbePath
 from mproutd.services.health.tcp import Web
 from mproutd.services.health.timers import Timers
 from tests.lab import Namespace, eventually
@@ -63,7 +63,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     with node.enter():
         ear = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         forger = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        pings = IcmpProber(loop, Way(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
+        pings = IcmpProber(loop, ProbePath(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
     pings.ask("192.0.2.2", "", told.append)
     packet, _ = ear.recvfrom(2048)
     assert packet[8] == 9  # the TTL
@@ -79,7 +79,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
             made.bind((source, 0))
             made.sendto(whole, ("192.0.2.1", 0))
         for _ in range(20):
-            loop.wait(0.005)
+            loop.run_once(0.005)
 
     data = echo[8:]
     forge("192.0.2.2", ident, seq, bytes(32))  # without the token
@@ -171,11 +171,11 @@ def test_pings_and_names_do_without_ssl() -> None:
 def test_the_thread_tells_in_the_loop_and_holds_nobody_up() -> None:
     loop, told = Loop(), []
     worker = Worker(loop)
-    worker.do(lambda: 7, lambda result, error: told.append((result, error)))
-    worker.do(lambda: os.stat("/nowhere"), lambda result, error: told.append((result, error)))
-    eventually(lambda: loop.wait(0.01) or len(told) == 2)
+    worker.submit(lambda: 7, lambda result, error: told.append((result, error)))
+    worker.submit(lambda: os.stat("/nowhere"), lambda result, error: told.append((result, error)))
+    eventually(lambda: loop.run_once(0.01) or len(told) == 2)
     assert told == [(7, ""), (None, "No such file or directory")]
-    worker.do(lambda: time.sleep(1), lambda result, error: told.append((result, error)))
+    worker.submit(lambda: time.sleep(1), lambda result, error: told.append((result, error)))
     begun = time.monotonic()
     worker.close()
     assert time.monotonic() - begun < 0.5

@@ -12,12 +12,12 @@ from mproutd.status.render import because, full, short
 HOST = {
     "host": "one.example",
     "address": "192.0.2.1",
-    "answers": True,
-    "fault": None,
+    "reachable": True,
+    "error": None,
     "latency": 0.0123,
     "loss": 10.0,
     "sent": 10,
-    "answered": 9,
+    "replies": 9,
 }
 GOOD = {
     "family": "ipv4",
@@ -25,9 +25,9 @@ GOOD = {
     "since": 940.0,
     "error": None,
     "running": True,
-    "verdict": "1 of 1 hosts answers",
+    "summary": "1 of 1 hosts answers",
     "failed": False,
-    "kept": False,
+    "in_use": False,
     "hosts": [HOST],
     "good_rounds": 3,
     "bad_rounds": 0,
@@ -36,8 +36,8 @@ GOOD = {
     "hold": 0.0,
     "flaps": 0,
 }
-DEAD = HOST | {"answers": False, "fault": "no answer", "latency": None, "address": None}
-BAD = GOOD | {"failed": True, "verdict": "no host answers", "hosts": [DEAD]}
+DEAD = HOST | {"reachable": False, "error": "no answer", "latency": None, "address": None}
+BAD = GOOD | {"failed": True, "summary": "no host answers", "hosts": [DEAD]}
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ BAD = GOOD | {"failed": True, "verdict": "no host answers", "hosts": [DEAD]}
         (GOOD, "1 of 1 hosts answers, 12 ms"),
         (GOOD | {"hosts": [HOST | {"latency": 0.0042}]}, "1 of 1 hosts answers, 4.2 ms"),
         (GOOD | {"bad_rounds": 2}, "1 of 1 hosts answers, 12 ms, 2 of 4 bad rounds"),
-        (GOOD | {"verdict": "", "hosts": []}, "no answer awaited yet"),
+        (GOOD | {"summary": "", "hosts": []}, "no answer awaited yet"),
         (GOOD | {"running": False}, "not asked now"),
         (GOOD | {"error": "no permission"}, "nobody could be asked: no permission"),
         (BAD, "no host answers, failed; 3 of 5 good rounds"),
-        (BAD | {"kept": True}, "no host answers, failed, in use since no other line is"),
+        (BAD | {"in_use": True}, "no host answers, failed, in use since no other line is"),
         (BAD | {"running": False}, "failed when there was a line to ask by"),
         (
             BAD | {"hold": 29.6},
@@ -80,7 +80,7 @@ def test_everything_about_one_family() -> None:
         "one.example (192.0.2.1): answers, 12 ms, 10 % lost lately, 9 of 10 in all",
         "one.example: no answer, 10 % lost lately, 9 of 10 in all",
     ]
-    new = HOST | {"host": "192.0.2.1", "answers": None, "latency": None, "sent": 0}
+    new = HOST | {"host": "192.0.2.1", "reachable": None, "latency": None, "sent": 0}
     assert full(GOOD | {"since": None, "flaps": 2, "hosts": [new]}, 1000.0) == [
         "check by ping: 1 of 1 hosts answers, did not stay 2 times",
         "192.0.2.1: not asked yet",

@@ -11,11 +11,11 @@ import pytest
 
 from mproutd.iproute2 import command
 from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, contains
-from mproutd.planning.endpoints import joins
-from mproutd.planning.overlaps import networks
+from mproutd.planning.endpoints import is_client_endpoint
+from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.uplinks import Gateway, Path
 from mproutd.status.build import family
-from mproutd.status.connections import Uplinks, uplinks
+from mproutd.status.connections import UplinkNames, uplink_names
 from mproutd.status.metrics import rows
 from mproutd.status.render import status_lines
 from mproutd.status.render_uplink import uplink_lines
@@ -90,22 +90,22 @@ def test_an_uplink_without_a_gateway_shows_a_dash(status: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"text": "runs", "took": None, "line": ""}, "on_up /bin/tell runs"),
+        ({"text": "runs", "duration": None, "output": ""}, "on_up /bin/tell runs"),
         (
-            {"text": "ended with 1", "took": 0.25, "line": "no such file"},
+            {"text": "ended with 1", "duration": 0.25, "output": "no such file"},
             "on_up /bin/tell ended with 1 after 0.2 s, 1 min ago: no such file",
         ),
     ],
 )
 def test_what_became_of_a_program(status: dict[str, Any], more: dict[str, Any], words: str) -> None:
     uplink = status["uplinks"][0]
-    uplink["action"] = {"event": "up", "program": "/bin/tell", "at": NOW - 60, **more}
+    uplink["action"] = {"event": "up", "program": "/bin/tell", "started": NOW - 60, **more}
     assert f"  {words}" in uplink_lines(status, uplink, NOW, CLOCK)
 
 
 def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, Any]) -> None:
     uplink = status["uplinks"][0]
-    uplink["endpoints"][0] |= {"state": "missing", "found": None}
+    uplink["endpoints"][0] |= {"state": "missing", "actual": None}
     lines = uplink_lines(status, uplink, NOW, CLOCK)
     place = lines.index("endpoints")
     assert lines[place + 1] == "  + 10.1.1.2 subflow (missing)"
@@ -126,7 +126,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     def answer(route: Route | None) -> tuple[str | None, bool]:
         told = family(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
         (lookup,) = told["lookups"]
-        return lookup["answer"], lookup["right"]
+        return lookup["result"], lookup["matches"]
 
     assert answer(None) == (None, False)
     assert answer(Route(AF_INET, 0, "default", 2)) == (None, False)
@@ -153,7 +153,7 @@ def test_an_endpoint_without_a_device_as_a_command() -> None:
 def test_an_uplink_without_a_device_is_known_by_its_addresses() -> None:
     four = {"addresses": ["10.1.1.2"]}
     status = {"uplinks": [{"name": "wan1", "ifindex": None, "families": [four]}]}
-    assert uplinks(status) == Uplinks({"10.1.1.2": "wan1"}, {})
+    assert uplink_names(status) == UplinkNames({"10.1.1.2": "wan1"}, {})
 
 
 def test_a_prefix_never_covers_an_address_of_the_other_family() -> None:
@@ -163,7 +163,9 @@ def test_a_prefix_never_covers_an_address_of_the_other_family() -> None:
 
 
 def test_only_an_endpoint_that_is_not_announced_joins_and_nothing_else() -> None:
-    assert [joins(flags) for flags in (SUBFLOW, SUBFLOW | 4, SIGNAL, SIGNAL | SUBFLOW, 0)] == [
+    assert [
+        is_client_endpoint(flags) for flags in (SUBFLOW, SUBFLOW | 4, SIGNAL, SIGNAL | SUBFLOW, 0)
+    ] == [
         True,
         True,
         False,
@@ -176,7 +178,7 @@ def test_the_subnets_of_all_uplinks() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64")
     uplinks = world.run(WAN1 + WAN2).plan.uplinks
-    assert networks(uplinks) == {
+    assert subnet_keys(uplinks) == {
         (AF_INET, 24, 0x0A0101),
         (AF_INET, 24, 0x0A0202),
         (AF_INET6, 64, 0x20010DB800020000),

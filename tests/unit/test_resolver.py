@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mproutd.services.health import resolver
-from mproutd.services.health.resolver import AGAIN, FRESH, Names
+from mproutd.services.health.resolver import REFRESH_INTERVAL, RETRY_INTERVAL, NameCache
 
 NAME = "probe.example"
 A, B, C = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -22,7 +22,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.lookups = 0.0, 0
         self.served = [A, B, C]
-        self.names = Names(self, lambda: self.now)  # type: ignore[arg-type]
+        self.names = NameCache(self, lambda: self.now)  # type: ignore[arg-type]
         monkeypatch.setattr(resolver, "_look_up", self._look_up)
 
     def _look_up(self, name: str, family: int) -> list[str]:
@@ -31,11 +31,11 @@ class World:
             raise OSError(-3, "Temporary failure in name resolution")
         return list(self.served)
 
-    def do(self, work: Callable[[], Any], tell: Callable[[Any, str], None]) -> None:
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, str], None]) -> None:
         try:
-            tell(work(), "")
+            done(work(), "")
         except OSError as error:
-            tell(None, str(error.strerror))
+            done(None, str(error.strerror))
 
     def asked(self, seconds: float, dead: tuple[str, ...] = (), line: str = "wan1") -> list[str]:
         """Who is asked in this time, in this order; a round every second."""
@@ -54,10 +54,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_same_one_is_asked_as_long_as_it_answers(world: World) -> None:
     assert world.asked(1) == [A]
     world.served = [C, B, A]
-    assert world.asked(3 * FRESH) == [A]
+    assert world.asked(3 * REFRESH_INTERVAL) == [A]
     assert world.lookups == 4
     world.served = [C, B]
-    assert world.asked(FRESH) == [A, C]
+    assert world.asked(REFRESH_INTERVAL) == [A, C]
 
 
 @pytest.mark.parametrize(
@@ -66,22 +66,22 @@ def test_the_same_one_is_asked_as_long_as_it_answers(world: World) -> None:
 def test_while_one_does_not_answer_the_next_is_asked(
     world: World, dead: tuple[str, ...], asked: list[str]
 ) -> None:
-    assert world.asked(3 * AGAIN + 5, dead) == asked
+    assert world.asked(3 * RETRY_INTERVAL + 5, dead) == asked
 
 
 def test_a_server_that_turns_its_answers_round_hides_none(world: World) -> None:
     found = []
     for served in ([A, B, C], [B, C, A], [C, A, B], [A, B, C]):
         world.served = served
-        found += world.asked(AGAIN, (A, B))
+        found += world.asked(RETRY_INTERVAL, (A, B))
     assert [each for each in (A, B, C) if each in found] == [A, B, C]
     assert found[-1] == C
 
 
 def test_a_dead_line_moves_no_other_line(world: World) -> None:
     assert world.asked(1, line="wan2") == [A]
-    assert world.asked(3 * AGAIN, (A, B, C)) == [A, B, C]
-    assert world.asked(AGAIN, line="wan2") == [A]
+    assert world.asked(3 * RETRY_INTERVAL, (A, B, C)) == [A, B, C]
+    assert world.asked(RETRY_INTERVAL, line="wan2") == [A]
 
 
 def test_without_a_name_server_the_last_address_is_asked(world: World) -> None:
@@ -89,9 +89,9 @@ def test_without_a_name_server_the_last_address_is_asked(world: World) -> None:
     assert world.asked(1) == []
     assert "name resolution" in world.names.error("wan1", NAME, AF_INET)
     world.served = [A]
-    assert world.asked(AGAIN) == [A]
+    assert world.asked(RETRY_INTERVAL) == [A]
     assert world.names.error("wan1", NAME, AF_INET) == ""
     world.served = []
-    assert world.asked(2 * FRESH, (A,)) == [A]
+    assert world.asked(2 * REFRESH_INTERVAL, (A,)) == [A]
     world.served = [A]
-    assert world.asked(2 * AGAIN, (A,)) == [A]
+    assert world.asked(2 * RETRY_INTERVAL, (A,)) == [A]

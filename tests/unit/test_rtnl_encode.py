@@ -27,10 +27,10 @@ from mproutd.netlink import conntrack, mptcp_pm, rtnl_decode, rtnl_encode, sock_
 from mproutd.netlink.bpf import (
     SO_ATTACH_FILTER,
     Instruction,
-    concerns,
-    packed,
-    program,
-    subflow_losses,
+    event_filter,
+    is_relevant,
+    sock_fprog,
+    subflow_event_filter,
 )
 from mproutd.netlink.nlmsg import (
     NLM_F_ACK,
@@ -212,7 +212,7 @@ def mptcp_socket(
         ),
         (
             mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=5),
-            sock_diag.Connection("10.1.1.2", 3, False, True, sends=False),
+            sock_diag.Connection("10.1.1.2", 3, False, True, can_send=False),
         ),
     ],
 )
@@ -229,7 +229,7 @@ def tcp_socket(told: bytes, state: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("flags", "state", "initial", "by_us", "stands"),
+    ("flags", "state", "initial", "initiated_locally", "established"),
     [  # as ss shows them: M m J j
         (1 << 1, 1, True, True, True),
         (1 << 0 | 1 << 1, 1, True, True, True),
@@ -239,9 +239,11 @@ def tcp_socket(told: bytes, state: int = 1) -> bytes:
         (1 << 2, 1, False, False, True),
     ],
 )
-def test_a_subflow(flags: int, state: int, initial: bool, by_us: bool, stands: bool) -> None:
+def test_a_subflow(
+    flags: int, state: int, initial: bool, initiated_locally: bool, established: bool
+) -> None:
     told = put(19, put(3, put_u32(2, 0xABCD) + put_u32(8, flags)))
-    expected = sock_diag.Subflow(0xABCD, "10.1.1.2", initial, by_us, stands)
+    expected = sock_diag.Subflow(0xABCD, "10.1.1.2", initial, initiated_locally, established)
     assert sock_diag.subflow(tcp_socket(told, state)) == expected
 
 
@@ -260,12 +262,12 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
     ("message", "states", "protocol"),
     [
         (
-            sock_diag.dump(1, AF_INET6),
+            sock_diag.dump_mptcp(1, AF_INET6),
             ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
             put_u32(3, 262),
         ),
         (
-            sock_diag.dump_subflows(1, AF_INET6),
+            sock_diag.dump_tcp(1, AF_INET6),
             ESTABLISHED | SYN_SENT | CLOSE_WAIT,
             b"",
         ),
@@ -311,9 +313,9 @@ def passes(filtered: list[Instruction], message: bytes) -> bool:
     """Whether the kernel lets a message through to a socket with this filter."""
     here, there = socketpair(AF_UNIX, SOCK_DGRAM)
     with here, there:
-        value, program = packed(filtered)
+        value, memory = sock_fprog(filtered)
         there.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, value)
-        del program
+        del memory
         here.send(message)
         try:
             return there.recv(4096, MSG_DONTWAIT) == message
@@ -343,12 +345,12 @@ def route(length: int, protocol: int, kind: int = rtnl_decode.RTM_NEWROUTE, port
     ],
 )
 def test_the_filter_of_routes(message: bytes, through: bool) -> None:
-    assert passes(program(4711), message) == through
+    assert passes(event_filter(4711), message) == through
 
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_the_filter_of_subflows(everything: bool) -> None:
-    through = {kind for kind in range(20) if passes(subflow_losses(everything), told(kind))}
+    through = {kind for kind in range(20) if passes(subflow_event_filter(everything), told(kind))}
     assert through == ({3, 10, 11} if everything else {11})
 
 
@@ -389,4 +391,4 @@ def address(index: int, text: str, length: int) -> Message:
     ],
 )
 def test_which_events_matter(message: Message, ours: bool) -> None:
-    assert concerns(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours
+    assert is_relevant(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours

@@ -17,7 +17,7 @@ import pytest
 from mproutd import safefile
 from mproutd.configuration.uci import load
 from mproutd.control.server import Server
-from mproutd.hints import Hints, Wake
+from mproutd.hints import Hints, WakeFifo
 from mproutd.planning.state import State
 from mproutd.statefile import Lock, StateFile
 
@@ -95,8 +95,8 @@ def test_a_folder_that_others_may_write_is_refused(
 def test_a_link_of_our_own_is_followed_and_a_missing_folder_made(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o755)
     (tmp_path / "run").symlink_to("real")
-    assert Lock(str(tmp_path / "run")).take()
-    assert Lock(str(tmp_path / "new" / "run")).take()
+    assert Lock(str(tmp_path / "run")).acquire()
+    assert Lock(str(tmp_path / "new" / "run")).acquire()
     assert stat.S_IMODE((tmp_path / "new" / "run").stat().st_mode) == 0o755
 
 
@@ -109,7 +109,7 @@ def test_a_command_of_roots_beside_a_daemon_that_is_not(
     (runtime / "hints").mkdir(mode=0o755)
     for folder in (runtime, runtime / "hints"):
         os.chown(folder, nobody, -1)
-    assert Lock(str(runtime)).take()
+    assert Lock(str(runtime)).acquire()
     StateFile(str(runtime)).save(MEMORY)
     assert {each: (runtime / each).stat().st_uid for each in ("lock", "state.json")} == {
         "lock": nobody,
@@ -174,7 +174,7 @@ def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secr
     assert state.state == State()
     state.save(MEMORY)
     assert loaded(runtime).state == MEMORY
-    Wake(str(runtime)).close()
+    WakeFifo(str(runtime)).close()
     assert stat.S_ISFIFO((runtime / "wake").lstat().st_mode)
     server = Server(str(runtime / "control.sock"), dict, lambda: 0.0)
     assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
@@ -206,7 +206,7 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
         directory = runtime / "made"
         Lock(str(directory))
         StateFile(str(directory)).save(MEMORY)
-        wake = Wake(str(directory))
+        wake = WakeFifo(str(directory))
         server = Server(str(directory / "control.sock"), dict, lambda: 0.0)
         assert os.umask(umask) == umask
         modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()}
@@ -231,7 +231,7 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
 def test_a_file_is_replaced_whatever_stands_there(runtime: Path, secret: Path) -> None:
     for name in ("actions", "actions.new"):
         (runtime / name).symlink_to(secret)
-    safefile.replace(str(runtime / "actions"), b"wan1 up\n")
+    safefile.replace_file(str(runtime / "actions"), b"wan1 up\n")
     assert os.listdir(runtime) == ["actions"]
     assert (runtime / "actions").read_text() == "wan1 up\n"
     assert stat.S_IMODE((runtime / "actions").lstat().st_mode) == 0o600

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.model import Limits
-from mproutd.planning.cache import KEPT_MOST, cache_last_by
+from mproutd.planning.cache import MAX_ENTRIES, cache_last_by
 from mproutd.planning.state import REMEMBERED_GATEWAYS, State, decode, encode
 from tests.lab.generated import FAMILIES, NAMES, U32, texts
 from tests.unit.test_plan import WAN1, WAN2, two_lines
@@ -119,7 +119,7 @@ def test_an_answer_is_worked_out_once_and_all_are_forgotten_when_there_are_too_m
 
     assert [double("a", 1), double("a", 1), double("a", 2), double("a", 1)] == [2, 2, 4, 2]
     assert asked == [("a", 1), ("a", 2), ("a", 1)]
-    for number in range(KEPT_MOST - 1):
+    for number in range(MAX_ENTRIES - 1):
         double(f"b{number}", 1)
     asked.clear()
     double("a", 1)

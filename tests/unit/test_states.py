@@ -194,7 +194,7 @@ class Run:
         for _ in range(30):
             saves = self.world.store.saves
             outcome = self.one(config)
-            quiet = not outcome.done and not outcome.failures and not outcome.again
+            quiet = not outcome.done and not outcome.failures and not outcome.run_again
             if quiet and not self.under_way and saves == self.world.store.saves:
                 return outcome
         raise AssertionError(f"it does not settle: {outcome.done} {outcome.failures}")

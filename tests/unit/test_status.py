@@ -56,11 +56,11 @@ def mptcp(site: Site) -> Mptcp:
     return site.world.mptcp
 
 
-def kept(site: Site) -> None:
+def failed_in_use(site: Site) -> None:
     own = "".join(f"config uplink wan{n}\n list track_ip 9.9.9.9\n" for n in (1, 2))
     site.write(WAN1 + WAN2, own)
     failed = (("wan2", AF_INET), ("wan1", AF_INET))
-    site.reconciler.others = lambda facts: facts._replace(failed=failed)
+    site.reconciler.add_service_facts = lambda facts: facts._replace(failed=failed)
     site.settle()
 
 
@@ -79,27 +79,29 @@ def path_manager(site: Site) -> None:
     site.settle()
 
 
-def configuration(site: Site) -> None:
+def configuration_rejected(site: Site) -> None:
     site.settle()
     site.write("config interface 'wan1'\n option device 'eth1'\n option multipath 'onn'\n")
     with pytest.raises(ConfigError):
         site.reconciler.configure()
 
 
-def state_file(site: Site) -> None:
+def state_file_error(site: Site) -> None:
     (site.runtime / "state.json").write_text("{")
     site.state.load()
     site.reconciler.configure()
 
 
-def hints(site: Site) -> None:
+def hints_ignored(site: Site) -> None:
     (site.runtime / "hints").mkdir()
     (site.runtime / "hints").chmod(0o777)
     site.settle()
 
 
-def netifd(site: Site) -> None:
-    site.reconciler.others = lambda facts: facts._replace(trouble="no answer within 3 s")
+def netifd_unreachable(site: Site) -> None:
+    site.reconciler.add_service_facts = lambda facts: facts._replace(
+        source_error="no answer within 3 s"
+    )
     site.settle()
 
 
@@ -121,7 +123,7 @@ def misrouted(site: Site) -> None:
     site.settle()
 
 
-def discarded(site: Site) -> None:
+def blackhole_default(site: Site) -> None:
     """FRR's Null0: main has a default by eth1, and for all others one that throws away."""
     world = site.world
     site.settle()
@@ -130,7 +132,7 @@ def discarded(site: Site) -> None:
     site.settle()
 
 
-def no_laminar(site: Site) -> None:
+def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
     site.settle()
@@ -147,7 +149,7 @@ def take_a_rule_away(site: Site) -> None:
     site.reconciler.reconcile()
 
 
-def removed(site: Site) -> None:
+def removed_externally(site: Site) -> None:
     site.settle()
     take_a_rule_away(site)
 
@@ -158,13 +160,13 @@ def rate_limited(site: Site) -> None:
         take_a_rule_away(site)
 
 
-def refused(site: Site) -> None:
+def operation_failed(site: Site) -> None:
     site.world.refuse(errno.EPERM, "rule", times=99)
     site.settle()
     site.world._refusals.clear()
 
 
-def limits_above_cap(site: Site) -> None:
+def limits_above_max(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
 
@@ -174,24 +176,24 @@ WORLDS: dict[str, Callable[[Site], None]] = {
     for name, make in [
         (make.__name__, make)
         for make in (
-            kept,
+            failed_in_use,
             no_mptcp,
             mptcp_disabled,
             path_manager,
-            configuration,
-            state_file,
-            hints,
-            netifd,
+            configuration_rejected,
+            state_file_error,
+            hints_ignored,
+            netifd_unreachable,
             endpoint_limit,
-            no_laminar,
+            laminar_unsupported,
             foreign_endpoint,
             misrouted,
-            discarded,
+            blackhole_default,
             no_mark,
-            removed,
+            removed_externally,
             rate_limited,
-            refused,
-            limits_above_cap,
+            operation_failed,
+            limits_above_max,
         )
     ]
 }
@@ -199,18 +201,20 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 
 def test_every_problem_has_a_world() -> None:
     # The last one is named by the command alone: tests/lab/faulty_worlds.py.
-    assert {*WORLDS, "mptcpd"} == set(PROBLEMS)
+    assert {*WORLDS, "mptcpd-running"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
     """The other uplink is out, and main's own default with it."""
-    discarded(site)
+    blackhole_default(site)
     assert site.reconciler.status()["default"]["ipv4"] == "wan1"
     site.world.set("eth1", carrier=False)
     site.world.forget_default("eth1")
     site.settle()
     assert "ipv4" not in site.reconciler.status()["default"]
-    assert [each["uplink"] for each in site.problems() if each["code"] == "discarded"] == ["wan2"]
+    assert [each["uplink"] for each in site.problems() if each["code"] == "blackhole-default"] == [
+        "wan2"
+    ]
 
 
 @pytest.mark.parametrize("code", WORLDS)
@@ -248,8 +252,8 @@ def test_all_is_well(site: Site) -> None:
     ]
     [first, _] = status["uplinks"]
     for kind in ("routes", "rules"):
-        assert first[kind]["wanted"], kind
-        assert set(first[kind]["wanted"]) <= set(first[kind]["found"]), kind
+        assert first[kind]["desired"], kind
+        assert set(first[kind]["desired"]) <= set(first[kind]["actual"]), kind
 
 
 def test_what_drifts_is_listed(site: Site) -> None:
@@ -326,7 +330,7 @@ def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
     site.world.refuse(errno.EPERM, "rule", times=1000)
     for _ in range(10):
         site.reconciler.reconcile()
-    assert {problem["code"] for problem in site.problems()} == {"refused"}
+    assert {problem["code"] for problem in site.problems()} == {"operation-failed"}
 
 
 def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
@@ -334,8 +338,8 @@ def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
     site.reconciler.configure()
     site.world.refuse(errno.EEXIST, "endpoint", times=1)
     site.reconciler.reconcile()
-    assert {problem["code"] for problem in site.problems()} == {"refused"}
-    (refused,) = [problem for problem in site.problems() if problem["code"] == "refused"]
+    assert {problem["code"] for problem in site.problems()} == {"operation-failed"}
+    (refused,) = [problem for problem in site.problems() if problem["code"] == "operation-failed"]
     address = refused["command"].split()[4]
     site.world.foreign(Endpoint(address, 0, SIGNAL))
     assert {problem["code"] for problem in site.problems()} == {"foreign-endpoint"}

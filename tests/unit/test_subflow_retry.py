@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
-from mproutd.netlink.bpf import subflow_losses
+from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.subflows import retry
-from mproutd.subflows.policy import FIRST
-from mproutd.subflows.retry import ASK_SHARE, FIRST_LOOK, LOOK, SHARE, SubflowRetrier
+from mproutd.subflows.policy import INITIAL_BACKOFF
+from mproutd.subflows.retry import (
+    INITIAL_SCAN_DELAY,
+    QUERY_TIME_SHARE,
+    SCAN_INTERVAL,
+    SCAN_TIME_SHARE,
+    SubflowRetrier,
+)
 from tests.unit.test_pacing import Clock
 
 HERE = Endpoint("10.2.2.2", 3, SUBFLOW, 1)
@@ -25,13 +31,13 @@ ANEW = [("delete", SUBFLOW)]
 
 def connection(token: int, *others: Subflow, **more: Any) -> tuple[Connection, list[Subflow]]:
     """It began at 10.1.1.2, here."""
-    first = Subflow(token, "10.1.1.2", initial=True, by_us=True)
-    made = Connection("10.1.1.2", len(others), False, True, token=token, most=8)
+    first = Subflow(token, "10.1.1.2", initial=True, initiated_locally=True)
+    made = Connection("10.1.1.2", len(others), False, True, token=token, max_extra_subflows=8)
     return made._replace(**more), [first, *others]
 
 
 def joined(token: int) -> Subflow:
-    return Subflow(token, HERE.address, initial=False, by_us=True)
+    return Subflow(token, HERE.address, initial=False, initiated_locally=True)
 
 
 class Kernel:
@@ -91,15 +97,15 @@ class World:
                 ),
             ),
             state_file=SimpleNamespace(state=state),
-            removals=SimpleNamespace(expect=lambda endpoints: None),
+            removals=SimpleNamespace(expect_removal=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(
             events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
         )
         self.deleter: Any = SimpleNamespace(busy=False, start=self.done.extend)
-        self.reviving = SubflowRetrier(self.reconciler, path_manager, self._tell, self._count)
+        self.reviving = SubflowRetrier(self.reconciler, path_manager, self._publish, self._count)
 
-    def _tell(self, kind: str, priority: int, text: str) -> None:
+    def _publish(self, kind: str, priority: int, text: str) -> None:
         self.told.append(text)
 
     def _count(self) -> None:
@@ -123,18 +129,18 @@ class World:
 def test_the_first_look_and_one_try_in_each_way(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7)]
-    assert world.reviving.due() == FIRST_LOOK
-    assert world.turns(FIRST_LOOK - 0.1) == []
+    assert world.reviving.due() == INITIAL_SCAN_DELAY
+    assert world.turns(INITIAL_SCAN_DELAY - 0.1) == []
     assert world.kernel.asked == 0
     assert world.turns(5) == GENTLY + ANEW
     for _ in range(5):  # it is refused again: the kernel tells, or it stays as it is
-        assert world.turns(LOOK) == []
+        assert world.turns(SCAN_INTERVAL) == []
     world.kernel.there = [connection(7), connection(8, joined(8)), connection(9)]
-    assert world.turns(LOOK) + world.turns(5) == GENTLY + ANEW
+    assert world.turns(SCAN_INTERVAL) + world.turns(5) == GENTLY + ANEW
     world.kernel.there = [connection(7, joined(7)), connection(9)]
-    assert world.turns(LOOK) == []
+    assert world.turns(SCAN_INTERVAL) == []
     world.kernel.there = [connection(7), connection(9)]
-    assert world.turns(LOOK) + world.turns(5) == GENTLY + ANEW, "it had one in between"
+    assert world.turns(SCAN_INTERVAL) + world.turns(5) == GENTLY + ANEW, "it had one in between"
 
 
 def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
@@ -142,7 +148,7 @@ def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
     world.kernel.there = [connection(7, address="192.168.70.1")]
     assert world.turns(5) == []
     world.heard = [failed(7)]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.turns(5) == []
 
 
@@ -150,10 +156,10 @@ def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
     """8 has the initial subflow at 10.2.2.2 and no other; its peer may take none."""
     world = World(clock)
     world.turns(2)
-    here = Subflow(8, HERE.address, initial=True, by_us=True)
-    world.kernel.there = [connection(7), (connection(8, most=0)[0], [here])]
+    here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
+    world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
     world.heard = [failed(7)]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.turns(20) == []
     world.kernel.there = [connection(7)]
     assert world.turns(60)[:2] == GENTLY
@@ -162,22 +168,22 @@ def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
 def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7, joined(7))]
-    assert world.turns(LOOK) == []
+    assert world.turns(SCAN_INTERVAL) == []
     world.heard = [failed(7, 0)]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.unexplained == 1
-    assert world.turns(FIRST) == [], "it is there"
+    assert world.turns(INITIAL_BACKOFF) == [], "it is there"
     world.kernel.there = [connection(7)]
-    world.reviving.hear()
-    assert world.turns(4 * FIRST)[:2] == GENTLY
+    world.reviving.on_events()
+    assert world.turns(4 * INITIAL_BACKOFF)[:2] == GENTLY
 
 
 def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
     world = World(clock)
     world.kernel.takes = 0.25
-    world.turns(FIRST_LOOK)
+    world.turns(INITIAL_SCAN_DELAY)
     assert world.reviving.due() is None, "that alone wakes nobody"
-    world.turns(0.25 / SHARE - 1)
+    world.turns(0.25 / SCAN_TIME_SHARE - 1)
     assert world.kernel.asked == 1
     world.turns(1.1)
     assert world.kernel.asked == 2
@@ -185,9 +191,9 @@ def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
 
 def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
     world = World(clock)
-    world.turns(FIRST_LOOK)
-    world.reviving.hear()
-    assert world.reviving.due() == FIRST_LOOK
+    world.turns(INITIAL_SCAN_DELAY)
+    world.reviving.on_events()
+    assert world.reviving.due() == INITIAL_SCAN_DELAY
 
 
 @pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
@@ -213,7 +219,7 @@ def test_what_has_ended_gets_no_try(clock: Clock) -> None:
     world = World(clock)
     world.turns(2)
     world.heard = [failed(7)]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.turns(60) == []
     assert world.filters == [FAILED, JOINED, FAILED]
 
@@ -229,7 +235,7 @@ def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
     assert world.turns(1)[:2] == GENTLY
 
 
-FAILED, JOINED = (subflow_losses(everything=everything) for everything in (False, True))
+FAILED, JOINED = (subflow_event_filter(everything=everything) for everything in (False, True))
 
 
 def failed(token: int, error: int = ECONNREFUSED) -> bytes:
@@ -242,7 +248,7 @@ def failed(token: int, error: int = ECONNREFUSED) -> bytes:
 def taken(token: int) -> tuple[Connection, list[Subflow]]:
     """A connection that the peer began."""
     made, (first, *_) = connection(token)
-    return made, [first._replace(by_us=False)]
+    return made, [first._replace(initiated_locally=False)]
 
 
 def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> None:
@@ -250,38 +256,38 @@ def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> 
     world.kernel.there = [taken(7)]
     assert world.turns(5) == []
     world.heard = [failed(7)]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.filters == [FAILED, JOINED]
     assert world.turns(5) == []
     assert world.filters == [FAILED, JOINED, FAILED]
     world.heard = [failed(7), failed(8)]
     world.kernel.there = [taken(7), connection(8)]
-    world.reviving.hear()
-    assert world.turns(FIRST + 0.01) == GENTLY, "for 8"
+    world.reviving.on_events()
+    assert world.turns(INITIAL_BACKOFF + 0.01) == GENTLY, "for 8"
     world.heard = [failed(9)]
     world.kernel.there = [(connection(9)[0], [])]
-    world.reviving.hear()
+    world.reviving.on_events()
     assert world.turns(2)[:1] == ANEW, "of 9 there is no subflow left: it may be ours"
 
 
 def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
     """A busy server: each connection that comes in brings a failure."""
     world = World(clock)
-    world.turns(FIRST_LOOK)
+    world.turns(INITIAL_SCAN_DELAY)
     world.kernel.takes, asked = 0.05, world.kernel.asked
     began = clock.now
     for token in range(1000):
         world.heard = [failed(token)]
         world.kernel.there.append(taken(token))
-        world.reviving.hear()
+        world.reviving.on_events()
         clock.now += 0.05
         world.reviving.turn(world.deleter)
     asked = world.kernel.asked - asked
     assert asked >= 3
-    assert asked * world.kernel.takes <= 1.2 * ASK_SHARE * (clock.now - began)
+    assert asked * world.kernel.takes <= 1.2 * QUERY_TIME_SHARE * (clock.now - began)
     assert world.done == []
     world.heard = [failed(7)]
-    world.reviving.hear()
+    world.reviving.on_events()
     wait = world.reviving.due()
     assert wait is not None
-    assert FIRST < wait <= world.kernel.takes / ASK_SHARE
+    assert INITIAL_BACKOFF < wait <= world.kernel.takes / QUERY_TIME_SHARE

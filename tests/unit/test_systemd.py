@@ -11,7 +11,7 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
-from mproutd.services.base import Host
+from mproutd.services.base import ServiceContext
 from mproutd.services.systemd import SystemdNotifier, interval
 from mproutd.status.changes import LONGEST, status_line
 from tests.lab.fake_world import World, interface, uci
@@ -33,8 +33,10 @@ class Manager:
         bound = "\0" + name[1:] if name.startswith("@") else name
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.bind(bound)
-        host = Host(Loop(), lambda: None, lambda *_, **__: None, lambda: self.now, "/nowhere")
-        self.notify = SystemdNotifier(host, {"NOTIFY_SOCKET": name, **environment})
+        context = ServiceContext(
+            Loop(), lambda: None, lambda *_, **__: None, lambda: self.now, "/nowhere"
+        )
+        self.notify = SystemdNotifier(context, {"NOTIFY_SOCKET": name, **environment})
 
     def heard(self) -> list[list[str]]:
         """The datagrams since the last call, by line."""
@@ -60,16 +62,16 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 def test_ready_is_said_by_the_turn_after_the_first_pass(manager):
     notify, world = manager.notify, usual()
     outcome = world.run(TWO)
-    notify.configured(uci(TWO))
+    notify.on_configuration(uci(TWO))
     assert notify.due() == 0.0  # the watchdog's first
     notify.turn()
     assert manager.heard() == [["WATCHDOG=1"]]
-    notify.passed(outcome)
+    notify.on_pass(outcome)
     assert manager.heard() == [], "the control socket does not answer yet"
     assert notify.due() == 0.0
     notify.turn()
     assert manager.heard() == [["READY=1", "STATUS=1 of 2 uplinks usable: wan1; wan2 no device"]]
-    notify.passed(outcome)
+    notify.on_pass(outcome)
     notify.turn()
     assert manager.heard() == []
 
@@ -91,15 +93,15 @@ def test_the_watchdog_is_fed_twice_in_its_time(manager):
 
 def test_a_manager_that_is_away_is_told_later_in_order_and_not_everything(manager, tmp_path):
     notify, world = manager.notify, usual()
-    notify.configured(uci(TWO))
-    notify.passed(world.run(TWO))
+    notify.on_configuration(uci(TWO))
+    notify.on_pass(world.run(TWO))
     notify.turn()
     manager.heard()
     os.rename(tmp_path / "notify", tmp_path / "away")
     for _ in range(100):
-        notify.reloading()
-        notify.reloaded("line 7\n'x'\x1b is no mode")
-        notify.reloaded("")
+        notify.on_reload_start()
+        notify.on_reload_end("line 7\n'x'\x1b is no mode")
+        notify.on_reload_end("")
     assert notify.due() == 1.0
     manager.now += 1.0
     notify.turn()
@@ -107,16 +109,16 @@ def test_a_manager_that_is_away_is_told_later_in_order_and_not_everything(manage
     manager.now += 1.0
     assert notify.due() == 0.0
     notify.turn()
-    ((reloading, monotonic, ready, status),) = manager.heard()
-    assert (reloading, ready) == ("RELOADING=1", "READY=1")
+    ((on_reload_start, monotonic, ready, status),) = manager.heard()
+    assert (on_reload_start, ready) == ("RELOADING=1", "READY=1")
     assert monotonic.startswith("MONOTONIC_USEC=")
     assert status == "STATUS=1 of 2 uplinks usable: wan1; wan2 no device"
-    notify.reloaded("line 7\n'x'\x1b is no mode")
+    notify.on_reload_end("line 7\n'x'\x1b is no mode")
     assert manager.heard()[0][1] == (
         "STATUS=configuration refused, the last good one is in use: line 7 'x'  is no mode; "
         "1 of 2 uplinks usable: wan1; wan2 no device"
     )
-    notify.reloaded("é" * 5000)  # the manager takes no more than 4096 bytes
+    notify.on_reload_end("é" * 5000)  # the manager takes no more than 4096 bytes
     assert len(manager.heard()[0][1].encode()) < 4096
 
 

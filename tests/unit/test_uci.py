@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mproutd.configuration import uci
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.parsers import Option, Section
-from mproutd.configuration.uci_parser import sections
+from mproutd.configuration.uci_parser import parse_sections
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ class StandIn:
         assert package.replace("_", "a").isalnum(), "what libuci takes for the name of a file"
         text = Path(self.confdir, package).read_bytes().decode()
         found: dict[str, dict[str, str | tuple[str, ...]]] = {}
-        for section in sections("", text):
+        for section in parse_sections("", text):
             name = section.name or f"cfg{len(found):06x}"
             found[name] = {
                 key: option.values if option.many else option.values[0]

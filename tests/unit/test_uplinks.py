@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.configuration.config import Config
-from mproutd.passes import want
+from mproutd.passes import snapshot_request
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, Facts, Gateway, ObservedUplink, observe
 from tests.lab.fake_world import World, interface, uci
@@ -20,7 +20,7 @@ TWO = ONE + interface("wan2", "eth2", "on")
 def seen(world: World, config: Config | str, facts: Facts | None = None) -> list[ObservedUplink]:
     config = uci(config) if isinstance(config, str) else config
     state = world.store.state
-    snapshot = world.snapshot(want(config, state, sweep=True, full=True))
+    snapshot = world.snapshot(snapshot_request(config, state, sweep=True, full=True))
     facts = facts or Facts()
     return list(observe(config, snapshot, state, facts, facts.failed or ()))
 
@@ -81,11 +81,16 @@ CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
     (without_address, Facts(), "no-address", ""),
     (without_default, Facts(), "no-gateway", "no-gateway"),
     (being_checked, Facts(), "", "tentative"),
-    (twice_on_the_link, Facts(), "", "duplicate"),
+    (twice_on_the_link, Facts(), "", "dad-failed"),
     (too_old, Facts(), "", "deprecated"),
-    (unchanged, Facts(failed=(("wan1", AF_INET), ("wan1", AF_INET6))), "failed", "failed"),
-    (unchanged, Facts(failed=(("wan1", AF_INET6),)), "", "failed"),
-    (beside_its_twin, Facts(), "taken", "no-address"),
+    (
+        unchanged,
+        Facts(failed=(("wan1", AF_INET), ("wan1", AF_INET6))),
+        "check-failed",
+        "check-failed",
+    ),
+    (unchanged, Facts(failed=(("wan1", AF_INET6),)), "", "check-failed"),
+    (beside_its_twin, Facts(), "address-conflict", "no-address"),
 ]
 
 

@@ -69,14 +69,16 @@ def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
             networkd.terminate()
         status = daemon.asked()
         assert status["degraded"]
-        named = [each["object"] for each in status["problems"] if each["code"] == "removed"]
+        named = [
+            each["object"] for each in status["problems"] if each["code"] == "removed-externally"
+        ]
         assert any(each.startswith("7501: from 10.1.1.2 lookup 7001") for each in named)
         assert ports(wan, echo) == connected, "no subflow was lost over it"
         assert not echo.report().error
 
 
 def test_one_that_removes_them_in_a_loop_is_not_fought(wan):
-    """BURST times at once, then every INTERVAL: a few writes a second, whatever the other does."""
+    """RESTORE_BURST times at once, then one per RESTORE_INTERVAL: a few writes a second."""
     with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(ports(wan, echo)) == 2)
         before = wan.gateway.state()
@@ -116,7 +118,7 @@ def test_everything_is_flushed_and_comes_back(wan):
             assert each in named
 
 
-SHORT = "import mproutd.planning.pacing as pacing; pacing.INTERVAL = 1.0"
+SHORT = "import mproutd.planning.pacing as pacing; pacing.RESTORE_INTERVAL = 1.0"
 
 
 def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):

@@ -180,7 +180,7 @@ def test_an_address_that_somebody_else_has(wan: Wan) -> None:
         eventually(lambda: "dadfailed" in gateway.ip("address show dev eth1"))
         status = daemon.settle()
         four, six_ = status["uplinks"][0]["families"]
-        assert (four["usable"], six_["usable"], six_["reason"]) == (True, False, "duplicate")
+        assert (four["usable"], six_["usable"], six_["reason"]) == (True, False, "dad-failed")
         assert six(wan) == [ENDPOINT_2]
         router.ip("address delete 2001:db8:1::2/64 dev access")
         gateway.ip("address delete 2001:db8:1::2/64 dev eth1")

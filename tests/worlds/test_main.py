@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mproutd.planning.pacing import PATIENCE
+from mproutd.planning.pacing import MISROUTED_GRACE
 from tests.lab import (
     LAN_HOST,
     SERVER,
@@ -102,7 +102,7 @@ def test_a_list_of_bogons_in_main_hides_no_default(bare_wan: Wan, kind: str) -> 
         state = daemon.settle()
         assert state["problems"] == []
         assert all(
-            (each["gateway_from"], [lookup["right"] for lookup in each["lookups"]])
+            (each["gateway_from"], [lookup["matches"] for lookup in each["lookups"]])
             == ("main", [True])
             and f"dev {uplink['device']} " in gateway.run(*each["lookups"][0]["command"].split())
             for uplink in state["uplinks"]
@@ -124,7 +124,7 @@ def test_bogons_that_come_to_main_close_nothing(wan: Wan) -> None:
         bogons(wan, "blackhole")
         for _ in range(2):
             assert daemon.reconcile() == ""
-            time.sleep(PATIENCE)
+            time.sleep(MISROUTED_GRACE)
         assert set(before.splitlines()) <= set(gateway.state(ids=True).splitlines())
         assert {each.local_port for each in subflows(gateway, echo.port)} == {
             each.local_port for each in ports
@@ -152,8 +152,12 @@ def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
     gateway.ip(f"route add {discard}")
     with Daemon(gateway, own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n") as daemon:
         (told,) = daemon.asked()["problems"]
-        assert (told["code"], told["uplink"], told["address"]) == ("discarded", "wan2", "10.2.2.2")
-        assert told["found"].startswith("blackhole default ")
+        assert (told["code"], told["uplink"], told["address"]) == (
+            "blackhole-default",
+            "wan2",
+            "10.2.2.2",
+        )
+        assert told["route"].startswith("blackhole default ")
         assert daemon.asked()["default"]["ipv4"] == "wan1"
         wan.admin_down(1)
         eventually(lambda: "ipv4" not in daemon.asked()["default"])
@@ -163,7 +167,7 @@ def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
         eventually(lambda: daemon.asked()["default"].get("ipv4") == "wan2")
         eventually(lambda: "endpoint 10.2.2.2 " in gateway.state())
         gateway.run("ping", "-c1", "-W2", SERVER)
-        assert "discarded" not in {each["code"] for each in daemon.asked()["problems"]}
+        assert "blackhole-default" not in {each["code"] for each in daemon.asked()["problems"]}
 
 
 def test_a_static_route_to_the_server_by_one_uplink(wan: Wan) -> None:

@@ -183,7 +183,7 @@ def test_one_address_has_one_owner_and_always_the_same(sticks: Wan) -> None:
     daemon.reconcile()
     assert owner(sticks) == "eth1"
     (other,) = [uplink for uplink in daemon.status()["uplinks"] if uplink["name"] == "wan2"]
-    assert other["families"][0]["reason"] == "taken"
+    assert other["families"][0]["reason"] == "address-conflict"
     daemon.close()
 
 

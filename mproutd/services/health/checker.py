@@ -13,39 +13,43 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 from mproutd import log
-from mproutd.configuration.config import Config, Uplink
-from mproutd.configuration.health import Health
+from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.health import HealthConfig
 from mproutd.eventloop import Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
-from mproutd.planning.health import Failed, unproved
+from mproutd.planning.health import Failed, initially_offline
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts, ObservedUplink, Path
-from mproutd.services.base import Host, Service
-from mproutd.services.health.probe import Prober, Way
-from mproutd.services.health.resolver import Names
+from mproutd.services.base import Service, ServiceContext
+from mproutd.services.health.probe import ProbePath, Prober
+from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.timers import Timer, Timers
-from mproutd.services.health.tracker import Tools, Tracker
+from mproutd.services.health.tracker import Tracker, TrackerContext
 
-SPREAD = 1.0
+FIRST_ROUND_SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
-ALONE = 60.0
+VERDICT_SHARE_TIMEOUT = 60.0
 """Seconds after which a family without hosts of its own no longer goes by the other's verdict,
 where that one has had no way to ask all the while, and this one has a way."""
-_GOLDEN = 0.618034
+GOLDEN_RATIO = 0.618034
 """Multiples of it, without their whole part, lie far from each other however many they are."""
 
 
 class HealthChecker(Service):
     """Every line that is checked."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._uplinks: dict[str, Uplink] = {}
-        self._tracks: dict[tuple[str, int], Tracker] = {}
-        self._timers = Timers(host.clock)
-        self._worker = Worker(host.loop)
-        self._tools = Tools(
-            host.clock, self._timers, Names(self._worker, host.clock), self._asker, self._changed
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self._uplinks: dict[str, UplinkConfig] = {}
+        self._trackers: dict[tuple[str, int], Tracker] = {}
+        self._timers = Timers(context.clock)
+        self._worker = Worker(context.loop)
+        self._tools = TrackerContext(
+            context.clock,
+            self._timers,
+            NameCache(self._worker, context.clock),
+            self._asker,
+            self._changed,
         )
         self._failed: list[tuple[str, int]] = []
         """Those that were found dead, in that order."""
@@ -59,7 +63,7 @@ class HealthChecker(Service):
         self._contexts: dict[bool, Any] = {}
         """For HTTPS, with and without verifying; or why there is none."""
 
-    def configured(self, config: Config) -> None:
+    def on_configuration(self, config: Config) -> None:
         self._uplinks = {uplink.name: uplink for uplink in config.uplinks if uplink.health}
         wanted = {
             (uplink.name, family): uplink.health
@@ -69,27 +73,27 @@ class HealthChecker(Service):
             if uplink.health.targets(family)
         }
         stood = self._verdicts()
-        for key in self._tracks.keys() - wanted.keys():
-            self._tracks.pop(key).move(None, "", 0.0)
+        for key in self._trackers.keys() - wanted.keys():
+            self._trackers.pop(key).move(None, "", 0.0)
             self._leave(key, alone=False)
             self._failed = [each for each in self._failed if each != key]
         for key, asked in wanted.items():
-            if key in self._tracks:
-                self._tracks[key].change(asked)
+            if key in self._trackers:
+                self._trackers[key].change(asked)
             else:
-                self._tracks[key] = Tracker(self._tools, *key, asked)
+                self._trackers[key] = Tracker(self._tools, *key, asked)
                 if key in stood:
                     self._doubt(key)
         if self._begun:
-            for key in unproved(config, self._known):
-                if key in self._tracks:
+            for key in initially_offline(config, self._known):
+                if key in self._trackers:
                     self._doubt(key)
 
-    def passed(self, outcome: Outcome) -> None:
+    def on_pass(self, outcome: Outcome) -> None:
         if not self._begun:
             self._begun = True
             for key in outcome.plan.state.failed:
-                if key in self._tracks:
+                if key in self._trackers:
                     self._doubt(key)
         self._known = outcome.plan.state.slots
         paths = {
@@ -97,33 +101,37 @@ class HealthChecker(Service):
             for uplink in outcome.plan.uplinks
             for path in uplink.paths
         }
-        for place, (key, track) in enumerate(self._tracks.items()):
+        for place, (key, tracker) in enumerate(self._trackers.items()):
             way, gateway = _way(*paths[key]) if key in paths else (None, "")
-            if way is None and track.judge.asked.initial_state == "offline":
+            if way is None and tracker.hysteresis.asked.initial_state == "offline":
                 self._doubt(key)
             sister = paths.get((key[0], _other(key[1])))
             self._leave(key, alone=way is None and sister is not None and bool(_way(*sister)[0]))
             # One that is out is asked at once, since the sooner it is back the better.
-            wait = 0.0 if track.judge.failed else place * _GOLDEN % 1.0 * SPREAD
-            track.move(way, gateway, min(wait, track.judge.asked.interval))
+            wait = (
+                0.0
+                if tracker.hysteresis.failed
+                else place * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
+            )
+            tracker.move(way, gateway, min(wait, tracker.hysteresis.asked.interval))
         news, self._news = self._news, []
-        for track in news:
-            self._tell(track, paths.get((track.uplink, track.family)))
+        for tracker in news:
+            self._tell(tracker, paths.get((tracker.uplink, tracker.family)))
 
     def _leave(self, key: tuple[str, int], alone: bool) -> None:
         """Let the other family go its own way, if it stays `alone`."""
         if not alone and key in self._alone:
             self._alone.pop(key).cancel()
         elif alone and key not in self._alone:
-            self._alone[key] = self._timers.later(ALONE, self._host.again)
+            self._alone[key] = self._timers.later(VERDICT_SHARE_TIMEOUT, self._context.request_pass)
 
     def _doubt(self, key: tuple[str, int]) -> None:
         """It has to prove itself before it is used."""
-        if not self._tracks[key].judge.failed:
-            self._tracks[key].judge.failed = True
+        if not self._trackers[key].hysteresis.failed:
+            self._trackers[key].hysteresis.failed = True
             self._failed.append(key)
 
-    def facts(self, facts: Facts) -> Facts:
+    def add_facts(self, facts: Facts) -> Facts:
         return facts._replace(failed=self._verdicts()) if self._begun else facts
 
     def _verdicts(self) -> Failed:
@@ -132,7 +140,7 @@ class HealthChecker(Service):
         for key in self._failed:
             failed.append(key)
             sister, alone = (key[0], _other(key[1])), self._alone.get(key)
-            if sister not in self._tracks and (alone is None or alone.live):
+            if sister not in self._trackers and (alone is None or alone.live):
                 failed.append(sister)
         return tuple(failed)
 
@@ -143,87 +151,87 @@ class HealthChecker(Service):
         self._timers.turn()
 
     def close(self) -> None:
-        for track in self._tracks.values():
-            track.move(None, "", 0.0)
+        for tracker in self._trackers.values():
+            tracker.move(None, "", 0.0)
         self._worker.close()
 
     # -- verdicts -------------------------------------------------------------------------
 
-    def _changed(self, track: Tracker) -> None:
-        key = track.uplink, track.family
+    def _changed(self, tracker: Tracker) -> None:
+        key = tracker.uplink, tracker.family
         self._failed = [each for each in self._failed if each != key]
-        if track.judge.failed:
+        if tracker.hysteresis.failed:
             self._failed.append(key)
-        self._news.append(track)
-        self._host.again()
+        self._news.append(tracker)
+        self._context.request_pass()
 
-    def _tell(self, track: Tracker, seen: tuple[ObservedUplink, Path] | None) -> None:
-        judge, family = track.judge, FAMILY_NAMES[track.family]
-        device = self._uplinks[track.uplink].device if track.uplink in self._uplinks else ""
-        if not judge.failed:
-            text = f"{track.uplink} works again ({family}): {judge.why}"
-            self._host.tell("decision", log.INFO, text, track.uplink, device)
+    def _tell(self, tracker: Tracker, seen: tuple[ObservedUplink, Path] | None) -> None:
+        hysteresis, family = tracker.hysteresis, FAMILY_NAMES[tracker.family]
+        device = self._uplinks[tracker.uplink].device if tracker.uplink in self._uplinks else ""
+        if not hysteresis.failed:
+            text = f"{tracker.uplink} works again ({family}): {hysteresis.why}"
+            self._context.publish("decision", log.INFO, text, tracker.uplink, device)
             return
-        text = f"{track.uplink} failed ({family}): {judge.why}"
-        if judge.wait(self._host.clock()):
-            wait = judge.wait(self._host.clock())
+        text = f"{tracker.uplink} failed ({family}): {hysteresis.why}"
+        if hysteresis.wait(self._context.clock()):
+            wait = hysteresis.wait(self._context.clock())
             text += f"; out for {wait:.0f} s at least, since it did not stay the last time"
         if seen and seen[1].usable:
             text += "; it stays in use, since no other line is usable there"
-        self._host.tell("decision", log.WARNING, text, track.uplink, device)
+        self._context.publish("decision", log.WARNING, text, tracker.uplink, device)
 
     # -- the status -----------------------------------------------------------------------
 
-    def told(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: dict[str, Any]) -> None:
         for uplink in status["uplinks"]:
             usable = {each["family"]: each["usable"] for each in uplink["families"]}
             uplink["health"] = [
-                self._line(track, usable)
-                for key, track in self._tracks.items()
+                self._line(tracker, usable)
+                for key, tracker in self._trackers.items()
                 if key[0] == uplink["name"]
             ] or None
 
-    def _line(self, track: Tracker, usable: dict[str, bool]) -> dict[str, Any]:
-        judge, now = track.judge, self._host.clock()
-        family = FAMILY_NAMES[track.family].lower()
+    def _line(self, tracker: Tracker, usable: dict[str, bool]) -> dict[str, Any]:
+        hysteresis, now = tracker.hysteresis, self._context.clock()
+        family = FAMILY_NAMES[tracker.family].lower()
         return {
             "family": family,
-            "method": judge.asked.track_method,
-            "failed": judge.failed,
-            "since": track.since,
-            "running": track.running,
-            "kept": judge.failed and usable.get(family, False),
-            "good_rounds": judge.good,
-            "bad_rounds": judge.bad,
-            "down": judge.asked.down,
-            "up": judge.asked.up,
-            "flaps": judge.flaps,
-            "hold": round(judge.wait(now), 1) if judge.failed else 0.0,
-            "verdict": judge.why or None,
-            "error": track.error or None,
+            "method": hysteresis.asked.track_method,
+            "failed": hysteresis.failed,
+            "since": tracker.since,
+            "running": tracker.running,
+            "in_use": hysteresis.failed and usable.get(family, False),
+            "good_rounds": hysteresis.good,
+            "bad_rounds": hysteresis.bad,
+            "down": hysteresis.asked.down,
+            "up": hysteresis.asked.up,
+            "flaps": hysteresis.flaps,
+            "hold": round(hysteresis.wait(now), 1) if hysteresis.failed else 0.0,
+            "summary": hysteresis.why or None,
+            "error": tracker.error or None,
             "hosts": [
                 {
                     "host": name,
                     "address": host.address or None,
-                    "answers": host.answers,
-                    "fault": host.fault or None,
+                    "reachable": host.answers,
+                    "error": host.fault or None,
                     "sent": host.sent,
-                    "answered": host.answered,
-                    "loss": round(judge.quality(name).loss, 1),
-                    "latency": judge.quality(name).latency,
+                    "replies": host.answered,
+                    "loss": round(hysteresis.quality(name).loss, 1),
+                    "latency": hysteresis.quality(name).latency,
                 }
-                for name, host in track.hosts.items()
+                for name, host in tracker.hosts.items()
             ],
         }
 
     # -- how ------------------------------------------------------------------------------
 
-    def _asker(self, asked: Health, way: Way) -> Prober:
+    def _asker(self, asked: HealthConfig, way: ProbePath) -> Prober:
         """One method by one line; imported only where it is asked for."""
         if asked.track_method == "ping":
             from mproutd.services.health.icmp import IcmpProber
 
-            return IcmpProber(self._host.loop, way, asked.size, asked.max_ttl)
+            return IcmpProber(self._context.loop, way, asked.size, asked.max_ttl)
         from mproutd.services.health.tcp import TcpProber, Web
 
         web = None
@@ -233,13 +241,13 @@ class HealthChecker(Service):
             verify = asked.track_verify
             self._prepare(verify)
             web = Web(asked.track_path, asked.track_status, lambda: self._contexts[verify])
-        return TcpProber(self._host.loop, way, asked.port, asked.max_ttl, web)
+        return TcpProber(self._context.loop, way, asked.port, asked.max_ttl, web)
 
     def _prepare(self, verify: bool) -> None:
         """Reading the certificates of all authorities takes long on a router: in the thread."""
         if verify not in self._contexts:
             self._contexts[verify] = "certificates are being read"
-            self._worker.do(
+            self._worker.submit(
                 lambda: _context(verify),
                 lambda made, error: self._contexts.update({verify: made or error}),
             )
@@ -259,11 +267,13 @@ def _other(family: int) -> int:
     return AF_INET6 if family == AF_INET else AF_INET
 
 
-def _way(uplink: ObservedUplink, path: Path) -> tuple[Way | None, str]:
+def _way(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, str]:
     """By which line this path is asked, and its gateway; none where it cannot be used anyway."""
     link = uplink.link
     if link is None or path.gateway is None or not path.eligible:
         return None, ""
-    if not path.usable and path.reason != "failed":
+    if not path.usable and path.reason != "check-failed":
         return None, ""
-    return Way(path.family, link.name, link.index, path.eligible[0].address), path.gateway.address
+    return ProbePath(
+        path.family, link.name, link.index, path.eligible[0].address
+    ), path.gateway.address

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mproutd.configuration.health import Health
+from mproutd.configuration.health import HealthConfig
 
 Answers = Mapping[str, Sequence[float | None]]
 """Host → for each probe of a round, the seconds until its answer; None for one that was lost."""
@@ -37,7 +37,7 @@ class Quality(NamedTuple):
 class Hysteresis:
     """The verdict on one family of one uplink."""
 
-    def __init__(self, asked: Health, failed: bool = False) -> None:
+    def __init__(self, asked: HealthConfig, failed: bool = False) -> None:
         """`failed`: the verdict to begin with."""
         self.asked = asked
         self.failed = failed
@@ -54,7 +54,7 @@ class Hysteresis:
         self._back_at: float | None = None
         self._last: dict[str, deque[float | None]] = {}
 
-    def change(self, asked: Health) -> None:
+    def change(self, asked: HealthConfig) -> None:
         """Judge by other options from now on; the verdict stays until they say otherwise."""
         if asked != self.asked:
             self.asked = asked

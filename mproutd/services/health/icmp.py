@@ -17,7 +17,13 @@ from struct import Struct
 from typing import NamedTuple
 
 from mproutd.eventloop import Loop
-from mproutd.services.health.probe import OURS, Done, Way, forgotten, opened
+from mproutd.services.health.probe import (
+    LOCAL_ERRORS,
+    Done,
+    ProbePath,
+    close_socket,
+    open_probe_socket,
+)
 
 MOST = 64
 """Replies read at one wake-up, so that a flood does not keep the loop."""
@@ -29,20 +35,20 @@ _RECEIVE = 8192
 class IcmpProber:
     """Asks by ICMP echo."""
 
-    def __init__(self, loop: Loop, way: Way, size: int, max_ttl: int) -> None:
+    def __init__(self, loop: Loop, way: ProbePath, size: int, max_ttl: int) -> None:
         """`size`: bytes of data, at least 16.  OSError when no socket can be made."""
         self._loop, self._way, self._size = loop, way, size
         six = way.family == AF_INET6
         protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
         self._raw = False
         try:
-            self._socket = opened(way, socket.SOCK_DGRAM, protocol, max_ttl)
+            self._socket = open_probe_socket(way, socket.SOCK_DGRAM, protocol, max_ttl)
             self._identifier = self._socket.getsockname()[1]
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EPROTONOSUPPORT):
                 raise
             self._raw = True
-            self._socket = opened(way, socket.SOCK_RAW, protocol, max_ttl)
+            self._socket = open_probe_socket(way, socket.SOCK_RAW, protocol, max_ttl)
             self._identifier = int.from_bytes(os.urandom(2), "big")
             if six:
                 block = bytearray(b"\xff" * 32)
@@ -68,7 +74,7 @@ class IcmpProber:
         try:
             self._socket.sendto(packet, (address, 0))
         except OSError as error:
-            if error.errno in OURS:
+            if error.errno in LOCAL_ERRORS:
                 raise
             # No route, or nobody there: as good as lost, and nothing will come.
         self._asked[number] = (address, data, done)
@@ -96,7 +102,7 @@ class IcmpProber:
 
     def close(self) -> None:
         self._asked.clear()
-        forgotten(self._loop, self._socket)
+        close_socket(self._loop, self._socket)
 
 
 def _nothing(fault: str) -> None:

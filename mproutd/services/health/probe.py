@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from mproutd.eventloop import Loop
 
-OURS = frozenset(
+LOCAL_ERRORS = frozenset(
     (
         errno.EPERM,
         errno.EACCES,
@@ -30,7 +30,7 @@ Done = Callable[[str], None]
 """Told once when a probe is over: "" for an answer, else what is wrong in a few words."""
 
 
-class Way(NamedTuple):
+class ProbePath(NamedTuple):
     """The line by which probes leave, and the address that they come from."""
 
     family: int
@@ -51,7 +51,7 @@ class Prober(Protocol):
     def close(self) -> None: ...
 
 
-def opened(way: Way, kind: int, protocol: int, max_ttl: int) -> socket.socket:
+def open_probe_socket(way: ProbePath, kind: int, protocol: int, max_ttl: int) -> socket.socket:
     """A socket that leaves by this line alone and never waits.  OSError.
 
     Being bound to a device is also what says on which link a link-local address is.
@@ -70,13 +70,13 @@ def opened(way: Way, kind: int, protocol: int, max_ttl: int) -> socket.socket:
     return made
 
 
-def words(code: int) -> str:
+def error_text(code: int) -> str:
     """An error of the kernel in its own words, in small letters."""
     return os.strerror(code).lower()
 
 
-def forgotten(loop: Loop, made: socket.socket) -> None:
+def close_socket(loop: Loop, made: socket.socket) -> None:
     """Close a socket that the loop may watch.  Harmless a second time."""
     if made.fileno() >= 0:
-        loop.forget(made)
+        loop.unwatch(made)
         made.close()

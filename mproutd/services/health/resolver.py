@@ -19,16 +19,16 @@ from typing import Any
 
 from mproutd.eventloop import Worker
 
-FRESH = 300.0
+REFRESH_INTERVAL = 300.0
 """Seconds until a name is looked up again."""
-AGAIN = 10.0
+RETRY_INTERVAL = 10.0
 """The same after an error, or where the address does not answer."""
 
 Key = tuple[str, str, int]
 """(line, name, family)"""
 
 
-class Names:
+class NameCache:
     """What names stand for now."""
 
     def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
@@ -44,10 +44,10 @@ class Names:
         key, now = (line, name, family), self._clock()
         due = self._next.get(key, now)
         if doubtful and due < float("inf"):
-            due = self._next[key] = min(due, now + AGAIN)
+            due = self._next[key] = min(due, now + RETRY_INTERVAL)
         if now >= due:
             self._next[key] = float("inf")
-            self._worker.do(
+            self._worker.submit(
                 lambda: _look_up(name, family),
                 lambda found, error: self._found(key, found, error, doubtful),
             )
@@ -59,7 +59,7 @@ class Names:
         return self._errors.get((line, name, family), "")
 
     def _found(self, key: Key, found: Any, error: str, doubtful: bool) -> None:
-        self._next[key] = self._clock() + (AGAIN if error else FRESH)
+        self._next[key] = self._clock() + (RETRY_INTERVAL if error else REFRESH_INTERVAL)
         self._errors[key] = error.lower()
         if found:
             used = self._known.get(key, [""])[0]

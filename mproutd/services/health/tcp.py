@@ -11,7 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mproutd.eventloop import READ, WRITE, Loop
-from mproutd.services.health.probe import OURS, Done, Way, forgotten, opened, words
+from mproutd.services.health.probe import (
+    LOCAL_ERRORS,
+    Done,
+    ProbePath,
+    close_socket,
+    error_text,
+    open_probe_socket,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -24,7 +31,7 @@ class TcpProber:
     """Asks by TCP, HTTP or HTTPS, each time by a connection of its own."""
 
     def __init__(
-        self, loop: Loop, way: Way, port: int, max_ttl: int, web: Web | None = None
+        self, loop: Loop, way: ProbePath, port: int, max_ttl: int, web: Web | None = None
     ) -> None:
         """`web`: what a web server is asked; None: taking the connection is enough."""
         self._loop, self._way, self._port, self._max_ttl = loop, way, port, max_ttl
@@ -36,12 +43,12 @@ class TcpProber:
         lacking = self._web.lacking() if self._web else ""
         if lacking:
             raise OSError(errno.EAGAIN, lacking)
-        made = opened(self._way, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl)
+        made = open_probe_socket(self._way, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl)
         code = made.connect_ex((address, self._port))
         if code not in (0, errno.EINPROGRESS):
             made.close()
-            if code in OURS:
-                raise OSError(code, words(code))
+            if code in LOCAL_ERRORS:
+                raise OSError(code, error_text(code))
             return lambda: None  # no route: as good as lost, and nothing will come
         stream = _Stream(self._loop, made, self._web, name, self._port, done, self._open)
         return stream.close
@@ -120,7 +127,7 @@ class _Stream:
     def close(self) -> None:
         """Harmless a second time."""
         self._others.discard(self)
-        forgotten(self._loop, self._socket)
+        close_socket(self._loop, self._socket)
 
     def _end(self, fault: str) -> None:
         if self in self._others:
@@ -130,7 +137,7 @@ class _Stream:
     def _connected(self) -> None:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            return self._end(words(code))
+            return self._end(error_text(code))
         try:
             self._socket.getpeername()
         except OSError:
@@ -141,7 +148,7 @@ class _Stream:
         if not self._web.secure:
             return self._exchange()
         try:
-            self._loop.forget(self._socket)
+            self._loop.unwatch(self._socket)
             self._socket = self._web.wrap(self._socket, self._name)
         except (OSError, ValueError) as error:
             return self._end(_short(error))

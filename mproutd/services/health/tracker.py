@@ -12,33 +12,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mproutd.configuration.health import Health, Target
+from mproutd.configuration.health import HealthConfig, Target
 from mproutd.services.health.hysteresis import Hysteresis
-from mproutd.services.health.probe import Prober, Way
-from mproutd.services.health.resolver import Names
+from mproutd.services.health.probe import ProbePath, Prober
+from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.timers import Timer, Timers
 
-GAP = 0.2
+PROBE_SPACING = 0.2
 """Seconds between two probes to one host."""
-APART = 0.01
+HOST_SPACING = 0.01
 """Seconds between the first probes to two hosts."""
-SOON = 1.0
+UNSENT_RETRY_DELAY = 1.0
 """Seconds until the next round where nobody could be asked."""
 
 
-class Tools(NamedTuple):
+class TrackerContext(NamedTuple):
     """What all tracks share."""
 
     clock: Callable[[], float]
     timers: Timers
-    names: Names
-    asker: Callable[[Health, Way], Prober]
+    names: NameCache
+    asker: Callable[[HealthConfig, ProbePath], Prober]
     """OSError when it cannot be made."""
     changed: Callable[[Tracker], None]
     """Told of another verdict."""
 
 
-class Host:
+class TrackedHost:
     """What is known of one that is asked."""
 
     def __init__(self) -> None:
@@ -57,16 +57,18 @@ class _Probe(NamedTuple):
 class Tracker:
     """Asks, and has a judge."""
 
-    def __init__(self, tools: Tools, uplink: str, family: int, asked: Health) -> None:
+    def __init__(
+        self, tools: TrackerContext, uplink: str, family: int, asked: HealthConfig
+    ) -> None:
         self.uplink, self.family = uplink, family
-        self.judge = Hysteresis(asked)
-        self.hosts: dict[str, Host] = {}
+        self.hysteresis = Hysteresis(asked)
+        self.hosts: dict[str, TrackedHost] = {}
         self.since: float | None = None
         """The epoch second of the last change of the verdict."""
         self.error = ""
         """Why nothing can be asked; "" when all is well."""
         self._tools = tools
-        self._way: Way | None = None
+        self._way: ProbePath | None = None
         self._gateway = ""
         self._asker: Prober | None = None
         self._timers: list[Timer] = []
@@ -81,17 +83,17 @@ class Tracker:
         """Whether there is a line to be asked by."""
         return self._way is not None
 
-    def change(self, asked: Health) -> None:
+    def change(self, asked: HealthConfig) -> None:
         """Other options; what is under way by the old ones is void."""
-        if asked != self.judge.asked:
-            self.judge.change(asked)
+        if asked != self.hysteresis.asked:
+            self.hysteresis.change(asked)
             way, gateway = self._way, self._gateway
             self.move(None, "", 0.0)
             self.hosts.clear()
             if way:
                 self.move(way, gateway, 0.0)
 
-    def move(self, way: Way | None, gateway: str, after: float) -> None:
+    def move(self, way: ProbePath | None, gateway: str, after: float) -> None:
         """The line is another one, or gone.  The first round begins `after` seconds from now."""
         if (way, gateway) == (self._way, self._gateway):
             return
@@ -100,7 +102,7 @@ class Tracker:
         if self._asker:
             self._asker.close()
             self._asker = None
-        self.judge.forget()
+        self.hysteresis.forget()
         if way:
             self._timers.append(self._tools.timers.later(after, self._begin))
 
@@ -117,7 +119,7 @@ class Tracker:
 
     def _begin(self) -> None:
         assert self._way is not None
-        asked = self.judge.asked
+        asked = self.hysteresis.asked
         self._timers, self._results, self._open = [], {}, {}
         self._begun, self._in_round = self._tools.clock(), True
         self.error = ""
@@ -130,22 +132,22 @@ class Tracker:
         offset, last = 0.0, 0.0
         self._unsent = 0
         for target in asked.targets(self.family):
-            host = self.hosts.setdefault(target.text, Host())
+            host = self.hosts.setdefault(target.text, TrackedHost())
             host.address = self._address(target, host)
             if host.address:
                 for number in range(asked.count):
-                    last = offset + number * GAP
+                    last = offset + number * PROBE_SPACING
                     self._unsent += 1
                     send = partial(self._send, target.text, number)
                     self._timers.append(self._tools.timers.later(last, send))
-                offset += APART
+                offset += HOST_SPACING
         if not self._unsent:
             return self._end()
         final = max(last, offset) + asked.timeout
         self._timers.append(self._tools.timers.later(final, self._end))
         return None
 
-    def _address(self, target: Target, host: Host) -> str:
+    def _address(self, target: Target, host: TrackedHost) -> str:
         if target.text in ("gateway", "gateway6"):
             host.fault = "" if self._gateway else "there is no gateway"
             return self._gateway
@@ -179,7 +181,7 @@ class Tracker:
     def _heard(self, key: tuple[str, int], begun: float, fault: str) -> None:
         host, took = self.hosts[key[0]], self._tools.clock() - begun
         self._open.pop(key, None)
-        if not fault and took <= self.judge.asked.timeout:
+        if not fault and took <= self.hysteresis.asked.timeout:
             results = self._results[key[0]]
             results[results.index(None)] = took
             host.answered += 1
@@ -205,8 +207,10 @@ class Tracker:
         results, begun = self._results, self._begun
         self._stop()
         now = self._tools.clock()
-        changed = self.judge.round(now, results)
-        pause = self.judge.pause() if results else min(SOON, self.judge.pause())
+        changed = self.hysteresis.round(now, results)
+        pause = (
+            self.hysteresis.pause() if results else min(UNSENT_RETRY_DELAY, self.hysteresis.pause())
+        )
         again = max(0.0, begun + pause - now)
         self._timers.append(self._tools.timers.later(again, self._begin))
         if changed:

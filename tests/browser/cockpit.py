@@ -1,0 +1,104 @@
+"""Debian's Cockpit in a node, with the page of this checkout."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from tests.lab import Daemon, eventually
+from tests.lab.daemon import REPOSITORY
+from tests.lab.ubus import BIN
+
+HOME = "/run/cockpit"
+PORT = 9090
+URL = f"http://127.0.0.1:{PORT}/cockpit/@localhost/mproutd/index.html"
+AS_NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups "
+
+_MPROUTD = """\
+#!/bin/sh
+verb=$1
+shift
+exec {command} "$@"
+"""
+
+
+class Cockpit:
+    """cockpit-ws beside `daemon`, as root's session or `as_nobody`'s.  Use as a context manager.
+
+    One server serves one browser.
+    """
+
+    def __init__(self, daemon: Daemon, *, as_nobody: bool = False) -> None:
+        self._node = node = daemon.node
+        home = node.path(HOME)
+        shutil.rmtree(home, ignore_errors=True)
+        package = home / "share/cockpit/mproutd"
+        install(package)
+        (home / "etc").mkdir()
+        self._program("mproutd", _MPROUTD.format(command=_command(daemon)))
+        bridge = AS_NOBODY if as_nobody else ""
+        self._program("bridge", f"#!/bin/sh\nexec {bridge}cockpit-bridge\n")
+        if as_nobody:
+            home.chmod(0o755)
+            shutil.chown(home, 65534, 65534)
+        environment = {
+            "LANG": "C.UTF-8",
+            "HOME": HOME,
+            "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin",
+            # Else each server leaves a dbus-daemon and an ssh-agent behind.
+            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+            "SSH_AUTH_SOCK": "/nonexistent",
+            "XDG_CONFIG_DIRS": f"{HOME}/etc",
+            "XDG_DATA_DIRS": f"{HOME}/share:/usr/share",
+        }
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() does)
+        self._server = node.popen(
+            *("env", "-i", *(f"{name}={value}" for name, value in environment.items())),
+            *("/usr/lib/cockpit/cockpit-ws", "--address", "127.0.0.1", "--port", str(PORT)),
+            f"--local-session={BIN}/bridge",
+            stdout=self._log,
+            stderr=self._log,
+        )
+        with node.enter():
+            eventually(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._server.poll() is None, self.log()
+        socket.create_connection(("127.0.0.1", PORT), 1).close()
+        return True
+
+    def _program(self, name: str, text: str) -> None:
+        file = self._node.path(BIN) / name
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+
+    def log(self) -> str:
+        """What the server and its bridge have written."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def close(self) -> None:
+        self._server.terminate()
+        self._server.wait()
+        self._log.close()
+
+    def __enter__(self) -> Cockpit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _command(daemon: Daemon) -> str:
+    """The daemon's own command line with the verb as a variable of the shell."""
+    return " ".join(daemon.command('"$verb"'))
+
+
+def install(package: Path) -> None:
+    """The page as the Debian package installs it."""
+    shutil.copytree(REPOSITORY / "web/cockpit", package)
+    shutil.copytree(REPOSITORY / "web/page", package / "page")

@@ -1,0 +1,173 @@
+// The page in Cockpit: where its data comes from, and what can be done.
+
+import { change, edit, reconcileAfterReview } from './change.js';
+import { Configuration } from './configuration.js';
+import { readConnections, readStatus } from './daemon.js';
+import { MODES, Page, _, element, fill } from './page/page.js';
+import { filesWithMode } from './uci.js';
+
+const INTERVAL = 2000;
+const INTERVAL_WITHOUT_DAEMON = 10000;
+
+const permission = cockpit.permission({ admin: true });
+const page = new Page(document.getElementById('page'), {
+	gettext: cockpit.gettext,
+	language: cockpit.language || 'en',
+	controls: modeControl,
+	onConnections: open => {
+		connectionsOpen = open;
+		update();
+	},
+});
+
+let connectionsOpen = false;
+let busy = false;
+let timer = null;
+let configuration = null;
+
+/* -- reading -- */
+
+function explain(error) {
+	if (error.problem === 'access-denied' || error.problem === 'not-authorized')
+		page.fail(_('You are not allowed to read the status of mproutd.'),
+			_('Only root and the group mproutd are. Turn on administrative access, or log in as one of them.'));
+	else if (error.problem === 'not-found' || error.problem === 'not-running')
+		page.fail(_('mproutd is not running.'), error.message || '', 'systemctl start mproutd');
+	else
+		page.fail(_('mproutd does not answer.'), error.message || error.problem || String(error));
+}
+
+async function refreshStatus() {
+	try {
+		const json = await readStatus();
+		if (json.error) {
+			page.fail(_('mproutd does not answer.'), String(json.error));
+			return INTERVAL;
+		}
+		const status = page.show(json);
+		if (status && status.directory)
+			configuration = new Configuration(status.directory);
+		drawToolbar();
+		return status && !status.running ? INTERVAL_WITHOUT_DAEMON : INTERVAL;
+	} catch (error) {
+		explain(error);
+		return INTERVAL;
+	}
+}
+
+async function refreshConnections() {
+	try {
+		const json = await readConnections();
+		if (json.error)
+			page.failConnections(String(json.error));
+		else
+			page.showConnections(json);
+	} catch (error) {
+		page.failConnections(error.message || error.problem || String(error));
+	}
+}
+
+/* Reads everything now, and again after a while as long as somebody looks. */
+async function update() {
+	window.clearTimeout(timer);
+	timer = null;
+	if (cockpit.hidden)
+		return;
+	const pause = await refreshStatus();
+	if (connectionsOpen)
+		await refreshConnections();
+	window.clearTimeout(timer);
+	timer = window.setTimeout(update, pause);
+}
+
+/* -- changing -- */
+
+async function act(what) {
+	if (busy)
+		return;
+	busy = true;
+	drawToolbar();
+	try {
+		await what();
+	} catch (error) {
+		page.fail(_('This did not work.'), error.message || String(error));
+	} finally {
+		busy = false;
+		await update();
+		page.redraw();
+	}
+}
+
+async function changeMode(uplink, mode) {
+	const files = await configuration.readAll();
+	const texts = Object.fromEntries(files.map(file => [file.name, file.text]));
+	const changed = filesWithMode(texts, uplink, mode);
+	const edits = files.filter(file => file.name in changed).map(file =>
+		({ name: file.name, before: file.text, text: changed[file.name], tag: file.tag }));
+	if (!edits.length)
+		throw new Error(fill(_('No section of the configuration is {uplink}.'), { uplink: uplink.name }));
+	await change(configuration, edits, fill(_('{uplink}: mode {mode}'), { uplink: uplink.name, mode }));
+}
+
+/* A drop-down in place of the mode; what it shows is the mode until the change is done. */
+function modeControl(uplink) {
+	const allowed = permission.allowed === true;
+	const select = element('select', {
+		'aria-label': fill(_('Mode of {uplink}'), { uplink: uplink.name }),
+		'data-key': 'mode ' + uplink.mode + ' ' + (allowed && !busy),
+		'data-keep': true,
+		disabled: !allowed || busy,
+	}, MODES.map(mode => element('option', { value: mode, selected: mode === uplink.mode }, mode)));
+	select.addEventListener('change', () => {
+		const mode = select.value;
+		select.value = uplink.mode;
+		act(() => changeMode(uplink, mode));
+	});
+	return select;
+}
+
+function button(label, what) {
+	const made = element('button', { type: 'button', disabled: busy }, label);
+	made.addEventListener('click', () => act(what));
+	return made;
+}
+
+let drawn = '';
+
+function drawToolbar() {
+	const state = JSON.stringify([permission.allowed, busy, configuration && configuration.directory]);
+	if (state === drawn)
+		return;
+	drawn = state;
+	const toolbar = document.getElementById('toolbar');
+	if (permission.allowed === false)
+		toolbar.replaceChildren(element('p', {},
+			_('Limited access: turn on administrative access to change anything.')));
+	else if (configuration)
+		toolbar.replaceChildren(
+			button(_('Reconcile…'), reconcileAfterReview),
+			...['network', 'mproutd'].map(name =>
+				button(fill(_('Edit {path}…'), { path: configuration.path(name) }), () => edit(configuration, name))));
+	page.redraw();
+}
+
+/* -- the frame around the page -- */
+
+function followStyle() {
+	const chosen = window.localStorage.getItem('shell:style') || 'auto';
+	const dark = chosen === 'dark' ||
+		(chosen === 'auto' && window.matchMedia('(prefers-color-scheme: dark)').matches);
+	for (const each of [document.body, ...document.querySelectorAll('.mproutd')])
+		each.dataset.theme = dark ? 'dark' : 'light';
+}
+
+document.documentElement.lang = cockpit.language || 'en';
+document.title = _('Uplinks');
+document.getElementById('title').textContent = _('Uplinks');
+window.addEventListener('storage', followStyle);
+window.addEventListener('cockpit-style', followStyle);
+window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', followStyle);
+permission.addEventListener('changed', drawToolbar);
+cockpit.addEventListener('visibilitychange', update);
+followStyle();
+update();

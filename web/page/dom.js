@@ -1,0 +1,88 @@
+// Elements without markup, and their replacement that keeps focus and what the user opened.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+function build(node, attributes, children) {
+	for (const [name, value] of Object.entries(attributes)) {
+		if (value === true)
+			node.setAttribute(name, '');
+		else if (value !== false && value !== null && value !== undefined)
+			node.setAttribute(name, String(value));
+	}
+	node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
+	return node;
+}
+
+/* An element; a child that is a string becomes text, never markup. */
+export function element(tag, attributes, ...children) {
+	return build(document.createElement(tag), attributes || {}, children);
+}
+
+export function svgElement(tag, attributes, ...children) {
+	return build(document.createElementNS(SVG, tag), attributes || {}, children);
+}
+
+/* What belongs to the user or to a script, not to the latest status. */
+const KEPT = { DETAILS: ['open'], DIALOG: ['open'] };
+
+function patchAttributes(current, wanted) {
+	const kept = KEPT[current.nodeName] || [];
+	for (const { name } of Array.from(current.attributes))
+		if (!wanted.hasAttribute(name) && !kept.includes(name))
+			current.removeAttribute(name);
+	for (const { name, value } of wanted.attributes)
+		if (current.getAttribute(name) !== value && !kept.includes(name))
+			current.setAttribute(name, value);
+}
+
+function keyOf(node) {
+	return node.nodeType === Node.ELEMENT_NODE ? node.getAttribute('data-key') : null;
+}
+
+function sameKind(one, other) {
+	return one.nodeType === other.nodeType && one.nodeName === other.nodeName &&
+		keyOf(one) === keyOf(other);
+}
+
+function patchChildren(current, wanted) {
+	const keyed = new Map();
+	for (const child of current.childNodes)
+		if (keyOf(child) !== null)
+			keyed.set(keyOf(child), child);
+	let place = current.firstChild;
+	for (const child of Array.from(wanted.childNodes)) {
+		const key = keyOf(child);
+		const match = key === null ? place : keyed.get(key);
+		if (match && sameKind(match, child)) {
+			if (match === place)
+				place = place.nextSibling;
+			else
+				current.insertBefore(match, place);
+			patch(match, child);
+		} else {
+			current.insertBefore(child, place);
+		}
+	}
+	while (place) {
+		const next = place.nextSibling;
+		place.remove();
+		place = next;
+	}
+}
+
+/*
+ * Makes `current`, which is in the document, look like `wanted`, with as few changes as possible.
+ * Elements with a data-key stay the same element wherever they move; what is below an element
+ * with data-keep is left alone once it is there.
+ */
+export function patch(current, wanted) {
+	if (current.nodeType !== Node.ELEMENT_NODE) {
+		if (current.nodeValue !== wanted.nodeValue)
+			current.nodeValue = wanted.nodeValue;
+		return;
+	}
+	if (current.hasAttribute('data-keep') && wanted.hasAttribute('data-keep'))
+		return;
+	patchAttributes(current, wanted);
+	patchChildren(current, wanted);
+}

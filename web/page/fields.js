@@ -1,0 +1,300 @@
+// The JSON of `mproutd status` and `mproutd connections`: the one place that knows its names.
+//
+// Everything else works on what readStatus() and readConnections() return.  A value of another
+// type than the documented one counts as missing, and every text is made printable here.
+
+import { _, N_, duration, fill, printable } from './text.js';
+
+/* The version of the status that is understood. */
+const VERSION = 1;
+
+function text(value) {
+	return typeof value === 'string' ? printable(value) : '';
+}
+
+function number(value) {
+	return typeof value === 'number' && Number.isFinite(value) ? value : null;
+}
+
+function object(value) {
+	return value !== null && typeof value === 'object' && !Array.isArray(value) ? value : {};
+}
+
+function list(value) {
+	return Array.isArray(value) ? value : [];
+}
+
+function texts(value) {
+	return list(value).map(text);
+}
+
+const FAMILIES = { ipv4: 'IPv4', ipv6: 'IPv6' };
+
+function familyName(value) {
+	return FAMILIES[value] || text(value);
+}
+
+export const MODES = ['on', 'master', 'backup', 'handover', 'off'];
+
+const GATEWAY_SOURCES = {
+	configuration: N_('configured'),
+	netifd: N_('from netifd'),
+	lease: N_('from the lease'),
+	ifupdown: N_('from ifupdown'),
+	main: N_('from the main table'),
+	remembered: N_('last known'),
+	'point-to-point': N_('point-to-point'),
+};
+
+const ENDPOINT_STATES = {
+	missing: N_('missing'),
+	differs: N_('differs'),
+	foreign: N_('not ours'),
+	'led-away': N_('withheld'),
+	misrouted: N_('withheld'),
+};
+
+/* A fixed sentence of the daemon's, in the language of the page where that is known. */
+function translated(english) {
+	return english ? _(english) : '';
+}
+
+/* A sentence of the daemon's with values in it: `template` is that of `values`, if it is sent. */
+function sentence(english, template, values) {
+	if (typeof template !== 'string' || _(template) === template)
+		return text(english);
+	const printed = {};
+	for (const [name, value] of Object.entries(values))
+		printed[name] = typeof value === 'number' ? Math.round(value) : text(value);
+	return fill(_(template), printed);
+}
+
+function readFamily(raw, device) {
+	const advice = translated(text(raw.advice));
+	return {
+		name: familyName(raw.family),
+		usable: raw.usable === true,
+		since: number(raw.since),
+		reason: text(raw.reason),
+		why: translated(text(raw.text)),
+		advice: advice.replaceAll('DEVICE', () => device),
+		addresses: texts(raw.addresses),
+		oldAddresses: texts(raw.sources).filter(each => !texts(raw.addresses).includes(each)),
+		prefixes: texts(raw.prefixes),
+		gateway: text(raw.gateway),
+		gatewaySource: translated(GATEWAY_SOURCES[raw.gateway_from] || text(raw.gateway_from)),
+		hasGateway: typeof raw.gateway_from === 'string',
+		lookups: list(raw.lookups).map(object).map(each => ({
+			command: text(each.command),
+			answer: text(each.answer),
+			right: each.right === true,
+		})),
+	};
+}
+
+function readEndpoint(raw) {
+	return {
+		address: text(raw.address),
+		id: number(raw.id),
+		flags: texts(raw.flags).join(', '),
+		ok: raw.state === 'ok',
+		state: translated(ENDPOINT_STATES[raw.state] || text(raw.state)),
+	};
+}
+
+function readCheck(raw) {
+	return {
+		family: familyName(raw.family),
+		method: text(raw.method),
+		failed: raw.failed === true,
+		running: raw.running === true,
+		since: number(raw.since),
+		stays: raw.kept === true,
+		verdict: text(raw.verdict),
+		error: text(raw.error),
+		hosts: list(raw.hosts).map(object).map(host => ({
+			name: text(host.host),
+			answers: typeof host.answers === 'boolean' ? host.answers : null,
+			fault: text(host.fault),
+			loss: number(host.loss),
+			latency: number(host.latency),
+		})),
+	};
+}
+
+function readRate(raw) {
+	const received = number(object(raw).received), sent = number(object(raw).sent);
+	return received === null || sent === null ? null : { received, sent };
+}
+
+function readAction(raw) {
+	if (raw === null || typeof raw !== 'object')
+		return null;
+	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), line: text(raw.line) };
+}
+
+function readQuota(raw) {
+	const used = number(object(raw).used), limit = number(object(raw).limit);
+	return used === null || limit === null ? null : { used, limit };
+}
+
+/* What is wanted beside what is found: [mark, line] with =, + (missing) or - (too much). */
+function compare(raw) {
+	const wanted = texts(object(raw).wanted), found = texts(object(raw).found);
+	return [
+		...wanted.map(line => [found.includes(line) ? '=' : '+', line]),
+		...found.filter(line => !wanted.includes(line)).map(line => ['-', line]),
+	];
+}
+
+function readUplink(raw) {
+	const device = text(raw.device);
+	return {
+		name: text(raw.name),
+		key: String(raw.name),
+		device,
+		mode: text(raw.mode),
+		usable: raw.usable === true,
+		unused: raw.mode === 'off',
+		since: number(raw.since),
+		table: number(raw.table),
+		mark: text(raw.mark),
+		families: list(raw.families).map(object).map(each => readFamily(each, device)),
+		endpoints: list(raw.endpoints).map(object).map(readEndpoint),
+		health: list(raw.health).map(object).map(readCheck),
+		received: number(raw.received),
+		sent: number(raw.sent),
+		rate: readRate(raw.rate),
+		action: readAction(raw.action),
+		flows: number(raw.flows),
+		quota: readQuota(raw.quota),
+		routes: compare(raw.routes),
+		rules: compare(raw.rules),
+	};
+}
+
+/* Which uplinks carry other traffic: a name for each family, or shares in percent by name. */
+function readOther(raw) {
+	return Object.entries(object(raw)).map(([family, carriers]) => ({
+		family: familyName(family),
+		shares: typeof carriers === 'string'
+			? [{ uplink: text(carriers), share: null }]
+			: Object.entries(object(carriers)).map(([uplink, share]) => ({
+				uplink: text(uplink),
+				share: number(share),
+			})),
+	}));
+}
+
+/* The families that say why an uplink is not usable: those that have what could be used. */
+function tellingFamilies(uplink) {
+	const telling = uplink.families.filter(family => family.addresses.length ||
+		['tentative', 'duplicate'].includes(family.reason));
+	const chosen = telling.length ? telling : uplink.families.slice(0, 1);
+	return chosen.filter((family, at) =>
+		chosen.findIndex(other => other.reason === family.reason) === at);
+}
+
+function unusable(uplink, now) {
+	return tellingFamilies(uplink).map(family => ({
+		severity: 'error',
+		text: fill(uplink.since === null
+			? _('{uplink} is not usable: {reason}')
+			: _('{uplink} has not been usable for {duration}: {reason}'), {
+			uplink: uplink.name,
+			duration: duration(now - uplink.since),
+			reason: family.why,
+		}),
+		advice: family.advice,
+	}));
+}
+
+function readProblem(raw) {
+	return {
+		severity: 'error',
+		text: sentence(raw.text, raw.template, raw),
+		advice: translated(text(raw.advice)),
+	};
+}
+
+function readProblems(raw, uplinks, now) {
+	const found = uplinks.filter(uplink => !uplink.usable && !uplink.unused)
+		.flatMap(uplink => unusable(uplink, now));
+	found.push(...list(raw.problems).map(object).map(readProblem));
+	for (const command of texts(raw.drift))
+		found.push({ severity: 'error', text: fill(_('Drift, repairing: {command}'), { command }), advice: '' });
+	for (const warning of texts(raw.warnings))
+		found.push({ severity: 'note', text: warning, advice: '' });
+	return found;
+}
+
+/*
+ * A status as plain values.  `otherVersion` is the version of one that is not understood, of
+ * which nothing else is read; `moment` is the browser's epoch second, for daemons that send none.
+ */
+export function readStatus(json, moment) {
+	const raw = object(json);
+	if (raw.version !== VERSION)
+		return { otherVersion: raw.version === undefined ? '?' : printable(String(raw.version)) };
+	const now = number(raw.time) === null ? moment : raw.time;
+	const uplinks = list(raw.uplinks).map(object).map(readUplink);
+	const usable = uplinks.filter(uplink => uplink.usable).length;
+	return {
+		otherVersion: null,
+		program: text(raw.mproutd),
+		now,
+		running: raw.running === true,
+		enabled: raw.enabled === true,
+		uplinks,
+		usable,
+		other: readOther(raw.default),
+		problems: readProblems(raw, uplinks, now),
+		directory: typeof object(raw.configuration).directory === 'string'
+			? raw.configuration.directory : '',
+	};
+}
+
+function readSubflow(raw) {
+	return {
+		uplink: text(raw.uplink),
+		device: text(raw.device),
+		local: text(raw.local),
+		remote: text(raw.remote),
+		state: text(raw.state),
+		backup: raw.backup === true,
+		backupByPeer: raw.backup_by_peer === true,
+		rtt: number(raw.rtt_ms),
+		retransmitted: number(raw.retransmitted),
+		sent: number(raw.sent),
+		received: number(raw.received),
+	};
+}
+
+/* The connections, the one that moved most first. */
+export function readConnections(json) {
+	const found = list(object(json).connections).map(object).map((raw, place) => ({
+		key: text(raw.token) || 'plain-' + place,
+		remote: text(raw.remote),
+		state: text(raw.state),
+		fallback: raw.fallback === true,
+		sent: number(raw.sent),
+		received: number(raw.received),
+		subflows: list(raw.subflows).map(object).map(readSubflow),
+	}));
+	return found.sort((one, other) =>
+		other.sent + other.received - one.sent - one.received);
+}
+
+/* What `reconcile` has done or would do: each change as a command, with its error if it failed. */
+export function readChanges(json) {
+	return list(object(json).changes).map(object).map(change => ({
+		command: text(change.command),
+		error: text(change.error),
+	}));
+}
+
+/* The command's own words where it did not do what was asked; '' where it did. */
+export function readError(json) {
+	const raw = object(json);
+	return text(raw.error) || text(raw.refused);
+}
