@@ -114,7 +114,7 @@ figures:
 docs: setup
 	@$(python) -c 'import material' 2>/dev/null || $(python) -m pip install --quiet \
 		--disable-pip-version-check --no-cache-dir --editable '.[docs]'
-	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet --strict --config-file packaging/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict --config-file packaging/mkdocs.yml
 
 check: lint test
 
