@@ -33,7 +33,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import plan
+from mproutd.passes import dry_run
 from mproutd.planning.bookkeeping import RULE_SPAN
 from mproutd.planning.diff import endpoints as endpoint_changes
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
@@ -259,7 +259,7 @@ def test_only_what_is_ours_is_changed(
         state = decode(json.loads(json.dumps(encode(state))))
     except ValueError:
         return  # no file of ours says so
-    operations = plan(config, snapshot, state, facts)
+    operations = dry_run(config, snapshot, state, facts)
     name = names(snapshot.links)
     for operation in operations:
         assert is_ours(operation, config, snapshot, state), operation
