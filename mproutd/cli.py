@@ -296,6 +296,7 @@ def _check(options: argparse.Namespace) -> int:
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
     from mproutd.services import scripts
+    from mproutd.status.changes import changes
     from mproutd.status.render import change_lines
 
     reconciler = commands.reconciler(options, change=True)
@@ -303,8 +304,8 @@ def _flush(options: argparse.Namespace) -> int:
         reconciler.configure()
     except ConfigError:
         pass  # what is ours is known without it
-    changes = reconciler.changes(reconciler.flush())
-    if changes:
-        print("\n".join(change_lines(changes)))
+    made = changes(reconciler.flush())
+    if made:
+        print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
-    return FAILED if any(change["error"] for change in changes) else DONE
+    return FAILED if any(change["error"] for change in made) else DONE

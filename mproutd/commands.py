@@ -131,7 +131,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     if told is None:
         own = reconciler(options, change=False)
         configure(own)
-        told = {**own.status(), "running": False}
+        told = {**own_status(own), "running": False}
     # Asked here, since the daemon's sandbox hides other processes from it.
     running = conflicting_daemons()
     if running:
@@ -139,6 +139,18 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
 
         told = beside(told, running)
     return told
+
+
+def own_status(reconciler: Reconciler) -> dict[str, Any]:
+    """The status as this process sees it."""
+    import time
+
+    from mproutd.status.build import status
+    from mproutd.status.rates import Rates
+
+    rates = Rates(time.monotonic)
+    rates.sample()
+    return status(reconciler.inspect(), rates.told)
 
 
 def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
@@ -152,11 +164,13 @@ def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would answer, done without one."""
+    from mproutd.status.changes import changes, planned_changes
+
     own = reconciler(options, change=not options.dry_run)
     configure(own)
     if options.dry_run:
-        return {"changes": own.preview()}
-    return {"changes": own.changes(own.converge())}
+        return {"changes": planned_changes(own.preview())}
+    return {"changes": changes(own.converge())}
 
 
 def connections(options: argparse.Namespace) -> list[dict[str, Any]]:

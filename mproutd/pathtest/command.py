@@ -13,22 +13,22 @@ from typing import Any
 
 from mproutd.commands import REFUSED, Stop, complain
 from mproutd.pathtest import connection
-from mproutd.pathtest.client import Trial, result
-from mproutd.pathtest.connection import Clock
+from mproutd.pathtest.client import PathTest, result
+from mproutd.pathtest.connection import Deadline
 from mproutd.pathtest.render import seen_line
-from mproutd.pathtest.select import Peer, endpoint, match, places
+from mproutd.pathtest.select import Peer, endpoint, match, sources
 from mproutd.pathtest.server import Listener, listener
 
-PATIENCE, OPEN = 10.0, 600.0
+TEST_TIMEOUT, LISTEN_TIMEOUT = 10.0, 600.0
 """Seconds: how long a test may take, and how long --listen listens, if not told."""
-_RESOLVING = 3.0
+RESOLVE_TIMEOUT = 3.0
 """Seconds for the resolver, at most."""
 
 
 def seconds(options: argparse.Namespace) -> float:
     """The option --timeout.  Stop."""
     if options.timeout is None:
-        return OPEN if options.listen else PATIENCE
+        return LISTEN_TIMEOUT if options.listen else TEST_TIMEOUT
     try:
         told = float(options.timeout)
     except ValueError:
@@ -76,7 +76,7 @@ def _listener(options: argparse.Namespace) -> Listener:
 
 def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, Any]:
     """The result of one test.  Stop."""
-    clock = Clock(seconds(options))
+    deadline = Deadline(seconds(options))
     try:
         host, port = endpoint(options.to)
     except ValueError as error:
@@ -87,19 +87,19 @@ def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, An
         raise Stop(f"no uplink is called {options.uplink!r}; {known}", REFUSED)
     uplink = uplinks[options.uplink]
     where = {"uplink": uplink["name"], "device": uplink["device"]}
-    found, why = places(uplink, options.family)
+    found, why = sources(uplink, options.family)
     if not found:
         return result(None, None, "no-address", error=why, **where)
     try:
-        peers = connection.resolve(host, port, clock.left(_RESOLVING))
+        peers = connection.resolve(host, port, deadline.left(RESOLVE_TIMEOUT))
     except OSError as error:
         why = f"{host}: {error.strerror or error}"
         return result(None, None, "no-name", error=why, **where)
     chosen = match(found, peers)
     if chosen is None:
-        families = "IPv4" if all(":" not in place.address for place in found) else "IPv6"
+        families = "IPv4" if all(":" not in source.address for source in found) else "IPv6"
         there = ", ".join(dict.fromkeys(peer.address for peer in peers))
         why = f"{host} is {there}, and {uplink['name']} has {families} alone"
         return result(None, None, "no-name", error=why, **where)
-    place, peer = chosen
-    return Trial(place, Peer(peer.address, peer.port), status, clock).run()
+    source, peer = chosen
+    return PathTest(source, Peer(peer.address, peer.port), status, deadline).run()

@@ -19,52 +19,54 @@ from mproutd.model import (
     LOOKUP_DESTINATION,
     PROTOCOL,
     Endpoint,
-    Operation,
     Route,
     Rule,
     Snapshot,
     family_of,
 )
 from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
+from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.plan import Plan, own_tables
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE, problem
+from mproutd.status.problems import ADVICE, problem, refused, removed
 
 VERSION = 1
 
 
-def status(
-    config: Config,
-    snapshot: Snapshot,
-    memory: State,
-    target: Plan,
-    drift: Sequence[Operation],
-    *,
-    unproved: Sequence[str] = (),
-    problems: Sequence[dict[str, Any]] = (),
-    since: Callable[[str, int], float | None] = lambda uplink, family: None,
-    lookups: Lookups | None = None,
-    blackhole_defaults: Sequence[Route] = (),
-) -> dict[str, Any]:
-    """The whole status.
+NO_TRAFFIC: Mapping[str, Any] = {"received": None, "sent": None, "rate": None}
 
-    `since` gives the epoch second of an uplink's last change, or of one of its families';
-    `lookups` what the kernel said for families.sources(); `discards` are main's routes that
-    throw away what has no better one.
-    """
+
+def status(
+    inspection: Inspection, traffic: Callable[[str], Mapping[str, Any]] = lambda device: NO_TRAFFIC
+) -> dict[str, Any]:
+    """The whole status.  `traffic` gives a device's `received`, `sent` and `rate`."""
+    config, snapshot, memory = inspection.config, inspection.snapshot, inspection.state
+    target, lookups = inspection.plan, inspection.lookups
     name = names(snapshot.links)
-    thrown = {route.family: describe(route, name) for route in blackhole_defaults}
+    thrown = {route.family: describe(route, name) for route in inspection.blackhole_defaults}
     uplinks = [
         _uplink(
-            config, snapshot, memory, target, entry, unproved, since, lookups or {}, thrown, name
+            config,
+            snapshot,
+            memory,
+            target,
+            entry,
+            inspection.misrouted,
+            inspection.last_changes.of,
+            lookups,
+            thrown,
+            name,
         )
         for entry in target.uplinks
     ]
-    found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot), *problems]
+    for uplink in uplinks:
+        uplink.update(traffic(uplink["device"]))
+    found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot)]
+    found += _reconciler_problems(inspection, name)
     found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
-    changes = [command(operation, name) for operation in drift]
+    changes = [command(operation, name) for operation in inspection.drift]
     out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
     mptcp = snapshot.mptcp
     return {
@@ -76,7 +78,7 @@ def status(
         "default": {
             family_name(family): uplink
             for family, uplink in target.default.items()
-            if family not in thrown or leaves(target.uplinks, uplink, family, lookups or {})
+            if family not in thrown or leaves(target.uplinks, uplink, family, lookups)
         },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
@@ -100,7 +102,27 @@ def status(
         "drift": changes,
         "warnings": list(config.warnings),
         "problems": found,
+        "counts": {"passes": inspection.passes, "writes": inspection.writes},
+        "configuration": {
+            "directory": inspection.directory,
+            "error": inspection.config_error or None,
+        },
     }
+
+
+def _reconciler_problems(inspection: Inspection, name: Names) -> list[dict[str, Any]]:
+    """What the reconciler could not read, write or keep."""
+    errors = {
+        "configuration-rejected": inspection.config_error,
+        "state-file-error": inspection.state_file_error,
+        "hints-ignored": inspection.hints_error,
+        "netifd-unreachable": inspection.netifd_error,
+    }
+    return [
+        *(problem(code, error=error) for code, error in errors.items() if error),
+        *refused(inspection.failed, inspection.now, name),
+        *removed(inspection.restored, inspection.rate_limited, name),
+    ]
 
 
 def _uplink(
@@ -269,23 +291,6 @@ def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
         problem("endpoint-limit", uplink=uplink, address=address, max_endpoints=cap)
         for address, uplink in target.over_cap.items()
     ]
-
-
-Lookups = Mapping[str, Route | None]
-"""Address → the route that a packet from it takes to the world; None for no route."""
-
-
-def sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
-    """The addresses whose lookups a status wants."""
-    return list(
-        dict.fromkeys(
-            address.address
-            for uplink in uplinks
-            if uplink.link
-            for path in uplink.paths
-            for address in path.covered
-        )
-    )
 
 
 def leaves(uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:

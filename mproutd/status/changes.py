@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import command, names
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
@@ -26,6 +27,12 @@ def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
                 text = failure.text
             told.append(change(failure.operation, command(failure.operation, name), text))
     return told
+
+
+def planned_changes(preview: Preview) -> list[dict[str, Any]]:
+    """Every change that a reconciliation would make, in order."""
+    name = names(preview.snapshot.links)
+    return [change(operation, command(operation, name)) for operation in preview.operations]
 
 
 def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
@@ -107,31 +114,6 @@ def _way(path: Path) -> str:
         "remembered": "as last known",
     }.get(path.gateway.origin, f"from {path.gateway.origin}")
     return f"{word} {addresses}, gateway {path.gateway.address} {source}"
-
-
-class Since:
-    """State → the epoch second in which it began."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], tuple[object, float]] = {}
-
-    def note(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
-        """Take note of what a pass saw at `now`."""
-        known: dict[tuple[str, int], tuple[object, float]] = {}
-        for uplink in uplinks:
-            name = uplink.config.name
-            states: list[tuple[int, object]] = [(0, uplink.usable)]
-            states += [(path.family, path.reason) for path in uplink.paths]
-            for family, state in states:
-                before = self._known.get((name, family))
-                same = before is not None and before[0] == state
-                known[name, family] = before if before and same else (state, now)
-        self._known = known
-
-    def of(self, uplink: str, family: int = 0) -> float | None:
-        """Since when; family 0 asks for the uplink as a whole.  None: never seen."""
-        found = self._known.get((uplink, family))
-        return found[1] if found else None
 
 
 LONGEST = 1000

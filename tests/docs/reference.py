@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mproutd.pathtest.verdict import ADVISED, EXPLAINED, side
+from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
@@ -80,8 +80,8 @@ def parts() -> dict[str, dict[str, str]]:
             "verdicts": table(
                 "| verdict | who | what it says | what to do |",
                 [
-                    f"| `{code}` | {side(code) or '-'} | {text} | {ADVISED.get(code, '-')} |"
-                    for code, text in EXPLAINED.items()
+                    f"| `{code}` | {side(code) or '-'} | {text} | {REMEDIES.get(code, '-')} |"
+                    for code, text in EXPLANATIONS.items()
                 ],
             ),
             "fields": table(head, fields(schema("test"))),

@@ -26,7 +26,8 @@ from mproutd.netlink.nlmsg import (
     spans,
     text,
 )
-from mproutd.status.connections import Socket, UplinkNames, connections
+from mproutd.netlink.sock_diag import Socket
+from mproutd.status.connections import UplinkNames, connections
 from mproutd.status.events import describe_event
 from mproutd.status.render import connection_lines, event_line
 from mproutd.subflows.policy import RetryPolicy

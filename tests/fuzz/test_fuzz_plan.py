@@ -33,15 +33,15 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import dry_run
+from mproutd.passes import own_endpoint_deletions
 from mproutd.planning.bookkeeping import RULE_SPAN
-from mproutd.planning.diff import endpoints as endpoint_changes
+from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
 from mproutd.status.build import status
 from tests.fuzz.material import quick
-from tests.lab.fake_world import ENABLED
+from tests.lab.fake_world import ENABLED, dry_run
 from tests.unit.test_state import MEMORIES
 
 DEVICES = ("eth1", "eth2", "tun0", "br-lan", "é\u0301", "a\x1b[2J", "\udcff", "0")
@@ -266,12 +266,11 @@ def test_only_what_is_ours_is_changed(
         sent(operation)
         assert safe(command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
-    closing, _ = endpoint_changes(
-        snapshot, state, target, [each.address for each in target.endpoints]
-    )
+    addresses = [endpoint.address for endpoint in target.endpoints]
+    closing = own_endpoint_deletions(snapshot, state, addresses)
     assert all(is_ours(each, config, snapshot, state) for each in closing)
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    told = status(config, snapshot, state, target, operations, lookups={}, since=lambda *_: None)
+    told = status(Inspection(config, "", snapshot, target, state, operations, {}, {}))
     json.dumps(told).encode("ascii")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from mproutd.iproute2 import command, names
 from mproutd.model import Mptcp
@@ -13,6 +14,8 @@ from mproutd.netlink.path_manager import supports_laminar
 from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
+from mproutd.status.build import status
+from mproutd.status.changes import changes
 from tests.lab import Namespace
 from tests.lab.resources import Closing
 
@@ -53,7 +56,7 @@ class Keeping(Closing):
 
     def settle(self) -> list[str]:
         """Passes until one finds nothing to do; every change asked for, refused ones too."""
-        return [told["command"] for told in self.reconciler.changes(self.reconciler.converge())]
+        return [told["command"] for told in changes(self.reconciler.converge())]
 
     def asked(self, outcome: Outcome) -> list[str]:
         """What a pass asked for about endpoints and limits, as ip commands."""
@@ -66,9 +69,13 @@ class Keeping(Closing):
         """What the kernel holds."""
         return self.manager.read(full=True)
 
+    def status(self) -> dict[str, Any]:
+        """The status, as a command without a daemon builds it."""
+        return status(self.reconciler.inspect())
+
     def problems(self) -> list[str]:
         """The codes of the problems that status names."""
-        return [problem["code"] for problem in self.reconciler.status()["problems"]]
+        return [problem["code"] for problem in self.status()["problems"]]
 
     def close(self) -> None:
         self._scope.close()

@@ -65,7 +65,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     site.settle()
     site.world.set("eth2", carrier=False)
     site.settle()
-    found: dict[str, Any] = site.reconciler.status()
+    found: dict[str, Any] = site.status()
     for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1)
     host = {"host": "192.0.2.1", "address": "192.0.2.1", "reachable": True, "error": None}

@@ -33,7 +33,7 @@ def status(tmp_path: pathlib.Path) -> dict[str, Any]:
     site.settle()
     site.world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     site.settle()
-    told: dict[str, Any] = site.reconciler.status()
+    told: dict[str, Any] = site.status()
     told["uplinks"][0]["health"] = [GOOD, GOOD | {"family": "ipv6"}]
     told["uplinks"][1]["health"] = [BAD]
     told["problems"] = [
