@@ -60,6 +60,17 @@ class _Help(argparse.HelpFormatter):
         columns = os.environ.get("COLUMNS", "")
         super().__init__(prog, width=(int(columns) if columns.isdecimal() else 80) - 2)
 
+    def _set_color(self, color: bool, **_: Any) -> None:
+        """Called by Python 3.14 and later, whose own imports dataclasses, even for no colour."""
+        self._theme, self._decolor = _NoColours(), str
+
+
+class _NoColours:
+    """A theme of argparse."""
+
+    def __getattr__(self, name: str) -> str:
+        return ""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
