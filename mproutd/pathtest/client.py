@@ -13,18 +13,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mproutd.netlink.mptcp_info import Tcp, counted
+from mproutd.netlink.mptcp_info import TcpInfo, counter_increase
 from mproutd.pathtest import connection, protocol
-from mproutd.pathtest.baseline import BULK, HELLO_STALL, STALL, Beside, whole
-from mproutd.pathtest.connection import Clock, Line
-from mproutd.pathtest.select import Peer, Place, others, owner
-from mproutd.pathtest.verdict import VERSION, View, judge, side
+from mproutd.pathtest.baseline import BULK_BYTES, HELLO_TIMEOUT, STALL_TIMEOUT, Baseline, whole
+from mproutd.pathtest.connection import Deadline, PathConnection
+from mproutd.pathtest.select import Peer, Source, joinable_uplinks, uplink_of
+from mproutd.pathtest.verdict import VERSION, Evidence, diagnose, side
 
-JOIN = 1.0
+JOIN_TIMEOUT = 1.0
 """Seconds that a second subflow may take."""
 
 
-def result(place: Place | None, to: Peer | None, code: str, **told: Any) -> dict[str, Any]:
+def result(source: Source | None, to: Peer | None, code: str, **told: Any) -> dict[str, Any]:
     """What `mproutd test --json` prints, see docs/test.md."""
     empty: dict[str, Any] = dict.fromkeys(
         (
@@ -45,8 +45,8 @@ def result(place: Place | None, to: Peer | None, code: str, **told: Any) -> dict
         "version": VERSION,
         "verdict": code,
         "side": side(code),
-        "uplink": place.uplink if place else None,
-        "device": place.device if place else None,
+        "uplink": source.uplink if source else None,
+        "device": source.device if source else None,
         "to": None if to is None else {"address": to.address, "port": to.port},
         **empty,
         "mtu": {**mtu, "proved": False},
@@ -56,15 +56,17 @@ def result(place: Place | None, to: Peer | None, code: str, **told: Any) -> dict
     }
 
 
-class Trial:
+class PathTest:
     """One test.  run() is all."""
 
-    def __init__(self, place: Place, peer: Peer, status: Mapping[str, Any], clock: Clock) -> None:
-        self._place, self._peer, self._status, self._clock = place, peer, status, clock
-        self._beside = Beside(place, peer, clock)
+    def __init__(
+        self, source: Source, peer: Peer, status: Mapping[str, Any], deadline: Deadline
+    ) -> None:
+        self._source, self._peer, self._status, self._deadline = source, peer, status, deadline
+        self._baseline = Baseline(source, peer, deadline)
         self._told: dict[str, Any] = {}
         self._mtu: dict[str, Any] = {
-            "device": connection.device_mtu(place.device),
+            "device": connection.device_mtu(source.device),
             "there": None,
             "back": None,
             "segment": None,
@@ -73,30 +75,30 @@ class Trial:
         self._before = connection.counters()
 
     def run(self) -> dict[str, Any]:
-        code = judge(self._look())
-        if code in _BY_CHANCE and not self._clock.over:
-            again = judge(self._look())
+        code = diagnose(self._look())
+        if code in _BY_CHANCE and not self._deadline.over:
+            again = diagnose(self._look())
             code = code if again == "no-time" else again
         if code == "big-lost":
-            largest = self._beside.largest()
+            largest = self._baseline.largest()
             self._mtu |= {"there": largest, "back": largest, "proved": largest is not None}
-        self._told["counters"] = counted(self._before, connection.counters())
+        self._told["counters"] = counter_increase(self._before, connection.counters())
         self._told["mtu"] = self._mtu
-        return result(self._place, self._peer, code, **self._told)
+        return result(self._source, self._peer, code, **self._told)
 
     # -- the connection -------------------------------------------------------------------
 
-    def _look(self) -> View:
+    def _look(self) -> Evidence:
         try:
-            line = Line(self._place, self._peer, mptcp=True)
+            line = PathConnection(self._source, self._peer, mptcp=True)
         except OSError as error:
             if error.errno in (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT):
-                return View(own="off")
+                return Evidence(own="off")
             if isinstance(error, PermissionError):
                 raise
             return self._not_connected(error)
         with line:
-            begun, patience = time.monotonic(), self._clock.left(connection.syn_patience())
+            begun, patience = time.monotonic(), self._deadline.left(connection.syn_patience())
             try:
                 line.connect(patience)
             except OSError as error:
@@ -109,113 +111,113 @@ class Trial:
             self._told["local"] = line.local
             return self._use(line)
 
-    def _not_connected(self, error: OSError) -> View:
+    def _not_connected(self, error: OSError) -> Evidence:
         """And would plain TCP be?"""
         failed = _why(error)
         self._told["error"] = error.strerror or str(error)
         if failed == "no-route":
-            return View(failed=failed)
-        return View(failed=failed, plain=self._beside.plain(data=False).passed)
+            return Evidence(failed=failed)
+        return Evidence(failed=failed, plain=self._baseline.plain(data=False).passed)
 
-    def _use(self, line: Line) -> View:
-        begin = line.multipath()
-        since = counted(self._before, connection.counters())
-        view = View(offered=begin.key_received)
+    def _use(self, line: PathConnection) -> Evidence:
+        begin = line.mptcp_info()
+        since = counter_increase(self._before, connection.counters())
+        evidence = Evidence(offered=begin.key_received)
         self._told["checksums"] = None if begin.fallback else begin.checksums
         if begin.fallback:
             # Its first data may have undone it before it was asked; the kernel counted why.
             quiet = not since.get("MPCapableFallbackSYNACK") and not since.get(_PAUSED)
-            view = view._replace(
+            evidence = evidence._replace(
                 own="paused" if since.get(_PAUSED) else "", offered=bool(self._before) and quiet
             )
-        view = self._greet(line, view)
-        if view.peer is None or line.multipath().fallback:
-            if view.peer is not None:
-                view = self._bulk(line, view, b"")
-            elif view.acked:
+        evidence = self._greet(line, evidence)
+        if evidence.peer is None or line.mptcp_info().fallback:
+            if evidence.peer is not None:
+                evidence = self._bulk(line, evidence, b"")
+            elif evidence.acked:
                 self._join(line)
-            return self._finish(line, view)
+            return self._finish(line, evidence)
         self._join(line)
         line.close()
-        return self._alone(view)
+        return self._alone(evidence)
 
-    def _greet(self, line: Line, view: View) -> View:
+    def _greet(self, line: PathConnection, evidence: Evidence) -> Evidence:
         """One line: a listener of ours answers it, any other service acknowledges it."""
         begun = time.monotonic()
         came = b""
         try:
-            came = line.exchange(protocol.HELLO, bool, HELLO_STALL, self._clock)
+            came = line.exchange(protocol.HELLO, bool, HELLO_TIMEOUT, self._deadline)
             self._told["first_byte_ms"] = _ms(begun) if came else None
             if came.startswith(b"{") and not whole(came):
-                came += line.exchange(b"", whole, HELLO_STALL, self._clock)
+                came += line.exchange(b"", whole, HELLO_TIMEOUT, self._deadline)
         except OSError:
             pass  # closed, reset or silent: what the socket knows says the rest
         acked = bool(came) or _acknowledged(line)
-        if not acked and not self._clock.over:
-            view = view._replace(plain=self._beside.plain(data=True).passed)
-        return view._replace(acked=acked, peer=protocol.read(came))
+        if not acked and not self._deadline.over:
+            evidence = evidence._replace(plain=self._baseline.plain(data=True).passed)
+        return evidence._replace(acked=acked, peer=protocol.read(came))
 
-    def _alone(self, view: View) -> View:
+    def _alone(self, evidence: Evidence) -> Evidence:
         """Full packets by a connection of their own, in its first flight.
 
         A subflow by another uplink joins a round trip later at the earliest, and then its MPTCP
         hides what this path loses.  So what matters is what the first subflow itself got through.
         """
-        with Line(self._place, self._peer, mptcp=True) as line:
+        with PathConnection(self._source, self._peer, mptcp=True) as line:
             try:
-                line.connect(self._clock.left(connection.syn_patience()))
+                line.connect(self._deadline.left(connection.syn_patience()))
             except OSError:
-                return self._finish(line, view._replace(big=False, kept=True))
-            return self._finish(line, self._bulk(line, view, protocol.HELLO))
+                return self._finish(line, evidence._replace(big=False, kept=True))
+            return self._finish(line, self._bulk(line, evidence, protocol.HELLO))
 
-    def _bulk(self, line: Line, view: View, hello: bytes) -> View:
+    def _bulk(self, line: PathConnection, evidence: Evidence, hello: bytes) -> Evidence:
         """Full packets there and back, and what the listener says then."""
-        sent = os.urandom(BULK)
+        sent = os.urandom(BULK_BYTES)
 
         def body(came: bytes) -> bytes:
             return came.partition(b"\n")[2] if hello else came
 
         try:
             came = line.exchange(
-                hello + protocol.echo(BULK) + sent,
-                lambda came: len(body(came)) >= BULK,
-                STALL,
-                self._clock,
+                hello + protocol.echo(BULK_BYTES) + sent,
+                lambda came: len(body(came)) >= BULK_BYTES,
+                STALL_TIMEOUT,
+                self._deadline,
             )
             self._told["echoed"] = len(body(came))
-            view = view._replace(same=body(came) == sent)
+            evidence = evidence._replace(same=body(came) == sent)
             tcp = self._settled(line)
-            told = line.exchange(protocol.TELL, whole, HELLO_STALL, self._clock)
-            view = view._replace(peer=protocol.read(told) or view.peer)
+            told = line.exchange(protocol.REPORT, whole, HELLO_TIMEOUT, self._deadline)
+            evidence = evidence._replace(peer=protocol.read(told) or evidence.peer)
         except OSError:
-            return self._lost(view)
+            return self._lost(evidence)
         if self._gone(line):
-            return view._replace(same=view.same and not self._noticed())
-        if tcp.unacked or (view.peer and view.peer["unacked"]):
-            return self._lost(view)
-        self._mtu["proved"] = tcp.received is not None and tcp.received >= BULK
-        return view._replace(big=True)
+            return evidence._replace(same=evidence.same and not self._noticed())
+        if tcp.unacked or (evidence.peer and evidence.peer["unacked"]):
+            return self._lost(evidence)
+        self._mtu["proved"] = tcp.received is not None and tcp.received >= BULK_BYTES
+        return evidence._replace(big=True)
 
-    def _lost(self, view: View) -> View:
+    def _lost(self, evidence: Evidence) -> Evidence:
         """Full packets do not pass by MPTCP: do they by plain TCP?"""
-        if self._clock.over:
-            return view
+        if self._deadline.over:
+            return evidence
         self._told["echoed"] = None  # if all of it came back, then by another uplink
         if self._noticed():
-            return view._replace(same=False)
-        plain = self._beside.plain(data=True, bulk=True)
-        same = False if plain.same is False else view.same
-        return view._replace(big=False, plain_big=plain.big, same=same)
+            return evidence._replace(same=False)
+        plain = self._baseline.plain(data=True, bulk=True)
+        same = False if plain.same is False else evidence.same
+        return evidence._replace(big=False, plain_big=plain.big, same=same)
 
     def _noticed(self) -> bool:
         """A checksum did not fit, at either end: the kernel gave this subflow up."""
-        return bool(counted(self._before, connection.counters()).keys() & _NOTICED)
+        return bool(counter_increase(self._before, connection.counters()).keys() & _NOTICED)
 
-    def _settled(self, line: Line) -> Tcp:
+    def _settled(self, line: PathConnection) -> TcpInfo:
         """The first subflow when all it sent is acknowledged, or when nothing moves any more."""
         last, moved = line.tcp(), time.monotonic()
-        while last.unacked or (last.received or BULK) < BULK:
-            if self._clock.over or time.monotonic() - moved > STALL or self._gone(line):
+        while last.unacked or (last.received or BULK_BYTES) < BULK_BYTES:
+            if self._deadline.over or time.monotonic() - moved > STALL_TIMEOUT or self._gone(line):
                 break
             time.sleep(0.02)
             now = line.tcp()
@@ -223,45 +225,45 @@ class Trial:
                 last, moved = now, time.monotonic()
         return last
 
-    def _gone(self, line: Line) -> bool:
+    def _gone(self, line: PathConnection) -> bool:
         """This path's subflow was reset, and another uplink's carries on."""
         flows = line.subflows()
-        return bool(flows) and self._place.address not in {own for own, _ in flows}
+        return bool(flows) and self._source.address not in {own for own, _ in flows}
 
-    def _join(self, line: Line) -> None:
+    def _join(self, line: PathConnection) -> None:
         """Do others join?  The kernel's path manager does it by itself."""
-        if line.multipath().fallback:
+        if line.mptcp_info().fallback:
             return
-        expected = others(self._status, self._place)
-        end = time.monotonic() + self._clock.left(JOIN)
+        expected = joinable_uplinks(self._status, self._source)
+        end = time.monotonic() + self._deadline.left(JOIN_TIMEOUT)
         while True:
-            found = [each for each in line.subflows() if each[0] != self._place.address]
+            found = [each for each in line.subflows() if each[0] != self._source.address]
             if len(found) >= len(expected) or time.monotonic() >= end:
                 break
             time.sleep(0.02)
         self._told["joins"] = {
             "expected": expected,
             "found": [
-                {"uplink": owner(self._status, own), "local": own, "remote": peer}
+                {"uplink": uplink_of(self._status, own), "local": own, "remote": peer}
                 for own, peer in found
             ],
         }
 
-    def _finish(self, line: Line, view: View) -> View:
-        end, tcp = line.multipath(), line.tcp()
+    def _finish(self, line: PathConnection, evidence: Evidence) -> Evidence:
+        end, tcp = line.mptcp_info(), line.tcp()
         kept = not end.fallback and not self._gone(line)
         self._told |= {
-            "offered": view.offered,
+            "offered": evidence.offered,
             "mptcp": kept,
             "rtt_ms": tcp.rtt_ms,
-            "listener": view.peer,
+            "listener": evidence.peer,
         }
         self._mtu |= {
             "there": tcp.pmtu,
-            "back": view.peer["path_mtu"] if view.peer else None,
+            "back": evidence.peer["path_mtu"] if evidence.peer else None,
             "segment": tcp.mss,
         }
-        return view._replace(kept=kept)
+        return evidence._replace(kept=kept)
 
 
 _BY_CHANCE = ("syn-dropped", "data-dropped", "ack-stripped", "data-stripped")
@@ -283,9 +285,9 @@ def _why(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, "no-answer")
 
 
-def _acknowledged(line: Line) -> bool:
+def _acknowledged(line: PathConnection) -> bool:
     """Whether the other end has what was sent: its MPTCP, or TCP where it is plain."""
-    told = line.multipath()
+    told = line.mptcp_info()
     return told.unacked == 0 if not told.fallback else line.tcp().unacked == 0
 
 

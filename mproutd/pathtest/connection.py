@@ -19,18 +19,18 @@ from collections.abc import Callable
 from struct import Struct
 
 from mproutd.netlink import mptcp_info
-from mproutd.netlink.mptcp_info import FALLEN, UNKNOWN, Multipath, Tcp
-from mproutd.pathtest.select import Peer, Place
+from mproutd.netlink.mptcp_info import FALLBACK_INFO, NO_TCP_INFO, MptcpInfo, TcpInfo
+from mproutd.pathtest.select import Peer, Source
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SIOCGIFMTU = 0x8921
 _IFREQ = Struct("=16si20x")
-_MOST = 1 << 17
+MAX_REPLY_BYTES = 1 << 17
 """Bytes that are read at one step, whatever a peer sends."""
 _COUNTERS = "/proc/thread-self/net/netstat"
 
 
-class Clock:
+class Deadline:
     """The end of the test, on time.monotonic()."""
 
     def __init__(self, seconds: float) -> None:
@@ -45,22 +45,22 @@ class Clock:
         return time.monotonic() >= self._end
 
 
-class Line:
+class PathConnection:
     """One connection of the test.  Use as a context manager.  OSError; a TimeoutError in time."""
 
-    def __init__(self, place: Place, peer: Peer, mptcp: bool, segment: int = 0) -> None:
+    def __init__(self, source: Source, peer: Peer, mptcp: bool, segment: int = 0) -> None:
         """`segment`: bytes in a segment at most, in both directions; 0 for what the path has.
 
         OSError: ENOPROTOOPT or EPROTONOSUPPORT where the kernel has no MPTCP.
         """
         self._peer = peer
-        family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
+        family = socket.AF_INET6 if ":" in source.address else socket.AF_INET
         kind = mptcp_info.IPPROTO_MPTCP if mptcp else socket.IPPROTO_TCP
         self._socket = socket.socket(family, socket.SOCK_STREAM, kind)
         try:
-            device = place.device.encode()
+            device = source.device.encode()
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
-            self._socket.bind((place.address, 0))
+            self._socket.bind((source.address, 0))
             if segment:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -68,7 +68,7 @@ class Line:
             self._socket.close()
             raise
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> PathConnection:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,25 +82,25 @@ class Line:
         self._socket.connect((self._peer.address, self._peer.port))
 
     def exchange(
-        self, data: bytes, enough: Callable[[bytes], bool], stall: float, clock: Clock
+        self, data: bytes, enough: Callable[[bytes], bool], stall: float, deadline: Deadline
     ) -> bytes:
         """Send, and read until it is enough.
 
         Ends early, with what came, when the peer closes; TimeoutError when for `stall` seconds
         nothing moves, or the test is over.
         """
-        view, came = memoryview(data), b""
+        unsent, came = memoryview(data), b""
         moved = time.monotonic()
         self._socket.setblocking(False)
         while not enough(came):
-            if clock.over or time.monotonic() - moved > stall:
+            if deadline.over or time.monotonic() - moved > stall:
                 raise TimeoutError(errno.ETIMEDOUT, "nothing moves")
             try:
-                if view:  # what is in the socket's buffer may go no further: no move
-                    view = view[self._socket.send(view) :]
+                if unsent:  # what is in the socket's buffer may go no further: no move
+                    unsent = unsent[self._socket.send(unsent) :]
             except BlockingIOError:
                 pass
-            self._wait(bool(view), clock.left(0.1))
+            self._wait(bool(unsent), deadline.left(0.1))
             try:
                 piece = self._socket.recv(1 << 16)
             except BlockingIOError:
@@ -109,7 +109,7 @@ class Line:
                 break
             came += piece
             moved = time.monotonic()
-            if len(came) > _MOST:
+            if len(came) > MAX_REPLY_BYTES:
                 break
         return came
 
@@ -117,21 +117,21 @@ class Line:
         with contextlib.suppress(InterruptedError):
             select.select([self._socket], [self._socket] if writing else [], [], seconds)
 
-    def multipath(self) -> Multipath:
+    def mptcp_info(self) -> MptcpInfo:
         """What the MPTCP socket says of itself; FALLEN when it is none any more."""
         try:
             told = self._socket.getsockopt(mptcp_info.SOL_MPTCP, mptcp_info.MPTCP_INFO, 256)
         except OSError:
-            return FALLEN
-        return mptcp_info.multipath(told)
+            return FALLBACK_INFO
+        return mptcp_info.parse_mptcp_info(told)
 
-    def tcp(self) -> Tcp:
+    def tcp(self) -> TcpInfo:
         """Of the first subflow, or of the plain connection."""
         try:
             told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         except OSError:
-            return UNKNOWN
-        return mptcp_info.tcp(told)
+            return NO_TCP_INFO
+        return mptcp_info.parse_tcp_info(told)
 
     def subflows(self) -> list[tuple[str, str]]:
         """Own and peer's address of each subflow that stands; empty when it is plain TCP."""
@@ -139,7 +139,7 @@ class Line:
             self._told(option)
             for option in (mptcp_info.MPTCP_TCPINFO, mptcp_info.MPTCP_SUBFLOW_ADDRS)
         )
-        return mptcp_info.subflows(infos, addresses)
+        return mptcp_info.parse_subflows(infos, addresses)
 
     def _told(self, option: int) -> bytes:
         """An option to which a question belongs, as Python's getsockopt cannot put it."""
@@ -171,7 +171,7 @@ def counters() -> dict[str, int]:
     """The MPTCP counters of this network namespace; empty where there are none."""
     try:
         with open(_COUNTERS, encoding="ascii") as file:
-            return mptcp_info.counters(file.read())
+            return mptcp_info.parse_counters(file.read())
     except OSError:
         return {}
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 HELLO = b"mproutd-test 1\n"
-SEEN, TELL = b"seen\n", b"tell\n"
-LINE, LINES = 64, 16
+STATUS, REPORT = b"seen\n", b"tell\n"
+MAX_LINE_BYTES, MAX_LINES = 64, 16
 """Bytes in a line of the client, and lines of it on one connection, at most."""
-ANSWER = 1024
+MAX_STATUS_BYTES = 1024
 """Bytes in a line of the listener, at most."""
-BYTES = 256 << 10
+MAX_ECHO_BYTES = 256 << 10
 """Echoed on one connection, at most."""
 
 
@@ -49,7 +49,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 def read(line: bytes) -> dict[str, Any] | None:
     """What a listener saw; None when this is not a listener's line."""
-    if len(line) > ANSWER:
+    if len(line) > MAX_STATUS_BYTES:
         return None
     try:
         told = json.loads(line)
@@ -62,7 +62,7 @@ def read(line: bytes) -> dict[str, Any] | None:
     return {name: told[name] for name in _FIELDS}
 
 
-class Turn(NamedTuple):
+class Reply(NamedTuple):
     """What the listener does next on a connection."""
 
     send: bytes = b""
@@ -70,7 +70,7 @@ class Turn(NamedTuple):
     """The client broke a rule: cut it off."""
 
 
-class Served:
+class Session:
     """One connection of the listener, without its socket.
 
     `look` says what the listener sees at that moment; `received` counts what came back.
@@ -84,7 +84,7 @@ class Served:
         self._look, self._line, self._owed = look, b"", 0
         self._lines = 0
 
-    def take(self, data: bytes) -> Turn:
+    def take(self, data: bytes) -> Reply:
         """Bytes of the client have come: what goes back."""
         send = []
         while data:
@@ -95,28 +95,28 @@ class Served:
                 continue
             line, newline, data = data.partition(b"\n")
             self._line += line + newline
-            if len(self._line) > LINE:
-                return Turn(b"", True)
+            if len(self._line) > MAX_LINE_BYTES:
+                return Reply(b"", True)
             if newline:
                 said, self._line = self._line, b""
                 reply = self._obey(said)
                 if reply is None:
-                    return Turn(b"", True)
+                    return Reply(b"", True)
                 send.append(reply)
-        return Turn(b"".join(send))
+        return Reply(b"".join(send))
 
     def _obey(self, line: bytes) -> bytes | None:
         self._lines += 1
-        if self._lines > LINES:
+        if self._lines > MAX_LINES:
             return None
         if not self.greeted:
             self.greeted = line == HELLO
             return self._show() if self.greeted else None
-        if line in (SEEN, TELL):
-            self.told = self.told or line == TELL
+        if line in (STATUS, REPORT):
+            self.told = self.told or line == REPORT
             return self._show()
         word, _, number = line.rstrip(b"\n").partition(b" ")
-        if word != b"echo" or not number.isdigit() or self.received + int(number) > BYTES:
+        if word != b"echo" or not number.isdigit() or self.received + int(number) > MAX_ECHO_BYTES:
             return None
         self._owed = int(number)
         self.received += self._owed

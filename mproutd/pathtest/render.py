@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from mproutd.format import safe
-from mproutd.pathtest.verdict import ADVISED, EXPLAINED
-from mproutd.status.render import wrapped
+from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES
+from mproutd.status.render import wrap
 
 
 def result_lines(told: Mapping[str, Any]) -> list[str]:
     """What `mproutd test` prints: the verdict, and under it what it rests on."""
     code = told["verdict"]
-    lines = wrapped(f"{_path(told)}: {EXPLAINED[code]}", "", "  ")
+    lines = wrap(f"{_path(told)}: {EXPLANATIONS[code]}", "", "  ")
     for ground in _grounds(told):
-        lines += wrapped(ground, "    ", "      ")
-    if code in ADVISED:
-        lines += wrapped(ADVISED[code].replace("UPLINK", str(told["uplink"])), "    → ", "      ")
+        lines += wrap(ground, "    ", "      ")
+    if code in REMEDIES:
+        lines += wrap(REMEDIES[code].replace("UPLINK", str(told["uplink"])), "    → ", "      ")
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 FAMILIES = ("ipv4", "ipv6")
 
 
-class Place(NamedTuple):
+class Source(NamedTuple):
     """Where a test begins: an uplink, in one family."""
 
     uplink: str
@@ -47,7 +47,7 @@ def endpoint(text: str, host: bool = True) -> tuple[str, int]:
     return name, int(port)
 
 
-def places(uplink: Mapping[str, Any], only: str | None = None) -> tuple[list[Place], str]:
+def sources(uplink: Mapping[str, Any], only: str | None = None) -> tuple[list[Source], str]:
     """The places of an element of `uplinks`, one for each family that can be tested, or why none.
 
     `only` one family.  An address that may have an endpoint comes before one that cannot.
@@ -59,35 +59,35 @@ def places(uplink: Mapping[str, Any], only: str | None = None) -> tuple[list[Pla
             if family["reason"] in ("no-device", "link-down", "no-carrier") or not addresses:
                 why = why or family["text"] or "it has no address"
             else:
-                found.append(Place(uplink["name"], uplink["device"], addresses[0]))
+                found.append(Source(uplink["name"], uplink["device"], addresses[0]))
     return found, why
 
 
-def match(found: Sequence[Place], peers: Sequence[Peer]) -> tuple[Place, Peer] | None:
+def match(found: Sequence[Source], peers: Sequence[Peer]) -> tuple[Source, Peer] | None:
     """The first peer that a place has a family for, with that place."""
     for peer in peers:
-        for place in found:
-            if family_name(place.address) == family_name(peer.address):
-                return place, peer
+        for source in found:
+            if family_name(source.address) == family_name(peer.address):
+                return source, peer
     return None
 
 
-def others(status: Mapping[str, Any], place: Place) -> list[str]:
+def joinable_uplinks(status: Mapping[str, Any], source: Source) -> list[str]:
     """The other uplinks that have an endpoint from where a subflow of this test could join."""
     return [
         uplink["name"]
         for uplink in status["uplinks"]
-        if uplink["name"] != place.uplink
+        if uplink["name"] != source.uplink
         and any(
             end["actual"]
             and "subflow" in end["flags"]
-            and family_name(end["address"]) == family_name(place.address)
+            and family_name(end["address"]) == family_name(source.address)
             for end in uplink["endpoints"]
         )
     ]
 
 
-def owner(status: Mapping[str, Any], address: str) -> str | None:
+def uplink_of(status: Mapping[str, Any], address: str) -> str | None:
     """The uplink whose address this is."""
     for uplink in status["uplinks"]:
         for family in uplink["families"]:

@@ -19,17 +19,17 @@ from mproutd.netlink import mptcp_info
 from mproutd.pathtest import connection, protocol
 from mproutd.pathtest.select import endpoint
 
-CONNECTIONS = 16
+MAX_CONNECTIONS = 16
 """At once; more wait in the kernel's queue, of the same length."""
-SECONDS = 10.0
+MAX_CONNECTION_SECONDS = 10.0
 """That a connection may last."""
-_PIECE = 16 << 10
+RECEIVE_BYTES = 16 << 10
 """Bytes read at once.  What waits to be sent is no more than the echo of one connection."""
-_AGE = 0.5
+COUNTER_INTERVAL = 0.5
 """Seconds: how old at least the counters are that a new connection's are compared with."""
 
 
-class Counted:
+class FallbackCounter:
     """What the kernel counted lately: was MPTCP asked for by a connection that came as plain TCP?
 
     No socket keeps its SYN here (TCP_SAVE_SYN is not for MPTCP sockets).  But the kernel counts
@@ -44,29 +44,29 @@ class Counted:
 
     def tick(self) -> None:
         """Every half second or oftener: remember the counters of half a second to two ago."""
-        if time.monotonic() - self._new[0] >= _AGE:
+        if time.monotonic() - self._new[0] >= COUNTER_INTERVAL:
             self._old, self._new = self._new, (time.monotonic(), connection.counters())
 
     def asked(self) -> bool | None:
         """None where the kernel counts nothing."""
         if not self._old[1]:
             return None
-        since = mptcp_info.counted(self._old[1], connection.counters())
+        since = mptcp_info.counter_increase(self._old[1], connection.counters())
         return bool(since.get("MPCapableFallbackACK"))
 
 
-class _Guest:
+class _Client:
     """A connection with what is still to be sent."""
 
     def __init__(self, connected: socket.socket, client: str, asked: bool | None) -> None:
         self.socket, self.client = connected, client
-        self.until = time.monotonic() + SECONDS
+        self.until = time.monotonic() + MAX_CONNECTION_SECONDS
         self.waiting = b""
         self.over = False
         spoken = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
         self._accepted = "mptcp" if spoken == mptcp_info.IPPROTO_MPTCP else "tcp"
         self._asked = True if self._accepted == "mptcp" else asked
-        self.served = protocol.Served(self.look)
+        self.session = protocol.Session(self.look)
         self.mptcp = True
 
     def look(self, received: int) -> dict[str, Any]:
@@ -85,26 +85,26 @@ class _Guest:
             "unacked": tcp.unacked,
         }
 
-    def _info(self) -> mptcp_info.Multipath:
+    def _info(self) -> mptcp_info.MptcpInfo:
         try:
             told = self.socket.getsockopt(mptcp_info.SOL_MPTCP, mptcp_info.MPTCP_INFO, 256)
         except OSError:
-            return mptcp_info.FALLEN
-        return mptcp_info.multipath(told)
+            return mptcp_info.FALLBACK_INFO
+        return mptcp_info.parse_mptcp_info(told)
 
-    def _tcp(self) -> mptcp_info.Tcp:
+    def _tcp(self) -> mptcp_info.TcpInfo:
         try:
             told = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         except OSError:
-            return mptcp_info.UNKNOWN
-        return mptcp_info.tcp(told)
+            return mptcp_info.NO_TCP_INFO
+        return mptcp_info.parse_tcp_info(told)
 
     def work(self) -> None:
         """Read and send what can be, without waiting."""
         try:
             with contextlib.suppress(BlockingIOError):
-                data = self.socket.recv(_PIECE)
-                turn = self.served.take(data)
+                data = self.socket.recv(RECEIVE_BYTES)
+                turn = self.session.take(data)
                 self.over = turn.broken or not data
                 self.waiting += turn.send
             if self.waiting:
@@ -122,9 +122,9 @@ class Listener:
         self.others = 0
         """Connections that began as no test does."""
         self._socket = self._open(address, port)
-        self._counted = Counted()
+        self._counted = FallbackCounter()
         self._selector = selectors.DefaultSelector()
-        self._guests: set[_Guest] = set()
+        self._clients: set[_Client] = set()
         self._accepting = False
 
     def _open(self, address: str, port: int) -> socket.socket:
@@ -153,7 +153,7 @@ class Listener:
                 if family == socket.AF_INET6:
                     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 made.bind((where, port))
-                made.listen(CONNECTIONS)
+                made.listen(MAX_CONNECTIONS)
                 made.setblocking(False)
                 return made
             except OSError as error:
@@ -178,18 +178,18 @@ class Listener:
                         self._accept()
                     else:
                         self._attend(key.data)
-                for guest in list(self._guests):
-                    if guest.over or time.monotonic() >= guest.until:
-                        self._leave(guest, tell)
+                for client in list(self._clients):
+                    if client.over or time.monotonic() >= client.until:
+                        self._leave(client, tell)
         finally:
-            for guest in self._guests:
-                guest.socket.close()
+            for client in self._clients:
+                client.socket.close()
             self._selector.close()
             self._socket.close()
 
     def _invite(self) -> None:
         """Accept only while there is room."""
-        room = len(self._guests) < CONNECTIONS
+        room = len(self._clients) < MAX_CONNECTIONS
         if room and not self._accepting:
             self._selector.register(self._socket, selectors.EVENT_READ)
         elif self._accepting and not room:
@@ -203,25 +203,25 @@ class Listener:
             return  # gone again, or no descriptor is left: the next one will do
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        guest = _Guest(connected, _end(*source[:2]), self._counted.asked())
-        guest.mptcp = self.mptcp
-        self._guests.add(guest)
-        self._selector.register(connected, selectors.EVENT_READ, guest)
+        client = _Client(connected, _end(*source[:2]), self._counted.asked())
+        client.mptcp = self.mptcp
+        self._clients.add(client)
+        self._selector.register(connected, selectors.EVENT_READ, client)
 
-    def _attend(self, guest: _Guest) -> None:
-        guest.work()
-        writing = selectors.EVENT_WRITE if guest.waiting else 0
-        self._selector.modify(guest.socket, selectors.EVENT_READ | writing, guest)
+    def _attend(self, client: _Client) -> None:
+        client.work()
+        writing = selectors.EVENT_WRITE if client.waiting else 0
+        self._selector.modify(client.socket, selectors.EVENT_READ | writing, client)
 
-    def _leave(self, guest: _Guest, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._guests.discard(guest)
-        self._selector.unregister(guest.socket)
-        served = guest.served
-        if not served.greeted:
+    def _leave(self, client: _Client, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._clients.discard(client)
+        self._selector.unregister(client.socket)
+        session = client.session
+        if not session.greeted:
             self.others += 1
-        elif served.told:
-            tell(served.seen | {"received": served.received})
-        guest.socket.close()
+        elif session.told:
+            tell(session.seen | {"received": session.received})
+        client.socket.close()
 
 
 def _end(address: str, port: int) -> str:

@@ -13,7 +13,7 @@ VERSION = 1
 WORKS, LOST, UNREACHED = 0, 1, 3
 """Exit status: MPTCP works; there is a connection, but not MPTCP as it should be; none at all."""
 
-EXPLAINED = {
+EXPLANATIONS = {
     "works": "MPTCP works",
     "own-off": "the kernel of this machine has MPTCP switched off",
     "own-paused": "the kernel of this machine did not ask for MPTCP: it gave up asking for a "
@@ -49,7 +49,7 @@ EXPLAINED = {
 }
 """Code → what it says."""
 
-ADVISED = {
+REMEDIES = {
     "own-off": "sysctl net.mptcp.enabled=1",
     "own-paused": "test where the SYNs are lost; writing net.mptcp.blackhole_timeout ends it",
     "peer-off": "at the peer: sysctl net.mptcp.enabled=1",
@@ -98,7 +98,7 @@ _UNREACHED = ("no-time", "no-data", "refused", "no-answer", "no-route", "no-name
 _STATUS = {"works": WORKS} | dict.fromkeys(_UNREACHED, UNREACHED)
 
 
-class View(NamedTuple):
+class Evidence(NamedTuple):
     """What was seen.  None: it did not come to that."""
 
     own: str = ""
@@ -124,33 +124,33 @@ class View(NamedTuple):
     """What a listener at the other end saw, see wording.py."""
 
 
-def judge(view: View) -> str:
+def diagnose(evidence: Evidence) -> str:
     """The code of the verdict."""
-    if view.failed:
-        if not view.plain:
-            return view.failed
-        return "syn-refused" if view.failed == "refused" else "syn-dropped"
-    if view.own:
-        return f"own-{view.own}"
-    if view.acked is False and view.kept:
-        if view.plain is None:
+    if evidence.failed:
+        if not evidence.plain:
+            return evidence.failed
+        return "syn-refused" if evidence.failed == "refused" else "syn-dropped"
+    if evidence.own:
+        return f"own-{evidence.own}"
+    if evidence.acked is False and evidence.kept:
+        if evidence.plain is None:
             return "no-time"
-        return "data-dropped" if view.plain else "no-data"
-    if view.same is False:
+        return "data-dropped" if evidence.plain else "no-data"
+    if evidence.same is False:
         return "changed"
-    if view.big is False and view.kept:
-        if view.plain_big is None:
+    if evidence.big is False and evidence.kept:
+        if evidence.plain_big is None:
             return "no-time"
-        return "data-dropped" if view.plain_big else "big-lost"
-    if view.kept:
-        return "works" if view.acked else "no-time"
-    return _fallen(view)
+        return "data-dropped" if evidence.plain_big else "big-lost"
+    if evidence.kept:
+        return "works" if evidence.acked else "no-time"
+    return _fallen(evidence)
 
 
-def _fallen(view: View) -> str:
+def _fallen(evidence: Evidence) -> str:
     """It is plain TCP: since when, and by whom?"""
-    peer = view.peer
-    if not view.offered:
+    peer = evidence.peer
+    if not evidence.offered:
         if peer is None:
             return "not-offered"
         if not peer["mptcp"]:

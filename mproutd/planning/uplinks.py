@@ -252,7 +252,9 @@ def _gateway(
     for gateway in known.gateways:
         if _reachable(gateway.address, covered):
             return gateway
-    if known.route is not None:
+    # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
+    # for some milliseconds longer: it leads no further than the link.
+    if known.route is not None and not _is_private_to_link(known.route.source):
         return Gateway(known.route.gateway, "main")
     for address in covered:
         if address.address in remembered:

@@ -12,58 +12,60 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.configuration.config import Config
-from mproutd.iproute2 import Names, command, describe, flag_names, names
+from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names, ip_command
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
     Endpoint,
-    Operation,
     Route,
     Rule,
     Snapshot,
     family_of,
 )
 from mproutd.planning.endpoints import max_endpoints
+from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
-from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE, problem
+from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
 
 VERSION = 1
 
 
-def status(
-    config: Config,
-    snapshot: Snapshot,
-    memory: State,
-    target: Plan,
-    drift: Sequence[Operation],
-    *,
-    unproved: Sequence[str] = (),
-    problems: Sequence[dict[str, Any]] = (),
-    since: Callable[[str, int], float | None] = lambda uplink, family: None,
-    lookups: Lookups | None = None,
-    blackhole_defaults: Sequence[Route] = (),
-) -> dict[str, Any]:
-    """The whole status.
+NO_TRAFFIC: Mapping[str, Any] = {"received": None, "sent": None, "rate": None}
 
-    `since` gives the epoch second of an uplink's last change, or of one of its families';
-    `lookups` what the kernel said for families.sources(); `discards` are main's routes that
-    throw away what has no better one.
-    """
-    name = names(snapshot.links)
+
+def build_status(
+    inspection: Inspection, traffic: Callable[[str], Mapping[str, Any]] = lambda device: NO_TRAFFIC
+) -> dict[str, Any]:
+    """The whole status.  `traffic` gives a device's `received`, `sent` and `rate`."""
+    config, snapshot, memory = inspection.config, inspection.snapshot, inspection.state
+    target, lookups = inspection.plan, inspection.lookups
     ownership = Ownership(config, memory)
-    thrown = {route.family: describe(route, name) for route in blackhole_defaults}
+    name = device_names(snapshot.links)
+    thrown = {route.family: describe(route, name) for route in inspection.blackhole_defaults}
     uplinks = [
-        _uplink(ownership, snapshot, target, entry, unproved, since, lookups or {}, thrown, name)
+        _uplink(
+            ownership,
+            snapshot,
+            target,
+            entry,
+            inspection.misrouted,
+            inspection.last_changes.of,
+            lookups,
+            thrown,
+            name,
+        )
         for entry in target.uplinks
     ]
-    found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot), *problems]
+    for uplink in uplinks:
+        uplink.update(traffic(uplink["device"]))
+    found = [*_mptcp_problems(config, snapshot), *_endpoint_limit(target, snapshot)]
+    found += _reconciler_problems(inspection, name)
     found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
-    changes = [command(operation, name) for operation in drift]
+    changes = [ip_command(operation, name) for operation in inspection.drift]
     out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
     mptcp = snapshot.mptcp
     return {
@@ -75,7 +77,7 @@ def status(
         "default": {
             family_name(family): uplink
             for family, uplink in target.default.items()
-            if family not in thrown or leaves(target.uplinks, uplink, family, lookups or {})
+            if family not in thrown or leaves_via(target.uplinks, uplink, family, lookups)
         },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
@@ -99,7 +101,27 @@ def status(
         "drift": changes,
         "warnings": list(config.warnings),
         "problems": found,
+        "counts": {"passes": inspection.passes, "writes": inspection.writes},
+        "configuration": {
+            "directory": inspection.directory,
+            "error": inspection.config_error or None,
+        },
     }
+
+
+def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> list[dict[str, Any]]:
+    """What the reconciler could not read, write or keep."""
+    errors = {
+        "configuration-rejected": inspection.config_error,
+        "state-file-error": inspection.state_file_error,
+        "hints-ignored": inspection.hints_error,
+        "netifd-unreachable": inspection.netifd_error,
+    }
+    return [
+        *(problem(code, error=error) for code, error in errors.items() if error),
+        *failed_operations(inspection.failed, inspection.now, name),
+        *removed_objects(inspection.restored, inspection.rate_limited, name),
+    ]
 
 
 def _uplink(
@@ -111,7 +133,7 @@ def _uplink(
     since: Callable[[str, int], float | None],
     lookups: Lookups,
     thrown: Mapping[int, str],
-    name: Names,
+    name: DeviceNames,
 ) -> dict[str, Any]:
     uplink, link, numbers = entry.config, entry.link, target.numbers[entry.config.name]
     problems: list[dict[str, Any]] = []
@@ -135,7 +157,9 @@ def _uplink(
         "table": numbers.table,
         "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
         "families": [
-            family(path, device, numbers.table, since(uplink.name, path.family), lookups, name)
+            family_status(
+                path, device, numbers.table, since(uplink.name, path.family), lookups, name
+            )
             for path in entry.paths
         ],
         "routes": {
@@ -163,7 +187,7 @@ def _uplink(
     }
 
 
-def _told(value: Route | Rule, name: Names) -> str:
+def _told(value: Route | Rule, name: DeviceNames) -> str:
     """As `ip show` prints it, with ip's own -6 in front of what would look the same in IPv4."""
     return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
 
@@ -176,7 +200,7 @@ def _endpoints(
     unproved: Sequence[str],
     thrown: Mapping[int, str],
     problems: list[dict[str, Any]],
-    name: Names,
+    name: DeviceNames,
 ) -> list[dict[str, Any]]:
     """Wanted endpoints, each with what is found in its place."""
     present: Mapping[str, Endpoint] = {
@@ -270,24 +294,9 @@ def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-Lookups = Mapping[str, Route | None]
-"""Address → the route that a packet from it takes to the world; None for no route."""
-
-
-def sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
-    """The addresses whose lookups a status wants."""
-    return list(
-        dict.fromkeys(
-            address.address
-            for uplink in uplinks
-            if uplink.link
-            for path in uplink.paths
-            for address in path.covered
-        )
-    )
-
-
-def leaves(uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
+def leaves_via(
+    uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups
+) -> bool:
     """Whether anything from this uplink's addresses of a family finds a way to the world."""
     return any(
         lookups.get(address.address) is not None
@@ -303,8 +312,8 @@ def family_name(number: int) -> str:
     return FAMILY_NAMES[number].lower()
 
 
-def family(
-    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: Names
+def family_status(
+    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: DeviceNames
 ) -> dict[str, Any]:
     """An element of `families`; `ifindex`, `table` are the uplink's, `since` an epoch second."""
     return {
@@ -330,7 +339,7 @@ def family(
 
 
 def _lookup(
-    path: Path, address: str, ifindex: int, route: Route | None, name: Names
+    path: Path, address: str, ifindex: int, route: Route | None, name: DeviceNames
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
     asked, answer = LOOKUP_DESTINATION[path.family], None

@@ -62,7 +62,7 @@ def test_only_an_entry_of_the_address_is_deleted(body: bytes, whose: tuple[str, 
 
 
 SAID = st.one_of(
-    st.sampled_from((protocol.HELLO, protocol.SEEN, protocol.TELL, b"echo 5\nabcde", b"\n")),
+    st.sampled_from((protocol.HELLO, protocol.STATUS, protocol.REPORT, b"echo 5\nabcde", b"\n")),
     st.integers(0, 1 << 20).map(protocol.echo),
     st.binary(max_size=80),
 )
@@ -74,7 +74,7 @@ SAID = st.one_of(
 @example([protocol.HELLO, b"echo \xc2\xb2\n"])
 @example([protocol.HELLO, b"echo " + b"9" * 58 + b"\n"])
 def test_a_stranger_gets_back_no_more_than_it_sent(pieces: list[bytes]) -> None:
-    served = protocol.Served(lambda received: {"received": received})
+    served = protocol.Session(lambda received: {"received": received})
     sent = got = 0
     for piece in pieces:
         sent += len(piece)
@@ -82,8 +82,8 @@ def test_a_stranger_gets_back_no_more_than_it_sent(pieces: list[bytes]) -> None:
         got += len(turn.send)
         if turn.broken:
             break
-        assert served.received <= protocol.BYTES
-    assert got <= sent + protocol.LINES * protocol.ANSWER
+        assert served.received <= protocol.MAX_ECHO_BYTES
+    assert got <= sent + protocol.MAX_LINES * protocol.MAX_STATUS_BYTES
 
 
 @quick
@@ -98,16 +98,16 @@ def test_what_a_listener_says_is_its_line_or_nothing(line: bytes) -> None:
 @given(st.binary(max_size=300), st.binary(max_size=600))
 @example(pack("=IIII", 16, 0xFFFFFFFF, 0, 1), b"")
 def test_any_struct_of_a_socket_is_read(data: bytes, more: bytes) -> None:
-    for read in (mptcp_info.multipath, mptcp_info.tcp):
+    for read in (mptcp_info.parse_mptcp_info, mptcp_info.parse_tcp_info):
         read(data)
-    subflows: Any = mptcp_info.subflows(data, more)
+    subflows: Any = mptcp_info.parse_subflows(data, more)
     assert isinstance(subflows, list)
 
 
 @quick
 @given(st.text(max_size=300) | st.just("MPTcpExt: A B\nMPTcpExt: 1 x\n"))
 def test_any_counters_are_numbers(text: str) -> None:
-    assert all(isinstance(value, int) for value in mptcp_info.counters(text).values())
+    assert all(isinstance(value, int) for value in mptcp_info.parse_counters(text).values())
 
 
 @quick

@@ -35,16 +35,15 @@ MAY_IMPORT = {
     "configuration.uci": "configuration safefile",
     "planning": "model configuration planning",
     "netlink": "model netlink",
-    "netlink.diag_socket": "netlink status.connections",
-    "status": "model configuration format iproute2 netlink.mptcp_pm netlink.nlmsg netlink.sock_diag"
-    " planning status",
+    "status": "model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
+    " netlink.sock_diag planning status",
     "status.rates": "",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "planning.state safefile",
     "hints": "model planning.uplinks safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
-    "reconciler": "model configuration planning netlink passes hints iproute2 statefile status",
+    "reconciler": "model configuration planning netlink passes hints statefile",
     "subflows": "netlink subflows",
     "subflows.retry": "log model netlink planning reconciler services.base subflows",
     "control.client": "",
@@ -54,7 +53,7 @@ MAY_IMPORT = {
     " services status",
     "services.health": "configuration eventloop log model passes planning services",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
-    " reconciler services statefile subflows",
+    " reconciler services statefile status subflows",
     "pathtest": "netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
