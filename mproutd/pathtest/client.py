@@ -99,7 +99,8 @@ class PathTest:
         code = diagnose(self._collect())
         if code in _REPEATED and not self._deadline.over:
             second = diagnose(self._collect())
-            code = code if second == "timeout" else second
+            if second != "timeout" and not self._deadline.over:  # else its evidence is incomplete
+                code = second
         if code == "pmtu-blackhole":
             size = self._baseline.largest_packet()
             self._mtu |= {"forward": size, "reverse": size, "verified": size is not None}
