@@ -14,6 +14,7 @@ from bench.site import Site, configuration, run
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
+from mproutd.status.changes import changes
 from tests.lab import LabError
 from tests.lab.daemon import REPOSITORY
 
@@ -74,10 +75,10 @@ def cold(log: Callable[[str], None]) -> Iterable[Figure]:
             began = time.perf_counter()
             outcomes = reconciler.converge()
             took = time.perf_counter() - began
-            changes = reconciler.changes(outcomes)
+            changed = changes(outcomes)
             if turn == 0:
-                operations = len(changes)
-                batches = written(directory, [change["command"] for change in changes])
+                operations = len(changed)
+                batches = written(directory, [each["command"] for each in changed])
                 state = site.gateway.state()
             began = time.perf_counter()
             reconciler.reconcile(full=False)

@@ -32,6 +32,9 @@ from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
+from mproutd.status.build import build_status
+from mproutd.status.changes import changes, planned_changes
+from mproutd.status.rates import Rates
 from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC = 60.0
@@ -57,6 +60,7 @@ class Daemon:
         path_manager = reconciler.kernel.path_manager
         if path_manager:
             self._deleter = path_manager.deleter()
+            reconciler.use_deleter(self._deleter)
             self._reviving = SubflowRetrier(
                 reconciler, path_manager, self._monitor.publish, self._look
             )
@@ -68,6 +72,7 @@ class Daemon:
         self._socket = os.path.join(runtime, CONTROL_SOCKET)
         self._wake = WakeFifo(runtime)
         self._signals, self._waker = socket.socketpair()
+        self._rates = Rates(time.monotonic)
         self._running = True
         self._due = True
         self._touched: set[int] | None = None
@@ -226,7 +231,7 @@ class Daemon:
         touched, self._touched, self._due = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
-                sweep=sweep, full=full, touched=touched, deleter=self._deleter
+                sweep=sweep, full=full, touched=touched, background=True
             )
         except OSError as error:
             # A dump that failed or a device that went in between: ask again, soon.
@@ -235,6 +240,7 @@ class Daemon:
             return
         self._silent = False
         if full:
+            self._rates.sample()
             self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
         if outcome.run_again and not self._closing:
             self._due = True
@@ -263,9 +269,11 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         self._wait_for_closer()
-        told = self._reconciler.status()
+        inspection = self._reconciler.inspect()
+        self._rates.sample()
+        told = build_status(inspection, self._rates.device)
         self._services.add_to_status(told)
-        if told["drift"]:
+        if inspection.drift:
             self._due = True
         return {**told, "running": True, "pid": os.getpid()}
 
@@ -275,7 +283,9 @@ class Daemon:
         if not dry:
             self._services.on_reload_start()
         try:
-            return {"changes": self._reconciler.preview()} if dry else self._reload()
+            if dry:
+                return {"changes": planned_changes(self._reconciler.preview())}
+            return self._reload()
         except ConfigError as error:
             if not dry:
                 text = f"configuration refused, the last good one stays: {error}"
@@ -292,7 +302,7 @@ class Daemon:
         before = self._reconciler.last.plan if self._reconciler.last else None
         outcomes = self._reconciler.converge()
         self._told_of(before, outcomes)
-        return {"changes": self._reconciler.changes(outcomes)}
+        return {"changes": changes(outcomes)}
 
     def _wait_for_closer(self) -> None:
         """Let endpoints finish closing: the path manager answers nobody meanwhile."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mproutd.commands import REFUSED, Stop, complain
+from mproutd.commands import INVALID, CommandError, warn
 from mproutd.pathtest.client import PathTest, result
 from mproutd.pathtest.connection import Deadline, resolve
 from mproutd.pathtest.render import view_text
@@ -25,7 +25,7 @@ _RESOLVE_TIMEOUT = 3.0
 
 
 def timeout(options: argparse.Namespace) -> float:
-    """The option --timeout, in seconds.  Stop."""
+    """The option --timeout, in seconds.  CommandError."""
     if options.timeout is None:
         return LISTEN_TIMEOUT if options.listen else TEST_TIMEOUT
     try:
@@ -33,28 +33,28 @@ def timeout(options: argparse.Namespace) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _MAX_TIMEOUT:
-        raise Stop(
+        raise CommandError(
             f"--timeout: expected a number of seconds up to {_MAX_TIMEOUT}, "
             f"got {options.timeout!r}",
-            REFUSED,
+            INVALID,
         )
     return seconds
 
 
 def check(options: argparse.Namespace) -> None:
-    """Reject combinations that argparse cannot express.  Stop."""
+    """Reject combinations that argparse cannot express.  CommandError."""
     if options.listen and (options.uplink or options.family):
-        raise Stop("--listen cannot be combined with UPLINK, -4 or -6", REFUSED)
+        raise CommandError("--listen cannot be combined with UPLINK, -4 or -6", INVALID)
     if options.to and not options.uplink:
-        raise Stop("UPLINK is missing: mproutd test UPLINK --to HOST:PORT", REFUSED)
+        raise CommandError("UPLINK is missing: mproutd test UPLINK --to HOST:PORT", INVALID)
     timeout(options)
 
 
 def serve(options: argparse.Namespace, output: Callable[[str], None]) -> None:
-    """Be the peer of tests (--listen).  Stop."""
+    """Be the peer of tests (--listen).  CommandError."""
     listener, seconds = _listen(options), timeout(options)
     if not listener.mptcp_enabled:
-        complain("MPTCP is disabled here (net.mptcp.enabled): every test will find plain TCP")
+        warn("MPTCP is disabled here (net.mptcp.enabled): every test will find plain TCP")
     if not options.json:
         output(f"listening on {listener.local} for {seconds:g} s; stop with Ctrl-C")
     encode = json.dumps if options.json else view_text
@@ -67,24 +67,28 @@ def _listen(options: argparse.Namespace) -> Listener:
     try:
         return listen(options.listen)
     except ValueError as error:
-        raise Stop(
-            f"--listen: expected [ADDRESS:]PORT, got {options.listen!r}: {error}", REFUSED
+        raise CommandError(
+            f"--listen: expected [ADDRESS:]PORT, got {options.listen!r}: {error}", INVALID
         ) from None
     except OSError as error:
-        raise Stop(f"cannot listen on {options.listen}: {error.strerror or error}") from None
+        raise CommandError(
+            f"cannot listen on {options.listen}: {error.strerror or error}"
+        ) from None
 
 
 def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of one test.  Stop."""
+    """The result of one test.  CommandError."""
     deadline = Deadline(timeout(options))
     try:
         host, port = parse_host_port(options.to)
     except ValueError as error:
-        raise Stop(f"--to: expected HOST:PORT, got {options.to!r}: {error}", REFUSED) from None
+        raise CommandError(
+            f"--to: expected HOST:PORT, got {options.to!r}: {error}", INVALID
+        ) from None
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink not in uplinks:
         known = f"configured: {', '.join(uplinks)}" if uplinks else "none is configured"
-        raise Stop(f"unknown uplink {options.uplink!r}; {known}", REFUSED)
+        raise CommandError(f"unknown uplink {options.uplink!r}; {known}", INVALID)
     uplink = uplinks[options.uplink]
 
     def untested(code: str, error: str) -> dict[str, Any]:

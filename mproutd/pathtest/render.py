@@ -7,18 +7,18 @@ from typing import Any
 
 from mproutd.format import address_port, safe
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES
-from mproutd.status.render import wrapped
+from mproutd.status.render import wrap
 
 
 def result_lines(result: Mapping[str, Any]) -> list[str]:
     """What `mproutd test` prints: the verdict, the facts behind it, and what to do."""
     code = result["verdict"]
-    lines = wrapped(f"{_path(result)}: {EXPLANATIONS[code]}", "", "  ")
+    lines = wrap(f"{_path(result)}: {EXPLANATIONS[code]}", "", "  ")
     for fact in _facts(result):
-        lines += wrapped(fact, "    ", "      ")
+        lines += wrap(fact, "    ", "      ")
     if code in REMEDIES:
         remedy = REMEDIES[code].replace("UPLINK", str(result["uplink"]))
-        lines += wrapped(remedy, "    → ", "      ")
+        lines += wrap(remedy, "    → ", "      ")
     return lines
 
 

@@ -7,8 +7,9 @@ from os import strerror
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
@@ -17,15 +18,21 @@ def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
     """Every change that was made or refused, in order."""
     told = []
     for outcome in outcomes:
-        name = names(outcome.snapshot.links)
+        name = device_names(outcome.snapshot.links)
         for operation in outcome.done:
-            told.append(change(operation, command(operation, name)))
+            told.append(change(operation, ip_command(operation, name)))
         for failure in outcome.failures:
             text = f"{failure.text} ({strerror(failure.errno)})"
             if failure.text == strerror(failure.errno):
                 text = failure.text
-            told.append(change(failure.operation, command(failure.operation, name), text))
+            told.append(change(failure.operation, ip_command(failure.operation, name), text))
     return told
+
+
+def planned_changes(preview: Preview) -> list[dict[str, Any]]:
+    """Every change that a reconciliation would make, in order."""
+    name = device_names(preview.snapshot.links)
+    return [change(operation, ip_command(operation, name)) for operation in preview.operations]
 
 
 def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
@@ -109,32 +116,7 @@ def _way(path: Path) -> str:
     return f"{word} {addresses}, gateway {path.gateway.address} {source}"
 
 
-class Since:
-    """State → the epoch second in which it began."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], tuple[object, float]] = {}
-
-    def note(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
-        """Take note of what a pass saw at `now`."""
-        known: dict[tuple[str, int], tuple[object, float]] = {}
-        for uplink in uplinks:
-            name = uplink.config.name
-            states: list[tuple[int, object]] = [(0, uplink.usable)]
-            states += [(path.family, path.reason) for path in uplink.paths]
-            for family, state in states:
-                before = self._known.get((name, family))
-                same = before is not None and before[0] == state
-                known[name, family] = before if before and same else (state, now)
-        self._known = known
-
-    def of(self, uplink: str, family: int = 0) -> float | None:
-        """Since when; family 0 asks for the uplink as a whole.  None: never seen."""
-        found = self._known.get((uplink, family))
-        return found[1] if found else None
-
-
-LONGEST = 1000
+MAX_STATUS_LENGTH = 1000
 """Characters: a service manager takes a datagram of 4096 bytes at most."""
 
 
@@ -148,7 +130,7 @@ def status_line(config: Config, uplinks: Sequence[ObservedUplink]) -> str:
     others = [f"{uplink.config.name} {_reason(uplink)}" for uplink in uplinks if not uplink.usable]
     count = f"{len(usable)} of {len(uplinks)} uplinks usable"
     first = f"{count}: {' '.join(usable)}" if usable else count
-    return "; ".join([first, *others])[:LONGEST]
+    return "; ".join([first, *others])[:MAX_STATUS_LENGTH]
 
 
 def _reason(uplink: ObservedUplink) -> str:

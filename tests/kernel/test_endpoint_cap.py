@@ -49,7 +49,7 @@ def v6(*uplinks: int) -> set[str]:
 
 def without(keeping: Keeping) -> list[str]:
     """The addresses without a slot, as status names them, in the order of their rank."""
-    told = keeping.reconciler.status()["problems"]
+    told = keeping.status()["problems"]
     return [problem["address"] for problem in told if problem["code"] == "endpoint-limit"]
 
 
@@ -59,7 +59,7 @@ def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
         assert set(endpoints(node)) == v4(6, 2, 3, 4, 7, 1) | v6(6, 2)
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (3, 4, 7, 1)]
         assert keeping.settle() == []
-        problem, *_ = keeping.reconciler.status()["problems"]
+        problem, *_ = keeping.status()["problems"]
         assert (problem["code"], problem["uplink"]) == ("endpoint-limit", "wan3")
         assert (problem["address"], problem["max_endpoints"]) == ("2001:db8:3::2", 8)
 

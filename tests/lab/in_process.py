@@ -5,14 +5,17 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import supports_laminar
 from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
+from mproutd.status.build import build_status
+from mproutd.status.changes import changes
 from tests.lab import Namespace
 from tests.lab.resources import Closing
 
@@ -53,22 +56,26 @@ class Keeping(Closing):
 
     def settle(self) -> list[str]:
         """Passes until one finds nothing to do; every change asked for, refused ones too."""
-        return [told["command"] for told in self.reconciler.changes(self.reconciler.converge())]
+        return [told["command"] for told in changes(self.reconciler.converge())]
 
     def asked(self, outcome: Outcome) -> list[str]:
         """What a pass asked for about endpoints and limits, as ip commands."""
-        name = names(outcome.snapshot.links)
+        name = device_names(outcome.snapshot.links)
         operations = [*outcome.done, *(failure.operation for failure in outcome.failures)]
-        texts = [command(operation, name) for operation in operations]
+        texts = [ip_command(operation, name) for operation in operations]
         return [text for text in texts if " mptcp " in text]
 
     def found(self) -> Mptcp:
         """What the kernel holds."""
         return self.manager.read(full=True)
 
+    def status(self) -> dict[str, Any]:
+        """The status, as a command without a daemon builds it."""
+        return build_status(self.reconciler.inspect())
+
     def problems(self) -> list[str]:
         """The codes of the problems that status names."""
-        return [problem["code"] for problem in self.reconciler.status()["problems"]]
+        return [problem["code"] for problem in self.status()["problems"]]
 
     def close(self) -> None:
         self._scope.close()

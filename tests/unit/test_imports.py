@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "statefile": "planning.state safefile",
     "hints": "model planning.uplinks safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
-    "reconciler": "model configuration planning netlink passes hints iproute2 statefile status",
+    "reconciler": "model configuration planning netlink passes hints statefile",
     "subflows": "netlink subflows",
     "subflows.retry": "log model netlink planning reconciler services.base subflows",
     "control.client": "",
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     " services status",
     "services.health": "configuration eventloop log model passes planning services",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
-    " reconciler services statefile subflows",
+    " reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",

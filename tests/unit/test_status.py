@@ -14,6 +14,8 @@ from mproutd.configuration.config import ConfigError
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
+from mproutd.status.build import build_status as build_status
+from mproutd.status.changes import changes, planned_changes
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render import status_lines
 from tests.lab.fake_world import ENABLED, World
@@ -41,8 +43,11 @@ class Site:
         self.reconciler.configure()
         self.reconciler.converge()
 
+    def status(self) -> dict[str, Any]:
+        return build_status(self.reconciler.inspect())
+
     def problems(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.reconciler.status()["problems"]
+        found: list[dict[str, Any]] = self.status()["problems"]
         return found
 
 
@@ -207,11 +212,11 @@ def test_every_problem_has_a_world() -> None:
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
     """The other uplink is out, and main's own default with it."""
     blackhole_default(site)
-    assert site.reconciler.status()["default"]["ipv4"] == "wan1"
+    assert site.status()["default"]["ipv4"] == "wan1"
     site.world.set("eth1", carrier=False)
     site.world.forget_default("eth1")
     site.settle()
-    assert "ipv4" not in site.reconciler.status()["default"]
+    assert "ipv4" not in site.status()["default"]
     assert [each["uplink"] for each in site.problems() if each["code"] == "blackhole-default"] == [
         "wan2"
     ]
@@ -222,7 +227,7 @@ def test_the_problem_is_named(site: Site, code: str) -> None:
     WORLDS[code](site)
     told = site.problems()
     assert {problem["code"] for problem in told} == {code}
-    status = site.reconciler.status()
+    status = site.status()
     assert status["degraded"] is True
     lines = status_lines(status)
     unbroken = " ".join(line.strip() for line in lines)
@@ -237,7 +242,7 @@ def test_the_problem_is_named(site: Site, code: str) -> None:
 
 def test_all_is_well(site: Site) -> None:
     site.settle()
-    status = site.reconciler.status()
+    status = site.status()
     assert status["degraded"] is False
     assert (status["problems"], status["drift"]) == ([], [])
     assert status["default"] == {"ipv4": "wan1"}
@@ -259,7 +264,7 @@ def test_all_is_well(site: Site) -> None:
 def test_what_drifts_is_listed(site: Site) -> None:
     site.settle()
     site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
-    status = site.reconciler.status()
+    status = site.status()
     assert status["degraded"] is True
     assert status["drift"] == ["ip rule add from 10.2.2.2 lookup 7002 protocol 77 priority 7502"]
 
@@ -267,7 +272,7 @@ def test_what_drifts_is_listed(site: Site) -> None:
 def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
     site.world.set("eth2", carrier=False)
     site.settle()
-    status = site.reconciler.status()
+    status = site.status()
     assert status["degraded"] is True
     assert status["problems"] == []
     now = status["uplinks"][1]["since"] + 3700
@@ -282,7 +287,7 @@ def test_an_endpoint_that_is_missing_or_differs(site: Site) -> None:
     first = mptcp(site).endpoints[0]
     changed = (first._replace(flags=first.flags | 4),)
     site.world.mptcp = mptcp(site)._replace(endpoints=changed)
-    states = [uplink["endpoints"][0]["state"] for uplink in site.reconciler.status()["uplinks"]]
+    states = [uplink["endpoints"][0]["state"] for uplink in site.status()["uplinks"]]
     assert states == ["differs", "missing"]
 
 
@@ -290,7 +295,7 @@ def test_others_endpoints_are_listed_the_one_with_a_port_too(site: Site) -> None
     site.settle()
     index = site.world.link("eth1").index
     site.world.foreign(Endpoint("10.1.1.2", index, SIGNAL, port=5000))
-    assert site.reconciler.status()["mptcp"]["foreign_endpoints"] == [
+    assert site.status()["mptcp"]["foreign_endpoints"] == [
         "10.1.1.2 id 3 signal dev eth1 port 5000"
     ]
 
@@ -298,7 +303,7 @@ def test_others_endpoints_are_listed_the_one_with_a_port_too(site: Site) -> None
 def test_not_enabled(site: Site) -> None:
     (site.root / "network").write_text(WAN1)
     site.settle()
-    status = site.reconciler.status()
+    status = site.status()
     assert status["degraded"] is False
     assert status_lines(status)[0] == (
         "multipath is not enabled: nothing of mproutd's is in the kernel"
@@ -365,8 +370,8 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
 
 def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
     before = site.world.state()
-    told = [change["command"] for change in site.reconciler.preview()]
+    told = [change["command"] for change in planned_changes(site.reconciler.preview())]
     assert site.world.state() == before
     site.reconciler.configure()
-    done = [change["command"] for change in site.reconciler.changes(site.reconciler.converge())]
+    done = [change["command"] for change in changes(site.reconciler.converge())]
     assert told == done

@@ -1,0 +1,103 @@
+"""What one look at the kernel found, without changing anything: the facts behind a status.
+
+Pure.  The reconciler fills an Inspection, and `status.build` turns it into JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from mproutd.configuration.config import Config
+from mproutd.model import Object, Operation, Route, Snapshot
+from mproutd.planning.pacing import FailedOperation
+from mproutd.planning.plan import Plan
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import ObservedUplink
+
+Lookups = Mapping[str, Route | None]
+"""Address → the route of a packet from it to the internet; None where there is none."""
+
+
+class LastChanges:
+    """When each uplink, and each of its families, changed its state for the last time."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[object, float]] = {}
+
+    def record(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
+        """Take the state of a pass at the epoch second `now`."""
+        known: dict[tuple[str, int], tuple[object, float]] = {}
+        for uplink in uplinks:
+            name = uplink.config.name
+            states: list[tuple[int, object]] = [(0, uplink.usable)]
+            states += [(path.family, path.reason) for path in uplink.paths]
+            for family, state in states:
+                before = self._known.get((name, family))
+                same = before is not None and before[0] == state
+                known[name, family] = before if before and same else (state, now)
+        self._known = known
+
+    def of(self, uplink: str, family: int = 0) -> float | None:
+        """The epoch second of the last change; family 0 is the uplink as a whole.
+
+        None when no pass has seen it.
+        """
+        known = self._known.get((uplink, family))
+        return known[1] if known else None
+
+
+class Inspection(NamedTuple):
+    """The kernel beside the plan, and what the reconciler knows of earlier passes."""
+
+    config: Config
+    directory: str
+    """Of the configuration."""
+    snapshot: Snapshot
+    plan: Plan
+    state: State
+    """The state file's content."""
+    drift: Sequence[Operation]
+    """What a pass would change now, without the endpoints of misrouted addresses."""
+    lookups: Lookups
+    restored: Mapping[Object, int]
+    """What others remove → how often it was restored lately."""
+    misrouted: Sequence[str] = ()
+    """Addresses whose packets leave through another device than planned."""
+    blackhole_defaults: Sequence[Route] = ()
+    """Default routes of main that discard; read only where a lookup failed."""
+    failed: Collection[FailedOperation] = ()
+    """What the kernel refused and is still wanted."""
+    now: float = 0.0
+    """The time of `failed`, in seconds of its clock."""
+    rate_limited: Collection[Object] = ()
+    """What others removed so often that it is restored only every few seconds."""
+    last_changes: LastChanges = LastChanges()
+    passes: int = 0
+    writes: int = 0
+    """Passes, and changes requested from the kernel, since the start."""
+    config_error: str = ""
+    """Why the configuration on disk was rejected; empty when it is in use."""
+    state_file_error: str = ""
+    hints_error: str = ""
+    netifd_error: str = ""
+
+
+class Preview(NamedTuple):
+    """What a reconciliation would change."""
+
+    snapshot: Snapshot
+    operations: Sequence[Operation]
+
+
+def lookup_sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
+    """The addresses to look up for a status, each once."""
+    return list(
+        dict.fromkeys(
+            address.address
+            for uplink in uplinks
+            if uplink.link
+            for path in uplink.paths
+            for address in path.covered
+        )
+    )
