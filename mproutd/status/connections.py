@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mproutd.format import address_port
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
 
@@ -153,13 +154,6 @@ def _subflow(
         "sent": info.sent,
         "received": info.received,
     }
-
-
-def address_port(address: str, port: int) -> str:
-    """ADDRESS:PORT as in RFC 5952, section 6; IPv4-mapped addresses (RFC 4291) as IPv4."""
-    if address.startswith("::ffff:") and "." in address:
-        address = address[7:]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _total(count: int | None, subflows: Sequence[Mapping[str, Any]], key: str) -> int | None:
