@@ -3,16 +3,17 @@
 # ARGS goes to the program that the target runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
-export DEBIAN
+export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
 	@echo 'make test      run the tests'
+	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
 	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'

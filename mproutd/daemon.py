@@ -32,7 +32,7 @@ from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
-from mproutd.status.build import status
+from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
 from mproutd.subflows.retry import SubflowRetrier
@@ -271,7 +271,7 @@ class Daemon:
         self._wait_for_closer()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        told = status(inspection, self._rates.told)
+        told = build_status(inspection, self._rates.device)
         self._services.add_to_status(told)
         if inspection.drift:
             self._due = True

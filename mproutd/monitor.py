@@ -12,7 +12,7 @@ from typing import Any
 
 from mproutd import log
 from mproutd.control.server import Server
-from mproutd.iproute2 import Names, command, names
+from mproutd.iproute2 import DeviceNames, device_names, ip_command
 from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import DecodeError
@@ -21,7 +21,7 @@ from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
 from mproutd.status.connections import UplinkNames
-from mproutd.status.events import describe_event, happening
+from mproutd.status.events import kernel_event, make_event
 
 MOST = 64
 """Messages read at one wake-up."""
@@ -61,26 +61,26 @@ class Monitor:
                 priority = log.INFO if each.good else log.WARNING
                 self.publish("decision", priority, each.text, each.uplink, each.device)
             before = outcome.plan
-            name = names(outcome.snapshot.links)
+            name = device_names(outcome.snapshot.links)
             for operation in outcome.done:
                 fields = _fields(operation, name, outcome.plan)
-                self.publish("change", log.DEBUG, command(operation, name), *fields)
+                self.publish("change", log.DEBUG, ip_command(operation, name), *fields)
             for failure in outcome.failures:
                 fields = _fields(failure.operation, name, outcome.plan)
-                text = f"{command(failure.operation, name)}: {failure.text}"
+                text = f"{ip_command(failure.operation, name)}: {failure.text}"
                 self.publish("failure", log.WARNING, text, *fields)
 
     def _send(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.has_listeners:
-            self.server.publish(happening(kind, time.time(), text, uplink, device))
+            self.server.publish(make_event(kind, time.time(), text, uplink, device))
 
     def initial_events(self) -> list[dict[str, Any]]:
         """The first lines for a new listener: each uplink as it stands."""
         now = time.time()
-        lines = [happening("begin", now, "mproutd tells what happens from now on")]
+        lines = [make_event("begin", now, "mproutd tells what happens from now on")]
         last = self._reconciler.last
         for each in decisions(None, last.plan) if last else ():
-            lines.append(happening("decision", now, each.text, each.uplink, each.device))
+            lines.append(make_event("decision", now, each.text, each.uplink, each.device))
         return lines
 
     def update_subscription(self) -> tuple[Events | None, Events | None]:
@@ -109,16 +109,16 @@ class Monitor:
         now = time.time()
         for message in messages:
             try:
-                line = describe_event(mptcp_pm.event(message.body), now, where, device)
+                line = kernel_event(mptcp_pm.event(message.body), now, where, device)
             except DecodeError as error:
-                line = happening("other", now, f"an event that makes no sense: {error}")
+                line = make_event("other", now, f"an event that makes no sense: {error}")
             if self.server is not None:
                 self.server.publish(line)
 
     def _where(self) -> tuple[UplinkNames, Any]:
         last = self._reconciler.last
         if last is None:
-            return UplinkNames(), names({})
+            return UplinkNames(), device_names({})
         by_address: dict[str, str] = {}
         by_device: dict[int, str] = {}
         for uplink in last.plan.uplinks:
@@ -127,10 +127,10 @@ class Monitor:
             for path in uplink.paths:
                 for address in (*path.eligible, *path.covered):
                     by_address.setdefault(address.address, uplink.config.name)
-        return UplinkNames(by_address, by_device), names(last.snapshot.links)
+        return UplinkNames(by_address, by_device), device_names(last.snapshot.links)
 
 
-def _fields(operation: Operation, name: Names, target: Plan) -> tuple[str, str, str]:
+def _fields(operation: Operation, name: DeviceNames, target: Plan) -> tuple[str, str, str]:
     """(uplink, device, operation) of a change: "wan2", "eth2", "add-endpoint"."""
     value = operation.value
     device = ""

@@ -26,6 +26,7 @@ from mproutd.passes import (
     snapshot_request,
 )
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts
@@ -212,7 +213,7 @@ class Reconciler:
         request = snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
         snapshot = self.kernel.snapshot(request)
         plan = make_plan(self.config, snapshot, state, facts)
-        drift = compare(self.config, snapshot, state, plan).operations
+        drift = compare(Ownership(self.config, state), snapshot, plan).operations
         misrouted = misrouted_addresses(self.kernel, plan)
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
@@ -253,4 +254,4 @@ class Reconciler:
         facts = self.add_service_facts(self._read_facts(config))
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
-        return Preview(snapshot, compare(config, snapshot, state, plan).operations)
+        return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)

@@ -28,12 +28,12 @@ ON_THE_DEVICE = ("none", "static", "dhcp", "dhcpv6")
 wwan, qmi, 6in4, wireguard …) netifd makes one, and `device` is at most what lies below it."""
 DEVICE_BYTES = 15
 """linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
-PRIORITY_SPAN = 899
-"""The rules of the uplinks lie at rule_priority .. rule_priority + this."""
-TABLE_SPAN = 255
-"""Tables of ours are table_base .. table_base + this."""
-PRIORITY_LAST = 32763
-"""What follows is taken: 32764 and 32765 by ours for other traffic, 32766 by main."""
+RULE_SPAN = 900
+"""The rules of the uplinks have this many priorities from rule_priority on."""
+TABLE_SPAN = 256
+"""And their tables this many numbers from table_base on."""
+MAX_PRIORITY = 32763
+"""The next ones are taken: 32764 and 32765 by ours for other traffic, 32766 by main."""
 U32 = 0xFFFFFFFF
 
 
@@ -112,7 +112,7 @@ def table(text: str) -> int:
 
 def table_base(text: str) -> int:
     """The first of 256 tables; the span must not touch 0, 253-255 or the end."""
-    return between(TABLE_LOCAL + 1, U32 - TABLE_SPAN)(text)
+    return between(TABLE_LOCAL + 1, U32 - TABLE_SPAN + 1)(text)
 
 
 def mark(text: str) -> tuple[int, int | None]:
@@ -175,7 +175,7 @@ GLOBALS: Mapping[str, OptionSpec] = {
     "subflows": OptionSpec(between(0, 255), "subflows that a connection may have"),
     "add_addr_accepted": OptionSpec(between(0, 255), "announced addresses that a connection takes"),
     "rule_priority": OptionSpec(
-        between(1, PRIORITY_LAST - PRIORITY_SPAN), "where the rules begin", "7000"
+        between(1, MAX_PRIORITY - RULE_SPAN + 1), "where the rules begin", "7000"
     ),
     "table_base": OptionSpec(table_base, "the table for other traffic; uplinks follow it", "7000"),
     "mark_mask": OptionSpec(

@@ -19,7 +19,7 @@ from typing import Any
 
 from mproutd import log
 from mproutd.eventloop import READ, WRITE, Loop
-from mproutd.status.events import happening
+from mproutd.status.events import make_event
 
 MAX_REQUEST_BYTES = 1 << 16
 """Bytes of a request."""
@@ -89,7 +89,7 @@ class Client:
         """Say how many lines were dropped, now that there is room to say it."""
         if self._dropped:
             text = f"the reader was too slow: {self._dropped} lines left out"
-            event = happening("dropped", time.time(), text, count=self._dropped)
+            event = make_event("dropped", time.time(), text, count=self._dropped)
             self.answer += _line(event)
             self._dropped = 0
 
@@ -266,7 +266,7 @@ class Server:
         self.clients.remove(client)
 
     def close(self) -> None:
-        self.publish(happening("end", time.time(), "mproutd stops; the kernel stays as it is"))
+        self.publish(make_event("end", time.time(), "mproutd stops; the kernel stays as it is"))
         for client in list(self.clients):
             self._drop(client)
         self._socket.close()

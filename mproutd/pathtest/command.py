@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mproutd.commands import REFUSED, Stop, complain
+from mproutd.commands import INVALID, CommandError, warn
 from mproutd.pathtest import connection
 from mproutd.pathtest.client import PathTest, result
 from mproutd.pathtest.connection import Deadline
@@ -34,9 +34,9 @@ def seconds(options: argparse.Namespace) -> float:
     except ValueError:
         told = 0.0
     if not 0 < told <= 86400:
-        raise Stop(
+        raise CommandError(
             f"--timeout wants seconds, more than 0 and up to 86400; not {options.timeout!r}",
-            REFUSED,
+            INVALID,
         )
     return told
 
@@ -44,9 +44,9 @@ def seconds(options: argparse.Namespace) -> float:
 def check(options: argparse.Namespace) -> None:
     """What argparse cannot see.  Stop."""
     if options.listen and (options.uplink or options.family):
-        raise Stop("--listen goes with no UPLINK, and with neither -4 nor -6", REFUSED)
+        raise CommandError("--listen goes with no UPLINK, and with neither -4 nor -6", INVALID)
     if options.to and not options.uplink:
-        raise Stop("which uplink? mproutd test UPLINK --to HOST:PORT", REFUSED)
+        raise CommandError("which uplink? mproutd test UPLINK --to HOST:PORT", INVALID)
     seconds(options)
 
 
@@ -54,7 +54,7 @@ def serve(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Be the other end, as --listen wants it.  Stop."""
     listening, so_long = _listener(options), seconds(options)
     if not listening.mptcp:
-        complain("this kernel has MPTCP switched off; every test will find plain TCP")
+        warn("this kernel has MPTCP switched off; every test will find plain TCP")
     if not options.json:
         say(f"listening at {listening.where} for {so_long:g} s; Ctrl-C ends it")
     line = json.dumps if options.json else seen_line
@@ -67,11 +67,13 @@ def _listener(options: argparse.Namespace) -> Listener:
     try:
         return listener(options.listen)
     except ValueError as error:
-        raise Stop(
-            f"--listen wants PORT or ADDRESS:PORT, not {options.listen!r}: {error}", REFUSED
+        raise CommandError(
+            f"--listen wants PORT or ADDRESS:PORT, not {options.listen!r}: {error}", INVALID
         ) from None
     except OSError as error:
-        raise Stop(f"cannot listen at {options.listen}: {error.strerror or error}") from None
+        raise CommandError(
+            f"cannot listen at {options.listen}: {error.strerror or error}"
+        ) from None
 
 
 def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +82,11 @@ def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, An
     try:
         host, port = endpoint(options.to)
     except ValueError as error:
-        raise Stop(f"--to wants HOST:PORT, not {options.to!r}: {error}", REFUSED) from None
+        raise CommandError(f"--to wants HOST:PORT, not {options.to!r}: {error}", INVALID) from None
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink not in uplinks:
         known = f"there are {', '.join(uplinks)}" if uplinks else "there is none"
-        raise Stop(f"no uplink is called {options.uplink!r}; {known}", REFUSED)
+        raise CommandError(f"no uplink is called {options.uplink!r}; {known}", INVALID)
     uplink = uplinks[options.uplink]
     where = {"uplink": uplink["name"], "device": uplink["device"]}
     found, why = sources(uplink, options.family)

@@ -7,17 +7,17 @@ from typing import Any
 
 from mproutd.format import safe
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES
-from mproutd.status.render import wrapped
+from mproutd.status.render import wrap
 
 
 def result_lines(told: Mapping[str, Any]) -> list[str]:
     """What `mproutd test` prints: the verdict, and under it what it rests on."""
     code = told["verdict"]
-    lines = wrapped(f"{_path(told)}: {EXPLANATIONS[code]}", "", "  ")
+    lines = wrap(f"{_path(told)}: {EXPLANATIONS[code]}", "", "  ")
     for ground in _grounds(told):
-        lines += wrapped(ground, "    ", "      ")
+        lines += wrap(ground, "    ", "      ")
     if code in REMEDIES:
-        lines += wrapped(REMEDIES[code].replace("UPLINK", str(told["uplink"])), "    → ", "      ")
+        lines += wrap(REMEDIES[code].replace("UPLINK", str(told["uplink"])), "    → ", "      ")
     return lines
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from mproutd.configuration.options import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
-from mproutd.planning.cache import cache_last
 from mproutd.planning.uplinks import Facts, Gateway
 
 T = TypeVar("T")
@@ -136,7 +135,6 @@ def _prefix(told: Mapping[str, Any]) -> str:
         return ""
 
 
-@cache_last
 def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts:
     """What other sources know, with what netifd does: its gateways go before theirs.
 

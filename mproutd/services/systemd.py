@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from mproutd.configuration.config import Config
 from mproutd.planning.plan import Outcome
 from mproutd.services.base import Service, ServiceContext
-from mproutd.status.changes import LONGEST, status_line
+from mproutd.status.changes import MAX_STATUS_LENGTH, status_line
 
 AGAIN = 1.0
 """Seconds until what the manager's socket did not take is offered again."""
@@ -88,7 +88,7 @@ class SystemdNotifier(Service):
         told = self._line
         if self._refused:
             told = f"configuration refused, the last good one is in use: {self._refused}; {told}"
-        told = "".join(each if each.isprintable() else " " for each in told)[:LONGEST]
+        told = "".join(each if each.isprintable() else " " for each in told)[:MAX_STATUS_LENGTH]
         if told and told != self._said:
             self._said = told
             lines = (*lines, f"STATUS={told}")

@@ -316,7 +316,7 @@ def test_where_to_listen_needs_a_port_but_no_address_and_no_empty_one() -> None:
 
 def test_whose_an_address_is_and_who_could_join() -> None:
     def ends(address: str, found: bool = True, flags: str = "subflow") -> dict[str, Any]:
-        return {"address": address, "found": found or None, "flags": [flags]}
+        return {"address": address, "actual": found or None, "flags": [flags]}
 
     status = {
         "uplinks": [
