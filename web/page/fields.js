@@ -38,10 +38,10 @@ export const MODES = ['on', 'master', 'backup', 'handover', 'off'];
 
 const GATEWAY_SOURCES = {
 	configuration: N_('configured'),
-	netifd: N_('from netifd'),
-	lease: N_('from the lease'),
-	ifupdown: N_('from ifupdown'),
-	main: N_('from the main table'),
+	netifd: N_('netifd'),
+	lease: N_('lease'),
+	ifupdown: N_('ifupdown'),
+	main: N_('main table'),
 	remembered: N_('last known'),
 	'point-to-point': N_('point-to-point'),
 };

@@ -9,9 +9,10 @@ export function name(text) {
 	return element('bdi', {}, text);
 }
 
+/* A term and what there is to say of it; what is null is left out. */
 function fact(term, ...details) {
 	return element('div', { class: 'fact' }, element('dt', {}, term),
-		details.map(detail => element('dd', {}, detail)));
+		details.filter(detail => detail !== null).map(detail => element('dd', {}, detail)));
 }
 
 export function badge(kind, text) {
@@ -94,10 +95,9 @@ function hostLine(host) {
 function checkFact(check) {
 	const state = !check.running ? badge('off', _('not running'))
 		: check.failed ? badge('bad', _('failed')) : badge('good', _('passed'));
-	const term = fill(_('{family} health check ({method})'), { family: check.family, method: check.method });
-	return fact(term,
-		[state, check.stays ? ' ' + _('in use all the same: no other uplink is usable') : null],
-		check.error ? element('span', { class: 'why' }, check.error) : [],
+	return fact(_('Health'),
+		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state, check.stays ? ' ' + _('in use all the same: no other uplink is usable') : null],
+		check.error ? element('span', { class: 'why' }, check.error) : null,
 		...check.hosts.map(hostLine));
 }
 
@@ -154,7 +154,7 @@ function details(uplink) {
 function actionFact(action) {
 	return fact(fill(_('Last script ({event})'), { event: action.event }),
 		[name(action.program), ' ', action.text],
-		action.line ? element('span', { class: 'aside' }, action.line) : []);
+		action.line ? element('span', { class: 'aside' }, action.line) : null);
 }
 
 /*
