@@ -50,7 +50,6 @@ const ENDPOINT_STATES = {
 	missing: N_('missing'),
 	differs: N_('differs'),
 	foreign: N_('not ours'),
-	'led-away': N_('withheld'),
 	misrouted: N_('withheld'),
 };
 
@@ -86,8 +85,8 @@ function readFamily(raw, device) {
 		hasGateway: typeof raw.gateway_from === 'string',
 		lookups: list(raw.lookups).map(object).map(each => ({
 			command: text(each.command),
-			answer: text(each.answer),
-			right: each.right === true,
+			answer: text(each.result),
+			right: each.matches === true,
 		})),
 	};
 }
@@ -109,13 +108,12 @@ function readCheck(raw) {
 		failed: raw.failed === true,
 		running: raw.running === true,
 		since: number(raw.since),
-		stays: raw.kept === true,
-		verdict: text(raw.verdict),
+		inUse: raw.in_use === true,
 		error: text(raw.error),
 		hosts: list(raw.hosts).map(object).map(host => ({
 			name: text(host.host),
-			answers: typeof host.answers === 'boolean' ? host.answers : null,
-			fault: text(host.fault),
+			answers: typeof host.reachable === 'boolean' ? host.reachable : null,
+			error: text(host.error),
 			loss: number(host.loss),
 			latency: number(host.latency),
 		})),
@@ -130,7 +128,7 @@ function readRate(raw) {
 function readAction(raw) {
 	if (raw === null || typeof raw !== 'object')
 		return null;
-	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), line: text(raw.line) };
+	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), output: text(raw.output) };
 }
 
 function readQuota(raw) {
@@ -140,7 +138,7 @@ function readQuota(raw) {
 
 /* What is wanted beside what is found: [mark, line] with =, + (missing) or - (too much). */
 function compare(raw) {
-	const wanted = texts(object(raw).wanted), found = texts(object(raw).found);
+	const wanted = texts(object(raw).desired), found = texts(object(raw).actual);
 	return [
 		...wanted.map(line => [found.includes(line) ? '=' : '+', line]),
 		...found.filter(line => !wanted.includes(line)).map(line => ['-', line]),

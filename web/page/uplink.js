@@ -81,8 +81,8 @@ function familyFacts(uplink, family) {
 
 function hostLine(host) {
 	const words = [];
-	if (host.fault)
-		words.push(host.fault);
+	if (host.error)
+		words.push(host.error);
 	if (host.latency !== null)
 		words.push(milliseconds(host.latency * 1000));
 	if (host.loss)
@@ -96,7 +96,7 @@ function checkFact(check) {
 	const state = !check.running ? badge('off', _('not running'))
 		: check.failed ? badge('bad', _('failed')) : badge('good', _('passed'));
 	return fact(_('Health'),
-		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state, check.stays ? ' ' + _('in use all the same: no other uplink is usable') : null],
+		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state, check.inUse ? ' ' + _('in use all the same: no other uplink is usable') : null],
 		check.error ? element('span', { class: 'why' }, check.error) : null,
 		...check.hosts.map(hostLine));
 }
@@ -154,7 +154,7 @@ function details(uplink) {
 function actionFact(action) {
 	return fact(fill(_('Last script ({event})'), { event: action.event }),
 		[name(action.program), ' ', action.text],
-		action.line ? element('span', { class: 'aside' }, action.line) : null);
+		action.output ? element('span', { class: 'aside' }, action.output) : null);
 }
 
 /*
