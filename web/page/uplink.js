@@ -26,6 +26,11 @@ export function stateBadge(uplink) {
 	return uplink.unused ? badge('off', _('not usable')) : badge('bad', _('not usable'));
 }
 
+/* A phrase of fields.js, marked with its language where that is not the page's. */
+export function phraseElement(tag, attributes, phrase) {
+	return element(tag, { ...attributes, lang: phrase.lang }, phrase.text);
+}
+
 function since(moment, now) {
 	if (moment === null)
 		return null;
@@ -75,7 +80,7 @@ function familyFacts(uplink, family) {
 	if (details.length || family.hasGateway)
 		details.push(gatewayOf(family));
 	if (!family.usable && (details.length || !uplink.usable))
-		details.push(element('span', { class: 'why' }, family.why));
+		details.push(phraseElement('span', { class: 'why' }, family.why));
 	return details.length ? fact(family.name, ...details) : null;
 }
 
