@@ -47,9 +47,7 @@ def calls(texts: Iterable[str]) -> str:
 
 def scripts(*folders: Path) -> list[str]:
     found = [path for folder in folders for path in (ROOT / folder).rglob("*.js")]
-    return sorted(
-        str(path.relative_to(ROOT)) for path in found if not path.name.startswith("po.")
-    )
+    return sorted(str(path.relative_to(ROOT)) for path in found if not path.name.startswith("po."))
 
 
 def daemon_texts() -> list[str]:
@@ -106,7 +104,7 @@ def cockpit_catalog(po: Path, language: str) -> str:
         if text in wanted
     )
     head = f'{{ "language": "{language}", "plural-forms": n => n !== 1 }}'
-    return f"// Made by packaging/messages.py.\ncockpit.locale({{\n\t\"\": {head},\n{rows}}});\n"
+    return f'// Made by packaging/messages.py.\ncockpit.locale({{\n\t"": {head},\n{rows}}});\n'
 
 
 def languages() -> dict[str, Path]:

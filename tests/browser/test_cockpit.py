@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.browser.chromium import Chromium
 from tests.browser.cockpit import URL, Cockpit
+from tests.browser.pretender import answering
 from tests.lab import (
     CONFIG_DIR,
     RUNTIME_DIR,
@@ -19,7 +16,6 @@ from tests.lab import (
     TWO_UPLINKS,
     Daemon,
     Echo,
-    Namespace,
     Wan,
     eventually,
     subflows,
@@ -191,32 +187,6 @@ def test_a_stopped_daemon_is_named_and_the_page_comes_back_with_it(
     daemon.start()
     page.wait(lambda: "mproutd is not running" not in page.text(), 15)
     assert "2 of 2 uplinks usable" in page.text(".headline")
-
-
-@contextmanager
-def answering(node: Namespace, answer: dict[str, object]) -> Iterator[None]:
-    """Somebody else at the control socket, who answers everything with this."""
-    path = node.path(RUNTIME_DIR) / "control.sock"
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(1 << 16)
-                    connection.sendall(json.dumps(answer).encode() + b"\n")
-
-        threading.Thread(target=serve, daemon=True).start()
-        try:
-            yield
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_daemon_of_another_version_is_not_misread(page: Chromium, daemon: Daemon) -> None:

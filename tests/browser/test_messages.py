@@ -35,7 +35,7 @@ def test_the_template_has_every_text(messages: ModuleType) -> None:
 def test_german_has_every_text_of_the_pages_and_keeps_what_is_filled_in(
     messages: ModuleType,
 ) -> None:
-    """A sentence of the daemon's may be newer than its translation: the page shows it in English."""
+    """A sentence of the daemon's may be newer: the page shows it in English."""
     catalog = messages.catalog(messages.languages()["de"])
     pages = messages.messages(messages.template()) - {"", *messages.daemon_texts()}
     assert pages - set(catalog) == set()
