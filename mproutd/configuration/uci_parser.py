@@ -120,9 +120,7 @@ def parse_statement(text: str, position: int, line: int) -> tuple[Statement | No
     name, value = words[1], words[2] if len(words) == 3 else ""
     if keyword == "config":
         if not all("!" <= c <= "~" for c in name):
-            raise _MalformedError(
-                f"{quoted(name)} is not a valid section type: use ASCII"
-            )
+            raise _MalformedError(f"{quoted(name)} is not a valid section type: use ASCII")
         check_identifier(value or "none", "section")
     elif keyword == "package":  # a file's name may have a hyphen
         check_identifier(name.replace("-", "_"), "package", name)
