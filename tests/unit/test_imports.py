@@ -77,7 +77,6 @@ OTHERS = {
     "pyroute2": "netlink",
     "tenacity": "netlink",
     "systemd": "log services.systemd",
-    "uciparse": "configuration.uci",
     "uci": "configuration.uci",
     "prometheus_client": "status.exporter",
 }
