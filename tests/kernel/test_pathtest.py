@@ -113,14 +113,14 @@ def captured(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
     }
 
     def any_of(packets: list[Packet], full: bool, flags: int) -> bool | None:
-        found = [
+        options = [
             packet.mptcp
             for packet in packets
             if (packet.device, packet.outgoing, packet.protocol) == ("eth1", False, TCP)
             and not ours.isdisjoint((packet.sport, packet.dport))
             and (packet.length > 600 if full else packet.flags & (SYN | ACK) == flags)
         ]
-        return any(found) if found else None
+        return any(options) if options else None
 
     return Seen(
         any_of(packets_there, False, SYN),
@@ -316,8 +316,8 @@ def service(node: Namespace, port: int, protocol: int = 0, does: str = "nothing"
     finally:
         listening.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-        for each in [*kept, listening]:
-            each.close()
+        for open_socket in [*kept, listening]:
+            open_socket.close()
 
 
 PEERS = [
