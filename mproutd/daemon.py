@@ -270,11 +270,11 @@ class Daemon:
         self._wait_for_closer()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        told = build_status(inspection, self._rates.device)
-        self._services.add_to_status(told)
+        status = build_status(inspection, self._rates.device, os.getpid())
+        self._services.add_to_status(status)
         if inspection.drift:
             self._due = True
-        return {**told, "running": True, "pid": os.getpid()}
+        return {**status}
 
     def _reconcile(self, dry: bool) -> dict[str, Any]:
         """Read the configuration again, go there, and tell the changes.  OSError."""
