@@ -36,7 +36,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (NetlinkKernel, "apply", "writes: encode"),
     (passes, "misrouted_addresses", "verify routing"),
     (NetlinkKernel, "flush_unreachable_neighbours", "neighbour of the gateway"),
-    (Reconciler, "_note", "reconciler: record the outcome"),
+    (Reconciler, "_record", "reconciler: record the outcome"),
     (Requests, "_dump", "netlink: dumps, with framing"),
     (Requests, "_ask", "netlink: lookups, with framing"),
     (Requests, "change", "netlink: changes, with framing"),

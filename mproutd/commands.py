@@ -186,12 +186,17 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def connections(options: argparse.Namespace) -> list[ConnectionStatus]:
-    """The current MPTCP connections, with uplinks where a status can be read."""
-    import socket
+    """The daemon's list of MPTCP connections, or one that this process reads.
 
+    Uplinks are named where a status can be read.
+    """
+    from mproutd.netlink.kernel import device_name
     from mproutd.status import connections
 
     try:
+        reply = query_daemon(options, {"command": "connections"})
+        if reply is not None:
+            return cast("list[ConnectionStatus]", reply["connections"])
         uplinks = connections.uplink_names(status(options))
     except CommandError as error:
         warn(f"{error}; connections are listed without uplinks")
@@ -200,12 +205,6 @@ def connections(options: argparse.Namespace) -> list[ConnectionStatus]:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:
         raise CommandError("connections needs the Python package pyroute2") from None
-
-    def device_name(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return f"if{index}"
 
     try:
         return connections.connections(*sockets(), uplinks, device_name)

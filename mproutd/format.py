@@ -66,3 +66,10 @@ def safe_values(value: Any) -> Any:
 def truncate(text: str, width: int) -> str:
     """At most `width` characters; the rest becomes `…`."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def address_port(address: str, port: int) -> str:
+    """ADDRESS:PORT as in RFC 5952, section 6; IPv4-mapped addresses (RFC 4291) as IPv4."""
+    if address.startswith("::ffff:") and "." in address:
+        address = address[7:]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,23 +1,23 @@
-"""One pass: read the kernel, plan, compare, act.
+"""One pass: read the kernel, plan, compare, act; Pass.run() lists the steps.
 
-Four steps, in this order: close the endpoints that go; raise the routes and rules that
-come; prove by a lookup that each address leaves by its own uplink, and open the endpoints
-of those that do; clear the rules and routes that go.  While endpoints are being closed in
-the background, the last two wait: another pass does them.
+A pass is level-triggered: it compares all that it read with all that is planned, whatever
+event caused it.  It is the daemon's only way to change the kernel's routing and endpoints,
+except for the retries of failed subflows.
 
-What must hold: a pass without a difference writes nothing, neither to the kernel nor to
-the state file; the state file is written before what it speaks of is done.
+Invariants: a pass without a difference writes nothing, neither to the kernel nor to the state
+file; the state file is written before the kernel is changed as it says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from errno import EEXIST, EINVAL
-from typing import Protocol
+from collections.abc import Collection, Sequence
+from errno import EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
+from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.model import (
     FAMILIES,
+    IMPLICIT,
     Endpoint,
     Failure,
     Operation,
@@ -31,190 +31,366 @@ from mproutd.planning import diff
 from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
-from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
+from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
 
-ALREADY_DELETED = frozenset((2, 3, 19))
-"""errno(3) ENOENT, ESRCH, ENODEV: a delete that meets one of these has found its aim."""
+ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
+"""Errors of a delete whose object is gone already."""
 
 
-def already_deleted(operation: Operation, number: int) -> bool:
-    """Whether what was to be deleted had gone before; the path manager says EINVAL for that
-    (net/mptcp/pm_kernel.c, mptcp_pm_nl_del_addr_doit)."""
+def already_deleted(operation: Operation, errno: int) -> bool:
+    """Whether a delete failed because its object was gone already.
+
+    For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
+    mptcp_pm_nl_del_addr_doit).
+    """
     if operation.verb != "delete":
         return False
-    return number in ALREADY_DELETED or (number == EINVAL and isinstance(operation.value, Endpoint))
+    return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))
 
 
 class Store(Protocol):
-    """Where the memory is kept."""
+    """The state file."""
 
     state: State
 
     def save(self, state: State) -> None: ...
 
 
+class Deleter(Protocol):
+    """Deletes endpoints in the background."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    def start(self, operations: Sequence[Operation]) -> None: ...
+
+
+class Collaborators(NamedTuple):
+    """What all passes of one reconciler share."""
+
+    kernel: Kernel
+    store: Store
+    removals: RemovalLimiter
+    retries: Retries
+    grace_period: GracePeriod
+    deleter: Deleter | None = None
+    """None outside of a daemon."""
+
+
+class PassOptions(NamedTuple):
+    """How one pass is made."""
+
+    sweep: bool = False
+    """Read every table that may hold routes of ours, not only those in use."""
+    full: bool = True
+    """Read everything from the kernel; else what had no event comes from the cache."""
+    touched: Collection[int] | None = None
+    """ifindexes with events since the last pass; None for any."""
+    background: bool = False
+    """Delete endpoints in the background and grant misrouted ones a grace period."""
+    keep_misrouted: bool = False
+    """Keep the endpoints of misrouted addresses: this pass may still correct their routing."""
+
+
+class Differences(NamedTuple):
+    """Everything in which the kernel differs from the plan, in the order in which it is made."""
+
+    delete_endpoints: list[Operation]
+    add_routes: list[Operation]
+    """Sysctls, routes and rules that come or change."""
+    add_endpoints: list[Operation]
+    """Limits, endpoints that change, endpoints that come."""
+    delete_routes: list[Operation]
+    """Rules, then routes."""
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [operation for step in self for operation in step]
+
+
+def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
+    """What to change for the kernel to become as planned."""
+    add_routes, delete_routes = diff.routing(ownership, snapshot, plan)
+    delete_endpoints, add_endpoints = diff.endpoints(ownership, snapshot, plan)
+    return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
+
+
+def own_endpoint_deletions(
+    ownership: Ownership, snapshot: Snapshot, addresses: Collection[str]
+) -> list[Operation]:
+    """Delete our endpoints at these addresses."""
+    if snapshot.mptcp is None or not addresses:
+        return []
+    return [
+        Operation("delete", endpoint)
+        for endpoint in snapshot.mptcp.endpoints
+        if endpoint.address in addresses
+        and not endpoint.flags & IMPLICIT
+        and ownership.owns_endpoint(endpoint)
+    ]
+
+
 def snapshot_request(
     config: Config, state: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
 ) -> SnapshotRequest:
-    """What to read.  `sweep` looks into every table that could hold something of ours."""
+    """What to read.  `sweep` includes every table that may hold routes of ours."""
     if sweep or not config.enabled:
-        tables = own_tables(config, state)
+        tables = Ownership(config, state).tables
     else:
         numbers = assign_numbers(config, state.slots).values()
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
-    dead = {name for name, _ in effective(config, state, facts)}
-    doubted = {uplink.device for uplink in config.uplinks if uplink.name in dead}
+    failed = {name for name, _ in effective(config, state, facts)}
+    failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
     return SnapshotRequest(
-        devices, sorted(tables), config.mark_mask, state.without_endpoint, full, doubted
+        devices, sorted(tables), config.mark_mask, state.without_endpoint, full, failed_devices
     )
 
 
-def dry_run(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> list[Operation]:
-    """Everything that differs, without doing it: for --dry-run."""
-    return difference(config, snapshot, state, make_plan(config, snapshot, state, facts))
+class Pass:
+    """One pass; made and run once."""
 
+    _snapshot: Snapshot
+    _plan: Plan
+    _differences: Differences
+    _misrouted: tuple[str, ...]
 
-def difference(config: Config, snapshot: Snapshot, state: State, plan: Plan) -> list[Operation]:
-    """Everything in which the snapshot differs from what should be there."""
-    raising, clearing = diff.routing(config, snapshot, state, plan)
-    closing, opening = diff.endpoints(snapshot, state, plan)
-    return closing + raising + opening + clearing
+    def __init__(
+        self, collaborators: Collaborators, config: Config, facts: Facts, options: PassOptions
+    ) -> None:
+        self._kernel, self._store = collaborators.kernel, collaborators.store
+        self._removals, self._retries = collaborators.removals, collaborators.retries
+        self._grace_period = collaborators.grace_period
+        self._deleter = collaborators.deleter if options.background else None
+        self._config, self._facts, self._options = config, facts, options
+        self._state = collaborators.store.state
+        """As before this pass."""
+        self._ownership = Ownership(config, self._state)
+        self._done: list[Operation] = []
+        self._failures: list[Failure] = []
+        self._deleting = self._deleter is not None and self._deleter.busy
+        """Endpoints are being deleted in the background: until that is done the path manager
+        blocks, and their rules and routes have to stay."""
+        self._make_before_break = False
+        self._repaired_routing = False
+        self._run_again = False
 
+    def run(self) -> Outcome:
+        """Make the pass.  OSError when the kernel does not answer.
 
-def reconcile(
-    kernel: Kernel,
-    store: Store,
-    config: Config,
-    facts: Facts,
-    *,
-    sweep: bool = False,
-    full: bool = True,
-    close: Callable[[Sequence[Operation]], None] | None = None,
-    closing: bool = False,
-    allow: Callable[[Operation], bool] = lambda operation: True,
-    patience: Callable[[Collection[str]], Collection[str]] = lambda addresses: (),
-) -> Outcome:
-    """One pass.
+        1. Read the snapshot.
+        2. Plan, and compare the plan with the snapshot.
+        3. Delete endpoints: what a lost path carried moves to the others at once.
+        4. Add routes and rules.
+        5. Verify by lookups that each endpoint's packets leave through its own uplink.
+        6. Add endpoints where they do, and delete the others.
+        7. Delete rules and routes that no endpoint uses any more.
 
-    `close` takes endpoints to be closed in the background; without it they are closed here,
-    and waited for.  `closing` says that such work is under way.  `allow` may hold back an
-    operation until later.  `patience` says which addresses that are led away keep the endpoint
-    that they have for now.  OSError when the kernel does not answer.
-    """
-    state = store.state
-    snapshot = kernel.snapshot(snapshot_request(config, state, sweep=sweep, full=full, facts=facts))
-    plan = make_plan(config, snapshot, state, facts)
-    raising, clearing = diff.routing(config, snapshot, state, plan)
-    endpoints_going, opening = diff.endpoints(snapshot, state, plan)
-    left = state.without_endpoint - plan.state.without_endpoint
-    # What tells of an address that was left is kept until its subflows are being closed.
-    store.save(plan.state._replace(without_endpoint=plan.state.without_endpoint | left))
+        While endpoints are being deleted in the background, the last two wait for another pass.
+        """
+        self._read_snapshot()
+        self._make_plan()
+        self._delete_endpoints()
+        self._add_routes()
+        self._verify_routing()
+        self._add_endpoints()
+        self._delete_routes()
+        return self._outcome()
 
-    done: list[Operation] = []
-    failures: list[Failure] = []
+    # -- the steps ------------------------------------------------------------------------
 
-    def act(operations: Sequence[Operation]) -> None:
-        permitted = [operation for operation in operations if allow(operation)]
-        if permitted:
-            failed = kernel.apply(permitted)
-            refused = {failure.operation for failure in failed}
-            done.extend(operation for operation in permitted if operation not in refused)
-            failures.extend(
-                failure
-                for failure in failed
-                if not already_deleted(failure.operation, failure.errno)
+    def _read_snapshot(self) -> None:
+        options = self._options
+        self._snapshot = self._kernel.snapshot(
+            snapshot_request(
+                self._config,
+                self._state,
+                sweep=options.sweep,
+                full=options.full,
+                facts=self._facts,
             )
+        )
 
-    def shut(operations: Sequence[Operation]) -> bool:
-        """Whether the closing goes on in the background."""
-        if close is None:
-            act(operations)
-            return False
-        permitted = [operation for operation in operations if allow(operation)]
+    def _make_plan(self) -> None:
+        plan = make_plan(self._config, self._snapshot, self._state, self._facts)
+        self._plan = plan
+        self._differences = compare(self._ownership, self._snapshot, plan)
+        self._make_before_break = _replaces_all(
+            self._snapshot, plan, self._differences.delete_endpoints
+        )
+        # An address that departed stays on file until its subflows are being closed.
+        departed = self._state.without_endpoint - plan.state.without_endpoint
+        on_file = plan.state.without_endpoint | departed
+        self._store.save(plan.state._replace(without_endpoint=on_file))
+
+    def _delete_endpoints(self) -> None:
+        if not self._deleting and not self._make_before_break:
+            self._delete(self._differences.delete_endpoints)
+            self._store.save(self._plan.state)
+
+    def _add_routes(self) -> None:
+        done_before = len(self._done)
+        self._apply(self._differences.add_routes)
+        self._repaired_routing = len(self._done) > done_before
+
+    def _verify_routing(self) -> None:
+        self._misrouted = misrouted_addresses(self._kernel, self._plan)
+
+    def _add_endpoints(self) -> None:
+        if self._deleting:
+            return
+        withdrawn = self._misrouted_endpoints()
+        additions = self._verified_additions()
+        if not self._make_before_break:
+            self._delete(withdrawn)
+        self._kernel.flush_unreachable_neighbours(_gateways(self._plan, additions))
+        incomplete = self._incomplete_uplinks()
+        self._apply(
+            [
+                operation
+                for operation in additions
+                if operation.verb != "add" or operation.uplink not in incomplete
+            ]
+        )
+        if self._make_before_break:
+            self._delete([*self._differences.delete_endpoints, *withdrawn])
+            self._store.save(self._plan.state)
+
+    def _delete_routes(self) -> None:
+        if not self._deleting:
+            self._apply(self._differences.delete_routes)
+
+    def _outcome(self) -> Outcome:
+        # Lookups by mark ask main for a device's default: the next pass may see another one.
+        main_query_changed = any(
+            isinstance(operation.value, Rule)
+            and operation.value.priority == self._config.rule_priority + MAIN_QUERY
+            for operation in self._done
+        )
+        done = set(self._done)
+        wanted = (*self._differences.add_routes, *self._verified_additions())
+        missing = [operation.value for operation in wanted if operation not in done]
+        missing += [
+            endpoint for endpoint in self._plan.endpoints if endpoint.address in self._misrouted
+        ]
+        return Outcome(
+            self._snapshot,
+            self._plan,
+            tuple(self._done),
+            tuple(self._failures),
+            self._misrouted,
+            main_query_changed or self._deleting or self._run_again,
+            tuple(missing),
+        )
+
+    # -- helpers --------------------------------------------------------------------------
+
+    def _apply(self, operations: Sequence[Operation]) -> None:
+        """Do what may be done now; failures stop nothing."""
+        permitted = self._permitted(operations)
+        if not permitted:
+            return
+        failures = self._kernel.apply(permitted)
+        failed = {failure.operation for failure in failures}
+        self._done += [operation for operation in permitted if operation not in failed]
+        self._failures += [
+            failure for failure in failures if not already_deleted(failure.operation, failure.errno)
+        ]
+
+    def _delete(self, operations: Sequence[Operation]) -> None:
+        """Delete endpoints, in the background where there is one."""
+        if self._deleter is None:
+            self._apply(operations)
+            return
+        permitted = self._permitted(operations)
         if permitted:
-            close(permitted)
-            done.extend(permitted)
-        return bool(permitted)
+            self._deleter.start(permitted)
+            self._done += permitted
+            self._deleting = True
 
-    moving = _moving(snapshot, plan, endpoints_going)
-    if not closing and not moving:
-        closing = shut(endpoints_going)
-        store.save(plan.state)
-    before = len(done)
-    act(raising)
-    mended = len(done) > before
-    misrouted = misrouted_addresses(kernel, plan)
-    doubtful = False
-    if not closing:
-        more, opening = diff.endpoints(snapshot, plan.state, plan, misrouted, patience(misrouted))
-        already = set(endpoints_going)
-        more = [operation for operation in more if operation not in already]
-        if mended and more:
-            # Somebody may be at the rules right now: what carries is closed on a second look.
-            more, doubtful = [], True
-        closing = not moving and shut(more)
-        kernel.flush_unreachable_neighbours(_gateways(plan, opening))
-        waiting = _incomplete(raising, done, failures)
-        act([each for each in opening if each.verb != "add" or each.uplink not in waiting])
-        if moving:
-            closing = shut([*endpoints_going, *more])
-            store.save(plan.state)
-    if not closing:
-        act(clearing)
-    blind = any(
-        isinstance(operation.value, Rule)
-        and operation.value.priority == config.rule_priority + ASK_MAIN
-        for operation in done
-    )
-    made = set(done)
-    missing = [each.value for each in (*raising, *opening) if each not in made]
-    missing += [endpoint for endpoint in plan.endpoints if endpoint.address in misrouted]
-    return Outcome(
-        snapshot,
-        plan,
-        tuple(done),
-        tuple(failures),
-        misrouted,
-        blind or closing or doubtful,
-        tuple(missing),
-    )
+    def _permitted(self, operations: Sequence[Operation]) -> list[Operation]:
+        """Without what failed or was removed by others too recently."""
+        touched = self._options.touched
+        return [
+            operation
+            for operation in operations
+            if self._retries.ready(operation)
+            and (touched is None or self._removals.allow(operation, touched))
+        ]
+
+    def _verified_additions(self) -> list[Operation]:
+        """Limits, and the endpoints to add or change whose addresses are not misrouted."""
+        if not self._misrouted:
+            return self._differences.add_endpoints
+        return [
+            operation
+            for operation in self._differences.add_endpoints
+            if not isinstance(operation.value, Endpoint)
+            or operation.value.address not in self._misrouted
+        ]
+
+    def _misrouted_endpoints(self) -> list[Operation]:
+        """The endpoints to delete because their addresses are misrouted.
+
+        None right after this pass has repaired the routing: another program may be changing the
+        rules at this moment, so an endpoint in use is deleted only when the next pass agrees.
+        """
+        addresses = set(self._misrouted).difference(self._tolerated())
+        deletions = own_endpoint_deletions(self._ownership, self._snapshot, addresses)
+        going = {operation.value for operation in self._differences.delete_endpoints}
+        withdrawn = [operation for operation in deletions if operation.value not in going]
+        if withdrawn and self._repaired_routing:
+            self._run_again = True
+            return []
+        return withdrawn
+
+    def _tolerated(self) -> Collection[str]:
+        """The misrouted addresses that keep their endpoint for now."""
+        if self._options.keep_misrouted:
+            return self._misrouted
+        return self._grace_period.grant(self._misrouted) if self._deleter else ()
+
+    def _incomplete_uplinks(self) -> set[str]:
+        """The uplinks whose routes or rules are not all there: they get no endpoint yet.
+
+        Where another program's object is in the place of ours, the lookup decides.
+        """
+        in_place = {
+            *self._done,
+            *(failure.operation for failure in self._failures if failure.errno == EEXIST),
+        }
+        return {
+            operation.uplink
+            for operation in self._differences.add_routes
+            if isinstance(operation.value, Route | Rule) and operation not in in_place
+        }
 
 
-def _incomplete(
-    raising: Sequence[Operation], done: Sequence[Operation], failures: Sequence[Failure]
-) -> set[str]:
-    """The uplinks whose routes or rules are not all there, so that no endpoint may follow.
+def _replaces_all(snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]) -> bool:
+    """Whether no endpoint of some family would remain between the deletions and the additions.
 
-    Where somebody else's object is in the place of ours, the lookup decides.
+    Then additions come first, as far as the kernel has room for both, so that connections have
+    a path to move to.
     """
-    there = {*done, *(failure.operation for failure in failures if failure.errno == EEXIST)}
-    return {
-        each.uplink
-        for each in raising
-        if isinstance(each.value, Route | Rule) and each not in there
+    if snapshot.mptcp is None or not deletions or not plan.endpoints:
+        return False
+    existing = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
+    planned = {endpoint.address for endpoint in plan.endpoints}
+    if len(existing | planned) > max_endpoints(snapshot.mptcp):
+        return False
+    deleted = {
+        operation.value.address for operation in deletions if isinstance(operation.value, Endpoint)
     }
-
-
-def _moving(snapshot: Snapshot, plan: Plan, going: Sequence[Operation]) -> bool:
-    """Whether in some family nothing that carries stays, so that the new comes first, if there
-    is room for it.  Otherwise closing comes first: what a dead path holds moves to the others
-    at once.
-    """
-    if snapshot.mptcp is None or not going or not plan.endpoints:
-        return False
-    found = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
-    coming = {endpoint.address for endpoint in plan.endpoints}
-    if len(found | coming) > max_endpoints(snapshot.mptcp):
-        return False
-    left = {each.value.address for each in going if isinstance(each.value, Endpoint)} - coming
     return any(
-        found.isdisjoint(new) and not left.isdisjoint(old)
-        for old, new in zip(_by_family(found), _by_family(coming), strict=True)
+        old.isdisjoint(new) and not old.isdisjoint(deleted)
+        for old, new in zip(_by_family(existing), _by_family(planned), strict=True)
         if new
     )
 
@@ -225,11 +401,11 @@ def _by_family(addresses: Collection[str]) -> list[set[str]]:
     ]
 
 
-def _gateways(plan: Plan, opening: Sequence[Operation]) -> list[tuple[str, int]]:
-    """(gateway, ifindex) of the paths whose endpoints are about to be opened."""
+def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
+    """(gateway, ifindex) of the paths that are about to get an endpoint."""
     devices = {
         operation.value.device
-        for operation in opening
+        for operation in additions
         if operation.verb == "add" and isinstance(operation.value, Endpoint)
     }
     return [
@@ -242,22 +418,22 @@ def _gateways(plan: Plan, opening: Sequence[Operation]) -> list[tuple[str, int]]
 
 
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
-    """The addresses whose packets would not leave as planned (DESIGN: endpoint last)."""
+    """The addresses of planned endpoints whose packets would not leave as planned."""
     expected: dict[str, tuple[int, str]] = {}
     for uplink in plan.uplinks:
         for path in uplink.paths:
             if path.usable and path.gateway and uplink.link:
                 for address in path.eligible:
                     expected[address.address] = (uplink.link.index, path.gateway.address)
-    questions = [
+    sources = [
         (endpoint.address, endpoint.device)
         for endpoint in plan.endpoints
         if endpoint.address in expected
     ]
-    if not questions:
+    if not sources:
         return ()
     return tuple(
         address
-        for (address, _), route in zip(questions, kernel.lookups(questions), strict=True)
+        for (address, _), route in zip(sources, kernel.lookups(sources), strict=True)
         if route is None or not route.table or (route.device, route.gateway) != expected[address]
     )

@@ -10,15 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from mproutd import passes
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.model import BACKUP, Object, Operation
+from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.passes import (
+    Collaborators,
+    Pass,
+    PassOptions,
+    compare,
+    misrouted_addresses,
+    snapshot_request,
+)
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts
@@ -50,13 +58,16 @@ class Reconciler:
         self.passes = self.writes = 0
         """Made, and changes of the kernel asked for, since the start."""
         self.removals = RemovalLimiter(clock)
-        self._patience = GracePeriod(clock)
+        self.retries = Retries(clock)
+        self._grace_period = GracePeriod(clock)
+        self._collaborators = Collaborators(
+            kernel, state_file, self.removals, self.retries, self._grace_period
+        )
         self._hints = Hints(state_file.directory)
         self._facts = Facts()
         self.add_service_facts: Callable[[Facts], Facts] = lambda facts: facts
         """What the parts of a daemon know beside it."""
         self._clock = clock
-        self.retries = Retries(clock)
         self._last_changes = LastChanges()
         self._steady: dict[str, float] = {}
         self._hand_back_at: float | None = None
@@ -101,62 +112,42 @@ class Reconciler:
 
     # -- passes ---------------------------------------------------------------------------
 
+    def use_deleter(self, deleter: EndpointDeleter) -> None:
+        """Let passes with `background` delete endpoints in this thread."""
+        self._collaborators = self._collaborators._replace(deleter=deleter)
+
     def reconcile(
         self,
         *,
         sweep: bool = False,
         full: bool = True,
         touched: Collection[int] | None = (),
-        deleter: EndpointDeleter | None = None,
-        trusting: bool = False,
+        background: bool = False,
+        keep_misrouted: bool = False,
     ) -> Outcome:
-        """One pass.  `touched`: the ifindexes that had events since the last; None for any.
+        """Make one pass; the options are those of PassOptions.
 
-        With `closer`, endpoints are closed in its thread, and the pass after it is done goes
-        on where this one left off.  `trusting`: an address that is led away keeps its endpoint,
-        since clearing may lead it back.  OSError when the kernel does not answer.
+        OSError when the kernel does not answer.
         """
-
         if full:
             self.refresh()
-
-        def patience(misrouted: Collection[str]) -> Collection[str]:
-            if trusting:
-                return misrouted
-            return self._patience.grant(misrouted) if deleter else ()
-
-        def allow(operation: Operation) -> bool:
-            if not self.retries.ready(operation):
-                return False
-            return touched is None or self.removals.allow(operation, touched)
-
         before = self.config
         facts = self._facts_now()
-        # Nobody listened for a device that netifd has only now named.
+        # There were no events for a device that netifd has only now named.
         full = full or self.config is not before
-        outcome = passes.reconcile(
-            self.kernel,
-            self.state_file,
-            self.config,
-            facts,
-            sweep=sweep,
-            full=full,
-            close=deleter.start if deleter else None,
-            closing=deleter.busy if deleter else False,
-            allow=allow,
-            patience=patience,
-        )
-        self._note(outcome)
+        options = PassOptions(sweep, full, touched, background, keep_misrouted)
+        outcome = Pass(self._collaborators, self.config, facts, options).run()
+        self._record(outcome)
         return outcome
 
     def converge(self) -> list[Outcome]:
         """Passes until one finds nothing more to do, for a command."""
         outcomes: list[Outcome] = []
         while len(outcomes) < PASSES:
-            trusting = len(outcomes) < 2
-            outcomes.append(self.reconcile(sweep=not outcomes, trusting=trusting))
+            keep_misrouted = len(outcomes) < 2
+            outcomes.append(self.reconcile(sweep=not outcomes, keep_misrouted=keep_misrouted))
             last = outcomes[-1]
-            if trusting and last.misrouted:
+            if keep_misrouted and last.misrouted:
                 continue
             if not last.run_again and (not last.done or len(outcomes) > 1):
                 break
@@ -171,7 +162,7 @@ class Reconciler:
             self.state_file.remove()
         return outcomes
 
-    def _note(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> None:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
@@ -206,7 +197,7 @@ class Reconciler:
 
     def due(self) -> float | None:
         """Seconds until another pass is worth making without an event; None for never."""
-        timers = (self.removals.due(), self._patience.due(), self.retries.due())
+        timers = (self.removals.due(), self._grace_period.due(), self.retries.due())
         waits = [wait for wait in timers if wait is not None]
         if self._hand_back_at is not None:
             waits.append(max(0.0, self._hand_back_at - self._clock()))
@@ -219,11 +210,11 @@ class Reconciler:
         self.refresh()
         facts = self._facts_now()
         state = self.state_file.state
-        request = passes.snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
+        request = snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
         snapshot = self.kernel.snapshot(request)
         plan = make_plan(self.config, snapshot, state, facts)
-        drift = passes.difference(self.config, snapshot, state, plan)
-        misrouted = passes.misrouted_addresses(self.kernel, plan)
+        drift = compare(Ownership(self.config, state), snapshot, plan).operations
+        misrouted = misrouted_addresses(self.kernel, plan)
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
@@ -245,6 +236,7 @@ class Reconciler:
             else (),
             failed=self.retries.still_wanted(drift),
             now=self._clock(),
+            time=time.time(),
             restored=self.removals.restored(),
             rate_limited=self.removals.rate_limited(),
             last_changes=self._last_changes,
@@ -261,6 +253,6 @@ class Reconciler:
         written, state = load(self.directory), self.state_file.state
         config = resolve_devices(written, self.add_service_facts(self._facts).devices)
         facts = self.add_service_facts(self._read_facts(config))
-        request = passes.snapshot_request(config, state, sweep=True, full=True)
-        snapshot = self.kernel.snapshot(request)
-        return Preview(snapshot, passes.dry_run(config, snapshot, state, facts))
+        snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
+        plan = make_plan(config, snapshot, state, facts)
+        return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)

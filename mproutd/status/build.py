@@ -16,15 +16,15 @@ from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
-    PROTOCOL,
     Endpoint,
     Route,
     Rule,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
+from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.inspection import Inspection, Lookups
-from mproutd.planning.plan import Plan, own_tables
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
 
@@ -64,6 +64,7 @@ def build_status(
     status: Status = {
         "version": VERSION,
         "mproutd": __version__,
+        "time": inspection.time,
         "enabled": config.enabled,
         "degraded": bool((config.enabled and unusable) or drift or problems),
         "running": pid is not None,
@@ -74,7 +75,7 @@ def build_status(
                 _describe(rule, kernel.name) for rule, uplink in plan.rules.items() if not uplink
             ]
         },
-        "mptcp": _mptcp(inspection, kernel.name),
+        "mptcp": _mptcp(inspection, kernel),
         "drift": drift,
         "warnings": list(config.warnings),
         "problems": problems,
@@ -93,25 +94,31 @@ class _Kernel(NamedTuple):
     """What the kernel has, arranged for the status."""
 
     name: DeviceNames
-    tables: frozenset[int]
-    """mproutd's routing tables."""
+    own_routes: tuple[Route, ...]
+    own_rules: tuple[Rule, ...]
+    """mproutd's, in the kernel's order."""
     endpoints: Mapping[str, Endpoint]
     """By address, without those that have a port."""
     foreign: frozenset[str]
     """Addresses with another program's endpoint."""
+    foreign_endpoints: tuple[Endpoint, ...]
     blackholes: Mapping[int, str]
     """Family → default route of table main that discards packets, as ip(8) prints it."""
 
 
 def _kernel(inspection: Inspection) -> _Kernel:
-    snapshot, state = inspection.snapshot, inspection.state
+    snapshot, ownership = inspection.snapshot, Ownership(inspection.config, inspection.state)
+    own_routes = ownership.own_routes(snapshot.routes)
+    own_rules = ownership.own_rules(snapshot.rules)
     name = device_names(snapshot.links)
     endpoints = snapshot.mptcp.endpoints if snapshot.mptcp else ()
     return _Kernel(
         name,
-        frozenset(own_tables(inspection.config, state)),
+        tuple(route for route in snapshot.routes if route in own_routes),
+        tuple(rule for rule in snapshot.rules if rule in own_rules),
         {endpoint.address: endpoint for endpoint in endpoints if not endpoint.port},
-        foreign_addresses(endpoints, state),
+        ownership.foreign_addresses(endpoints),
+        tuple(endpoint for endpoint in endpoints if not ownership.owns_endpoint(endpoint)),
         {route.family: describe(route, name) for route in inspection.blackhole_defaults},
     )
 
@@ -176,10 +183,8 @@ def _routes(inspection: Inspection, kernel: _Kernel, observed: ObservedUplink) -
         ],
         "actual": [
             _describe(route, kernel.name)
-            for route in inspection.snapshot.routes
-            if route.protocol == PROTOCOL
-            and route.table in kernel.tables
-            and (route.table == table or route.device == device)
+            for route in kernel.own_routes
+            if route.table == table or route.device == device
         ],
     }
 
@@ -192,9 +197,7 @@ def _rules(inspection: Inspection, kernel: _Kernel, observed: ObservedUplink) ->
             _describe(rule, kernel.name) for rule, owner in plan.rules.items() if owner == uplink
         ],
         "actual": [
-            _describe(rule, kernel.name)
-            for rule in inspection.snapshot.rules
-            if rule.protocol == PROTOCOL and rule.table in tables
+            _describe(rule, kernel.name) for rule in kernel.own_rules if rule.table in tables
         ],
     }
 
@@ -299,7 +302,7 @@ def _has_route(inspection: Inspection, uplink: str, family: int) -> bool:
     )
 
 
-def _mptcp(inspection: Inspection, name: DeviceNames) -> MptcpStatus | None:
+def _mptcp(inspection: Inspection, kernel: _Kernel) -> MptcpStatus | None:
     mptcp = inspection.snapshot.mptcp
     if mptcp is None:
         return None
@@ -319,9 +322,7 @@ def _mptcp(inspection: Inspection, name: DeviceNames) -> MptcpStatus | None:
             },
         },
         "foreign_endpoints": [
-            describe(endpoint, name)
-            for endpoint in mptcp.endpoints
-            if not is_ours(endpoint, inspection.state)
+            describe(endpoint, kernel.name) for endpoint in kernel.foreign_endpoints
         ],
     }
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mproutd.format import address_port
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
+from mproutd.planning.uplinks import ObservedUplink
 
 if TYPE_CHECKING:
     from mproutd.status.types import ConnectionStatus, SubflowStatus
@@ -59,6 +61,20 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
         for family in uplink["families"]:
             for address in [*family["addresses"], *family.get("sources", ())]:
                 by_address.setdefault(address, uplink["name"])
+    return UplinkNames(by_address, by_device)
+
+
+def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
+    """The same from what a pass has seen."""
+    by_address: dict[str, str] = {}
+    by_device: dict[int, str] = {}
+    for uplink in observed:
+        name = uplink.config.name
+        if uplink.link:
+            by_device[uplink.link.index] = name
+        for path in uplink.paths:
+            for address in path.covered:
+                by_address.setdefault(address.address, name)
     return UplinkNames(by_address, by_device)
 
 
@@ -156,13 +172,6 @@ def _subflow(
         "sent": info.sent,
         "received": info.received,
     }
-
-
-def address_port(address: str, port: int) -> str:
-    """ADDRESS:PORT as in RFC 5952, section 6; IPv4-mapped addresses (RFC 4291) as IPv4."""
-    if address.startswith("::ffff:") and "." in address:
-        address = address[7:]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _total(count: int | None, subflows: Sequence[Mapping[str, Any]], key: str) -> int | None:

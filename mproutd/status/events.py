@@ -13,8 +13,9 @@ from collections.abc import Callable
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
+from mproutd.format import address_port
 from mproutd.netlink.mptcp_pm import Event
-from mproutd.status.connections import UplinkNames, address_port
+from mproutd.status.connections import UplinkNames
 
 if TYPE_CHECKING:
     from mproutd.status.types import EventKind, MonitorEvent

@@ -113,8 +113,14 @@ CONFLICT_ADVICE = {
 
 def problem(code: str, **values: Any) -> Problem:
     """One problem, with the values of its text as further fields."""
-    text = PROBLEMS[code].format(**values)
-    return {"code": code, "text": text, "advice": ADVICE[code], **values}  # type: ignore[typeddict-item]
+    template = PROBLEMS[code]
+    return {
+        "code": code,
+        "text": template.format(**values),
+        "template": template,
+        "advice": ADVICE[code],
+        **values,  # type: ignore[typeddict-item]
+    }
 
 
 def failed_operations(

@@ -299,6 +299,8 @@ class Problem(TypedDict):
     """a code of the table below"""
     text: str
     """what and where, in one line"""
+    template: str
+    """the text with {NAME} in place of each value, for translations"""
     advice: str
     """what to do about it"""
 
@@ -329,6 +331,8 @@ class Status(TypedDict):
 one is added"""
     mproutd: str
     """version of mproutd"""
+    time: Time
+    """when the status was built, in epoch seconds by the clock of each `since`"""
     running: bool
     """whether the daemon answered; otherwise the command read the kernel itself"""
     pid: NotRequired[Count]

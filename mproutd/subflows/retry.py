@@ -18,7 +18,8 @@ from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
-from mproutd.planning.endpoints import is_client_endpoint, is_ours
+from mproutd.planning.endpoints import is_client_endpoint
+from mproutd.planning.ownership import Ownership
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Publish
 from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
@@ -154,11 +155,11 @@ class SubflowRetrier:
             self._try_again(deleter, standing)
 
     def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
-        state = self._reconciler.state_file.state
+        ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
         ours = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
-            if is_ours(endpoint, state) and is_client_endpoint(endpoint.flags)
+            if ownership.owns_endpoint(endpoint) and is_client_endpoint(endpoint.flags)
         }
         gently = standing.connections is not None
         again = self._revival.next_retry(ours, standing.sole_paths(), toggle_fullmesh=gently)

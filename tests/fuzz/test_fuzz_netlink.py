@@ -47,6 +47,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "limits": mptcp_pm.limits,
     "event": mptcp_pm.event,
     "connection": sock_diag.connection,
+    "socket": sock_diag.parse_socket,
     "attributes": attributes,
     "spans": lambda body: list(spans(body)),
     "attribute": lambda body: attribute(body, 0, 3),

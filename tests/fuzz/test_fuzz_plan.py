@@ -33,16 +33,15 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import dry_run
-from mproutd.planning.bookkeeping import RULE_SPAN
-from mproutd.planning.diff import endpoints as endpoint_changes
+from mproutd.passes import own_endpoint_deletions
 from mproutd.planning.inspection import Inspection
-from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
 from mproutd.status.build import build_status
 from tests.fuzz.material import quick
-from tests.lab.fake_world import ENABLED
+from tests.lab.fake_world import ENABLED, dry_run
 from tests.unit.test_state import MEMORIES
 
 DEVICES = ("eth1", "eth2", "tun0", "br-lan", "é\u0301", "a\x1b[2J", "\udcff", "0")
@@ -213,9 +212,8 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
         own |= value.table in {*state.tables, *(uplink.table for uplink in config.uplinks)}
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
-        own = LAST_MAIN <= value.priority <= LAST_DEFAULT or any(
-            0 <= value.priority - base < RULE_SPAN
-            for base in (config.rule_priority, *state.priorities)
+        own = value.priority in (32764, 32765) or any(
+            0 <= value.priority - base < 900 for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):
@@ -267,12 +265,13 @@ def test_only_what_is_ours_is_changed(
         sent(operation)
         assert safe(ip_command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
-    closing, _ = endpoint_changes(
-        snapshot, state, target, [each.address for each in target.endpoints]
-    )
+    addresses = [endpoint.address for endpoint in target.endpoints]
+    closing = own_endpoint_deletions(Ownership(config, state), snapshot, addresses)
     assert all(is_ours(each, config, snapshot, state) for each in closing)
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    inspection = Inspection(config, "/etc/mproutd", snapshot, target, state, operations, {}, {})
-    json.dumps(build_status(inspection)).encode("ascii")
+    told = build_status(
+        Inspection(config, "/etc/mproutd", snapshot, target, state, operations, {}, {})
+    )
+    json.dumps(told).encode("ascii")

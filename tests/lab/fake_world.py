@@ -9,7 +9,7 @@ assert world.ours() == ...                      # routes, rules, endpoints in ip
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.config import Config, build
@@ -24,12 +24,16 @@ from mproutd.model import (
     Endpoint,
     Link,
     Object,
+    Operation,
     Route,
     Rule,
+    Snapshot,
     family_of,
 )
-from mproutd.passes import reconcile
-from mproutd.planning.plan import Outcome
+from mproutd.passes import Collaborators, Deleter, Pass, PassOptions, compare
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
+from mproutd.planning.plan import Outcome, make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_kernel import BY_KERNEL, FakeKernel
@@ -229,7 +233,7 @@ class World(FakeKernel):
 
     def once(self, config: Config, facts: Facts | None = None) -> Outcome:
         """One pass."""
-        return reconcile(self, self.store, config, facts or Facts(), sweep=True)
+        return run_pass(self, config, facts, sweep=True)
 
     def run(self, config: Config | str, facts: Facts | None = None) -> Outcome:
         """Passes until one does no more than the last.  AssertionError after ten."""
@@ -277,3 +281,57 @@ class World(FakeKernel):
         for link in self.links.values():
             lines.append(f"{link.name} {link.rp_filter} {link.arp_ignore} {link.arp_announce}")
         return "\n".join(sorted(lines)) + "\n"
+
+
+class NoGrace(GracePeriod):
+    """No endpoint of a misrouted address is kept."""
+
+    def grant(self, misrouted: Collection[str]) -> frozenset[str]:
+        return frozenset()
+
+
+def run_pass(
+    world: World,
+    config: Config,
+    facts: Facts | None = None,
+    *,
+    deleter: Deleter | None = None,
+    **options: bool,
+) -> Outcome:
+    """One pass with nothing that limits it; with a deleter, endpoints are deleted by that."""
+    collaborators = Collaborators(
+        world,
+        world.store,
+        RemovalLimiter(lambda: 0.0),
+        Retries(lambda: 0.0),
+        NoGrace(lambda: 0.0),
+        deleter,
+    )
+    chosen = PassOptions(background=deleter is not None, **options)
+    return Pass(collaborators, config, facts or Facts(), chosen).run()
+
+
+def dry_run(
+    config: Config, snapshot: Snapshot, state: State, facts: Facts | None = None
+) -> list[Operation]:
+    """What a pass would do."""
+    plan = make_plan(config, snapshot, state, facts or Facts())
+    return compare(Ownership(config, state), snapshot, plan).operations
+
+
+class ManualDeleter:
+    """Keeps the endpoints that it is to delete until finish()."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.operations: list[Operation] = []
+        self.busy = False
+
+    def start(self, operations: Sequence[Operation]) -> None:
+        assert not self.busy
+        self.operations = list(operations)
+        self.busy = True
+
+    def finish(self) -> None:
+        self._world.apply(self.operations)
+        self.busy = False

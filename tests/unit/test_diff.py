@@ -7,11 +7,10 @@ from socket import AF_INET
 
 import pytest
 
-from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Operation, Route, Rule
-from mproutd.passes import dry_run, reconcile, snapshot_request
+from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Route, Rule
+from mproutd.passes import snapshot_request
 from mproutd.planning.state import State
-from mproutd.planning.uplinks import Facts
-from tests.lab.fake_world import Store, World, interface, uci
+from tests.lab.fake_world import ManualDeleter, Store, World, dry_run, interface, run_pass, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines
 
 TWO = uci(WAN1 + WAN2)
@@ -58,29 +57,32 @@ def test_down_is_endpoint_rules_routes() -> None:
     ]
 
 
-def test_while_endpoints_are_being_closed_rules_and_routes_stay() -> None:
+def test_while_endpoints_are_being_deleted_rules_and_routes_stay() -> None:
     world = two_lines()
     world.run(TWO)
     before = world.ours()
-    closing: list[Operation] = []
-    outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend)
+    deleter = ManualDeleter(world)
+    outcome = run_pass(world, uci(WAN1), deleter=deleter)
     assert world.ours() == before
     assert outcome.run_again
-    outcome = reconcile(world, world.store, uci(WAN1), Facts(), close=closing.extend, closing=True)
+    run_pass(world, uci(WAN1), deleter=deleter)
     assert world.ours() == before
-    assert len(closing) == 1
-    world.apply(closing)
+    assert len(deleter.operations) == 1
+    deleter.finish()
     world.run(WAN1)
     assert not part(world.ours(), "eth2")
 
 
-def test_an_address_left_while_others_are_being_closed_is_closed_later() -> None:
+def test_a_departed_address_waits_while_others_are_being_deleted() -> None:
     world = two_lines()
     config = uci(WAN1 + interface("wan2", "eth2", "off"))
     world.run(config)
     world.delete_address("eth2", "10.2.2.2")
-    reconcile(world, world.store, config, Facts(), close=lambda operations: None, closing=True)
+    deleter = ManualDeleter(world)
+    deleter.busy = True
+    run_pass(world, config, deleter=deleter)
     assert world.closed_initial == []
+    assert deleter.operations == []
     world.run(config)
     assert world.closed_initial == ["10.2.2.2"]
 
@@ -198,7 +200,7 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
 def test_a_dry_run_says_what_a_pass_would_do() -> None:
     world = two_lines()
     snapshot = world.snapshot(snapshot_request(TWO, State(), sweep=True, full=True))
-    told = dry_run(TWO, snapshot, State(), Facts())
+    told = dry_run(TWO, snapshot, State())
     world.run(TWO)
     assert [*told] == world.done
 
@@ -259,7 +261,7 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     world.mptcp = world.mptcp._replace(endpoints=spoilt)
     world.done.clear()
     snapshot = world.snapshot(snapshot_request(TWO, world.store.state, sweep=True, full=True))
-    dry = dry_run(TWO, snapshot, world.store.state, Facts())
+    dry = dry_run(TWO, snapshot, world.store.state)
     world.run(TWO)
     assert [*dry] == world.done  # each once
     assert told(world) == [
@@ -276,14 +278,14 @@ def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_othe
     world.foreign(way, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
     world.device("eth2", "10.2.2.3/24")
     for _ in range(2):
-        outcome = reconcile(world, world.store, TWO, Facts(), patience=lambda led: led)
+        outcome = run_pass(world, TWO, keep_misrouted=True)
         assert outcome.misrouted == ("10.1.1.2",)
     assert sorted(endpoints(world)) == [
         "10.1.1.2 subflow dev eth1",
         "10.2.2.2 subflow dev eth2",
         "10.2.2.3 subflow dev eth2",
     ]
-    reconcile(world, world.store, TWO, Facts())
+    run_pass(world, TWO)
     assert sorted(endpoints(world)) == ["10.2.2.2 subflow dev eth2", "10.2.2.3 subflow dev eth2"]
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mproutd.model import Route
-from mproutd.passes import reconcile
 from mproutd.planning.plan import Outcome
-from mproutd.planning.uplinks import Facts
-from tests.lab.fake_world import World, interface, uci
+from tests.lab.fake_world import World, interface, run_pass, uci
 
 CONFIG = uci(interface("wan1", "eth1", "master"))
 
@@ -25,7 +23,7 @@ class Flushed(World):
         return super().lookups(questions)
 
     def a_pass(self) -> Outcome:
-        return reconcile(self, self.store, CONFIG, Facts())
+        return run_pass(self, CONFIG)
 
     def carrying(self) -> list[str]:
         return [each.address for each in (self.mptcp.endpoints if self.mptcp else ())]

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "services.health": "configuration eventloop log model passes planning services",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
     " reconciler services statefile status subflows",
-    "pathtest": "netlink.mptcp_info pathtest",
+    "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment format netlink reconciler services.netifd"

@@ -15,10 +15,8 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.model import Operation
-from mproutd.passes import reconcile
 from mproutd.planning.plan import Outcome
-from mproutd.planning.uplinks import Facts
-from tests.lab.fake_world import World, interface, uci
+from tests.lab.fake_world import World, interface, run_pass, uci
 
 ERRORS = (
     "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST ENODEV"
@@ -53,7 +51,7 @@ def two_lines() -> Refusing:
 
 
 def a_pass(world: World, config: Config) -> Outcome:
-    return reconcile(world, world.store, config, Facts())
+    return run_pass(world, config)
 
 
 def settle(world: World, config: Config) -> Outcome:

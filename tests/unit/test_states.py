@@ -24,12 +24,10 @@ from mproutd.model import (
     Route,
     Rule,
 )
-from mproutd.passes import reconcile
 from mproutd.planning.endpoints import active
 from mproutd.planning.plan import Outcome
-from mproutd.planning.uplinks import Facts
 from tests.lab.fake_kernel import Killed
-from tests.lab.fake_world import Store, World, interface, uci
+from tests.lab.fake_world import ManualDeleter, Store, World, interface, run_pass, uci
 
 WALKS = 400
 STEPS = 6
@@ -171,23 +169,19 @@ class Run:
 
     def __init__(self, world: World, dice: random.Random, patient: bool) -> None:
         self.world, self.dice, self.patient = world, dice, patient
-        self.under_way: list[Operation] = []
+        self.deleter = ManualDeleter(world)
         self.wanted: Outcome | None = None
         world.after = self.watch
 
     def one(self, config: Config) -> Outcome:
         """A pass; a patient daemon's endpoints are closed beside it, and that takes a while."""
-        if self.under_way and self.dice.random() < 0.7:
-            closing, self.under_way = self.under_way, []
-            self.world.apply(closing)
-        return reconcile(
+        if self.deleter.busy and self.dice.random() < 0.7:
+            self.deleter.finish()
+        return run_pass(
             self.world,
-            self.world.store,
             config,
-            Facts(),
+            deleter=self.deleter if self.patient else None,
             sweep=self.dice.random() < 0.5,
-            close=self.under_way.extend if self.patient else None,
-            closing=bool(self.under_way),
         )
 
     def settle(self, config: Config) -> Outcome:
@@ -195,7 +189,7 @@ class Run:
             saves = self.world.store.saves
             outcome = self.one(config)
             quiet = not outcome.done and not outcome.failures and not outcome.run_again
-            if quiet and not self.under_way and saves == self.world.store.saves:
+            if quiet and not self.deleter.busy and saves == self.world.store.saves:
                 return outcome
         raise AssertionError(f"it does not settle: {outcome.done} {outcome.failures}")
 
