@@ -275,11 +275,11 @@ class Daemon:
         self._wait_for_closer()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        told = build_status(inspection, self._rates.device)
-        self._services.add_to_status(told)
+        status = build_status(inspection, self._rates.device, os.getpid())
+        self._services.add_to_status(status)
         if inspection.drift:
             self._due = True
-        return {**told, "running": True, "pid": os.getpid()}
+        return {**status}
 
     def _connections(self) -> dict[str, Any]:
         """Every MPTCP connection with its subflows, as `mproutd connections --json` prints them."""

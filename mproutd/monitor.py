@@ -8,7 +8,7 @@ them, so the loop always comes back to its real work.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mproutd import log
 from mproutd.control.server import Server
@@ -22,6 +22,9 @@ from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
 from mproutd.status.connections import UplinkNames
 from mproutd.status.events import kernel_event, make_event
+
+if TYPE_CHECKING:
+    from mproutd.status.types import EventKind, MonitorEvent
 
 MOST = 64
 """Messages read at one wake-up."""
@@ -43,7 +46,7 @@ class Monitor:
 
     def publish(
         self,
-        kind: str,
+        kind: EventKind,
         priority: int,
         text: str,
         uplink: str = "",
@@ -70,11 +73,11 @@ class Monitor:
                 text = f"{ip_command(failure.operation, name)}: {failure.text}"
                 self.publish("failure", log.WARNING, text, *fields)
 
-    def _send(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
+    def _send(self, kind: EventKind, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.has_listeners:
             self.server.publish(make_event(kind, time.time(), text, uplink, device))
 
-    def initial_events(self) -> list[dict[str, Any]]:
+    def initial_events(self) -> list[MonitorEvent]:
         """The first lines for a new listener: each uplink as it stands."""
         now = time.time()
         lines = [make_event("begin", now, "mproutd tells what happens from now on")]

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from errno import EAGAIN
 from functools import partial
 from struct import unpack
@@ -111,7 +111,7 @@ class Server:
         path: str,
         answer: Answer,
         clock: Callable[[], float],
-        initial_events: Callable[[], list[dict[str, Any]]] = list,
+        initial_events: Callable[[], Sequence[Mapping[str, object]]] = list,
     ) -> None:
         """OSError when the socket cannot be made.  `greet`: what a new listener is told first."""
         self._path, self._answer, self._clock, self._initial_events = (
@@ -179,7 +179,7 @@ class Server:
         """Whether anybody listens to what happens."""
         return any(client.listening for client in self.clients)
 
-    def publish(self, event: dict[str, Any]) -> None:
+    def publish(self, event: Mapping[str, object]) -> None:
         """Tell every listener, and wait for none of them."""
         line = _line(event)
         for client in [client for client in self.clients if client.listening]:
@@ -226,7 +226,7 @@ class Server:
         if not client.writing and not client.listening:
             self._drop(client)
 
-    def _reply(self, client: Client) -> list[dict[str, Any]]:
+    def _reply(self, client: Client) -> Sequence[Mapping[str, object]]:
         try:
             request = json.loads(client.request.partition(b"\n")[0])
         except (ValueError, RecursionError):
@@ -276,7 +276,7 @@ class Server:
             pass
 
 
-def _line(event: dict[str, Any]) -> bytes:
+def _line(event: Mapping[str, object]) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 

@@ -8,12 +8,15 @@ hold: a part never waits, and none knows of another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
+
+if TYPE_CHECKING:
+    from mproutd.status.types import EventKind, Status
 
 
 class Publish(Protocol):
@@ -21,7 +24,7 @@ class Publish(Protocol):
 
     def __call__(
         self,
-        kind: str,
+        kind: EventKind,
         priority: int,
         text: str,
         uplink: str = "",
@@ -69,7 +72,7 @@ class Service:
         """What other sources know, with what this one adds.  Quick: every pass asks."""
         return facts
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         """Add to a status before it goes out."""
 
     def due(self) -> float | None:

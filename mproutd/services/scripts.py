@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Collection, Mapping
 from socket import AF_INET6
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
@@ -24,6 +24,9 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 from mproutd.services.base import Service, ServiceContext
+
+if TYPE_CHECKING:
+    from mproutd.status.types import Action, Status
 
 FILE = "actions"
 """In the runtime directory."""
@@ -188,12 +191,12 @@ class Scripts(Service):
             text = f"{name}: actions may run again after a restart: {error}"
             self._context.publish("action", log.WARNING, text, name)
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         if not self._uplinks:
             return
         for uplink in status["uplinks"]:
             run = self._runs.get(uplink["name"])
-            uplink["action"] = run._asdict() if run else None
+            uplink["action"] = cast("Action", run._asdict()) if run else None
 
     def due(self) -> float | None:
         ends = [program.ends_at for program in self._running.values()]

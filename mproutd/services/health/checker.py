@@ -8,9 +8,9 @@ there before it plans, so that not even one lets a line in that has to answer fi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
@@ -25,6 +25,9 @@ from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.timers import Timer, Timers
 from mproutd.services.health.tracker import Tracker, TrackerContext
+
+if TYPE_CHECKING:
+    from mproutd.status.types import CheckStatus, Family, Status
 
 FIRST_ROUND_SPREAD = 1.0
 """Seconds over which the first rounds of all lines are spread."""
@@ -182,7 +185,7 @@ class HealthChecker(Service):
 
     # -- the status -----------------------------------------------------------------------
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         for uplink in status["uplinks"]:
             usable = {each["family"]: each["usable"] for each in uplink["families"]}
             uplink["health"] = [
@@ -191,12 +194,12 @@ class HealthChecker(Service):
                 if key[0] == uplink["name"]
             ] or None
 
-    def _line(self, tracker: Tracker, usable: dict[str, bool]) -> dict[str, Any]:
+    def _line(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
         hysteresis, now = tracker.hysteresis, self._context.clock()
-        family = FAMILY_NAMES[tracker.family].lower()
+        family: Family = "ipv6" if tracker.family == AF_INET6 else "ipv4"
         return {
             "family": family,
-            "method": hysteresis.asked.track_method,
+            "method": hysteresis.asked.track_method,  # type: ignore[typeddict-item]
             "failed": hysteresis.failed,
             "since": tracker.since,
             "running": tracker.running,
