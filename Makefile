@@ -1,21 +1,22 @@
 # Every target installs what it needs on a plain Debian 12 or 13 (packaging/setup.sh).
-# DEBIAN=13 runs deb, booted and bare with that release (packaging/root.sh); the default is 12.
+# DEBIAN=13 selects the release for deb, booted and bare (packaging/root.sh); the default is 12.
 # ARGS goes to the program that the target runs:  make test ARGS='-k plan -x'
 python = .venv/bin/python
 ARGS =
-export DEBIAN
+export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
 	@echo 'make test      run the tests'
+	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
-	@echo 'make browser   test the pages for Cockpit and LuCI in a real browser'
-	@echo 'make bare      run make demo in a bare Debian, DEBIAN=12 or 13; ARGS= another command'
+	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
+	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
 	@echo 'make lint      run ruff, mypy and shellcheck'
 	@echo 'make check     lint and test'
 	@echo 'make coverage  measure coverage: 100 % of the pure core and 90 % of everything are required'
@@ -27,6 +28,7 @@ help:
 	@echo 'make deb       build the Debian package into .build/deb'
 	@echo 'make docs      build the documentation as a site into .build/site'
 	@echo 'make screens   regenerate the sample output in docs/'
+	@echo 'make messages  gather the texts of the pages, and make their translations'
 	@echo 'make guides    run the networks of docs/networks and update the output in their guides'
 	@echo 'make figures   measure again and redraw docs/figures'
 	@echo 'make format    format the code and apply the fixes of ruff'
@@ -61,7 +63,7 @@ browser:
 	@packaging/setup.sh browser
 	@$(python) -m pytest tests/browser $(ARGS)
 
-# The committed state alone, set up from nothing:  make bare DEBIAN=13 ARGS='make test'
+# A checkout of HEAD, set up from scratch:  make bare DEBIAN=13 ARGS='make test'
 bare:
 	@packaging/bare.sh $(ARGS)
 
@@ -114,7 +116,7 @@ figures:
 docs: setup
 	@$(python) -c 'import material' 2>/dev/null || $(python) -m pip install --quiet \
 		--disable-pip-version-check --no-cache-dir --editable '.[docs]'
-	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet --strict --config-file packaging/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict --config-file packaging/mkdocs.yml
 
 check: lint test
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mproutd import __version__, commands
-from mproutd.commands import DONE, FAILED, NOT_RUNNING, REFUSED, Stop, complain
+from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,28 +28,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = perform(options)
         sys.stdout.flush()
         return status
-    except Stop as stop:
-        complain(str(stop))
+    except CommandError as stop:
+        warn(str(stop))
         return stop.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return OK
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
-        complain(f"this needs {error.name}, which is not installed")
+        warn(f"this needs {error.name}, which is not installed")
         return FAILED
     except PermissionError as error:
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror}; mproutd needs CAP_NET_ADMIN: run it as root")
+        warn(f"{where}{error.strerror}; mproutd needs CAP_NET_ADMIN: run it as root")
         return FAILED
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        warn(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
-        if not commands.answers:
+        if not commands.replied:
             raise
-        complain("the daemon's answer makes no sense; it is of another version: restart it")
+        warn("the daemon's answer makes no sense; it is of another version: restart it")
         return FAILED
 
 
@@ -59,6 +59,17 @@ class _Help(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         columns = os.environ.get("COLUMNS", "")
         super().__init__(prog, width=(int(columns) if columns.isdecimal() else 80) - 2)
+
+    def _set_color(self, color: bool, **_: Any) -> None:
+        """Called by Python 3.14 and later, whose own imports dataclasses, even for no colour."""
+        self._theme, self._decolor = _NoColours(), str
+
+
+class _NoColours:
+    """A theme of argparse."""
+
+    def __getattr__(self, name: str) -> str:
+        return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
     reconciler = commands.reconciler(options, change=True)
     commands.configure(reconciler)
     Daemon(reconciler, commands.runtime_dir(options)).run()
-    return DONE
+    return OK
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -150,14 +161,14 @@ def _status(options: argparse.Namespace) -> int:
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
         known = f"there are {', '.join(uplinks)}" if uplinks else "there is none"
-        raise Stop(f"no uplink is called {options.uplink!r}; {known}", REFUSED)
+        raise CommandError(f"no uplink is called {options.uplink!r}; {known}", INVALID)
     if options.json:
         _print_json(uplinks[options.uplink] if options.uplink is not None else status)
     else:
         _print_status(options, status, uplinks.get(options.uplink))
     if not status["running"]:
         return NOT_RUNNING
-    return FAILED if status["degraded"] else DONE
+    return FAILED if status["degraded"] else OK
 
 
 def _print_status(
@@ -186,7 +197,7 @@ def _connections(options: argparse.Namespace) -> int:
         _print_json({"version": VERSION, "connections": found})
     else:
         print("\n".join(connection_lines(found)))
-    return DONE
+    return OK
 
 
 def _monitor(options: argparse.Namespace) -> int:
@@ -207,14 +218,18 @@ def _monitor(options: argparse.Namespace) -> int:
                 millis = int(told["time"] % 1 * 1000)
                 print(event_line(told, f"{clock}.{millis:03}"), flush=True)
     except client.NotRunning:
-        raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
+        raise CommandError(
+            "mproutd is not running; start it first: mproutd run", NOT_RUNNING
+        ) from None
     except client.ConnectionLost:
-        raise Stop("the daemon went away without a word; see its log", NOT_RUNNING) from None
+        raise CommandError(
+            "the daemon went away without a word; see its log", NOT_RUNNING
+        ) from None
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Stop(commands.unanswered(path, error)) from None
-    return DONE
+        raise CommandError(commands.no_reply(path, error)) from None
+    return OK
 
 
 def _top(options: argparse.Namespace) -> int:
@@ -227,15 +242,15 @@ def _metrics(options: argparse.Namespace) -> int:
     import mproutd.status.exporter as exporter
 
     if options.listen:
-        exporter.listen(options.listen, lambda: commands.asked(options)[0])
-        return DONE
-    status, code, why = commands.asked(options)
+        exporter.serve(options.listen, lambda: commands.daemon_status(options)[0])
+        return OK
+    status, code, why = commands.daemon_status(options)
     if options.output:
-        exporter.write(options.output, lambda: status)
+        exporter.write_file(options.output, lambda: status)
     else:
-        print(exporter.text(lambda: status), end="")
+        print(exporter.metrics_text(lambda: status), end="")
     if why:
-        complain(why)
+        warn(why)
     return code
 
 
@@ -245,11 +260,11 @@ def _reconcile(options: argparse.Namespace) -> int:
     request = {"command": "reconcile", "dry_run": options.dry_run}
     if options.config_dir:
         request["directory"] = os.path.realpath(options.config_dir)
-    answer = commands.ask(options, request)
+    answer = commands.query_daemon(options, request)
     if answer is None:
         answer = commands.reconcile(options)
     if "refused" in answer:
-        raise Stop(answer["refused"], REFUSED)
+        raise CommandError(answer["refused"], INVALID)
     changes = answer["changes"]
     failed = any(change["error"] for change in changes)
     if options.json:
@@ -257,7 +272,7 @@ def _reconcile(options: argparse.Namespace) -> int:
         _print_json(told)
     elif changes:
         print("\n".join(change_lines(changes)))
-    return FAILED if failed else DONE
+    return FAILED if failed else OK
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -266,7 +281,7 @@ def _test(options: argparse.Namespace) -> int:
     command.check(options)
     if options.listen:
         command.serve(options, lambda line: print(line, flush=True))
-        return DONE
+        return OK
     told = command.test(options, commands.status(options))
     if options.json:
         _print_json(told)
@@ -283,14 +298,14 @@ def _check(options: argparse.Namespace) -> int:
     try:
         config = load(directory)
     except ConfigError as error:
-        raise Stop(str(error), REFUSED) from None
+        raise CommandError(str(error), INVALID) from None
     if options.enabled and config.enabled:
-        return DONE
+        return OK
     for warning in config.warnings:
-        complain(warning)
+        warn(warning)
     modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"
     print(f"{directory}: {modes}{'' if config.enabled else '; multipath is not enabled'}")
-    return FAILED if options.enabled else DONE
+    return FAILED if options.enabled else OK
 
 
 def _flush(options: argparse.Namespace) -> int:
@@ -308,4 +323,4 @@ def _flush(options: argparse.Namespace) -> int:
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
-    return FAILED if any(change["error"] for change in made) else DONE
+    return FAILED if any(change["error"] for change in made) else OK

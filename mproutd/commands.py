@@ -16,11 +16,11 @@ from mproutd.format import safe
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
 
-DONE, FAILED, REFUSED, NOT_RUNNING = 0, 1, 2, 3
+OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
 """Exit status: as wanted; something failed or is not as wanted; bad input; no daemon."""
 
 
-class Stop(Exception):
+class CommandError(Exception):
     """The end of the command: one line, and its exit status."""
 
     def __init__(self, text: str, status: int = FAILED) -> None:
@@ -28,7 +28,7 @@ class Stop(Exception):
         self.status = status
 
 
-def complain(text: str) -> None:
+def warn(text: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"mproutd: {safe(text)}\n")
 
@@ -60,11 +60,11 @@ def control_socket(options: argparse.Namespace) -> str:
     return os.path.join(runtime_dir(options), "control.sock")
 
 
-answers: set[str] = set()
+replied: set[str] = set()
 """The sockets that have answered: what is wrong then may be wrong with the answer."""
 
 
-def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
+def query_daemon(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
     """The daemon's answer; None when none is running.  Stop when it refuses."""
     from mproutd.control import client
 
@@ -74,21 +74,21 @@ def ask(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] 
     except client.NotRunning:
         return None
     except OSError as error:
-        raise Stop(unanswered(path, error)) from None
+        raise CommandError(no_reply(path, error)) from None
     if "error" in answer:
-        raise Stop(str(answer["error"]))
-    answers.add(path)
+        raise CommandError(str(answer["error"]))
+    replied.add(path)
     return answer
 
 
-def unanswered(path: str, error: OSError) -> str:
+def no_reply(path: str, error: OSError) -> str:
     """Why the daemon did not answer, in one line."""
     if isinstance(error, PermissionError):
         return f"{path}: only root and the group mproutd may ask the daemon; run it as root"
     return f"the daemon at {path} does not answer: {error.strerror or error}; is it stuck?"
 
 
-PATIENCE = 2.0
+LOCK_TIMEOUT = 2.0
 """Seconds that a command waits for another one to end; a daemon does not end by itself."""
 
 
@@ -99,12 +99,12 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).acquire(PATIENCE):
-        raise Stop(f"another mproutd is at work with {runtime}; stop it first")
+    if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
+        raise CommandError(f"another mproutd is at work with {runtime}; stop it first")
     state = StateFile(runtime)
     state.load()
     if state.problem:
-        complain(state.problem)
+        warn(state.problem)
     own = Reconciler(NetlinkKernel(), state, config_dir(options))
     if find_program("ubus"):
         from mproutd.services import netifd
@@ -120,14 +120,14 @@ def configure(reconciler: Reconciler) -> None:
     try:
         reconciler.configure()
     except ConfigError as error:
-        raise Stop(str(error), REFUSED) from None
+        raise CommandError(str(error), INVALID) from None
     for warning in reconciler.config.warnings:
-        complain(warning)
+        warn(warning)
 
 
 def status(options: argparse.Namespace) -> dict[str, Any]:
     """The daemon's, else one of our own making."""
-    told = ask(options, {"command": "status"})
+    told = query_daemon(options, {"command": "status"})
     if told is None:
         own = reconciler(options, change=False)
         configure(own)
@@ -135,9 +135,9 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     # Asked here, since the daemon's sandbox hides other processes from it.
     running = conflicting_daemons()
     if running:
-        from mproutd.status.problems import beside
+        from mproutd.status.problems import with_conflicts
 
-        told = beside(told, running)
+        told = with_conflicts(told, running)
     return told
 
 
@@ -145,21 +145,21 @@ def own_status(reconciler: Reconciler) -> dict[str, Any]:
     """The status as this process sees it."""
     import time
 
-    from mproutd.status.build import status
+    from mproutd.status.build import build_status
     from mproutd.status.rates import Rates
 
     rates = Rates(time.monotonic)
     rates.sample()
-    return status(reconciler.inspect(), rates.told)
+    return build_status(reconciler.inspect(), rates.device)
 
 
-def asked(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
+def daemon_status(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
     """The daemon's status, and without one the exit status and why."""
     try:
-        told = ask(options, {"command": "status"})
-    except Stop as stop:
+        told = query_daemon(options, {"command": "status"})
+    except CommandError as stop:
         return None, stop.status, str(stop)
-    return told, *((DONE, "") if told else (NOT_RUNNING, "mproutd is not running"))
+    return told, *((OK, "") if told else (NOT_RUNNING, "mproutd is not running"))
 
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
@@ -174,31 +174,28 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The MPTCP connections of now, named by uplink where a status can be had."""
-    import socket
-
+    """The MPTCP connections of now: the daemon's answer, else named by uplink where a status
+    can be had."""
+    from mproutd.netlink.kernel import device_name
     from mproutd.status import connections
 
     try:
+        answer = query_daemon(options, {"command": "connections"})
+        if answer is not None:
+            return list(answer["connections"])
         where = connections.uplink_names(status(options))
-    except Stop as stop:
-        complain(f"{stop}; uplinks are not named")
+    except CommandError as stop:
+        warn(f"{stop}; uplinks are not named")
         where = connections.UplinkNames()
     try:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:
-        raise Stop("connections needs the Python package pyroute2") from None
-
-    def device(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return f"if{index}"
+        raise CommandError("connections needs the Python package pyroute2") from None
 
     try:
-        return connections.connections(*sockets(), where, device)
+        return connections.connections(*sockets(), where, device_name)
     except PermissionError:
-        raise Stop(
+        raise CommandError(
             "the kernel hides which subflow belongs to which connection; that needs "
             "CAP_NET_ADMIN: run it as root"
         ) from None

@@ -22,6 +22,7 @@ from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
+from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
@@ -31,7 +32,8 @@ from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
-from mproutd.status.build import status
+from mproutd.status import connections
+from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
 from mproutd.subflows.retry import SubflowRetrier
@@ -252,6 +254,8 @@ class Daemon:
         try:
             if command == "status":
                 return self._status()
+            if command == "connections":
+                return self._connections()
             if command == "reconcile":
                 directory = request.get("directory")
                 if directory and directory != os.path.realpath(self._reconciler.directory):
@@ -265,11 +269,19 @@ class Daemon:
         self._finish_deletions()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        reply = status(inspection, self._rates.told)
+        reply = build_status(inspection, self._rates.device)
         self._services.add_to_status(reply)
         if inspection.drift:
             self.request_pass()
         return {**reply, "running": True, "pid": os.getpid()}
+
+    def _connections(self) -> dict[str, Any]:
+        """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""
+        last = self._reconciler.last
+        names = connections.observed_uplink_names(last.plan.uplinks if last else ())
+        sockets = self._reconciler.kernel.sockets()
+        listed = connections.connections(*sockets, names, device_name)
+        return {"version": connections.VERSION, "connections": listed}
 
     def _reconcile(self, dry_run: bool) -> dict[str, Any]:
         """Read the configuration again and make passes; the changes.  OSError."""

@@ -16,17 +16,17 @@ def _scaled(value: float, unit: str) -> str:
     return f"{value:.{digits}f} {_STEPS[step]}{unit}"
 
 
-def amount(count: float | None) -> str:
+def format_bytes(count: float | None) -> str:
     """Bytes, in powers of ten: `1.2 MB`; `-` for what is not known."""
     return "-" if count is None else _scaled(count, "B")
 
 
-def rate(bits: float | None) -> str:
+def format_rate(bits: float | None) -> str:
     """Bits a second: `1.2 Mbit/s`; `-` for what is not known."""
     return "-" if bits is None else _scaled(bits, "bit/s")
 
 
-def span(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """How long: the two largest units that say anything, `3 d 2 h`; `-` when not known."""
     if seconds is None:
         return "-"
@@ -41,9 +41,9 @@ def span(seconds: float | None) -> str:
     return words
 
 
-def brief(seconds: float | None) -> str:
+def format_age(seconds: float | None) -> str:
     """How long, for a narrow column: the largest unit alone, `3 d`."""
-    return " ".join(span(seconds).split(" ")[:2])
+    return " ".join(format_duration(seconds).split(" ")[:2])
 
 
 def safe(text: str) -> str:
@@ -53,15 +53,22 @@ def safe(text: str) -> str:
     )
 
 
-def cleaned(value: Any) -> Any:
+def safe_values(value: Any) -> Any:
     """A plain value, with all its texts made safe to print."""
     if isinstance(value, str):
         return value if value.isprintable() else safe(value)
     if isinstance(value, dict):
-        return {cleaned(key): cleaned(each) for key, each in value.items()}
-    return [cleaned(each) for each in value] if isinstance(value, list) else value
+        return {safe_values(key): safe_values(each) for key, each in value.items()}
+    return [safe_values(each) for each in value] if isinstance(value, list) else value
 
 
-def shorten(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """At most `width` characters; what was cut shows as `…`."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def address_port(address: str, port: int) -> str:
+    """ADDRESS:PORT as in RFC 5952, section 6; IPv4-mapped addresses (RFC 4291) as IPv4."""
+    if address.startswith("::ffff:") and "." in address:
+        address = address[7:]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -36,11 +36,11 @@ _FLAGS = {
     IMPLICIT: "implicit",
 }
 
-Names = Callable[[int], str]
+DeviceNames = Callable[[int], str]
 """ifindex → device name."""
 
 
-def names(links: Mapping[int, Link]) -> Names:
+def device_names(links: Mapping[int, Link]) -> DeviceNames:
     """Device names of a snapshot; `if5` for a device that is gone."""
 
     def name(index: int) -> str:
@@ -49,7 +49,7 @@ def names(links: Mapping[int, Link]) -> Names:
     return name
 
 
-def describe(value: Object, name: Names) -> str:
+def describe(value: Object, name: DeviceNames) -> str:
     """An object as `ip ... show` prints it, in one line."""
     if isinstance(value, Route):
         return _route(value, name)
@@ -70,7 +70,7 @@ def describe(value: Object, name: Names) -> str:
     return f"{_sysctl(value)} = {value.value}"
 
 
-def command(operation: Operation, name: Names) -> str:
+def ip_command(operation: Operation, name: DeviceNames) -> str:
     """A change as the command that would do it."""
     verb, value = operation.verb, operation.value
     if isinstance(value, Route):
@@ -95,7 +95,7 @@ def _family(family: int) -> str:
     return "-6 " if family == AF_INET6 else ""
 
 
-def _route(route: Route, name: Names) -> str:
+def _route(route: Route, name: DeviceNames) -> str:
     words = [route.destination]
     if route.type in _KINDS:
         words.insert(0, _KINDS[route.type])
@@ -135,7 +135,7 @@ def _rule(rule: Rule) -> str:
     return " ".join([*words, "protocol", str(rule.protocol)])
 
 
-def _endpoint(verb: str, value: Endpoint, name: Names) -> str:
+def _endpoint(verb: str, value: Endpoint, name: DeviceNames) -> str:
     if verb == "delete":
         return f"delete id {value.id}" if value.id else f"delete id 0 {value.address}"
     if verb == "change":

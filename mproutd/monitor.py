@@ -13,7 +13,7 @@ from typing import Any
 from mproutd import log
 from mproutd.control.server import Server
 from mproutd.eventloop import Loop
-from mproutd.iproute2 import Names, command, names
+from mproutd.iproute2 import DeviceNames, device_names, ip_command
 from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import DecodeError
@@ -21,8 +21,8 @@ from mproutd.netlink.sockets import Events
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
-from mproutd.status.connections import UplinkNames
-from mproutd.status.events import describe_event, happening
+from mproutd.status.connections import observed_uplink_names
+from mproutd.status.events import kernel_event, make_event
 
 MAX_MESSAGES_PER_WAKEUP = 64
 
@@ -59,29 +59,29 @@ class Monitor:
                 priority = log.INFO if decision.good else log.WARNING
                 self.publish("decision", priority, decision.text, decision.uplink, decision.device)
             before = outcome.plan
-            name = names(outcome.snapshot.links)
+            name = device_names(outcome.snapshot.links)
             for operation in outcome.done:
                 fields = _fields(operation, name, outcome.plan)
-                self.publish("change", log.DEBUG, command(operation, name), *fields)
+                self.publish("change", log.DEBUG, ip_command(operation, name), *fields)
             for failure in outcome.failures:
                 fields = _fields(failure.operation, name, outcome.plan)
-                text = f"{command(failure.operation, name)}: {failure.text}"
+                text = f"{ip_command(failure.operation, name)}: {failure.text}"
                 self.publish("failure", log.WARNING, text, *fields)
 
     def _send(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.has_listeners:
-            self.server.publish(happening(kind, time.time(), text, uplink, device))
+            self.server.publish(make_event(kind, time.time(), text, uplink, device))
 
     # -- listeners ------------------------------------------------------------------------
 
     def initial_events(self) -> list[dict[str, Any]]:
         """What a new listener gets first: the state of each uplink."""
         now = time.time()
-        events = [happening("begin", now, "listening to mproutd")]
+        events = [make_event("begin", now, "listening to mproutd")]
         last = self._reconciler.last
         for decision in decisions(None, last.plan) if last else ():
             events.append(
-                happening("decision", now, decision.text, decision.uplink, decision.device)
+                make_event("decision", now, decision.text, decision.uplink, decision.device)
             )
         return events
 
@@ -113,33 +113,20 @@ class Monitor:
         if messages is None:
             self._send("overrun", "the kernel sent more events than could be read; some are lost")
             return
-        uplinks, device = self._uplinks()
+        last = self._reconciler.last
+        uplinks = observed_uplink_names(last.plan.uplinks if last else ())
+        device = device_names(last.snapshot.links if last else {})
         now = time.time()
         for message in messages:
             try:
-                event = describe_event(mptcp_pm.event(message.body), now, uplinks, device)
+                event = kernel_event(mptcp_pm.event(message.body), now, uplinks, device)
             except DecodeError as error:
-                event = happening("other", now, f"cannot decode an event: {error}")
+                event = make_event("other", now, f"cannot decode an event: {error}")
             if self.server is not None:
                 self.server.publish(event)
 
-    def _uplinks(self) -> tuple[UplinkNames, Any]:
-        """Which uplink an address or device belongs to, and the devices' names."""
-        last = self._reconciler.last
-        if last is None:
-            return UplinkNames(), names({})
-        by_address: dict[str, str] = {}
-        by_device: dict[int, str] = {}
-        for uplink in last.plan.uplinks:
-            if uplink.link:
-                by_device[uplink.link.index] = uplink.config.name
-            for path in uplink.paths:
-                for address in (*path.eligible, *path.covered):
-                    by_address.setdefault(address.address, uplink.config.name)
-        return UplinkNames(by_address, by_device), names(last.snapshot.links)
 
-
-def _fields(operation: Operation, name: Names, plan: Plan) -> tuple[str, str, str]:
+def _fields(operation: Operation, name: DeviceNames, plan: Plan) -> tuple[str, str, str]:
     """(uplink, device, operation) of a change: "wan2", "eth2", "add-endpoint"."""
     value = operation.value
     device = ""

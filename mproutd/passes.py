@@ -28,11 +28,13 @@ from mproutd.model import (
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning import diff
-from mproutd.planning.endpoints import is_ours, max_endpoints
+from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
-from mproutd.planning.plan import ASK_MAIN, Outcome, Plan, make_plan, own_tables
+from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
@@ -113,15 +115,15 @@ class Differences(NamedTuple):
         return [operation for step in self for operation in step]
 
 
-def compare(config: Config, snapshot: Snapshot, state: State, plan: Plan) -> Differences:
+def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
     """What to change for the kernel to become as planned."""
-    add_routes, delete_routes = diff.routing(config, snapshot, state, plan)
-    delete_endpoints, add_endpoints = diff.endpoints(snapshot, state, plan)
+    add_routes, delete_routes = diff.routing(ownership, snapshot, plan)
+    delete_endpoints, add_endpoints = diff.endpoints(ownership, snapshot, plan)
     return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
 
 
 def own_endpoint_deletions(
-    snapshot: Snapshot, state: State, addresses: Collection[str]
+    ownership: Ownership, snapshot: Snapshot, addresses: Collection[str]
 ) -> list[Operation]:
     """Delete our endpoints at these addresses."""
     if snapshot.mptcp is None or not addresses:
@@ -131,7 +133,7 @@ def own_endpoint_deletions(
         for endpoint in snapshot.mptcp.endpoints
         if endpoint.address in addresses
         and not endpoint.flags & IMPLICIT
-        and is_ours(endpoint, state)
+        and ownership.owns_endpoint(endpoint)
     ]
 
 
@@ -140,7 +142,7 @@ def snapshot_request(
 ) -> SnapshotRequest:
     """What to read.  `sweep` includes every table that may hold routes of ours."""
     if sweep or not config.enabled:
-        tables = own_tables(config, state)
+        tables = Ownership(config, state).tables
     else:
         numbers = assign_numbers(config, state.slots).values()
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
@@ -170,6 +172,7 @@ class Pass:
         self._config, self._facts, self._options = config, facts, options
         self._state = collaborators.store.state
         """As before this pass."""
+        self._ownership = Ownership(config, self._state)
         self._done: list[Operation] = []
         self._failures: list[Failure] = []
         self._deleting = self._deleter is not None and self._deleter.busy
@@ -218,7 +221,7 @@ class Pass:
     def _make_plan(self) -> None:
         plan = make_plan(self._config, self._snapshot, self._state, self._facts)
         self._plan = plan
-        self._differences = compare(self._config, self._snapshot, self._state, plan)
+        self._differences = compare(self._ownership, self._snapshot, plan)
         self._make_before_break = _replaces_all(
             self._snapshot, plan, self._differences.delete_endpoints
         )
@@ -268,7 +271,7 @@ class Pass:
         # Lookups by mark ask main for a device's default: the next pass may see another one.
         main_query_changed = any(
             isinstance(operation.value, Rule)
-            and operation.value.priority == self._config.rule_priority + ASK_MAIN
+            and operation.value.priority == self._config.rule_priority + MAIN_QUERY
             for operation in self._done
         )
         done = set(self._done)
@@ -340,7 +343,7 @@ class Pass:
         rules at this moment, so an endpoint in use is deleted only when the next pass agrees.
         """
         addresses = set(self._misrouted).difference(self._tolerated())
-        deletions = own_endpoint_deletions(self._snapshot, self._state, addresses)
+        deletions = own_endpoint_deletions(self._ownership, self._snapshot, addresses)
         going = {operation.value for operation in self._differences.delete_endpoints}
         withdrawn = [operation for operation in deletions if operation.value not in going]
         if withdrawn and self._repaired_routing:

@@ -26,6 +26,7 @@ from mproutd.passes import (
     snapshot_request,
 )
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts
@@ -216,7 +217,7 @@ class Reconciler:
         request = snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
         snapshot = self.kernel.snapshot(request)
         plan = make_plan(self.config, snapshot, state, facts)
-        drift = compare(self.config, snapshot, state, plan).operations
+        drift = compare(Ownership(self.config, state), snapshot, plan).operations
         misrouted = misrouted_addresses(self.kernel, plan)
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
@@ -239,6 +240,7 @@ class Reconciler:
             else (),
             failed=self.retries.still_wanted(drift),
             now=self._clock(),
+            time=time.time(),
             restored=self.removals.restored(),
             rate_limited=self.removals.rate_limited(),
             last_changes=self._last_changes,
@@ -257,4 +259,4 @@ class Reconciler:
         facts = self.add_service_facts(self._read_facts(config))
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
-        return Preview(snapshot, compare(config, snapshot, state, plan).operations)
+        return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)

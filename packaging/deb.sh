@@ -37,24 +37,17 @@ chmod -R u=rwX,go=rX "$work"
 
 # build-essential is not there, nor needed: nothing is compiled.  Nor is the network.
 # shellcheck disable=SC2016  # expanded inside
-unshare --mount --pid --net --fork --kill-child sh -c '
+unshare --net packaging/inside.sh "$root" "$PWD/$work=/build" -- sh -c '
 	set -eu
-	mount -t tmpfs layer /mnt
-	mkdir /mnt/upper /mnt/work /mnt/root
-	mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" layer /mnt/root
-	mount -t proc -o ro proc /mnt/root/proc
-	mkdir /mnt/root/build
-	mount --bind "$2" /mnt/root/build
-	exec chroot /mnt/root sh -c "
-		set -eu
-		cd /build/mproutd
-		export LC_ALL=C.UTF-8 SOURCE_DATE_EPOCH=\$(dpkg-parsechangelog --show-field Timestamp)
-		find . -exec touch --no-dereference --date=@\$SOURCE_DATE_EPOCH {} +
-		dpkg-buildpackage --no-check-builddeps --no-sign >../log 2>&1
-		cd ..
-		lintian --allow-root --fail-on error,warning --tag-display-limit 0 ./*.changes
-	"
-' sh "$root" "$work" >&2 || {
+	cd /build/mproutd
+	export LC_ALL=C.UTF-8
+	SOURCE_DATE_EPOCH=$(dpkg-parsechangelog --show-field Timestamp)
+	export SOURCE_DATE_EPOCH
+	find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+	dpkg-buildpackage --no-check-builddeps --no-sign >../log 2>&1
+	cd ..
+	lintian --allow-root --fail-on error,warning --tag-display-limit 0 ./*.changes
+' >&2 || {
 	tail -n 40 "$work/log" >&2
 	die "no package: see above"
 }

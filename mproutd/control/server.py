@@ -21,7 +21,7 @@ from typing import Any
 
 from mproutd import log
 from mproutd.eventloop import READ, WRITE, Loop, Timer
-from mproutd.status.events import happening
+from mproutd.status.events import make_event
 
 MAX_REQUEST_BYTES = 1 << 16
 ACCEPT_RETRY_DELAY = 0.5
@@ -88,7 +88,7 @@ class Client:
         """Queue the number of dropped events, now that there is room."""
         if self._dropped:
             text = f"events dropped because this listener reads too slowly: {self._dropped}"
-            self.output += _line(happening("dropped", time.time(), text, count=self._dropped))
+            self.output += _line(make_event("dropped", time.time(), text, count=self._dropped))
             self._dropped = 0
 
     def send(self) -> None:
@@ -284,7 +284,7 @@ class Server:
         self._update()
 
     def close(self) -> None:
-        self.publish(happening("end", time.time(), "mproutd stops; the kernel stays as it is"))
+        self.publish(make_event("end", time.time(), "mproutd stops; the kernel stays as it is"))
         for client in list(self.clients):
             self._drop(client)
         if self._timer is not None:

@@ -1,22 +1,23 @@
-"""Reads what a pass decides on; a second time only what may have changed since.
+"""The rtnetlink part of a snapshot, read again only where an event says that it may have changed.
 
-A pass without news of a kind does not read that kind again, so that what happens to one
-uplink costs the same beside thirty others.  What is kept is the kernel's own last answer,
-and it is dropped by the events that announce a change, and by those that announce what the
-kernel does without announcing it: with an address, a link or its carrier, IPv4 routes of
-that device vanish from every table (net/ipv4/fib_frontend.c), so an event for a device
-drops every table that had a route by it.  Events that wake nobody (eventfilter.concerns)
-count as well: a LAN's address decides something once an uplink has its subnet too.
+Without news of a kind of object, a pass does not read that kind again, so an event on one uplink
+costs the same beside thirty others.  What is kept is the kernel's last reply.  It is dropped by
+the events that announce a change, and by those that announce what the kernel does silently: with
+an address, a link or its carrier, the IPv4 routes of that device vanish from every table
+(net/ipv4/fib_frontend.c), so an event for a device drops every table with a route through it.
+Events that trigger no pass (bpf.is_relevant) count too: the address of a LAN matters as soon as
+an uplink has its subnet as well.
 
-What must hold: endpoints and limits, whose changes nobody announces, are not kept here;
-forget() drops everything, and is called where events were lost, at every resync, and for
-whatever a person reads.
+Invariants: endpoints and limits, whose changes no event announces, are not kept here.
+invalidate() drops everything; it is called after lost events, at every resync, and before
+anything that a person reads.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -37,16 +38,16 @@ from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
 from mproutd.netlink.sockets import Encode, Requests
 
-_LINKS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
-_ADDRESSES = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
-_ROUTES = (rtnl_decode.RTM_NEWROUTE, rtnl_decode.RTM_DELROUTE)
+_LINK_EVENTS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
+_ADDRESS_EVENTS = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
+_ROUTE_EVENTS = (rtnl_decode.RTM_NEWROUTE, rtnl_decode.RTM_DELROUTE)
 
-_SEVERAL = 8
-"""Devices whose addresses are asked for one by one; of more, one question about all costs less."""
+_MAX_ADDRESS_DUMPS = 8
+"""Devices whose addresses are dumped one by one; for more, a single full dump costs less."""
 
 
 class RtnlSnapshot(NamedTuple):
-    """rtnetlink's part of a Snapshot."""
+    """The rtnetlink part of a Snapshot."""
 
     links: dict[int, Link]
     addresses: tuple[Address, ...]
@@ -56,17 +57,17 @@ class RtnlSnapshot(NamedTuple):
 
 
 class RtnlCache:
-    """The kernel's answers, as long as they hold."""
+    """Links, addresses, rules and routes, as far as no event made them stale."""
 
-    def __init__(self, requests_socket: Requests) -> None:
-        self._requests = requests_socket
-        self._link = rtnl_decode.LinkCache()
-        self._address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
-        self._rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
-        self._route: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._decode_link = rtnl_decode.LinkCache()
+        self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
+        self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
+        self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
         self.invalidate()
 
-    # -- what still holds -----------------------------------------------------------------
+    # -- invalidation ---------------------------------------------------------------------
 
     def invalidate(self) -> None:
         """Read everything again."""
@@ -78,22 +79,22 @@ class RtnlCache:
         self._defaults: dict[tuple[int, int], Route | None] = {}
 
     def on_event(self, message: Message) -> None:
-        """Drop what an event says is no longer so."""
+        """Drop what this event makes stale.  DecodeError for a broken route message."""
         kind, body = message.type, message.body
-        if kind in _LINKS or kind in _ADDRESSES:
+        if kind in _LINK_EVENTS or kind in _ADDRESS_EVENTS:
             index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
-            if kind in _LINKS:
+            if kind in _LINK_EVENTS:
                 self._links = None
             if index not in self._stale_addresses:
                 self._stale_addresses.add(index)
-                self._invalidate_device(index)
-        elif kind in _ROUTES:
+                self._drop_routes_through(index)
+        elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
         else:
             self._rules = None
             self._defaults.clear()
 
-    def _invalidate_device(self, index: int) -> None:
+    def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
             if any(route.device == index for route in routes):
                 del self._tables[table]
@@ -103,17 +104,17 @@ class RtnlCache:
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
         if not routes or message.flags & NLM_F_REPLACE:
-            # Whose route was replaced is not said.
+            # The event does not say through which device the replaced route went.
             self._defaults.clear()
         for route in routes:
             self._tables.pop(route.table, None)
             self._defaults.pop((route.device, route.family), None)
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
-        """Take account of our own changes, whose echoes never arrive.
+        """Account for our own changes, whose events are filtered out.
 
-        Rules that the kernel has acknowledged are taken over; of the rest, and of everything
-        where something failed, what may be untrue is dropped.
+        `certain`: the kernel acknowledged all of them.  Then rules are taken over; of everything
+        else, and after a failure, what may be stale is dropped.
         """
         for operation in operations:
             value = operation.value
@@ -132,26 +133,29 @@ class RtnlCache:
                 self._links = None
 
     def link(self, name: str) -> Link | None:
-        """What a pass took a device for; None when nobody has asked."""
+        """The link of this name as last read; None when it was not."""
         return next((link for link in (self._links or {}).values() if link.name == name), None)
 
     # -- reading --------------------------------------------------------------------------
 
     def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> RtnlSnapshot:
-        """All of it, for the devices by name whose default matters.  OSError."""
+        """Everything; the default routes of main for `devices` (names).  OSError.
+
+        `mark` is the mark whose rule sends a lookup to main; 0 for none.
+        """
         try:
             links = self._read_links()
             indexes = [link.index for link in links.values() if link.up and link.name in devices]
             rules = self._read_rules()
-            # With the rule for the question in place, an answer from a table of ours says that
-            # main had none: the lookup went on to the uplink's own rule.
-            asked = any(rule.fwmark == rule.fwmask == mark for rule in rules if rule.fwmask)
-            own = frozenset(tables) if asked else frozenset()
+            # With the mark's rule in place, a reply from one of our tables means that main had no
+            # route: the lookup went on to the uplink's own rule.
+            has_mark_rule = any(rule.fwmark == rule.fwmask == mark for rule in rules if rule.fwmask)
+            own_tables = frozenset(tables) if has_mark_rule else frozenset()
             return RtnlSnapshot(
                 links,
                 self._read_addresses(),
                 tuple(chain.from_iterable(self._read_table(table) for table in tables)),
-                self._read_defaults(indexes, mark, own),
+                self._read_defaults(indexes, mark, own_tables),
                 rules,
             )
         except OSError:
@@ -160,12 +164,13 @@ class RtnlCache:
 
     def _read_links(self) -> dict[int, Link]:
         if self._links is None:
-            found = map(self._link.__getitem__, self._requests.dump(rtnl_encode.dump_links))
-            self._links = {link.index: link for link in found if link is not None}
+            bodies = self._requests.dump(rtnl_encode.dump_links)
+            links = map(self._decode_link.__getitem__, bodies)
+            self._links = {link.index: link for link in links if link is not None}
         return self._links
 
     def _read_addresses(self) -> tuple[Address, ...]:
-        if self._addresses is None or len(self._stale_addresses) > _SEVERAL:
+        if self._addresses is None or len(self._stale_addresses) > _MAX_ADDRESS_DUMPS:
             self._addresses = {}
             for address in self._dump_addresses(0):
                 earlier = self._addresses.get(address.link, ())
@@ -177,95 +182,108 @@ class RtnlCache:
         return tuple(chain.from_iterable(self._addresses.values()))
 
     def _dump_addresses(self, index: int) -> tuple[Address, ...]:
-        """Of one device, or all (0); none where the device is gone."""
+        """Of one device, or of all (0); none where the device is gone."""
         try:
-            bodies = self._requests.dump(lambda n: rtnl_encode.dump_addresses(n, device=index))
+            bodies = self._requests.dump(partial(rtnl_encode.dump_addresses, device=index))
         except OSError as error:
             if not index or error.errno != errno.ENODEV:
                 raise
             return ()
-        return tuple(found for body in bodies if (found := self._address[body]) is not None)
+        addresses = map(self._decode_address.__getitem__, bodies)
+        return tuple(address for address in addresses if address is not None)
 
     def _read_rules(self) -> tuple[Rule, ...]:
         if self._rules is None:
-            found = map(self._rule.__getitem__, self._requests.dump(rtnl_encode.dump_rules))
-            self._rules = tuple(rule for rule in found if rule is not None)
+            bodies = self._requests.dump(rtnl_encode.dump_rules)
+            rules = map(self._decode_rule.__getitem__, bodies)
+            self._rules = tuple(rule for rule in rules if rule is not None)
         return self._rules
 
     def _read_table(self, table: int) -> tuple[Route, ...]:
         routes = self._tables.get(table)
         if routes is None:
-            bodies = self._requests.dump(lambda n: rtnl_encode.dump_routes(n, table))
-            routes = tuple(chain.from_iterable(self._route[body] for body in bodies))
+            bodies = self._requests.dump(partial(rtnl_encode.dump_routes, table=table))
+            routes = tuple(chain.from_iterable(self._decode_routes[body] for body in bodies))
             self._tables[table] = routes
         return routes
 
     def _read_defaults(
-        self, indexes: Sequence[int], mark: int, own: frozenset[int]
+        self, indexes: Sequence[int], mark: int, own_tables: frozenset[int]
     ) -> dict[tuple[int, int], Route]:
-        """Main's default route by each device: one lookup each, however large main is.
+        """Main's default route through each device: one lookup each, however large main is.
 
-        What brought none is asked for a second destination: main may have a longer route to the
-        first.  A lookup that somebody else's rule answered is asked again as a dump, which is
-        slow only where main is large.  `own` are the tables whose answer means that there is none.
+        A lookup without a default is repeated for a second destination, since main may have a
+        more specific route to the first.  Where a foreign rule answered instead of main, main is
+        dumped, which is slow only if it is large.  A reply from one of `own_tables` means that
+        main has no default.
         """
         known = self._defaults
         keys = [(index, family) for index in indexes for family in FAMILIES]
         unknown = [key for key in keys if key not in known]
         for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
-            answers = self._matches(unknown, destination, mark)
-            asked, unknown = unknown, []
-            for (index, family), routes in zip(asked, answers, strict=True):
+            requested, unknown = unknown, []
+            replies = self._look_up_main(requested, destination, mark)
+            for (index, family), routes in zip(requested, replies, strict=True):
                 foreign = any(
-                    route.table != TABLE_MAIN and route.table not in own for route in routes
+                    route.table != TABLE_MAIN and route.table not in own_tables for route in routes
                 )
                 if foreign:
-                    routes = self._main_routes(index, family)
-                known[index, family] = default = min(
-                    (
-                        route
-                        for route in routes
-                        if route.table == TABLE_MAIN
-                        and route.destination == "default"
-                        and route.device == index
-                    ),
-                    key=lambda route: route.metric,
-                    default=None,
-                )
+                    routes = self._dump_main(index, family)
+                known[index, family] = default = _best_default(routes, index)
                 if default is None and not foreign:
                     unknown.append((index, family))
         return {key: route for key in keys if (route := known[key]) is not None}
 
-    def _matches(
+    def _look_up_main(
         self, keys: Sequence[tuple[int, int]], destination: Mapping[int, str], mark: int
     ) -> list[Sequence[Route]]:
-        """The route that main has to there by each (ifindex, family); () for none."""
-        questions: list[Encode] = [
-            lambda n, index=index, family=family: rtnl_encode.lookup(  # type: ignore[misc]
-                n, destination[family], device=index, mark=mark, match=True
+        """The route in main to `destination` through each (ifindex, family); () for none."""
+        requests: list[Encode] = [
+            partial(
+                rtnl_encode.lookup,
+                destination=destination[family],
+                device=index,
+                mark=mark,
+                match=True,
             )
             for index, family in keys
         ]
-        answers = self._requests.query(questions)
-        return [() if isinstance(each, OSError) else self._route[each.body] for each in answers]
+        replies = self._requests.query(requests)
+        return [
+            () if isinstance(reply, OSError) else self._decode_routes[reply.body]
+            for reply in replies
+        ]
 
-    def _main_routes(self, index: int, family: int) -> list[Route]:
-        bodies = self._requests.dump(
-            lambda n: rtnl_encode.dump_routes(n, TABLE_MAIN, family=family, device=index)
-        )
-        return [route for body in bodies for route in rtnl_decode.routes(body)]
+    def _dump_main(self, index: int, family: int) -> list[Route]:
+        dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
+        return [route for body in self._requests.dump(dump) for route in rtnl_decode.routes(body)]
 
     def blackhole_defaults(self) -> list[Route]:
-        """Main's routes that throw away what it has no better ones for, however far it goes.
+        """Routes in main that discard all traffic without a better route.
 
-        For a status that has to say why nothing leaves; slow where main is large.
+        For a status that must explain why nothing leaves; slow where main is large.
         """
-        found: list[Route] = []
+        routes: list[Route] = []
         for kind in rtnl_decode.DISCARD_TYPES:
-            bodies = self._requests.dump(
-                lambda n, kind=kind: rtnl_encode.dump_routes(n, TABLE_MAIN, kind=kind)  # type: ignore[misc]
-            )
-            found += [route for body in bodies for route in rtnl_decode.routes(body)]
+            dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, kind=kind)
+            routes += chain.from_iterable(map(rtnl_decode.routes, self._requests.dump(dump)))
         return [
-            each for each in found if contains(each.destination, FALLBACK_DESTINATION[each.family])
+            route
+            for route in routes
+            if contains(route.destination, FALLBACK_DESTINATION[route.family])
         ]
+
+
+def _best_default(routes: Iterable[Route], index: int) -> Route | None:
+    """The default route of main through this device with the lowest metric."""
+    return min(
+        (
+            route
+            for route in routes
+            if route.table == TABLE_MAIN
+            and route.destination == "default"
+            and route.device == index
+        ),
+        key=lambda route: route.metric,
+        default=None,
+    )

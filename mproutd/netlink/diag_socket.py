@@ -1,10 +1,10 @@
-"""The sockets of MPTCP connections, as the kernel's sock_diag tells of them.
+"""MPTCP and TCP sockets over sock_diag, by pyroute2: for commands, not for the daemon.
 
-For one cold command, so pyroute2 does the netlink here: its DiagSocket sends the two dumps
-and its message classes carry them.  Two things it does not have and this file adds: the
-request's attribute INET_DIAG_REQ_PROTOCOL, since MPTCP's number does not fit into the eight
-bits of sdiag_protocol (net/ipv4/inet_diag.c), and raw INFO and ULP_INFO, since pyroute2 takes
-every INFO for a struct tcp_info.
+A command reads them once, so pyroute2's speed and memory do not matter: its DiagSocket sends the
+dumps, its message classes decode struct inet_diag_msg.  Two things are added.  The request carries
+INET_DIAG_REQ_PROTOCOL, since MPTCP's number does not fit into the eight bits of sdiag_protocol
+(net/ipv4/inet_diag.c).  INET_DIAG_INFO and INET_DIAG_ULP_INFO stay bytes, since pyroute2 takes
+every INFO for a struct tcp_info; sock_diag.py and mptcp_info.py decode them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from pyroute2.netlink.diag import (
 )
 from pyroute2.netlink.exceptions import NetlinkError
 
-from mproutd.status.connections import Socket
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP
+from mproutd.netlink.sock_diag import WANT_INFO, Socket
 
-_TCP, _MPTCP = 6, 262
-_WANT_INFO = 1 << (2 - 1)
-"""INET_DIAG_INFO; ULP_INFO comes without being asked for."""
 _RAW = {"INET_DIAG_INFO": "cdata", "INET_DIAG_ULP_INFO": "cdata"}
 
 
@@ -47,8 +45,8 @@ class _Request(inet_addr_codec):  # type: ignore[misc]  # pyroute2 has no types
     )
 
 
-class _Answer(inet_addr_codec):  # type: ignore[misc]
-    """struct inet_diag_msg; of its attributes the two that are wanted, as bytes."""
+class _Reply(inet_addr_codec):  # type: ignore[misc]
+    """struct inet_diag_msg with two of its attributes, as bytes."""
 
     ffname = "idiag_family"
     fields = inet_diag_msg.fields
@@ -56,23 +54,23 @@ class _Answer(inet_addr_codec):  # type: ignore[misc]
 
 
 class _Marshal(MarshalDiag):  # type: ignore[misc]
-    msg_map: ClassVar = {socket.AF_INET: _Answer, socket.AF_INET6: _Answer}
+    msg_map: ClassVar = {socket.AF_INET: _Reply, socket.AF_INET6: _Reply}
 
 
 def sockets() -> tuple[list[Socket], list[Socket]]:
     """The MPTCP sockets and the TCP sockets of this network namespace.
 
-    OSError when the kernel has no sock_diag or refuses.  A kernel without mptcp_diag tells of
-    no MPTCP sockets; pyroute2 does not pass its error on.
+    OSError when the kernel has no sock_diag or refuses.  Without mptcp_diag the first list is
+    empty, since pyroute2 swallows that error.
     """
     with DiagSocket() as diag:
         diag.set_marshal(_Marshal())
         diag.bind()
         try:
-            # The subflows last: one that begins in between is then no stranger's.
-            masters = list(_dump(diag, _MPTCP))
-            return masters, list(_dump(diag, _TCP))
-        except NetlinkError as error:  # no OSError in pyroute2
+            # TCP last: a connection that begins in between appears by its subflows.
+            mptcp_sockets = list(_dump(diag, IPPROTO_MPTCP))
+            return mptcp_sockets, list(_dump(diag, socket.IPPROTO_TCP))
+        except NetlinkError as error:  # not an OSError
             raise OSError(error.code, f"sock_diag: {os.strerror(error.code)}") from None
 
 
@@ -81,28 +79,28 @@ def _dump(diag: DiagSocket, protocol: int) -> Iterator[Socket]:
         request = _Request()
         request["sdiag_family"] = family
         request["sdiag_protocol"] = protocol & 0xFF
-        request["idiag_ext"] = _WANT_INFO
+        request["idiag_ext"] = WANT_INFO
         request["idiag_states"] = SS_CONN
         request["attrs"] = [("INET_DIAG_REQ_PROTOCOL", protocol)]
         flags = NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
-        for answer in diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, flags):
-            if isinstance(answer, _Answer):
-                yield _socket(answer)
+        for reply in diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, flags):
+            if isinstance(reply, _Reply):
+                yield _socket(reply)
 
 
-def _socket(answer: _Answer) -> Socket:
+def _socket(reply: _Reply) -> Socket:
     return Socket(
-        _plain(answer["idiag_src"]),
-        answer["idiag_sport"],
-        _plain(answer["idiag_dst"]),
-        answer["idiag_dport"],
-        answer["idiag_if"],
-        answer["idiag_state"],
-        bytes(answer.get_attr("INET_DIAG_INFO") or b""),
-        bytes(answer.get_attr("INET_DIAG_ULP_INFO") or b""),
+        _unmapped(reply["idiag_src"]),
+        reply["idiag_sport"],
+        _unmapped(reply["idiag_dst"]),
+        reply["idiag_dport"],
+        reply["idiag_if"],
+        reply["idiag_state"],
+        bytes(reply.get_attr("INET_DIAG_INFO") or b""),
+        bytes(reply.get_attr("INET_DIAG_ULP_INFO") or b""),
     )
 
 
-def _plain(address: str) -> str:
-    """An IPv4 address that an IPv6 socket uses, as what it is."""
+def _unmapped(address: str) -> str:
+    """An IPv4-mapped address (RFC 4291) as IPv4."""
     return address[7:] if address.startswith("::ffff:") and "." in address else address

@@ -1,9 +1,9 @@
-"""The running kernel: read it, change it, hear from it.
-
-What must hold: what the kernel changes without telling is read at every pass (see reader.py
-for what is not); every error comes back with the operation it belongs to.
+"""The running kernel over netlink: read it, change it, subscribe to its events.
 
 A kernel here is the network namespace of the thread that opens it.
+
+Invariants: what the kernel changes without an event is read at every pass (cache.py has the
+exceptions); every error is returned with the operation that it belongs to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from socket import AF_INET6, if_nametoindex
+from functools import partial
+from socket import AF_INET6, if_indextoname, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -20,6 +21,7 @@ from mproutd.model import (
     Endpoint,
     Failure,
     Limits,
+    Mptcp,
     Operation,
     Route,
     Rule,
@@ -28,53 +30,56 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
-from mproutd.netlink.cache import RtnlCache
+from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.path_manager import PathManager
-from mproutd.netlink.sockets import Events, Requests
+from mproutd.netlink.sockets import Encode, Events, Requests
 
-_ROUTE, _SOCK_DIAG = 0, 4
-"""linux/netlink.h, NETLINK_*."""
-_GROUPS = (1, 5, 7, 8, 9, 11, 19)
+_NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
+"""linux/netlink.h."""
+_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+_UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
+"""How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
 _CONF = "/proc/sys/net/ipv4/conf/"
 _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 
 
 class Kernel(Protocol):
-    """What a pass needs of a kernel; the tests have one of their own."""
+    """What a pass needs of a kernel.  NetlinkKernel is one; the tests have another."""
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot: ...
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]: ...
 
-    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]: ...
+    def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]: ...
 
     def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
 
 
 class SnapshotRequest(NamedTuple):
-    """What a snapshot has to hold."""
+    """What a snapshot must contain."""
 
     devices: Collection[str]
-    """Names whose default route in main matters."""
+    """Names of the devices whose default route in table main matters."""
     tables: Iterable[int]
     mark: int
-    """The mark whose rule leads a lookup to main; 0 for none."""
+    """The mark whose rule sends a lookup to table main; 0 for none."""
     without_endpoint: Collection[str] = ()
-    """Addresses to look for connections at, once they are gone."""
+    """Addresses that lost their endpoint: once one is gone from its device, the snapshot says
+    whether a connection still depends on it."""
     full: bool = True
-    """Everything from the kernel as it is now; else what events did not touch may be older."""
+    """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
-    """Names of devices behind which the line is taken for dead, carrier or not."""
+    """Names of devices whose link counts as dead whatever its carrier."""
 
 
 class NetlinkKernel:
     """The kernel over netlink sockets, for one thread."""
 
     def __init__(self) -> None:
-        self._requests = Requests(_ROUTE)
+        self._requests = Requests(_NETLINK_ROUTE)
         self.path_manager: PathManager | None = None
         try:
             self.path_manager = PathManager()
@@ -93,15 +98,15 @@ class NetlinkKernel:
         self._requests.close()
 
     def events(self) -> Events:
-        """Links, addresses, rules and the routes that matter, without our own echoes."""
-        events = Events(_ROUTE, _GROUPS)
+        """Subscribe to links, addresses, rules and relevant routes, without our own changes."""
+        events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
         events.attach(bpf.event_filter(self._requests.port))
         return events
 
     # -- read -----------------------------------------------------------------------------
 
     def on_events(self, messages: Iterable[Message] | None) -> None:
-        """What events() brought, whether it wakes anybody or not; None when some were lost."""
+        """Account for all messages of events(), relevant or not; None when some were lost."""
         if messages is None:
             self._cache.invalidate()
         else:
@@ -113,120 +118,143 @@ class NetlinkKernel:
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        found = self._cache.read(want.devices, tuple(want.tables), want.mark)
+        routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
         mptcp = self.path_manager.read(want.full) if self.path_manager else None
-        left = set(want.without_endpoint).difference(each.address for each in found.addresses)
-        out = {
+        sole_path = self._sole_paths(want, routing, mptcp)
+        return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
+
+    def _sole_paths(
+        self, want: SnapshotRequest, routing: RtnlSnapshot, mptcp: Mptcp | None
+    ) -> frozenset[str]:
+        """The addresses that an open connection cannot do without.
+
+        Two kinds are checked: those that lost their endpoint and are gone from their device, where
+        a connection without a further subflow counts; and endpoints on dead links, where a
+        connection that fell back to plain TCP does.
+        """
+        departed = set(want.without_endpoint)
+        departed.difference_update(address.address for address in routing.addresses)
+        unreachable = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())
-            if (link := found.links.get(endpoint.device))
+            if (link := routing.links.get(endpoint.device))
             and (not (link.up and link.carrier) or link.name in want.suspect_devices)
         }
-        sole_path = frozenset[str]()
-        if left or out:
-            open_ones = [each for each in self.connections({*left, *out}) if each.open]
-            sole_path = frozenset(
-                each.address
-                for each in open_ones
-                if (each.address in left and not each.extra_subflows)
-                or (each.address in out and each.fallback)
+        if not departed and not unreachable:
+            return frozenset()
+        return frozenset(
+            connection.address
+            for connection in self.connections(departed | unreachable)
+            if connection.open
+            and (
+                (connection.address in departed and not connection.extra_subflows)
+                or (connection.address in unreachable and connection.fallback)
             )
-        return Snapshot(*found, mptcp, self._rp_filter_all, sole_path)
+        )
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
-        """The MPTCP sockets that began at these; none where the kernel cannot say."""
-        found = map(sock_diag.connection, self._sockets(sock_diag.dump_mptcp, addresses) or ())
-        return [each for each in found if each.address in addresses]
+        """The MPTCP sockets that began at `addresses`; none where the kernel has no mptcp_diag."""
+        replies = self._diag_dump(sock_diag.dump_mptcp, addresses) or ()
+        connections = map(sock_diag.connection, replies)
+        return [connection for connection in connections if connection.address in addresses]
 
     def subflows(
         self, addresses: Collection[str]
     ) -> tuple[list[sock_diag.Connection] | None, list[sock_diag.Subflow]]:
-        """All connections and subflows in the families of these addresses; None for connections
-        where the kernel cannot say."""
-        told = self._sockets(sock_diag.dump_mptcp, addresses)
-        # The subflows last: what joins in between is then no miss.
-        found = map(sock_diag.subflow, self._sockets(sock_diag.dump_tcp, addresses) or ())
-        connections = None if told is None else list(map(sock_diag.connection, told))
-        return connections, [each for each in found if each]
+        """All connections and subflows in the families of `addresses`.
 
-    def _sockets(
+        The connections are None where the kernel has no mptcp_diag.
+        """
+        replies = self._diag_dump(sock_diag.dump_mptcp, addresses)
+        connections = None if replies is None else list(map(sock_diag.connection, replies))
+        # Subflows last: one that joins in between is then not taken for missing.
+        replies = self._diag_dump(sock_diag.dump_tcp, addresses) or []
+        subflows = map(sock_diag.subflow, replies)
+        return connections, [subflow for subflow in subflows if subflow and subflow.token]
+
+    def sockets(self) -> tuple[list[sock_diag.Socket], list[sock_diag.Socket]]:
+        """All MPTCP and all TCP sockets; none of the former where the kernel has no mptcp_diag."""
+        families = tuple(LOOKUP_DESTINATION.values())
+        # Subflows last: one that joins in between then has its connection.
+        replies = [
+            self._diag_dump(partial(dump, states=sock_diag.CONNECTED_STATES), families) or ()
+            for dump in (sock_diag.dump_mptcp, sock_diag.dump_tcp)
+        ]
+        mptcp, tcp = (list(map(sock_diag.parse_socket, each)) for each in replies)
+        return mptcp, tcp
+
+    def _diag_dump(
         self, encode: Callable[[int, int], bytes], addresses: Collection[str]
     ) -> list[bytes] | None:
-        """The answers; None where no family has any (no mptcp_diag, no tcp_diag)."""
+        """The replies for IPv6, which serves IPv4 peers too, and the families of `addresses`.
+
+        None where the kernel supports the dump for no family (no mptcp_diag, no tcp_diag).
+        """
         if self._diag is None:
-            self._diag = Requests(_SOCK_DIAG)
-        found: list[bytes] | None = None
+            self._diag = Requests(_NETLINK_SOCK_DIAG)
+        replies: list[bytes] | None = None
         for family in {family_of(address) for address in addresses} | {AF_INET6}:
             try:
-                more = self._diag.dump(lambda n, family=family: encode(n, family))  # type: ignore[misc]
-                found = [*(found or ()), *more]
+                bodies = self._diag.dump(partial(encode, family))
+                replies = [*(replies or ()), *bodies]
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
+                if error.errno not in _UNSUPPORTED:
                     raise
-        return found
+        return replies
 
-    def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
-        """Which route a packet from (address, ifindex) takes to the world; None for none.
+    def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]:
+        """The route that a packet from each (address, ifindex) takes to the Internet, or None.
 
-        An error may be that of one route in main alone (a list of bogons), so only one for a
-        second destination is believed.
+        One failed lookup may be due to a single route in main (a list of bogons), so only a
+        failure for a second destination counts.
         """
-        answers = self._look_up(questions, LOOKUP_DESTINATION)
-        lost = [place for place, route in enumerate(answers) if route is None or not route.table]
-        if lost:
-            again = self._look_up([questions[place] for place in lost], FALLBACK_DESTINATION)
-            for place, route in zip(lost, again, strict=True):
-                answers[place] = route
-        return answers
+        routes = self._look_up(sources, LOOKUP_DESTINATION)
+        failed = [index for index, route in enumerate(routes) if route is None or not route.table]
+        if failed:
+            retried = self._look_up([sources[index] for index in failed], FALLBACK_DESTINATION)
+            for index, route in zip(failed, retried, strict=True):
+                routes[index] = route
+        return routes
 
     def _look_up(
-        self, questions: Sequence[tuple[str, int]], destination: Mapping[int, str]
+        self, sources: Sequence[tuple[str, int]], destination: Mapping[int, str]
     ) -> list[Route | None]:
-        answers = self._requests.query(
-            [
-                lambda n, address=address, device=device: rtnl_encode.lookup(  # type: ignore[misc]
-                    n, destination[family_of(address)], source=address, device=device
-                )
-                for address, device in questions
-            ]
-        )
+        requests: list[Encode] = [
+            partial(
+                rtnl_encode.lookup,
+                destination=destination[family_of(address)],
+                source=address,
+                device=device,
+            )
+            for address, device in sources
+        ]
         return [
-            None if isinstance(each, OSError) else rtnl_decode.lookup_reply(each.body)
-            for each in answers
+            None if isinstance(reply, OSError) else rtnl_decode.lookup_reply(reply.body)
+            for reply in self._requests.query(requests)
         ]
 
     def blackhole_defaults(self) -> list[Route]:
-        """Main's routes that throw away what it has no better ones for."""
+        """Routes in main that discard all traffic without a better route."""
         return self._cache.blackhole_defaults()
 
     def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None:
-        """Let (address, ifindex) be asked for anew if it did not answer so far.
+        """Delete the entries of those (address, ifindex) that did not answer so far.
 
-        Whatever was sent while the line was out left the gateway's neighbour entry waiting
-        or failed; the first packet of a new subflow would fail with it (EHOSTUNREACH), and
-        the kernel does not try a subflow twice.
+        Packets sent during an outage leave the gateway's entry INCOMPLETE or FAILED.  The first
+        packet of a new subflow would then fail with EHOSTUNREACH, and the kernel does not try a
+        subflow twice.
         """
-        answers = self._requests.query(
-            [
-                lambda n, address=address, device=device: rtnl_encode.neighbour(  # type: ignore[misc]
-                    rtnl_decode.RTM_GETNEIGH, n, device, address
-                )
-                for address, device in neighbours
-            ]
+        replies = self._requests.query(
+            [_neighbour(rtnl_decode.RTM_GETNEIGH, *neighbour) for neighbour in neighbours]
         )
-        silent = [
+        unresolved = [
             neighbour
-            for neighbour, answer in zip(neighbours, answers, strict=True)
-            if not isinstance(answer, OSError) and rtnl_decode.is_unresolved(answer.body)
+            for neighbour, reply in zip(neighbours, replies, strict=True)
+            if not isinstance(reply, OSError) and rtnl_decode.is_unresolved(reply.body)
         ]
-        if silent:
+        if unresolved:
             self._requests.change(
-                [
-                    lambda n, address=address, device=device: rtnl_encode.neighbour(  # type: ignore[misc]
-                        rtnl_decode.RTM_DELNEIGH, n, device, address
-                    )
-                    for address, device in silent
-                ]
+                [_neighbour(rtnl_decode.RTM_DELNEIGH, *neighbour) for neighbour in unresolved]
             )
 
     # -- change ---------------------------------------------------------------------------
@@ -234,7 +262,7 @@ class NetlinkKernel:
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
         """Do all of them in order, whatever fails, and return what failed.
 
-        Consecutive routes and rules go in one send, and so do endpoints and limits.
+        Consecutive routes and rules share one send, and so do endpoints and limits.
         """
         failures: list[Failure] = []
         for kind, batch in _batches(operations):
@@ -246,38 +274,42 @@ class NetlinkKernel:
                 failed = self.path_manager.change(batch)
             else:
                 failed = self._requests.change(
-                    [lambda n, each=each: rtnl_encode.change(each, n) for each in batch]  # type: ignore[misc]
+                    [partial(rtnl_encode.change, operation) for operation in batch]
                 )
             failures += [
-                Failure(batch[place], ack.errno, ack.text or os.strerror(ack.errno))
-                for place, ack in sorted(failed.items())
+                Failure(batch[index], ack.errno, ack.text or os.strerror(ack.errno))
+                for index, ack in sorted(failed.items())
             ]
         self._cache.on_applied(operations, certain=not failures)
         return failures
 
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Not over a value that somebody has set since it was read, since no event tells of that;
-        and not that of another device that has come under the name: nobody would set it back."""
+        """Write them, unless something changed since the last read; failures by index.
+
+        No event announces a sysctl, so a value that somebody else has just set is kept.  Nor is
+        another device written to that took over the name: its value would never be restored.
+        """
         failed = {}
-        for place, operation in enumerate(operations):
+        for index, operation in enumerate(operations):
             setting = operation.value
             assert isinstance(setting, Sysctl)
             known = self._cache.link(setting.device)
             try:
                 with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
                     value = _read_sysctl(setting.device, setting.key)
-                    if known and _index(setting.device) != known.index:
-                        failed[place] = Ack(errno.ENODEV)
+                    if known and _ifindex(setting.device) != known.index:
+                        failed[index] = Ack(errno.ENODEV)
                     elif known and value != getattr(known, setting.key):
-                        failed[place] = Ack(errno.EAGAIN, "somebody has just changed it")
+                        failed[index] = Ack(errno.EAGAIN, "changed by another program just now")
                     else:
                         file.write(str(setting.value))
             except OSError as error:
-                failed[place] = Ack(error.errno or errno.EIO)
+                failed[index] = Ack(error.errno or errno.EIO)
         return failed
 
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
+    """Runs of operations that go over the same channel, in order."""
     batches: list[tuple[type, list[Operation]]] = []
     for operation in operations:
         kind: type = type(operation.value)
@@ -288,8 +320,20 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
     return batches
 
 
-def _index(device: str) -> int:
-    """Its ifindex; 0 when there is none of that name."""
+def _neighbour(kind: int, address: str, device: int) -> Encode:
+    return partial(rtnl_encode.neighbour, kind, device=device, address=address)
+
+
+def device_name(index: int) -> str:
+    """The name of the device with this ifindex; one made up where it is gone."""
+    try:
+        return if_indextoname(index)
+    except OSError:
+        return f"if{index}"
+
+
+def _ifindex(device: str) -> int:
+    """0 when no device has this name."""
     try:
         return if_nametoindex(device)
     except OSError:
@@ -305,7 +349,7 @@ def _read_sysctl(device: str, key: str) -> int:
 
 
 def _sysctl_path(device: str, key: str) -> str:
-    """OSError (EINVAL) for a name that would lead anywhere else."""
+    """OSError (EINVAL) for a name that would lead to another directory."""
     if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
-        raise OSError(errno.EINVAL, f"not a setting of a device: {device}.{key}")
+        raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
     return f"{_CONF}{device}/{key}"

@@ -1,8 +1,11 @@
-"""What a socket knows of itself: the structs that getsockopt(2) gives, read.  Pure.
+"""What the kernel says of one MPTCP or TCP socket: struct mptcp_info and struct tcp_info.  Pure.
 
-Sources: linux/mptcp.h (struct mptcp_info, mptcp_subflow_data, mptcp_subflow_addrs),
-linux/tcp.h (struct tcp_info), net/mptcp/mib.c (the counters).  The structs grow at their end
-from one kernel to the next: what a kernel does not tell is None.
+The only reader of these structs: sock_diag(7) carries them for every socket of the machine,
+getsockopt(2) returns them for one's own.  Both structs grow at their end from one kernel to the
+next; a field that the running kernel does not have is None.
+
+Sources: linux/mptcp.h (struct mptcp_info, mptcp_subflow_data, mptcp_subflow_addrs), linux/tcp.h
+(struct tcp_info), net/mptcp/mib.c (the counters).
 """
 
 from __future__ import annotations
@@ -17,111 +20,142 @@ MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS = 1, 2, 3
 IPPROTO_MPTCP = 262
 
 _FALLBACK, _REMOTE_KEY = 1 << 0, 1 << 1
-_FLAGS, _UNACKED, _CHECKSUMS = 8, 24, 42
-_U16, _U32, _U64 = Struct("=H"), Struct("=I"), Struct("=Q")
+"""MPTCP_INFO_FLAG_*."""
+_MPTCP_INFO = Struct("=BxxB4xIIQQ10xB13xQQ")
+"""mptcpi_subflows, _subflows_max, _flags, _token, _write_seq, _snd_una, _csum_enabled,
+_bytes_sent, _bytes_received; the last two since Linux 6.5."""
+_BYTES_SENT_END, _BYTES_RECEIVED_END = 64, 72
+
+_TCP_INFO = Struct("=16xI4xI32xI4xI28xI24xQ64xQ")
+"""tcpi_snd_mss, _unacked, _pmtu, _rtt, _total_retrans, _bytes_received, _bytes_sent."""
+_TCP_INFO_ENDS = (20, 28, 64, 72, 104, 136, 208)
+
+_FAMILY = Struct("=H")
 _SUBFLOW_DATA = Struct("=IIII")
-_STORAGE = 128
-"""sizeof(struct sockaddr_storage): a subflow is two of them, its own end first."""
-_UNACKED_SEGMENTS, _PMTU, _SND_MSS, _RTT, _RECEIVED = 24, 60, 16, 68, 128
-"""Where struct tcp_info has tcpi_unacked, _pmtu, _snd_mss, _rtt, _bytes_received."""
+_STORAGE_BYTES = 128
+"""sizeof(struct sockaddr_storage): a subflow is two of them, its local address first."""
+_RECORD_BYTES = {MPTCP_TCPINFO: 104, MPTCP_SUBFLOW_ADDRS: 2 * _STORAGE_BYTES}
+_CONNECTED = (1, 4, 5, 8, 9, 11)
+"""net/tcp_states.h: ESTABLISHED, and the states of an orderly close."""
 
 
-class Multipath(NamedTuple):
-    """An MPTCP socket that is one still, or that says that it is one no more."""
-
-    fallback: bool
-    key_received: bool
-    """The peer's SYN-ACK carried MPTCP."""
-    checksums: bool
-    """The two ends protect the data by DSS checksums (RFC 8684, 3.3)."""
-    unacked: int
-    """Bytes that were sent and that the peer's MPTCP did not acknowledge yet."""
-
-
-FALLEN = Multipath(True, False, False, 0)
-"""What is known of a socket whose kernel says EOPNOTSUPP: so a newer one (seen on 6.18) answers
-once the socket is plain TCP, where an older one sets a flag."""
-
-
-class Tcp(NamedTuple):
-    """A TCP socket, or the first subflow of an MPTCP one."""
-
-    mss: int | None
-    """Bytes in a segment that is sent, without headers and options."""
-    pmtu: int | None
-    """Bytes in a packet: what the kernel believes of the way there."""
-    rtt_ms: float | None
-    unacked: int | None
-    """Segments that nobody acknowledged yet."""
-    received: int | None
-    """Bytes that came by this very line, in order."""
-
-
-UNKNOWN = Tcp(None, None, None, None, None)
-
-
-def multipath(data: bytes) -> Multipath:
+class MptcpInfo(NamedTuple):
     """struct mptcp_info."""
-    flags = _at(_U32, data, _FLAGS) or 0
-    written, acked = _at(_U64, data, _UNACKED - 8), _at(_U64, data, _UNACKED)
-    unacked = 0 if written is None or acked is None else (written - acked) % (1 << 64)
-    return Multipath(
-        bool(flags & _FALLBACK),
-        bool(flags & _REMOTE_KEY),
-        len(data) > _CHECKSUMS and data[_CHECKSUMS] != 0,
-        unacked,
+
+    extra_subflows: int = 0
+    """Subflows beside the initial one."""
+    max_extra_subflows: int = 0
+    fallback: bool = False
+    """The connection fell back to plain TCP, for good."""
+    key_received: bool = False
+    """The peer's SYN-ACK carried MP_CAPABLE."""
+    token: int = 0
+    write_seq: int = 0
+    snd_una: int = 0
+    checksums: bool = False
+    """Both ends use DSS checksums (RFC 8684, section 3.3)."""
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+
+    @property
+    def unacked(self) -> int:
+        """Bytes that were sent and not yet acknowledged by the peer's MPTCP (DATA_ACK)."""
+        return (self.write_seq - self.snd_una) % (1 << 64)
+
+
+FALLBACK_INFO = MptcpInfo(fallback=True)
+"""For a socket that answers MPTCP_INFO with EOPNOTSUPP: newer kernels (seen on 6.18) do so after
+the fallback to plain TCP, older ones set a flag."""
+
+
+class TcpInfo(NamedTuple):
+    """struct tcp_info, of a TCP socket or of the first subflow of an MPTCP socket."""
+
+    mss: int | None = None
+    """Bytes in a segment that is sent, without headers and options."""
+    pmtu: int | None = None
+    """Bytes in a packet: the path MTU as the kernel knows it."""
+    rtt_ms: float | None = None
+    unacked: int | None = None
+    """Segments that were sent and not yet acknowledged."""
+    received: int | None = None
+    """Bytes received in order, over this socket alone."""
+    sent: int | None = None
+    retransmitted: int | None = None
+    """Segments, since the beginning."""
+
+
+NO_TCP_INFO = TcpInfo()
+
+
+def parse_mptcp_info(data: bytes) -> MptcpInfo:
+    """struct mptcp_info of any length; what is missing reads as zero, or None for byte counts."""
+    size = len(data)
+    if size < _MPTCP_INFO.size:
+        data = data.ljust(_MPTCP_INFO.size, b"\0")
+    extra, limit, flags, token, write_seq, snd_una, checksums, sent, received = (
+        _MPTCP_INFO.unpack_from(data)
+    )
+    return MptcpInfo(
+        extra,
+        limit,
+        flags & _FALLBACK != 0,
+        flags & _REMOTE_KEY != 0,
+        token,
+        write_seq,
+        snd_una,
+        checksums != 0,
+        sent if size >= _BYTES_SENT_END else None,
+        received if size >= _BYTES_RECEIVED_END else None,
     )
 
 
-def tcp(data: bytes) -> Tcp:
-    """struct tcp_info."""
-    rtt = _at(_U32, data, _RTT)
-    return Tcp(
-        _at(_U32, data, _SND_MSS) or None,
-        _at(_U32, data, _PMTU) or None,
-        rtt / 1000 if rtt else None,
-        _at(_U32, data, _UNACKED_SEGMENTS),
-        _at(_U64, data, _RECEIVED),
+def parse_tcp_info(data: bytes) -> TcpInfo:
+    """struct tcp_info of any length."""
+    fields = _TCP_INFO.unpack_from(data.ljust(_TCP_INFO.size, b"\0"))
+    mss, unacked, pmtu, rtt, retransmitted, received, sent = (
+        value if len(data) >= end else None
+        for value, end in zip(fields, _TCP_INFO_ENDS, strict=True)
     )
+    rtt_ms = rtt / 1000 if rtt else None
+    return TcpInfo(mss or None, pmtu or None, rtt_ms, unacked, received, sent, retransmitted)
 
 
-_SIZES = {MPTCP_TCPINFO: 104, MPTCP_SUBFLOW_ADDRS: 2 * _STORAGE}
-_ALIVE = (1, 4, 5, 8, 9, 11)
-"""net/tcp_states.h: established, and those in which a connection ends in peace."""
+def subflow_request(option: int, count: int = 8) -> bytes:
+    """The buffer that getsockopt(2) fills for MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS, with room
+    for `count` subflows."""
+    size = _RECORD_BYTES[option]
+    return _SUBFLOW_DATA.pack(_SUBFLOW_DATA.size, 0, 0, size) + bytes(count * size)
 
 
-def subflow_request(option: int, room: int = 8) -> bytes:
-    """What getsockopt(2) wants to be given, with room for so many subflows."""
-    size = _SIZES[option]
-    return _SUBFLOW_DATA.pack(_SUBFLOW_DATA.size, 0, 0, size) + bytes(room * size)
+def parse_subflows(infos: bytes, addresses: bytes) -> list[tuple[str, str]]:
+    """Local and remote address of each connected subflow.
 
-
-def subflows(infos: bytes, addresses: bytes) -> list[tuple[str, str]]:
-    """Own and peer's address of each subflow that stands.
-
-    From the answers to MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS, which have one order and tell of
-    those that have not joined yet as well.
+    `infos` and `addresses` are the answers to MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS.  Both list
+    the same subflows in the same order, including those that have not joined yet.
     """
     return [
-        (_address(ends[:_STORAGE]), _address(ends[_STORAGE:]))
-        for info, ends in zip(_pieces(infos), _pieces(addresses), strict=False)
-        if info and info[0] in _ALIVE and len(ends) == 2 * _STORAGE
+        (_address(pair[:_STORAGE_BYTES]), _address(pair[_STORAGE_BYTES:]))
+        for info, pair in zip(_records(infos), _records(addresses), strict=False)
+        if info and info[0] in _CONNECTED and len(pair) == 2 * _STORAGE_BYTES
     ]
 
 
-def _pieces(data: bytes) -> list[bytes]:
+def _records(data: bytes) -> list[bytes]:
+    """The records behind a struct mptcp_subflow_data; never more than `data` can hold."""
     try:
-        head, count, _, size = _SUBFLOW_DATA.unpack_from(data)
+        start, count, _, size = _SUBFLOW_DATA.unpack_from(data)
     except error:
         return []
     if not size:
         return []
-    most = min(count, len(data) // size)  # whatever the count says
-    return [data[head + n * size : head + (n + 1) * size] for n in range(most)]
+    count = min(count, len(data) // size)
+    return [data[start + n * size : start + (n + 1) * size] for n in range(count)]
 
 
 def _address(storage: bytes) -> str:
-    family = _at(_U16, storage, 0)
+    """The address in a struct sockaddr_storage; empty for none."""
+    family = _FAMILY.unpack_from(storage)[0] if len(storage) >= _FAMILY.size else 0
     if family == AF_INET and len(storage) >= 8:
         return inet_ntop(AF_INET, storage[4:8])
     if family == AF_INET6 and len(storage) >= 24:
@@ -129,7 +163,7 @@ def _address(storage: bytes) -> str:
     return ""
 
 
-def counters(text: str) -> dict[str, int]:
+def parse_counters(text: str) -> dict[str, int]:
     """The MPTCP counters of /proc/net/netstat; empty where the kernel has none."""
     rows = [line.split()[1:] for line in text.splitlines() if line.startswith("MPTcpExt:")]
     if len(rows) != 2 or not all(value.isdecimal() for value in rows[1]):
@@ -137,14 +171,10 @@ def counters(text: str) -> dict[str, int]:
     return dict(zip(rows[0], map(int, rows[1]), strict=False))
 
 
-def counted(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """What the kernel counted in between, for all of its connections."""
+def counter_increase(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """The counters that rose, and by how much."""
     return {
         name: value - before.get(name, 0)
         for name, value in after.items()
         if value > before.get(name, 0)
     }
-
-
-def _at(what: Struct, data: bytes, offset: int) -> int | None:
-    return int(what.unpack_from(data, offset)[0]) if len(data) >= offset + what.size else None

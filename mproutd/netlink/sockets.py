@@ -1,10 +1,13 @@
-"""Netlink sockets: ask, dump, and send many requests at once.
+"""Netlink sockets: requests, dumps, batches of changes, and events.
 
-pyroute2's sockets are not used here: each brings an event loop (10 MB) and 100 to 200 µs
-a request, and a pass makes a dozen.  What must hold: requests and events never share a
-socket, since a broadcast with our sequence number would be taken for an answer.
+pyroute2's sockets are not used here: each brings an event loop (10 MB), and each request costs
+100 to 200 µs, where a pass makes a dozen.
 
-Errors of the kernel are `OSError` with its own words in `strerror` where it has any.
+Invariant: requests and events never share a socket, since a broadcast with our sequence number
+would be taken for a reply.
+
+An error of the kernel is an `OSError`, with the kernel's own text (NETLINK_EXT_ACK) in `strerror`
+where it sends one.
 """
 
 from __future__ import annotations
@@ -29,19 +32,20 @@ from mproutd.netlink.nlmsg import (
 SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
 _SO_RCVBUFFORCE = 33
-_EVENT_BUFFER = 1 << 20
-"""Bytes of socket memory for events that wait; an overflow costs nothing but a pass."""
-_RECEIVE = 1 << 16
-_BATCH = 64
-"""Requests a send: few enough for the answers to fit into a default receive buffer."""
-_LONGEST = struct.pack("@ll", 5, 0)
-"""struct timeval: how long an answer is waited for."""
-_ATTEMPTS, _PAUSE = 10, 0.002
-"""How often an interrupted dump is asked for again before its last answer is taken; between
-two attempts, seconds at most.  What interrupts it also brings an event, and another pass."""
+_EVENT_BUFFER_BYTES = 1 << 20
+"""Socket memory for pending events; an overrun only costs a full pass."""
+_RECEIVE_BYTES = 1 << 16
+_BATCH_SIZE = 64
+"""Requests in one send: few enough for the replies to fit into a default receive buffer."""
+_REPLY_TIMEOUT = struct.pack("@ll", 5, 0)
+"""struct timeval."""
+_MAX_DUMP_RETRIES, _MAX_RETRY_SECONDS = 10, 0.002
+"""Attempts to repeat an interrupted dump before its last replies are used, and the longest pause
+between two.  Whatever interrupts a dump also causes an event, and so another pass."""
+_MAX_SEQUENCE = 0x7FFFFFFF
 
 Encode = Callable[[int], bytes]
-"""A request that still wants its sequence number."""
+"""A request without its sequence number."""
 
 
 class Requests:
@@ -54,15 +58,15 @@ class Requests:
         )
         for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
-        # The kernel has answered when send(2) returns, so waiting longer is waiting for nothing.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LONGEST)
+        # The kernel replies before send(2) returns, so only a lost reply makes recv(2) wait.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _REPLY_TIMEOUT)
         self._socket.bind((0, 0))
         self._sequence = 0
-        self._batch = _BATCH
+        self._batch_size = _BATCH_SIZE
 
     @property
     def port(self) -> int:
-        """nlmsg_pid of what these requests cause."""
+        """nlmsg_pid of the events that these requests cause."""
         number: int = self._socket.getsockname()[0]
         return number
 
@@ -70,27 +74,28 @@ class Requests:
         self._socket.close()
 
     def dump(self, encode: Encode) -> list[bytes]:
-        """All bodies of a dump; asked again when the table changed meanwhile."""
-        found, interrupted = self._dump(encode)
-        return self._dump_again(encode) if interrupted else found
+        """The bodies of all messages of a dump, repeated if the table changed meanwhile."""
+        bodies, interrupted = self._dump(encode)
+        return self._retry_dump(encode) if interrupted else bodies
 
-    def _dump_again(self, encode: Encode) -> list[bytes]:
-        """NLM_F_DUMP_INTR: objects may be missing.  Rare, so what it takes is imported here."""
+    def _retry_dump(self, encode: Encode) -> list[bytes]:
+        """After NLM_F_DUMP_INTR: objects may be missing.  Rare, hence the late import."""
         from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random
 
         retrying = Retrying(
-            retry=retry_if_result(lambda answer: bool(answer[1])),
-            wait=wait_random(0, _PAUSE),
-            stop=stop_after_attempt(_ATTEMPTS),
+            retry=retry_if_result(lambda result: bool(result[1])),
+            wait=wait_random(0, _MAX_RETRY_SECONDS),
+            stop=stop_after_attempt(_MAX_DUMP_RETRIES),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        found: list[bytes] = retrying(self._dump, encode)[0]
-        return found
+        bodies: list[bytes] = retrying(self._dump, encode)[0]
+        return bodies
 
     def _dump(self, encode: Encode) -> tuple[list[bytes], bool]:
-        self._sequence = sequence = self._sequence + 1 & 0x7FFFFFFF
+        """The bodies, and whether the table changed meanwhile."""
+        self._sequence = sequence = self._sequence + 1 & _MAX_SEQUENCE
         self._socket.send(encode(sequence))
-        found: list[bytes] = []
+        bodies: list[bytes] = []
         interrupted = False
         while True:
             for message in messages(self._receive()):
@@ -99,88 +104,93 @@ class Requests:
                 interrupted |= message.interrupted
                 if message.type in (NLMSG_DONE, NLMSG_ERROR):
                     _raise(acknowledgement(message))
-                    return found, interrupted
-                found.append(message.body)
+                    return bodies, interrupted
+                bodies.append(message.body)
 
     def query(self, requests: Sequence[Encode]) -> list[Message | OSError]:
-        """One answer for each request that has an answer or fails, in the same order."""
-        answers: list[Message | OSError] = []
-        size = self._batch
+        """The reply or the error of each request, in order.  For requests without a dump."""
+        replies: list[Message | OSError] = []
+        size = self._batch_size
         for start in range(0, len(requests), size):
-            answers += self._query(requests[start : start + size])
-        return answers
+            replies += self._query(requests[start : start + size])
+        return replies
 
     def _query(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         first = self._send(requests)
-        answers: dict[int, Message | OSError] = {}
-        while len(answers) < len(requests):
+        replies: dict[int, Message | OSError] = {}
+        while len(replies) < len(requests):
             for message in messages(self._receive()):
-                place = message.sequence - first
-                if not 0 <= place < len(requests):
+                index = message.sequence - first
+                if not 0 <= index < len(requests):
                     continue
                 if message.type == NLMSG_ERROR:
-                    answers[place] = _error(acknowledgement(message))
+                    replies[index] = _error(acknowledgement(message))
                 else:
-                    answers[place] = message
-        return [answers[place] for place in range(len(requests))]
+                    replies[index] = message
+        return [replies[index] for index in range(len(requests))]
 
     def change(self, requests: Sequence[Encode]) -> dict[int, Ack]:
-        """Do all of them, in order; return what failed, by place.
+        """Do all of them, in order; return the failures by index.
 
         Only the last of a batch is acknowledged: the kernel works in order and reports every
         error, so silence is success.
         """
         failed: dict[int, Ack] = {}
-        size = self._batch
+        size = self._batch_size
         for start in range(0, len(requests), size):
             batch = requests[start : start + size]
             silent: list[Encode] = [_silent(encode) for encode in batch[:-1]]
             first = self._send([*silent, batch[-1]])
             last = first + len(batch) - 1
-            while True:
-                sequences = []
+            acknowledged = False
+            while not acknowledged:
                 for message in messages(self._receive()):
                     if message.type == NLMSG_ERROR and first <= message.sequence <= last:
                         ack = acknowledgement(message)
                         if ack.errno:
                             failed[start + message.sequence - first] = ack
-                        sequences.append(message.sequence)
-                if last in sequences:
-                    break
+                        acknowledged |= message.sequence == last
         return failed
 
     def _receive(self) -> bytes:
-        """What came next.  OSError when answers were lost (ENOBUFS): the rest is thrown away, as
-        the kernel says so once and drops more in silence until all is read
-        (net/netlink/af_netlink.c, netlink_overrun); and fewer are asked for at once.
+        """The next datagram.  OSError, with ENOBUFS when replies were lost.
+
+        The kernel reports an overrun once and drops silently until everything is read
+        (net/netlink/af_netlink.c, netlink_overrun).  So the rest is discarded, and later batches
+        are smaller.
         """
         try:
-            return self._socket.recv(_RECEIVE)
+            return self._socket.recv(_RECEIVE_BYTES)
         except OSError:
-            self._batch = max(1, self._batch // 4)
-            self._throw_away()
+            self._batch_size = max(1, self._batch_size // 4)
+            self._drain()
             raise
 
-    def _throw_away(self) -> None:
+    def _drain(self) -> None:
+        """Discard everything that is pending."""
         while True:
             try:
-                self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+                self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     return
 
     def _send(self, requests: Iterable[Encode]) -> int:
+        """The sequence number of the first request; the others follow."""
         first = self._sequence + 1
-        if first > 0x7FFF0000:
+        if first > _MAX_SEQUENCE - 0xFFFF:
             first = 1
-        data = [encode(first + place) for place, encode in enumerate(requests)]
+        data = [encode(sequence) for sequence, encode in enumerate(requests, first)]
         self._sequence = first + len(data)
         self._socket.send(b"".join(data))
         return first
 
 
 class Events:
-    """A socket that only listens.  What it brings says that something happened, not what is."""
+    """A subscription to multicast groups.
+
+    An event is a hint that something changed, not the new state: read the kernel for that.
+    """
 
     def __init__(self, family: int, groups: Iterable[int]) -> None:
         self._socket = socket.socket(
@@ -190,7 +200,7 @@ class Events:
         )
         for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
             try:
-                self._socket.setsockopt(socket.SOL_SOCKET, option, _EVENT_BUFFER)
+                self._socket.setsockopt(socket.SOL_SOCKET, option, _EVENT_BUFFER_BYTES)
                 break
             except PermissionError:
                 continue
@@ -199,7 +209,7 @@ class Events:
             self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def attach(self, program: list[Instruction]) -> None:
-        """Let the kernel drop what the classic BPF program rejects, instead of any before it."""
+        """Filter the events in the kernel by a classic BPF program; replaces an earlier one."""
         value, memory = sock_fprog(program)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
         del memory  # the kernel has its own copy
@@ -210,25 +220,25 @@ class Events:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self, most: int = 0) -> list[Message] | None:
-        """All that waits; None when the kernel had to drop some (ENOBUFS): anything may be.
+    def read(self, limit: int = 0) -> list[Message] | None:
+        """All pending events; None after an overrun (ENOBUFS), since some are lost.
 
-        `most`: stop when there are so many, and leave the others for the next time; 0: never.
+        With `limit`, stop once there are that many and leave the rest for the next call.
         """
-        found: list[Message] = []
-        overflow = False
+        events: list[Message] = []
+        overrun = False
         while True:
-            if most and len(found) >= most and not overflow:
-                return found
+            if limit and len(events) >= limit and not overrun:
+                return events
             try:
-                found += messages(self._socket.recv(_RECEIVE))
+                events += messages(self._socket.recv(_RECEIVE_BYTES))
             except BlockingIOError:
-                return None if overflow else found
+                return None if overrun else events
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                overflow = True
-                found.clear()
+                overrun = True
+                events.clear()
 
 
 def _silent(encode: Encode) -> Encode:

@@ -1,105 +1,115 @@
-"""What a test tries beside its MPTCP connection, by plain TCP over the same path.
+"""The baseline of a test: how far plain TCP gets on the same path.
 
-Only the comparison tells a path that loses MPTCP from one that loses everything.
+Only this comparison distinguishes a path that loses MPTCP from one that loses everything.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mproutd.pathtest import protocol
-from mproutd.pathtest.connection import Clock, Line
-from mproutd.pathtest.select import Peer, Place, family_name
+from mproutd.pathtest.connection import Deadline, PathConnection
+from mproutd.pathtest.select import Peer, Source, family_name
 
-BULK = 12_000
+BULK_BYTES = 12_000
 """Bytes that are echoed: fewer than ten full packets, so that they leave in the first flight
 (TCP_INIT_CWND, RFC 6928)."""
-SIZES = (1492, 1480, 1452, 1420, 1400, 1380, 1340, 1280)
-"""Bytes in a packet, tried where full ones are lost: PPPoE, tunnels, IPv6's least."""
-_HEADERS = {"ipv4": 40, "ipv6": 60}
-STALL, HELLO_STALL = 2.5, 2.0
-"""Seconds without a byte after which full packets, or the first line, count as lost."""
-_CONNECT, _SIZE_STALL = 2.2, 1.5
+PACKET_SIZES = (1492, 1480, 1452, 1420, 1400, 1380, 1340, 1280)
+"""Bytes, tried where full-size packets are lost: PPPoE, tunnels, IPv6's minimum MTU."""
+_HEADER_BYTES = {"ipv4": 40, "ipv6": 60}
+STALL_TIMEOUT, HELLO_TIMEOUT = 2.5, 2.0
+"""Seconds without progress after which full-size packets, or the first line, count as lost."""
+_CONNECT_TIMEOUT, _PACKET_SIZE_TIMEOUT = 2.2, 1.5
 
 
-def whole(came: bytes) -> bool:
-    """A line is there."""
-    return b"\n" in came
+def has_line(reply: bytes) -> bool:
+    return b"\n" in reply
 
 
-class Plain(NamedTuple):
-    """How far plain TCP came.  None: not tried, or the time was over."""
+class BaselineResult(NamedTuple):
+    """How far plain TCP got.  None: not tried, or the test ran out of time."""
 
     passed: bool | None
-    big: bool | None = None
-    """Full packets came back."""
-    same: bool | None = None
-    """As they were sent."""
+    full_size: bool | None = None
+    """Full-size packets came back."""
+    intact: bool | None = None
+    """They were what had been sent."""
 
 
-class Beside:
-    """Plain TCP by the same place to the same peer, within the time of the test."""
+class Baseline:
+    """Plain TCP from the same source to the same peer, within the time of the test."""
 
-    def __init__(self, place: Place, peer: Peer, clock: Clock) -> None:
-        self._place, self._peer, self._clock = place, peer, clock
+    def __init__(self, source: Source, peer: Peer, deadline: Deadline) -> None:
+        self._source, self._peer, self._deadline = source, peer, deadline
 
-    def plain(self, *, data: bool, bulk: bool = False) -> Plain:
-        """Whether it connects, or with `data` gets its first line through; and, with `bulk`,
-        full packets."""
+    def run(self, *, data: bool, bulk: bool = False) -> BaselineResult:
+        """Connect; with `data` send the first line, and with `bulk` full-size packets too."""
         try:
-            with Line(self._place, self._peer, mptcp=False) as line:
-                line.connect(self._clock.left(_CONNECT))
+            with PathConnection(self._source, self._peer, mptcp=False) as connection:
+                connection.connect(self._deadline.left(_CONNECT_TIMEOUT))
                 if not data:
-                    return Plain(True)
-                try:
-                    enough = whole if bulk else bool
-                    came = line.exchange(protocol.HELLO, enough, HELLO_STALL, self._clock)
-                except OSError:
-                    came = b""
-                passed = bool(came) or line.tcp().unacked == 0 or self._unknown
+                    return BaselineResult(True)
+                passed = self._greet(connection, has_line if bulk else bool)
                 if not (bulk and passed):
-                    return Plain(passed)
-                came, sent = self._echo(line, BULK, STALL)
-                big = len(came) == len(sent) or self._unknown
-                return Plain(True, big, came == sent if big else None)
+                    return BaselineResult(passed)
+                sent, echoed = self._echo(connection, BULK_BYTES, STALL_TIMEOUT)
+                full_size = len(echoed) == len(sent) or self._lost
+                return BaselineResult(True, full_size, echoed == sent if full_size else None)
         except OSError:
-            return Plain(self._unknown)
+            return BaselineResult(self._lost)
+
+    def _greet(self, connection: PathConnection, complete: Callable[[bytes], bool]) -> bool | None:
+        """Whether the peer answered or acknowledged the first line."""
+        try:
+            reply = connection.exchange(protocol.HELLO, complete, HELLO_TIMEOUT, self._deadline)
+        except OSError:
+            reply = b""
+        return bool(reply) or connection.tcp_info().unacked == 0 or self._lost
 
     @property
-    def _unknown(self) -> bool | None:
-        """What did not come: missing, unless the time was over."""
-        return None if self._clock.over else False
+    def _lost(self) -> bool | None:
+        """What a missing reply means: False for lost, None if the test is out of time."""
+        return None if self._deadline.over else False
 
-    def largest(self) -> int | None:
-        """Bytes in the largest packet of SIZES that passes both ways; all are tried at once."""
-        headers = _HEADERS[family_name(self._place.address)]
+    def largest_packet(self) -> int | None:
+        """The largest of PACKET_SIZES that passes both ways, in bytes; all are tried at once."""
+        headers = _HEADER_BYTES[family_name(self._source.address)]
         passed: list[int] = []
 
         def attempt(size: int) -> None:
             try:
-                with Line(self._place, self._peer, False, size - headers) as line:
-                    line.connect(self._clock.left(_SIZE_STALL))
-                    line.exchange(protocol.HELLO, whole, _SIZE_STALL, self._clock)
-                    came, sent = self._echo(line, 3 * size, _SIZE_STALL)
-                    if len(came) == len(sent):
+                mss = size - headers
+                with PathConnection(self._source, self._peer, False, mss) as connection:
+                    connection.connect(self._deadline.left(_PACKET_SIZE_TIMEOUT))
+                    connection.exchange(
+                        protocol.HELLO, has_line, _PACKET_SIZE_TIMEOUT, self._deadline
+                    )
+                    sent, echoed = self._echo(connection, 3 * size, _PACKET_SIZE_TIMEOUT)
+                    if len(echoed) == len(sent):
                         passed.append(size)
             except OSError:
                 pass
 
-        trying = [threading.Thread(target=attempt, args=(size,), daemon=True) for size in SIZES]
-        for each in trying:
-            each.start()
-        for each in trying:
-            each.join(self._clock.left(3 * _SIZE_STALL))
+        threads = [
+            threading.Thread(target=attempt, args=(size,), daemon=True) for size in PACKET_SIZES
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(self._deadline.left(3 * _PACKET_SIZE_TIMEOUT))
         return max(passed, default=None)
 
-    def _echo(self, line: Line, count: int, stall: float) -> tuple[bytes, bytes]:
-        """What came back of so many bytes from a listener that was greeted, and what was sent."""
+    def _echo(self, connection: PathConnection, count: int, stall: float) -> tuple[bytes, bytes]:
+        """Random bytes for a listener after HELLO, and what it echoed."""
         sent = os.urandom(count)
-        asked = protocol.echo(count) + sent
+        request = protocol.echo(count) + sent
         try:
-            return line.exchange(asked, lambda came: len(came) >= count, stall, self._clock), sent
+            echoed = connection.exchange(
+                request, lambda reply: len(reply) >= count, stall, self._deadline
+            )
         except OSError:
-            return b"", sent
+            echoed = b""
+        return sent, echoed

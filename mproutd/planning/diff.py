@@ -1,23 +1,19 @@
-"""From what is found to what is wanted: an ordered list of operations.
+"""From what is found to what is planned: ordered lists of operations.  Pure.
 
-What is ours is decided here and nowhere else, by one question: how would a daemon that
-has just started, with no state, know it?  Routes and rules by their protocol and their
-place, endpoints by the state file, sysctls and limits by the value before ours.
+Only what is ours is changed or deleted: see ownership.py.
 
-Order: coming up is connected route, default route, rule, endpoint; going down the reverse.
-Nothing is taken away before its successor is there, except where the kernel allows only one.
+Order: connected route, default route, rule, endpoint; deletions in the reverse order.  Nothing
+is deleted before its successor is there, except where the kernel allows only one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from mproutd.configuration.config import Config
 from mproutd.model import (
     BACKUP,
     FULLMESH,
     IMPLICIT,
-    PROTOCOL,
     Endpoint,
     Operation,
     Route,
@@ -25,59 +21,45 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
-from mproutd.planning.cache import cache_last
-from mproutd.planning.endpoints import foreign_addresses, is_ours
-from mproutd.planning.plan import Plan, own_priorities, own_tables
-from mproutd.planning.state import State
-from mproutd.planning.tunables import OURS, settings
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
+from mproutd.planning.tunables import sysctl_value
 from mproutd.planning.uplinks import by_name
 
 
 def routing(
-    config: Config, snapshot: Snapshot, state: State, plan: Plan
+    ownership: Ownership, snapshot: Snapshot, plan: Plan
 ) -> tuple[list[Operation], list[Operation]]:
-    """(raising, clearing): sysctls, routes and rules that come or change; rules, then routes
-    that go, once the endpoints that used them are gone.
+    """(additions, deletions).
+
+    Additions: sysctls, then routes and rules that come or change.  Deletions: rules, then
+    routes, to be made once the endpoints that used them are gone.
     """
-    tables = own_tables(config, state)
-    routes = {
-        route for route in snapshot.routes if route.protocol == PROTOCOL and route.table in tables
-    }
-    rules = _own_rules(snapshot.rules, own_priorities(config, state))
+    routes = ownership.own_routes(snapshot.routes)
+    rules = ownership.own_rules(snapshot.rules)
     keys = {route.key for route in routes}
-    coming = [item for item in plan.routes.items() if item[0] not in routes]
-    raising = _sysctls(snapshot, plan) + [
+    new_routes = [item for item in plan.routes.items() if item[0] not in routes]
+    additions = _sysctls(ownership, snapshot, plan) + [
         Operation("replace" if route.key in keys else "add", route, uplink)
-        for route, uplink in sorted(coming, key=_connected_first)
+        for route, uplink in sorted(new_routes, key=_connected_first)
     ]
-    replaced = {operation.value.key for operation in raising if isinstance(operation.value, Route)}
-    raising += [
+    replaced = {route.key for route, _ in new_routes}
+    additions += [
         Operation("add", rule, uplink) for rule, uplink in plan.rules.items() if rule not in rules
     ]
-    clearing = [
+    deletions = [
         Operation("delete", rule) for rule in sorted(rules - plan.rules.keys(), key=_rule_order)
     ]
-    clearing += [
+    deletions += [
         Operation("delete", route)
         for route in sorted(routes - plan.routes.keys(), key=_default_first)
         if route.key not in replaced
     ]
-    return raising, clearing
-
-
-@cache_last
-def _own_rules(rules: tuple[Rule, ...], priorities: list[range]) -> frozenset[Rule]:
-    return frozenset(
-        rule
-        for rule in rules
-        if rule.protocol == PROTOCOL
-        and rule.plain
-        and any(rule.priority in own for own in priorities)
-    )
+    return additions, deletions
 
 
 def _connected_first(item: tuple[Route, str]) -> bool:
-    """A gateway has to be reachable before it is used.  The common table stays last."""
+    """A gateway has to be reachable before it is used.  The table for other traffic stays last."""
     return item[0].destination == "default"
 
 
@@ -90,67 +72,74 @@ def _rule_order(rule: Rule) -> tuple[int, int, str, str, str]:
 
 
 def endpoints(
+    ownership: Ownership,
     snapshot: Snapshot,
-    state: State,
     plan: Plan,
     misrouted: Collection[str] = (),
     tolerated: Collection[str] = (),
 ) -> tuple[list[Operation], list[Operation]]:
-    """(closing, opening): endpoints that go, each of which takes the kernel an RCU grace
-    period; limits, endpoints that change, endpoints that come.
+    """(deletions, additions).
 
-    `unproved` are the addresses from which a lookup does not give the wanted route: no
-    endpoint is opened there, and one that is there is closed, unless it is also `patient`.
+    Each deletion takes the kernel an RCU grace period.  Additions: limits, endpoints that
+    change, endpoints that come.
+
+    `misrouted`: addresses from which a lookup does not give the planned route.  No endpoint is
+    added there, and an existing one is deleted unless the address is also `tolerated`.
     """
     if snapshot.mptcp is None:
         return [], []
-    found = snapshot.mptcp.endpoints
-    others = foreign_addresses(found, state)
-    ours = {
+    foreign = ownership.foreign_addresses(snapshot.mptcp.endpoints)
+    own = {
         endpoint.address: endpoint
-        for endpoint in found
-        if is_ours(endpoint, state) and not endpoint.flags & IMPLICIT
+        for endpoint in snapshot.mptcp.endpoints
+        if ownership.owns_endpoint(endpoint) and not endpoint.flags & IMPLICIT
     }
-    closing: list[Operation] = []
-    opening: list[Operation] = []
+    deletions: list[Operation] = []
+    additions: list[Operation] = []
     if plan.limits and plan.limits != snapshot.mptcp.limits:
-        opening.append(Operation("change", plan.limits))
+        additions.append(Operation("change", plan.limits))
     kept = set()
     for endpoint, uplink in plan.endpoints.items():
-        if endpoint.address in others:
+        if endpoint.address in foreign:
             continue
         if endpoint.address in misrouted:
             if endpoint.address in tolerated:
                 kept.add(endpoint.address)
             continue
-        there = ours.get(endpoint.address)
-        if there is None:
-            opening.append(Operation("add", endpoint, uplink))
-        elif there.device == endpoint.device and _live(there) == _live(endpoint):
-            kept.add(endpoint.address)
-            if there.flags != endpoint.flags:
-                opening.append(Operation("change", endpoint._replace(id=there.id), uplink))
-        else:
-            closing.append(Operation("delete", there, uplink))
-            kept.add(endpoint.address)
-            opening.append(Operation("add", endpoint, uplink))
-    closing += [
-        Operation("delete", endpoint) for address, endpoint in ours.items() if address not in kept
+        existing = own.get(endpoint.address)
+        if existing is None:
+            additions.append(Operation("add", endpoint, uplink))
+            continue
+        kept.add(endpoint.address)
+        if not _changeable_to(existing, endpoint):
+            deletions.append(Operation("delete", existing, uplink))
+            additions.append(Operation("add", endpoint, uplink))
+        elif existing.flags != endpoint.flags:
+            additions.append(Operation("change", endpoint._replace(id=existing.id), uplink))
+    deletions += [
+        Operation("delete", endpoint) for address, endpoint in own.items() if address not in kept
     ]
-    closing += _left(
-        snapshot, found, state.without_endpoint - plan.state.without_endpoint - ours.keys()
-    )
-    return closing, opening
+    departed = ownership.state.without_endpoint - plan.state.without_endpoint - own.keys()
+    deletions += _close_departed(snapshot, snapshot.mptcp.endpoints, departed)
+    return deletions, additions
 
 
-def _left(
-    snapshot: Snapshot, found: Collection[Endpoint], addresses: Collection[str]
+def _changeable_to(existing: Endpoint, wanted: Endpoint) -> bool:
+    """Whether the existing endpoint can become the wanted one (MPTCP_PM_CMD_SET_FLAGS)."""
+    fixed = ~(BACKUP | FULLMESH)
+    return existing.device == wanted.device and existing.flags & fixed == wanted.flags & fixed
+
+
+def _close_departed(
+    snapshot: Snapshot, existing: Collection[Endpoint], addresses: Collection[str]
 ) -> list[Operation]:
-    """Close what began at addresses that are on no device any more: by id 0, or by the
-    endpoint that the kernel made there, which would take up one of its few slots for good.
+    """Close what began at addresses that are on no device any more.
+
+    By id 0, or by the implicit endpoint that the kernel made there: it would take up one of the
+    kernel's few slots for good.
     """
     present = {address.address for address in snapshot.addresses}
-    implicit = {endpoint.address: endpoint for endpoint in found if endpoint.flags & IMPLICIT}
+    implicit = {endpoint.address: endpoint for endpoint in existing if endpoint.flags & IMPLICIT}
     return [
         Operation("delete", implicit.get(address, Endpoint(address)))
         for address in sorted(addresses)
@@ -158,26 +147,20 @@ def _left(
     ]
 
 
-def _live(endpoint: Endpoint) -> int:
-    """The flags that a living endpoint cannot change (MPTCP_PM_CMD_SET_FLAGS)."""
-    return endpoint.flags & ~(BACKUP | FULLMESH)
-
-
-def _sysctls(snapshot: Snapshot, plan: Plan) -> list[Operation]:
-    values = settings(snapshot.links)
-    named = by_name(snapshot.links)
-    wanted = {
-        (named[setting.device].index, setting.key): (setting, uplink)
-        for setting, uplink in plan.sysctls.items()
-    }
-    steps = [
-        Operation("change", setting, uplink)
-        for place, (setting, uplink) in wanted.items()
-        if values[place] != setting.value
+def _sysctls(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> list[Operation]:
+    """The sysctls that are to be set, then those that get their original value back."""
+    links, named = snapshot.links, by_name(snapshot.links)
+    changes = [
+        Operation("change", sysctl, uplink)
+        for sysctl, uplink in plan.sysctls.items()
+        if getattr(named[sysctl.device], sysctl.key) != sysctl.value
     ]
-    steps += [
-        Operation("change", Sysctl(snapshot.links[place[0]].name, place[1], before))
-        for place, before in plan.state.sysctls.items()
-        if place not in wanted and values.get(place) == OURS[place[1]]
+    planned = {(named[sysctl.device].index, sysctl.key) for sysctl in plan.sysctls}
+    recorded = Ownership(ownership.config, plan.state)
+    changes += [
+        Operation("change", Sysctl(links[device].name, key, original))
+        for (device, key), original in plan.state.sysctls.items()
+        if (device, key) not in planned
+        and recorded.owns_sysctl(device, key, sysctl_value(links, device, key))
     ]
-    return steps
+    return changes

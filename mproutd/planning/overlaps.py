@@ -7,7 +7,7 @@ uplink's address says to its own subnet needs a rule of its own (plan.py, SHARED
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mproutd.model import Address, leading_bits
@@ -47,7 +47,7 @@ def subnet_keys(uplinks: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int
 
 
 def shared_subnets(
-    observed: tuple[ObservedUplink, ...], addresses: Iterable[Address]
+    observed: Sequence[ObservedUplink], addresses: Iterable[Address]
 ) -> dict[str, list[str]]:
     """Address → its subnets that another uplink's subnet overlaps, or some other device has too.
 

@@ -1,75 +1,72 @@
-"""The limits and sysctls that we change: what they should be, and what they were before.
+"""The MPTCP limits and the sysctls of devices: what they should be and what they were.  Pure.
 
-What must hold: a value that an administrator chose stays, ours is known by the memory, and
-what was found at first can be put back.
+Invariants: a value that an administrator chose stays; what was found first can be put back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from mproutd.configuration.config import Config
 from mproutd.model import Endpoint, Limits, Link, Snapshot, Sysctl
-from mproutd.planning.cache import cache_last
-from mproutd.planning.state import State
+from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
 from mproutd.planning.uplinks import ObservedUplink
 
-OURS = {"rp_filter": 2, "arp_ignore": 1, "arp_announce": 2}
-"""The sysctls that we change, and the one value that we give them."""
+
+def original_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
+    """The limits without mproutd; None where the kernel has no MPTCP."""
+    return ownership.original_limits(snapshot.mptcp.limits) if snapshot.mptcp else None
 
 
-def before_us(snapshot: Snapshot, state: State) -> Limits | None:
-    """The limits without our doing: what we found, unless somebody changed them since."""
-    if snapshot.mptcp is None:
-        return None
-    found = snapshot.mptcp.limits
-    if state.limits is None:
-        return found
-    before, *ours = state.limits
-    return Limits(
-        before.subflows if found.subflows in [each.subflows for each in ours] else found.subflows,
-        before.add_addr_accepted
-        if found.add_addr_accepted in [each.add_addr_accepted for each in ours]
-        else found.add_addr_accepted,
-    )
-
-
-def plan_limits(config: Config, snapshot: Snapshot, state: State) -> Limits | None:
-    """At least what is configured, or all that the kernel allows; never below an admin's."""
-    before = before_us(snapshot, state)
-    if snapshot.mptcp is None or before is None or not config.uplinks:
-        return before
+def plan_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
+    """What is configured, or all that the kernel accepts; never below an administrator's."""
+    config, original = ownership.config, original_limits(ownership, snapshot)
+    if snapshot.mptcp is None or original is None or not config.uplinks:
+        return original
     cap = snapshot.mptcp.cap
 
-    def raised(wanted: int | None, now: int) -> int:
-        return max(now, cap if wanted is None else min(wanted, cap))
+    def raised(wanted: int | None, found: int) -> int:
+        return max(found, cap if wanted is None else min(wanted, cap))
 
     return Limits(
-        raised(config.subflows, before.subflows),
-        raised(config.add_addr_accepted, before.add_addr_accepted),
+        raised(config.subflows, original.subflows),
+        raised(config.add_addr_accepted, original.add_addr_accepted),
     )
+
+
+def recorded_limits(
+    ownership: Ownership, snapshot: Snapshot, wanted: Limits | None
+) -> tuple[Limits, ...] | None:
+    """What State.limits must hold before `wanted` is set; None for `wanted`: no change."""
+    original = original_limits(ownership, snapshot)
+    if snapshot.mptcp is None or original is None:
+        return ownership.state.limits
+    found = snapshot.mptcp.limits
+    ours = wanted or found
+    if found not in (original, ours):  # our earlier values stay known until they are replaced
+        return (original, ours, found)
+    return (original, ours) if original != ours else None
 
 
 def plan_sysctls(
+    ownership: Ownership,
     snapshot: Snapshot,
-    state: State,
     uplinks: Sequence[ObservedUplink],
-    endpoints: Mapping[Endpoint, str],
-    shared: Mapping[str, object],
+    endpoints: Collection[Endpoint],
+    shared: Collection[str],
 ) -> dict[Sysctl, str]:
     """rp_filter loose where subflows arrive; ARP for an address only on its own device.
 
-    Documentation/networking/ip-sysctl.rst: rp_filter counts as the higher of `all` and the
-    device's; arp_ignore 1 answers for an address of the incoming device alone, arp_announce
-    2 asks with one.  A value that somebody chose (anything but the default) stays.
+    `shared`: the addresses in a subnet that another device has as well.  The kernel uses the
+    higher rp_filter of `all` and the device.  arp_ignore 1 replies only for addresses of the
+    incoming device, arp_announce 2 sends requests only with one.  A value other than the
+    default is an administrator's and stays (Documentation/networking/ip-sysctl.rst).
     """
     carrying = {endpoint.device for endpoint in endpoints if ":" not in endpoint.address}
     wanted: dict[Sysctl, str] = {}
 
     def want(link: Link, key: str, changeable: bool) -> None:
-        kept = getattr(link, key) == OURS[key] and (link.index, key) in state.sysctls
-        if changeable or kept:
-            wanted[Sysctl(link.name, key, OURS[key])] = uplink.config.name
+        if changeable or ownership.owns_sysctl(link.index, key, getattr(link, key)):
+            wanted[Sysctl(link.name, key, OUR_SYSCTLS[key])] = uplink.config.name
 
     for uplink in uplinks:
         link = uplink.link
@@ -84,24 +81,11 @@ def plan_sysctls(
     return wanted
 
 
-@cache_last
-def settings(links: Mapping[int, Link]) -> dict[tuple[int, str], int]:
-    """(ifindex, key) → value, as found.  A pass asks three times.
+def sysctl_value(links: Mapping[int, Link], device: int, key: str) -> int | None:
+    """The value as found; None where there is no such device or sysctl.
 
-    By ifindex, since a setting goes with a device that is renamed, and not over to the next
-    one that gets its name.
+    `device` is an ifindex, since a sysctl stays with a device that is renamed and does not
+    apply to the next device of that name.
     """
-    return {(index, key): getattr(link, key) for index, link in links.items() for key in OURS}
-
-
-def limits_to_remember(
-    snapshot: Snapshot, state: State, wanted: Limits | None
-) -> tuple[Limits, ...] | None:
-    before = before_us(snapshot, state)
-    if snapshot.mptcp is None or before is None:
-        return state.limits
-    found = snapshot.mptcp.limits
-    after = wanted or found
-    if found not in (before, after):  # ours of before: known as such until the change is made
-        return (before, after, found)
-    return (before, after) if before != after else None
+    link = links.get(device)
+    return getattr(link, key) if link and key in OUR_SYSCTLS else None

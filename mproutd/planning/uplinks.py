@@ -6,7 +6,7 @@ out, and no health check says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from mproutd.model import (
     contains,
     family_of,
 )
-from mproutd.planning.cache import cache_last, cache_last_by
+from mproutd.planning.cache import cache_last_by
 from mproutd.planning.state import State
 
 REASONS = {
@@ -118,7 +118,16 @@ class ObservedUplink(NamedTuple):
         return self.paths[0].usable or self.paths[1].usable
 
 
-@cache_last
+RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
+"""The order of the modes; `off` never carries anything by itself."""
+
+
+def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+    """master, on, backup, handover; within a mode the order of the file; never off."""
+    ranked = [uplink for uplink in uplinks if uplink.config.mode in RANK]
+    return sorted(ranked, key=lambda uplink: RANK[uplink.config.mode])
+
+
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     """The devices of a snapshot by name."""
     return {link.name: link for link in links.values()}
@@ -243,7 +252,9 @@ def _gateway(
     for gateway in known.gateways:
         if _reachable(gateway.address, covered):
             return gateway
-    if known.route is not None:
+    # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
+    # for some milliseconds longer: it leads no further than the link.
+    if known.route is not None and not _is_private_to_link(known.route.source):
         return Gateway(known.route.gateway, "main")
     for address in covered:
         if address.address in remembered:

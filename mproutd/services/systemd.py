@@ -22,7 +22,7 @@ from mproutd.configuration.config import Config
 from mproutd.eventloop import Timer
 from mproutd.planning.plan import Outcome
 from mproutd.services.base import Service, ServiceContext
-from mproutd.status.changes import LONGEST, status_line
+from mproutd.status.changes import MAX_STATUS_LENGTH, status_line
 
 RESEND_INTERVAL = 1.0
 """Seconds until what the manager's socket did not take is sent again."""
@@ -86,7 +86,7 @@ class SystemdNotifier(Service):
             status = (
                 f"configuration rejected, using the last good one: {self._config_error}; {status}"
             )
-        status = "".join(char if char.isprintable() else " " for char in status)[:LONGEST]
+        status = "".join(char if char.isprintable() else " " for char in status)[:MAX_STATUS_LENGTH]
         if status and status != self._sent_status:
             self._sent_status = status
             lines = (*lines, f"STATUS={status}")

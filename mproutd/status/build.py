@@ -12,24 +12,23 @@ from typing import Any
 
 from mproutd import __version__
 from mproutd.configuration.config import Config
-from mproutd.iproute2 import Names, command, describe, flag_names, names
+from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names, ip_command
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
-    PROTOCOL,
     Endpoint,
     Route,
     Rule,
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import foreign_addresses, is_ours, max_endpoints
+from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.inspection import Inspection, Lookups
-from mproutd.planning.plan import Plan, own_tables
-from mproutd.planning.state import State
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE, problem, refused, removed
+from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
 
 VERSION = 1
 
@@ -37,19 +36,19 @@ VERSION = 1
 NO_TRAFFIC: Mapping[str, Any] = {"received": None, "sent": None, "rate": None}
 
 
-def status(
+def build_status(
     inspection: Inspection, traffic: Callable[[str], Mapping[str, Any]] = lambda device: NO_TRAFFIC
 ) -> dict[str, Any]:
     """The whole status.  `traffic` gives a device's `received`, `sent` and `rate`."""
     config, snapshot, memory = inspection.config, inspection.snapshot, inspection.state
     target, lookups = inspection.plan, inspection.lookups
-    name = names(snapshot.links)
+    ownership = Ownership(config, memory)
+    name = device_names(snapshot.links)
     thrown = {route.family: describe(route, name) for route in inspection.blackhole_defaults}
     uplinks = [
         _uplink(
-            config,
+            ownership,
             snapshot,
-            memory,
             target,
             entry,
             inspection.misrouted,
@@ -66,19 +65,20 @@ def status(
     found += _reconciler_problems(inspection, name)
     found += _kept(target)
     found += [each for uplink in uplinks for each in uplink.pop("found_problems")]
-    changes = [command(operation, name) for operation in inspection.drift]
+    changes = [ip_command(operation, name) for operation in inspection.drift]
     out = [uplink for uplink in uplinks if uplink["mode"] != "off" and not uplink["usable"]]
     mptcp = snapshot.mptcp
     return {
         "version": VERSION,
         "mproutd": __version__,
+        "time": inspection.time,
         "enabled": config.enabled,
         "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
         "uplinks": uplinks,
         "default": {
             family_name(family): uplink
             for family, uplink in target.default.items()
-            if family not in thrown or leaves(target.uplinks, uplink, family, lookups)
+            if family not in thrown or leaves_via(target.uplinks, uplink, family, lookups)
         },
         "common": {
             "rules": [_told(rule, name) for rule, uplink in target.rules.items() if not uplink]
@@ -96,7 +96,7 @@ def status(
             "foreign_endpoints": [
                 describe(endpoint, name)
                 for endpoint in mptcp.endpoints
-                if not is_ours(endpoint, memory)
+                if not ownership.owns_endpoint(endpoint)
             ],
         },
         "drift": changes,
@@ -110,7 +110,7 @@ def status(
     }
 
 
-def _reconciler_problems(inspection: Inspection, name: Names) -> list[dict[str, Any]]:
+def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> list[dict[str, Any]]:
     """What the reconciler could not read, write or keep."""
     errors = {
         "configuration-rejected": inspection.config_error,
@@ -120,30 +120,32 @@ def _reconciler_problems(inspection: Inspection, name: Names) -> list[dict[str, 
     }
     return [
         *(problem(code, error=error) for code, error in errors.items() if error),
-        *refused(inspection.failed, inspection.now, name),
-        *removed(inspection.restored, inspection.rate_limited, name),
+        *failed_operations(inspection.failed, inspection.now, name),
+        *removed_objects(inspection.restored, inspection.rate_limited, name),
     ]
 
 
 def _uplink(
-    config: Config,
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     entry: ObservedUplink,
     unproved: Sequence[str],
     since: Callable[[str, int], float | None],
     lookups: Lookups,
     thrown: Mapping[int, str],
-    name: Names,
+    name: DeviceNames,
 ) -> dict[str, Any]:
     uplink, link, numbers = entry.config, entry.link, target.numbers[entry.config.name]
     problems: list[dict[str, Any]] = []
     if not numbers.mask:
         problems.append(problem("no-mark", uplink=uplink.name))
-    endpoints = _endpoints(snapshot, memory, target, uplink.name, unproved, thrown, problems, name)
+    endpoints = _endpoints(
+        ownership, snapshot, target, uplink.name, unproved, thrown, problems, name
+    )
     device = link.index if link else -1
-    tables = own_tables(config, memory)
+    own_routes = ownership.own_routes(snapshot.routes)
+    own_rules = ownership.own_rules(snapshot.rules)
     looked_up = {numbers.table, *(path.table for path in entry.paths)}
     return {
         "name": uplink.name,
@@ -156,7 +158,9 @@ def _uplink(
         "table": numbers.table,
         "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
         "families": [
-            family(path, device, numbers.table, since(uplink.name, path.family), lookups, name)
+            family_status(
+                path, device, numbers.table, since(uplink.name, path.family), lookups, name
+            )
             for path in entry.paths
         ],
         "routes": {
@@ -166,9 +170,7 @@ def _uplink(
             "actual": [
                 _told(route, name)
                 for route in snapshot.routes
-                if route.protocol == PROTOCOL
-                and route.table in tables
-                and (route.table == numbers.table or route.device == device)
+                if route in own_routes and (route.table == numbers.table or route.device == device)
             ],
         },
         "rules": {
@@ -178,7 +180,7 @@ def _uplink(
             "actual": [
                 _told(rule, name)
                 for rule in snapshot.rules
-                if rule.protocol == PROTOCOL and rule.table in looked_up
+                if rule in own_rules and rule.table in looked_up
             ],
         },
         "endpoints": endpoints,
@@ -186,20 +188,20 @@ def _uplink(
     }
 
 
-def _told(value: Route | Rule, name: Names) -> str:
+def _told(value: Route | Rule, name: DeviceNames) -> str:
     """As `ip show` prints it, with ip's own -6 in front of what would look the same in IPv4."""
     return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
 
 
 def _endpoints(
+    ownership: Ownership,
     snapshot: Snapshot,
-    memory: State,
     target: Plan,
     uplink: str,
     unproved: Sequence[str],
     thrown: Mapping[int, str],
     problems: list[dict[str, Any]],
-    name: Names,
+    name: DeviceNames,
 ) -> list[dict[str, Any]]:
     """Wanted endpoints, each with what is found in its place."""
     present: Mapping[str, Endpoint] = {
@@ -207,7 +209,7 @@ def _endpoints(
         for endpoint in (snapshot.mptcp.endpoints if snapshot.mptcp else ())
         if not endpoint.port
     }
-    others = foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else (), memory)
+    others = ownership.foreign_addresses(snapshot.mptcp.endpoints if snapshot.mptcp else ())
     listed = []
     for endpoint, owner in target.endpoints.items():
         if owner != uplink:
@@ -293,7 +295,9 @@ def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-def leaves(uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups) -> bool:
+def leaves_via(
+    uplinks: Sequence[ObservedUplink], uplink: str, number: int, lookups: Lookups
+) -> bool:
     """Whether anything from this uplink's addresses of a family finds a way to the world."""
     return any(
         lookups.get(address.address) is not None
@@ -309,8 +313,8 @@ def family_name(number: int) -> str:
     return FAMILY_NAMES[number].lower()
 
 
-def family(
-    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: Names
+def family_status(
+    path: Path, ifindex: int, table: int, since: float | None, lookups: Lookups, name: DeviceNames
 ) -> dict[str, Any]:
     """An element of `families`; `ifindex`, `table` are the uplink's, `since` an epoch second."""
     return {
@@ -336,7 +340,7 @@ def family(
 
 
 def _lookup(
-    path: Path, address: str, ifindex: int, route: Route | None, name: Names
+    path: Path, address: str, ifindex: int, route: Route | None, name: DeviceNames
 ) -> dict[str, Any]:
     wanted = path.gateway.address if path.gateway else ""
     asked, answer = LOOKUP_DESTINATION[path.family], None

@@ -7,7 +7,7 @@ from os import strerror
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
@@ -18,21 +18,21 @@ def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
     """Every change that was made or refused, in order."""
     told = []
     for outcome in outcomes:
-        name = names(outcome.snapshot.links)
+        name = device_names(outcome.snapshot.links)
         for operation in outcome.done:
-            told.append(change(operation, command(operation, name)))
+            told.append(change(operation, ip_command(operation, name)))
         for failure in outcome.failures:
             text = f"{failure.text} ({strerror(failure.errno)})"
             if failure.text == strerror(failure.errno):
                 text = failure.text
-            told.append(change(failure.operation, command(failure.operation, name), text))
+            told.append(change(failure.operation, ip_command(failure.operation, name), text))
     return told
 
 
 def planned_changes(preview: Preview) -> list[dict[str, Any]]:
     """Every change that a reconciliation would make, in order."""
-    name = names(preview.snapshot.links)
-    return [change(operation, command(operation, name)) for operation in preview.operations]
+    name = device_names(preview.snapshot.links)
+    return [change(operation, ip_command(operation, name)) for operation in preview.operations]
 
 
 def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _way(path: Path) -> str:
     return f"{word} {addresses}, gateway {path.gateway.address} {source}"
 
 
-LONGEST = 1000
+MAX_STATUS_LENGTH = 1000
 """Characters: a service manager takes a datagram of 4096 bytes at most."""
 
 
@@ -130,7 +130,7 @@ def status_line(config: Config, uplinks: Sequence[ObservedUplink]) -> str:
     others = [f"{uplink.config.name} {_reason(uplink)}" for uplink in uplinks if not uplink.usable]
     count = f"{len(usable)} of {len(uplinks)} uplinks usable"
     first = f"{count}: {' '.join(usable)}" if usable else count
-    return "; ".join([first, *others])[:LONGEST]
+    return "; ".join([first, *others])[:MAX_STATUS_LENGTH]
 
 
 def _reason(uplink: ObservedUplink) -> str:

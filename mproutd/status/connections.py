@@ -1,29 +1,22 @@
-"""MPTCP connections with their subflows, joined with the uplinks they use.  Pure.
+"""MPTCP connections with their subflows, by uplink: joins what sock_diag reports.  Pure.
 
-Each connection is two kinds of socket to the kernel: one MPTCP socket, and a TCP socket for
-each subflow.  They share a token.  Of the TCP socket, older kernels tell it to CAP_NET_ADMIN
-only (net/ipv4/tcp_diag.c); 6.18 hides nothing but sequence numbers from others.
-
-Sources: linux/inet_diag.h, linux/mptcp.h (MPTCP_SUBFLOW_ATTR_*, struct mptcp_info),
-linux/tcp.h (struct tcp_info).  The structs grow at their end from one kernel to the next:
-what a kernel does not tell is None.
+An MPTCP socket and the TCP sockets of its subflows share a token, and that is what the join
+goes by.  Whose uplink a subflow uses follows from its device, or else from its address.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from struct import Struct
 from typing import Any, NamedTuple
 
-from mproutd.netlink.nlmsg import U8, U32, DecodeError, attributes
+from mproutd.format import address_port
+from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
+from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
+from mproutd.planning.uplinks import ObservedUplink
 
 VERSION = 1
 
-_ULP_MPTCP = 3
-_TOKEN, _FLAGS, _ID_REMOTE, _ID_LOCAL = 2, 8, 9, 10
-_BACKUP_REMOTE, _BACKUP_LOCAL = 1 << 4, 1 << 5
-_FALLBACK = 1
-_TOKENS_HIDDEN = "tokens are for CAP_NET_ADMIN only"
+_TOKENS_HIDDEN = "tokens are visible to CAP_NET_ADMIN only"
 
 STATES = {
     1: "established",
@@ -40,37 +33,18 @@ STATES = {
 }
 """net/tcp_states.h."""
 
-_U64 = Struct("=Q")
-_RTT, _RETRANSMITTED, _TCP_RECEIVED, _TCP_SENT = 68, 100, 128, 200
-"""Where struct tcp_info has tcpi_rtt (µs), _total_retrans, _bytes_received, _bytes_sent."""
-_MPTCP_FLAGS, _MPTCP_TOKEN, _MPTCP_SENT, _MPTCP_RECEIVED = 8, 12, 56, 64
-"""Where struct mptcp_info has these; the byte counts since Linux 6.5."""
-
-
-class Socket(NamedTuple):
-    """One socket as sock_diag tells of it."""
-
-    source: str
-    sport: int
-    destination: str
-    dport: int
-    device: int
-    """ifindex that it is bound to; 0 for none."""
-    state: int
-    info: bytes = b""
-    """INET_DIAG_INFO: struct tcp_info or struct mptcp_info."""
-    ulp: bytes = b""
-    """INET_DIAG_ULP_INFO: attributes; empty for a plain TCP socket."""
+_Flow = tuple[Socket, Subflow]
+_Ends = tuple[str, int, str, int]
 
 
 class UplinkNames(NamedTuple):
-    """Whose address and whose device is it?"""
+    """Which uplink an address or a device belongs to."""
 
     by_address: Mapping[str, str] = {}
     by_device: Mapping[int, str] = {}
 
     def of(self, address: str, device: int) -> str | None:
-        """The device decides, since two uplinks may have the same address."""
+        """By device (ifindex, 0 for none) first, since two uplinks may have the same address."""
         return self.by_device.get(device) or self.by_address.get(address)
 
 
@@ -87,133 +61,119 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
     return UplinkNames(by_address, by_device)
 
 
-def connections(
-    masters: Iterable[Socket],
-    sockets: Iterable[Socket],
-    where: UplinkNames,
-    device: Callable[[int], str],
-) -> list[dict[str, Any]]:
-    """Every connection with its subflows, as docs/connections.schema.json has them.
+def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
+    """The same from what a pass has seen."""
+    by_address: dict[str, str] = {}
+    by_device: dict[int, str] = {}
+    for uplink in observed:
+        name = uplink.config.name
+        if uplink.link:
+            by_device[uplink.link.index] = name
+        for path in uplink.paths:
+            for address in path.covered:
+                by_address.setdefault(address.address, name)
+    return UplinkNames(by_address, by_device)
 
-    `masters` are the MPTCP sockets, `sockets` the TCP ones.  PermissionError when there are
-    subflows, but the kernel hides which connection they belong to; DecodeError.
+
+def connections(
+    mptcp_sockets: Iterable[Socket],
+    tcp_sockets: Iterable[Socket],
+    uplinks: UplinkNames,
+    device_name: Callable[[int], str],
+) -> list[dict[str, Any]]:
+    """Every connection with its subflows, as in docs/connections.schema.json.
+
+    PermissionError when there are subflows and the kernel hides which connection they belong to;
+    DecodeError.
     """
-    by_token: dict[int, list[tuple[Socket, Mapping[int, bytes]]]] = {}
-    plain: dict[tuple[str, int, str, int], Socket] = {}
-    for each in sockets:
-        told = _subflow_attributes(each)
-        if told is None:
-            plain[_ends(each)] = each
-        elif _TOKEN in told:
-            by_token.setdefault(_number(told, _TOKEN), []).append((each, told))
+    flows_of, plain_tcp = _subflows_by_token(tcp_sockets)
+
+    def present(master: Socket | None, token: int, flows: Sequence[_Flow]) -> dict[str, Any]:
+        return _connection(master, token, flows, uplinks, device_name)
+
+    result = []
+    for master in mptcp_sockets:
+        info = parse_mptcp_info(master.info)
+        flows = flows_of.pop(info.token, []) if info.token else []
+        if not flows and (tcp := plain_tcp.get(_ends(master))):
+            if not info.fallback:
+                raise PermissionError(1, _TOKENS_HIDDEN)
+            flows = [(tcp, Subflow(0, tcp.source, True, True))]
+        result.append(present(master, info.token, flows))
+    # Subflows without an MPTCP socket: it closed between the dumps, or there is no mptcp_diag.
+    result += [present(None, token, flows) for token, flows in flows_of.items()]
+    return sorted(result, key=lambda entry: (str(entry["remote"]), entry["token"] or ""))
+
+
+def _subflows_by_token(
+    tcp_sockets: Iterable[Socket],
+) -> tuple[dict[int, list[_Flow]], dict[_Ends, Socket]]:
+    """Token → subflows, and the plain TCP sockets by their two ends."""
+    flows_of: dict[int, list[_Flow]] = {}
+    plain_tcp: dict[_Ends, Socket] = {}
+    for tcp in tcp_sockets:
+        subflow = subflow_of(tcp.ulp, tcp.source, tcp.state) if tcp.ulp else None
+        if subflow is None:
+            plain_tcp[_ends(tcp)] = tcp
+        elif subflow.token:
+            flows_of.setdefault(subflow.token, []).append((tcp, subflow))
         else:
             raise PermissionError(1, _TOKENS_HIDDEN)
-    found = []
-    for master in masters:
-        token = _u32(master.info, _MPTCP_TOKEN) or 0
-        flows = by_token.pop(token, []) if token else []
-        fallback = bool((_u32(master.info, _MPTCP_FLAGS) or 0) & _FALLBACK)
-        if not flows and _ends(master) in plain:
-            if not fallback:
-                raise PermissionError(1, _TOKENS_HIDDEN)
-            flows = [(plain[_ends(master)], {})]
-        found.append(_connection(master, token, fallback, flows, where, device))
-    for token, flows in by_token.items():
-        # No MPTCP socket was told of: this kernel has no mptcp_diag, or it went in between.
-        found.append(_connection(None, token, False, flows, where, device))
-    return sorted(found, key=lambda each: (str(each["remote"]), each["token"] or ""))
+    return flows_of, plain_tcp
+
+
+def _ends(socket: Socket) -> _Ends:
+    return socket.source, socket.sport, socket.destination, socket.dport
 
 
 def _connection(
     master: Socket | None,
     token: int,
-    fallback: bool,
-    flows: Sequence[tuple[Socket, Mapping[int, bytes]]],
-    where: UplinkNames,
-    device: Callable[[int], str],
+    flows: Sequence[_Flow],
+    uplinks: UplinkNames,
+    device_name: Callable[[int], str],
 ) -> dict[str, Any]:
-    listed = [_subflow(each, told, where, device) for each, told in flows]
+    subflows = [_subflow(tcp, subflow, uplinks, device_name) for tcp, subflow in flows]
     # The initial subflow first, then in the order of the endpoints.
-    listed.sort(key=lambda each: (each["local_id"], each["local"], each["remote"]))
-    ends = master or flows[0][0]
-    info = master.info if master else b""
+    subflows.sort(key=lambda entry: (entry["local_id"], entry["local"], entry["remote"]))
+    socket = master or flows[0][0]
+    info = parse_mptcp_info(master.info) if master else MptcpInfo()
     return {
         "token": f"{token:08x}" if token else None,
-        "local": address_port(ends.source, ends.sport),
-        "remote": address_port(ends.destination, ends.dport),
-        "state": STATES.get(ends.state, str(ends.state)),
-        "fallback": fallback,
-        "sent": _total(_u64(info, _MPTCP_SENT), listed, "sent"),
-        "received": _total(_u64(info, _MPTCP_RECEIVED), listed, "received"),
-        "subflows": listed,
+        "local": address_port(socket.source, socket.sport),
+        "remote": address_port(socket.destination, socket.dport),
+        "state": STATES.get(socket.state, str(socket.state)),
+        "fallback": info.fallback,
+        "sent": _total(info.bytes_sent, subflows, "sent"),
+        "received": _total(info.bytes_received, subflows, "received"),
+        "subflows": subflows,
     }
 
 
 def _subflow(
-    found: Socket, told: Mapping[int, bytes], where: UplinkNames, device: Callable[[int], str]
+    tcp: Socket, subflow: Subflow, uplinks: UplinkNames, device_name: Callable[[int], str]
 ) -> dict[str, Any]:
-    flags = _number(told, _FLAGS)
-    rtt = _u32(found.info, _RTT)
+    info = parse_tcp_info(tcp.info)
     return {
-        "uplink": where.of(found.source, found.device),
-        "device": device(found.device) if found.device else None,
-        "local": address_port(found.source, found.sport),
-        "remote": address_port(found.destination, found.dport),
-        "state": STATES.get(found.state, str(found.state)),
-        "local_id": _number(told, _ID_LOCAL),
-        "remote_id": _number(told, _ID_REMOTE),
-        "backup": bool(flags & _BACKUP_LOCAL),
-        "backup_by_peer": bool(flags & _BACKUP_REMOTE),
-        "rtt_ms": rtt / 1000 if rtt else None,
-        "retransmitted": _u32(found.info, _RETRANSMITTED),
-        "sent": _u64(found.info, _TCP_SENT),
-        "received": _u64(found.info, _TCP_RECEIVED),
+        "uplink": uplinks.of(tcp.source, tcp.device),
+        "device": device_name(tcp.device) if tcp.device else None,
+        "local": address_port(tcp.source, tcp.sport),
+        "remote": address_port(tcp.destination, tcp.dport),
+        "state": STATES.get(tcp.state, str(tcp.state)),
+        "local_id": subflow.local_id,
+        "remote_id": subflow.remote_id,
+        "backup": subflow.backup,
+        "backup_by_peer": subflow.backup_by_peer,
+        "rtt_ms": info.rtt_ms,
+        "retransmitted": info.retransmitted,
+        "sent": info.sent,
+        "received": info.received,
     }
 
 
-def address_port(address: str, port: int) -> str:
-    """One end of a connection, as RFC 5952, section 6, writes it; without ::ffff: (RFC 4291)."""
-    if address.startswith("::ffff:") and "." in address:
-        address = address[7:]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _ends(found: Socket) -> tuple[str, int, str, int]:
-    return found.source, found.sport, found.destination, found.dport
-
-
-def _subflow_attributes(found: Socket) -> Mapping[int, bytes] | None:
-    """MPTCP_SUBFLOW_ATTR_*; None for a socket that is no subflow.  DecodeError."""
-    if not found.ulp:
-        return None
-    told = attributes(found.ulp)
-    if _ULP_MPTCP in told:
-        return attributes(told[_ULP_MPTCP])
-    # The kernel says the name alone to whoever may not see more.
-    return {} if told.get(1, b"").startswith(b"mptcp") else None
-
-
-def _total(told: int | None, flows: Sequence[Mapping[str, Any]], key: str) -> int | None:
-    """The connection's own count, else that of the subflows which are there now."""
-    if told is not None:
-        return told
-    counts = [flow[key] for flow in flows if flow[key] is not None]
+def _total(count: int | None, subflows: Sequence[Mapping[str, Any]], key: str) -> int | None:
+    """The connection's own byte count, else the sum over its present subflows."""
+    if count is not None:
+        return count
+    counts = [subflow[key] for subflow in subflows if subflow[key] is not None]
     return sum(counts) if counts else None
-
-
-def _number(told: Mapping[int, bytes], kind: int) -> int:
-    payload = told.get(kind, b"")
-    if len(payload) not in (0, 1, 4):
-        raise DecodeError(f"attribute {kind} of {len(payload)} bytes")
-    if not payload:
-        return 0
-    number: int = (U8 if len(payload) == 1 else U32).unpack(payload)[0]
-    return number
-
-
-def _u32(data: bytes, offset: int) -> int | None:
-    return int(U32.unpack_from(data, offset)[0]) if len(data) >= offset + 4 else None
-
-
-def _u64(data: bytes, offset: int) -> int | None:
-    return int(_U64.unpack_from(data, offset)[0]) if len(data) >= offset + 8 else None

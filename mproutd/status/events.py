@@ -13,8 +13,9 @@ from collections.abc import Callable
 from os import strerror
 from typing import Any
 
+from mproutd.format import address_port
 from mproutd.netlink.mptcp_pm import Event
-from mproutd.status.connections import UplinkNames, address_port
+from mproutd.status.connections import UplinkNames
 
 VERSION = 1
 
@@ -47,7 +48,7 @@ _RESET = {
 """RFC 8684, section 3.6."""
 
 
-def happening(
+def make_event(
     kind: str, now: float, text: str, uplink: str = "", device: str = "", **more: Any
 ) -> dict[str, Any]:
     """One line.  `now` in epoch seconds."""
@@ -63,7 +64,7 @@ def happening(
     }
 
 
-def describe_event(
+def kernel_event(
     event: Event, now: float, where: UplinkNames, device: Callable[[int], str]
 ) -> dict[str, Any]:
     """A line for an event of the kernel's path manager."""
@@ -85,7 +86,7 @@ def describe_event(
         more["error"] = strerror(event.error) if event.error else None
     uplink = where.of(event.source, event.device) or ""
     named = device(event.device) if event.device else ""
-    return happening(kind, now, words, uplink, named, **more)
+    return make_event(kind, now, words, uplink, named, **more)
 
 
 def _words(event: Event) -> tuple[str, str]:

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mproutd.commands import REFUSED, Stop
+from mproutd.commands import INVALID, CommandError
 from mproutd.format import safe
-from mproutd.status.metrics import COUNTER, METRICS, rows
+from mproutd.status.metrics import COUNTER, METRICS, samples
 
 try:
     from prometheus_client import (
@@ -26,24 +26,24 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 except ImportError:
-    raise Stop(
+    raise CommandError(
         "metrics needs the Python package prometheus_client: "
         "apt install python3-prometheus-client, or pip install 'mproutd[metrics]'"
     ) from None
 
-Ask = Callable[[], Mapping[str, Any] | None]
+GetStatus = Callable[[], Mapping[str, Any] | None]
 """Gives the daemon's status; None while there is no answer."""
 
 
 class Status(Collector):
     """Asks once for each collection."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: GetStatus) -> None:
         self._ask = ask
 
     def collect(self) -> Iterable[Metric]:
         """A family for each metric that has a row."""
-        for name, told in rows(self._ask()).items():
+        for name, told in samples(self._ask()).items():
             kind, text, labels = METRICS[name]
             family = (CounterMetricFamily if kind == COUNTER else GaugeMetricFamily)(
                 name, text, labels=labels
@@ -57,31 +57,33 @@ class Status(Collector):
         return []
 
 
-def registry(ask: Ask) -> CollectorRegistry:
+def registry(ask: GetStatus) -> CollectorRegistry:
     """A registry of its own: nothing about this Python process is in it."""
     made = CollectorRegistry()
     made.register(Status(ask))
     return made
 
 
-def text(ask: Ask) -> str:
+def metrics_text(ask: GetStatus) -> str:
     """All metrics in the text format."""
     return generate_latest(registry(ask)).decode()
 
 
-def write(path: str, ask: Ask) -> None:
+def write_file(path: str, ask: GetStatus) -> None:
     """The same into a file, written beside it and renamed.  OSError."""
     write_to_textfile(path, registry(ask))
 
 
-def listen(where: str, ask: Ask) -> None:
+def serve(where: str, ask: GetStatus) -> None:
     """Answer scrapes at ADDRESS:PORT until a signal ends this.  Stop when that cannot be."""
     address, colon, port = where.rpartition(":")
     if not (colon and address and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise Stop(f"--listen wants ADDRESS:PORT, such as 127.0.0.1:9785; not {where!r}", REFUSED)
+        raise CommandError(
+            f"--listen wants ADDRESS:PORT, such as 127.0.0.1:9785; not {where!r}", INVALID
+        )
     try:
         start_http_server(int(port), address.strip("[]"), registry(ask))
     except OSError as error:
-        raise Stop(f"cannot listen at {where}: {error.strerror or error}") from None
+        raise CommandError(f"cannot listen at {where}: {error.strerror or error}") from None
     # The server has a thread of its own, which prometheus_client before 0.20 does not return.
     threading.Event().wait()

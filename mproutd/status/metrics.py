@@ -99,12 +99,12 @@ METRICS = {
 
 ENDPOINT_STATES = ("ok", "missing", "differs", "foreign", "misrouted")
 
-Row = tuple[tuple[str, ...], float]
+Sample = tuple[tuple[str, ...], float]
 
 
-def rows(status: Mapping[str, Any] | None) -> dict[str, list[Row]]:
+def samples(status: Mapping[str, Any] | None) -> dict[str, list[Sample]]:
     """Metric → its rows (labels' words, value).  None: no daemon answered."""
-    found: dict[str, list[Row]] = {name: [] for name in METRICS}
+    found: dict[str, list[Sample]] = {name: [] for name in METRICS}
     for name, words, value in _all(status):
         found[name].append((words, float(value)))
     return {name: each for name, each in found.items() if each}

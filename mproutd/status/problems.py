@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mproutd.iproute2 import Names, command, describe
+from mproutd.iproute2 import DeviceNames, describe, ip_command
 from mproutd.model import Object
 from mproutd.planning.pacing import FailedOperation
 
@@ -51,17 +51,23 @@ PROBLEMS = {
 
 
 def problem(code: str, **values: Any) -> dict[str, Any]:
-    """One problem: its code, its text in one line, and the values in it."""
-    text = PROBLEMS[code].format(**values)
-    return {"code": code, "text": text, "advice": ADVICE[code], **values}
+    """One problem: its code, its text in one line, and the values in it.
+
+    The template is for those who translate.
+    """
+    template = PROBLEMS[code]
+    text = template.format(**values)
+    return {"code": code, "text": text, "template": template, "advice": ADVICE[code], **values}
 
 
-def refused(refusals: Iterable[FailedOperation], now: float, name: Names) -> list[dict[str, Any]]:
+def failed_operations(
+    refusals: Iterable[FailedOperation], now: float, name: DeviceNames
+) -> list[dict[str, Any]]:
     """Operations that the kernel refused; `now` on the clock of the refusals."""
     return [
         problem(
             "operation-failed",
-            command=command(failed.operation, name),
+            command=ip_command(failed.operation, name),
             error=failed.error,
             attempts=failed.attempts,
             retry_in=max(0.0, failed.retry_at - now),
@@ -70,8 +76,8 @@ def refused(refusals: Iterable[FailedOperation], now: float, name: Names) -> lis
     ]
 
 
-def removed(
-    counts: Mapping[Object, int], held: Collection[Object], name: Names
+def removed_objects(
+    counts: Mapping[Object, int], held: Collection[Object], name: DeviceNames
 ) -> list[dict[str, Any]]:
     """What somebody else removes; `held` is what is put back only every few seconds."""
     return [
@@ -140,7 +146,7 @@ _REMOVED = (
     "below [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
     "systemctl restart systemd-networkd; else see: ip monitor rule route"
 )
-ADVICE_BESIDE = {
+CONFLICT_ADVICE = {
     ("foreign-endpoint", MPTCPD): "if it is mptcpd's: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
@@ -150,7 +156,7 @@ ADVICE_BESIDE = {
 """What to do about a problem where that daemon runs; DEVICE is the uplink's, ID the endpoint's."""
 
 
-def beside(status: dict[str, Any], running: Collection[str]) -> dict[str, Any]:
+def with_conflicts(status: dict[str, Any], running: Collection[str]) -> dict[str, Any]:
     """The status with what is known of these daemons, which run here."""
     problems = [*status["problems"], *_named(status, running)]
     told = [{**each, "advice": _advice(each, status["uplinks"], running)} for each in problems]
@@ -170,7 +176,7 @@ def _advice(
         running = [name for name in running if name != NETWORKD]
     known = [
         text
-        for (code, name), text in ADVICE_BESIDE.items()
+        for (code, name), text in CONFLICT_ADVICE.items()
         if code == found["code"] and name in running
     ]
     if not known:

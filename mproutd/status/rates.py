@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-SHORTEST = 1.0
+MIN_INTERVAL = 1.0
 """Seconds; a mean over less says more about the packets than about the line."""
 _COUNTERS = "/proc/thread-self/net/dev"
 
@@ -31,17 +31,17 @@ class Rates:
     def __init__(
         self, clock: Callable[[], float], read: Callable[[], dict[str, Counters]] | None = None
     ) -> None:
-        self._clock, self._read = clock, read or counters
+        self._clock, self._read = clock, read or read_counters
         self._older: Sample | None = None
         self._newer: Sample | None = None
 
     def sample(self) -> None:
         """Read the counters.  The older of the two samples stays while the newer is too young."""
         now = self._clock()
-        if self._newer is None or now - self._newer[0] >= SHORTEST:
+        if self._newer is None or now - self._newer[0] >= MIN_INTERVAL:
             self._older, self._newer = self._newer, (now, self._read())
 
-    def told(self, device: str) -> dict[str, Any]:
+    def device(self, device: str) -> dict[str, Any]:
         """`received`, `sent` and `rate` of a device up to the newest sample, as a status has them.
 
         Bytes, and bits a second; None for what is not known.
@@ -65,7 +65,7 @@ class Rates:
         }
 
 
-def counters() -> dict[str, Counters]:
+def read_counters() -> dict[str, Counters]:
     """Every device's counters (proc_pid_net(5)); nothing where the file is not to be had."""
     try:
         with open(_COUNTERS, encoding="utf-8", errors="surrogateescape") as file:

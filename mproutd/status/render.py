@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mproutd.format import amount, brief, cleaned, rate, safe, shorten, span
+from mproutd.format import (
+    format_age,
+    format_bytes,
+    format_duration,
+    format_rate,
+    safe,
+    safe_values,
+    truncate,
+)
 
 WIDTH = 80
-GOOD, BAD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+GREEN, RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 ORIGINS = {"configuration": "configured", "point-to-point": "device"}
 """Words for where a gateway is known from; the others stand for themselves."""
@@ -20,14 +28,14 @@ _HEADINGS = ("UPLINK", "MODE", "DEVICE", "STATE", "FOR", "IN", "OUT")
 _INDENT = " " * 4
 
 
-def painted(text: str, colour: str) -> str:
+def colored(text: str, colour: str) -> str:
     """In `colour`, or plain where that is empty."""
     return f"{colour}{text}{_PLAIN}" if colour else text
 
 
 def status_lines(status: dict[str, Any], colour: bool = False, now: float = 0.0) -> list[str]:
     """The status as a table, and what is not as wanted below it.  `now` in epoch seconds."""
-    status = cleaned(status)
+    status = safe_values(status)
     if not status["enabled"]:
         lines = ["multipath is not enabled: nothing of mproutd's is in the kernel"]
     elif not status["uplinks"]:
@@ -57,25 +65,25 @@ def _table(status: dict[str, Any], now: float, colour: bool) -> list[str]:
     for uplink, row in zip(uplinks, rows, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         if colour:
-            cells[3] = painted(cells[3], GOOD if uplink["usable"] else BAD)
+            cells[3] = colored(cells[3], GREEN if uplink["usable"] else RED)
         lines.append("  ".join(cells).rstrip())
         for family in _shown(uplink):
             lines += _family_lines(uplink, family, inner)
-        for check in short(uplink):
-            lines += wrapped(check, _INDENT, _INDENT * 2)
+        for check in check_summaries(uplink):
+            lines += wrap(check, _INDENT, _INDENT * 2)
     return lines
 
 
 def _row(uplink: dict[str, Any], room: Sequence[int], now: float) -> tuple[str, ...]:
     moving = uplink["rate"] or {"received": None, "sent": None}
     return (
-        shorten(safe(uplink["name"]), room[0]),
+        truncate(safe(uplink["name"]), room[0]),
         uplink["mode"],
-        shorten(safe(uplink["device"]) or "-", room[1]),
+        truncate(safe(uplink["device"]) or "-", room[1]),
         state_word(uplink),
-        brief(now - uplink["since"]) if uplink["since"] else "-",
-        rate(moving["received"]),
-        rate(moving["sent"]),
+        format_age(now - uplink["since"]) if uplink["since"] else "-",
+        format_rate(moving["received"]),
+        format_rate(moving["sent"]),
     )
 
 
@@ -155,14 +163,14 @@ def _family_lines(
         if _fits(cells, widths):
             lines.append(_INDENT + _columns(cells, [*widths, 0]))
         else:
-            lines += [_INDENT + cells[0], *wrapped(f"{cells[1]}  {cells[2]}", _INDENT * 2)]
+            lines += [_INDENT + cells[0], *wrap(f"{cells[1]}  {cells[2]}", _INDENT * 2)]
     return lines
 
 
 def default_lines(status: dict[str, Any]) -> list[str]:
     """Which uplink carries other traffic."""
     words = [f"{FAMILIES[family]} by {uplink}" for family, uplink in status["default"].items()]
-    return wrapped("other traffic: " + ", ".join(words), "", "  ") if words else []
+    return wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
 
 
 # -- what is not as wanted ----------------------------------------------------------------
@@ -170,21 +178,21 @@ def default_lines(status: dict[str, Any]) -> list[str]:
 
 def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
     lines = []
-    mark = painted("!", BAD if colour else "")
+    mark = colored("!", RED if colour else "")
 
     def say(text: str, advice: str | None = None) -> None:
-        first, *rest = wrapped(text, "", "  ", WIDTH - 2)
+        first, *rest = wrap(text, "", "  ", WIDTH - 2)
         lines.extend([f"{mark} {first}", *rest])
         if advice:
-            lines.extend(wrapped(f"→ {advice}", "  ", "    "))
+            lines.extend(wrap(f"→ {advice}", "  ", "    "))
 
     for uplink in status["uplinks"]:
         if uplink["mode"] != "off" and not uplink["usable"]:
-            long = f", for {span(now - uplink['since'])}" if uplink["since"] else ""
+            long = f", for {format_duration(now - uplink['since'])}" if uplink["since"] else ""
             reasons = {family["reason"]: family for family in _shown(uplink)}
             for family in reasons.values():
                 advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-                why = because(uplink) if family["reason"] == "check-failed" else ""
+                why = failed_checks(uplink) if family["reason"] == "check-failed" else ""
                 say(f"{uplink['name']} is not usable{long}: {family['text']}{why}", advice)
     advices = [problem["advice"] for problem in status["problems"]]
     for problem, further in zip(status["problems"], [*advices[1:], ""], strict=False):
@@ -193,11 +201,11 @@ def _trouble(status: dict[str, Any], now: float, colour: bool) -> list[str]:
     for change in status["drift"]:
         say(f"differs, being mended: {change}")
     for warning in status["warnings"]:
-        lines += wrapped(f"note: {warning}", "", "  ")
+        lines += wrap(f"note: {warning}", "", "  ")
     return lines
 
 
-def wrapped(text: str, indent: str, further: str | None = None, width: int = WIDTH) -> list[str]:
+def wrap(text: str, indent: str, further: str | None = None, width: int = WIDTH) -> list[str]:
     """Lines of at most `width` columns, broken at spaces only, so that what is pasted is whole.
 
     textwrap would do, but the regular expressions that it compiles take 5 ms of a status.
@@ -232,10 +240,10 @@ def connection_lines(connections: list[dict[str, Any]]) -> list[str]:
     if not connections:
         return ["no MPTCP connection"]
     lines = []
-    for each in cleaned(connections):
+    for each in safe_values(connections):
         state = "" if each["state"] == "established" else f" ({each['state']})"
         name = f"{each['token']} " if each["token"] else ""
-        moved = f"sent {amount(each['sent'])}, received {amount(each['received'])}"
+        moved = f"sent {format_bytes(each['sent'])}, received {format_bytes(each['received'])}"
         lines += _fitting([f"{name}to {each['remote']}{state}"], [moved])
         if each["fallback"]:
             lines.append("  fell back to plain TCP: the peer or a box in between speaks no MPTCP")
@@ -253,8 +261,8 @@ def _fitting(head: Sequence[str], rest: Sequence[str]) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     first = "  ".join(head).rstrip()
-    lines = [first] if len(first) <= WIDTH else wrapped(first, "", _INDENT)
-    return [*lines, *wrapped("  ".join(rest).rstrip(), _INDENT)]
+    lines = [first] if len(first) <= WIDTH else wrap(first, "", _INDENT)
+    return [*lines, *wrap("  ".join(rest).rstrip(), _INDENT)]
 
 
 def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
@@ -274,8 +282,8 @@ def _subflow_cells(flow: dict[str, Any], remote: str) -> tuple[str, ...]:
         safe(flow["uplink"] or (f"({flow['device']})" if flow["device"] else "-")),
         flow["local"],
         rtt,
-        f"out {amount(flow['sent'])}",
-        f"in {amount(flow['received'])}",
+        f"out {format_bytes(flow['sent'])}",
+        f"in {format_bytes(flow['received'])}",
         ", ".join(notes),
     )
 
@@ -293,7 +301,7 @@ def event_line(told: dict[str, Any], clock: str) -> str:
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
-def short(uplink: dict[str, Any]) -> list[str]:
+def check_summaries(uplink: dict[str, Any]) -> list[str]:
     """A line for each family that is asked: `check IPv4: 2 of 2 hosts answer, 12 ms`."""
     return [
         safe(f"check {_FAMILIES[each['family']]}: {_verdict(each)}")
@@ -301,7 +309,7 @@ def short(uplink: dict[str, Any]) -> list[str]:
     ]
 
 
-def because(uplink: dict[str, Any]) -> str:
+def failed_checks(uplink: dict[str, Any]) -> str:
     """What a check that failed has found, as the end of a sentence; "" for none."""
     words = [
         f"{each['summary']}" + (f", out for {each['hold']:.0f} s at least" if each["hold"] else "")
@@ -335,9 +343,9 @@ def _delay(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
 
 
-def full(check: dict[str, Any], now: float) -> list[str]:
+def check_lines(check: dict[str, Any], now: float) -> list[str]:
     """Everything about one family, a line for it and one for each host; `now` in epoch seconds."""
-    long = f", since {span(now - check['since'])}" if check["since"] else ""
+    long = f", since {format_duration(now - check['since'])}" if check["since"] else ""
     flaps = f", did not stay {check['flaps']} times" if check["flaps"] else ""
     first = f"check by {check['method']}{long}: {_verdict(check)}{flaps}"
     return [safe(line) for line in (first, *map(_host, check["hosts"]))]

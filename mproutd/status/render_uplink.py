@@ -9,32 +9,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mproutd.format import amount, cleaned, rate, span
-from mproutd.status.render import BAD, FAMILIES, GOOD, ORIGINS, full, painted, state_word, wrapped
+from mproutd.format import format_bytes, format_duration, format_rate, safe_values
+from mproutd.status.render import (
+    FAMILIES,
+    GREEN,
+    ORIGINS,
+    RED,
+    check_lines,
+    colored,
+    state_word,
+    wrap,
+)
 
 
 def uplink_lines(
     status: dict[str, Any], uplink: dict[str, Any], now: float, clock: str, colour: bool = False
 ) -> list[str]:
     """`uplink` is one of the status; `clock` is the time of day of its `since`."""
-    status, uplink = cleaned(status), cleaned(uplink)
-    good, bad = (GOOD, BAD) if colour else ("", "")
-    state = painted(state_word(uplink), good if uplink["usable"] else bad)
+    status, uplink = safe_values(status), safe_values(uplink)
+    good, bad = (GREEN, RED) if colour else ("", "")
+    state = colored(state_word(uplink), good if uplink["usable"] else bad)
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
-    long = f" for {span(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
-    lines = wrapped(
+    long = (
+        f" for {format_duration(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
+    )
+    lines = wrap(
         f"{uplink['name']}: mode {uplink['mode']}, device {uplink['device'] or '-'}{index}",
         "",
         "  ",
     )
     lines.append(f"  {state}{long}")
-    lines += wrapped(_moved(uplink), "  ")
+    lines += wrap(_moved(uplink), "  ")
     if uplink.get("action"):
-        lines += wrapped(_action(uplink["action"], now), "  ", "    ")
+        lines += wrap(_action(uplink["action"], now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
     carries = [FAMILIES[key] for key, name in status["default"].items() if name == uplink["name"]]
     other = f"; carries other traffic ({', '.join(carries)})" if carries else ""
-    lines += wrapped(f"table {uplink['table']}, {mark}, slot {uplink['slot']}{other}", "  ")
+    lines += wrap(f"table {uplink['table']}, {mark}, slot {uplink['slot']}{other}", "  ")
     for family in uplink["families"]:
         lines += ["", *_family(uplink, family, now, colour)]
         for check in uplink.get("health") or ():
@@ -48,43 +59,43 @@ def uplink_lines(
 
 def checked(check: dict[str, Any], now: float) -> list[str]:
     """The check of a family, its hosts indented."""
-    first, *hosts = full(check, now)
-    lines = wrapped(first, "  ", "    ")
+    first, *hosts = check_lines(check, now)
+    lines = wrap(first, "  ", "    ")
     for host in hosts:
-        lines += wrapped(host, "    ", "      ")
+        lines += wrap(host, "    ", "      ")
     return lines
 
 
 def _moved(uplink: dict[str, Any]) -> str:
-    total = (
-        f"in {amount(uplink['received'])}, out {amount(uplink['sent'])} since the device was made"
-    )
+    received, sent = format_bytes(uplink["received"]), format_bytes(uplink["sent"])
+    total = f"in {received}, out {sent} since the device was made"
     if not uplink["rate"]:
         return total
     moving = uplink["rate"]
-    over = span(max(1, moving["seconds"]))
-    return f"in {rate(moving['received'])}, out {rate(moving['sent'])} over {over}; {total}"
+    over = format_duration(max(1, moving["seconds"]))
+    received, sent = format_rate(moving["received"]), format_rate(moving["sent"])
+    return f"in {received}, out {sent} over {over}; {total}"
 
 
 def _action(action: dict[str, Any], now: float) -> str:
     """The program that ran last, or runs."""
     text = f"on_{action['event']} {action['program']} {action['text']}"
     if action["duration"] is not None:
-        text += f" after {action['duration']:.1f} s, {span(now - action['started'])} ago"
+        text += f" after {action['duration']:.1f} s, {format_duration(now - action['started'])} ago"
     return text + (f": {action['output']}" if action["output"] else "")
 
 
 def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: bool) -> list[str]:
-    good, bad = (GOOD, BAD) if colour else ("", "")
-    long = f", for {span(now - family['since'])}" if family["since"] else ""
+    good, bad = (GREEN, RED) if colour else ("", "")
+    long = f", for {format_duration(now - family['since'])}" if family["since"] else ""
     name = FAMILIES[family["family"]]
     if family["usable"]:
-        lines = [f"{name}: {painted('usable', good)}{long}"]
+        lines = [f"{name}: {colored('usable', good)}{long}"]
     else:
-        lines = wrapped(f"{name}: not usable{long}: {family['text']}", "", "  ")
+        lines = wrap(f"{name}: not usable{long}: {family['text']}", "", "  ")
         if family["sources"] or not uplink["usable"]:
             advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-            lines += wrapped(f"→ {advice}", "  ", "    ")
+            lines += wrap(f"→ {advice}", "  ", "    ")
     if family["gateway_from"]:
         origin = ORIGINS.get(family["gateway_from"], family["gateway_from"])
         gateway = f"gateway {family['gateway']}" if family["gateway"] else "no gateway needed"
@@ -96,9 +107,9 @@ def _family(uplink: dict[str, Any], family: dict[str, Any], now: float, colour: 
         note = "" if address in family["addresses"] else " (for old connections only)"
         lines.append(f"  address {address}{note}")
     for lookup in family["lookups"]:
-        verdict = painted("right", good) if lookup["matches"] else painted("WRONG", bad)
+        verdict = colored("right", good) if lookup["matches"] else colored("WRONG", bad)
         lines.append(f"  $ {lookup['command']}")
-        lines += wrapped(lookup["result"] or "no route", "    ", width=73)
+        lines += wrap(lookup["result"] or "no route", "    ", width=73)
         lines[-1] += f"  {verdict}"
     return lines
 
@@ -117,8 +128,8 @@ def _beside(
 
 
 def _marked(mark: str, text: str, colour: str) -> list[str]:
-    first, *rest = wrapped(text, "", "      ", 76)
-    return [f"  {painted(mark, colour)} {first}", *rest]
+    first, *rest = wrap(text, "", "      ", 76)
+    return [f"  {colored(mark, colour)} {first}", *rest]
 
 
 def _endpoints(endpoints: Iterable[dict[str, Any]], good: str, bad: str) -> list[str]:
@@ -139,7 +150,7 @@ def _problems(status: dict[str, Any], uplink: dict[str, Any], bad: str) -> list[
     lines = []
     for problem in status["problems"]:
         if problem.get("uplink", uplink["name"]) == uplink["name"]:
-            first, *rest = wrapped(problem["text"], "", "  ", 78)
-            lines += [f"{painted('!', bad)} {first}", *rest]
-            lines += wrapped(f"→ {problem['advice']}", "  ", "    ")
+            first, *rest = wrap(problem["text"], "", "  ", 78)
+            lines += [f"{colored('!', bad)} {first}", *rest]
+            lines += wrap(f"→ {problem['advice']}", "  ", "    ")
     return ["", *lines] if lines else []

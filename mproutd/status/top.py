@@ -17,18 +17,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mproutd.commands import DONE, NOT_RUNNING, REFUSED, Stop, unanswered
+from mproutd.commands import INVALID, NOT_RUNNING, OK, CommandError, no_reply
 from mproutd.control import client
 from mproutd.status import connections
-from mproutd.status.rates import counters
-from mproutd.status.top_view import BAD, BOLD, DIM, GOOD, ORDERS, PLAIN, History, View, lines
+from mproutd.status.rates import read_counters
+from mproutd.status.top_view import BAD, BOLD, DIM, GOOD, ORDERS, PLAIN, History, View, screen_lines
 
 try:
     import curses
 except ImportError:  # OpenWrt has it in a package of its own
-    raise Stop("top needs Python's curses; on OpenWrt: the package python3-ncurses") from None
+    raise CommandError(
+        "top needs Python's curses; on OpenWrt: the package python3-ncurses"
+    ) from None
 
-PERIOD = 1.0
+INTERVAL = 1.0
 """Seconds from one picture to the next."""
 _PATIENCE = 2.0
 _COUNTING = 1 / 20
@@ -42,14 +44,16 @@ class _Ended(Exception):
 def show(path: str) -> int:
     """The screen, until q or a signal.  `path`: the control socket."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Stop("top needs a terminal; for a pipe there is: mproutd status", REFUSED)
+        raise CommandError("top needs a terminal; for a pipe there is: mproutd status", INVALID)
     source = _Source(path)
     try:
         source.ask()
     except client.NotRunning:
-        raise Stop("mproutd is not running; start it first: mproutd run", NOT_RUNNING) from None
+        raise CommandError(
+            "mproutd is not running; start it first: mproutd run", NOT_RUNNING
+        ) from None
     except OSError as error:
-        raise Stop(unanswered(path, error)) from None
+        raise CommandError(no_reply(path, error)) from None
     locale.setlocale(locale.LC_CTYPE, "")
     if locale.nl_langinfo(locale.CODESET) != "UTF-8":
         try:
@@ -60,14 +64,14 @@ def show(path: str) -> int:
         curses.setupterm()
     except curses.error:
         kind = os.environ.get("TERM", "")
-        raise Stop(f"the terminal TERM={kind!r} is not known here", REFUSED) from None
+        raise CommandError(f"the terminal TERM={kind!r} is not known here", INVALID) from None
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
         curses.wrapper(_Screen(source).run)
     except _Ended as ended:
         return 128 + int(ended.args[0])
-    return DONE
+    return OK
 
 
 def _end(number: int, frame: object) -> None:
@@ -102,19 +106,19 @@ class _Source:
         except OSError:
             self._note = "mproutd does not answer; this is what it said last"
         devices = [uplink["device"] for uplink in self._status["uplinks"]]
-        self._history.add(time.monotonic(), counters(), devices)
+        self._history.add(time.monotonic(), read_counters(), devices)
         began = time.monotonic()
         if began >= self._count_again:
             self._subflows = _counted(self._status)
             took = time.monotonic() - began
-            self._count_again = began + max(PERIOD, took / _COUNTING)
+            self._count_again = began + max(INTERVAL, took / _COUNTING)
 
     def view(self) -> View:
         """As it is now."""
         now = time.time()
         return View(
             self._status,
-            self._history.moved(),
+            self._history.rates(),
             self._subflows,
             note=self._note,
             now=now,
@@ -156,7 +160,7 @@ class _Screen:
             if now >= tick:
                 self._source.tick()
                 # What was missed while the machine slept is not made up for.
-                tick = max(tick + PERIOD, time.monotonic())
+                tick = max(tick + INTERVAL, time.monotonic())
             self._draw(window)
             window.timeout(max(1, int((tick - time.monotonic()) * 1000)))
             key = window.getch()
@@ -189,7 +193,7 @@ class _Screen:
         rows, columns = self._size(window)
         window.erase()
         view = view._replace(order=list(ORDERS)[self._order])
-        for row, line in enumerate(lines(view, columns, rows)):
+        for row, line in enumerate(screen_lines(view, columns, rows)):
             place = 0
             for text, style in line:
                 try:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mproutd.format import brief, rate, safe, shorten
+from mproutd.format import format_age, format_rate, safe, truncate
 from mproutd.status.render import FAMILIES, state_word
 
 PLAIN, BOLD, DIM, GOOD, BAD = range(5)
@@ -25,7 +25,7 @@ _LABEL, _RATE, _SCALE = 5, 11, 14
 _NAME = 16
 
 
-class Moved(NamedTuple):
+class Rates(NamedTuple):
     """Bits a second between two samples; None for what is not known."""
 
     received: float | None = None
@@ -47,7 +47,7 @@ class View(NamedTuple):
 
     status: Mapping[str, Any]
     """As docs/status.md has it."""
-    moved: Mapping[str, Sequence[Moved]]
+    rates: Mapping[str, Sequence[Rates]]
     """By device, the newest last."""
     subflows: Mapping[str, int] | None
     """By uplink; None where they cannot be counted."""
@@ -66,7 +66,7 @@ class History:
     def __init__(self, most: int = 600) -> None:
         self._most = most
         self._last: tuple[float, dict[str, tuple[int, int]]] | None = None
-        self._moved: dict[str, deque[Moved]] = {}
+        self._moved: dict[str, deque[Rates]] = {}
 
     def add(
         self, now: float, counters: Mapping[str, tuple[int, int]], devices: Iterable[str]
@@ -81,15 +81,15 @@ class History:
                 rates.append(_between(first, last, now - before[0]))
         self._moved = moved
 
-    def moved(self) -> dict[str, list[Moved]]:
+    def rates(self) -> dict[str, list[Rates]]:
         """A copy, by device."""
         return {device: list(rates) for device, rates in self._moved.items()}
 
 
-def _between(first: tuple[int, int] | None, last: tuple[int, int] | None, seconds: float) -> Moved:
+def _between(first: tuple[int, int] | None, last: tuple[int, int] | None, seconds: float) -> Rates:
     if first is None or last is None or last[0] < first[0] or last[1] < first[1]:
-        return Moved()  # it was not there, or was made again in between
-    return Moved((last[0] - first[0]) * 8 / seconds, (last[1] - first[1]) * 8 / seconds)
+        return Rates()  # it was not there, or was made again in between
+    return Rates((last[0] - first[0]) * 8 / seconds, (last[1] - first[1]) * 8 / seconds)
 
 
 def scale(rates: Iterable[float | None]) -> int:
@@ -129,7 +129,7 @@ def _column(value: float | None, height: int, top: float) -> str:
 # -- the picture --------------------------------------------------------------------------
 
 
-def lines(view: View, columns: int, rows: int) -> list[Line]:
+def screen_lines(view: View, columns: int, rows: int) -> list[Line]:
     """The whole picture, at most `rows` lines of at most `columns` columns."""
     uplinks = ordered(view)
     room = rows - 2
@@ -151,7 +151,7 @@ def lines(view: View, columns: int, rows: int) -> list[Line]:
     empty: list[Line] = [[] for _ in range(room - len(body))]
     sorting = f"{KEYS}   sorted by {ORDERS[view.order]}"
     picture = [_head(view, uplinks), *body, *empty, [Piece(sorting, DIM)]]
-    return [clipped(line, columns) for line in picture[: max(0, rows)]]
+    return [clip(line, columns) for line in picture[: max(0, rows)]]
 
 
 _LAYOUTS = (
@@ -175,7 +175,7 @@ def ordered(view: View) -> list[Mapping[str, Any]]:
     return sorted(uplinks, key=lambda uplink: -(getattr(_now(view, uplink), view.order) or 0.0))
 
 
-def clipped(line: Line, columns: int) -> Line:
+def clip(line: Line, columns: int) -> Line:
     """The line's beginning that fits."""
     kept: Line = []
     for piece in line:
@@ -185,9 +185,9 @@ def clipped(line: Line, columns: int) -> Line:
     return [piece for piece in kept if piece.text]
 
 
-def _now(view: View, uplink: Mapping[str, Any]) -> Moved:
-    moved = view.moved.get(uplink["device"], ())
-    return moved[-1] if moved else Moved()
+def _now(view: View, uplink: Mapping[str, Any]) -> Rates:
+    moved = view.rates.get(uplink["device"], ())
+    return moved[-1] if moved else Rates()
 
 
 def _head(view: View, uplinks: Sequence[Mapping[str, Any]]) -> Line:
@@ -208,7 +208,7 @@ def _head(view: View, uplinks: Sequence[Mapping[str, Any]]) -> Line:
 def _block(
     view: View, uplink: Mapping[str, Any], columns: int, height: int, addresses: bool
 ) -> list[Line]:
-    moved = view.moved.get(uplink["device"], ())
+    moved = view.rates.get(uplink["device"], ())
     block = [_title(view, uplink, rates=not height)]
     if addresses:
         block.append([Piece("  " + _addresses(uplink), DIM)])
@@ -222,16 +222,16 @@ def _title(view: View, uplink: Mapping[str, Any], rates: bool) -> Line:
     names = [len(safe(each["name"])) for each in view.status["uplinks"]]
     devices = [len(safe(each["device"])) for each in view.status["uplinks"]]
     usable = uplink["usable"]
-    lasting = f" {brief(view.now - uplink['since'])}" if uplink["since"] else ""
+    lasting = f" {format_age(view.now - uplink['since'])}" if uplink["since"] else ""
     line = [
-        Piece(shorten(safe(uplink["name"]), _NAME).ljust(min(_NAME, max(names)) + 2), BOLD),
+        Piece(truncate(safe(uplink["name"]), _NAME).ljust(min(_NAME, max(names)) + 2), BOLD),
         Piece(uplink["mode"].ljust(10)),
         Piece((safe(uplink["device"]) or "-").ljust(max(devices) + 2)),
         Piece(f"{state_word(dict(uplink))}{lasting}".ljust(12) + "  ", GOOD if usable else BAD),
     ]
     if rates:
         now = _now(view, uplink)
-        text = f"in {rate(now.received)}  out {rate(now.sent)}"
+        text = f"in {format_rate(now.received)}  out {format_rate(now.sent)}"
         return [*line, Piece(text)]
     if view.subflows is not None:
         count = view.subflows.get(uplink["name"], 0)
@@ -253,12 +253,12 @@ def _addresses(uplink: Mapping[str, Any]) -> str:
 def _graph(label: str, rates: Sequence[float | None], columns: int, height: int) -> list[Line]:
     width = columns - 2 - _LABEL - _RATE - _SCALE
     top = scale(list(rates)[-width:] if width > 0 else [])
-    now = rate(rates[-1] if rates else None)
+    now = format_rate(rates[-1] if rates else None)
     drawn = graph(rates, width, height, top)
     first = [
         Piece(f"  {label.ljust(_LABEL)}{now.rjust(_RATE)} "),
         Piece(drawn[0], GOOD),
-        Piece(f" {rate(top).rjust(_SCALE - 2)}", DIM),
+        Piece(f" {format_rate(top).rjust(_SCALE - 2)}", DIM),
     ]
     indent = " " * (2 + _LABEL + _RATE + 1)
     return [first, *([Piece(indent), Piece(row, GOOD)] for row in drawn[1:])]

@@ -1,7 +1,17 @@
-"""What of the MPTCP connections stands: who misses a subflow, and whose is the only one.  Pure.
+"""Which MPTCP connections lack a subflow, and which addresses are some connection's only path.
+Pure.
 
-What must hold: nothing is tried for a connection that cannot have it, and no try takes a
-subflow that its connection may not get back.
+Facts that the rules follow from (net/mptcp/pm_kernel.c):
+
+- Only the end that began a connection can add subflows in practice.  The kernel tries our
+  endpoints for connections from clients too, but at the client's source port, where nothing
+  listens.
+- A connection that fell back to plain TCP has one path for good.
+- Whether a peer accepts further subflows is known only once one has joined.
+- A connection that began at a LAN's address has its peer there, not behind an uplink.
+
+Invariants: no retry for a connection that it cannot help, and none that closes a subflow which
+its connection may not get back.
 """
 
 from __future__ import annotations
@@ -13,95 +23,105 @@ from mproutd.netlink.sock_diag import Connection, Subflow
 
 
 class ConnectionSnapshot(NamedTuple):
-    """The connections of the machine, as sock_diag shows them."""
+    """The connections of this machine as sock_diag reports them."""
 
     connections: Sequence[Connection] | None
-    """None: this kernel cannot tell (no mptcp_diag)."""
+    """None: this kernel does not report them (no mptcp_diag)."""
     subflows: Sequence[Subflow]
 
     def initiated_locally(self) -> dict[int, bool]:
-        """Token → whether this end began the connection, for those whose subflows tell it.
+        """Token → whether this end began the connection, where the subflows show it.
 
-        The initial subflow knows.  Where it is gone, those that joined do: the end that began
-        asks for them, and the other end's attempts are refused, so one that only tries tells
-        nothing.
+        The initial subflow does.  Where it is gone, those that joined do: the end that began the
+        connection adds subflows, and the other end's attempts fail, so an attempt shows nothing.
         """
-        told: dict[int, bool] = {}
-        for each in sorted(self.subflows, key=lambda each: each.initial):
-            if each.initial:
-                told[each.token] = each.initiated_locally
-            elif each.established:
-                told[each.token] = each.initiated_locally or told.get(each.token, False)
-        return told
+        initiated: dict[int, bool] = {}
+        for subflow in sorted(self.subflows, key=lambda subflow: subflow.initial):
+            token, locally = subflow.token, subflow.initiated_locally
+            if subflow.initial:
+                initiated[token] = locally
+            elif subflow.established:
+                initiated[token] = locally or initiated.get(token, False)
+        return initiated
 
     def beyond_help(self, lan_addresses: Collection[str]) -> set[int]:
-        """The tokens of connections that no endpoint of an uplink can help.
-
-        Those that the peer began: the kernel tries our endpoints for them too, at the port that
-        the peer connected from, where nobody listens.  And those that began at an address
-        `inside`, on a device that is no uplink: their peer is not behind the uplinks.
-        """
-        theirs = {token for token, ours in self.initiated_locally().items() if not ours}
-        return theirs | {
-            each.token for each in self.connections or () if each.address in lan_addresses
+        """The tokens of connections that no endpoint of an uplink can help: those that the peer
+        began, and those that began at one of `lan_addresses`."""
+        accepted = {token for token, locally in self.initiated_locally().items() if not locally}
+        return accepted | {
+            connection.token
+            for connection in self.connections or ()
+            if connection.address in lan_addresses
         }
 
     def ended(self, tokens: Collection[int]) -> set[int]:
-        """Those of these connections that have ended."""
+        """Those of these connections that no longer exist."""
         if self.connections is None:
             return set()
-        there = {each.token for each in self.connections}
-        return set(tokens) - there.union(each.token for each in self.subflows)
+        present = {connection.token for connection in self.connections}
+        return set(tokens) - present.union(subflow.token for subflow in self.subflows)
 
     def missing(
         self, addresses: Collection[str], lan_addresses: Collection[str] = ()
     ) -> set[tuple[int, str]]:
-        """(token, address) for each of `addresses` by which a connection could go and does not.
+        """(token, address) for each of `addresses` that a connection could use and does not.
 
-        Of one family: the peer's address in the other one is not known.  What may have no more
-        subflows misses none, and who began a connection that has none left is not known.
+        Only addresses of the connection's own family count, since the peer's address in the other
+        is unknown.  Connections at their subflow limit, or not known to have begun here, lack
+        nothing.
         """
-        there = {(each.token, each.address) for each in self.subflows}
+        used = {(subflow.token, subflow.address) for subflow in self.subflows}
         hopeless = self.beyond_help(lan_addresses)
         return {
-            (each.token, address)
-            for each in self.connections or ()
-            if each.open
-            and each.can_send
-            and not each.fallback
-            and each.extra_subflows < each.max_extra_subflows
-            if each.token not in hopeless
+            (connection.token, address)
+            for connection in self.connections or ()
+            if _may_add_subflow(connection) and connection.token not in hopeless
             for address in addresses
-            if (":" in address) == (":" in each.address) and (each.token, address) not in there
+            if (":" in address) == (":" in connection.address)
+            and (connection.token, address) not in used
         }
 
     def sole_paths(self) -> set[str]:
-        """Addresses that a connection may not do without, since no subflow would come back there.
+        """The addresses where closing subflows could cost a connection its only path for good.
 
-        Plain TCP has no other.  A connection that the peer began gets none from this end.  One of
-        ours does if its peer accepts subflows; that it did is only known where one that joined is
-        there.  What its program has closed counts while there may be something left to send.
+        Plain TCP has no other path.  A connection that the peer began gets none from this end.
+        One that began here gets its path back only if its peer accepts subflows, as one that
+        joined proves.  A connection that its program closed counts while it may still be sending.
         """
-        held = [each for each in self.connections or () if each.open or not each.can_send]
-        tokens = {each.token for each in held}
-        ours = self.initiated_locally()
-        places: dict[int, set[str]] = {}
-        joined = set()
-        for each in self.subflows:
-            if each.established and (self.connections is None or each.token in tokens):
-                places.setdefault(each.token, set()).add(each.address)
-                if not each.initial:
-                    joined.add(each.token)
-        only = (
-            there
-            for token, there in places.items()
-            if not ours.get(token) or (token not in joined and len(there) == 1)
+        relevant = [
+            connection
+            for connection in self.connections or ()
+            if connection.open or not connection.can_send
+        ]
+        tokens = {connection.token for connection in relevant}
+        initiated = self.initiated_locally()
+        paths: dict[int, set[str]] = {}
+        with_join = set()
+        for subflow in self.subflows:
+            if subflow.established and (self.connections is None or subflow.token in tokens):
+                paths.setdefault(subflow.token, set()).add(subflow.address)
+                if not subflow.initial:
+                    with_join.add(subflow.token)
+        irreplaceable = (
+            addresses
+            for token, addresses in paths.items()
+            if not initiated.get(token) or (token not in with_join and len(addresses) == 1)
         )
-        return {each.address for each in held if each.fallback}.union(*only)
+        plain = {connection.address for connection in relevant if connection.fallback}
+        return plain.union(*irreplaceable)
+
+
+def _may_add_subflow(connection: Connection) -> bool:
+    return (
+        connection.open
+        and connection.can_send
+        and not connection.fallback
+        and connection.extra_subflows < connection.max_extra_subflows
+    )
 
 
 def off_uplink_addresses(
     addresses: Iterable[tuple[int, str]], uplinks: Collection[int]
 ) -> set[str]:
-    """Of (ifindex, address): those on devices that are no uplinks."""
+    """Of (ifindex, address): the addresses on devices that are not among `uplinks` (ifindex)."""
     return {address for index, address in addresses if index not in uplinks}

@@ -1,35 +1,34 @@
-"""Subflows that failed get another chance.
+"""When to retry a failed subflow, and by which method.  Pure; the clock is injected, in seconds.
 
-A subflow whose attempt fails uses its endpoint up for that connection: the kernel does not
-try again, even when the route, the neighbour or the peer is there a moment later.  There
-are two ways to have an endpoint tried by every connection at once.  Gently: to switch fullmesh
-on and off (mptcp_pm_nl_fullmesh() in net/mptcp/pm_kernel.c).  Or to delete and add it, which
-also tells the peer that the address is gone (RM_ADDR).  Where a connection has no subflow left
-to say so by, the new one says it, and the peer closes that at once.  But the second way does
-not depend on what a kernel makes of fullmesh; so they take turns.  Both close the subflows that
-others have there, so it happens only while a living connection misses one, and ever more rarely:
+Once a connection's subflow from an endpoint has failed, the kernel never uses that endpoint for
+that connection again, even if the route, the neighbour or the peer recovers a moment later.  Two
+methods make every connection try an endpoint anew (net/mptcp/pm_kernel.c):
 
-    sub-closed with an error, from an endpoint of ours to the peer's first address
-                                                         -> that connection misses one
-    sub-established from there, or closed                -> it no longer does
-    seen to miss one, when nothing was heard of it      -> once in each way
-    while one misses some: after FIRST seconds, then each time twice as long, up to LAST
-    sub-closed without an error, just after that         -> it cut the subflow of another one:
-                                                            from then on, COSTLY and four times
-                                                            as long, up to LAST_COSTLY
+1. Toggle fullmesh on and off (mptcp_pm_nl_fullmesh).  Peers do not notice.
+2. Delete the endpoint and add it.  Peers receive RM_ADDR.  From a connection without a subflow
+   left, it goes out on the new subflow, and the peer closes that at once.
 
-The delay outlives the connection that it was for: with many short ones to a peer that
-refuses each subflow, the others would have no peace.  It is forgotten when nothing has
-failed for twice as long.
+The second does not depend on how a kernel implements fullmesh, so the methods alternate.  Both
+close every connection's subflow on the endpoint, so a retry happens only while some connection
+lacks a subflow, never while another would lose its only path, for one endpoint at a time, and
+less and less often:
 
-What no endpoint can help does not count either: drop() takes it out (standing.py).  And where a
-connection could lose its only subflow for good, nothing is closed for another one's sake.
+    sub-closed with an error, from our endpoint to the peer's first address
+                                        -> that connection lacks a subflow
+    sub-established from there, closed  -> no longer
+    found to lack one by looking        -> unconfirmed: one retry by each method
+    delay between retries               -> INITIAL_BACKOFF, doubled up to MAX_BACKOFF
+    sub-closed without an error within DISRUPTION_WINDOW of a retry
+                                        -> the retry cost another connection its subflow: from
+                                           then on INITIAL_DISRUPTIVE_BACKOFF, and four times as
+                                           long each time, up to MAX_DISRUPTIVE_BACKOFF
 
-A failure at an address that the peer announced later does not count: that is no use of our
-endpoint (only of its address), a peer behind NAT announces what nobody can reach, and to
-open the endpoint again would cut the subflow that works.
+The delay outlives the connection that caused it, or a series of short ones to a peer that refuses
+subflows would keep disturbing the others.  It is reset once nothing has failed for twice as long.
 
-Time is what the injected clock says, in seconds.
+Failures to an address that the peer announced later do not count: they do not use up our
+endpoint, a peer behind NAT announces unreachable addresses, and a retry would close the subflow
+that works.
 """
 
 from __future__ import annotations
@@ -41,51 +40,57 @@ from mproutd.netlink.mptcp_pm import Event
 
 INITIAL_BACKOFF, MAX_BACKOFF = 0.25, 60.0
 INITIAL_DISRUPTIVE_BACKOFF, MAX_DISRUPTIVE_BACKOFF = 5.0, 3600.0
-DISRUPTION_WINDOW = MIN_INTERVAL = 1.0
-"""Seconds after the opening in which what closes from there is our doing; and until another
-one is opened, so that who has two subflows always keeps one."""
+DISRUPTION_WINDOW = 1.0
+"""Seconds after a retry in which it is blamed for subflows that close on its endpoint."""
+MIN_INTERVAL = 1.0
+"""Seconds between retries of two endpoints, so that a connection with two subflows keeps one."""
 METHODS = 2
 MAX_MISSING = 4096
-"""Connections remembered at once; beyond that, failures are not noted."""
+"""Connections remembered for an endpoint; further failures are ignored."""
 
 
 class _Backoff(NamedTuple):
-    """How often an address may be opened again."""
+    """The retries of one endpoint so far."""
 
     last: float
+    """Time of the last one."""
     delay: float
-    cut: bool = False
-    """The last time it cost others their subflows."""
+    """Until the next one."""
+    disruptive: bool = False
+    """The last one cost other connections their subflows."""
     toggle_fullmesh: bool = False
-    """How it was done the last time."""
+    """Method of the last one."""
 
 
 class Retry(NamedTuple):
-    """An endpoint to be tried again."""
+    """An endpoint to be retried now."""
 
     address: str
     toggle_fullmesh: bool
-    """By fullmesh, on and off; else by deleting and adding."""
+    """The method; else delete and add."""
 
 
 class RetryPolicy:
-    """Which endpoints to open again, and when."""
+    """Which endpoint to retry, when, and by which method.  Endpoints are named by address."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._missing: dict[str, set[int]] = {}
+        """Endpoint → tokens of the connections that lack a subflow from it."""
         self._since: dict[str, float] = {}
+        """Endpoint → when it entered `_missing`."""
         self._backoffs: dict[str, _Backoff] = {}
         self._last = ("", 0.0)
-        """Which endpoint was tried again last, and when."""
+        """The endpoint of the last retry, and its time."""
         self._unconfirmed: dict[str, int] = {}
-        """Address → how many tries it has, where nobody heard what failed."""
+        """Endpoint → retries left, where no event confirmed that a subflow failed."""
 
     def on_event(self, event: Event) -> bool:
-        """Take note of what happened to a connection.
+        """Account for an event of the path manager.
 
-        True for a subflow that was closed without an error, and not for us: so it looks when
-        somebody deletes an endpoint.  (A connection that ends has no such event.)
+        True for a subflow that was closed without an error and not by a retry, which is how the
+        deletion of an endpoint by another program looks.  (The end of a connection has no such
+        event.)
         """
         if event.kind == "sub-closed" and event.source:
             if not event.error:
@@ -101,21 +106,25 @@ class RetryPolicy:
         return False
 
     def on_events_lost(self) -> None:
-        """Events were lost: who misses a subflow is not known any more, so try once."""
+        """Which connections lack a subflow is unknown now, so give each one last chance."""
         self._unconfirmed = dict.fromkeys(self._missing, METHODS)
 
     def add_missing(self, address: str, token: int) -> None:
-        """A connection was found that misses a subflow from there; why, nobody heard."""
+        """Account for a connection that was found without a subflow from `address`."""
         if address not in self._missing:
             self._unconfirmed[address] = METHODS
             self._add(address, token)
 
     def missing_tokens(self) -> set[int]:
-        """The tokens of the connections that miss a subflow."""
+        """The connections that lack a subflow."""
         return {token for tokens in self._missing.values() for token in tokens}
 
+    def missing_counts(self) -> dict[str, int]:
+        """Endpoint → how many connections lack a subflow from it."""
+        return {address: len(tokens) for address, tokens in self._missing.items()}
+
     def discard(self, tokens: Collection[int]) -> None:
-        """These connections have no use for a subflow of ours."""
+        """Stop retrying for these connections."""
         for address in list(self._missing):
             self._missing[address] -= set(tokens)
             if not self._missing[address]:
@@ -125,21 +134,22 @@ class RetryPolicy:
         if address not in self._missing:
             now = self._clock()
             self._since[address] = now
-            pace = self._backoffs.get(address)
-            if pace and now - pace.last > 2 * pace.delay:
+            backoff = self._backoffs.get(address)
+            if backoff and now - backoff.last > 2 * backoff.delay:
                 del self._backoffs[address]
-        missing = self._missing.setdefault(address, set())
-        if len(missing) < MAX_MISSING:
-            missing.add(token)
+        tokens = self._missing.setdefault(address, set())
+        if len(tokens) < MAX_MISSING:
+            tokens.add(token)
 
     def _closed_by_retry(self, address: str) -> bool:
-        """Whether it was our opening again that closed a subflow there."""
-        pace = self._backoffs.get(address)
-        if pace is None or self._clock() - pace.last > DISRUPTION_WINDOW:
+        """Whether a retry closed a subflow there; backs off if so."""
+        backoff = self._backoffs.get(address)
+        if backoff is None or self._clock() - backoff.last > DISRUPTION_WINDOW:
             return False
-        if not pace.cut:
-            delay = min(max(2 * pace.delay, INITIAL_DISRUPTIVE_BACKOFF), MAX_DISRUPTIVE_BACKOFF)
-            self._backoffs[address] = pace._replace(delay=delay, cut=True)
+        if not backoff.disruptive:
+            delay = max(2 * backoff.delay, INITIAL_DISRUPTIVE_BACKOFF)
+            delay = min(delay, MAX_DISRUPTIVE_BACKOFF)
+            self._backoffs[address] = backoff._replace(delay=delay, disruptive=True)
         return True
 
     def _restored(self, address: str, token: int) -> None:
@@ -152,54 +162,50 @@ class RetryPolicy:
         self._unconfirmed.pop(address, None)
 
     def _retry_at(self, address: str) -> float:
-        first = self._since[address] + INITIAL_BACKOFF
-        last, when = self._last
-        if last not in ("", address):
-            first = max(first, when + MIN_INTERVAL)
-        pace = self._backoffs.get(address)
-        return max(first, pace.last + pace.delay) if pace else first
+        time = self._since[address] + INITIAL_BACKOFF
+        last_address, last_time = self._last
+        if last_address not in ("", address):
+            time = max(time, last_time + MIN_INTERVAL)
+        backoff = self._backoffs.get(address)
+        return max(time, backoff.last + backoff.delay) if backoff else time
 
     def delay(self) -> float | None:
-        """Seconds until take() has something; None for never."""
+        """Seconds until next_retry() may return one; None for never."""
         now = self._clock()
-        return min((max(0.0, self._retry_at(each) - now) for each in self._missing), default=None)
+        delays = (max(0.0, self._retry_at(address) - now) for address in self._missing)
+        return min(delays, default=None)
 
     def next_retry(
         self,
-        present: Collection[str],
-        needed: Collection[str] = (),
+        endpoints: Collection[str],
+        sole_paths: Collection[str] = (),
         *,
         toggle_fullmesh: bool = True,
     ) -> Retry | None:
-        """The endpoint that is to be tried again now; None for none.
+        """The endpoint to retry now; None for none.
 
-        `present` are the addresses that have an endpoint; of the others nothing is kept,
-        since opening them for another reason tries everybody anyway.  `needed` are those that
-        must not be closed: they wait as if they had been tried.  Not `gently` is for a kernel that
-        does not say who is plain TCP: fullmesh closes that too, deleting does not.
+        `endpoints` are those that exist; others are forgotten, since adding one makes every
+        connection try it anyway.  `sole_paths` must not be closed: they back off as if they had
+        been retried.  `toggle_fullmesh` is false for a kernel that does not report which
+        connections fell back to plain TCP: toggling closes those too, deleting does not.
         """
-        for address in [address for address in self._missing if address not in present]:
+        for address in [address for address in self._missing if address not in endpoints]:
             self._forget(address)
         now = self._clock()
         for address in [address for address in self._missing if self._retry_at(address) <= now]:
-            pace = self._backoffs.get(address) or _Backoff(now, INITIAL_BACKOFF)
-            delay = max(pace.delay, min(2 * pace.delay, MAX_BACKOFF))
-            self._backoffs[address] = pace = pace._replace(last=now, delay=delay)
-            if address not in needed:
-                toggle_fullmesh = toggle_fullmesh and not pace.toggle_fullmesh
-                self._backoffs[address] = pace._replace(cut=False, toggle_fullmesh=toggle_fullmesh)
+            backoff = self._backoffs.get(address) or _Backoff(now, INITIAL_BACKOFF)
+            delay = max(backoff.delay, min(2 * backoff.delay, MAX_BACKOFF))
+            self._backoffs[address] = backoff = backoff._replace(last=now, delay=delay)
+            if address not in sole_paths:
+                toggle = toggle_fullmesh and not backoff.toggle_fullmesh
+                self._backoffs[address] = backoff._replace(disruptive=False, toggle_fullmesh=toggle)
                 self._last = (address, now)
                 self._count_down(address)
-                return Retry(address, toggle_fullmesh)
+                return Retry(address, toggle)
         return None
 
     def _count_down(self, address: str) -> None:
-        """One try less for what nobody heard of."""
         if address in self._unconfirmed:
             self._unconfirmed[address] -= 1
             if not self._unconfirmed[address]:
                 self._forget(address)
-
-    def missing_counts(self) -> dict[str, int]:
-        """Address → how many connections miss a subflow from there."""
-        return {address: len(tokens) for address, tokens in self._missing.items()}

@@ -21,7 +21,8 @@ from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
-from mproutd.planning.endpoints import is_client_endpoint, is_ours
+from mproutd.planning.endpoints import is_client_endpoint
+from mproutd.planning.ownership import Ownership
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Publish
 from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
@@ -162,11 +163,11 @@ class SubflowRetrier:
         connections, _ = self._query(self._policy.missing_counts())
         ended = connections.ended(self._policy.missing_tokens())
         self._policy.discard(ended | connections.beyond_help(self._lan_addresses()))
-        state = self._reconciler.state_file.state
+        ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
         own = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
-            if is_ours(endpoint, state) and is_client_endpoint(endpoint.flags)
+            if ownership.owns_endpoint(endpoint) and is_client_endpoint(endpoint.flags)
         }
         retry = self._policy.next_retry(
             own,

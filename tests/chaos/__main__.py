@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def table(runs: Sequence[Chaos], first: int) -> str:
-    """What was tried, and how long it took until the kernel was right again."""
+    """Every action, how often it ran, and how long the kernel took to converge."""
     settled = sorted(seconds for chaos in runs for seconds in chaos.settled)
     if not settled:
         return "no round was finished"
@@ -52,15 +52,16 @@ def table(runs: Sequence[Chaos], first: int) -> str:
     names += sorted({name for chaos in runs for name in chaos.trials} - set(names))
     lines = [
         f"{time.strftime('%Y-%m-%d')}, seeds {first} to {first + len(runs) - 1}: {len(settled)}"
-        f" rounds, {sum(chaos.actions for chaos in runs)} actions. The kernel was as from a clean"
-        f" start {statistics.median(settled):.2f} s after a burst (median),"
-        f" {settled[int(len(settled) * 0.99)]:.1f} s at 99 %, {settled[-1]:.1f} s at most;"
-        f" the longest silence of a connection was {max(chaos.stalled for chaos in runs):.1f} s;"
-        f" of {sum(chaos.connections for chaos in runs)} connections, "
-        f"{sum(chaos.lost for chaos in runs)} were lost.",
+        f" rounds, {sum(chaos.actions for chaos in runs)} actions. The kernel had converged"
+        f" {statistics.median(settled):.2f} s after a burst (median),"
+        f" {settled[int(len(settled) * 0.99)]:.1f} s (99th percentile),"
+        f" {settled[-1]:.1f} s (maximum);"
+        f" the longest stall of a connection was {max(chaos.stalled for chaos in runs):.1f} s;"
+        f" {sum(chaos.lost for chaos in runs)} of"
+        f" {sum(chaos.connections for chaos in runs)} connections were lost.",
         "",
-        "| what | times | right again after, at most | lost |",
-        "| --- | --- | --- | --- |",
+        "| action | times | converged after at most |",
+        "| --- | --- | --- |",
     ]
     for name in names:
         trials = [chaos.trials[name] for chaos in runs if name in chaos.trials]
@@ -68,7 +69,7 @@ def table(runs: Sequence[Chaos], first: int) -> str:
             sum(each.times for each in trials), max((each.slowest for each in trials), default=0.0)
         )
         slowest = f"{total.slowest:.1f} s" if total.slowest else "at once"
-        lines.append(f"| {name} | {total.times} | {slowest} | nothing |")
+        lines.append(f"| {name} | {total.times} | {slowest} |")
     return "\n".join(lines)
 
 

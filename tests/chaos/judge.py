@@ -18,7 +18,8 @@ from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot,
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.passes import misrouted_addresses, snapshot_request
 from mproutd.planning.endpoints import active
-from mproutd.planning.plan import Plan, make_plan, own_priorities
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan, make_plan
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
@@ -66,7 +67,7 @@ def look(site: Site) -> Seen:
         if route.protocol == PROTOCOL and route.table in places
     }
     _compare(wrong, "route", routes, set(target.routes))
-    ranges = own_priorities(config, history) + [range(7000, 7900), range(12000, 12900)]
+    ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
     rules = {
         rule
         for rule in found.rules

@@ -73,7 +73,7 @@ class Chaos(Closing):
             if dice.random() < 0.04:
                 self._special("mproutd flush", self._flush)
             elif dice.random() < 0.04:
-                self._special("a configuration that wants nothing", self._nothing)
+                self._special("an empty configuration", self._nothing)
             if self.rounds % EPOCH == 0:
                 self._move_anchor()
         except Exception as problem:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mproutd.pathtest.verdict import ADVISED, EXPLAINED, side
+from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
-from mproutd.status.problems import ADVICE, ADVICE_BESIDE, PROBLEMS
+from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -63,7 +63,10 @@ def parts() -> dict[str, dict[str, str]]:
             "problems": table(codes, _codes(PROBLEMS)),
             "rivals": table(
                 "| code | beside | what to do |",
-                [f"| `{code}` | {name} | {text} |" for (code, name), text in ADVICE_BESIDE.items()],
+                [
+                    f"| `{code}` | {name} | {text} |"
+                    for (code, name), text in CONFLICT_ADVICE.items()
+                ],
             ),
         },
         "metrics.md": {
@@ -80,8 +83,8 @@ def parts() -> dict[str, dict[str, str]]:
             "verdicts": table(
                 "| verdict | who | what it says | what to do |",
                 [
-                    f"| `{code}` | {side(code) or '-'} | {text} | {ADVISED.get(code, '-')} |"
-                    for code, text in EXPLAINED.items()
+                    f"| `{code}` | {side(code) or '-'} | {text} | {REMEDIES.get(code, '-')} |"
+                    for code, text in EXPLANATIONS.items()
                 ],
             ),
             "fields": table(head, fields(schema("test"))),

@@ -18,7 +18,7 @@ from socket import AF_INET
 import pytest
 
 from mproutd.cli import _parser
-from mproutd.commands import DONE, FAILED, NOT_RUNNING, REFUSED
+from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK
 from mproutd.configuration.options import MODES, OPTIONS
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
@@ -103,7 +103,7 @@ def test_the_options_of_all_commands_and_of_none() -> None:
 def test_every_exit_status_of_a_command() -> None:
     told = part("mproutd.8", ".Sh EXIT STATUS", r"\.Sh ")
     named = {int(word) for word in re.findall(r"^\.It (\d+)", told, re.MULTILINE)}
-    assert named == {DONE, FAILED, REFUSED, NOT_RUNNING, 130}
+    assert named == {OK, FAILED, INVALID, NOT_RUNNING, 130}
 
 
 def test_every_variable_that_the_program_reads() -> None:

@@ -25,7 +25,7 @@ from mproutd.control.server import (
     Server,
 )
 from mproutd.eventloop import Loop
-from mproutd.status.events import happening
+from mproutd.status.events import make_event
 from mproutd.status.render import event_line
 from tests.fuzz.material import JSON, mutated, quick
 from tests.fuzz.test_fuzz_reports import DOCS, shaped
@@ -69,7 +69,7 @@ class House:
         return {"answer": request.get("command")}
 
     def initial_events(self) -> list[dict[str, Any]]:
-        return [happening("begin", self.now, "begins")]
+        return [make_event("begin", self.now, "begins")]
 
     def turn(self) -> None:
         """As the daemon's loop does."""
@@ -96,7 +96,7 @@ class House:
         elif what == "wait":
             self.now += value
         elif what == "happen":
-            self.server.publish(happening("other", self.now, "x" * value))
+            self.server.publish(make_event("other", self.now, "x" * value))
         elif self.sockets:
             one = self.sockets[which % len(self.sockets)]
             try:
@@ -219,7 +219,7 @@ TOLD = JSON.map(lambda value: json.dumps(value).encode() + b"\n")
 LINES = st.one_of(
     TOLD,
     st.builds(
-        lambda kind, text, now, more: json.dumps({**happening("begin", 0.0, ""), **more}
+        lambda kind, text, now, more: json.dumps({**make_event("begin", 0.0, ""), **more}
             | {"kind": kind, "text": text, "time": now}).encode() + b"\n",
         JSON, JSON, JSON, st.dictionaries(st.sampled_from(("uplink", "device", "error")), JSON),
     ),

@@ -26,8 +26,9 @@ from mproutd.netlink.nlmsg import (
     spans,
     text,
 )
-from mproutd.status.connections import Socket, UplinkNames, connections
-from mproutd.status.events import describe_event
+from mproutd.netlink.sock_diag import Socket
+from mproutd.status.connections import UplinkNames, connections
+from mproutd.status.events import kernel_event
 from mproutd.status.render import connection_lines, event_line
 from mproutd.subflows.policy import RetryPolicy
 from tests.fuzz.material import mutated, quick
@@ -46,6 +47,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "limits": mptcp_pm.limits,
     "event": mptcp_pm.event,
     "connection": sock_diag.connection,
+    "socket": sock_diag.parse_socket,
     "attributes": attributes,
     "spans": lambda body: list(spans(body)),
     "attribute": lambda body: attribute(body, 0, 3),
@@ -161,7 +163,7 @@ def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: f
         event = mptcp_pm.event(body)
     except DecodeError:
         return
-    told = describe_event(event, now, UplinkNames(), lambda index: f"if{index}")
+    told = kernel_event(event, now, UplinkNames(), lambda index: f"if{index}")
     assert event_line(told, "12:00:00").isprintable()
     revival = RetryPolicy(lambda: now)
     revival.on_event(event)

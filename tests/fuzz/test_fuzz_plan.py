@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config, ConfigError, build
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.format import safe
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import (
     PROTOCOL,
     Address,
@@ -34,12 +34,12 @@ from mproutd.model import (
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
 from mproutd.passes import own_endpoint_deletions
-from mproutd.planning.bookkeeping import RULE_SPAN
 from mproutd.planning.inspection import Inspection
-from mproutd.planning.plan import LAST_DEFAULT, LAST_MAIN, make_plan
+from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import make_plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts, Gateway
-from mproutd.status.build import status
+from mproutd.status.build import build_status
 from tests.fuzz.material import quick
 from tests.lab.fake_world import ENABLED, dry_run
 from tests.unit.test_state import MEMORIES
@@ -212,9 +212,8 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
         own |= value.table in {*state.tables, *(uplink.table for uplink in config.uplinks)}
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
-        own = LAST_MAIN <= value.priority <= LAST_DEFAULT or any(
-            0 <= value.priority - base < RULE_SPAN
-            for base in (config.rule_priority, *state.priorities)
+        own = value.priority in (32764, 32765) or any(
+            0 <= value.priority - base < 900 for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):
@@ -260,17 +259,19 @@ def test_only_what_is_ours_is_changed(
     except ValueError:
         return  # no file of ours says so
     operations = dry_run(config, snapshot, state, facts)
-    name = names(snapshot.links)
+    name = device_names(snapshot.links)
     for operation in operations:
         assert is_ours(operation, config, snapshot, state), operation
         sent(operation)
-        assert safe(command(operation, name)).isprintable()
+        assert safe(ip_command(operation, name)).isprintable()
     target = make_plan(config, snapshot, state, facts)
     addresses = [endpoint.address for endpoint in target.endpoints]
-    closing = own_endpoint_deletions(snapshot, state, addresses)
+    closing = own_endpoint_deletions(Ownership(config, state), snapshot, addresses)
     assert all(is_ours(each, config, snapshot, state) for each in closing)
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    told = status(Inspection(config, "", snapshot, target, state, operations, {}, {}))
+    told = build_status(
+        Inspection(config, "/etc/mproutd", snapshot, target, state, operations, {}, {})
+    )
     json.dumps(told).encode("ascii")

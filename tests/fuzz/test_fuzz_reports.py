@@ -11,18 +11,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mproutd import log
-from mproutd.format import safe, shorten
-from mproutd.status.events import EVENT_KINDS, happening
-from mproutd.status.metrics import rows
+from mproutd.format import safe, truncate
+from mproutd.status.events import EVENT_KINDS, make_event
+from mproutd.status.metrics import samples
 from mproutd.status.render import (
     change_lines,
     connection_lines,
     event_line,
     status_lines,
-    wrapped,
+    wrap,
 )
 from mproutd.status.render_uplink import uplink_lines
-from mproutd.status.top_view import Moved, View, lines
+from mproutd.status.top_view import Rates, View, screen_lines
 from tests.fuzz.material import NASTY, TEXTS, quick
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -111,8 +111,8 @@ def test_any_status_is_printed(status: dict[str, Any], now: float) -> None:
 def test_any_status_fits_any_screen(
     status: dict[str, Any], columns: int, height: int, now: float
 ) -> None:
-    moved = {each["device"]: [Moved(1e6, None), Moved(0, 1e300)] for each in status["uplinks"]}
-    drawn = lines(View(status, moved, None, now=now), columns, height)
+    moved = {each["device"]: [Rates(1e6, None), Rates(0, 1e300)] for each in status["uplinks"]}
+    drawn = screen_lines(View(status, moved, None, now=now), columns, height)
     assert len(drawn) <= height
     for line in drawn:
         whole = "".join(piece.text for piece in line)
@@ -123,8 +123,8 @@ def test_any_status_fits_any_screen(
 @quick
 @given(statuses())
 def test_any_status_has_metrics(status: dict[str, Any]) -> None:
-    exposition = pytest.importorskip("mproutd.status.exporter").text(lambda: status)
-    told = rows(status)
+    exposition = pytest.importorskip("mproutd.status.exporter").metrics_text(lambda: status)
+    told = samples(status)
     assert told["mproutd_up"] == [((), 1.0)]
     assert exposition.count("\nmproutd_up 1.0\n") == 1
     for line in exposition.split("\n"):
@@ -142,7 +142,7 @@ def test_any_connections_are_printed(told: list[dict[str, Any]]) -> None:
 @quick
 @given(st.sampled_from(sorted(EVENT_KINDS)), FREE, FREE, FREE)
 def test_any_happening_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
-    told = happening(kind, 0.0, words, uplink, device)
+    told = make_event(kind, 0.0, words, uplink, device)
     assert event_line(told, "12:00:00").isprintable()
     json.dumps(told).encode("ascii")
 
@@ -161,8 +161,8 @@ def test_any_change_is_one_line(changes: list[dict[str, Any]]) -> None:
 def test_text_from_outside_is_made_safe_and_short(words: str, width: int) -> None:
     assert safe(words).isprintable()
     safe(words).encode()
-    assert len(shorten(safe(words), width)) <= max(width, 1)
-    assert all(line.isprintable() for line in wrapped(words, ""))
+    assert len(truncate(safe(words), width)) <= max(width, 1)
+    assert all(line.isprintable() for line in wrap(words, ""))
 
 
 @pytest.mark.parametrize("words", NASTY, ids=range(len(NASTY)))

@@ -68,7 +68,7 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing():
     )
     assert demo.stdout
     said = ""
-    while "to compare with" not in said:
+    while "Baseline" not in said:
         line = demo.stdout.readline()
         assert line, f"it ended by itself:\n{said}"
         said += line

@@ -59,8 +59,9 @@ def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
         assert set(endpoints(node)) == v4(6, 2, 3, 4, 7, 1) | v6(6, 2)
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (3, 4, 7, 1)]
         assert keeping.settle() == []
-        (text, *_) = (each["text"] for each in keeping.status()["problems"])
-        assert text.startswith("wan3: no room for an endpoint on 2001:db8:3::2: the kernel takes 8")
+        problem, *_ = keeping.status()["problems"]
+        assert (problem["code"], problem["uplink"]) == ("endpoint-limit", "wan3")
+        assert (problem["address"], problem["max_endpoints"]) == ("2001:db8:3::2", 8)
 
 
 def test_an_uplink_with_many_addresses_takes_none_from_the_others(node):

@@ -106,14 +106,14 @@ def test_dumps_that_others_interrupt_are_whole(world):
     with world.gateway.enter():
         kernel = NetlinkKernel()
     asked_again = 0
-    plain = kernel._requests._dump_again
+    plain = kernel._requests._retry_dump
 
     def counted(encode: sockets.Encode) -> list[bytes]:
         nonlocal asked_again
         asked_again += 1
         return plain(encode)
 
-    kernel._requests._dump_again = counted
+    kernel._requests._retry_dump = counted
     upsetting = threading.Thread(target=upset)
     upsetting.start()
     try:

@@ -56,12 +56,12 @@ def test_endpoints_limits_and_the_cap(machine: Machine) -> None:
     assert "add_addr_accepted 3 subflows 5" in printed
 
     def accepts(candidate: int) -> bool | None:
-        _, ack = machine.generic.ask(mptcp_pm.probe(machine.pm, 9, candidate))
+        _, ack = machine.generic.ask(mptcp_pm.probe(machine.family, 9, candidate))
         assert ack.errno == 22
         return mptcp_pm.accepted(ack)
 
     cap = mptcp_pm.cap(accepts)
-    answers, _ = machine.generic.ask(mptcp_pm.get_limits(machine.pm, 9))
+    answers, _ = machine.generic.ask(mptcp_pm.get_limits(machine.family, 9))
     assert mptcp_pm.limits(answers[0].body) == Limits(5, 3)
     assert machine.write("change", Limits(cap, cap)) == 0
     assert machine.write("change", Limits(cap + 1, cap)) == 22

@@ -1,4 +1,4 @@
-"""`mproutd test --listen`: what a stranger who finds the port can make it do, and what not."""
+"""`mproutd test --listen`: what a stranger who finds the port can and cannot make it do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.pathtest import protocol
-from mproutd.pathtest.server import CONNECTIONS, SECONDS
+from mproutd.pathtest.server import MAX_CONNECTIONS, MAX_SECONDS
 from tests.lab import Daemon, Namespace, eventually
 
 pytestmark = pytest.mark.kernel
@@ -46,12 +46,12 @@ class Listening:
 @pytest.fixture
 def listening(node: Namespace) -> Listening:
     made = Listening(node)
-    assert made.line() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
+    assert f"[::]:{PORT}" in made.line()
     return made
 
 
 def cut(stranger: socket.socket) -> bool:
-    """The listener ended it, without another word."""
+    """The listener closed it without sending anything."""
     return received(stranger) == b""
 
 
@@ -69,15 +69,15 @@ def test_no_more_than_its_share(listening: Listening) -> None:
         stranger.sendall(protocol.HELLO)
         seen: dict[str, Any] = json.loads(stranger.recv(1000))
         assert seen["client"].startswith("[::1]:")
-        assert (seen["accepted"], seen["asked"]) == ("tcp", False)
-        stranger.sendall(protocol.echo(protocol.BYTES + 1))
+        assert (seen["accepted"], seen["syn_mp_capable"]) == ("tcp", False)
+        stranger.sendall(protocol.echo(protocol.MAX_ECHO_BYTES + 1))
         assert cut(stranger)
     with listening.stranger() as stranger:
-        stranger.sendall(protocol.HELLO + protocol.SEEN * 100)
+        stranger.sendall(protocol.HELLO + protocol.STATUS * 100)
         came = b""
         while piece := received(stranger):
             came += piece
-        assert came.count(b"\n") <= protocol.LINES
+        assert came.count(b"\n") <= protocol.MAX_LINES
 
 
 def received(stranger: socket.socket) -> bytes:
@@ -89,7 +89,7 @@ def received(stranger: socket.socket) -> bytes:
 
 
 def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
-    crowd = [listening.stranger() for _ in range(CONNECTIONS)]
+    crowd = [listening.stranger() for _ in range(MAX_CONNECTIONS)]
     begun = time.monotonic()
     try:
         with listening.stranger() as late:
@@ -99,10 +99,10 @@ def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
                 late.recv(1000)
             crowd.pop().close()
             late.settimeout(5)
-            assert protocol.read(late.recv(1000))
-        crowd[0].settimeout(SECONDS + 5)
+            assert protocol.parse_view(late.recv(1000))
+        crowd[0].settimeout(MAX_SECONDS + 5)
         assert cut(crowd[0])
-        assert time.monotonic() - begun < SECONDS + 4
+        assert time.monotonic() - begun < MAX_SECONDS + 4
     finally:
         for each in crowd:
             each.close()
@@ -115,10 +115,10 @@ def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
         return made.stranger()
 
     with eventually(connected) as stranger:
-        stranger.sendall(protocol.HELLO + protocol.TELL)
+        stranger.sendall(protocol.HELLO + protocol.REPORT)
         stranger.recv(1000)
     told = json.loads(made.line())
-    assert protocol.read(json.dumps(told).encode()) == told
+    assert protocol.parse_view(json.dumps(told).encode()) == told
     assert made.process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         made.stranger("::1")

@@ -14,7 +14,7 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.configuration.config import Config, build
 from mproutd.configuration.uci_parser import parse_sections
-from mproutd.iproute2 import describe, names
+from mproutd.iproute2 import describe, device_names
 from mproutd.model import (
     PROTOCOL,
     SCOPE_GLOBAL,
@@ -31,6 +31,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.passes import Collaborators, Deleter, Pass, PassOptions, compare
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, make_plan
 from mproutd.planning.state import State, decode, encode
@@ -251,7 +252,7 @@ class World(FakeKernel):
     # -- print ----------------------------------------------------------------------------
 
     def show(self, values: Iterable[Object]) -> list[str]:
-        name = names(self.links)
+        name = device_names(self.links)
         lines = []
         for value in values:
             if isinstance(value, Endpoint):
@@ -315,7 +316,7 @@ def dry_run(
 ) -> list[Operation]:
     """What a pass would do."""
     plan = make_plan(config, snapshot, state, facts or Facts())
-    return compare(config, snapshot, state, plan).operations
+    return compare(Ownership(config, state), snapshot, plan).operations
 
 
 class ManualDeleter:

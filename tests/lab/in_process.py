@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mproutd.iproute2 import command, names
+from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import supports_laminar
 from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
-from mproutd.status.build import status
+from mproutd.status.build import build_status
 from mproutd.status.changes import changes
 from tests.lab import Namespace
 from tests.lab.resources import Closing
@@ -60,9 +60,9 @@ class Keeping(Closing):
 
     def asked(self, outcome: Outcome) -> list[str]:
         """What a pass asked for about endpoints and limits, as ip commands."""
-        name = names(outcome.snapshot.links)
+        name = device_names(outcome.snapshot.links)
         operations = [*outcome.done, *(failure.operation for failure in outcome.failures)]
-        texts = [command(operation, name) for operation in operations]
+        texts = [ip_command(operation, name) for operation in operations]
         return [text for text in texts if " mptcp " in text]
 
     def found(self) -> Mptcp:
@@ -71,7 +71,7 @@ class Keeping(Closing):
 
     def status(self) -> dict[str, Any]:
         """The status, as a command without a daemon builds it."""
-        return status(self.reconciler.inspect())
+        return build_status(self.reconciler.inspect())
 
     def problems(self) -> list[str]:
         """The codes of the problems that status names."""

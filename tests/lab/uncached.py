@@ -1,8 +1,8 @@
-"""For mutation testing (make mutate): every question is worked out anew.
+"""Disables mproutd/planning/cache.py for mutation testing (make mutate).
 
-mutmut runs each mutant in a fork of a process that has run all tests once.  There,
-mproutd/planning/cache.py would know the right answer from before, and spare the mutant.
-pytest loads this before anything that uses memo.py is imported.
+mutmut runs each mutant in a fork of a process that has run all tests once, so a cached result
+of the original code would hide the mutant.  pytest loads this before anything that uses the
+cache is imported.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""`make figures`: the rate over time when a line is unplugged, drawn from two real runs.
+"""`make figures`: the rate over time when an uplink is unplugged, drawn from four real runs.
 
-The network is that of docs/networks/proxy.md, with mproutd, and with the classic scripts in
-if-up.d and if-post-down.d in its place; both where something runs ifdown and ifup when the
-cable is pulled and put back, and where nothing does, as on a Debian without more.  Must hold:
-what is drawn was measured in this run, one after the other on the same machine.
+The network is that of docs/networks/proxy.md, with mproutd and with the classic scripts in
+if-up.d and if-post-down.d instead; each with and without a program that watches the carrier
+and runs ifdown and ifup.  Everything drawn was measured in this run, one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ DRAWN = ROOT / "docs/figures/proxy.svg"
 
 
 def measure(mproutd: bool, watched: bool) -> Run:
-    """One run of 30 s, line 2 unplugged for the middle third."""
+    """One run of 30 s, uplink 2 unplugged for the middle third."""
     with TwoSites(watched) as sites:
         router = sites.router_a
         if not mproutd:
@@ -36,12 +35,12 @@ def measure(mproutd: bool, watched: bool) -> Run:
             eventually(lambda: len(router.ip("mptcp endpoint show").splitlines()) == 2)
             run = sites.run(SECONDS, lambda: None, lambda: None)
     if not run.measured.completed:
-        raise SystemExit(f"the connection did not live: {run.measured.error}")
+        raise SystemExit(f"the connection did not survive: {run.measured.error}")
     return run
 
 
 def draw(runs: dict[str, Run], path: Path) -> None:
-    """Side by side, as SVG that is the same for the same figures."""
+    """Draw the runs side by side; the same figures give the same SVG."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -69,7 +68,7 @@ def _panel(axes: Any, title: str, run: Run) -> None:
         alpha=0.75,
         color="#3b6ea5",
     )
-    for level, name in ((20, "one line"), (40, "both")):
+    for level, name in ((20, "one uplink"), (40, "both")):
         axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.text(SECONDS, level + 0.6, name, ha="right", color="0.4", fontsize=8)
     for moment, name in ((run.unplugged, "unplugged"), (run.plugged, "plugged in")):
@@ -89,7 +88,7 @@ def main() -> None:
     runs = {}
     for watched in (False, True):
         for name, mproutd in (("mproutd", True), ("classic scripts", False)):
-            title = name + (" and a watch on the carrier" if watched else "")
+            title = name + (" with a carrier watcher" if watched else "")
             print(f"{title}: a run of {SECONDS:g} s", file=sys.stderr)
             runs[title] = measure(mproutd, watched)
             print(f"{title}\n{runs[title].table()}")

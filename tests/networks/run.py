@@ -1,4 +1,4 @@
-"""A connection that runs while a cable is pulled and put back, and what it carried."""
+"""A connection that runs while a cable is unplugged and plugged in again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.lab import Iperf, Measured, Namespace
 Happens = Callable[[], object]
 
 SETTLED = 1.5
-"""Seconds after a change that count neither for the rate before nor for the one after."""
+"""Seconds after a change that count for no rate."""
 
 
 class Run(NamedTuple):
-    """What a run measured, and when (in seconds of it) the cable was pulled and put back."""
+    """iperf3's report, and the seconds at which the cable was unplugged and plugged in again."""
 
     measured: Measured
     unplugged: float
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
     @property
     def rates(self) -> tuple[float, float, float]:
-        """Mbit/s with both lines, with one, with both again."""
+        """Mbit/s over both uplinks, over one, over both again."""
         measured = self.measured
         return (
             measured.between(SETTLED, self.unplugged),
@@ -32,14 +32,14 @@ class Run(NamedTuple):
         )
 
     def table(self) -> str:
-        """The figures as a guide has them."""
+        """The figures for docs/performance.md."""
         both, one, again = self.rates
         worst = min(interval.mbit for interval in self.measured.intervals[:-1])
         return (
-            f"both lines             {both:5.1f} Mbit/s\n"
-            f"one                    {one:5.1f} Mbit/s\n"
-            f"both again             {again:5.1f} Mbit/s\n"
-            f"the worst half second  {worst:5.1f} Mbit/s\n"
+            f"both uplinks       {both:5.1f} Mbit/s\n"
+            f"one uplink         {one:5.1f} Mbit/s\n"
+            f"both again         {again:5.1f} Mbit/s\n"
+            f"worst half second  {worst:5.1f} Mbit/s\n"
         )
 
 

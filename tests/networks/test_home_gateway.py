@@ -80,7 +80,7 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
         with Echo(home.host, home.proxy, SERVER, mptcp=False) as echo:
             watch = Watch(echo)
             at_work(*ALL)
-            watch.note("nothing happens")
+            watch.note("no event")
 
             home.clients[1].send_signal(signal.SIGUSR1)
             eventually(lambda: tunnel(1) not in endpoints(), 20)
@@ -90,7 +90,7 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
             home.give_address(3, tunnel(3, 9))
             home.clients[3].send_signal(signal.SIGUSR1)
             at_work(ADSL, tunnel(1), tunnel(2), tunnel(3, 9))
-            watch.note("a tunnel gets another address")
+            watch.note("a tunnel's address changes")
             assert home.seen_as(21) == tunnel(3, 9)
 
             home.clients[2].terminate()
@@ -101,7 +101,7 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
 
             home.line_down()
             at_work(LTE)
-            watch.note("the line drops, the mobile one takes over")
+            watch.note("ADSL drops, the mobile uplink takes over")
             assert [home.seen_as(n) for n in (10, 20, 21, 22)] == [LTE] * 4
             eventually(lambda: "tun" not in gateway.ip("link show"))
             home.guide.shows("status-lte", daemon.call("status").out)
@@ -109,6 +109,6 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
             home.line_up()
             home.start_tunnel(2)
             at_work(ADSL, tunnel(1), tunnel(2), tunnel(3, 9))
-            watch.note("the line is back")
+            watch.note("ADSL is back")
             assert [home.seen_as(n) for n in (20, 22)] == [tunnel(2), LTE]
     home.guide.measured("stalls", watch.table)

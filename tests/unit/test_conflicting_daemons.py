@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mproutd.environment import CONFLICTING_DAEMONS
-from mproutd.status.problems import ADVICE, ADVICE_BESIDE, beside, problem
+from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, problem, with_conflicts
 
 FOREIGN = problem(
     "foreign-endpoint", uplink="wan2", address="10.2.2.2", endpoint="10.2.2.2 id 7 subflow dev eth2"
@@ -24,7 +24,7 @@ def advice(found: dict[str, Any], *running: str) -> str:
         "uplinks": [{"name": "wan1", "device": "eth1"}, {"name": "wan2", "device": "eth2"}],
         "problems": [found],
     }
-    return str(beside(status, running)["problems"][0]["advice"])
+    return str(with_conflicts(status, running)["problems"][0]["advice"])
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: st
 
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
-    assert beside(calm, {*CONFLICTING_DAEMONS.values()} - {"mptcpd"}) == calm
-    told = beside(calm, {"mptcpd"})
+    assert with_conflicts(calm, {*CONFLICTING_DAEMONS.values()} - {"mptcpd"}) == calm
+    told = with_conflicts(calm, {"mptcpd"})
     assert [each["code"] for each in told["problems"]] == ["mptcpd-running"]
     assert told["degraded"] is True
     idle = {**calm, "enabled": False}
-    assert beside(idle, {"mptcpd"}) == idle
+    assert with_conflicts(idle, {"mptcpd"}) == idle
 
 
 def test_every_daemon_has_its_advice() -> None:
-    assert {name for _, name in ADVICE_BESIDE} == set(CONFLICTING_DAEMONS.values())
+    assert {name for _, name in CONFLICT_ADVICE} == set(CONFLICTING_DAEMONS.values())

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from mproutd.format import address_port
 from mproutd.netlink.nlmsg import DecodeError
-from mproutd.status.connections import Socket, UplinkNames, address_port, connections, uplink_names
+from mproutd.netlink.sock_diag import Socket
+from mproutd.status.connections import UplinkNames, connections, uplink_names
 from mproutd.status.render import connection_lines
 
 SERVER = "10.9.9.9"

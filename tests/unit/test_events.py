@@ -6,7 +6,7 @@ import pytest
 
 from mproutd.netlink.mptcp_pm import Event
 from mproutd.status.connections import UplinkNames
-from mproutd.status.events import describe_event
+from mproutd.status.events import kernel_event
 
 WHERE = UplinkNames({"10.1.1.2": "wan1"}, {2: "wan1"})
 FLOW = Event("", 0xABCD, 1, 2, "10.1.1.2", "192.0.2.9", 4711, 443, 2)
@@ -78,14 +78,14 @@ ENDS = "10.1.1.2:4711 → 192.0.2.9:443"
     ],
 )
 def test_an_event_in_words(event: Event, kind: str, text: str) -> None:
-    told = describe_event(event, 1000.0, WHERE, lambda index: f"eth{index}")
+    told = kernel_event(event, 1000.0, WHERE, lambda index: f"eth{index}")
     assert (told["kind"], told["text"], told["event"]) == (kind, text, event.kind)
     assert told.get("token") == ("0000abcd" if event.token else None)
 
 
 def test_every_field_of_a_subflow_that_closed() -> None:
     event = FLOW._replace(kind="sub-closed", error=110)
-    assert describe_event(event, 1000.1234567, WHERE, lambda index: f"eth{index}") == {
+    assert kernel_event(event, 1000.1234567, WHERE, lambda index: f"eth{index}") == {
         "version": 1,
         "time": 1000.123457,
         "kind": "subflow",
@@ -102,5 +102,5 @@ def test_every_field_of_a_subflow_that_closed() -> None:
         "error": "Connection timed out",
     }
     stranger = FLOW._replace(kind="sub-established", source="192.0.2.1", device=0)
-    told = describe_event(stranger, 0.0, WHERE, lambda index: f"eth{index}")
+    told = kernel_event(stranger, 0.0, WHERE, lambda index: f"eth{index}")
     assert (told["uplink"], told["device"], told["error"]) == (None, None, None)

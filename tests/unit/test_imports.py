@@ -35,9 +35,8 @@ MAY_IMPORT = {
     "configuration.uci": "configuration safefile",
     "planning": "model configuration planning",
     "netlink": "model netlink",
-    "netlink.diag_socket": "netlink status.connections",
-    "status": "model configuration format iproute2 netlink.mptcp_pm netlink.nlmsg netlink.sock_diag"
-    " planning status",
+    "status": "model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
+    " netlink.sock_diag planning status",
     "status.rates": "",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
@@ -55,7 +54,7 @@ MAY_IMPORT = {
     "services.health": "configuration eventloop log model planning services",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
     " reconciler services statefile status subflows",
-    "pathtest": "netlink.mptcp_info pathtest",
+    "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment format netlink reconciler services.netifd"

@@ -6,7 +6,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.iproute2 import command, describe, flag_names, names
+from mproutd.iproute2 import describe, device_names, flag_names, ip_command
 from mproutd.model import (
     BACKUP,
     FULLMESH,
@@ -25,7 +25,7 @@ from mproutd.model import (
     Sysctl,
 )
 
-NAME = names({2: Link(2, "eth1"), 3: Link(3, "eth0.300")})
+NAME = device_names({2: Link(2, "eth1"), 3: Link(3, "eth0.300")})
 
 DESCRIBED: list[tuple[Object, str]] = [
     (
@@ -116,7 +116,7 @@ def test_describe(value: Object, text: str) -> None:
 
 @pytest.mark.parametrize(("operation", "text"), COMMANDS)
 def test_command(operation: Operation, text: str) -> None:
-    assert command(operation, NAME) == text
+    assert ip_command(operation, NAME) == text
 
 
 def test_flags_by_name() -> None:

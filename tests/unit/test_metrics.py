@@ -16,7 +16,7 @@ import pytest
 
 from mproutd import commands
 from mproutd.control import client
-from mproutd.status.metrics import COUNTER, GAUGE, METRICS, rows
+from mproutd.status.metrics import COUNTER, GAUGE, METRICS, samples
 from mproutd.status.problems import PROBLEMS
 from tests.lab import Daemon, Wan, eventually
 from tests.unit.test_status import Site
@@ -53,9 +53,9 @@ def value(found: Values, name: str, **labels: str) -> float | None:
 
 
 def told(status: dict[str, Any] | None) -> Values:
-    from mproutd.status.exporter import text
+    from mproutd.status.exporter import metrics_text
 
-    return parsed(text(lambda: status))
+    return parsed(metrics_text(lambda: status))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
 
 
 def test_without_a_daemon_only_that_is_told() -> None:
-    assert rows(None) == {"mproutd_up": [((), 0.0)]}
+    assert samples(None) == {"mproutd_up": [((), 0.0)]}
     assert told(None) == {("mproutd_up", ()): 0.0}
 
 
@@ -257,12 +257,12 @@ def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(client, "call", lambda path, request: {"uplinks": []})
-    monkeypatch.setattr(commands, "answers", type(commands.answers)())
+    monkeypatch.setattr(commands, "replied", type(commands.replied)())
     options = argparse.Namespace(runtime_dir=str(tmp_path))
 
     def scraped() -> int:
         for _ in range(1000):
-            assert commands.asked(options)[0] == {"uplinks": []}
+            assert commands.daemon_status(options)[0] == {"uplinks": []}
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()

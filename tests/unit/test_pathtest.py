@@ -15,81 +15,85 @@ from hypothesis import strategies as st
 from mproutd.netlink import mptcp_info
 from mproutd.pathtest import protocol, select, verdict
 from mproutd.pathtest.client import result
-from mproutd.pathtest.render import result_lines, seen_line
-from mproutd.pathtest.select import Peer, Place
-from mproutd.pathtest.verdict import ADVISED, EXPLAINED, SIDES, View, judge
+from mproutd.pathtest.render import result_lines, view_text
+from mproutd.pathtest.select import Peer, Source
+from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, SIDES, Evidence, diagnose
 
-SEEN = {
+VIEW = {
     "version": 1,
     "client": "10.1.1.2:4711",
-    "mptcp": True,
-    "asked": True,
+    "mptcp_enabled": True,
+    "syn_mp_capable": True,
     "accepted": "mptcp",
-    "kept": True,
+    "mptcp": True,
     "received": 0,
-    "path_mtu": 1500,
-    "segment": 1448,
+    "pmtu": 1500,
+    "mss": 1448,
     "unacked": 0,
 }
 
 # -- verdicts -------------------------------------------------------------------------------
 
-GOOD = View(offered=True, kept=True, acked=True, same=True, big=True, peer=SEEN)
-PLAIN = View(offered=False, kept=False, acked=True)
-TCP = SEEN | {"accepted": "tcp", "kept": False}
+GOOD = Evidence(
+    synack_mp_capable=True, mptcp=True, acked=True, intact=True, full_size=True, listener=VIEW
+)
+PLAIN = Evidence(synack_mp_capable=False, mptcp=False, acked=True)
+TCP = VIEW | {"accepted": "tcp", "mptcp": False}
 
 
 @pytest.mark.parametrize(
-    ("view", "code"),
+    ("evidence", "code"),
     [
         (GOOD, "works"),
-        (View(offered=True, kept=True, acked=True), "works"),
-        (View(offered=True, kept=True, acked=False), "no-time"),
-        (View(own="off"), "own-off"),
-        (PLAIN._replace(own="paused"), "own-paused"),
-        (PLAIN, "not-offered"),
-        (PLAIN._replace(peer=TCP | {"mptcp": False}), "peer-off"),
-        (PLAIN._replace(peer=TCP | {"asked": False}), "syn-stripped"),
-        (PLAIN._replace(peer=TCP | {"asked": True}), "answer-stripped"),
-        (PLAIN._replace(peer=TCP | {"asked": None}), "handshake-stripped"),
-        (PLAIN._replace(offered=True, peer=TCP), "ack-stripped"),
-        (PLAIN._replace(offered=True, peer=SEEN | {"kept": False}), "data-stripped"),
-        (PLAIN._replace(offered=True), "data-stripped"),
-        (View(failed="no-answer", plain=False), "no-answer"),
-        (View(failed="no-answer", plain=True), "syn-dropped"),
-        (View(failed="refused", plain=False), "refused"),
-        (View(failed="refused", plain=True), "syn-refused"),
-        (View(failed="no-route"), "no-route"),
-        (View(offered=True, kept=True, acked=False, plain=True), "data-dropped"),
-        (View(offered=True, kept=True, acked=False, plain=False), "no-data"),
-        (GOOD._replace(same=False), "changed"),
-        (GOOD._replace(same=False, kept=False), "changed"),
-        (GOOD._replace(big=False, plain_big=True), "data-dropped"),
-        (GOOD._replace(big=False, plain_big=False), "big-lost"),
-        (GOOD._replace(big=False), "no-time"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=True), "works"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False), "timeout"),
+        (Evidence(local="disabled"), "local-disabled"),
+        (PLAIN._replace(local="paused"), "local-paused"),
+        (PLAIN, "not-negotiated"),
+        (PLAIN._replace(listener=TCP | {"mptcp_enabled": False}), "peer-disabled"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": False}), "syn-stripped"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": True}), "synack-stripped"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": None}), "handshake-stripped"),
+        (PLAIN._replace(synack_mp_capable=True, listener=TCP), "ack-stripped"),
+        (PLAIN._replace(synack_mp_capable=True, listener=VIEW | {"mptcp": False}), "data-stripped"),
+        (PLAIN._replace(synack_mp_capable=True), "data-stripped"),
+        (Evidence(failed="no-answer", plain_tcp=False), "no-answer"),
+        (Evidence(failed="no-answer", plain_tcp=True), "syn-dropped"),
+        (Evidence(failed="refused", plain_tcp=False), "refused"),
+        (Evidence(failed="refused", plain_tcp=True), "syn-refused"),
+        (Evidence(failed="no-route"), "no-route"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False, plain_tcp=True), "data-dropped"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False, plain_tcp=False), "no-data"),
+        (GOOD._replace(intact=False), "data-modified"),
+        (GOOD._replace(intact=False, mptcp=False), "data-modified"),
+        (GOOD._replace(full_size=False, plain_full_size=True), "data-dropped"),
+        (GOOD._replace(full_size=False, plain_full_size=False), "pmtu-blackhole"),
+        (GOOD._replace(full_size=False), "timeout"),
     ],
 )
-def test_the_verdict(view: View, code: str) -> None:
-    assert judge(view) == code
+def test_the_verdict(evidence: Evidence, code: str) -> None:
+    assert diagnose(evidence) == code
 
 
-def test_every_view_has_a_verdict_that_can_be_told() -> None:
+def test_every_evidence_has_a_verdict_with_an_explanation() -> None:
     three = (None, True, False)
-    for failed, own, peer in product(
-        ("", "refused", "no-answer", "no-route"), ("", "off", "paused"), (None, SEEN, TCP)
+    for failed, local, listener in product(
+        ("", "refused", "no-answer", "no-route"), ("", "disabled", "paused"), (None, VIEW, TCP)
     ):
         for flags in product(three, repeat=5):
-            offered, kept, acked, plain, big = flags
-            view = View(own, failed, offered, kept, acked, big, big, plain, big, peer)
-            assert judge(view) in EXPLAINED
+            synack, mptcp, acked, plain, full = flags
+            evidence = Evidence(
+                local, failed, synack, mptcp, acked, full, full, plain, full, listener
+            )
+            assert diagnose(evidence) in EXPLANATIONS
 
 
-def test_each_code_has_its_side_its_advice_and_its_exit_status() -> None:
+def test_each_code_has_its_side_its_remedy_and_its_exit_status() -> None:
     sided = [code for codes in SIDES.values() for code in codes]
     assert len(sided) == len(set(sided))
-    assert EXPLAINED.keys() - ADVISED.keys() == {"works"}
-    assert ADVISED.keys() <= EXPLAINED.keys()
-    for code in EXPLAINED:
+    assert EXPLANATIONS.keys() - REMEDIES.keys() == {"works"}
+    assert REMEDIES.keys() <= EXPLANATIONS.keys()
+    for code in EXPLANATIONS:
         lost = verdict.exit_status(code) == verdict.LOST
         assert lost == (verdict.side(code) is not None), code
 
@@ -102,22 +106,31 @@ def info_bytes(flags: int, written: int = 7, acked: int = 7, checksums: int = 0)
     return head + struct.pack("=BBB5x", 0, 0, checksums)
 
 
-def test_what_an_mptcp_socket_says() -> None:
-    told = mptcp_info.multipath(info_bytes(2, written=17, acked=7, checksums=1))
-    assert told == mptcp_info.Multipath(False, True, True, 10)
-    assert mptcp_info.multipath(info_bytes(1)).fallback
-    assert mptcp_info.multipath(info_bytes(2, written=3, acked=(1 << 64) - 2)).unacked == 5
-    assert mptcp_info.multipath(b"") == mptcp_info.Multipath(False, False, False, 0)
+def test_an_mptcp_socket() -> None:
+    info = mptcp_info.parse_mptcp_info(info_bytes(2, written=17, acked=7, checksums=1))
+    assert (info.fallback, info.key_received, info.checksums) == (False, True, True)
+    assert (info.token, info.unacked, info.max_extra_subflows) == (0xABCD, 10, 2)
+    assert (info.bytes_sent, info.bytes_received) == (None, None)
+    assert mptcp_info.parse_mptcp_info(info_bytes(1)).fallback
+    wrapped = info_bytes(2, written=3, acked=(1 << 64) - 2)
+    assert mptcp_info.parse_mptcp_info(wrapped).unacked == 5
+    assert mptcp_info.parse_mptcp_info(b"") == mptcp_info.MptcpInfo()
+    counts = bytes(8) + struct.pack("=QQ", 6000, 600)
+    assert mptcp_info.parse_mptcp_info(info_bytes(2) + counts[:16])[-2:] == (6000, None)
+    assert mptcp_info.parse_mptcp_info(info_bytes(2) + counts + b"more")[-2:] == (6000, 600)
 
 
-def test_what_a_tcp_socket_says() -> None:
+def test_a_tcp_socket() -> None:
     data = bytearray(248)
-    for offset, value in ((16, 1448), (24, 3), (60, 1500), (68, 12_500)):
+    for offset, value in ((16, 1448), (24, 3), (60, 1500), (68, 12_500), (100, 4)):
         struct.pack_into("=I", data, offset, value)
     struct.pack_into("=Q", data, 128, 12_000)
-    assert mptcp_info.tcp(bytes(data)) == mptcp_info.Tcp(1448, 1500, 12.5, 3, 12_000)
-    assert mptcp_info.tcp(bytes(data[:100])).received is None
-    assert mptcp_info.tcp(b"") == mptcp_info.UNKNOWN
+    struct.pack_into("=Q", data, 200, 6_000)
+    whole = mptcp_info.TcpInfo(1448, 1500, 12.5, 3, 12_000, 6_000, 4)
+    assert mptcp_info.parse_tcp_info(bytes(data)) == whole
+    short = mptcp_info.parse_tcp_info(bytes(data[:100]))
+    assert short == whole._replace(received=None, sent=None, retransmitted=None)
+    assert mptcp_info.parse_tcp_info(b"") == mptcp_info.NO_TCP_INFO
 
 
 def storage(address: str) -> bytes:
@@ -134,13 +147,13 @@ def test_which_subflows_stand() -> None:
     addresses += b"".join(storage(own) + storage(peer) for own, peer in ends)
     states = struct.pack("=IIII", 16, 3, 280, 104)
     states += b"".join(bytes([state]).ljust(104, b"\0") for state in (1, 2, 1))
-    assert mptcp_info.subflows(states, addresses) == [ends[0], ends[2]]
-    assert mptcp_info.subflows(b"", b"") == []
-    assert mptcp_info.subflows(states, addresses[:300]) == [ends[0]]
+    assert mptcp_info.parse_subflows(states, addresses) == [ends[0], ends[2]]
+    assert mptcp_info.parse_subflows(b"", b"") == []
+    assert mptcp_info.parse_subflows(states, addresses[:300]) == [ends[0]]
     sizeless = struct.pack("=IIII", 16, 1, 0, 0)
-    assert mptcp_info.subflows(sizeless, sizeless) == []
+    assert mptcp_info.parse_subflows(sizeless, sizeless) == []
     nowhere = struct.pack("=IIII", 16, 1, 256, 256) + bytes(256)
-    assert mptcp_info.subflows(states, nowhere) == [("", "")]
+    assert mptcp_info.parse_subflows(states, nowhere) == [("", "")]
 
 
 def test_what_getsockopt_is_given_to_fill() -> None:
@@ -152,42 +165,42 @@ def test_what_getsockopt_is_given_to_fill() -> None:
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_nothing_that_a_kernel_says_is_an_error(one: bytes, two: bytes) -> None:
-    mptcp_info.multipath(one)
-    mptcp_info.tcp(one)
+    mptcp_info.parse_mptcp_info(one)
+    mptcp_info.parse_tcp_info(one)
     head = struct.pack("=IIII", 16, 2, 256, 128)
-    mptcp_info.subflows(head + one, head + two)
+    mptcp_info.parse_subflows(head + one, head + two)
 
 
 def test_what_was_counted() -> None:
     text = "TcpExt: A B\nTcpExt: 1 2\nMPTcpExt: MPFailTx MPFailRx\nMPTcpExt: {} 4\n"
-    before, after = (mptcp_info.counters(text.format(number)) for number in (1, 3))
-    assert mptcp_info.counted(before, after) == {"MPFailTx": 2}
-    assert mptcp_info.counters("TcpExt: A\nTcpExt: 1\n") == {}
-    assert mptcp_info.counters("MPTcpExt: A\n") == {}
+    before, after = (mptcp_info.parse_counters(text.format(number)) for number in (1, 3))
+    assert mptcp_info.counter_increase(before, after) == {"MPFailTx": 2}
+    assert mptcp_info.parse_counters("TcpExt: A\nTcpExt: 1\n") == {}
+    assert mptcp_info.parse_counters("MPTcpExt: A\n") == {}
 
 
 # -- the listener's protocol ------------------------------------------------------------------
 
 
-def served() -> protocol.Served:
-    return protocol.Served(lambda received: SEEN | {"received": received})
+def new_session() -> protocol.Session:
+    return protocol.Session(lambda received: VIEW | {"received": received})
 
 
 def test_a_test_as_the_listener_has_it() -> None:
-    guest = served()
-    turn = guest.take(protocol.HELLO)
-    assert protocol.read(turn.send) == SEEN
-    assert guest.take(b"echo 10\n12345") == (b"12345", False)
-    assert guest.take(b"67890" + protocol.SEEN[:2]) == (b"67890", False)
-    assert protocol.read(guest.take(b"en\n").send) == SEEN | {"received": 10}
-    assert not guest.told
-    guest.take(protocol.TELL)
-    assert guest.told
-    assert guest.seen["received"] == 10
+    session = new_session()
+    reply = session.receive(protocol.HELLO)
+    assert protocol.parse_view(reply.data) == VIEW
+    assert session.receive(b"echo 10\n12345") == (b"12345", False)
+    assert session.receive(b"67890" + protocol.STATUS[:4]) == (b"67890", False)
+    assert protocol.parse_view(session.receive(b"us\n").data) == VIEW | {"received": 10}
+    assert not session.reportable
+    session.receive(protocol.REPORT)
+    assert session.reportable
+    assert session.last_view["received"] == 10
 
 
 @pytest.mark.parametrize(
-    "said",
+    "line",
     [
         b"GET / HTTP/1.1\r\n\r\n",
         b"SSH-2.0-x\r\n",
@@ -198,56 +211,59 @@ def test_a_test_as_the_listener_has_it() -> None:
         protocol.HELLO + b"echo -1\n",
         protocol.HELLO + b"quit\n",
         protocol.HELLO + protocol.HELLO,
-        protocol.HELLO + protocol.SEEN * protocol.LINES,
+        protocol.HELLO + protocol.STATUS * protocol.MAX_LINES,
     ],
 )
-def test_who_breaks_a_rule_gets_nothing_and_is_cut_off(said: bytes) -> None:
-    assert served().take(said) == (b"", True)
+def test_who_breaks_a_rule_gets_nothing_and_is_cut_off(line: bytes) -> None:
+    assert new_session().receive(line) == (b"", True)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
-def test_it_sends_little_to_whatever_a_stranger_sends(pieces: list[bytes], polite: bool) -> None:
-    guest, sent = served(), 0
-    for piece in [protocol.HELLO] * polite + pieces:
-        turn = guest.take(piece)
-        sent += len(turn.send)
-        if turn.broken:
+def test_it_sends_little_to_whatever_a_stranger_sends(pieces: list[bytes], hello: bool) -> None:
+    session, sent = new_session(), 0
+    for piece in [protocol.HELLO] * hello + pieces:
+        reply = session.receive(piece)
+        sent += len(reply.data)
+        if reply.disconnect:
             break
-    assert sent <= sum(map(len, pieces)) + protocol.LINES * protocol.ANSWER
+    assert sent <= sum(map(len, pieces)) + protocol.MAX_LINES * protocol.MAX_VIEW_BYTES
 
 
 def test_no_more_than_so_many_bytes() -> None:
-    guest = served()
-    guest.take(protocol.HELLO)
-    for _ in range(protocol.BYTES // (64 << 10)):
-        assert not guest.take(protocol.echo(64 << 10) + bytes(64 << 10)).broken
-    assert guest.take(protocol.echo(1)).broken
+    session = new_session()
+    session.receive(protocol.HELLO)
+    for _ in range(protocol.MAX_ECHO_BYTES // (64 << 10)):
+        assert not session.receive(protocol.echo(64 << 10) + bytes(64 << 10)).disconnect
+    assert session.receive(protocol.echo(1)).disconnect
 
 
 @given(st.binary(max_size=300))
 def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
-    assert protocol.read(line) is None
+    assert protocol.parse_view(line) is None
 
 
 def test_a_line_that_is_too_long_is_not_even_read() -> None:
-    padded = json.dumps(SEEN).ljust(protocol.ANSWER).encode()
-    assert protocol.read(padded) == SEEN
-    assert protocol.read(padded + b" ") is None
+    padded = json.dumps(VIEW).ljust(protocol.MAX_VIEW_BYTES).encode()
+    assert protocol.parse_view(padded) == VIEW
+    assert protocol.parse_view(padded + b" ") is None
 
 
-@pytest.mark.parametrize("name", SEEN)
+@pytest.mark.parametrize("name", VIEW)
 def test_a_line_of_ours_must_be_whole(name: str) -> None:
-    assert protocol.read(json.dumps(SEEN).encode()) == SEEN
-    assert protocol.read(json.dumps(SEEN | {"more": 1}).encode()) == SEEN
-    assert protocol.read(json.dumps(SEEN | {name: []}).encode()) is None
-    assert protocol.read(json.dumps({k: v for k, v in SEEN.items() if k != name}).encode()) is None
+    assert protocol.parse_view(json.dumps(VIEW).encode()) == VIEW
+    assert protocol.parse_view(json.dumps(VIEW | {"more": 1}).encode()) == VIEW
+    assert protocol.parse_view(json.dumps(VIEW | {name: []}).encode()) is None
+    assert (
+        protocol.parse_view(json.dumps({k: v for k, v in VIEW.items() if k != name}).encode())
+        is None
+    )
 
 
-# -- places ---------------------------------------------------------------------------------
+# -- source and peer ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "found"),
+    ("text", "require_host", "parsed"),
     [
         ("h:80", True, ("h", 80)),
         ("[2001:db8::1]:80", True, ("2001:db8::1", 80)),
@@ -256,14 +272,14 @@ def test_a_line_of_ours_must_be_whole(name: str) -> None:
         ("127.0.0.1:80", False, ("127.0.0.1", 80)),
     ],
 )
-def test_a_place_in_words(text: str, host: bool, found: tuple[str, int]) -> None:
-    assert select.endpoint(text, host) == found
+def test_host_and_port(text: str, require_host: bool, parsed: tuple[str, int]) -> None:
+    assert select.parse_host_port(text, require_host) == parsed
 
 
 @pytest.mark.parametrize("text", ["", "h", "80", ":80", "h:", "h:0", "h:65536", "h:²", "::1:80"])
-def test_a_place_in_wrong_words(text: str) -> None:
+def test_a_broken_host_and_port(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        select.endpoint(text)
+        select.parse_host_port(text)
 
 
 def family(name: str, addresses: list[str], reason: str | None = None) -> dict[str, Any]:
@@ -285,27 +301,27 @@ def test_where_a_test_begins() -> None:
             family("ipv6", ["2001:db8:1::2"], "check-failed"),
         ],
     }
-    four, six = Place("wan1", "eth1", "10.1.1.2"), Place("wan1", "eth1", "2001:db8:1::2")
-    assert select.places(both) == ([four, six], "")
-    assert select.places(both, "ipv6") == ([six], "")
+    four, six = Source("wan1", "eth1", "10.1.1.2"), Source("wan1", "eth1", "2001:db8:1::2")
+    assert select.sources(both) == ([four, six], "")
+    assert select.sources(both, "ipv6") == ([six], "")
     assert select.match([four, six], [Peer("2001:db8::9", 1), Peer("10.9.9.9", 1)]) == (
         six,
         Peer("2001:db8::9", 1),
     )
     assert select.match([four], [Peer("2001:db8::9", 1)]) is None
     out = {**both, "families": [family("ipv4", ["10.1.1.2"], "no-carrier"), family("ipv6", [])]}
-    assert select.places(out) == ([], "because no-carrier")
+    assert select.sources(out) == ([], "because no-carrier")
 
 
 def test_where_to_listen_needs_a_port_but_no_address_and_no_empty_one() -> None:
-    assert select.endpoint("80", False) == ("", 80)
-    with pytest.raises(ValueError, match="it has no address"):
-        select.endpoint(":80", False)
+    assert select.parse_host_port("80", False) == ("", 80)
+    with pytest.raises(ValueError, match="address"):
+        select.parse_host_port(":80", False)
 
 
-def test_whose_an_address_is_and_who_could_join() -> None:
+def test_whose_an_address_is_and_which_uplinks_could_join() -> None:
     def ends(address: str, found: bool = True, flags: str = "subflow") -> dict[str, Any]:
-        return {"address": address, "found": found or None, "flags": [flags]}
+        return {"address": address, "actual": found or None, "flags": [flags]}
 
     status = {
         "uplinks": [
@@ -326,81 +342,68 @@ def test_whose_an_address_is_and_who_could_join() -> None:
             )
         ]
     }
-    assert select.others(status, Place("wan1", "eth1", "10.1.1.2")) == ["wan2"]
-    assert select.others(status, Place("wan1", "eth1", "2001:db8::9")) == ["wan2", "wan5"]
-    assert select.owner(status, "10.2.1.2") == "wan2"
-    assert select.owner(status, "10.9.9.9") is None
+    assert select.joinable_uplinks(status, Source("wan1", "eth1", "10.1.1.2")) == ["wan2"]
+    assert select.joinable_uplinks(status, Source("wan1", "eth1", "2001:db8::9")) == [
+        "wan2",
+        "wan5",
+    ]
+    assert select.uplink_of(status, "10.2.1.2") == "wan2"
+    assert select.uplink_of(status, "10.9.9.9") is None
 
 
-# -- words ----------------------------------------------------------------------------------
+# -- text -----------------------------------------------------------------------------------
+
+ENDS = Source("wan1", "eth1", "10.1.1.2"), Peer("10.9.9.9", 80)
 
 
-@pytest.mark.parametrize("code", EXPLAINED)
-def test_every_verdict_in_words(code: str) -> None:
-    where = Place("wan1", "eth1", "10.1.1.2"), Peer("2001:db8::9", 80)
-    seen = {"listener": SEEN, "connect_ms": 1.0, "local": "10.1.1.2:1", "checksums": True}
-    for told in (result(*where, code), result(*where, code, echoed=12, **seen)):
-        lines = result_lines(told)
+@pytest.mark.parametrize("code", EXPLANATIONS)
+def test_every_verdict_as_text(code: str) -> None:
+    ends = ENDS[0], Peer("2001:db8::9", 80)
+    facts = {"listener": VIEW, "connect_ms": 1.0, "local": "10.1.1.2:1", "checksums": True}
+    for shown in (result(*ends, code), result(*ends, code, echoed=12, **facts)):
+        lines = result_lines(shown)
         assert lines[0].startswith("wan1 (eth1) to [2001:db8::9]:80: ")
-        assert EXPLAINED[code] in " ".join(" ".join(lines).split())
+        assert EXPLANATIONS[code] in " ".join(" ".join(lines).split())
         assert max(map(len, lines)) <= 80
-        assert ("→" in lines[-1] or "→" in " ".join(lines)) == (code in ADVISED)
+        assert ("→" in " ".join(lines)) == (code in REMEDIES)
 
 
-def test_what_a_stranger_says_does_no_harm_to_a_terminal() -> None:
-    seen = SEEN | {"client": "\x1b[2J\nmproutd: all is well"}
-    assert "\x1b" not in seen_line(seen)
-    told = result(None, None, "works", uplink="w", device="d", listener=seen)
-    assert not any("\x1b" in line or "\n" in line for line in result_lines(told))
+def test_a_stranger_cannot_send_escape_sequences_to_a_terminal() -> None:
+    view = VIEW | {"client": "\x1b[2J\nmproutd: all is well"}
+    assert "\x1b" not in view_text(view)
+    shown = result(None, None, "works", uplink="w", device="d", listener=view)
+    assert not any("\x1b" in line or "\n" in line for line in result_lines(shown))
 
 
-HERE = Place("wan1", "eth1", "10.1.1.2"), Peer("10.9.9.9", 80)
-MTU = {"device": 1500, "there": 1500, "back": None, "segment": None, "proved": True}
-ALONE = "no listener of mproutd there: one line was sent, no data compared"
-CAME = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
+MTU = {"device": 1500, "forward": 1500, "reverse": None, "mss": None, "verified": True}
+CONNECTED = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
+NO_LISTENER = ["no mproutd listener"]
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "grounds"),
+    ("code", "fields", "facts"),
     [
-        ("own-off", {}, []),
-        ("no-route", {"error": "Network is unreachable"}, ["Network is unreachable"]),
-        ("works", CAME, ["connected from 10.1.1.2:1 in 12.3 ms", ALONE]),
+        ("local-disabled", {}, []),
+        ("no-route", {"error": "Network is unreachable"}, [["Network is unreachable"]]),
+        ("works", CONNECTED, [["10.1.1.2:1", "12.3 ms"], NO_LISTENER]),
         (
             "works",
-            CAME | {"first_byte_ms": 20.0},
-            ["connected from 10.1.1.2:1 in 12.3 ms, first byte back after 20.0 ms", ALONE],
+            CONNECTED | {"first_byte_ms": 20.0},
+            [["10.1.1.2:1", "12.3 ms", "20.0 ms"], NO_LISTENER],
         ),
-        ("works", {"echoed": 9}, ["9 bytes came back, unchanged"]),
+        ("works", {"echoed": 9}, [["9 bytes", "unchanged"]]),
         (
-            "changed",
+            "data-modified",
             {"echoed": 9, "checksums": True},
-            [
-                "9 bytes came back, not as they were sent",
-                "MPTCP's checksums noticed, and the kernel gave MPTCP up there",
-            ],
+            [["9 bytes", "modified"], ["detected by MPTCP checksums"]],
         ),
-        (
-            "changed",
-            {},
-            ["without MPTCP's checksums (net.mptcp.checksum_enabled) nobody notices"],
-        ),
+        ("data-modified", {}, [["undetected", "net.mptcp.checksum_enabled"]]),
+        ("works", {"listener": VIEW}, [["full-size"], ["10.1.1.2:4711", "MPTCP"]]),
+        ("works", {"mtu": MTU}, [["1500", "verified"]]),
         (
             "works",
-            {"listener": SEEN},
-            [
-                "the time was over before full packets had come back",
-                "the listener saw 10.1.1.2:4711: MPTCP",
-            ],
-        ),
-        ("works", {"mtu": MTU}, ["packets of 1500 bytes pass"]),
-        (
-            "works",
-            {"mtu": MTU | {"there": 1400, "back": 1300, "proved": False}},
-            [
-                "packets of 1400 bytes pass there, of 1300 back, as far as the kernel knows; "
-                "1500 is the MTU of the device"
-            ],
+            {"mtu": MTU | {"forward": 1400, "reverse": 1300, "verified": False}},
+            [["1400", "1300", "kernel", "1500"]],
         ),
         (
             "works",
@@ -413,30 +416,33 @@ CAME = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
                     ],
                 }
             },
-            [
-                "a second subflow joined by wan2",
-                "a second subflow joined by 10.7.7.7",
-                "no subflow joined by wan3",
-            ],
+            [["joined", "wan2"], ["joined", "10.7.7.7"], ["no subflow", "wan3"]],
         ),
     ],
 )
-def test_what_a_verdict_rests_on(code: str, told: dict[str, Any], grounds: list[str]) -> None:
-    text = " ".join(" ".join(result_lines(result(*HERE, code, **told))).split())
-    said = f"wan1 (eth1) to 10.9.9.9:80: {EXPLAINED[code]}"
-    assert text.partition(" → ")[0] == " ".join([said, *grounds])
+def test_the_facts_behind_a_verdict(
+    code: str, fields: dict[str, Any], facts: list[list[str]]
+) -> None:
+    """One entry for each fact, with its values in this order, and nothing else."""
+    lines = result_lines(result(*ENDS, code, **fields))
+    bullets = [line for line in lines if line.startswith("    ") and line[4] not in " →"]
+    assert len(bullets) == len(facts)
+    text = " ".join(" ".join(lines).split()).split(EXPLANATIONS[code])[1]
+    for value in (value for fact in facts for value in fact):
+        assert value in text
+        text = text.partition(value)[2]
 
 
 @pytest.mark.parametrize(
-    ("seen", "words"),
+    ("view", "text"),
     [
         ({}, "MPTCP"),
-        ({"kept": False}, "MPTCP in the handshake, plain TCP later"),
-        ({"mptcp": False}, "plain TCP, MPTCP is switched off there"),
-        ({"accepted": "tcp", "asked": None}, "plain TCP"),
-        ({"accepted": "tcp"}, "MPTCP in the SYN, plain TCP after it"),
-        ({"accepted": "tcp", "asked": False}, "a SYN without MPTCP"),
+        ({"mptcp": False}, "MPTCP in the handshake, plain TCP afterwards"),
+        ({"mptcp_enabled": False}, "plain TCP, MPTCP is disabled on the listener"),
+        ({"accepted": "tcp", "syn_mp_capable": None}, "plain TCP"),
+        ({"accepted": "tcp"}, "plain TCP after a SYN with MP_CAPABLE"),
+        ({"accepted": "tcp", "syn_mp_capable": False}, "plain TCP, no MP_CAPABLE in the SYN"),
     ],
 )
-def test_what_a_listener_saw(seen: dict[str, Any], words: str) -> None:
-    assert seen_line(SEEN | seen) == f"10.1.1.2:4711: {words}; 0 bytes echoed"
+def test_the_view_of_a_listener_as_text(view: dict[str, Any], text: str) -> None:
+    assert view_text(VIEW | view) == f"10.1.1.2:4711: {text}; 0 bytes echoed"

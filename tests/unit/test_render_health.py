@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mproutd import format
-from mproutd.status.render import because, full, short
+from mproutd.status.render import check_lines, check_summaries, failed_checks
 
 HOST = {
     "host": "one.example",
@@ -59,29 +59,29 @@ BAD = GOOD | {"failed": True, "summary": "no host answers", "hosts": [DEAD]}
     ],
 )
 def test_one_family_in_a_line(check: dict[str, Any], words: str) -> None:
-    assert short({"health": [check]}) == [f"check IPv4: {words}"]
+    assert check_summaries({"health": [check]}) == [f"check IPv4: {words}"]
 
 
 def test_without_checks_there_are_no_lines() -> None:
-    assert short({}) == short({"health": None}) == []
-    assert because({}) == because({"health": [GOOD]}) == ""
+    assert check_summaries({}) == check_summaries({"health": None}) == []
+    assert failed_checks({}) == failed_checks({"health": [GOOD]}) == ""
 
 
 def test_why_an_uplink_is_out() -> None:
     six = BAD | {"family": "ipv6", "hold": 12.0}
-    assert because({"health": [BAD, six]}) == (
+    assert failed_checks({"health": [BAD, six]}) == (
         " (no host answers; no host answers, out for 12 s at least)"
     )
 
 
 def test_everything_about_one_family() -> None:
-    assert full(GOOD | {"hosts": [HOST, DEAD]}, 1000.0) == [
+    assert check_lines(GOOD | {"hosts": [HOST, DEAD]}, 1000.0) == [
         "check by ping, since 1 min: 1 of 1 hosts answers, 12 ms",
         "one.example (192.0.2.1): answers, 12 ms, 10 % lost lately, 9 of 10 in all",
         "one.example: no answer, 10 % lost lately, 9 of 10 in all",
     ]
     new = HOST | {"host": "192.0.2.1", "reachable": None, "latency": None, "sent": 0}
-    assert full(GOOD | {"since": None, "flaps": 2, "hosts": [new]}, 1000.0) == [
+    assert check_lines(GOOD | {"since": None, "flaps": 2, "hosts": [new]}, 1000.0) == [
         "check by ping: 1 of 1 hosts answers, did not stay 2 times",
         "192.0.2.1: not asked yet",
     ]
@@ -100,16 +100,16 @@ def test_everything_about_one_family() -> None:
     ],
 )
 def test_how_long(seconds: float | None, words: str, in_short: str) -> None:
-    assert (format.span(seconds), format.brief(seconds)) == (words, in_short)
+    assert (format.format_duration(seconds), format.format_age(seconds)) == (words, in_short)
 
 
 def test_how_much() -> None:
-    assert format.amount(None) == format.rate(None) == "-"
-    assert [format.amount(each) for each in (0, 999, 1200, 12_000, 3.4e18)] == [
+    assert format.format_bytes(None) == format.format_rate(None) == "-"
+    assert [format.format_bytes(each) for each in (0, 999, 1200, 12_000, 3.4e18)] == [
         "0 B",
         "999 B",
         "1.2 kB",
         "12 kB",
         "3400 PB",
     ]
-    assert format.rate(1_200_000) == "1.2 Mbit/s"
+    assert format.format_rate(1_200_000) == "1.2 Mbit/s"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mproutd.iproute2 import command
+from mproutd.iproute2 import ip_command
 from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, contains
 from mproutd.planning.endpoints import is_client_endpoint
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.uplinks import Gateway, Path
-from mproutd.status.build import family
+from mproutd.status.build import family_status
 from mproutd.status.connections import UplinkNames, uplink_names
-from mproutd.status.metrics import rows
+from mproutd.status.metrics import samples
 from mproutd.status.render import status_lines
 from mproutd.status.render_uplink import uplink_lines
 from tests.unit.test_plan import WAN1, WAN2, two_lines
@@ -113,7 +113,7 @@ def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, A
 
 
 def test_a_host_that_did_not_answer_has_no_latency(status: dict[str, Any]) -> None:
-    latencies = dict(rows(status)["mproutd_uplink_check_host_latency_seconds"])
+    latencies = dict(samples(status)["mproutd_uplink_check_host_latency_seconds"])
     assert [*latencies] == [("wan1", "ipv4", "one.example"), ("wan1", "ipv6", "one.example")]
 
 
@@ -124,7 +124,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
 
     def answer(route: Route | None) -> tuple[str | None, bool]:
-        told = family(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
+        told = family_status(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
         (lookup,) = told["lookups"]
         return lookup["result"], lookup["matches"]
 
@@ -141,13 +141,13 @@ def test_a_lookup_that_had_to_ask_elsewhere_tells_the_question_that_was_answered
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
     for asked in ("240.0.0.1", "192.52.193.1"):
         route = Route(AF_INET, 7001, asked, 2)
-        told = family(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
+        told = family_status(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
         assert told["lookups"][0]["command"] == f"ip route get {asked} from 10.1.1.2"
 
 
 def test_an_endpoint_without_a_device_as_a_command() -> None:
     step = Operation("add", Endpoint("10.1.1.2", 0, SIGNAL))
-    assert command(step, str) == "ip mptcp endpoint add 10.1.1.2 signal"
+    assert ip_command(step, str) == "ip mptcp endpoint add 10.1.1.2 signal"
 
 
 def test_an_uplink_without_a_device_is_known_by_its_addresses() -> None:

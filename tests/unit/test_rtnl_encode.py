@@ -262,12 +262,12 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
     ("message", "states", "protocol"),
     [
         (
-            sock_diag.dump_mptcp(1, AF_INET6),
+            sock_diag.dump_mptcp(AF_INET6, 1),
             ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
             put_u32(3, 262),
         ),
         (
-            sock_diag.dump_tcp(1, AF_INET6),
+            sock_diag.dump_tcp(AF_INET6, 1),
             ESTABLISHED | SYN_SENT | CLOSE_WAIT,
             b"",
         ),

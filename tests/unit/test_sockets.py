@@ -48,11 +48,15 @@ def test_an_interrupted_dump_is_asked_for_again() -> None:
 
 def test_the_last_answer_is_taken_when_every_dump_is_interrupted() -> None:
     dumps = [
-        [(20, NLM_F_DUMP_INTR, b"%04d" % number), DONE] for number in range(sockets._ATTEMPTS + 5)
+        [(20, NLM_F_DUMP_INTR, b"%04d" % number), DONE]
+        for number in range(sockets._MAX_DUMP_RETRIES + 5)
     ]
     script = Scripted(*dumps)
     found = asked(script).dump(lambda n: request(22, 0, n, b""))
-    assert (found, script.asked) == ([b"%04d" % sockets._ATTEMPTS], sockets._ATTEMPTS + 1)
+    assert (found, script.asked) == (
+        [b"%04d" % sockets._MAX_DUMP_RETRIES],
+        sockets._MAX_DUMP_RETRIES + 1,
+    )
 
 
 def test_an_error_that_ends_a_dump_is_raised() -> None:

@@ -14,7 +14,7 @@ from mproutd.configuration.config import ConfigError
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
-from mproutd.status.build import status as build_status
+from mproutd.status.build import build_status as build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render import status_lines

@@ -1,4 +1,4 @@
-"""Which connections miss a subflow, and which need the one that they have."""
+"""Which connections lack a subflow, and which addresses are their only path."""
 
 from __future__ import annotations
 
@@ -7,106 +7,117 @@ import pytest
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
 
-ONE, TWO, SIXTH = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
-MINE = Connection(ONE, 0, False, True, token=7, max_extra_subflows=8)
+WAN1, WAN2, WAN2_IPV6 = "10.1.1.2", "10.2.2.2", "2001:db8:2::2"
+CONNECTION = Connection(WAN1, 0, False, True, token=7, max_extra_subflows=8)
 
 
-BEGUN = Subflow(7, ONE, initial=True, initiated_locally=True)
-JOINED = Subflow(7, TWO, initial=False, initiated_locally=True)
-TAKEN, LET_IN = BEGUN._replace(initiated_locally=False), JOINED._replace(initiated_locally=False)
-TRYING = JOINED._replace(established=False)
+INITIAL = Subflow(7, WAN1, initial=True, initiated_locally=True)
+JOINED = Subflow(7, WAN2, initial=False, initiated_locally=True)
+ACCEPTED, ACCEPTED_JOIN = (
+    INITIAL._replace(initiated_locally=False),
+    JOINED._replace(initiated_locally=False),
+)
+ATTEMPT = JOINED._replace(established=False)
 
 
 @pytest.mark.parametrize(
-    ("there", "here"),
+    ("subflows", "initiated"),
     [
-        ([BEGUN, JOINED], {7: True}),
-        ([TAKEN, TRYING], {7: False}),
-        ([TAKEN, JOINED], {7: False}),  # at an address that the client announced
-        ([LET_IN, BEGUN], {7: True}),
-        ([JOINED, LET_IN], {7: True}),
-        ([LET_IN, JOINED], {7: True}),
-        ([LET_IN, TRYING], {7: False}),
-        ([TRYING], {}),
-        ([BEGUN, TAKEN._replace(token=8)], {7: True, 8: False}),
+        ([INITIAL, JOINED], {7: True}),
+        ([ACCEPTED, ATTEMPT], {7: False}),
+        ([ACCEPTED, JOINED], {7: False}),  # at an address that the client announced
+        ([ACCEPTED_JOIN, INITIAL], {7: True}),
+        ([JOINED, ACCEPTED_JOIN], {7: True}),
+        ([ACCEPTED_JOIN, JOINED], {7: True}),
+        ([ACCEPTED_JOIN, ATTEMPT], {7: False}),
+        ([ATTEMPT], {}),
+        ([INITIAL, ACCEPTED._replace(token=8)], {7: True, 8: False}),
     ],
 )
-def test_who_began_a_connection(there: list[Subflow], here: dict[int, bool]) -> None:
-    assert ConnectionSnapshot([], there).initiated_locally() == here
+def test_who_began_a_connection(subflows: list[Subflow], initiated: dict[int, bool]) -> None:
+    assert ConnectionSnapshot([], subflows).initiated_locally() == initiated
 
 
 @pytest.mark.parametrize(
-    ("connection", "there", "misses"),
+    ("connection", "subflows", "missing"),
     [
-        (MINE, [BEGUN], {(7, TWO)}),
-        (MINE, [BEGUN, JOINED], set()),
-        (MINE, [BEGUN, TRYING], set()),
-        (MINE, [BEGUN._replace(token=8)], {(7, ONE), (7, TWO)}),
-        (MINE, [TAKEN], set()),
-        (MINE._replace(fallback=True), [], set()),
-        (MINE._replace(open=False), [], set()),
-        (MINE._replace(can_send=False), [BEGUN], set()),
-        (MINE._replace(extra_subflows=8), [], set()),
-        (MINE._replace(address="2001:db8:1::2"), [], {(7, SIXTH)}),
+        (CONNECTION, [INITIAL], {(7, WAN2)}),
+        (CONNECTION, [INITIAL, JOINED], set()),
+        (CONNECTION, [INITIAL, ATTEMPT], set()),
+        (CONNECTION, [INITIAL._replace(token=8)], {(7, WAN1), (7, WAN2)}),
+        (CONNECTION, [ACCEPTED], set()),
+        (CONNECTION._replace(fallback=True), [], set()),
+        (CONNECTION._replace(open=False), [], set()),
+        (CONNECTION._replace(can_send=False), [INITIAL], set()),
+        (CONNECTION._replace(extra_subflows=8), [], set()),
+        (CONNECTION._replace(address="2001:db8:1::2"), [], {(7, WAN2_IPV6)}),
     ],
 )
-def test_which_connections_miss_a_subflow(
-    connection: Connection, there: list[Subflow], misses: set[tuple[int, str]]
+def test_which_connections_lack_a_subflow(
+    connection: Connection, subflows: list[Subflow], missing: set[tuple[int, str]]
 ) -> None:
-    assert ConnectionSnapshot([connection], there).missing([ONE, TWO, SIXTH]) == misses
+    assert ConnectionSnapshot([connection], subflows).missing([WAN1, WAN2, WAN2_IPV6]) == missing
 
 
-def test_what_goes_to_the_lan_misses_nothing() -> None:
+def test_connections_to_the_lan_lack_nothing() -> None:
     """A connection that began at 192.168.70.1, on br-lan."""
-    lan = MINE._replace(address="192.168.70.1")
-    standing = ConnectionSnapshot([lan], [BEGUN._replace(address=lan.address)])
-    assert standing.missing([ONE, TWO]) == {(7, ONE), (7, TWO)}
-    here = off_uplink_addresses([(1, "127.0.0.1"), (5, lan.address), (2, ONE), (3, TWO)], {2, 3})
-    assert here == {"127.0.0.1", lan.address}
-    assert standing.missing([ONE, TWO], here) == set()
-    assert standing.beyond_help(here) == {7}
-    assert standing.beyond_help(()) == set()
+    lan = CONNECTION._replace(address="192.168.70.1")
+    snapshot = ConnectionSnapshot([lan], [INITIAL._replace(address=lan.address)])
+    assert snapshot.missing([WAN1, WAN2]) == {(7, WAN1), (7, WAN2)}
+    initiated = off_uplink_addresses(
+        [(1, "127.0.0.1"), (5, lan.address), (2, WAN1), (3, WAN2)], {2, 3}
+    )
+    assert initiated == {"127.0.0.1", lan.address}
+    assert snapshot.missing([WAN1, WAN2], initiated) == set()
+    assert snapshot.beyond_help(initiated) == {7}
+    assert snapshot.beyond_help(()) == set()
 
 
 @pytest.mark.parametrize(
-    ("connection", "there", "needed"),
+    ("connection", "subflows", "sole_paths"),
     [
-        (MINE, [BEGUN], {ONE}),
-        (MINE, [BEGUN, JOINED], set()),
-        (MINE, [BEGUN, TRYING], {ONE}),
-        (MINE, [JOINED], set()),  # its peer accepts subflows
-        (MINE, [TAKEN], {ONE}),
-        (MINE, [TAKEN, LET_IN._replace(address=ONE)], {ONE}),  # its client has two lines
-        (MINE, [TAKEN, LET_IN], {ONE, TWO}),
-        (MINE, [], set()),
-        (MINE, [BEGUN, JOINED._replace(address=ONE)], set()),
-        (MINE, [BEGUN._replace(token=8)], set()),
-        (MINE._replace(open=False), [BEGUN], set()),
-        (MINE._replace(can_send=False), [BEGUN], {ONE}),
+        (CONNECTION, [INITIAL], {WAN1}),
+        (CONNECTION, [INITIAL, JOINED], set()),
+        (CONNECTION, [INITIAL, ATTEMPT], {WAN1}),
+        (CONNECTION, [JOINED], set()),  # its peer accepts subflows
+        (CONNECTION, [ACCEPTED], {WAN1}),
         (
-            MINE._replace(open=False, can_send=False),
-            [BEGUN],
-            {ONE},
-        ),  # what was written is on its way
-        (MINE._replace(fallback=True, token=0), [], {ONE}),
-        (MINE._replace(fallback=True, open=False), [], set()),
+            CONNECTION,
+            [ACCEPTED, ACCEPTED_JOIN._replace(address=WAN1)],
+            {WAN1},
+        ),  # its client has two uplinks
+        (CONNECTION, [ACCEPTED, ACCEPTED_JOIN], {WAN1, WAN2}),
+        (CONNECTION, [], set()),
+        (CONNECTION, [INITIAL, JOINED._replace(address=WAN1)], set()),
+        (CONNECTION, [INITIAL._replace(token=8)], set()),
+        (CONNECTION._replace(open=False), [INITIAL], set()),
+        (CONNECTION._replace(can_send=False), [INITIAL], {WAN1}),
+        (
+            CONNECTION._replace(open=False, can_send=False),
+            [INITIAL],
+            {WAN1},
+        ),  # still sending
+        (CONNECTION._replace(fallback=True, token=0), [], {WAN1}),
+        (CONNECTION._replace(fallback=True, open=False), [], set()),
     ],
 )
-def test_whose_only_subflow_it_is(
-    connection: Connection, there: list[Subflow], needed: set[str]
+def test_which_addresses_are_a_sole_path(
+    connection: Connection, subflows: list[Subflow], sole_paths: set[str]
 ) -> None:
-    assert ConnectionSnapshot([connection], there).sole_paths() == needed
+    assert ConnectionSnapshot([connection], subflows).sole_paths() == sole_paths
 
 
-def test_a_kernel_that_does_not_say_which_connections_there_are() -> None:
-    """Without mptcp_diag: every subflow may be somebody's only one."""
-    standing = ConnectionSnapshot(None, [BEGUN, BEGUN._replace(token=8), JOINED._replace(token=8)])
-    assert standing.missing([ONE, TWO]) == set()
-    assert standing.sole_paths() == {ONE}
-    assert standing.beyond_help({ONE}) == set()
-    assert standing.ended([7, 9]) == set()
+def test_a_kernel_without_mptcp_diag() -> None:
+    """Without mptcp_diag every subflow may be the only one of its connection."""
+    snapshot = ConnectionSnapshot(
+        None, [INITIAL, INITIAL._replace(token=8), JOINED._replace(token=8)]
+    )
+    assert snapshot.missing([WAN1, WAN2]) == set()
+    assert snapshot.sole_paths() == {WAN1}
+    assert snapshot.beyond_help({WAN1}) == set()
+    assert snapshot.ended([7, 9]) == set()
 
 
 def test_which_connections_have_ended() -> None:
-    standing = ConnectionSnapshot([MINE], [JOINED._replace(token=8)])
-    assert standing.ended([7, 8, 9]) == {9}
+    snapshot = ConnectionSnapshot([CONNECTION], [JOINED._replace(token=8)])
+    assert snapshot.ended([7, 8, 9]) == {9}

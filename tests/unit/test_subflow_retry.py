@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
+from mproutd.planning.state import State
 from mproutd.subflows.policy import INITIAL_BACKOFF
 from mproutd.subflows.retry import (
     INITIAL_SCAN_DELAY,
@@ -75,7 +77,7 @@ class World:
             attach=self.filters.append,
             read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
         )
-        state = SimpleNamespace(endpoints={(HERE.address, HERE.device)})
+        state = State(endpoints=frozenset({(HERE.address, HERE.device)}))
         self.reconciler: Any = SimpleNamespace(
             kernel=self.kernel,
             last=SimpleNamespace(
@@ -94,6 +96,7 @@ class World:
                     ]
                 ),
             ),
+            config=Config(),
             state_file=SimpleNamespace(state=state),
             removals=SimpleNamespace(expect_removal=lambda endpoints: None),
         )

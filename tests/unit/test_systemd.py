@@ -13,7 +13,7 @@ from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.services.base import ServiceContext
 from mproutd.services.systemd import RESEND_INTERVAL, SystemdNotifier, watchdog_interval
-from mproutd.status.changes import LONGEST, status_line
+from mproutd.status.changes import MAX_STATUS_LENGTH, status_line
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_uplinks import unplugged, usual
 
@@ -158,4 +158,4 @@ def test_the_line_of_all_uplinks():
     many = "".join(
         interface(f"some-long-line{n:04}".replace("-", "_"), f"ppp{n}", "on") for n in range(120)
     )
-    assert len(line(world, many)) == LONGEST
+    assert len(line(world, many)) == MAX_STATUS_LENGTH

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from mproutd.status.top_view import BAD, GOOD, History, Moved, View, graph, lines, ordered, scale
+from mproutd.status.top_view import (
+    BAD,
+    GOOD,
+    History,
+    Rates,
+    View,
+    graph,
+    ordered,
+    scale,
+    screen_lines,
+)
 
 
 def uplink(name: str, device: str, mode: str = "on", **more: Any) -> dict[str, Any]:
@@ -44,21 +54,21 @@ def view(*uplinks: dict[str, Any], **more: Any) -> View:
         "problems": [],
         "drift": [],
     }
-    given: dict[str, Any] = {"moved": {}, "subflows": None, "now": 8200.0, "clock": "12:00:00"}
+    given: dict[str, Any] = {"rates": {}, "subflows": None, "now": 8200.0, "clock": "12:00:00"}
     return View(status, **{**given, **more})
 
 
 def text(shown: View, columns: int = 80, rows: int = 24) -> list[str]:
-    drawn = ["".join(piece.text for piece in line) for line in lines(shown, columns, rows)]
+    drawn = ["".join(piece.text for piece in line) for line in screen_lines(shown, columns, rows)]
     return [line.rstrip() for line in drawn]
 
 
 TWO = (uplink("wan1", "eth1", "master"), uplink("wan2", "eth2", **LOST))
-MOVED = {"eth1": [Moved(5e6, 1e6), Moved(None, None), Moved(0, 0), Moved(10e6, 1e5)]}
+RATES = {"eth1": [Rates(5e6, 1e6), Rates(None, None), Rates(0, 0), Rates(10e6, 1e5)]}
 
 
 def test_two_uplinks_in_a_small_terminal() -> None:
-    shown = view(*TWO, moved=MOVED, subflows={"wan1": 3})
+    shown = view(*TWO, rates=RATES, subflows={"wan1": 3})
     assert text(shown, rows=12) == [
         "mproutd  12:00:00  1 of 2 not usable; see: mproutd status",
         "wan1  master    eth1  up 2 h        3 subflows  default IPv4",
@@ -76,7 +86,7 @@ def test_two_uplinks_in_a_small_terminal() -> None:
 
 
 def test_a_taller_terminal_has_taller_graphs() -> None:
-    drawn = text(view(*TWO, moved=MOVED), rows=16)
+    drawn = text(view(*TWO, rates=RATES), rows=16)
     assert drawn[3:5] == [
         f"  in     10 Mbit/s {'   █':>48}    10 Mbit/s",
         f"                   {'█ ·█':>48}",
@@ -85,7 +95,9 @@ def test_a_taller_terminal_has_taller_graphs() -> None:
 
 def test_colours_say_which_is_out() -> None:
     styles = {
-        piece.text.strip(): piece.style for line in lines(view(*TWO), 80, 24) for piece in line
+        piece.text.strip(): piece.style
+        for line in screen_lines(view(*TWO), 80, 24)
+        for piece in line
     }
     assert styles["up 2 h"] == GOOD
     assert styles["no carrier 2 h"] == BAD
@@ -96,8 +108,8 @@ def test_colours_say_which_is_out() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 8, 40])
 def test_it_fits_whatever_the_size(columns: int, rows: int, count: int) -> None:
     many = [uplink(f"wan{n}", f"ppp{n}", **(LOST if n % 3 else {})) for n in range(count)]
-    moved = {each["device"]: [Moved(n * 1e6, n) for n in range(300)] for each in many}
-    drawn = text(view(*many, moved=moved, note="x" * 300), columns, rows)
+    rates = {each["device"]: [Rates(n * 1e6, n) for n in range(300)] for each in many}
+    drawn = text(view(*many, rates=rates, note="x" * 300), columns, rows)
     assert len(drawn) <= rows
     assert all(len(line) <= columns for line in drawn)
     if columns >= 80 and rows >= count + 2:
@@ -110,11 +122,11 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_sorting() -> None:
-    moved = {"eth1": [Moved(9e9, 9e9), Moved(1e6, 3e6)], "eth2": [Moved(2e6, 2e6)]}
+    rates = {"eth1": [Rates(9e9, 9e9), Rates(1e6, 3e6)], "eth2": [Rates(2e6, 2e6)]}
     three = uplink("wan2", "eth2"), uplink("wan1", "eth1"), uplink("wan3", "eth3")
 
     def names(order: str) -> list[str]:
-        shown = view(*three, moved=moved, order=order)
+        shown = view(*three, rates=rates, order=order)
         assert text(shown)[-1].endswith(
             {"name": "by name", "received": "by rate in", "sent": "by rate out"}[order]
         )
@@ -133,13 +145,13 @@ def test_nothing_from_outside_commands_the_terminal() -> None:
 def test_rates_are_between_two_samples() -> None:
     history = History(most=3)
     history.add(10.0, {"eth1": (1000, 0), "lo": (5, 5)}, ["eth1", "eth2"])
-    assert history.moved() == {"eth1": [], "eth2": []}
+    assert history.rates() == {"eth1": [], "eth2": []}
     history.add(12.0, {"eth1": (2000, 500)}, ["eth1", "eth2"])
-    assert history.moved() == {"eth1": [Moved(4000, 2000)], "eth2": [Moved()]}
+    assert history.rates() == {"eth1": [Rates(4000, 2000)], "eth2": [Rates()]}
     history.add(13.0, {"eth1": (0, 0)}, ["eth1"])  # made again
     history.add(14.0, {}, ["eth1"])  # gone
     history.add(15.0, {"eth1": (0, 0)}, ["eth1"])
-    assert history.moved() == {"eth1": [Moved(), Moved(), Moved()]}
+    assert history.rates() == {"eth1": [Rates(), Rates(), Rates()]}
 
 
 def test_scales_are_round_and_hold_the_peak() -> None:

@@ -128,6 +128,6 @@ def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(
         kernel.snapshot(SnapshotRequest(["eth2"], [7002], 0))
         rp_filter(wan, value=0)
         assert [failure.text for failure in kernel.apply([loose])] == [
-            "somebody has just changed it"
+            "changed by another program just now"
         ]
         assert rp_filter(wan) == 0

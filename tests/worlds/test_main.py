@@ -116,6 +116,26 @@ def test_a_list_of_bogons_in_main_hides_no_default(bare_wan: Wan, kind: str) -> 
         eventually(lambda: "default via 10.1.1.254 dev eth1 table 7001" in gateway.state())
 
 
+def test_a_default_for_a_link_local_source_is_no_way_out(bare_wan: Wan) -> None:
+    """As dhcpcd adds it with an IPv4LL address, and leaves it while a lease arrives."""
+    gateway = bare_wan.gateway
+    gateway.ip(
+        "address add 169.254.7.7/16 dev eth2 scope link",
+        "route add default dev eth2 scope link src 169.254.7.7 metric 1002005",
+        "address add 10.2.2.2/24 dev eth2",
+    )
+    with Daemon(gateway) as daemon:
+        path = daemon.settle()["uplinks"][1]["families"][0]
+        assert (path["addresses"], path["gateway_from"], path["reason"]) == (
+            ["10.2.2.2"],
+            None,
+            "no-gateway",
+        )
+        gateway.ip("route add default via 10.2.2.1 dev eth2 metric 2005")
+        eventually(lambda: "default via 10.2.2.1 dev eth2 table 7002" in gateway.state())
+        eventually(lambda: "endpoint 10.2.2.2" in gateway.state())
+
+
 def test_bogons_that_come_to_main_close_nothing(wan: Wan) -> None:
     gateway = wan.gateway
     with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER) as echo:

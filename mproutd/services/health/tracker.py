@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mproutd.configuration.health import HealthConfig, Target
+from mproutd.configuration.health import HealthConfig
+from mproutd.configuration.parsers import Target
 from mproutd.eventloop import Loop, Timer
 from mproutd.services.health.hysteresis import Hysteresis
 from mproutd.services.health.probe import ProbePath, Prober

@@ -1,0 +1,231 @@
+"""The routes and rules of each uplink and of other traffic.  Pure.
+
+An uplink has a table of its own with its connected routes and its default route, and rules
+that send its traffic there.  Other traffic is whatever no such rule selects: while there is a
+master, `table_base` holds the default route of the best usable uplink for it.
+
+Rule priorities; those with + are relative to `rule_priority`, T is the uplink's table:
+
+    +0         fwmark MASK/MASK lookup main    only for mproutd's own lookups in main
+    +5         from ADDRESS to SUBNET lookup T only where two devices share a subnet
+    +10        lookup main suppress_prefixlength 7 (IPv6: 6)
+    +100+slot  fwmark MARK/MASK lookup T       steering, only while the uplink is usable
+    +300+slot  oif DEVICE lookup T
+    +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
+    +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
+    32764      lookup main suppress_prefixlength 0   other traffic, only with a master
+    32765      lookup table_base                     other traffic, only with a master
+
+With `strict`, an uplink's rules stay while it is not usable, and its table ends in an
+unreachable route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
+
+from mproutd.configuration.config import Config
+from mproutd.model import (
+    FAMILIES,
+    SCOPE_LINK,
+    TABLE_MAIN,
+    UNREACHABLE,
+    Route,
+    Rule,
+    Snapshot,
+)
+from mproutd.planning.cache import cache_last_by
+from mproutd.planning.numbering import Numbers
+from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
+
+MAIN_QUERY, SHARED_SUBNET, MAIN_ROUTES, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
+OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC = 32764, 32765
+"""Rule priorities: see above."""
+
+SUPPRESS: dict[int, int] = {AF_INET: 7, AF_INET6: 6}
+"""Prefix length up to which a route in main is a default in disguise: 0.0.0.0/1, 2000::/3."""
+METRIC: dict[int, int] = {AF_INET: 0, AF_INET6: 1024}
+"""IPv6 stores 0 as 1024, IP6_RT_PRIO_USER (include/net/ip6_route.h)."""
+STRICT_METRIC = 4278198272
+"""Behind every other route: the metric of the kernel's own unreachable routes."""
+
+
+class Routing(NamedTuple):
+    """Routes and rules; the dicts are ordered sets, the values name the uplink."""
+
+    routes: dict[Route, str]
+    rules: dict[Rule, str]
+    """An empty name for a rule that belongs to no uplink alone."""
+    default: dict[int, str]
+    """Family → the uplink that carries other traffic; empty without a master."""
+
+
+def plan_routing(
+    config: Config,
+    snapshot: Snapshot,
+    uplinks: Sequence[ObservedUplink],
+    numbers: Mapping[str, Numbers],
+    shared: Mapping[str, Sequence[str]],
+) -> Routing:
+    """All routes and rules.  `shared`: address → its subnets that another device has as well."""
+    routes: dict[Route, str] = {}
+    rules: dict[Rule, str] = {}
+    ipv6 = any(uplink.strict for uplink in config.uplinks) and any(
+        address.family == AF_INET6 for address in snapshot.addresses
+    )
+    for uplink in uplinks:
+        name = uplink.config.name
+        own_shared = {
+            address.address: shared[address.address]
+            for path in (uplink.paths if shared else ())
+            for address in path.covered
+            if address.address in shared
+        }
+        own_routes, own_rules = _plan_uplink(
+            uplink, numbers[name], config.rule_priority, own_shared, ipv6
+        )
+        routes.update(own_routes)
+        rules.update(own_rules)
+    has_master = any(uplink.config.mode == "master" for uplink in uplinks)
+    defaults = _default_routes(uplinks, config.table_base) if has_master else {}
+    routes.update(defaults)
+    for family in FAMILIES:
+        if any(rule.family == family for rule in rules):
+            rules.update(dict.fromkeys(_common_rules(config, family, has_master), ""))
+    return Routing(routes, rules, {route.family: name for route, name in defaults.items()})
+
+
+# -- one uplink ---------------------------------------------------------------------------
+
+
+@cache_last_by(lambda uplink, *_: uplink.config.name)
+def _plan_uplink(
+    uplink: ObservedUplink,
+    numbers: Numbers,
+    base: int,
+    shared: Mapping[str, Sequence[str]],
+    ipv6: bool,
+) -> tuple[dict[Route, str], dict[Rule, str]]:
+    """One uplink's routes and rules.
+
+    `base` is rule_priority, `shared` are its own addresses in shared subnets, `ipv6` whether
+    there is an IPv6 address on any device: without one, `strict` has nothing to hold back.
+    """
+    routes: list[Route] = []
+    rules: list[Rule] = []
+    for path in uplink.paths:
+        strict = uplink.config.strict and (path.family == AF_INET or ipv6)
+        if not path.table:  # else netifd keeps the routes, and source rules of its own
+            routes += _uplink_routes(uplink, path, numbers.table, strict)
+        rules += _uplink_rules(uplink, path, numbers, base, shared, strict)
+    name = uplink.config.name
+    return dict.fromkeys(routes, name), dict.fromkeys(rules, name)
+
+
+def _uplink_routes(uplink: ObservedUplink, path: Path, table: int, strict: bool) -> list[Route]:
+    """Connected routes first, since the default's gateway must be reachable when it is added."""
+    family, link = path.family, uplink.link
+    metric = METRIC[family]
+    routes: dict[tuple[int, int, str, int], Route] = {}
+    if link is not None and link.up:
+        scope = SCOPE_LINK if family == AF_INET else 0
+        for address in path.covered:
+            network = address.network
+            if network != address.address:
+                route = Route(
+                    family, table, network, link.index, "", address.address, metric, scope
+                )
+                routes.setdefault(route.key, route)
+        if path.routable:
+            addresses = (*path.eligible, *path.covered)
+            source = addresses[0].address if addresses else ""
+            route = _default_route(path, table, link.index, source)
+            routes[route.key] = route
+    if strict:
+        route = Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE)
+        routes[route.key] = route
+    return list(routes.values())
+
+
+def _default_route(path: Path, table: int, device: int, source: str) -> Route:
+    assert path.gateway is not None
+    scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
+    return Route(
+        path.family,
+        table,
+        "default",
+        device,
+        path.gateway.address,
+        source,
+        METRIC[path.family],
+        scope,
+        onlink=path.onlink,
+    )
+
+
+def _uplink_rules(
+    uplink: ObservedUplink,
+    path: Path,
+    numbers: Numbers,
+    base: int,
+    shared: Mapping[str, Sequence[str]],
+    strict: bool,
+) -> list[Rule]:
+    family, slot = path.family, numbers.slot
+    table = path.table or numbers.table
+    has_sources = uplink.link is not None and uplink.link.up and bool(path.sources)
+    rules = []
+    if has_sources and shared:
+        rules += [
+            Rule(family, base + SHARED_SUBNET, table, address.address, destination=subnet)
+            for address in path.covered
+            for subnet in shared.get(address.address, ())
+        ]
+    if numbers.mask and (path.usable or strict):
+        rules.append(
+            Rule(family, base + MARK + slot, table, fwmark=numbers.mark, fwmask=numbers.mask)
+        )
+    # Without a device there is no `oif`, and the rule would match everything.
+    if uplink.config.device and (has_sources or strict):
+        rules.append(Rule(family, base + OIF + slot, table, oif=uplink.config.device))
+    if (has_sources or strict) and not path.table:
+        rules += [Rule(family, base + SOURCE + slot, table, source) for source in path.sources]
+    if path.usable or strict:
+        rules += [Rule(family, base + IIF + slot, table, iif=name) for name in uplink.config.iif]
+    return rules
+
+
+# -- other traffic ------------------------------------------------------------------------
+
+
+def _common_rules(config: Config, family: int, has_master: bool) -> list[Rule]:
+    """The rules that belong to no uplink alone."""
+    base, mask = config.rule_priority, config.mark_mask
+    rules = [Rule(family, base + MAIN_QUERY, TABLE_MAIN, fwmark=mask, fwmask=mask)]
+    if config.main_routes:
+        rules.append(
+            Rule(family, base + MAIN_ROUTES, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])
+        )
+    if has_master:
+        rules.append(Rule(family, OTHER_TRAFFIC_MAIN, TABLE_MAIN, suppress_prefixlength=0))
+        rules.append(Rule(family, OTHER_TRAFFIC, config.table_base))
+    return rules
+
+
+def _default_routes(uplinks: Sequence[ObservedUplink], table: int) -> dict[Route, str]:
+    """The default route for other traffic: in each family by the best usable uplink."""
+    defaults: dict[Route, str] = {}
+    ranked = by_rank(uplinks)
+    for index, family in enumerate(FAMILIES):
+        for uplink in ranked:
+            path = uplink.paths[index]
+            if path.usable and uplink.link is not None:
+                # IPv6 chooses among a device's addresses by RFC 6724; naming one here would
+                # override the preference for temporary addresses.
+                source = path.eligible[0].address if family == AF_INET else ""
+                route = _default_route(path, table, uplink.link.index, source)
+                defaults[route] = uplink.config.name
+                break
+    return defaults
