@@ -128,7 +128,7 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     if find_program("ubus"):
         from mproutd.services import netifd
 
-        own.add_service_facts = netifd.query_once(runtime, keep=change)
+        own.add_service_facts = netifd.query_once(runtime, cache=change)
     return own
 
 

@@ -199,7 +199,7 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
             told = json.loads(gateway.run("mproutd status --json"))
             return [family["summary"] for uplink in told["uplinks"] for family in uplink["health"]]
 
-        eventually(lambda: verdicts() == ["1 of 1 hosts answer"] * 2)
+        eventually(lambda: verdicts() == ["1 of 1 hosts reply"] * 2)
     finally:
         gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
 
