@@ -131,7 +131,7 @@ ADVICE = {
 }
 
 
-MPTCPD, NETWORKD, NETWORKMANAGER = "mptcpd", "systemd-networkd", "NetworkManager"
+DHCPCD, MPTCPD, NETWORKD, NETWORKMANAGER = "dhcpcd", "mptcpd", "systemd-networkd", "NetworkManager"
 _FOREIGN = (
     "if it is NetworkManager's: nmcli connection modify "
     '"$(nmcli -g GENERAL.CONNECTION device show DEVICE)" connection.mptcp-flags disabled && '
@@ -143,6 +143,9 @@ _REMOVED = (
     "systemctl restart systemd-networkd; else see: ip monitor rule route"
 )
 CONFLICT_ADVICE = {
+    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink waits "
+    "for a new lease when it recovers: `nolink` in /etc/dhcpcd.conf keeps it, after ifdown DEVICE "
+    "and ifup DEVICE (or a restart of dhcpcd)",
     ("foreign-endpoint", MPTCPD): "if it is mptcpd's: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
@@ -156,7 +159,21 @@ def with_conflicts(status: dict[str, Any], running: Collection[str]) -> dict[str
     """The status with what is known of these daemons, which run here."""
     problems = [*status["problems"], *_named(status, running)]
     told = [{**each, "advice": _advice(each, status["uplinks"], running)} for each in problems]
-    return {**status, "problems": told, "degraded": status["degraded"] or bool(told)}
+    uplinks = status["uplinks"]
+    if DHCPCD in running:
+        uplinks = [
+            {**uplink, "families": [_without_lease(each) for each in uplink["families"]]}
+            for uplink in uplinks
+        ]
+    degraded = status["degraded"] or bool(told)
+    return {**status, "uplinks": uplinks, "problems": told, "degraded": degraded}
+
+
+def _without_lease(family: dict[str, Any]) -> dict[str, Any]:
+    """One that lost its address with the carrier; the kernel alone would have kept it."""
+    if family["reason"] != "no-carrier" or family["sources"]:
+        return family
+    return {**family, "advice": f"{family['advice']}; {CONFLICT_ADVICE['no-carrier', DHCPCD]}"}
 
 
 def _named(status: dict[str, Any], running: Collection[str]) -> Iterator[dict[str, Any]]:
