@@ -12,7 +12,7 @@ router neither has the 2.7 MB nor the 11 ms that `import dataclasses` takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
@@ -102,6 +102,26 @@ def leading_bits(network: str) -> tuple[int, int]:
     return int.from_bytes(base, "big") >> bits(family) - length, length
 
 
+def address_within(network: str, taken: Collection[str]) -> str:
+    """An address in the prefix `network` that is not `taken` and no host's by convention.
+
+    In the middle, where neither gateways nor the kernel's broadcast addresses are.
+    """
+    family = family_of(network)
+    base, length = split_prefix(network, family)
+    start, spare = int.from_bytes(base, "big"), bits(family) - length
+    offset = 1 << spare >> 1
+    text = ""
+    for distance in range(min(1 << spare, 256)):
+        place = offset ^ distance
+        if spare > 1 and place in (0, (1 << spare) - 1):
+            continue
+        text = inet_ntop(family, (start + place).to_bytes(bits(family) // 8, "big"))
+        if text not in taken:
+            break
+    return text
+
+
 @lru_cache(1024)
 def _network(address: str, length: int) -> str:
     family = family_of(address)
@@ -147,6 +167,21 @@ class Address(NamedTuple):
         return _network(self.peer or self.address, self.prefixlen)
 
 
+Metrics = tuple[tuple[int, int | str], ...]
+"""A route's metrics as (RTAX_*, value), sorted by number and without zeros, as the kernel keeps
+them; the value is text only for RTAX_CC_ALGO."""
+
+NO_METRICS: Metrics = ()
+
+
+class Nexthop(NamedTuple):
+    """One of several ways of a route (struct rtnexthop)."""
+
+    gateway: str
+    weight: int = 1
+    onlink: bool = False
+
+
 class Route(NamedTuple):
     """A route (RTM_NEWROUTE); the fields are those that can be read back."""
 
@@ -164,11 +199,22 @@ class Route(NamedTuple):
     protocol: int = PROTOCOL
     onlink: bool = False
     """RTNH_F_ONLINK: the gateway counts as reachable by the device without a route to it."""
+    metrics: Metrics = NO_METRICS
+    """RTA_METRICS: mtu, advmss, initcwnd …"""
+    from_prefix: str = ""
+    """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
+    nexthops: tuple[Nexthop, ...] = ()
+    """All ways, where the route has several through its device; `gateway` is the first one's."""
 
     @property
-    def key(self) -> tuple[int, int, str, int]:
-        """What the kernel allows once: family, table, destination and metric."""
-        return (self.family, self.table, self.destination, self.metric)
+    def key(self) -> tuple[int, int, str, int, str]:
+        """What the kernel allows once: family, table, destination, metric, source prefix."""
+        return (self.family, self.table, self.destination, self.metric, self.from_prefix)
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The gateways of all its ways."""
+        return tuple(hop.gateway for hop in self.nexthops) or (self.gateway,)
 
 
 class Rule(NamedTuple):
@@ -243,7 +289,11 @@ class Snapshot(NamedTuple):
     routes: tuple[Route, ...] = ()
     """Of the tables that were asked for, everybody's."""
     defaults: Mapping[tuple[int, int], Route] = {}
-    """Main's best default route by (ifindex, family)."""
+    """Main's best default route for any source, by (ifindex, family)."""
+    connected: Mapping[int, tuple[Route, ...]] = {}
+    """ifindex → main's routes to the subnets of the device's addresses."""
+    sourced: Mapping[int, tuple[Route, ...]] = {}
+    """ifindex → main's IPv6 defaults that only the device's own addresses take (`from PREFIX`)."""
     rules: tuple[Rule, ...] = ()
     mptcp: Mptcp | None = None
     """None: this kernel has no MPTCP."""

@@ -16,13 +16,18 @@ from collections.abc import Collection
 from struct import Struct
 from sys import byteorder
 
-from mproutd.model import PROTOCOL
-from mproutd.netlink.nlmsg import DecodeError, Message, attribute, text
+from mproutd.model import PROTOCOL, TABLE_MAIN, UNICAST
+from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, text
 from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
     IFADDR,
     IFINFO,
     IFLA_IFNAME,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_VIA,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
@@ -31,6 +36,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_NEWLINK,
     RTM_NEWROUTE,
     RTM_NEWRULE,
+    RTMSG,
 )
 
 SO_ATTACH_FILTER = 26
@@ -41,13 +47,20 @@ Instruction = tuple[int, int, int, int]
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _JUMP_EQUAL, _RETURN = 0x15, 0x06
-_TYPE, _PORT, _DST_LEN, _PROTOCOL = 4, 12, 17, 21
-"""Offsets: of nlmsghdr's fields, and of rtmsg's behind it."""
+_LOAD_VALUE, _LOAD_INDEX = 0x00, 0x01
+"""Of a constant into A, and into X."""
+_TYPE, _PORT, _DST_LEN, _TABLE, _PROTOCOL, _ROUTE_TYPE, _ATTRIBUTES = 4, 12, 17, 20, 21, 23, 28
+"""Offsets: of nlmsghdr's fields, and of rtmsg's and its attributes behind it."""
+_FIND_ATTRIBUTE = 0xFFFFF00C
+"""SKF_AD_OFF + SKF_AD_NLATTR: the offset of the attribute of type X from offset A on, or 0."""
 
 _COMMAND = 16
 """Offset of genlmsghdr's command."""
 _CLOSED, _SUB_ESTABLISHED, _SUB_CLOSED = 3, 10, 11
 """linux/mptcp_pm.h: MPTCP_EVENT_*."""
+
+_LINK_LOCAL = b"\xfe\x80"
+"""Every device is connected to fe80::/64."""
 
 _FILTER = Struct("=HBBL")
 _FPROG = Struct("@HP")
@@ -61,23 +74,35 @@ def _as_loaded(value: int, size: int) -> int:
 def event_filter(port: int) -> list[Instruction]:
     """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
-    Of routes, defaults and those with our protocol pass, so that the removal of our routes by
-    other programs is noticed.  All other messages pass; which there are depends on the multicast
-    groups of the socket.
+    Of routes, these pass: defaults; those with our protocol, so that their removal by other
+    programs is noticed; and those of main without a gateway, which connect a device to its subnet.
+    All other messages pass; which there are depends on the multicast groups of the socket.
     """
-    return [
+    gateways = (RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH)
+    drop = 14 + 4 * len(gateways)
+    program = [
         (_LOAD_WORD, 0, 0, _PORT),
-        (_JUMP_EQUAL, 8, 0, _as_loaded(port, 4)),
+        (_JUMP_EQUAL, drop - 2, 0, _as_loaded(port, 4)),
         (_LOAD_HALF, 0, 0, _TYPE),
         (_JUMP_EQUAL, 1, 0, _as_loaded(RTM_NEWROUTE, 2)),
-        (_JUMP_EQUAL, 0, 4, _as_loaded(RTM_DELROUTE, 2)),
+        (_JUMP_EQUAL, 0, drop - 6, _as_loaded(RTM_DELROUTE, 2)),
         (_LOAD_BYTE, 0, 0, _DST_LEN),
-        (_JUMP_EQUAL, 2, 0, 0),
+        (_JUMP_EQUAL, drop - 8, 0, 0),
         (_LOAD_BYTE, 0, 0, _PROTOCOL),
-        (_JUMP_EQUAL, 0, 1, PROTOCOL),
-        (_RETURN, 0, 0, 0xFFFFFFFF),
-        (_RETURN, 0, 0, 0),
+        (_JUMP_EQUAL, drop - 10, 0, PROTOCOL),
+        (_LOAD_BYTE, 0, 0, _TABLE),
+        (_JUMP_EQUAL, 0, drop - 11, TABLE_MAIN),
+        (_LOAD_BYTE, 0, 0, _ROUTE_TYPE),
+        (_JUMP_EQUAL, 0, drop - 13, UNICAST),
     ]
+    for index, attribute_type in enumerate(gateways):
+        program += [
+            (_LOAD_INDEX, 0, 0, attribute_type),
+            (_LOAD_VALUE, 0, 0, _ATTRIBUTES),
+            (_LOAD_WORD, 0, 0, _FIND_ATTRIBUTE),
+            (_JUMP_EQUAL, 0, drop - 17 - 4 * index, 0),
+        ]
+    return [*program, (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)]
 
 
 def subflow_event_filter(everything: bool) -> list[Instruction]:
@@ -123,13 +148,25 @@ def is_relevant(
 
     A device matches by ifindex, which covers a rename away, or by name, which covers a new device
     and a rename to this name.  An address on another device matches if its subnet is among
-    `networks`, as (family, length, leading bits).  Routes and rules always match, since routes
-    have passed event_filter().  So does a broken message.
+    `networks`, as (family, length, leading bits).  A foreign route to a subnet matches if it leads
+    there through one of the devices; other routes, which have passed event_filter(), and rules
+    always match.  So does a broken message.
     """
     kind, body = message.type, message.body
-    if kind in (RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE):
+    if kind in (RTM_NEWRULE, RTM_DELRULE):
         return True
     try:
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            if len(body) < RTMSG.size:
+                return True
+            _, length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
+            if not length or protocol == PROTOCOL:
+                return True
+            device = attribute(body, RTMSG.size, RTA_OIF)
+            if device is None or len(device) != U32.size:
+                return True
+            destination = attribute(body, RTMSG.size, RTA_DST) or b""
+            return U32.unpack(device)[0] in indexes and not destination.startswith(_LINK_LOCAL)
         if kind in (RTM_NEWADDR, RTM_DELADDR):
             if len(body) < 8:
                 return True

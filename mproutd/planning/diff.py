@@ -63,7 +63,7 @@ def _connected_first(item: tuple[Route, str]) -> bool:
     return item[0].destination == "default"
 
 
-def _default_first(route: Route) -> tuple[bool, tuple[int, int, str, int]]:
+def _default_first(route: Route) -> tuple[bool, tuple[int, int, str, int, str]]:
     return (route.destination != "default", route.key)
 
 

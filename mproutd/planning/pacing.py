@@ -120,6 +120,41 @@ def identity(value: Object) -> Object:
     return value._replace(id=0) if isinstance(value, Endpoint) else value
 
 
+class GatewayMemory:
+    """How long gateways are used that no source names any more.
+
+    (device, family) is withdrawn once its route has been missing from main for WITHDRAWAL_DELAY
+    without a reason.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[tuple[str, int], float] = {}
+        self._deleted: dict[tuple[str, int], float] = {}
+
+    def record_pass(
+        self, remembered: Collection[tuple[str, int]], deleted: Collection[tuple[str, int]]
+    ) -> None:
+        """`deleted`: those of `remembered` whose route somebody deleted and nothing replaces."""
+        now = self._clock()
+        self._since = {key: self._since.get(key, now) for key in remembered}
+        self._deleted = {key: self._deleted.get(key, now) for key in deleted}
+
+    def withdrawn(self) -> frozenset[tuple[str, int]]:
+        latest = self._clock() - WITHDRAWAL_DELAY
+        return frozenset(key for key, since in self._deleted.items() if since <= latest)
+
+    def ages(self) -> dict[tuple[str, int], float]:
+        """Seconds for which each gateway has been remembered."""
+        now = self._clock()
+        return {key: now - since for key, since in self._since.items()}
+
+    def due(self) -> float | None:
+        """Seconds until the next one is withdrawn."""
+        first = min(self._deleted.values(), default=None)
+        return None if first is None else max(0.0, first + WITHDRAWAL_DELAY - self._clock())
+
+
 class GracePeriod:
     """How long an endpoint stays although its address is led away.  `clock` is in seconds."""
 

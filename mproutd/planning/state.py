@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, canonical
+from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, Metrics, canonical
 
 VERSION = 2
 REMEMBERED_GATEWAYS = 64
@@ -42,6 +42,10 @@ class State(NamedTuple):
     """(ifindex, key) → the value before ours."""
     failed: tuple[tuple[str, int], ...] = ()
     """(uplink, family) that a health check took for dead, in the order in which they failed."""
+    attributes: Mapping[tuple[str, str], tuple[str, Metrics]] = {}
+    """As in gateways → source and metrics of main's route by that gateway, where it has any."""
+    dropped: frozenset[tuple[str, str]] = frozenset()
+    """As in gateways, where the kernel dropped main's route itself, with the link or the address."""
 
 
 def encode(state: State) -> dict[str, Any]:
@@ -52,6 +56,11 @@ def encode(state: State) -> dict[str, Any]:
         "tables": sorted(state.tables),
         "priorities": sorted(state.priorities),
         "gateways": [[*key, gateway] for key, gateway in state.gateways.items()],
+        "attributes": [
+            [*key, source, [list(metric) for metric in metrics]]
+            for key, (source, metrics) in state.attributes.items()
+        ],
+        "dropped": sorted(map(list, state.dropped)),
         "endpoints": sorted([address, device] for address, device in state.endpoints),
         "without_endpoint": sorted(state.without_endpoint),
         "limits": [list(each) for each in state.limits] if state.limits else None,
@@ -80,6 +89,16 @@ def _decode(data: Any) -> State:
             (_text(device), canonical(address)): canonical(gateway) if gateway else ""
             for device, address, gateway in data["gateways"]
         },
+        attributes={
+            (_text(device), canonical(address)): (
+                canonical(source) if source else "",
+                tuple((_number(kind), _metric(value)) for kind, value in metrics),
+            )
+            for device, address, source, metrics in data.get("attributes", ())
+        },
+        dropped=frozenset(
+            (_text(device), canonical(address)) for device, address in data.get("dropped", ())
+        ),
         endpoints=frozenset(
             (canonical(address), _number(device)) for address, device in data["endpoints"]
         ),
@@ -101,6 +120,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def _metric(value: object) -> int | str:
+    return value if isinstance(value, str) else _number(value)
 
 
 def _table(value: object) -> int:

@@ -7,7 +7,7 @@ out, and no health check says otherwise.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from socket import AF_INET, AF_INET6
+from socket import AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
@@ -22,11 +22,21 @@ from mproutd.model import (
     Link,
     Route,
     Snapshot,
-    bits,
     contains,
     family_of,
+    leading_bits,
 )
 from mproutd.planning.cache import cache_last_by
+from mproutd.planning.gateways import (
+    Gateway,
+    Known,
+    find_gateway,
+    is_private_to_link,
+    main_routes,
+    with_memory,
+    with_named_sources,
+    without_gateway,
+)
 from mproutd.planning.state import State
 
 REASONS = {
@@ -45,15 +55,6 @@ REASONS = {
 """Why a path is not usable; status prints the text, JSON carries the key."""
 
 
-class Gateway(NamedTuple):
-    """The way out of a device, and who named it."""
-
-    address: str
-    """Empty: straight to the device."""
-    origin: str
-    """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
-
-
 class Facts(NamedTuple):
     """What other sources than the kernel say."""
 
@@ -70,6 +71,8 @@ class Facts(NamedTuple):
     """Device → IPv6 prefixes that the line brought for the hosts behind us."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
+    withdrawn: frozenset[tuple[str, int]] = frozenset()
+    """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
     source_error: str = ""
     """Why a source does not answer; empty when all do."""
 
@@ -87,10 +90,23 @@ class Path(NamedTuple):
     """What gets a source rule: also temporary and deprecated ones, since connections use them."""
     gateway: Gateway | None = None
     onlink: bool = False
+    connected: tuple[Route, ...] = ()
+    """Main's routes to the subnets of the covered addresses."""
+    default: Route | None = None
+    """Main's default route through this gateway, which ours is a copy of; None where main has
+    none."""
+    sourced: tuple[Route, ...] = ()
+    """Main's IPv6 defaults for some sources only (`default from PREFIX`), to be copied as well."""
     duplicates: tuple[Address, ...] = ()
     """On the device too, but left to another uplink that has the same address."""
     prefixes: tuple[str, ...] = ()
     """What the line brought for the hosts behind us: they get a source rule as well."""
+    withdrawn: bool = False
+    """A remembered gateway is not used any more, since main's route to it was deleted."""
+    dropped: bool = False
+    """The gateway is remembered, and the kernel itself dropped main's route to it."""
+    without_gateway: tuple[Address, ...] = ()
+    """In a subnet of their own, of which no gateway is known: the path's leads elsewhere."""
     table: int = 0
     """Where netifd keeps the routes, with rules of its own; 0: the table is ours."""
 
@@ -98,6 +114,45 @@ class Path(NamedTuple):
     def sources(self) -> tuple[str, ...]:
         """The addresses and prefixes whose packets belong to this path."""
         return (*(address.address for address in self.covered), *self.prefixes)
+
+    @property
+    def source(self) -> str:
+        """The source address that the default route names; empty for the kernel's choice."""
+        if self.default is not None:
+            return self.default.source
+        if self.family == AF_INET6:
+            # The kernel chooses by RFC 6724; naming one would hide temporary addresses.
+            return ""
+        addresses = (*self.eligible, *self.covered)
+        gateway = self.gateway.address if self.gateway else ""
+        return next(
+            (each.address for each in addresses if gateway and contains(each.network, gateway)),
+            addresses[0].address if addresses else "",
+        )
+
+    @property
+    def probe_source(self) -> str:
+        """The address from which a health check speaks, as other traffic of this machine does."""
+        gateway = self.gateway.address if self.gateway else ""
+        near = (each for each in self.eligible if gateway and contains(each.network, gateway))
+        return self.source or next(near, self.eligible[0]).address
+
+    def gateways(self, address: str) -> tuple[str, ...]:
+        """Where packets from an address of this path may go first."""
+        matching = [route for route in self.sourced if contains(route.from_prefix, address)]
+        if matching:
+            return max(matching, key=lambda route: leading_bits(route.from_prefix)[1]).gateways
+        if self.default is not None:
+            return self.default.gateways
+        return (self.gateway.address,) if self.gateway else ()
+
+    @property
+    def all_gateways(self) -> tuple[str, ...]:
+        """Every gateway of the path; none where packets go straight to the device."""
+        routes = (*((self.default,) if self.default else ()), *self.sourced)
+        known = dict.fromkeys((self.gateway.address,) if self.gateway else ())
+        known |= dict.fromkeys(gateway for route in routes for gateway in route.gateways)
+        return tuple(gateway for gateway in known if gateway)
 
     @property
     def routable(self) -> bool:
@@ -151,31 +206,24 @@ def observe(
     seen = []
     for uplink in config.uplinks:
         link = named.get(uplink.device)
-        addresses = by_link.get(link.index, []) if link else []
+        index = link.index if link else 0
+        addresses = by_link.get(index, []) if link else []
         known = [
-            _Known(
+            Known(
                 facts.gateways.get((uplink.device, family), ()),
-                snapshot.defaults.get((link.index, family)) if link else None,
+                snapshot.defaults.get((index, family)),
+                snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
+                snapshot.connected.get(index, ()),
                 facts.prefixes.get(uplink.device, ()) if family == AF_INET6 else (),
                 facts.tables.get((uplink.device, family), 0),
             )
             for family in FAMILIES
         ]
-        remembered = [state.gateways.get((uplink.device, each.address)) for each in addresses]
+        known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
+        addresses, known = with_named_sources(snapshot, uplink, addresses, known)
         failed = tuple((uplink.name, family) in dead for family in FAMILIES)
-        seen.append(_observe(uplink, link, addresses, known, remembered, failed))
+        seen.append(_observe(uplink, link, addresses, known, failed))
     return _without_duplicates(seen)
-
-
-class _Known(NamedTuple):
-    """What is known of a device in one family beside its addresses."""
-
-    gateways: tuple[Gateway, ...]
-    """By other sources."""
-    route: Route | None
-    """By main."""
-    prefixes: tuple[str, ...]
-    table: int
 
 
 @cache_last_by(lambda uplink, *_: uplink.name)
@@ -183,21 +231,15 @@ def _observe(
     uplink: UplinkConfig,
     link: Link | None,
     addresses: list[Address],
-    known: list[_Known],
-    remembered: list[str | None],
+    known: list[Known],
     failed: tuple[bool, ...],
 ) -> ObservedUplink:
     if link is None:
         reason = "no-device" if uplink.device else "awaiting-device"
         absent = tuple(Path(family, False, reason) for family in FAMILIES)
         return ObservedUplink(uplink, None, (absent[0], absent[1]))
-    last = {
-        address.address: gateway
-        for address, gateway in zip(addresses, remembered, strict=True)
-        if gateway is not None
-    }
     v4, v6 = (
-        _path(uplink, link, family, addresses, known[place], last, failed[place])
+        _path(uplink, link, family, addresses, known[place], failed[place])
         for place, family in enumerate(FAMILIES)
     )
     return ObservedUplink(uplink, link, (v4, v6))
@@ -208,19 +250,20 @@ def _path(
     link: Link,
     family: int,
     addresses: list[Address],
-    known: _Known,
-    remembered: Mapping[str, str],
+    known: Known,
     failed: bool,
 ) -> Path:
     covered, eligible, worst = sorted_addresses(uplink, family, addresses)
     if not link.up:
         return Path(family, False, "link-down", (), covered)
-    gateway = _gateway(uplink, link, family, covered, known, remembered)
-    onlink = bool(gateway and gateway.address) and not any(
-        contains(address.network, gateway.address) for address in covered if gateway
-    )
-    if gateway and ":" in gateway.address and gateway.address.startswith("fe80"):
-        onlink = False
+    gateway, known = find_gateway(uplink, link, family, covered, known)
+    routes = main_routes(gateway, covered, known)
+    found = Path(family, False, "", eligible, covered, gateway, *routes)
+    stranded = () if gateway is None else without_gateway(gateway, covered, routes, found.source)
+    if stranded:
+        eligible = tuple(each for each in eligible if each not in stranded)
+        worst = worst if not found.eligible or eligible else "no-gateway"
+        found = found._replace(eligible=eligible, without_gateway=stranded)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
@@ -231,47 +274,13 @@ def _path(
         reason = "check-failed"
     else:
         reason = ""
-    found = Path(family, not reason, reason, eligible, covered, gateway, onlink)
-    if known.prefixes or known.table:
-        return found._replace(prefixes=known.prefixes, table=known.table)
-    return found
-
-
-def _gateway(
-    uplink: UplinkConfig,
-    link: Link,
-    family: int,
-    covered: tuple[Address, ...],
-    known: _Known,
-    remembered: Mapping[str, str],
-) -> Gateway | None:
-    """The first source that knows."""
-    configured = uplink.gateway if family == AF_INET else uplink.gateway6
-    if configured:
-        return Gateway(configured, "configuration")
-    for gateway in known.gateways:
-        if _reachable(gateway.address, covered):
-            return gateway
-    # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
-    # for some milliseconds longer: it leads no further than the link.
-    if known.route is not None and not _is_private_to_link(known.route.source):
-        return Gateway(known.route.gateway, "main")
-    for address in covered:
-        if address.address in remembered:
-            return Gateway(remembered[address.address], "remembered")
-    return Gateway("", "point-to-point") if link.pointopoint else None
-
-
-def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
-    """Whether a lease's gateway belongs to the addresses that are there now.
-
-    A lease may be older than the address.  Only beside a /32 may it be anywhere.
-    """
-    if not gateway or gateway.startswith("fe80"):
-        return True
-    return any(
-        contains(address.network, gateway) or address.prefixlen == bits(address.family)
-        for address in covered
+    return found._replace(
+        usable=not reason,
+        reason=reason,
+        prefixes=known.prefixes,
+        table=known.table,
+        withdrawn=known.withdrawn,
+        dropped=known.dropped and gateway is not None and gateway.origin == "remembered",
     )
 
 
@@ -308,7 +317,13 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
     eligible = tuple(address for address in path.eligible if ours(address))
     covered = tuple(address for address in path.covered if ours(address))
     duplicates = tuple(address for address in path.covered if not ours(address))
-    path = path._replace(eligible=eligible, covered=covered, duplicates=duplicates)
+    networks = {address.network for address in covered}
+    path = path._replace(
+        eligible=eligible,
+        covered=covered,
+        duplicates=duplicates,
+        connected=tuple(route for route in path.connected if route.destination in networks),
+    )
     if path.usable and not eligible:
         return path._replace(usable=False, reason="address-conflict")
     return path
@@ -317,11 +332,6 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
 def is_ula(address: str) -> bool:
     """RFC 4193: fc00::/7."""
     return address[:2] in ("fc", "fd") and ":" in address
-
-
-def _is_private_to_link(address: str) -> bool:
-    """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
-    return address.startswith("169.254.")
 
 
 def sorted_addresses(
@@ -340,7 +350,7 @@ def sorted_addresses(
     for address in addresses:
         if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
             continue
-        if _is_private_to_link(address.address):
+        if is_private_to_link(address.address):
             continue
         if is_ula(address.address) and not uplink.ula:
             continue

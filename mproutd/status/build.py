@@ -269,8 +269,8 @@ def _lookup(path: Path, source: str, device: int, route: Route | None, name: Dev
             destination = route.destination
         via = f"via {route.gateway} " if route.gateway else ""
         result = f"{via}dev {name(route.device)} table {route.table}"
-        gateway = path.gateway.address if path.gateway else ""
-        matches = (route.device, route.gateway) == (device, gateway)
+        gateways = path.gateways(source) or ("",)
+        matches = route.device == device and route.gateway in gateways
     return {
         "command": f"ip route get {destination} from {source}",
         "result": result,

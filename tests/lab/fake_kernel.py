@@ -89,9 +89,12 @@ class FakeKernel:
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         tables = set(want.tables)
-        defaults = {}
+        defaults, connected, sourced = {}, {}, {}
         for link in self.links.values():
             if link.up and link.name in want.devices:
+                own = [each for each in self.addresses if each.link == link.index]
+                connected[link.index] = self._subnets_in_main(link.index, own)
+                sourced[link.index] = self._sourced_in_main(link.index, own)
                 for family in FAMILIES:
                     best = self._default_in_main(link.index, family, want.mark)
                     if best is not None:
@@ -101,10 +104,36 @@ class FakeKernel:
             tuple(self.addresses),
             tuple(route for route in self.routes if route.table in tables),
             defaults,
+            connected,
+            sourced,
             tuple(self.rules),
             self.mptcp,
             self.rp_filter_all,
             self.sole_path,
+        )
+
+    def _subnets_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
+        networks = dict.fromkeys(
+            each.network for each in own if not each.scope and each.network != each.address
+        )
+        found = []
+        for network in networks:
+            routes = [
+                route
+                for route in self.routes
+                if (route.table, route.destination, route.device, route.gateway)
+                == (TABLE_MAIN, network, device, "")
+            ]
+            found += sorted(routes, key=lambda route: route.metric)[:1]
+        return tuple(found)
+
+    def _sourced_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
+        return tuple(
+            route
+            for route in self.routes
+            if (route.table, route.destination, route.device) == (TABLE_MAIN, "default", device)
+            and route.from_prefix
+            and any(contains(route.from_prefix, each.address) for each in own if not each.scope)
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
@@ -116,6 +145,7 @@ class FakeKernel:
             for route in self.routes
             if (route.family, route.table, route.destination, route.device)
             == (family, TABLE_MAIN, "default", device)
+            and not route.from_prefix
         ]
         return min(found, key=lambda route: route.metric, default=None)
 
@@ -149,7 +179,7 @@ class FakeKernel:
                 continue
             if rule.destination and not contains(rule.destination, destination):
                 continue
-            route = self.match(rule.table, destination, oif)
+            route = self.match(rule.table, destination, oif, source=source)
             if route is None:
                 continue
             if route.type != UNICAST:  # not suppressed, however short it is
@@ -159,7 +189,9 @@ class FakeKernel:
             return route
         return None
 
-    def match(self, table: int, destination: str, oif: int, direct: bool = False) -> Route | None:
+    def match(
+        self, table: int, destination: str, oif: int, direct: bool = False, source: str = ""
+    ) -> Route | None:
         """The longest prefix, then the lowest metric; `direct` wants one without a gateway."""
         family = family_of(destination)
         fit = [
@@ -171,10 +203,15 @@ class FakeKernel:
             and (not route.device or self.links[route.device].up)
             and (not oif or route.device in (0, oif))
             and not (direct and route.gateway)
+            and (not route.from_prefix or (source and contains(route.from_prefix, source)))
         ]
         return min(
             fit,
-            key=lambda route: (-split_prefix(route.destination, family)[1], route.metric),
+            key=lambda route: (
+                -split_prefix(route.destination, family)[1],
+                -split_prefix(route.from_prefix or "default", family)[1],
+                route.metric,
+            ),
             default=None,
         )
 
