@@ -200,12 +200,13 @@ class Reconciler:
 
         On the reconciler's clock.
         """
-        now = self._clock()
-        delays = (self.removals.due(), self._grace_period.due(), self.retries.due())
-        times = [now + delay for delay in delays if delay is not None]
-        if self._hand_back_at is not None:
-            times.append(self._hand_back_at)
-        return min(times, default=None)
+        times = (
+            self.removals.next_at(),
+            self._grace_period.next_at(),
+            self.retries.next_at(),
+            self._hand_back_at,
+        )
+        return min((at for at in times if at is not None), default=None)
 
     # -- reports --------------------------------------------------------------------------
 

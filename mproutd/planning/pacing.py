@@ -88,20 +88,19 @@ class RemovalLimiter:
             self._known = {identity(value) for value in self._wanted} - self._unsettled
         return self._known
 
-    def due(self) -> float | None:
-        """Seconds until something may be done that the last pass did not do because of this; None
-        for nothing.
+    def next_at(self) -> float | None:
+        """When something may be restored that the last pass did not restore because of its rate;
+        None for nothing.
 
-        What a pass did not come to, since its address is led away or its routes are missing, waits
-        for that and not for its time.
+        What a pass did not restore because its address is misrouted or its routes are missing
+        waits for that, and not for its time.
         """
-        now = self._clock()
-        waits = [
-            max(0.0, (level - RESTORE_BURST + 1) * RESTORE_INTERVAL - (now - since))
+        times = [
+            since + (level - RESTORE_BURST + 1) * RESTORE_INTERVAL
             for value, (level, since) in self._taken.items()
             if value in self._timed
         ]
-        return min(waits, default=None)
+        return min(times, default=None)
 
     def restored(self) -> dict[Object, int]:
         """What somebody removes, and how often it was put back lately."""
@@ -137,11 +136,10 @@ class GracePeriod:
         )
         return self._granted
 
-    def due(self) -> float | None:
-        """Seconds until one of them has had its time; None for none."""
-        now = self._clock()
-        waits = [self._since[address] + MISROUTED_GRACE - now for address in self._granted]
-        return max(0.0, min(waits)) if waits else None
+    def next_at(self) -> float | None:
+        """When the first grace period ends; None for none."""
+        ends = [self._since[address] + MISROUTED_GRACE for address in self._granted]
+        return min(ends, default=None)
 
 
 INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
@@ -212,10 +210,9 @@ class Retries:
             if refusal.operation.verb != "add" or _key(refusal.operation) in adding
         ]
 
-    def due(self) -> float | None:
-        """Seconds until something is to be tried; None for nothing."""
-        now = self._clock()
-        return min((max(0.0, refusal.retry_at - now) for refusal in self.failed()), default=None)
+    def next_at(self) -> float | None:
+        """When the first failed operation is retried; None for none."""
+        return min((refusal.retry_at for refusal in self.failed()), default=None)
 
 
 def _key(operation: Operation) -> tuple[str, Object]:
