@@ -131,7 +131,7 @@ def test_nothing_is_said_while_nothing_changes(wan):
         daemon.process.send_signal(signal.SIGHUP)
         daemon.settle()
         told = [entry["MESSAGE"] for entry in daemon.entries()[before:]]
-        assert [line for line in told if not line.startswith("reconcile asked for by")] == []
+        assert [line for line in told if not line.startswith("reconcile requested by")] == []
 
 
 @needs_systemd
