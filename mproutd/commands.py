@@ -174,12 +174,15 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The MPTCP connections of now, named by uplink where a status can be had."""
-    import socket
-
+    """The MPTCP connections of now: the daemon's answer, else named by uplink where a status
+    can be had."""
+    from mproutd.netlink.kernel import device_name
     from mproutd.status import connections
 
     try:
+        answer = query_daemon(options, {"command": "connections"})
+        if answer is not None:
+            return list(answer["connections"])
         where = connections.uplink_names(status(options))
     except CommandError as stop:
         warn(f"{stop}; uplinks are not named")
@@ -189,14 +192,8 @@ def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
     except ImportError:
         raise CommandError("connections needs the Python package pyroute2") from None
 
-    def device(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return f"if{index}"
-
     try:
-        return connections.connections(*sockets(), where, device)
+        return connections.connections(*sockets(), where, device_name)
     except PermissionError:
         raise CommandError(
             "the kernel hides which subflow belongs to which connection; that needs "

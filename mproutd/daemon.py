@@ -23,6 +23,7 @@ from mproutd.eventloop import Loop
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
+from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
@@ -32,6 +33,7 @@ from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
+from mproutd.status import connections
 from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
@@ -258,6 +260,8 @@ class Daemon:
         try:
             if what == "status":
                 return self._status()
+            if what == "connections":
+                return self._connections()
             if what == "reconcile":
                 asked = request.get("directory")
                 if asked and asked != os.path.realpath(self._reconciler.directory):
@@ -276,6 +280,14 @@ class Daemon:
         if inspection.drift:
             self._due = True
         return {**told, "running": True, "pid": os.getpid()}
+
+    def _connections(self) -> dict[str, Any]:
+        """Every MPTCP connection with its subflows, as `mproutd connections --json` prints them."""
+        last = self._reconciler.last
+        names = connections.observed_uplink_names(last.plan.uplinks if last else ())
+        sockets = self._reconciler.kernel.sockets()
+        found = connections.connections(*sockets, names, device_name)
+        return {"version": connections.VERSION, "connections": found}
 
     def _reconcile(self, dry: bool) -> dict[str, Any]:
         """Read the configuration again, go there, and tell the changes.  OSError."""

@@ -236,6 +236,7 @@ class Reconciler:
             else (),
             failed=self.retries.still_wanted(drift),
             now=self._clock(),
+            time=time.time(),
             restored=self.removals.restored(),
             rate_limited=self.removals.rate_limited(),
             last_changes=self._last_changes,

@@ -1,151 +1,175 @@
-"""From the sections of two UCI files to one Config; pure.
+"""From the sections of two UCI files to one Config.  Pure.
 
-What must hold: every mistake is a ConfigError of one line that names file, line,
-section and option; of several, the first in the files is told; no input makes
-anything else happen.  Three steps: the values by themselves (options.py), which
-sections are one uplink (reading.py), and what uplinks may not share (claims.py).
+Invariant: every mistake is a ConfigError, one line with file, line, section and option; of
+several the first in the files is raised.
+
+Three steps: the sections become uplinks with parsed values (resolve.py), what uplinks may not
+share is checked (resolve.py), and the health checks of each are built (health.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from mproutd.configuration.health import HealthConfig, health, idle
-from mproutd.configuration.options import UPLINK
-from mproutd.configuration.parsers import ConfigError, OptionValue, Section, shown
-from mproutd.configuration.resolve import Group, Reading, conflicts
+from mproutd.configuration.health import HealthConfig, build_health, ignored
+from mproutd.configuration.options import GLOBALS, UPLINK
+from mproutd.configuration.parsers import quoted
+from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
+from mproutd.configuration.sections import ConfigError, OptionValue, Section
 
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build"]
 
 
+def _default(name: str) -> Any:
+    return (UPLINK.get(name) or GLOBALS[name]).default_value
+
+
 class UplinkConfig(NamedTuple):
-    """A line out, known by its device."""
+    """An uplink as configured; it is identified by its device."""
 
     name: str
     """The first section that manages the device."""
     device: str
-    """Empty where only netifd can say it, and has not yet (devices.py)."""
+    """Empty where netifd makes the device and has not made it yet (netifd.py)."""
     mode: str = "on"
-    table: int | None = None
-    mark: int | None = None
+    table: int | None = _default("table")
+    mark: int | None = _default("mark")
     mask: int | None = None
     """Table and mark are None where the slot gives them, mask where it is mark_mask."""
-    gateway: str = ""
-    gateway6: str = ""
-    iif: tuple[str, ...] = ()
-    strict: bool = False
-    ula: bool = False
-    fullmesh: bool = False
-    laminar: bool = False
-    flush_conntrack: bool = False
-    on_up: tuple[str, ...] = ()
-    on_down: tuple[str, ...] = ()
-    action_timeout: int = 30
+    gateway: str = _default("gateway")
+    gateway6: str = _default("gateway6")
+    iif: tuple[str, ...] = _default("iif")
+    strict: bool = _default("strict")
+    ula: bool = _default("ula")
+    fullmesh: bool = _default("fullmesh")
+    laminar: bool = _default("laminar")
+    flush_conntrack: bool = _default("flush_conntrack")
+    on_up: tuple[str, ...] = _default("on_up")
+    on_down: tuple[str, ...] = _default("on_down")
+    action_timeout: int = _default("action_timeout")
     """Seconds."""
     health: HealthConfig | None = None
     """None: nothing is checked."""
     interfaces: tuple[str, ...] = ()
     """The interfaces of network on this device, the one that names the uplink first."""
     netifd_interface: str = ""
-    """The interface whose device netifd says; empty where mproutd's own file names it."""
+    """The interface whose device netifd makes; empty where mproutd's own file names the device."""
 
 
 class Config(NamedTuple):
-    """What the two files ask for."""
+    """The configuration of both files."""
 
     enabled: bool = True
     """False: nothing of ours stays in the kernel."""
-    role: str = "client"
-    subflows: int | None = None
-    add_addr_accepted: int | None = None
-    """Limits are None where the kernel's own maximum counts."""
-    rule_priority: int = 7000
-    table_base: int = 7000
-    mark_mask: int = 0x7F000000
-    main_routes: bool = True
+    role: str = _default("role")
+    subflows: int | None = _default("subflows")
+    add_addr_accepted: int | None = _default("add_addr_accepted")
+    """Limits are None for the highest that the kernel accepts."""
+    rule_priority: int = _default("rule_priority")
+    table_base: int = _default("table_base")
+    mark_mask: int = _default("mark_mask")
+    main_routes: bool = _default("main_routes")
     uplinks: tuple[UplinkConfig, ...] = ()
-    """In the order of the files: network, then what stands in mproutd alone."""
+    """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()
     """Each a line like a ConfigError's."""
 
 
-PLAIN = tuple(
-    "gateway gateway6 table strict ula fullmesh laminar flush_conntrack on_up on_down"
-    " action_timeout".split()
-)
-"""Options of an uplink whose value is a field of Uplink of the same name."""
+Values = Mapping[str, Sequence[OptionValue]]
+"""An uplink's values by option, from all of its sections."""
 
 
 def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config:
-    """What the two files ask for together.  ConfigError for the first mistake in them."""
-    reading = Reading(network, mproutd)
-    reading.read_network()
-    values = reading.read_mproutd(mproutd)
-    groups = reading.groups()
-    reading.stop_if_wrong()
+    """The configuration of both files.  ConfigError for the first mistake in them."""
+    resolver = Resolver(network, mproutd)
+    resolver.parse_interfaces()
+    globals_ = resolver.parse_mproutd()
+    sections = resolver.uplinks()
+    resolver.raise_first()
 
-    names = reading.interfaces_by_device()
-    options = [name for name in UPLINK if name not in ("device", "ifname")]
-    said = [(group, {name: reading.one(group, name) for name in options}) for group in groups]
-    uplinks = [_uplink(group, told, names.get(group.device.value, ())) for group, told in said]
-    config = Config(**values)
-    claims = [(group.device, told) for group, told in said]
-    reading.errors += conflicts(config.table_base, config.mark_mask, claims)
-    for at, (_, told) in enumerate(said):
-        checks, misfits = health(told)
-        reading.errors += misfits
-        uplinks[at] = uplinks[at]._replace(health=checks)
-    reading.stop_if_wrong()
+    names = resolver.interfaces_by_device()
+    values: list[Values] = [
+        {name: resolver.merged(uplink, name) for name in UPLINK if name not in ("device", "ifname")}
+        for uplink in sections
+    ]
+    uplinks = [
+        _build_uplink(uplink, given, names.get(uplink.device.value, ()))
+        for uplink, given in zip(sections, values, strict=True)
+    ]
+    config = Config(**globals_)
+    devices = [uplink.device for uplink in sections]
+    resolver.errors += conflicts(
+        config.table_base, config.mark_mask, list(zip(devices, values, strict=True))
+    )
+    for index, given in enumerate(values):
+        health, errors = build_health(given)
+        resolver.errors += errors
+        uplinks[index] = uplinks[index]._replace(health=health)
+    resolver.raise_first()
 
-    enabled, warnings = _switch(network)
-    warnings += [str(each) for _, told in said for each in idle(told)]
+    enabled, warnings = _read_switch(network)
+    warnings += [warning for given in values if (warning := ignored(given))]
     if uplinks and enabled is None:
-        reason = "nothing is done without option multipath 'enable' in config globals of network"
-        warnings.append(str(ConfigError(reason, reading.files[0])))
-    masters = [at for at, uplink in enumerate(uplinks) if uplink.mode == "master"]
-    for at in masters[1:]:
-        first, second = (said[i][1]["multipath"][0] for i in (masters[0], at))
-        reason = f"a second master counts as on; the first is in {first.place}"
-        warnings.append(str(second.error(reason)))
-        uplinks[at] = uplinks[at]._replace(mode="on")
-    return config._replace(enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(warnings))
+        reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
+        warnings.append(ConfigError(reason, resolver.files[0]))
+    warnings += _keep_one_master(uplinks, values)
+    return config._replace(
+        enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
+    )
 
 
-def _uplink(group: Group, told: dict[str, list[OptionValue]], names: Sequence[str]) -> UplinkConfig:
-    """The uplink that a group of sections is.
+def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) -> UplinkConfig:
+    """One uplink; `names` are the interfaces of network on its device.
 
-    An uplink section without a mode anywhere is `off`: its table and rules are what
-    it asks for, and nothing uses it unasked.
+    An uplink section without a mode anywhere is `off`: it gets its table and rules, and no
+    traffic that does not ask for it.
     """
-    plain = {name: told[name][0].value for name in PLAIN if told[name]}
-    name = group.members[0].name
-    mark, mask = told["mark"][0].value if told["mark"] else (None, None)
-    device = str(group.device.value)
-    made = device.startswith("@")
-    in_network = group.device.section.type == "interface"
+    name = uplink.sections[0].name
+    mark, mask = values["mark"][0].value if values["mark"] else (None, None)
+    device = str(uplink.device.value)
+    by_netifd = device.startswith("@")
+    in_network = uplink.device.section.type == "interface"
+    plain = {
+        option: given[0].value
+        for option, given in values.items()
+        if given and option in UplinkConfig._fields and option not in ("mark", "iif")
+    }
     return UplinkConfig(
         name=name,
-        device="" if made else device,
-        mode=told["multipath"][0].value if told["multipath"] else "off",
+        device="" if by_netifd else device,
+        mode=values["multipath"][0].value if values["multipath"] else "off",
         mark=mark,
         mask=mask,
-        iif=tuple(one.value for one in told["iif"]),
+        iif=tuple(item.value for item in values["iif"]),
         interfaces=tuple(sorted(names, key=lambda other: other != name)),
-        netifd_interface=device[1:] if made else name if in_network else "",
+        netifd_interface=device[1:] if by_netifd else name if in_network else "",
         **plain,
     )
 
 
-def _switch(network: Sequence[Section]) -> tuple[bool | None, list[str]]:
-    """Whether globals.multipath says enable; None if it says nothing.  And what is odd in it."""
+def _read_switch(network: Sequence[Section]) -> tuple[bool | None, list[ConfigError]]:
+    """(whether globals.multipath is enable; None without the option, warnings)."""
     enabled, warnings = None, []
     for section in network:
-        said = section.options.get("multipath")
-        if said and "globals" in (section.type, section.name):
-            word, line = said.values[-1], said.lines[-1]
-            enabled = word == "enable"
-            if word not in ("enable", "disable"):
-                odd = OptionValue(word, section, "multipath", line)
-                warnings.append(str(odd.error(f"{shown(word)} is not enable: nothing is done")))
+        option = section.options.get("multipath")
+        if option and "globals" in (section.type, section.name):
+            value, line = option.values[-1], option.lines[-1]
+            enabled = value == "enable"
+            if value not in ("enable", "disable"):
+                switch = OptionValue(value, section, "multipath", line)
+                reason = f"{quoted(value)} is neither enable nor disable: mproutd is inactive"
+                warnings.append(switch.error(reason))
     return enabled, warnings
+
+
+def _keep_one_master(uplinks: list[UplinkConfig], values: Sequence[Values]) -> list[ConfigError]:
+    """Make every master but the first `on`, with a warning."""
+    masters = [index for index, uplink in enumerate(uplinks) if uplink.mode == "master"]
+    warnings = []
+    for index in masters[1:]:
+        first, other = (values[i]["multipath"][0] for i in (masters[0], index))
+        reason = f"treated as on: there is a master already, at {first.location}"
+        warnings.append(other.error(reason))
+        uplinks[index] = uplinks[index]._replace(mode="on")
+    return warnings

@@ -1,11 +1,11 @@
-"""Which device each uplink has where netifd says it; pure.
+"""The devices that only netifd knows.  Pure.
 
 The files say which interfaces are uplinks, and for many of them the device.  But the device of
 `proto pppoe`, `wwan` or `6in4` is made when the interface comes up, and it may turn out to be
-one that another section names.  So a pass goes by resolved(), which is the configuration with
-what netifd says now.
+one that another section names.  A pass uses resolve_devices(), the configuration with what
+netifd reports now.
 
-What must hold: without netifd nothing differs; one device is one uplink, named after the first.
+Invariants: without netifd nothing changes; one device is one uplink, named after the first.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mproutd.configuration.config import Config, UplinkConfig
 
 
 def resolve_devices(config: Config, devices: Mapping[str, str] | None) -> Config:
-    """The configuration with netifd's devices: interface → device, empty for none; None without
-    netifd, or before it has said anything.
+    """The configuration with netifd's devices.
 
-    Where netifd has none, the device that the file names stays.  The second uplink on a device
-    joins the first: the gateways and `iif` that only it names count, everything else goes by the
-    first.
+    `devices`: interface → device, empty for none; None without netifd, or before its first
+    reply.  Where netifd has none, the device that the file names stays.  A second uplink on a
+    device is merged into the first: its gateways and `iif` count where the first has none,
+    everything else is the first's.
     """
     if devices is None:
         return config
@@ -37,16 +37,16 @@ def resolve_devices(config: Config, devices: Mapping[str, str] | None) -> Config
             continue
         if uplink.mode not in (uplinks[first].mode, "off"):
             warnings.append(
-                f"network: uplink '{uplink.name}': its device is {device}, as that of "
-                f"'{first}', so they are one, and its mode {uplink.mode} does not count"
+                f"network: uplink '{uplink.name}': shares its device {device} with '{first}', "
+                f"so both are one uplink, and its mode {uplink.mode} is ignored"
             )
-        uplinks[first] = _joined(uplinks[first], uplink)
+        uplinks[first] = _merge(uplinks[first], uplink)
     if tuple(uplinks.values()) == config.uplinks:
         return config
     return config._replace(uplinks=tuple(uplinks.values()), warnings=tuple(warnings))
 
 
-def _joined(first: UplinkConfig, second: UplinkConfig) -> UplinkConfig:
+def _merge(first: UplinkConfig, second: UplinkConfig) -> UplinkConfig:
     return first._replace(
         gateway=first.gateway or second.gateway,
         gateway6=first.gateway6 or second.gateway6,

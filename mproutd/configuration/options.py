@@ -1,206 +1,173 @@
-"""The options that mproutd reads: their names, how each is spelt, what it is without.
+"""Every option that mproutd reads: the one table of them.
 
-One table for each kind of section.  The reader, its hints and the tests of the
-manual page all go by these tables, so an option exists exactly when it stands here.
-spelling.py says what a parser is; tracking.py has the options of health checks.
+An option exists exactly when it is listed here, with its parser, its default, its summary and
+whether it is a list.  The reader and its suggestions, the defaults of Config, UplinkConfig and
+HealthConfig, and the tests of the manual page all use these tables.  A new option needs a line
+here and, for its type, a field of the same name in one of those classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
+from typing import Any, NamedTuple
 
-from mproutd.configuration.health import TRACKING
-from mproutd.configuration.parsers import OptionSpec, between, boolean, number, one_of, shown
-from mproutd.model import (
-    FAMILY_NAMES,
-    TABLE_DEFAULT,
-    TABLE_LOCAL,
-    TABLE_MAIN,
-    canonical,
-    family_of,
+from mproutd.configuration.parsers import (
+    U32,
+    boolean,
+    device,
+    device_or_alias,
+    family,
+    gateway,
+    integer,
+    mark,
+    mark_mask,
+    one_of,
+    program,
+    seconds,
+    table,
+    target,
+    url_path,
 )
+from mproutd.model import TABLE_LOCAL
 
 MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
-ON_THE_DEVICE = ("none", "static", "dhcp", "dhcpv6")
-"""The protocols of netifd that use the device which the section names.  For any other (pppoe,
-wwan, qmi, 6in4, wireguard …) netifd makes one, and `device` is at most what lies below it."""
-DEVICE_BYTES = 15
-"""linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
+METHODS = ("ping", "tcp", "http", "https")
+DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
+"""netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
+wireguard …) makes a device of its own, and `device` is at most the one below it."""
+MAX_UPLINKS = 199
+"""Slots are 1..199, since the rules of one kind are 200 priorities apart from the next."""
 RULE_SPAN = 900
-"""The rules of the uplinks have this many priorities from rule_priority on."""
+"""The uplinks' rules use this many priorities from rule_priority on."""
 TABLE_SPAN = 256
-"""And their tables this many numbers from table_base on."""
+"""The uplinks' tables use this many numbers from table_base on."""
 MAX_PRIORITY = 32763
-"""The next ones are taken: 32764 and 32765 by ours for other traffic, 32766 by main."""
-U32 = 0xFFFFFFFF
+"""The next ones are taken: 32764 and 32765 by our rules for other traffic, 32766 by main."""
 
 
-def device(text: str) -> str:
-    """A network device's name (net/core/dev.c, dev_valid_name)."""
-    if text.startswith("/dev/"):
-        raise ValueError(
-            f"{shown(text)} is a modem's port; name the network device in the uplink's "
-            "section of mproutd"
-        )
-    size = len(text.encode(errors="surrogatepass"))
-    if size > DEVICE_BYTES:
-        raise ValueError(
-            f"{shown(text)} is no device name: {size} bytes, and {DEVICE_BYTES} are the most"
-        )
-    if text in ("", ".", ".."):
-        raise ValueError(f"{shown(text)} is no device name")
-    if text[0] == "@":
-        raise ValueError(f"{shown(text)} names an interface; give its device")
-    for c in text:
-        if c in "/:" or c.isspace() or not c.isprintable():
-            raise ValueError(f"{shown(text)} is no device name: {shown(c)} cannot be part of one")
-    return text
+class OptionSpec(NamedTuple):
+    """An option that mproutd reads."""
 
+    parse: Callable[[str], Any]
+    """Of one value.  ValueError says what is wrong with it."""
+    summary: str
+    default: str | None = None
+    """As it would be written; None where there is none, "" where it is empty."""
+    is_list: bool = False
+    unset: Any = None
+    """What the daemon uses where the option is not set and has no default."""
 
-def device_or_alias(text: str) -> str:
-    """A device's name, or "@" and the interface of network whose device it is."""
-    return text if text[:1] == "@" and len(text) > 1 else device(text)
-
-
-def gateway(family: int, option: str, other: str) -> Callable[[str], str]:
-    name = FAMILY_NAMES[family]
-
-    def parse(text: str) -> str:
-        try:
-            address = canonical(text)
-        except (OSError, ValueError):
-            raise ValueError(f"{shown(text)} is no {name} address") from None
-        if family_of(address) != family:
-            raise ValueError(
-                f"{shown(text)} is no {name} address; {option} is for {name}, "
-                f"{other} for the other family"
-            )
-        first = address.partition(".")[0]
-        if address in ("::", "0.0.0.0"):
-            what = "the unspecified address"
-        elif address == "::1" or (family == AF_INET and first == "127"):
-            what = "a loopback address"
-        elif (family == AF_INET and 224 <= int(first) <= 239) or (
-            address.startswith("ff") and address.find(":") == 4
-        ):
-            what = "a multicast address"
-        elif address == "255.255.255.255":
-            what = "the broadcast address"
-        else:
-            return address
-        raise ValueError(f"{shown(text)} is {what}, which is no gateway")
-
-    return parse
-
-
-def table(text: str) -> int:
-    """The number of a routing table that may be ours."""
-    try:
-        value = number(text)
-    except ValueError:
-        raise ValueError(
-            f"{shown(text)} is no number (names of rt_tables are not looked up)"
-        ) from None
-    if value in (TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL):
-        raise ValueError(f"{value} is the kernel's own (253 default, 254 main, 255 local)")
-    if not 1 <= value <= U32:
-        raise ValueError(f"{shown(text)} is not within 1..{U32}")
-    return value
-
-
-def table_base(text: str) -> int:
-    """The first of 256 tables; the span must not touch 0, 253-255 or the end."""
-    return between(TABLE_LOCAL + 1, U32 - TABLE_SPAN + 1)(text)
-
-
-def mark(text: str) -> tuple[int, int | None]:
-    """ "MARK" or "MARK/MASK"; the mask is None where the text brings none."""
-    value_text, slash, mask_text = text.partition("/")
-    value = number(value_text)
-    mask = number(mask_text) if slash else None
-    if value > U32 or (mask or 0) > U32:
-        raise ValueError(f"{shown(text)} is more than 32 bits")
-    if value == 0:
-        raise ValueError("0 is what an unmarked packet has; a mark has at least one bit")
-    if mask is not None and value & ~mask:
-        raise ValueError(f"{shown(text)} never matches: the mark has bits outside its own mask")
-    return value, mask
-
-
-def mark_mask(text: str) -> int:
-    value = number(text)
-    if value > U32:
-        raise ValueError(f"{shown(text)} is more than 32 bits")
-    if value.bit_count() < 2:
-        raise ValueError(f"{shown(text)} has fewer than the two bits that marks need")
-    return value
-
-
-def program(text: str) -> tuple[str, ...]:
-    """A command line in words, as a shell splits them; no shell runs it."""
-    from shlex import split
-
-    try:
-        words = split(text)
-    except ValueError as error:
-        raise ValueError(f"{shown(text)}: {str(error).lower()}") from None
-    if not words or not words[0].startswith("/"):
-        raise ValueError(f"{shown(text)} is no program; give its whole path, from /")
-    if not text.isprintable():
-        raise ValueError(f"{shown(text)} holds a control character")
-    return tuple(words)
+    @property
+    def default_value(self) -> Any:
+        """The default as the daemon uses it."""
+        return self.parse(self.default) if self.default else self.unset
 
 
 MODE = OptionSpec(
-    one_of("mode", MODES), "what the uplink is for: on, master, off, backup, handover"
+    one_of("mode", MODES), "what the uplink is for: on, master, off, backup or handover"
 )
-DEVICE = OptionSpec(device_or_alias, "the network device, or @ and an interface that has it")
+DEVICE = OptionSpec(device_or_alias, "its network device, or @ and an interface that has it")
 IFNAME = DEVICE._replace(summary="the older spelling of device")
 
-PROTO = OptionSpec(str, "how netifd sets it up; most protocols make a device of their own", "none")
-
 NETWORK_GLOBALS: Mapping[str, OptionSpec] = {
-    "multipath": OptionSpec(str, "enable: mproutd is at work; anything else: it takes itself away"),
+    "multipath": OptionSpec(
+        str, "`enable` activates mproutd; any other value removes everything it installed"
+    ),
 }
 INTERFACE: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
     "ifname": IFNAME,
-    "proto": PROTO,
+    "proto": OptionSpec(
+        str, "netifd's protocol for it; most protocols make a device of their own", "none"
+    ),
 }
 GLOBALS: Mapping[str, OptionSpec] = {
     "role": OptionSpec(one_of("role", ROLES), "client, server or both", "client"),
-    "subflows": OptionSpec(between(0, 255), "subflows that a connection may have"),
-    "add_addr_accepted": OptionSpec(between(0, 255), "announced addresses that a connection takes"),
+    "subflows": OptionSpec(integer(0, 255), "additional subflows that a connection may have"),
+    "add_addr_accepted": OptionSpec(
+        integer(0, 255), "announced addresses that a connection accepts"
+    ),
     "rule_priority": OptionSpec(
-        between(1, MAX_PRIORITY - RULE_SPAN + 1), "where the rules begin", "7000"
+        integer(1, MAX_PRIORITY - RULE_SPAN + 1), "the priority of the first rule", "7000"
     ),
-    "table_base": OptionSpec(table_base, "the table for other traffic; uplinks follow it", "7000"),
+    "table_base": OptionSpec(
+        integer(TABLE_LOCAL + 1, U32 - TABLE_SPAN + 1),
+        "the table for other traffic; the uplinks' tables follow it",
+        "7000",
+    ),
     "mark_mask": OptionSpec(
-        mark_mask, "the bits of a packet's mark that are mproutd's", "0x7f000000"
+        mark_mask, "the bits of a packet's mark that mproutd uses", "0x7f000000"
     ),
-    "main_routes": OptionSpec(boolean, "main's specific routes come before the uplinks'", "1"),
+    "main_routes": OptionSpec(boolean, "main's specific routes precede the uplinks'", "1"),
 }
+HEALTH: Mapping[str, OptionSpec] = {
+    "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
+    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http or https", "ping"),
+    "track_port": OptionSpec(integer(1, 65535), "the port for tcp, http and https"),
+    "track_path": OptionSpec(url_path, "the path that http and https request", "/"),
+    "track_status": OptionSpec(integer(100, 599), "the only HTTP status that counts as success"),
+    "track_verify": OptionSpec(boolean, "https accepts only valid certificates", "1"),
+    "track_family": OptionSpec(family, "ipv4 or ipv6: for host names in track_ip", "ipv4"),
+    "initial_state": OptionSpec(
+        one_of("state", ("online", "offline")), "online: used before the first check", "online"
+    ),
+    "reliability": OptionSpec(integer(1, 100), "how many hosts of a family must reply", "1"),
+    "count": OptionSpec(integer(1, 20), "probes to each host in a round", "1"),
+    "size": OptionSpec(integer(16, 1472), "bytes of data in a ping", "56"),
+    "max_ttl": OptionSpec(integer(1, 255), "how many routers a probe may cross", "60"),
+    "timeout": OptionSpec(seconds(0.05, 60), "seconds to wait for a reply", "2"),
+    "interval": OptionSpec(seconds(0.1, 86400), "seconds between rounds that succeed", "5"),
+    "failure_interval": OptionSpec(
+        seconds(0.1, 86400), "seconds between rounds after one that failed", "1"
+    ),
+    "recovery_interval": OptionSpec(
+        seconds(0.1, 86400), "seconds between rounds while it counts as failed"
+    ),
+    "down": OptionSpec(integer(1, 1000), "failed rounds in a row until it counts as failed", "3"),
+    "up": OptionSpec(integer(1, 1000), "successful rounds in a row until it recovers", "3"),
+    "check_quality": OptionSpec(boolean, "loss and latency count as well", "0"),
+    "failure_loss": OptionSpec(integer(1, 100), "percent of loss at which a host fails", "40"),
+    "recovery_loss": OptionSpec(
+        integer(0, 100), "percent of loss at or below which it recovers", "10"
+    ),
+    "failure_latency": OptionSpec(integer(1, 60000), "milliseconds at which a host fails", "1000"),
+    "recovery_latency": OptionSpec(
+        integer(1, 60000), "milliseconds at or below which it recovers", "500"
+    ),
+    "quality_window": OptionSpec(integer(2, 1000), "probes over which loss is measured", "10"),
+    "hold": OptionSpec(
+        seconds(0, 86400), "seconds it stays failed when it fails again; doubles", "10"
+    ),
+    "hold_max": OptionSpec(
+        seconds(0, 86400), "the longest hold, and the uptime that resets it", "300"
+    ),
+}
+"""Of health checks.  Names are those of mwan3 where it has one, since its users know them."""
 UPLINK: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
     "ifname": IFNAME,
     "table": OptionSpec(table, "the number of its routing table"),
-    "mark": OptionSpec(mark, "the mark that selects it, with a mask of its own if one is given"),
-    "gateway": OptionSpec(gateway(AF_INET, "gateway", "gateway6"), "its IPv4 gateway", ""),
-    "gateway6": OptionSpec(gateway(AF_INET6, "gateway6", "gateway"), "its IPv6 gateway", ""),
-    "iif": OptionSpec(device, "what arrives on this device leaves by the uplink", many=True),
-    "strict": OptionSpec(boolean, "what its rules select never falls through to another line", "0"),
+    "mark": OptionSpec(mark, "the packet mark that selects it, optionally with its own mask"),
+    "gateway": OptionSpec(gateway(AF_INET, "gateway6"), "its IPv4 gateway", "", unset=""),
+    "gateway6": OptionSpec(gateway(AF_INET6, "gateway"), "its IPv6 gateway", "", unset=""),
+    "iif": OptionSpec(
+        device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
+    ),
+    "strict": OptionSpec(boolean, "its traffic never falls through to another uplink", "0"),
     "ula": OptionSpec(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
-    "fullmesh": OptionSpec(boolean, "its endpoint connects to every address of the peer", "0"),
-    "laminar": OptionSpec(boolean, "its endpoint answers an announced address, once", "0"),
-    "flush_conntrack": OptionSpec(boolean, "forwarded connections leave it when it is lost", "0"),
-    "on_up": OptionSpec(program, "the program that runs when it becomes usable"),
-    "on_down": OptionSpec(program, "the program that runs when it is not usable any more"),
-    "action_timeout": OptionSpec(between(1, 3600), "seconds that these programs may take", "30"),
-    **TRACKING,
+    "fullmesh": OptionSpec(boolean, "its endpoints connect to every address of the peer", "0"),
+    "laminar": OptionSpec(boolean, "its endpoint connects to an announced address, once", "0"),
+    "flush_conntrack": OptionSpec(
+        boolean, "forwarded connections are forgotten when it is lost, so that they move", "0"
+    ),
+    "on_up": OptionSpec(program, "the program to run when it becomes usable", unset=()),
+    "on_down": OptionSpec(program, "the program to run when it stops being usable", unset=()),
+    "action_timeout": OptionSpec(integer(1, 3600), "seconds that these programs may take", "30"),
+    **HEALTH,
 }
 OPTIONS: Mapping[tuple[str, str], Mapping[str, OptionSpec]] = {
     ("network", "globals"): NETWORK_GLOBALS,
@@ -208,4 +175,4 @@ OPTIONS: Mapping[tuple[str, str], Mapping[str, OptionSpec]] = {
     ("mproutd", "mproutd"): GLOBALS,
     ("mproutd", "uplink"): UPLINK,
 }
-"""Every option by file and type of section: what the manual page has to have."""
+"""Every option by file and type of section: what the manual page must have."""

@@ -1,45 +1,56 @@
-"""How values of options are spelt: what every table of options is made of.
+"""What an option's value may look like: one parser for each kind of value.  Pure.
 
-A parser takes the text of one value and raises ValueError with half a sentence that says what
-is wrong; whoever calls it knows the file and the line.
+A parser takes the text of one value and returns what the daemon uses.  It raises ValueError
+with the part of the message that says what is wrong and what is accepted; its caller knows the
+file, the line and the option.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
+
+from mproutd.model import (
+    FAMILY_NAMES,
+    TABLE_DEFAULT,
+    TABLE_LOCAL,
+    TABLE_MAIN,
+    canonical,
+    family_of,
+)
 
 TRUE = ("1", "yes", "on", "true", "enabled")
 FALSE = ("0", "no", "off", "false", "disabled")
-"""What UCI takes for a boolean (OpenWrt's uci documentation)."""
+"""What UCI accepts as a boolean (OpenWrt's UCI documentation)."""
+MAX_DEVICE_BYTES = 15
+"""linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
+MAX_PATH_LENGTH = 1000
+U32 = 0xFFFFFFFF
+
+GATEWAYS: dict[str, int] = {"gateway": AF_INET, "gateway6": AF_INET6}
+"""The words that stand for the uplink's own gateway in track_ip → its family."""
+_FAMILIES: dict[str, int] = {"ipv4": AF_INET, "ipv6": AF_INET6}
 
 
-class OptionSpec(NamedTuple):
-    """An option that mproutd reads."""
-
-    parse: Callable[[str], Any]
-    summary: str
-    default: str | None = None
-    """As it would be written; None where there is no fixed one."""
-    many: bool = False
-    """A list: each value is parsed by itself."""
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """A piece of input for a message: in quotes, control characters escaped, cut if long."""
+def quoted(text: str, limit: int = 60) -> str:
+    """Input as it may appear in a message: in quotes, control characters escaped, cut if long."""
     cut = text[:limit]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
     return f"'{safe}{'…' if len(text) > limit else ''}'"
 
 
-def hint(text: str, known: Collection[str]) -> str:
-    """ " (did you mean 'x'?)" when a known word is near, else nothing."""
+def suggestion(text: str, known: Collection[str]) -> str:
+    """ " (did you mean 'x'?)" where a known word is similar, else nothing."""
     if not text or len(text) > 40 or len(known) > 300:
         return ""
     from difflib import get_close_matches
 
-    near = get_close_matches(text.lower(), tuple(known), 1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    similar = get_close_matches(text.lower(), tuple(known), 1)
+    return f" (did you mean '{similar[0]}'?)" if similar else ""
+
+
+# -- numbers and words --------------------------------------------------------------------
 
 
 def number(text: str) -> int:
@@ -53,105 +64,241 @@ def number(text: str) -> int:
                 return int(digits, 16)
             except ValueError:
                 pass
-    raise ValueError(f"{shown(text)} is no number")
+    raise ValueError(f"{quoted(text)} is not a whole number, such as 10 or 0x0a")
 
 
-def between(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A number within these bounds."""
+
     def parse(text: str) -> int:
         value = number(text)
         if not low <= value <= high:
-            raise ValueError(f"{shown(text)} is not within {low}..{high}")
+            raise ValueError(f"{quoted(text)} is out of range: {low} to {high}")
         return value
 
     return parse
 
 
-def one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text in words:
-            return text
-        say = f"{', '.join(words[:-1])} or {words[-1]}"
-        raise ValueError(f"{shown(text)} is no {what}; say {say}{hint(text, words)}")
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Seconds within these bounds, with up to three decimals."""
+
+    def parse(text: str) -> float:
+        whole, point, decimals = text.partition(".")
+        digits = whole + decimals
+        if not (whole and digits.isascii() and digits.isdigit()) or (point and not decimals):
+            raise ValueError(f"{quoted(text)} is not a number of seconds, such as 2 or 0.5")
+        if len(whole) > 9 or len(decimals) > 3 or not low <= float(text) <= high:
+            raise ValueError(
+                f"{quoted(text)} is out of range: {low:g} to {high:g} seconds, in steps of 0.001"
+            )
+        return float(text)
 
     return parse
 
 
 def boolean(text: str) -> bool:
-    if text in TRUE:
-        return True
-    if text in FALSE:
+    if text in TRUE or text in FALSE:
+        return text in TRUE
+    raise ValueError(
+        f"{quoted(text)} is not a boolean: use 1 or 0 ({', '.join(TRUE[1:])}; "
+        f"{', '.join(FALSE[1:])})"
+    )
+
+
+def one_of(kind: str, words: tuple[str, ...]) -> Callable[[str], str]:
+    """One of these words; `kind` is what they are, for the message."""
+
+    def parse(text: str) -> str:
+        if text in words:
+            return text
+        accepted = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise ValueError(f"{quoted(text)} is not a {kind}: use {accepted}{suggestion(text, words)}")
+
+    return parse
+
+
+def program(text: str) -> tuple[str, ...]:
+    """A command line as words, split as a shell does; no shell runs it."""
+    from shlex import split
+
+    try:
+        words = split(text)
+    except ValueError as error:
+        raise ValueError(f"{quoted(text)} cannot be split: {str(error).lower()}") from None
+    if not words or not words[0].startswith("/"):
+        raise ValueError(f"{quoted(text)} does not start with an absolute path, such as /bin/sh")
+    if not text.isprintable():
+        raise ValueError(f"{quoted(text)} contains a control character")
+    return tuple(words)
+
+
+# -- devices and addresses ----------------------------------------------------------------
+
+
+def device(text: str) -> str:
+    """A network device's name (net/core/dev.c, dev_valid_name)."""
+    if text.startswith("/dev/"):
+        raise ValueError(
+            f"{quoted(text)} is a modem's port, not a network device: set `device` in the "
+            "uplink's section of mproutd"
+        )
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MAX_DEVICE_BYTES:
+        raise ValueError(
+            f"{quoted(text)} is too long for a device name: {size} bytes, "
+            f"at most {MAX_DEVICE_BYTES}"
+        )
+    if text in ("", ".", ".."):
+        raise ValueError(f"{quoted(text)} is not a device name")
+    if text[0] == "@":
+        raise ValueError(f"{quoted(text)} is an alias of an interface: name its device instead")
+    for c in text:
+        if c in "/:" or c.isspace() or not c.isprintable():
+            raise ValueError(f"{quoted(text)} is not a device name: it contains {quoted(c)}")
+    return text
+
+
+def device_or_alias(text: str) -> str:
+    """A device's name, or "@" and the interface of network whose device it is."""
+    return text if text[:1] == "@" and len(text) > 1 else device(text)
+
+
+def gateway(family: int, other_option: str) -> Callable[[str], str]:
+    """A unicast address of this family; `other_option` takes those of the other one."""
+    family_name = FAMILY_NAMES[family]
+
+    def parse(text: str) -> str:
+        if not _is_address(text):
+            raise ValueError(f"{quoted(text)} is not an {family_name} address")
+        address = canonical(text)
+        if family_of(address) != family:
+            raise ValueError(
+                f"{quoted(text)} is not an {family_name} address: set {other_option} instead"
+            )
+        first = address.partition(".")[0]
+        if address in ("::", "0.0.0.0"):
+            kind = "the unspecified address"
+        elif address == "::1" or (family == AF_INET and first == "127"):
+            kind = "a loopback address"
+        elif (family == AF_INET and 224 <= int(first) <= 239) or (
+            address.startswith("ff") and address.find(":") == 4
+        ):
+            kind = "a multicast address"
+        elif address == "255.255.255.255":
+            kind = "the broadcast address"
+        else:
+            return address
+        raise ValueError(f"{quoted(text)} cannot be a gateway: it is {kind}")
+
+    return parse
+
+
+class Target(NamedTuple):
+    """A host that a health check probes."""
+
+    text: str
+    """An address, a host name, or a key of GATEWAYS."""
+    family: int
+    """0 for a host name, until track_family is known."""
+
+    @property
+    def is_name(self) -> bool:
+        return self.text not in GATEWAYS and not _is_address(self.text)
+
+
+def target(text: str) -> Target:
+    """An address, a host name, or a key of GATEWAYS."""
+    if text in GATEWAYS:
+        return Target(text, GATEWAYS[text])
+    if _is_address(text):
+        address = canonical(text)
+        first = address.partition(".")[0]
+        if address in ("::", "0.0.0.0", "::1", "255.255.255.255") or first == "127":
+            raise ValueError(f"{quoted(text)} cannot be reached through an uplink")
+        if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+            raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+        return Target(address, family_of(address))
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or labels[-1].isdigit() or not all(map(_is_label, labels)):
+        raise ValueError(
+            f"{quoted(text)} is neither an address nor a host name, nor `gateway` or `gateway6` "
+            "for the uplink's own"
+        )
+    return Target(text.lower(), 0)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        canonical(text)
+    except (OSError, ValueError):
         return False
-    raise ValueError(f"{shown(text)} is neither 1 nor 0 (yes, on, true; no, off, false)")
+    return True
 
 
-class Option(NamedTuple):
-    """What a section says for one name."""
-
-    values: tuple[str, ...]
-    lines: tuple[int, ...]
-    """The line of each value, from 1."""
-    many: bool = False
-    """Said with `list`."""
-
-
-class Section(NamedTuple):
-    """A section of a UCI file; a file is its sections in their order."""
-
-    file: str
-    line: int
-    type: str
-    name: str
-    """Empty for an anonymous one."""
-    options: Mapping[str, Option]
-
-    @property
-    def title(self) -> str:
-        kind = shown(self.type)[1:-1]
-        return f"{kind} {shown(self.name)}" if self.name else f"{kind} without a name"
-
-    @property
-    def place(self) -> str:
-        return place(self.file, self.line)
-
-    def error(self, reason: str) -> ConfigError:
-        return ConfigError(reason, self.file, self.line, self.title)
+def _is_label(text: str) -> bool:
+    """Whether it can be a part of a host name; with _, which some names of services have."""
+    return (
+        text.isascii()
+        and text.replace("-", "a").replace("_", "a").isalnum()
+        and len(text) <= 63
+        and text[0] != "-" != text[-1]
+    )
 
 
-class OptionValue(NamedTuple):
-    """One value of an option, who said it and where."""
-
-    value: Any
-    """The text, or what its parser made of it."""
-    section: Section
-    option: str
-    line: int
-
-    @property
-    def place(self) -> str:
-        return place(self.section.file, self.line)
-
-    def error(self, reason: str) -> ConfigError:
-        return ConfigError(reason, self.section.file, self.line, self.section.title, self.option)
+def family(text: str) -> int:
+    return _FAMILIES[one_of("family", tuple(_FAMILIES))(text)]
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used; str() is one line for the one who wrote it."""
-
-    def __init__(
-        self, reason: str, file: str, line: int = 0, section: str = "", option: str = ""
-    ) -> None:
-        super().__init__(reason, file, line, section, option)
-        self.reason, self.file, self.line = reason, file, line
-        self.section, self.option = section, option
-
-    def __str__(self) -> str:
-        whose = [self.section] if self.section else []
-        if self.option:
-            whose.append(f"option {shown(self.option)}")
-        parts = (place(self.file, self.line), ", ".join(whose), self.reason)
-        return ": ".join(part for part in parts if part)
+def url_path(text: str) -> str:
+    """The path and query of a request to a web server (RFC 9112, origin-form)."""
+    if (
+        not text.startswith("/")
+        or not all("!" <= c <= "~" for c in text)
+        or len(text) > MAX_PATH_LENGTH
+    ):
+        raise ValueError(
+            f"{quoted(text)} is not a path: it starts with /, has no spaces and at most "
+            f"{MAX_PATH_LENGTH} characters"
+        )
+    return text
 
 
-def place(file: str, line: int) -> str:
-    """ "FILE:LINE", or the file alone where the line is 0."""
-    return shown(file, 4096)[1:-1] + (f":{line}" if line else "")
+# -- tables and marks ---------------------------------------------------------------------
+
+
+def table(text: str) -> int:
+    """The number of a routing table that may be ours."""
+    try:
+        value = number(text)
+    except ValueError:
+        raise ValueError(
+            f"{quoted(text)} is not a number (names of rt_tables are not looked up)"
+        ) from None
+    if value in (TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL):
+        raise ValueError(f"table {value} belongs to the kernel (253 default, 254 main, 255 local)")
+    if not 1 <= value <= U32:
+        raise ValueError(f"{quoted(text)} is out of range: 1 to {U32}")
+    return value
+
+
+def mark(text: str) -> tuple[int, int | None]:
+    """ "MARK" or "MARK/MASK"; the mask is None where the text has none."""
+    value_text, slash, mask_text = text.partition("/")
+    value = number(value_text)
+    mask = number(mask_text) if slash else None
+    if value > U32 or (mask or 0) > U32:
+        raise ValueError(f"{quoted(text)} does not fit in 32 bits")
+    if value == 0:
+        raise ValueError(f"{quoted(text)} would match unmarked packets: set at least one bit")
+    if mask is not None and value & ~mask:
+        raise ValueError(f"{quoted(text)} can never match: the mark has bits outside its mask")
+    return value, mask
+
+
+def mark_mask(text: str) -> int:
+    value = number(text)
+    if value > U32:
+        raise ValueError(f"{quoted(text)} does not fit in 32 bits")
+    if value.bit_count() < 2:
+        raise ValueError(f"{quoted(text)} has fewer than two bits, which marks need")
+    return value

@@ -1,56 +1,57 @@
-"""The configuration from a directory: read, never written.
+"""Reads the configuration from a directory; never writes it.
 
-libuci reads the values where pyuci is installed (OpenWrt), uciparse where it is not;
-ucitext knows their lines.  What is saved but not committed is no configuration yet
-and must not count, and both readers must give the same.
+uci_parser.py reads the files.  Where pyuci is installed (OpenWrt), libuci reads them as well
+and its values count, so that mproutd sees what every other program sees; libuci knows no line
+numbers.  What is saved but not committed (`uci set` alone) does not count in either.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.parsers import ConfigError, Section, shown
+from mproutd.configuration.parsers import quoted
+from mproutd.configuration.sections import ConfigError, Section
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.safefile import writable_by_others
 
-SIZE_MOST = 1 << 20
-"""Bytes; a real file has a few thousand."""
-
-Values = list[dict[str, tuple[str, ...]]]
-"""What the options of each section say, by section in the order of the file."""
+MAX_FILE_BYTES = 1 << 20
+"""A real file has a few thousand."""
 
 
 def load(directory: str) -> Config:
     """The configuration in `directory`.  ConfigError for anything that cannot be used."""
-    network = read(os.path.join(directory, "network"))
-    if network is None:
-        raise ConfigError("no such file", os.path.join(directory, "network"))
-    config = build(network, read(os.path.join(directory, "mproutd")) or ())
-    files = [directory, *(os.path.join(directory, name) for name in ("network", "mproutd"))]
-    told = [
-        f"{shown(file, 4096)[1:-1]}: {why}" for file in files if (why := writable_by_others(file))
+    network, mproutd = (os.path.join(directory, name) for name in ("network", "mproutd"))
+    sections = read(network)
+    if sections is None:
+        raise ConfigError("no such file", network)
+    config = build(sections, read(mproutd) or ())
+    warnings = [
+        f"{quoted(path, 4096)[1:-1]}: {reason}"
+        for path in (directory, network, mproutd)
+        if (reason := writable_by_others(path))
     ]
-    return config._replace(warnings=(*config.warnings, *told)) if told else config
+    return config._replace(warnings=(*config.warnings, *warnings)) if warnings else config
 
 
 def read(file: str) -> tuple[Section, ...] | None:
-    """The sections of a UCI file; None if there is no file."""
-    text = contents(file)
+    """The sections of a UCI file; None if there is no file.  ConfigError."""
+    text = read_text(file)
     if text is None:
         return None
-    outline = parse_sections(file, text)
+    sections = parse_sections(file, text)
     try:
         from uci import Uci as _  # noqa: F401
     except ImportError:
-        values = by_uciparse(file, outline)
-    else:
-        values = by_libuci(file, text)
-    shape = [{name: len(said) for name, said in found.items()} for found in values]
-    if shape != [{n: len(o.values) for n, o in section.options.items()} for section in outline]:
-        raise ConfigError("is read in two ways; write each value in plain quotes", file)
+        return sections
+    values = _read_with_libuci(file, text)
+    counts = [{name: len(found) for name, found in section.items()} for section in values]
+    if counts != [
+        {name: len(option.values) for name, option in section.options.items()}
+        for section in sections
+    ]:
+        raise ConfigError("libuci reads it differently; put each value in plain quotes", file)
     return tuple(
         section._replace(
             options={
@@ -58,32 +59,32 @@ def read(file: str) -> tuple[Section, ...] | None:
                 for name, option in section.options.items()
             }
         )
-        for section, found in zip(outline, values, strict=True)
+        for section, found in zip(sections, values, strict=True)
     )
 
 
-def contents(file: str) -> str | None:
-    """The text of a file; None if there is none.  Never waits, as a FIFO would make it."""
+def read_text(file: str) -> str | None:
+    """The text of a file; None if there is none.  ConfigError.  Never waits, even for a FIFO."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(reason(error), file) from None
+        raise ConfigError(_message(error), file) from None
     try:
         with open(descriptor, "rb") as source:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
-                what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-                raise ConfigError(f"is {what}", file)
-            data = source.read(SIZE_MOST + 1)
+                kind = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
+                raise ConfigError(kind, file)
+            data = source.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(reason(error), file) from None
-    if len(data) > SIZE_MOST:
-        raise ConfigError("is larger than 1 MiB, which no configuration is", file)
-    zero = data.find(0)
-    if zero >= 0:
-        raise ConfigError("holds a NUL byte", file, data.count(b"\n", 0, zero) + 1)
+        raise ConfigError(_message(error), file) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError("is larger than 1 MiB, too large for a configuration", file)
+    nul = data.find(0)
+    if nul >= 0:
+        raise ConfigError("contains a NUL byte", file, data.count(b"\n", 0, nul) + 1)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -91,18 +92,18 @@ def contents(file: str) -> str | None:
         raise ConfigError(f"byte {data[error.start]:#04x} is not UTF-8", file, line) from None
 
 
-def reason(error: OSError | ValueError) -> str:
-    """An error of the system in its own words, in small letters."""
+def _message(error: OSError | ValueError) -> str:
+    """The system's own text, in lower case."""
     text = error.strerror if isinstance(error, OSError) else None
     return (text or str(error)).lower()
 
 
-def by_libuci(file: str, text: str) -> Values:
-    """The values as libuci reads this text.
+def _read_with_libuci(file: str, text: str) -> list[dict[str, tuple[str, ...]]]:
+    """The values of each section as libuci reads this text.  ConfigError.
 
-    It gets the text as an unnamed file in memory: the same bytes that were checked,
-    and a name for which no saved changes exist.  libuci looks for those in /tmp/.uci
-    by the file's name, whatever savedir says (libuci.c, uci_alloc_context).
+    libuci gets the text as an unnamed file in memory: the same bytes that were checked, and a
+    name for which there are no saved changes.  It looks for those in /tmp/.uci by the file's
+    name, whatever savedir is (libuci.c, uci_alloc_context).
     """
     from uci import Uci, UciException
 
@@ -112,46 +113,15 @@ def by_libuci(file: str, text: str) -> Values:
             copy.write(text.encode())
         package = Uci(confdir="/proc/self/fd", savedir="/dev/null").get(str(descriptor))
     except UciException:  # it carries no text
-        raise ConfigError("libuci cannot read it", file) from None
+        raise ConfigError("libuci cannot read it; see: uci show", file) from None
     except OSError as error:
-        raise ConfigError(reason(error), file) from None
+        raise ConfigError(_message(error), file) from None
     finally:
         os.close(descriptor)
     return [
-        {name: (said,) if isinstance(said, str) else tuple(said) for name, said in section.items()}
-        for section in package.values()
+        {
+            name: (value,) if isinstance(value, str) else tuple(value)
+            for name, value in found.items()
+        }
+        for found in package.values()
     ]
-
-
-def by_uciparse(file: str, outline: Sequence[Section]) -> Values:
-    """The values as uciparse reads them, each statement in the spelling that it knows.
-
-    It reads a line at a time, takes what stands between the first and the last quote,
-    and has no backslash, so it gets one value in one pair of quotes.  A value with a
-    backslash, a backspace or a line's end has no such spelling and comes from ucitext.
-    """
-    try:
-        from uciparse.uci import UciFile, UciListLine, UciOptionLine
-    except ImportError:
-        raise ConfigError("neither pyuci nor uciparse is installed, which read it", file) from None
-    values: Values = []
-    for section in outline:
-        spelt = [
-            f"{'list' if option.many else 'option'} {name} '{value}'"
-            for name, option in section.options.items()
-            for value in option.values
-            if not any(c in value for c in "\\\b\n")
-        ]
-        told = iter(UciFile.from_lines(spelt).lines)
-        found: dict[str, tuple[str, ...]] = {}
-        for name, option in section.options.items():
-            each = []
-            for value in option.values:
-                if not any(c in value for c in "\\\b\n"):
-                    line = next(told)
-                    assert isinstance(line, (UciListLine, UciOptionLine))
-                    value = line.value
-                each.append(value)
-            found[name] = tuple(each)
-        values.append(found)
-    return values

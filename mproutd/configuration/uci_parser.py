@@ -1,9 +1,7 @@
-"""The text of a UCI file: which section and option stands in which line.
+"""Parses the text of a UCI file: sections, options, and the line of each value.  Pure.
 
-libuci reads the values, and says of a file that it cannot read only that it cannot.
-So that every message can name a line, this goes through the same text by the same
-grammar (libuci, file.c: quotes, backslashes, continued lines, comments).  It is as
-strict as libuci, and stricter where libuci loses text without a word: `;`.
+It follows libuci's grammar (file.c: quotes, backslashes, continued lines, comments) and is as
+strict as libuci; it also rejects `;` outside quotes, where libuci loses text silently.
 """
 
 from __future__ import annotations
@@ -11,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mproutd.configuration.parsers import ConfigError, Option, Section, hint, shown
+from mproutd.configuration.parsers import quoted, suggestion
+from mproutd.configuration.sections import ConfigError, Option, Section
 
 SPACE = " \t\n\v\f\r"
 KEYWORDS = {"package": 2, "config": 3, "option": 3, "list": 3}
-"""And how many words a statement has at most."""
-SHORT = {"p": "package", "c": "config", "o": "option", "l": "list"}
+"""Keyword → how many words its statement has at most."""
+ABBREVIATIONS = {"p": "package", "c": "config", "o": "option", "l": "list"}
 
 
 class Statement(NamedTuple):
-    """One `config`, `option` or `list`, quotes undone."""
+    """One `config`, `option` or `list`, with quotes removed."""
 
     line: int
     keyword: str
@@ -29,162 +28,162 @@ class Statement(NamedTuple):
 
 
 class _MalformedError(Exception):
-    """What is wrong with the statement that is being read."""
+    """What is wrong with the current statement."""
 
 
-def words(text: str, at: int) -> tuple[list[str], int]:
-    """The words from `at` to the end of the statement, and where the next line begins."""
-    found: list[str] = []
+def parse_words(text: str, position: int) -> tuple[list[str], int]:
+    """The words from `position` to the end of the statement, and the start of the next line."""
+    words: list[str] = []
     parts: list[str] = []
-    """Of the word that is being read; an empty part makes an empty word."""
-    while at < len(text):
-        c = text[at]
-        at += 1
+    """Of the current word; an empty part makes an empty word."""
+    while position < len(text):
+        c = text[position]
+        position += 1
         if c in SPACE:
             if parts:
-                found.append("".join(parts))
+                words.append("".join(parts))
                 parts.clear()
             if c == "\n":
-                return found, at
+                return words, position
         elif c == "'":
-            end = text.find("'", at)
+            end = text.find("'", position)
             if end < 0:
-                raise _MalformedError("a ' is never closed")
-            parts.append(text[at:end])
-            at = end + 1
+                raise _MalformedError("unterminated ' quote")
+            parts.append(text[position:end])
+            position = end + 1
         elif c == '"':
-            quoted, at = double_quoted(text, at)
-            parts.append(quoted)
+            part, position = parse_double_quoted(text, position)
+            parts.append(part)
         elif c == "\\":
-            escaped, at = backslash(text, at)
-            parts.append(escaped)
+            part, position = parse_escape(text, position)
+            parts.append(part)
         elif c == "#":
-            end = text.find("\n", at)
-            at = len(text) if end < 0 else end
+            end = text.find("\n", position)
+            position = len(text) if end < 0 else end
         elif c == ";":
-            raise _MalformedError("a ';' outside quotes; write one statement in a line")
+            raise _MalformedError("';' outside quotes: write one statement per line")
         else:
-            start = at - 1
-            while at < len(text) and text[at] not in " \t\n\v\f\r'\"\\#;":
-                at += 1
-            parts.append(text[start:at])
+            start = position - 1
+            while position < len(text) and text[position] not in " \t\n\v\f\r'\"\\#;":
+                position += 1
+            parts.append(text[start:position])
     if parts:
-        found.append("".join(parts))
-    return found, at
+        words.append("".join(parts))
+    return words, position
 
 
-def backslash(text: str, at: int) -> tuple[str, int]:
-    """What a backslash before `at` stands for: the next character; nothing for a line's end."""
+def parse_escape(text: str, position: int) -> tuple[str, int]:
+    """What a backslash before `position` makes of the next character: itself; nothing of a
+    line's end."""
     for end in ("\n", "\r\n"):
-        if text.startswith(end, at):
-            return "", at + len(end)
-    return text[at : at + 1], at + 1
+        if text.startswith(end, position):
+            return "", position + len(end)
+    return text[position : position + 1], position + 1
 
 
-def double_quoted(text: str, at: int) -> tuple[str, int]:
-    """What stands in double quotes from `at`, and the place behind them."""
+def parse_double_quoted(text: str, position: int) -> tuple[str, int]:
+    """The text in double quotes from `position` on, and the position behind them."""
     parts = []
-    while at < len(text):
-        end = text.find('"', at)
+    while position < len(text):
+        end = text.find('"', position)
         if end < 0:
             break
-        escape = text.find("\\", at, end)
-        parts.append(text[at : end if escape < 0 else escape])
-        if escape < 0:
+        backslash = text.find("\\", position, end)
+        parts.append(text[position : end if backslash < 0 else backslash])
+        if backslash < 0:
             return "".join(parts), end + 1
-        escaped, at = backslash(text, escape + 1)
+        escaped, position = parse_escape(text, backslash + 1)
         parts.append(escaped)
-    raise _MalformedError('a " is never closed')
+    raise _MalformedError('unterminated " quote')
 
 
-def statement(text: str, at: int, line: int) -> tuple[Statement | None, int]:
-    """The statement in the line that begins at `at` (none in an empty one), and the next line."""
-    while at < len(text) and text[at] in " \t\v\f\r":
-        at += 1
-    said, after = words(text, at)
-    if not said:
+def parse_statement(text: str, position: int, line: int) -> tuple[Statement | None, int]:
+    """The statement in the line at `position`, None for an empty one; the start of the next."""
+    while position < len(text) and text[position] in " \t\v\f\r":
+        position += 1
+    words, after = parse_words(text, position)
+    if not words:
         return None, after
-    keyword = SHORT.get(said[0], said[0])
-    without_endpoint = text.startswith(said[0], at)
-    if keyword in KEYWORDS and not without_endpoint:
-        raise _MalformedError(f"{shown(said[0])} in quotes where config or option is expected")
-    if keyword not in KEYWORDS or text[at + len(said[0]) : at + len(said[0]) + 1] not in " \t\n":
-        near = hint(keyword, KEYWORDS)
-        raise _MalformedError(f"{shown(said[0])} where config, option or list is expected{near}")
-    if len(said) < 2 or not said[1]:
-        raise _MalformedError(f"{keyword} without a {'type' if keyword == 'config' else 'name'}")
-    if len(said) > KEYWORDS[keyword]:
-        extra = shown(said[KEYWORDS[keyword]])
-        raise _MalformedError(
-            f"{extra} follows the end of the statement; a value with blanks stands in quotes"
-        )
-    name, value = said[1], said[2] if len(said) == 3 else ""
+    keyword = ABBREVIATIONS.get(words[0], words[0])
+    starts_quoted = not text.startswith(words[0], position)
+    if keyword in KEYWORDS and starts_quoted:
+        raise _MalformedError(f"{quoted(words[0])} must not be quoted")
+    end = position + len(words[0])
+    if keyword not in KEYWORDS or text[end : end + 1] not in " \t\n":
+        near = suggestion(keyword, KEYWORDS)
+        raise _MalformedError(f"expected config, option or list, found {quoted(words[0])}{near}")
+    if len(words) < 2 or not words[1]:
+        raise _MalformedError(f"{keyword} has no {'type' if keyword == 'config' else 'name'}")
+    if len(words) > KEYWORDS[keyword]:
+        extra = quoted(words[KEYWORDS[keyword]])
+        raise _MalformedError(f"unexpected {extra}: a value that contains spaces needs quotes")
+    name, value = words[1], words[2] if len(words) == 3 else ""
     if keyword == "config":
         if not all("!" <= c <= "~" for c in name):
-            raise _MalformedError(f"{shown(name)} cannot be a type of section")
-        identifier(value or "none", "section")
+            raise _MalformedError(f"{quoted(name)} is not a valid section type: use ASCII")
+        check_identifier(value or "none", "section")
     elif keyword == "package":  # a file's name may have a hyphen
-        identifier(name.replace("-", "_"), "package", name)
+        check_identifier(name.replace("-", "_"), "package", name)
     else:
-        identifier(name, "option")
+        check_identifier(name, "option")
     return Statement(line, keyword, name, value), after
 
 
-def identifier(name: str, what: str, written: str = "") -> None:
+def check_identifier(name: str, kind: str, written: str = "") -> None:
     """libuci's rule for names (util.c, uci_validate_str)."""
     if not (name.isascii() and name.replace("_", "a").isalnum()):
-        whole = shown(written or name)
-        raise _MalformedError(f"{whole} cannot name a {what}: letters, digits and _ can")
+        text = quoted(written or name)
+        raise _MalformedError(f"{text} is not a valid {kind} name: use letters, digits and _")
 
 
-def statements(file: str, text: str) -> Iterator[Statement]:
-    """Every statement but `package`.  ConfigError for the first that libuci would refuse."""
-    at, line = 0, 1
-    while at < len(text):
+def parse_statements(file: str, text: str) -> Iterator[Statement]:
+    """Every statement but `package`.  ConfigError for the first that libuci would reject."""
+    position, line = 0, 1
+    while position < len(text):
         try:
-            found, after = statement(text, at, line)
+            statement, after = parse_statement(text, position, line)
         except _MalformedError as error:
             raise ConfigError(str(error), file, line) from None
-        if found and found.keyword != "package":
-            yield found
-        line += text.count("\n", at, after)
-        at = after
+        if statement and statement.keyword != "package":
+            yield statement
+        line += text.count("\n", position, after)
+        position = after
 
 
-class Draft:
-    """A section while its file is read."""
+class _SectionBuilder:
+    """A section while its file is parsed."""
 
     def __init__(self, line: int, kind: str, name: str) -> None:
         self.line, self.kind, self.name = line, kind, name
         self.options: dict[str, tuple[list[str], list[int], bool]] = {}
 
     def add(self, item: Statement) -> None:
-        """As libuci does: the last option counts, a list grows, and begins with an option."""
-        many = item.keyword == "list"
-        if not many and not item.value:
+        """As libuci does: the last `option` counts, a list grows, and may begin with an option."""
+        is_list = item.keyword == "list"
+        if not is_list and not item.value:
             return
-        values, lines, _ = (many and self.options.get(item.name)) or ([], [], many)
+        values, lines, _ = (is_list and self.options.get(item.name)) or ([], [], is_list)
         values.append(item.value)
         lines.append(item.line)
-        self.options[item.name] = (values, lines, many)
+        self.options[item.name] = (values, lines, is_list)
 
 
 def parse_sections(file: str, text: str) -> tuple[Section, ...]:
-    """The file's sections; one that comes again under its name and type is continued."""
-    order: list[Draft] = []
-    named: dict[str, Draft] = {}
-    current: Draft | None = None
-    for item in statements(file, text):
+    """The sections; one that comes again with its name and type is continued.  ConfigError."""
+    order: list[_SectionBuilder] = []
+    named: dict[str, _SectionBuilder] = {}
+    current: _SectionBuilder | None = None
+    for item in parse_statements(file, text):
         if item.keyword == "config":
             current = named.get(item.value)
             if current and current.kind != item.name:
                 reason = (
-                    f"section {shown(item.value)} is of type {shown(current.kind)} in line "
-                    f"{current.line} and of type {shown(item.name)} here"
+                    f"section {quoted(item.value)} has type {quoted(item.name)} here, but "
+                    f"{quoted(current.kind)} in line {current.line}"
                 )
                 raise ConfigError(reason, file, item.line)
             if current is None:
-                current = Draft(item.line, item.name, item.value)
+                current = _SectionBuilder(item.line, item.name, item.value)
                 order.append(current)
                 if item.value:
                     named[item.value] = current
@@ -195,13 +194,13 @@ def parse_sections(file: str, text: str) -> tuple[Section, ...]:
     return tuple(
         Section(
             file,
-            draft.line,
-            draft.kind,
-            draft.name,
+            builder.line,
+            builder.kind,
+            builder.name,
             {
-                name: Option(tuple(values), tuple(lines), many)
-                for name, (values, lines, many) in draft.options.items()
+                name: Option(tuple(values), tuple(lines), is_list)
+                for name, (values, lines, is_list) in builder.options.items()
             },
         )
-        for draft in order
+        for builder in order
     )

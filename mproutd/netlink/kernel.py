@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET6, if_nametoindex
+from socket import AF_INET6, if_indextoname, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -172,6 +172,15 @@ class NetlinkKernel:
         subflows = map(sock_diag.subflow, replies)
         return connections, [subflow for subflow in subflows if subflow and subflow.token]
 
+    def sockets(self) -> tuple[list[sock_diag.Socket], list[sock_diag.Socket]]:
+        """All MPTCP and all TCP sockets; none of the former where the kernel has no mptcp_diag."""
+        families = tuple(LOOKUP_DESTINATION.values())
+        states = sock_diag.CONNECTED_STATES
+        # TCP last: a connection that begins in between appears by its subflows.
+        mptcp = self._diag_dump(partial(sock_diag.dump_mptcp, states=states), families) or ()
+        tcp = self._diag_dump(partial(sock_diag.dump_tcp, states=states), families) or ()
+        return list(map(sock_diag.parse_socket, mptcp)), list(map(sock_diag.parse_socket, tcp))
+
     def _diag_dump(
         self, encode: Callable[[int, int], bytes], addresses: Collection[str]
     ) -> list[bytes] | None:
@@ -311,6 +320,14 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
 
 def _neighbour(kind: int, address: str, device: int) -> Encode:
     return partial(rtnl_encode.neighbour, kind, device=device, address=address)
+
+
+def device_name(index: int) -> str:
+    """The name of the device with this ifindex; `ifN` for one that no longer exists."""
+    try:
+        return if_indextoname(index)
+    except OSError:
+        return f"if{index}"
 
 
 def _ifindex(device: str) -> int:

@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, NamedTuple, TypeVar
 
-from mproutd.configuration.options import device, gateway, table
+from mproutd.configuration.parsers import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
 from mproutd.planning.uplinks import Facts, Gateway
 
 T = TypeVar("T")
 
 _GATEWAY: dict[int, Callable[[str], str]] = {
-    AF_INET: gateway(AF_INET, "gateway", "gateway6"),
-    AF_INET6: gateway(AF_INET6, "gateway6", "gateway"),
+    AF_INET: gateway(AF_INET, "gateway6"),
+    AF_INET6: gateway(AF_INET6, "gateway"),
 }
 _NO_HOP: dict[int, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 """The nexthop of a route that leads straight to the device."""

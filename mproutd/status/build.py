@@ -71,6 +71,7 @@ def build_status(
     return {
         "version": VERSION,
         "mproutd": __version__,
+        "time": inspection.time,
         "enabled": config.enabled,
         "degraded": bool(config.enabled and out) or bool(changes) or bool(found),
         "uplinks": uplinks,

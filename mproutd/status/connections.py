@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mproutd.format import address_port
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
+from mproutd.planning.uplinks import ObservedUplink
 
 VERSION = 1
 
@@ -57,6 +58,20 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
         for family in uplink["families"]:
             for address in [*family["addresses"], *family.get("sources", ())]:
                 by_address.setdefault(address, uplink["name"])
+    return UplinkNames(by_address, by_device)
+
+
+def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
+    """From the uplinks of a pass."""
+    by_address: dict[str, str] = {}
+    by_device: dict[int, str] = {}
+    for uplink in observed:
+        name = uplink.config.name
+        if uplink.link:
+            by_device[uplink.link.index] = name
+        for path in uplink.paths:
+            for address in path.covered:
+                by_address.setdefault(address.address, name)
     return UplinkNames(by_address, by_device)
 
 

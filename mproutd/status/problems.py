@@ -51,9 +51,13 @@ PROBLEMS = {
 
 
 def problem(code: str, **values: Any) -> dict[str, Any]:
-    """One problem: its code, its text in one line, and the values in it."""
-    text = PROBLEMS[code].format(**values)
-    return {"code": code, "text": text, "advice": ADVICE[code], **values}
+    """One problem: its code, its text in one line, and the values in it.
+
+    The template is for those who translate.
+    """
+    template = PROBLEMS[code]
+    text = template.format(**values)
+    return {"code": code, "text": text, "template": template, "advice": ADVICE[code], **values}
 
 
 def failed_operations(

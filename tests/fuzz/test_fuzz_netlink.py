@@ -49,6 +49,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "connection": sock_diag.connection,
     "subflow": sock_diag.subflow,
     "ulp info": lambda body: sock_diag.subflow_of(body, "10.1.1.2", 1),
+    "socket": sock_diag.parse_socket,
     "attributes": attributes,
     "spans": lambda body: list(spans(body)),
     "attribute": lambda body: attribute(body, 0, 3),

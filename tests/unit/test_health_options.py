@@ -6,7 +6,8 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from mproutd.configuration.health import HealthConfig, Target
+from mproutd.configuration.health import HealthConfig
+from mproutd.configuration.parsers import Target
 from tests.unit.test_config import ON, WAN1, parse, refusal
 
 PLACE = "/c/mproutd:{}: uplink 'wan1', option '{}': "
@@ -117,48 +118,48 @@ def test_where_a_method_asks(method: str, port: int) -> None:
 
 HOST = "list track_ip 9.9.9.9"
 MISTAKES = [
-    (("list track_ip 300.1.1.1",), "track_ip", "'300.1.1.1' is neither an address nor a name"),
-    (("list track_ip http://x.example/",), "track_ip", "is neither an address nor a name"),
-    (("list track_ip -x.example",), "track_ip", "is neither an address nor a name"),
-    (("list track_ip a..b",), "track_ip", "is neither an address nor a name"),
-    (("list track_ip 127.0.0.1",), "track_ip", "'127.0.0.1' is nobody behind the uplink"),
-    (("list track_ip ::",), "track_ip", "is nobody behind the uplink"),
-    (("list track_ip ff02::1",), "track_ip", "is a multicast or reserved address"),
-    ((HOST, "option track_method httping"), "track_method", "say ping, tcp, http or https"),
-    ((HOST, "option track_port 0"), "track_port", "is not within 1..65535"),
-    ((HOST, "option track_path generate"), "track_path", "it begins with /"),
-    ((HOST, "option track_path '/a b'"), "track_path", "has no blanks"),
-    ((HOST, "option track_family inet"), "track_family", "say ipv4 or ipv6"),
-    ((HOST, "option interval 0"), "interval", "is not within 0.1..86400"),
-    ((HOST, "option interval 1e3"), "interval", "'1e3' is no number of seconds"),
-    ((HOST, "option interval .5"), "interval", "is no number of seconds"),
-    ((HOST, "option interval 1."), "interval", "is no number of seconds"),
-    ((HOST, "option timeout 1.2345"), "timeout", "(steps of 0.001)"),
-    ((HOST, "option timeout -1"), "timeout", "is no number of seconds"),
-    ((HOST, "option timeout ²"), "timeout", "is no number of seconds"),
-    ((HOST, "option down 0"), "down", "is not within 1..1000"),
-    ((HOST, "option reliability 2"), "reliability", "2 hosts must answer, and 1 of one family"),
+    (("list track_ip 300.1.1.1",), "track_ip", "'300.1.1.1'"),
+    (("list track_ip http://x.example/",), "track_ip", "neither an address nor a host name"),
+    (("list track_ip -x.example",), "track_ip", "neither an address nor a host name"),
+    (("list track_ip a..b",), "track_ip", "neither an address nor a host name"),
+    (("list track_ip 127.0.0.1",), "track_ip", "'127.0.0.1' cannot be reached"),
+    (("list track_ip ::",), "track_ip", "cannot be reached"),
+    (("list track_ip ff02::1",), "track_ip", "multicast"),
+    ((HOST, "option track_method httping"), "track_method", "ping, tcp, http or https"),
+    ((HOST, "option track_port 0"), "track_port", "1 to 65535"),
+    ((HOST, "option track_path generate"), "track_path", "starts with /"),
+    ((HOST, "option track_path '/a b'"), "track_path", "no spaces"),
+    ((HOST, "option track_family inet"), "track_family", "ipv4 or ipv6"),
+    ((HOST, "option interval 0"), "interval", "0.1 to 86400"),
+    ((HOST, "option interval 1e3"), "interval", "'1e3'"),
+    ((HOST, "option interval .5"), "interval", "number of seconds"),
+    ((HOST, "option interval 1."), "interval", "number of seconds"),
+    ((HOST, "option timeout 1.2345"), "timeout", "steps of 0.001"),
+    ((HOST, "option timeout -1"), "timeout", "number of seconds"),
+    ((HOST, "option timeout ²"), "timeout", "number of seconds"),
+    ((HOST, "option down 0"), "down", "1 to 1000"),
+    ((HOST, "option reliability 2"), "reliability", "reliability is 2, but track_ip has at most 1"),
     (
         (HOST, "list track_ip ::2", "option reliability 2"),
         "reliability",
-        "2 hosts must answer, and 1 of one family",
+        "reliability is 2, but track_ip has at most 1",
     ),
     (
         (HOST, "option check_quality 1", "option recovery_loss 50"),
         "recovery_loss",
-        "recovery_loss 50 is more than failure_loss 40",
+        "recovery_loss 50 is above failure_loss 40",
     ),
     (
         (HOST, "option check_quality 1", "option failure_latency 300"),
         "failure_latency",
-        "recovery_latency 500 is more than failure_latency 300",
+        "recovery_latency 500 is above failure_latency 300",
     ),
     (
         (HOST, "option check_quality 1", "option timeout 0.5"),
         "timeout",
-        "failure_latency 1000 ms is never seen: an answer after timeout 0.5 s is lost",
+        "failure_latency 1000 ms is never reached: a reply after timeout 0.5 s",
     ),
-    ((HOST, "option hold 400"), "hold", "hold 400 is more than hold_max 300"),
+    ((HOST, "option hold 400"), "hold", "hold 400 is above hold_max 300"),
 ]
 
 

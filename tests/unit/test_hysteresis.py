@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.health import HealthConfig, Target
+from mproutd.configuration.health import HealthConfig
+from mproutd.configuration.parsers import Target
 from mproutd.services.health.hysteresis import Hysteresis
 
 HOST, OTHER = "192.0.2.1", "192.0.2.2"

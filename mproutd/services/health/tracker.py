@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mproutd.configuration.health import HealthConfig, Target
+from mproutd.configuration.health import HealthConfig
+from mproutd.configuration.parsers import Target
 from mproutd.services.health.hysteresis import Hysteresis
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
