@@ -65,7 +65,7 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
 
 
 def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
-    """The same from what a pass has seen."""
+    """From the uplinks of a pass."""
     by_address: dict[str, str] = {}
     by_device: dict[int, str] = {}
     for uplink in observed:
