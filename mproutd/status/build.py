@@ -23,7 +23,6 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
@@ -88,7 +87,8 @@ def build_status(
         else {
             "enabled": mptcp.enabled,
             "path_manager": mptcp.path_manager,
-            "limit_max": mptcp.cap,
+            "limit_max": mptcp.max_limit,
+            "endpoints_max": mptcp.max_endpoints,
             "limits": {
                 "actual": mptcp.limits._asdict(),
                 "desired": (target.limits or mptcp.limits)._asdict(),
@@ -267,8 +267,8 @@ def _mptcp_problems(config: Config, snapshot: Snapshot) -> list[dict[str, Any]]:
         found.append(problem("mptcp-disabled"))
     if mptcp.path_manager != "kernel":
         found.append(problem("path-manager", path_manager=mptcp.path_manager))
-    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
-        found.append(problem("limits-above-max", limit_max=mptcp.cap))
+    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.max_limit:
+        found.append(problem("limits-above-max", limit_max=mptcp.max_limit))
     if not mptcp.laminar:
         asked = [uplink.name for uplink in config.uplinks if uplink.laminar]
         found += [problem("laminar-unsupported", uplink=name) for name in asked]
@@ -288,9 +288,9 @@ def _kept(target: Plan) -> list[dict[str, Any]]:
 
 
 def _endpoint_limit(target: Plan, snapshot: Snapshot) -> list[dict[str, Any]]:
-    cap = max_endpoints(snapshot.mptcp) if snapshot.mptcp else 0
+    most = snapshot.mptcp.max_endpoints if snapshot.mptcp else 0
     return [
-        problem("endpoint-limit", uplink=uplink, address=address, max_endpoints=cap)
+        problem("endpoint-limit", uplink=uplink, address=address, endpoints_max=most)
         for address, uplink in target.over_cap.items()
     ]
 

@@ -90,7 +90,8 @@ METRICS = {
     "mproutd_uplink_check_replies_total": Metric(COUNTER, "Answers of a host.", _HOST),
     "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel has MPTCP."),
     "mproutd_mptcp_enabled": Metric(GAUGE, "net.mptcp.enabled."),
-    "mproutd_mptcp_limit_max": Metric(GAUGE, "How many endpoints the kernel takes."),
+    "mproutd_mptcp_endpoints_max": Metric(GAUGE, "How many endpoints the kernel takes."),
+    "mproutd_mptcp_limit_max": Metric(GAUGE, "The highest limit that the kernel accepts."),
     "mproutd_mptcp_foreign_endpoints": Metric(GAUGE, "Endpoints of others."),
     "mproutd_mptcp_limit": Metric(GAUGE, "A limit for each connection, as found.", ("limit",)),
     "mproutd_mptcp_limit_desired": Metric(GAUGE, "The same limit, as wanted.", ("limit",)),
@@ -175,6 +176,7 @@ def _mptcp(mptcp: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ..
     if mptcp is None:
         return
     yield "mproutd_mptcp_enabled", (), mptcp["enabled"]
+    yield "mproutd_mptcp_endpoints_max", (), mptcp["endpoints_max"]
     yield "mproutd_mptcp_limit_max", (), mptcp["limit_max"]
     yield "mproutd_mptcp_foreign_endpoints", (), len(mptcp["foreign_endpoints"])
     for limit, value in mptcp["limits"]["actual"].items():

@@ -24,9 +24,9 @@ PROBLEMS = {
     "hints-ignored": "{error}; what hooks said is not used until then",
     "netifd-unreachable": "netifd does not answer: {error}; what it said last is used, and it is "
     "asked again",
-    "laminar-unsupported": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
-    "it joins as without the option",
-    "endpoint-limit": "{uplink}: the kernel takes no more than {max_endpoints} endpoints: none "
+    "laminar-unsupported": "{uplink}: this kernel does not know laminar endpoints (Linux 6.18 "
+    "does); it joins as without the option",
+    "endpoint-limit": "{uplink}: the kernel takes no more than {endpoints_max} endpoints: none "
     "for {address}",
     "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {endpoint}; "
     "it is left as it is",
