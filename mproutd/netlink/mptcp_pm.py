@@ -1,8 +1,8 @@
 """The generic netlink family mptcp_pm: endpoints, limits and the path manager's events.  Pure.
 
 Invariants: there is no flush, which would delete the endpoints of other programs too; probing for
-the highest limit changes nothing (see probe()).  Broken input raises DecodeError, a request that cannot be
-encoded ValueError, and nothing else.
+the highest limit changes nothing (see probe()).  Broken input raises DecodeError, a request that
+cannot be encoded ValueError, and nothing else.
 
 Sources: linux/mptcp_pm.h, linux/genetlink.h.
 """
