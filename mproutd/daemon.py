@@ -269,11 +269,11 @@ class Daemon:
         self._finish_deletions()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        reply = build_status(inspection, self._rates.device)
+        reply = build_status(inspection, self._rates.device, os.getpid())
         self._services.add_to_status(reply)
         if inspection.drift:
             self.request_pass()
-        return {**reply, "running": True, "pid": os.getpid()}
+        return {**reply}
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""

@@ -8,7 +8,7 @@ MAX_MESSAGES_PER_WAKEUP of them, so that passes are not delayed.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mproutd import log
 from mproutd.control.server import Server
@@ -23,6 +23,9 @@ from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
 from mproutd.status.connections import observed_uplink_names
 from mproutd.status.events import kernel_event, make_event
+
+if TYPE_CHECKING:
+    from mproutd.status.types import EventKind, MonitorEvent
 
 MAX_MESSAGES_PER_WAKEUP = 64
 
@@ -41,7 +44,7 @@ class Monitor:
 
     def publish(
         self,
-        kind: str,
+        kind: EventKind,
         priority: int,
         text: str,
         uplink: str = "",
@@ -68,13 +71,13 @@ class Monitor:
                 text = f"{ip_command(failure.operation, name)}: {failure.text}"
                 self.publish("failure", log.WARNING, text, *fields)
 
-    def _send(self, kind: str, text: str, uplink: str = "", device: str = "") -> None:
+    def _send(self, kind: EventKind, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.has_listeners:
             self.server.publish(make_event(kind, time.time(), text, uplink, device))
 
     # -- listeners ------------------------------------------------------------------------
 
-    def initial_events(self) -> list[dict[str, Any]]:
+    def initial_events(self) -> list[MonitorEvent]:
         """What a new listener gets first: the state of each uplink."""
         now = time.time()
         events = [make_event("begin", now, "listening to mproutd")]

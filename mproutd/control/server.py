@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from errno import EAGAIN
 from functools import partial
 from struct import unpack
@@ -109,7 +109,7 @@ class Server:
         path: str,
         loop: Loop,
         handler: Handler,
-        initial_events: Callable[[], list[dict[str, Any]]] = list,
+        initial_events: Callable[[], Sequence[Mapping[str, object]]] = list,
         on_listeners: Callable[[bool], None] = lambda any_left: None,
     ) -> None:
         """OSError when the socket cannot be made.
@@ -205,7 +205,7 @@ class Server:
     def _next_turn(self) -> None:
         self._handled_one = False
 
-    def _replies(self, client: Client) -> list[dict[str, Any]]:
+    def _replies(self, client: Client) -> Sequence[Mapping[str, object]]:
         try:
             request = json.loads(client.request.partition(b"\n")[0])
         except (ValueError, RecursionError):
@@ -235,7 +235,7 @@ class Server:
         else:
             self._drop(client)
 
-    def publish(self, event: dict[str, Any]) -> None:
+    def publish(self, event: Mapping[str, object]) -> None:
         """Send an event to every listener, without waiting for any."""
         line = _line(event)
         for client in [client for client in self.clients if client.listening]:
@@ -297,7 +297,7 @@ class Server:
             pass
 
 
-def _line(event: dict[str, Any]) -> bytes:
+def _line(event: Mapping[str, object]) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 

@@ -9,12 +9,15 @@ Invariants: a service never blocks, and none depends on another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
+
+if TYPE_CHECKING:
+    from mproutd.status.types import EventKind, Status
 
 
 class Publish(Protocol):
@@ -22,7 +25,7 @@ class Publish(Protocol):
 
     def __call__(
         self,
-        kind: str,
+        kind: EventKind,
         priority: int,
         text: str,
         uplink: str = "",
@@ -71,7 +74,7 @@ class Service:
         """The facts of the other sources with those of this one.  Called by every pass."""
         return facts
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         """Add to a status before it is sent."""
 
     def close(self) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
+
+if TYPE_CHECKING:
+    from mproutd.status.types import Status
 
 
 class ServiceType(NamedTuple):
@@ -107,7 +110,7 @@ class Services:
             facts = service.add_facts(facts)
         return facts
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         for service in self._services.values():
             service.add_to_status(status)
 

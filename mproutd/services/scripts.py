@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Mapping
 from functools import partial
 from socket import AF_INET6
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
@@ -28,6 +28,9 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 from mproutd.services.base import Service, ServiceContext
+
+if TYPE_CHECKING:
+    from mproutd.status.types import Action, Status
 
 FILE = "actions"
 """In the runtime directory."""
@@ -218,12 +221,12 @@ class Scripts(Service):
             text = f"{name}: a restart may run its program again: cannot write {error}"
             self._context.publish("action", log.WARNING, text, name)
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         if not self._uplinks:
             return
         for uplink in status["uplinks"]:
             run = self._runs.get(uplink["name"])
-            uplink["action"] = run._asdict() if run else None
+            uplink["action"] = cast("Action", run._asdict()) if run else None
 
     def close(self) -> None:
         """Terminate what runs, since nothing enforces its timeout any more.

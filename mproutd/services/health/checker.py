@@ -10,9 +10,9 @@ prove itself first (`initial_state offline`) is not used for even one pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
@@ -26,6 +26,9 @@ from mproutd.services.base import Service, ServiceContext
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.tracker import Tracker, TrackerContext
+
+if TYPE_CHECKING:
+    from mproutd.status.types import CheckStatus, Family, Status
 
 Key = tuple[str, int]
 """(uplink, family)"""
@@ -178,7 +181,7 @@ class HealthChecker(Service):
 
     # -- the status -----------------------------------------------------------------------
 
-    def add_to_status(self, status: dict[str, Any]) -> None:
+    def add_to_status(self, status: Status) -> None:
         for uplink in status["uplinks"]:
             usable = {family["family"]: family["usable"] for family in uplink["families"]}
             uplink["health"] = [
@@ -187,12 +190,12 @@ class HealthChecker(Service):
                 if key[0] == uplink["name"]
             ] or None
 
-    def _check_status(self, tracker: Tracker, usable: dict[str, bool]) -> dict[str, Any]:
+    def _check_status(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
         hysteresis, now = tracker.hysteresis, self._context.clock()
-        family = FAMILY_NAMES[tracker.family].lower()
+        family: Family = "ipv6" if tracker.family == AF_INET6 else "ipv4"
         return {
             "family": family,
-            "method": hysteresis.options.track_method,
+            "method": hysteresis.options.track_method,  # type: ignore[typeddict-item]
             "failed": hysteresis.failed,
             "since": tracker.since,
             "running": tracker.running,
