@@ -343,7 +343,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ({"text": "{", "status": 0}, "the answer is no JSON"),
+        ({"text": "{", "status": 0}, "is not JSON"),
         ({"text": "Command failed: Not found", "status": 4}, "ubus ended with 4"),
         ({"text": "", "delay": 60}, "no answer within 3 s"),
         ({"text": "x" * 2_000_000}, "the answer has no end"),
