@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make deb       build the Debian package into .build/deb'
 	@echo 'make docs      build the documentation as a site into .build/site'
 	@echo 'make screens   regenerate the sample output in docs/'
+	@echo 'make messages  gather the texts of the pages, and make their translations'
 	@echo 'make guides    run the networks of docs/networks and update the output in their guides'
 	@echo 'make figures   measure again and redraw docs/figures'
 	@echo 'make format    format the code and apply the fixes of ruff'

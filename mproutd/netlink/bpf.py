@@ -1,12 +1,12 @@
-"""Which kernel events are worth waking up for, before and after they reach Python.
+"""Filters for kernel events, in the kernel and in Python.  Pure.
 
-In the kernel: a classic BPF program on the event socket drops the echoes of our own
-requests and the routes that decide nothing here, so that a full BGP table that comes
-and goes costs no process time.  In Python: concerns(), which looks at a few bytes.
+In the kernel, classic BPF programs on the event sockets drop events of our own changes and routes
+that affect nothing here, so that a full BGP table that comes and goes costs no CPU time.  In
+Python, is_relevant() looks at a few bytes of what is left.
 
-What must hold: neither drops an event that could change the outcome of a pass now.  One
-that is let through for nothing costs a pass without a difference.  What concerns() drops may
-decide something later, so the reader hears it all the same.
+Invariants: no filter drops an event that could change the outcome of a pass now; an event too many
+only costs a pass without a difference.  Events that is_relevant() rejects may matter later, so
+they still update the cache (cache.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mproutd.netlink.rtnl_decode import (
 )
 
 SO_ATTACH_FILTER = 26
-"""asm-generic/socket.h; Python's socket module has no name for it."""
+"""asm-generic/socket.h; not in Python's socket module."""
 
 Instruction = tuple[int, int, int, int]
 """struct sock_filter (linux/filter.h): code, jump if true, jump if false, k."""
@@ -59,11 +59,11 @@ def _as_loaded(value: int, size: int) -> int:
 
 
 def event_filter(port: int) -> list[Instruction]:
-    """Drop what nlmsg_pid `port` (our request socket) caused, and the specific routes of others.
+    """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
-    A route passes if it is a default one, or has our protocol: routes of ours that somebody
-    else removes are seen.  Messages that are no routes pass; the groups that the socket
-    joined choose among them.
+    Of routes, defaults and those with our protocol pass, so that the removal of our routes by
+    other programs is noticed.  All other messages pass; which there are depends on the multicast
+    groups of the socket.
     """
     return [
         (_LOAD_WORD, 0, 0, _PORT),
@@ -81,11 +81,11 @@ def event_filter(port: int) -> list[Instruction]:
 
 
 def subflow_event_filter(everything: bool) -> list[Instruction]:
-    """For the path manager's events: subflows that closed before their connection did.
+    """Of the path manager's events, pass subflows that closed before their connection.
 
-    `everything` also passes what says that a connection has its subflow after all, or is
-    gone: sub-established and closed.  A busy proxy makes thousands of these a second, and
-    next to none of the first: the subflows of a connection that ends are not told.
+    With `everything`, also pass sub-established and closed, which end the wait for a subflow.  A
+    busy proxy causes thousands of those a second, but hardly any of the first kind: when a
+    connection ends, there are no events for its subflows.
     """
     if not everything:
         return [
@@ -105,11 +105,11 @@ def subflow_event_filter(everything: bool) -> list[Instruction]:
 
 
 def sock_fprog(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
-    """The value for setsockopt(SO_ATTACH_FILTER), and the memory that it points into.
+    """struct sock_fprog for setsockopt(SO_ATTACH_FILTER), and the memory that it points to.
 
-    Keep the second until the call is done; the kernel makes its own copy.
+    Keep the memory until the call returns; the kernel makes a copy.
     """
-    memory = array("B", b"".join(_FILTER.pack(*each) for each in instructions))
+    memory = array("B", b"".join(_FILTER.pack(*instruction) for instruction in instructions))
     return _FPROG.pack(len(instructions), memory.buffer_info()[0]), memory
 
 
@@ -119,12 +119,12 @@ def is_relevant(
     names: Collection[str],
     networks: Collection[tuple[int, int, int]] = (),
 ) -> bool:
-    """Whether a link, address, route or rule event can matter to these devices.
+    """Whether a link, address, route or rule event can affect these devices now.
 
-    A device counts by its ifindex (so a rename away is seen) or by its name (so a device
-    that is new, or renamed to what we wait for, is seen).  Any other's address counts where
-    its subnet is one of ours, in `networks` as (family, length, leading bits).  Routes and rules
-    always count: the first have come through the filter.  A broken message counts too.
+    A device matches by ifindex, which covers a rename away, or by name, which covers a new device
+    and a rename to this name.  An address on another device matches if its subnet is among
+    `networks`, as (family, length, leading bits).  Routes and rules always match, since routes
+    have passed event_filter().  So does a broken message.
     """
     kind, body = message.type, message.body
     if kind in (RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE):
@@ -140,7 +140,7 @@ def is_relevant(
                 return True
             family, _, index, _, _ = IFINFO.unpack_from(body)
             if family:
-                # How a bridge or IPv6 sees its port: not the state of the device.
+                # A bridge's or IPv6's view of the device, not its state.
                 return False
             if index in indexes:
                 return True
@@ -152,6 +152,6 @@ def is_relevant(
 
 
 def _leading_bits(body: bytes, length: int) -> int:
-    """Of the subnet that an address event speaks of."""
+    """Of the subnet in an address event."""
     packed = attribute(body, IFADDR.size, IFA_ADDRESS) or b""
     return int.from_bytes(packed, "big") >> max(0, len(packed) * 8 - length)

@@ -1,8 +1,9 @@
-"""Connection tracking over nfnetlink: which entries an address has, and their deletion.
+"""Connection tracking over nfnetlink: find the entries of an address, and delete them.  Pure.
 
-linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.  Pure.  The kernel
-filters the dump by CTA_FILTER since Linux 5.8; an older one sends all, so what comes is looked
-at again.
+The kernel filters the dump by CTA_FILTER since Linux 5.8; older ones send all entries, so the
+replies are filtered again.
+
+Sources: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS, _IP_DST = 1, 2, 2
 
 
 class Entry(NamedTuple):
-    """What it takes to delete an entry, and no other that took its place."""
+    """What identifies an entry, so that none that replaced it is deleted."""
 
     family: int
     original: bytes
@@ -44,14 +45,14 @@ class Entry(NamedTuple):
 
 
 def requests(address: str, family: int) -> tuple[Callable[[int], bytes], ...]:
-    """The dumps that together bring every entry of `address`.
+    """The dumps that together return every entry of `address`.
 
-    What left by it, masqueraded or ours, has it as the reply's destination; what came in for
-    it, forwarded to a host behind or not, as the original destination.
+    Outgoing connections, masqueraded or local, have it as the destination of the reply; incoming
+    ones, forwarded to a host behind or not, as the original destination.
     """
     packed = inet_pton(family, address)
-    wanted = put_address(_IP_V4_DST if family == AF_INET else _IP_V6_DST, packed)
-    pair = put(_TUPLE_IP | _NESTED, wanted)
+    destination = put_address(_IP_V4_DST if family == AF_INET else _IP_V6_DST, packed)
+    pair = put(_TUPLE_IP | _NESTED, destination)
 
     def dump(kind: int, flags: int) -> Callable[[int], bytes]:
         body = _NFGENMSG.pack(family, 0, 0)
@@ -62,26 +63,26 @@ def requests(address: str, family: int) -> tuple[Callable[[int], bytes], ...]:
 
 
 def entry(body: bytes, address: str, family: int) -> Entry | None:
-    """An entry of a dump; None when it has nothing to do with `address`.  DecodeError."""
+    """Decode an entry of a dump; None when it does not concern `address`.  DecodeError."""
     if len(body) < _NFGENMSG.size:
         raise DecodeError("shorter than nfgenmsg")
     if body[0] != family:
         return None
-    told = attributes(body, _NFGENMSG.size)
+    attrs = attributes(body, _NFGENMSG.size)
     packed = inet_pton(family, address)
     destination = _IP_V4_DST if family == AF_INET else _IP_V6_DST
     for kind in (_TUPLE_ORIG, _TUPLE_REPLY):
-        addresses = attributes(attributes(told.get(kind, b"")).get(_TUPLE_IP, b""))
-        if addresses.get(destination) == packed and _TUPLE_ORIG in told:
-            return Entry(family, told[_TUPLE_ORIG], told.get(_ID, b""), told.get(_ZONE, b""))
+        addresses = attributes(attributes(attrs.get(kind, b"")).get(_TUPLE_IP, b""))
+        if addresses.get(destination) == packed and _TUPLE_ORIG in attrs:
+            return Entry(family, attrs[_TUPLE_ORIG], attrs.get(_ID, b""), attrs.get(_ZONE, b""))
     return None
 
 
-def delete(found: Entry, sequence: int) -> bytes:
-    """Delete this entry.  ENOENT when it is gone, or another has its place."""
-    body = _NFGENMSG.pack(found.family, 0, 0) + put(_TUPLE_ORIG | _NESTED, found.original)
-    if found.id:
-        body += put(_ID, found.id)
-    if found.zone:
-        body += put(_ZONE, found.zone)
+def delete(target: Entry, sequence: int) -> bytes:
+    """Delete this entry; ENOENT when it is gone or was replaced."""
+    body = _NFGENMSG.pack(target.family, 0, 0) + put(_TUPLE_ORIG | _NESTED, target.original)
+    if target.id:
+        body += put(_ID, target.id)
+    if target.zone:
+        body += put(_ZONE, target.zone)
     return request(_DELETE, NLM_F_ACK, sequence, body)

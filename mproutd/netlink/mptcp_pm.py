@@ -1,10 +1,10 @@
-"""The generic netlink family mptcp_pm: endpoints, limits and the path manager's events.
+"""The generic netlink family mptcp_pm: endpoints, limits and the path manager's events.  Pure.
 
-What must hold: nothing here is ever a flush, since that hits everybody's endpoints,
-and a probe for the cap changes nothing (see probe()).  Broken input raises
-DecodeError and nothing else; what cannot be sent raises ValueError.
+Invariants: there is no flush, which would delete the endpoints of other programs too; probing for
+the highest limit changes nothing (see probe()).  Broken input raises DecodeError, a request that
+cannot be encoded ValueError, and nothing else.
 
-The numbers are those of linux/mptcp_pm.h and linux/genetlink.h.
+Sources: linux/mptcp_pm.h, linux/genetlink.h.
 """
 
 from __future__ import annotations
@@ -43,29 +43,34 @@ _ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SET_FLAGS = 1, 2, 3,
 _ADDR, _RCV_ADD_ADDRS, _SUBFLOWS = 1, 2, 3
 _FAMILY, _ID, _ADDR4, _ADDR6, _PORT, _FLAGS, _IF_IDX = 1, 2, 3, 4, 5, 6, 7
 
-DEFAULT_CAP = 8
-"""The cap of every kernel that does not say which attribute was at fault."""
+SHARED_MAX = 8
+"""MPTCP_PM_ADDR_MAX: the highest limit of every kernel that does not report which attribute was
+faulty.  Where limits go no higher, it bounds the number of endpoints as well."""
+
+MAX_ID = 255
+"""Endpoints have the ids from 1 to this one."""
 
 _GENL = Struct("=BBxx")
 _BE16 = Struct("!H")
-_TOO_MANY = 0xFFFFFFFF
-_FIRST, _SECOND = 20, 28
+_INVALID_LIMIT = 0xFFFFFFFF
+_FIRST_ATTRIBUTE, _SECOND_ATTRIBUTE = 20, 28
+"""Offsets in the request of probe()."""
 
 
 class Family(NamedTuple):
     """A generic netlink family of the running kernel; the numbers change with each boot."""
 
     id: int
-    """The message type of its requests, answers and events."""
+    """The message type of its requests, replies and events."""
     groups: Mapping[str, int]
     """Multicast group name → number, for NETLINK_ADD_MEMBERSHIP."""
 
 
 class Event(NamedTuple):
-    """What happened to an MPTCP connection (enum mptcp_event_type)."""
+    """An event of an MPTCP connection (enum mptcp_event_type)."""
 
     kind: str
-    """A name of EVENTS, or the number of one that came later."""
+    """A name of EVENTS, or the number of an event of a later kernel."""
     token: int = 0
     """The connection's local token, as ss(8) prints it; 0 for a listener's event."""
     local_id: int = 0
@@ -77,13 +82,13 @@ class Event(NamedTuple):
     device: int = 0
     """ifindex that the subflow is bound to; 0 for none."""
     backup: bool = False
-    """The other end asked for it; our own wish is not told (MP_PRIO is its receiver's event)."""
+    """Requested by the peer; only the receiver of MP_PRIO gets an event."""
     error: int = 0
-    """errno(3) that closed the subflow; 0 for none."""
+    """errno(3) with which the subflow closed; 0 for none."""
     flags: int = 0
     timeout: int = 0
     reset_reason: int = 0
-    """RFC 8684, section 3.6: of the MP_TCPRST that closed the subflow."""
+    """Of the MP_TCPRST that closed the subflow (RFC 8684, section 3.6)."""
     server_side: bool = False
 
 
@@ -100,66 +105,72 @@ EVENTS = {
     16: "listener-closed",
 }
 _SERVER_SIDE = 0x2
-"""linux/mptcp.h, MPTCP_PM_EV_FLAG_SERVER_SIDE, which takes the attribute's place."""
+"""linux/mptcp.h, MPTCP_PM_EV_FLAG_SERVER_SIDE, which replaces the attribute."""
 
 
 def get_family(sequence: int, name: str = FAMILY) -> bytes:
-    """Ask for a family's numbers; ENOENT when the kernel has none of that name."""
+    """Request a family's numbers; ENOENT when the kernel has no such family."""
     body = _GENL.pack(_CTRL_CMD_GETFAMILY, 1) + put(_CTRL_FAMILY_NAME, name.encode() + b"\0")
     return request(GENL_ID_CTRL, 0, sequence, body)
 
 
 def family(body: bytes) -> Family:
-    """The answer to get_family().  DecodeError."""
+    """Decode the reply to get_family().  DecodeError."""
     try:
-        told = attributes(body, _GENL.size)
+        attrs = attributes(body, _GENL.size)
         groups = {}
-        for each in attributes(told.get(_CTRL_MCAST_GROUPS, b"")).values():
-            group = attributes(each)
+        for payload in attributes(attrs.get(_CTRL_MCAST_GROUPS, b"")).values():
+            group = attributes(payload)
             groups[text(group[_GROUP_NAME])] = U32.unpack(group[_GROUP_ID])[0]
-        return Family(U16.unpack(told[_CTRL_FAMILY_ID])[0], groups)
+        return Family(U16.unpack(attrs[_CTRL_FAMILY_ID])[0], groups)
     except (error, KeyError, ValueError) as problem:
         raise DecodeError(str(problem)) from None
 
 
-def _query(kind: int, command: int, flags: int, sequence: int, *parts: bytes) -> bytes:
+def _request(kind: int, command: int, flags: int, sequence: int, *parts: bytes) -> bytes:
     return request(kind, flags, sequence, _GENL.pack(command, 1) + b"".join(parts))
 
 
 def dump_endpoints(kind: int, sequence: int) -> bytes:
-    """All endpoints of the namespace; `kind` is Family.id, here and below."""
-    return _query(kind, _GET_ADDR, NLM_F_DUMP, sequence)
+    """Request all endpoints of the namespace.  Here and below, `kind` is Family.id."""
+    return _request(kind, _GET_ADDR, NLM_F_DUMP, sequence)
+
+
+def get_endpoint(kind: int, sequence: int, number: int) -> bytes:
+    """Request the endpoint with this id; EINVAL when there is none."""
+    nested = put(_ADDR | NLA_F_NESTED, put_u8(_ID, number))
+    return _request(kind, _GET_ADDR, 0, sequence, nested)
 
 
 def get_limits(kind: int, sequence: int) -> bytes:
-    return _query(kind, _GET_LIMITS, 0, sequence)
+    return _request(kind, _GET_LIMITS, 0, sequence)
 
 
 def change(operation: Operation, kind: int, sequence: int) -> bytes:
     """The request for a change of an endpoint or the limits; ValueError for any other.
 
-    Deleting an endpoint with id 0 closes the initial subflows from its address, which have
-    that id for good; with any other id, the id alone names it.  Changing sends the flags as
-    they should be, backup and fullmesh: the kernel ignores the others here.
+    Deleting an endpoint with id 0 closes the initial subflows from its address, which always have
+    that id; any other endpoint is identified by its id alone.  A change sends all flags; the
+    kernel only looks at backup and fullmesh.
     """
     verb, value, _ = operation
     if isinstance(value, Endpoint):
         if verb == "add":
-            return _query(kind, _ADD_ADDR, NLM_F_ACK, sequence, _endpoint(value))
-        named = put_u8(_ID, value.id)
+            return _request(kind, _ADD_ADDR, NLM_F_ACK, sequence, _endpoint(value))
+        identity = put_u8(_ID, value.id)
         if verb == "delete":
             if not value.id:
-                named += _address(value.address)
-            nested = put(_ADDR | NLA_F_NESTED, named)
-            return _query(kind, _DEL_ADDR, NLM_F_ACK, sequence, nested)
+                identity += _address(value.address)
+            nested = put(_ADDR | NLA_F_NESTED, identity)
+            return _request(kind, _DEL_ADDR, NLM_F_ACK, sequence, nested)
         if verb == "change" and value.id:
-            nested = put(_ADDR | NLA_F_NESTED, named + put_u32(_FLAGS, value.flags))
-            return _query(kind, _SET_FLAGS, NLM_F_ACK, sequence, nested)
+            nested = put(_ADDR | NLA_F_NESTED, identity + put_u32(_FLAGS, value.flags))
+            return _request(kind, _SET_FLAGS, NLM_F_ACK, sequence, nested)
     elif isinstance(value, Limits) and verb == "change":
         numbers = put_u32(_RCV_ADD_ADDRS, value.add_addr_accepted) + put_u32(
             _SUBFLOWS, value.subflows
         )
-        return _query(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
+        return _request(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
     raise ValueError(f"mptcp_pm cannot {verb} a {type(value).__name__}")
 
 
@@ -184,16 +195,16 @@ def _endpoint(value: Endpoint) -> bytes:
 
 
 def endpoint(body: bytes) -> Endpoint:
-    """One answer to dump_endpoints().  DecodeError."""
+    """Decode one reply to dump_endpoints().  DecodeError."""
     try:
-        told = attributes(attributes(body, _GENL.size)[_ADDR])
-        packed = told.get(_ADDR4) or told[_ADDR6]
-        device, flags, port = told.get(_IF_IDX), told.get(_FLAGS), told.get(_PORT)
+        attrs = attributes(attributes(body, _GENL.size)[_ADDR])
+        packed = attrs.get(_ADDR4) or attrs[_ADDR6]
+        device, flags, port = attrs.get(_IF_IDX), attrs.get(_FLAGS), attrs.get(_PORT)
         return Endpoint(
-            inet_ntop(AF_INET if _ADDR4 in told else AF_INET6, packed),
+            inet_ntop(AF_INET if _ADDR4 in attrs else AF_INET6, packed),
             S32.unpack(device)[0] if device else 0,
             U32.unpack(flags)[0] if flags else 0,
-            U8.unpack(told.get(_ID, b"\0"))[0],
+            U8.unpack(attrs.get(_ID, b"\0"))[0],
             U16.unpack(port)[0] if port else 0,
         )
     except (error, KeyError, ValueError) as problem:
@@ -201,52 +212,60 @@ def endpoint(body: bytes) -> Endpoint:
 
 
 def limits(body: bytes) -> Limits:
-    """The answer to get_limits().  DecodeError."""
+    """Decode the reply to get_limits().  DecodeError."""
     try:
-        told = attributes(body, _GENL.size)
-        return Limits(U32.unpack(told[_SUBFLOWS])[0], U32.unpack(told[_RCV_ADD_ADDRS])[0])
+        attrs = attributes(body, _GENL.size)
+        return Limits(U32.unpack(attrs[_SUBFLOWS])[0], U32.unpack(attrs[_RCV_ADD_ADDRS])[0])
     except (error, KeyError) as problem:
         raise DecodeError(str(problem)) from None
 
 
 def probe(kind: int, sequence: int, candidate: int) -> bytes:
-    """Ask whether a limit of `candidate` would be accepted, and change nothing.
+    """Test whether the kernel would accept a limit of `candidate`, without changing anything.
 
-    Both limits are checked before either is set (net/mptcp/pm_kernel.c), and the second is
-    one that no kernel accepts: the request always fails with EINVAL, and the place of the
-    error says how far the kernel came.
+    The kernel checks both limits before it sets either (net/mptcp/pm_kernel.c), and the second is
+    one that no kernel accepts.  So the request always fails with EINVAL, and the offset of the
+    error shows which limit the kernel rejected.
     """
-    numbers = put_u32(_RCV_ADD_ADDRS, candidate) + put_u32(_SUBFLOWS, _TOO_MANY)
-    return _query(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
+    numbers = put_u32(_RCV_ADD_ADDRS, candidate) + put_u32(_SUBFLOWS, _INVALID_LIMIT)
+    return _request(kind, _SET_LIMITS, NLM_F_ACK, sequence, numbers)
 
 
 def accepted(ack: Ack) -> bool | None:
-    """What the answer to a probe means; None when the kernel does not say (see OLD_CAP)."""
-    return {_FIRST: False, _SECOND: True}.get(ack.offset)
+    """The result of a probe(); None when the kernel sends no offset (see SHARED_MAX)."""
+    return {_FIRST_ATTRIBUTE: False, _SECOND_ATTRIBUTE: True}.get(ack.offset)
 
 
-def cap(accepts: Callable[[int], bool | None]) -> int:
-    """The highest limit that the kernel accepts, by bisection: nine questions at most.
+def max_limit(accepts: Callable[[int], bool | None]) -> int:
+    """The highest limit that the kernel accepts, by bisection of 0 … 255 (an unsigned char).
 
-    `accepts` sends a probe and returns accepted() of its answer.  0 … 255 are asked about,
-    since the kernel counts in an unsigned char.
+    `accepts` sends a probe and returns accepted() of its acknowledgement.
     """
     low, high = 0, 256
     while high - low > 1:
         middle = (low + high) // 2
-        verdict = accepts(middle)
-        if verdict is None:
-            return DEFAULT_CAP
-        low, high = (middle, high) if verdict else (low, middle)
+        is_accepted = accepts(middle)
+        if is_accepted is None:
+            return SHARED_MAX
+        low, high = (middle, high) if is_accepted else (low, middle)
     return low
 
 
+def max_endpoints(max_limit: int) -> int:
+    """How many endpoints a kernel with this highest limit takes, at most.
+
+    It cannot be probed without adding them.  A kernel that takes fewer rejects the next one with
+    ERANGE.
+    """
+    return SHARED_MAX if max_limit <= SHARED_MAX else MAX_ID
+
+
 def event(body: bytes) -> Event:
-    """One message of the group mptcp_pm_events.  DecodeError."""
+    """Decode a message of the group mptcp_pm_events.  DecodeError."""
     try:
         command, _ = _GENL.unpack_from(body)
-        told = attributes(body, _GENL.size)
-        get = told.get
+        attrs = attributes(body, _GENL.size)
+        get = attrs.get
         token, device, timeout, reason = get(1), get(15), get(14), get(16)
         flags = U16.unpack(get(13, b"\0\0"))[0]
         return Event(
@@ -254,8 +273,8 @@ def event(body: bytes) -> Event:
             U32.unpack(token)[0] if token else 0,
             U8.unpack(get(3, b"\0"))[0],
             U8.unpack(get(4, b"\0"))[0],
-            _end(get(5), get(6)),
-            _end(get(7), get(8)),
+            _event_address(get(5), get(6)),
+            _event_address(get(7), get(8)),
             _BE16.unpack(get(9, b"\0\0"))[0],
             _BE16.unpack(get(10, b"\0\0"))[0],
             S32.unpack(device)[0] if device else 0,
@@ -270,7 +289,7 @@ def event(body: bytes) -> Event:
         raise DecodeError(str(problem)) from None
 
 
-def _end(four: bytes | None, six: bytes | None) -> str:
-    if four is not None:
-        return inet_ntop(AF_INET, four)
-    return inet_ntop(AF_INET6, six) if six is not None else ""
+def _event_address(ipv4: bytes | None, ipv6: bytes | None) -> str:
+    if ipv4 is not None:
+        return inet_ntop(AF_INET, ipv4)
+    return inet_ntop(AF_INET6, ipv6) if ipv6 is not None else ""

@@ -1,11 +1,12 @@
-"""Netlink framing: headers, attributes, acknowledgements.
+"""Netlink framing: headers, attributes, acknowledgements.  Pure.
 
-Why not pyroute2's message classes: they cost 60 to 200 µs a message, this costs
-about one, and a pass reads hundreds.  What must hold: no socket is touched here,
-and no input, however short or broken, raises anything but DecodeError or takes
-longer than its length (every step forward is at least four bytes).
+pyroute2's message classes cost 60 to 200 µs a message, this costs about one, and a pass reads
+hundreds.
 
-Integers are in host order, as netlink(7) has them.
+Invariants: input of any kind either decodes or raises DecodeError, in time proportional to its
+length (every step advances by at least four bytes).
+
+Integers are in host order (netlink(7)).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
 NLM_F_DUMP, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x300, 0x100, 0x200, 0x400
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
-"""linux/netlink.h; the same bits mean different things in a request and in an answer."""
+"""linux/netlink.h; the same bits mean different things in a request and in a reply."""
 
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS = 1, 2
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 class DecodeError(ValueError):
-    """A message that the kernel would not have sent: too short, or a length that lies."""
+    """A message that no kernel sends: too short, or with a length that does not fit."""
 
 
 class Message(NamedTuple):
@@ -43,30 +44,30 @@ class Message(NamedTuple):
     flags: int
     sequence: int
     port: int
-    """nlmsg_pid: whose request caused an event; 0 for the kernel's own."""
+    """nlmsg_pid: of the socket whose request caused an event; 0 for the kernel itself."""
     body: bytes
-    """What follows the 16 bytes of the header."""
+    """Everything after the 16 bytes of the header."""
 
     @property
     def interrupted(self) -> bool:
-        """The table changed during this dump: what was read may miss objects; ask again."""
+        """The table changed during this dump, which may lack objects and should be repeated."""
         return bool(self.flags & NLM_F_DUMP_INTR)
 
 
 class Ack(NamedTuple):
-    """What became of a request, or how a dump ended."""
+    """The outcome of a request or a dump."""
 
     errno: int
-    """As in errno(3), positive; 0 for success."""
+    """Positive, as in errno(3); 0 for success."""
     text: str = ""
-    """The kernel's own words (NETLINK_EXT_ACK); may stand beside success as a warning."""
+    """The kernel's explanation (NETLINK_EXT_ACK); a warning if the request succeeded."""
     offset: int = 0
-    """Of the attribute at fault, in bytes from the request's start; 0: not said."""
+    """Of the faulty attribute, in bytes from the start of the request; 0 for unknown."""
 
 
 def messages(data: bytes) -> list[Message]:
-    """What one recv(2) brought, message by message.  DecodeError."""
-    found = []
+    """The messages in the data of one recv(2).  DecodeError."""
+    decoded = []
     unpack, end, offset = HEADER.unpack_from, len(data), 0
     try:
         while offset < end:
@@ -74,11 +75,11 @@ def messages(data: bytes) -> list[Message]:
             last = offset + length
             if length < 16 or last > end:
                 raise DecodeError(f"message of {length} bytes, {end - offset} are left")
-            found.append(Message(kind, flags, sequence, port, data[offset + 16 : last]))
+            decoded.append(Message(kind, flags, sequence, port, data[offset + 16 : last]))
             offset = (last + 3) & ~3
     except error as problem:
         raise DecodeError(str(problem)) from None
-    return found
+    return decoded
 
 
 def spans(data: bytes, offset: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -97,11 +98,11 @@ def spans(data: bytes, offset: int = 0) -> Iterator[tuple[int, int, int]]:
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Attribute type → payload; of a type that repeats, the last.  DecodeError.
+    """Attribute type → payload; the last one of a type that repeats.  DecodeError.
 
-    spans() once more, in line: as a generator it would cost a third more.
+    Repeats spans() inline, since a generator would cost a third more.
     """
-    found = {}
+    payloads = {}
     unpack, end = _HEAD.unpack_from, len(data)
     try:
         while offset < end:
@@ -109,15 +110,15 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
             last = offset + length
             if length < 4 or last > end:
                 raise DecodeError(f"attribute of {length} bytes, {end - offset} are left")
-            found[kind & NLA_TYPE_MASK] = data[offset + 4 : last]
+            payloads[kind & NLA_TYPE_MASK] = data[offset + 4 : last]
             offset = (last + 3) & ~3
     except error as problem:
         raise DecodeError(str(problem)) from None
-    return found
+    return payloads
 
 
 def attribute(data: bytes, offset: int, wanted: int) -> bytes | None:
-    """The payload of the first attribute of one type: cheaper where there are dozens."""
+    """The payload of the first attribute of one type; cheaper if there are many."""
     for kind, start, end in spans(data, offset):
         if kind == wanted:
             return data[start:end]
@@ -125,7 +126,7 @@ def attribute(data: bytes, offset: int, wanted: int) -> bytes | None:
 
 
 def text(payload: bytes) -> str:
-    """A string attribute: up to its NUL; a name that is no UTF-8 survives the round trip."""
+    """A NUL-terminated string; a name that is not UTF-8 survives the round trip."""
     return payload.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
@@ -138,17 +139,17 @@ def acknowledgement(message: Message) -> Ack:
             return Ack(-code)
         offset = 4
         if kind == NLMSG_ERROR:
-            # The request comes back: its header alone if all went well or if the answer is
-            # capped (NETLINK_CAP_ACK), else the whole of it.
+            # The request follows: only its header after success or with NETLINK_CAP_ACK, else
+            # all of it.
             offset = 20
             if code and not flags & NLM_F_CAPPED:
                 offset = 4 + (U32.unpack_from(body, 4)[0] + 3 & ~3)
-        told = attributes(body, offset)
-        place = told.get(NLMSGERR_ATTR_OFFS)
+        attrs = attributes(body, offset)
+        position = attrs.get(NLMSGERR_ATTR_OFFS)
         return Ack(
             -code,
-            text(told.get(NLMSGERR_ATTR_MSG, b"")),
-            U32.unpack(place)[0] if place else 0,
+            text(attrs.get(NLMSGERR_ATTR_MSG, b"")),
+            U32.unpack(position)[0] if position else 0,
         )
     except error as problem:
         raise DecodeError(str(problem)) from None
@@ -157,8 +158,8 @@ def acknowledgement(message: Message) -> Ack:
 class DecodeCache(dict[bytes, T]):
     """Message body → decoded value, for dumps that repeat the same bytes pass after pass.
 
-    `memo[body]` decodes what it has not seen.  It stays correct whatever happens, since a
-    value depends on the bytes alone; it forgets everything when `limit` bodies are known.
+    `cache[body]` decodes a new body.  Entries never become stale, since a value depends on the
+    bytes alone.  The cache is emptied when it has `limit` entries.
     """
 
     __slots__ = ("decode", "limit")
@@ -177,12 +178,12 @@ class DecodeCache(dict[bytes, T]):
 
 
 def request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """A whole message; NLM_F_REQUEST is added, the kernel fills in the port."""
+    """A complete message with NLM_F_REQUEST; the kernel fills in the port."""
     return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
 def without_acknowledgement(message: bytes) -> bytes:
-    """The same request, answered only if it fails."""
+    """The same request, acknowledged only if it fails."""
     (flags,) = U16.unpack_from(message, 6)
     return message[:6] + U16.pack(flags & ~NLM_F_ACK) + message[8:]
 

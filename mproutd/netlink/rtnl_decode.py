@@ -1,12 +1,12 @@
-"""rtnetlink messages → values.
+"""rtnetlink messages → values.  Pure.
 
-Every function takes a message's body (what follows the 16-byte header) and returns
-the value that it describes, or nothing for what is none of our business: other
-address families, cached routes.  RTM_NEW* and RTM_DEL* have the same body.
+Every function takes the body of a message (after the 16-byte header) and returns the value, or
+nothing for other address families, cached routes and the like.  RTM_NEW* and RTM_DEL* have the
+same body.
 
-What must hold: a value has exactly what can be written and read back, so whatever
-the kernel computes (expiry, statistics, RTA_PREF, RTNH_F_LINKDOWN) is left out.
-Any broken input raises DecodeError and nothing else.
+Invariants: a value contains exactly what can be written and read back, so what the kernel computes
+(expiry, statistics, RTA_PREF, RTNH_F_LINKDOWN) is left out.  Broken input raises DecodeError and
+nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40,
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF = 3, 26, 1
 _IFLA_STATS, _IFLA_STATS64 = 7, 23
 _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
-"""linux/ip.h, IPV4_DEVCONF_*: from 1, so the array's index is one less."""
+"""linux/ip.h, IPV4_DEVCONF_*: they start at 1, so the index into the array is one less."""
 
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
@@ -44,15 +44,15 @@ FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
 FR_ACT_TO_TBL = 1
 _DETACHED = 0x18
-"""linux/fib_rules.h, FIB_RULE_IIF_DETACHED | OIF_DETACHED: the device is not there now."""
+"""linux/fib_rules.h, FIB_RULE_IIF_DETACHED | OIF_DETACHED: the device does not exist now."""
 
-_FIELDS = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
-_FIELDS |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
-"""The attributes that Rule has a field for."""
+_RULE_ATTRIBUTES = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
+_RULE_ATTRIBUTES |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
+"""Those that Rule has a field for."""
 
 _FRA_LAST = 30
-"""FRA_DSCP_MASK.  Up to here the kernel sends an attribute only if it is set, and 0 may be a
-setting (`uidrange 0-0`, `dscp 0`); a later one counts as unset while it is 0."""
+"""FRA_DSCP_MASK.  Up to here the kernel sends only attributes that are set, and 0 may be a value
+(`uidrange 0-0`, `dscp 0`); a later attribute counts as unset while it is 0."""
 
 IFINFO = Struct("=BxHlLL")
 IFADDR = Struct("=BBBBL")
@@ -60,12 +60,12 @@ RTMSG = Struct("=BBBBBBBBL")
 RTNEXTHOP = Struct("=HBBl")
 NDMSG = Struct("=BxxxlHBB")
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
-"""linux/neighbour.h: being asked for, and given up."""
+"""linux/neighbour.h: being resolved, and failed."""
 FIB_RULE = Struct("=BBBBBxxBL")
 
 
 def link(body: bytes) -> Link | None:
-    """A device; None for the views that bridges (AF_BRIDGE) and IPv6 have of one."""
+    """A device; None for a bridge's (AF_BRIDGE) or IPv6's view of one."""
     try:
         family, _, index, flags, _ = IFINFO.unpack_from(body)
         if family:
@@ -100,12 +100,12 @@ def link(body: bytes) -> Link | None:
 
 
 class LinkCache:
-    """wire.Memo for devices, `memo[body]`: it looks past the statistics.
+    """A DecodeCache for devices that ignores their statistics.
 
-    They change with every packet, RTEXT_FILTER_SKIP_STATS leaves them in (it is about
-    IPv6's alone), and finding a way through 40 attributes is what costs.  One body is kept
-    for each ifindex.  Where all its bytes but the payloads of IFLA_STATS64 and IFLA_STATS
-    are those of a new one, the new one has the same attributes in the same places.
+    Those change with every packet, RTEXT_FILTER_SKIP_STATS only omits IPv6's, and walking 40
+    attributes is what costs time.  One body is kept for each ifindex.  If a new body differs from
+    it only in the payloads of IFLA_STATS64 and IFLA_STATS, it has the same attributes at the same
+    offsets.
     """
 
     __slots__ = ("_known",)
@@ -123,9 +123,9 @@ class LinkCache:
         value = link(body)
         if len(self._known) >= 1024:
             self._known.clear()
-        places = {kind: (start, end) for kind, start, end in spans(body, 16)}
-        start, after = places.get(_IFLA_STATS64, (len(body), len(body)))
-        middle, rest = places.get(_IFLA_STATS, (after, after))
+        payloads = {kind: (start, end) for kind, start, end in spans(body, 16)}
+        start, after = payloads.get(_IFLA_STATS64, (len(body), len(body)))
+        middle, rest = payloads.get(_IFLA_STATS, (after, after))
         if start <= after <= middle <= rest:
             self._known[index] = (
                 body[:start], after, body[after:middle], rest, body[rest:], value,
@@ -139,12 +139,12 @@ def address(body: bytes) -> Address | None:
         family, length, flags, scope, index = IFADDR.unpack_from(body)
         if family not in (AF_INET, AF_INET6):
             return None
-        told = attributes(body, 8)
-        other = told.get(IFA_ADDRESS)
-        own = told.get(IFA_LOCAL, other)
+        attrs = attributes(body, 8)
+        other = attrs.get(IFA_ADDRESS)
+        own = attrs.get(IFA_LOCAL, other)
         if own is None:
             raise DecodeError("an address message without an address")
-        more = told.get(IFA_FLAGS)
+        more = attrs.get(IFA_FLAGS)
         return Address(
             index,
             inet_ntop(family, own),
@@ -164,11 +164,11 @@ def _prefix(packed: bytes, length: int, family: int) -> str:
     return prefix(packed, length, family)
 
 
-def _gateway(told: dict[int, bytes], family: int) -> str:
-    packed = told.get(RTA_GATEWAY)
+def _gateway(attrs: dict[int, bytes], family: int) -> str:
+    packed = attrs.get(RTA_GATEWAY)
     if packed is not None:
         return inet_ntop(family, packed)
-    via = told.get(RTA_VIA)
+    via = attrs.get(RTA_VIA)
     if via is None:
         return ""
     # struct rtvia: a family, then its address.  IPv4 through an IPv6 neighbour.
@@ -176,21 +176,21 @@ def _gateway(told: dict[int, bytes], family: int) -> str:
 
 
 def routes(body: bytes) -> tuple[Route, ...]:
-    """A route; one for each nexthop of a multipath route; () for what Route cannot say.
+    """A route, or one for each nexthop of a multipath route; () for what Route cannot express.
 
-    Left out: families other than IPv4 and IPv6, cached (RTM_F_CLONED) routes, and routes
-    for one type of service.  The source prefix of IPv6's `default from PREFIX` is left
-    out of the value, since such a route is what OpenWrt's netifd writes as the default.
+    Ignored: families other than IPv4 and IPv6, cached routes (RTM_F_CLONED), and routes for one
+    type of service.  The source prefix of IPv6's `default from PREFIX` is dropped, since OpenWrt's
+    netifd writes such routes as defaults.
     """
     return _routes(body, RTM_F_CLONED)
 
 
 def lookup_reply(body: bytes) -> Route:
-    """The answer to requests.lookup(), a cached route or not.  DecodeError."""
-    answer = _routes(body, 0)
-    if not answer:
-        raise DecodeError("no answer to a lookup")
-    return answer[0]
+    """The reply to rtnl_encode.lookup(), a cached route or not.  DecodeError."""
+    reply = _routes(body, 0)
+    if not reply:
+        raise DecodeError("not a reply to a lookup")
+    return reply[0]
 
 
 def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
@@ -198,16 +198,16 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         family, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
         if family not in (AF_INET, AF_INET6) or flags & unwanted or tos:
             return ()
-        told = attributes(body, 12)
-        large = told.get(RTA_TABLE)
+        attrs = attributes(body, 12)
+        large = attrs.get(RTA_TABLE)
         if large is not None:
             (table,) = U32.unpack(large)
-        destination = _prefix(told.get(RTA_DST, b""), length, family) if length else "default"
-        preferred = told.get(RTA_PREFSRC)
+        destination = _prefix(attrs.get(RTA_DST, b""), length, family) if length else "default"
+        preferred = attrs.get(RTA_PREFSRC)
         source = "" if preferred is None else inet_ntop(family, preferred)
-        rank = told.get(RTA_PRIORITY)
+        rank = attrs.get(RTA_PRIORITY)
         metric = 0 if rank is None else U32.unpack(rank)[0]
-        several = told.get(RTA_MULTIPATH)
+        several = attrs.get(RTA_MULTIPATH)
         if several is not None:
             return tuple(
                 Route(
@@ -216,9 +216,9 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
                 )
                 for device, gateway, onlink in _nexthops(several, family)
             )  # fmt: skip
-        out = told.get(RTA_OIF)
+        out = attrs.get(RTA_OIF)
         device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
-        gateway = _gateway(told, family)
+        gateway = _gateway(attrs, family)
         onlink = flags & RTNH_F_ONLINK != 0
         return (
             Route(
@@ -238,8 +238,8 @@ def _nexthops(data: bytes, family: int) -> list[tuple[int, str, bool]]:
         last = offset + length
         if length < 8 or last > len(data):
             raise DecodeError(f"nexthop of {length} bytes, {len(data) - offset} are left")
-        told = attributes(data[offset:last], 8)
-        hops.append((device, _gateway(told, family), flags & RTNH_F_ONLINK != 0))
+        attrs = attributes(data[offset:last], 8)
+        hops.append((device, _gateway(attrs, family), flags & RTNH_F_ONLINK != 0))
         offset = (last + 3) & ~3
     return hops
 
@@ -254,24 +254,24 @@ def is_unresolved(body: bytes) -> bool:
 
 
 def rule(body: bytes) -> Rule | None:
-    """A rule; None for the multicast families 128 and 129 and whatever may follow them.
+    """A rule; None for the multicast families 128 and 129 and others.
 
-    `plain` is false for another action than a lookup (goto, unreachable, …), for `not`,
-    and for any attribute that Rule has no field for, those of later kernels included.
+    `plain` is false for an action other than a lookup (goto, unreachable, …), for `not`, and for
+    any attribute that Rule has no field for, including those of later kernels.
     """
     try:
         family, target, source, tos, table, action, flags = FIB_RULE.unpack_from(body)
         if family not in (AF_INET, AF_INET6):
             return None
-        told = attributes(body, 12)
+        attrs = attributes(body, 12)
         plain = action == FR_ACT_TO_TBL and not tos and not flags & ~_DETACHED
-        if not told.keys() <= _FIELDS:
+        if not attrs.keys() <= _RULE_ATTRIBUTES:
             plain = plain and not any(
                 kind <= _FRA_LAST or payload.strip(b"\0")
-                for kind, payload in told.items()
-                if kind not in _FIELDS
+                for kind, payload in attrs.items()
+                if kind not in _RULE_ATTRIBUTES
             )
-        get = told.get
+        get = attrs.get
         number = U32.unpack
         large, suppress, protocol = get(FRA_TABLE), get(FRA_SUPPRESS_PREFIXLEN), get(FRA_PROTOCOL)
         rank, mark, mask = get(FRA_PRIORITY), get(FRA_FWMARK), get(FRA_FWMASK)
@@ -279,8 +279,8 @@ def rule(body: bytes) -> Rule | None:
             family,
             number(rank)[0] if rank else 0,
             number(large)[0] if large else table,
-            _prefix(told[FRA_SRC], source, family) if source else "",
-            _prefix(told[FRA_DST], target, family) if target else "",
+            _prefix(attrs[FRA_SRC], source, family) if source else "",
+            _prefix(attrs[FRA_DST], target, family) if target else "",
             text(get(FRA_IIFNAME, b"")),
             text(get(FRA_OIFNAME, b"")),
             number(mark)[0] if mark else 0,

@@ -1,12 +1,11 @@
-"""Values → rtnetlink requests, each the bytes of one whole message.
+"""Values → rtnetlink requests, each the bytes of one complete message.  Pure.
 
-What must hold: a delete names everything that the kernel compares (and rules always
-their priority and protocol), so that it hits the very object or none.  Requests are
-written for sockets with NETLINK_GET_STRICT_CHK, where the kernel filters dumps and
-refuses header fields that it would not use.  ValueError for what cannot be sent.
+Requests are for sockets with NETLINK_GET_STRICT_CHK: the kernel filters dumps, and rejects header
+fields that it would not use.  The replies to a dump are RTM_NEW* messages and NLMSG_DONE; changes
+are acknowledged.  ValueError for what cannot be encoded.
 
-A dump is answered by RTM_NEW* messages and NLMSG_DONE; every change asks for an
-acknowledgement.
+Invariant: a delete contains everything that the kernel compares (for rules always the priority and
+the protocol), so that it hits exactly this object or none.
 """
 
 from __future__ import annotations
@@ -66,10 +65,10 @@ from mproutd.netlink.rtnl_decode import (
 )
 
 RT_TABLE_COMPAT = 252
-"""What the header's eight bits say when RTA_TABLE or FRA_TABLE has the number."""
+"""In the header's eight bits when the number is in RTA_TABLE or FRA_TABLE."""
 
 IP6_RT_PRIO_USER = 1024
-"""net/ipv6: what the kernel makes of metric 0; on a delete, 0 would mean any metric."""
+"""net/ipv6: the kernel's default for metric 0; on a delete, 0 would mean any metric."""
 
 _IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3
 _RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
@@ -103,10 +102,10 @@ def dump_routes(
     protocol: int = 0,
     kind: int = 0,
 ) -> bytes:
-    """The routes of one table; AF_UNSPEC brings both families in one answer.  `kind` is an RTN_*.
+    """The routes of one table; AF_UNSPEC returns both families in one dump.  `kind` is an RTN_*.
 
-    With one family, a table that does not exist (yet) ends the dump with ENOENT; with
-    AF_UNSPEC it is just empty.
+    With one family, a table that does not exist ends the dump with ENOENT; with AF_UNSPEC it is
+    just empty.
     """
     body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + put_u32(RTA_TABLE, table)
     if device:
@@ -115,7 +114,7 @@ def dump_routes(
 
 
 def dump_rules(sequence: int, family: int = AF_UNSPEC) -> bytes:
-    """Rules in the order in which they are asked; AF_UNSPEC brings families 128 and 129 too."""
+    """Rules in the order of evaluation; AF_UNSPEC returns families 128 and 129 too."""
     return request(RTM_GETRULE, NLM_F_DUMP, sequence, FIB_RULE.pack(family, 0, 0, 0, 0, 0, 0))
 
 
@@ -128,20 +127,19 @@ def lookup(
     mark: int = 0,
     match: bool = False,
 ) -> bytes:
-    """Ask which route a packet takes; codec.found() reads the answer.
+    """Request the route that a packet takes; rtnl_decode.lookup_reply() decodes the reply.
 
-    The answer's table is the one that the rules led to; 0 means that there is no route and
-    IPv4 takes the destination to be on the device's own link, which is no success.
-    `match` (RTM_F_FIB_MATCH, Linux 4.13) wants the route as it stands in the table instead
-    of the one host's path that it becomes: its prefix, metric and protocol.  Errors:
-    ENETUNREACH or EHOSTUNREACH for no route, ENETUNREACH or EINVAL for an IPv4 source that
-    is no address of ours.
+    The table in the reply is the one that the rules selected; 0 means that there is no route and
+    IPv4 assumes the destination on the device's own link, which is no success.  `match`
+    (RTM_F_FIB_MATCH, Linux 4.13) requests the matching entry of the table, with its prefix, metric
+    and protocol, instead of the resolved path to one host.  Errors: ENETUNREACH or EHOSTUNREACH
+    for no route, ENETUNREACH or EINVAL for an IPv4 source that is not a local address.
     """
     family = family_of(destination)
     length = bits(family)
     flags = _RTM_F_FIB_MATCH if match else 0
     if family == AF_INET:
-        # IPv6 refuses the flag and says the table anyway.
+        # IPv6 rejects the flag, and reports the table anyway.
         flags |= _RTM_F_LOOKUP_TABLE
     body = RTMSG.pack(family, length, length if source else 0, 0, 0, 0, 0, 0, flags)
     body += put_address(RTA_DST, inet_pton(family, destination))
@@ -155,7 +153,7 @@ def lookup(
 
 
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
-    """Ask for a neighbour (RTM_GETNEIGH, 5.0) or forget it (RTM_DELNEIGH): ENOENT for none."""
+    """Request a neighbour (RTM_GETNEIGH, Linux 5.0) or delete it (RTM_DELNEIGH); or ENOENT."""
     family = family_of(address)
     body = NDMSG.pack(family, device, 0, 0, 0) + put_address(_NDA_DST, inet_pton(family, address))
     return request(kind, NLM_F_ACK if kind == RTM_DELNEIGH else 0, sequence, body)
@@ -176,8 +174,8 @@ def change(operation: Operation, sequence: int) -> bytes:
 def _route(value: Route) -> bytes:
     """A route's body, the same for all verbs.
 
-    A delete of an IPv4 route with metric 0 takes the first metric there is if the route
-    itself is gone: the kernel reads 0 as any (fib_nh_match), and lowest metrics first.
+    A delete of an IPv4 route with metric 0 that is already gone hits the route with the lowest
+    metric instead, since the kernel takes 0 for any (fib_nh_match).
     """
     (family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink) = (
         value
@@ -202,12 +200,12 @@ def _route(value: Route) -> bytes:
     if device:
         parts.append(put_u32(RTA_OIF, device))
     if gateway:
-        through = family_of(gateway)
-        packed = inet_pton(through, gateway)
-        if through == family:
+        gateway_family = family_of(gateway)
+        packed = inet_pton(gateway_family, gateway)
+        if gateway_family == family:
             parts.append(put_address(RTA_GATEWAY, packed))
         else:
-            parts.append(put(RTA_VIA, U16.pack(through) + packed))
+            parts.append(put(RTA_VIA, U16.pack(gateway_family) + packed))
     if source:
         parts.append(put_address(RTA_PREFSRC, inet_pton(family, source)))
     if metric or family == AF_INET6:
@@ -218,14 +216,14 @@ def _route(value: Route) -> bytes:
 def _rule(value: Rule) -> bytes:
     """A rule's body, the same for adding and deleting.
 
-    The kernel compares what a delete names (net/core/fib_rules.c, rule_find): among rules
-    of one priority, protocol and table, one with less in it can stand for one with more.
+    The kernel compares only what a delete contains (net/core/fib_rules.c, rule_find): among rules
+    of one priority, protocol and table, a delete may hit a rule with further selectors.
     """
     (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, plain) = (
         value
     )
     if not plain:
-        raise ValueError("a rule with more in it than Rule can say")
+        raise ValueError("a rule with selectors or actions that Rule cannot express")
     from_, from_length = split_prefix(source, family) if source else (b"", 0)
     to, to_length = split_prefix(target, family) if target else (b"", 0)
     short = table if table < 256 else RT_TABLE_COMPAT
@@ -253,5 +251,5 @@ def _rule(value: Rule) -> bytes:
 def _device_name(name: str) -> bytes:
     encoded = name.encode("utf-8", "surrogateescape")
     if len(encoded) > 15 or b"\0" in encoded:
-        raise ValueError(f"no device name: {name!r}")
+        raise ValueError(f"not a device name: {name!r}")
     return encoded + b"\0"

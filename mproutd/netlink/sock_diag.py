@@ -43,17 +43,23 @@ _MPTCP_STATES = 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSE_
 _TCP_STATES = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << CLOSE_WAIT
 """Subflows that can still carry data from this end, or are about to join."""
 _SENDING_STATES = (ESTABLISHED, CLOSE_WAIT)
+_LAST_ACK, _CLOSING = 9, 11
+CONNECTED_STATES = _MPTCP_STATES | _TCP_STATES | 1 << _LAST_ACK | 1 << _CLOSING
+"""Every state of a connection, for a listing."""
 
 _REQUEST = Struct("=BBBxI48x")
 """struct inet_diag_req_v2: family, protocol, ext, states; no address."""
 _MESSAGE = Struct("=BB6x16s44xI")
 """struct inet_diag_msg: family, state, source address, inode."""
+_PORTS, _INTERFACE = Struct("!4xHH"), Struct("=40xI")
+"""Of the same struct, for a listing: both ports, and idiag_if behind both addresses."""
+_DESTINATION = 24
 _MAPPED = bytes(10) + b"\xff\xff"
 """::ffff:0:0/96 (RFC 4291): IPv4 over an IPv6 socket."""
 
 
 class Socket(NamedTuple):
-    """One socket with its structs still undecoded, as diag_socket.py reads it for a command."""
+    """One socket for a listing, with its structs still undecoded."""
 
     source: str
     sport: int
@@ -108,16 +114,16 @@ class Subflow(NamedTuple):
     """Backup on the peer's request (MP_PRIO, or B in its MP_JOIN)."""
 
 
-def dump_mptcp(family: int, sequence: int) -> bytes:
+def dump_mptcp(family: int, sequence: int, states: int = _MPTCP_STATES) -> bytes:
     """Request the live MPTCP sockets of a family; ENOENT where the kernel has no mptcp_diag."""
-    body = _REQUEST.pack(family, _IPPROTO_TCP, WANT_INFO, _MPTCP_STATES)
+    body = _REQUEST.pack(family, _IPPROTO_TCP, WANT_INFO, states)
     body += put(_REQ_PROTOCOL, U32.pack(IPPROTO_MPTCP))
     return request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, body)
 
 
-def dump_tcp(family: int, sequence: int) -> bytes:
+def dump_tcp(family: int, sequence: int, states: int = _TCP_STATES) -> bytes:
     """Request the TCP sockets of a family, subflows and others, that are or will be connected."""
-    body = _REQUEST.pack(family, _IPPROTO_TCP, WANT_INFO, _TCP_STATES)
+    body = _REQUEST.pack(family, _IPPROTO_TCP, WANT_INFO, states)
     return request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, body)
 
 
@@ -146,6 +152,28 @@ def subflow(body: bytes) -> Subflow | None:
         return None
     family, state, source, _ = _MESSAGE.unpack_from(body)
     return subflow_of(ulp, _address(family, source), state)
+
+
+def parse_socket(body: bytes) -> Socket:
+    """Decode a reply to either dump, for a listing.  DecodeError."""
+    attrs = attributes(body, _MESSAGE.size)
+    try:
+        family, state, source, _ = _MESSAGE.unpack_from(body)
+        sport, dport = _PORTS.unpack_from(body)
+        (device,) = _INTERFACE.unpack_from(body)
+    except error as problem:
+        raise DecodeError(str(problem)) from None
+    destination = body[_DESTINATION : _DESTINATION + 16]
+    return Socket(
+        _address(family, source),
+        sport,
+        _address(family, destination),
+        dport,
+        device,
+        state,
+        attrs.get(INET_DIAG_INFO, b""),
+        attrs.get(INET_DIAG_ULP_INFO, b""),
+    )
 
 
 def subflow_of(ulp: bytes, address: str, state: int) -> Subflow | None:

@@ -1,8 +1,8 @@
-"""The test of one path: a connection by the uplink, and what it shows.
+"""The client of a path test: connects over the uplink and collects the evidence.
 
-What must hold: it ends in time, whatever the peer and the path do; a peer that is somebody
-else's service gets one line of text and nothing more; the machine's other connections notice
-nothing (see path.syn_patience).
+Invariants: it ends in time, whatever the peer and the path do.  A peer that is somebody else's
+service receives one line of text and nothing more.  Other connections of this machine are not
+affected (see connection.syn_timeout).
 """
 
 from __future__ import annotations
@@ -14,282 +14,299 @@ from collections.abc import Mapping
 from typing import Any
 
 from mproutd.netlink.mptcp_info import TcpInfo, counter_increase
-from mproutd.pathtest import connection, protocol
-from mproutd.pathtest.baseline import BULK_BYTES, HELLO_TIMEOUT, STALL_TIMEOUT, Baseline, whole
-from mproutd.pathtest.connection import Deadline, PathConnection
+from mproutd.pathtest import protocol
+from mproutd.pathtest.baseline import BULK_BYTES, HELLO_TIMEOUT, STALL_TIMEOUT, Baseline, has_line
+from mproutd.pathtest.connection import (
+    Deadline,
+    PathConnection,
+    device_mtu,
+    read_counters,
+    syn_timeout,
+)
 from mproutd.pathtest.select import Peer, Source, joinable_uplinks, uplink_of
 from mproutd.pathtest.verdict import VERSION, Evidence, diagnose, side
 
 JOIN_TIMEOUT = 1.0
-"""Seconds that a second subflow may take."""
+"""Seconds to wait for further subflows."""
+_POLL_INTERVAL = 0.02
 
-
-def result(source: Source | None, to: Peer | None, code: str, **told: Any) -> dict[str, Any]:
-    """What `mproutd test --json` prints, see docs/test.md."""
-    empty: dict[str, Any] = dict.fromkeys(
-        (
-            "error",
-            "local",
-            "connect_ms",
-            "first_byte_ms",
-            "rtt_ms",
-            "offered",
-            "mptcp",
-            "checksums",
-            "echoed",
-            "listener",
-        )
-    )
-    mtu = dict.fromkeys(("device", "there", "back", "segment"))
-    return {
-        "version": VERSION,
-        "verdict": code,
-        "side": side(code),
-        "uplink": source.uplink if source else None,
-        "device": source.device if source else None,
-        "to": None if to is None else {"address": to.address, "port": to.port},
-        **empty,
-        "mtu": {**mtu, "proved": False},
-        "joins": {"expected": [], "found": []},
-        "counters": {},
-        **told,
-    }
-
-
-class PathTest:
-    """One test.  run() is all."""
-
-    def __init__(
-        self, source: Source, peer: Peer, status: Mapping[str, Any], deadline: Deadline
-    ) -> None:
-        self._source, self._peer, self._status, self._deadline = source, peer, status, deadline
-        self._baseline = Baseline(source, peer, deadline)
-        self._told: dict[str, Any] = {}
-        self._mtu: dict[str, Any] = {
-            "device": connection.device_mtu(source.device),
-            "there": None,
-            "back": None,
-            "segment": None,
-            "proved": False,
-        }
-        self._before = connection.counters()
-
-    def run(self) -> dict[str, Any]:
-        code = diagnose(self._look())
-        if code in _BY_CHANCE and not self._deadline.over:
-            again = diagnose(self._look())
-            code = code if again == "no-time" else again
-        if code == "big-lost":
-            largest = self._baseline.largest()
-            self._mtu |= {"there": largest, "back": largest, "proved": largest is not None}
-        self._told["counters"] = counter_increase(self._before, connection.counters())
-        self._told["mtu"] = self._mtu
-        return result(self._source, self._peer, code, **self._told)
-
-    # -- the connection -------------------------------------------------------------------
-
-    def _look(self) -> Evidence:
-        try:
-            line = PathConnection(self._source, self._peer, mptcp=True)
-        except OSError as error:
-            if error.errno in (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT):
-                return Evidence(own="off")
-            if isinstance(error, PermissionError):
-                raise
-            return self._not_connected(error)
-        with line:
-            begun, patience = time.monotonic(), self._deadline.left(connection.syn_patience())
-            try:
-                line.connect(patience)
-            except OSError as error:
-                line.close()  # before the kernel tries without MPTCP
-                if isinstance(error, TimeoutError) and not error.errno:
-                    error = TimeoutError(errno.ETIMEDOUT, f"no answer within {patience:.1f} s")
-                return self._not_connected(error)
-            self._told["error"] = None
-            self._told["connect_ms"] = _ms(begun)
-            self._told["local"] = line.local
-            return self._use(line)
-
-    def _not_connected(self, error: OSError) -> Evidence:
-        """And would plain TCP be?"""
-        failed = _why(error)
-        self._told["error"] = error.strerror or str(error)
-        if failed == "no-route":
-            return Evidence(failed=failed)
-        return Evidence(failed=failed, plain=self._baseline.plain(data=False).passed)
-
-    def _use(self, line: PathConnection) -> Evidence:
-        begin = line.mptcp_info()
-        since = counter_increase(self._before, connection.counters())
-        evidence = Evidence(offered=begin.key_received)
-        self._told["checksums"] = None if begin.fallback else begin.checksums
-        if begin.fallback:
-            # Its first data may have undone it before it was asked; the kernel counted why.
-            quiet = not since.get("MPCapableFallbackSYNACK") and not since.get(_PAUSED)
-            evidence = evidence._replace(
-                own="paused" if since.get(_PAUSED) else "", offered=bool(self._before) and quiet
-            )
-        evidence = self._greet(line, evidence)
-        if evidence.peer is None or line.mptcp_info().fallback:
-            if evidence.peer is not None:
-                evidence = self._bulk(line, evidence, b"")
-            elif evidence.acked:
-                self._join(line)
-            return self._finish(line, evidence)
-        self._join(line)
-        line.close()
-        return self._alone(evidence)
-
-    def _greet(self, line: PathConnection, evidence: Evidence) -> Evidence:
-        """One line: a listener of ours answers it, any other service acknowledges it."""
-        begun = time.monotonic()
-        came = b""
-        try:
-            came = line.exchange(protocol.HELLO, bool, HELLO_TIMEOUT, self._deadline)
-            self._told["first_byte_ms"] = _ms(begun) if came else None
-            if came.startswith(b"{") and not whole(came):
-                came += line.exchange(b"", whole, HELLO_TIMEOUT, self._deadline)
-        except OSError:
-            pass  # closed, reset or silent: what the socket knows says the rest
-        acked = bool(came) or _acknowledged(line)
-        if not acked and not self._deadline.over:
-            evidence = evidence._replace(plain=self._baseline.plain(data=True).passed)
-        return evidence._replace(acked=acked, peer=protocol.read(came))
-
-    def _alone(self, evidence: Evidence) -> Evidence:
-        """Full packets by a connection of their own, in its first flight.
-
-        A subflow by another uplink joins a round trip later at the earliest, and then its MPTCP
-        hides what this path loses.  So what matters is what the first subflow itself got through.
-        """
-        with PathConnection(self._source, self._peer, mptcp=True) as line:
-            try:
-                line.connect(self._deadline.left(connection.syn_patience()))
-            except OSError:
-                return self._finish(line, evidence._replace(big=False, kept=True))
-            return self._finish(line, self._bulk(line, evidence, protocol.HELLO))
-
-    def _bulk(self, line: PathConnection, evidence: Evidence, hello: bytes) -> Evidence:
-        """Full packets there and back, and what the listener says then."""
-        sent = os.urandom(BULK_BYTES)
-
-        def body(came: bytes) -> bytes:
-            return came.partition(b"\n")[2] if hello else came
-
-        try:
-            came = line.exchange(
-                hello + protocol.echo(BULK_BYTES) + sent,
-                lambda came: len(body(came)) >= BULK_BYTES,
-                STALL_TIMEOUT,
-                self._deadline,
-            )
-            self._told["echoed"] = len(body(came))
-            evidence = evidence._replace(same=body(came) == sent)
-            tcp = self._settled(line)
-            told = line.exchange(protocol.REPORT, whole, HELLO_TIMEOUT, self._deadline)
-            evidence = evidence._replace(peer=protocol.read(told) or evidence.peer)
-        except OSError:
-            return self._lost(evidence)
-        if self._gone(line):
-            return evidence._replace(same=evidence.same and not self._noticed())
-        if tcp.unacked or (evidence.peer and evidence.peer["unacked"]):
-            return self._lost(evidence)
-        self._mtu["proved"] = tcp.received is not None and tcp.received >= BULK_BYTES
-        return evidence._replace(big=True)
-
-    def _lost(self, evidence: Evidence) -> Evidence:
-        """Full packets do not pass by MPTCP: do they by plain TCP?"""
-        if self._deadline.over:
-            return evidence
-        self._told["echoed"] = None  # if all of it came back, then by another uplink
-        if self._noticed():
-            return evidence._replace(same=False)
-        plain = self._baseline.plain(data=True, bulk=True)
-        same = False if plain.same is False else evidence.same
-        return evidence._replace(big=False, plain_big=plain.big, same=same)
-
-    def _noticed(self) -> bool:
-        """A checksum did not fit, at either end: the kernel gave this subflow up."""
-        return bool(counter_increase(self._before, connection.counters()).keys() & _NOTICED)
-
-    def _settled(self, line: PathConnection) -> TcpInfo:
-        """The first subflow when all it sent is acknowledged, or when nothing moves any more."""
-        last, moved = line.tcp(), time.monotonic()
-        while last.unacked or (last.received or BULK_BYTES) < BULK_BYTES:
-            if self._deadline.over or time.monotonic() - moved > STALL_TIMEOUT or self._gone(line):
-                break
-            time.sleep(0.02)
-            now = line.tcp()
-            if now != last:
-                last, moved = now, time.monotonic()
-        return last
-
-    def _gone(self, line: PathConnection) -> bool:
-        """This path's subflow was reset, and another uplink's carries on."""
-        flows = line.subflows()
-        return bool(flows) and self._source.address not in {own for own, _ in flows}
-
-    def _join(self, line: PathConnection) -> None:
-        """Do others join?  The kernel's path manager does it by itself."""
-        if line.mptcp_info().fallback:
-            return
-        expected = joinable_uplinks(self._status, self._source)
-        end = time.monotonic() + self._deadline.left(JOIN_TIMEOUT)
-        while True:
-            found = [each for each in line.subflows() if each[0] != self._source.address]
-            if len(found) >= len(expected) or time.monotonic() >= end:
-                break
-            time.sleep(0.02)
-        self._told["joins"] = {
-            "expected": expected,
-            "found": [
-                {"uplink": uplink_of(self._status, own), "local": own, "remote": peer}
-                for own, peer in found
-            ],
-        }
-
-    def _finish(self, line: PathConnection, evidence: Evidence) -> Evidence:
-        end, tcp = line.mptcp_info(), line.tcp()
-        kept = not end.fallback and not self._gone(line)
-        self._told |= {
-            "offered": evidence.offered,
-            "mptcp": kept,
-            "rtt_ms": tcp.rtt_ms,
-            "listener": evidence.peer,
-        }
-        self._mtu |= {
-            "there": tcp.pmtu,
-            "back": evidence.peer["path_mtu"] if evidence.peer else None,
-            "segment": tcp.mss,
-        }
-        return evidence._replace(kept=kept)
-
-
-_BY_CHANCE = ("syn-dropped", "data-dropped", "ack-stripped", "data-stripped")
-"""Looked at twice: a bad line may lose any packets, where plain TCP has more luck; and a kernel
-that misses the right ones goes on without MPTCP."""
-_NOTICED = {"MPFailTx", "MPFailRx", "DataCsumErr"}
-"""Counted where a checksum did not fit."""
-_PAUSED = "MPCapableSYNTXDisabled"
-_REASONS = {
+_REPEATED = ("syn-dropped", "data-dropped", "ack-stripped", "data-stripped")
+"""Verdicts that need a second attempt: random loss may hit MPTCP and spare plain TCP, and a kernel
+that loses the wrong packets falls back by itself."""
+_CHECKSUM_COUNTERS = {"MPFailTx", "MPFailRx", "DataCsumErr"}
+_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
+_FAILURES = {
     errno.ECONNREFUSED: "refused",
     errno.ENETUNREACH: "no-route",
     errno.EADDRNOTAVAIL: "no-route",
     errno.ENODEV: "no-route",
     errno.ENETDOWN: "no-route",
 }
+"""errno of connect(2) → Evidence.failed; all others are `no-answer`."""
 
 
-def _why(error: OSError) -> str:
-    return _REASONS.get(error.errno or 0, "no-answer")
+def result(source: Source | None, peer: Peer | None, code: str, **fields: Any) -> dict[str, Any]:
+    """What `mproutd test --json` prints, see docs/test.md; `fields` replace the empty ones."""
+    unknown: dict[str, Any] = dict.fromkeys(
+        (
+            "error",
+            "local",
+            "connect_ms",
+            "first_byte_ms",
+            "rtt_ms",
+            "synack_mp_capable",
+            "mptcp",
+            "checksums",
+            "echoed",
+            "listener",
+        )
+    )
+    return {
+        "version": VERSION,
+        "verdict": code,
+        "side": side(code),
+        "uplink": source.uplink if source else None,
+        "device": source.device if source else None,
+        "peer": None if peer is None else {"address": peer.address, "port": peer.port},
+        **unknown,
+        "mtu": {**dict.fromkeys(("device", "forward", "reverse", "mss")), "verified": False},
+        "joins": {"expected": [], "found": []},
+        "counters": {},
+        **fields,
+    }
 
 
-def _acknowledged(line: PathConnection) -> bool:
-    """Whether the other end has what was sent: its MPTCP, or TCP where it is plain."""
-    told = line.mptcp_info()
-    return told.unacked == 0 if not told.fallback else line.tcp().unacked == 0
+class PathTest:
+    """One test; call run() once."""
+
+    def __init__(
+        self, source: Source, peer: Peer, status: Mapping[str, Any], deadline: Deadline
+    ) -> None:
+        self._source, self._peer, self._status, self._deadline = source, peer, status, deadline
+        self._baseline = Baseline(source, peer, deadline)
+        self._fields: dict[str, Any] = {}
+        """Of the result."""
+        self._mtu: dict[str, Any] = {
+            "device": device_mtu(source.device),
+            "forward": None,
+            "reverse": None,
+            "mss": None,
+            "verified": False,
+        }
+        self._counters_before = read_counters()
+
+    def run(self) -> dict[str, Any]:
+        code = diagnose(self._collect())
+        if code in _REPEATED and not self._deadline.over:
+            second = diagnose(self._collect())
+            if second != "timeout" and not self._deadline.over:  # else its evidence is incomplete
+                code = second
+        if code == "pmtu-blackhole":
+            size = self._baseline.largest_packet()
+            self._mtu |= {"forward": size, "reverse": size, "verified": size is not None}
+        self._fields["counters"] = self._counter_increase()
+        self._fields["mtu"] = self._mtu
+        return result(self._source, self._peer, code, **self._fields)
+
+    def _counter_increase(self) -> dict[str, int]:
+        """The MPTCP counters of the machine that rose since the test began."""
+        return counter_increase(self._counters_before, read_counters())
+
+    # -- the connection -------------------------------------------------------------------
+
+    def _collect(self) -> Evidence:
+        try:
+            connection = PathConnection(self._source, self._peer, mptcp=True)
+        except OSError as error:
+            if error.errno in (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT):
+                return Evidence(local="disabled")
+            if isinstance(error, PermissionError):
+                raise
+            return self._not_connected(error)
+        with connection:
+            began, timeout = time.monotonic(), self._deadline.left(syn_timeout())
+            try:
+                connection.connect(timeout)
+            except OSError as error:
+                connection.close()  # before the kernel retries without MP_CAPABLE
+                if isinstance(error, TimeoutError) and not error.errno:
+                    error = TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:.1f} s")
+                return self._not_connected(error)
+            self._fields["error"] = None
+            self._fields["connect_ms"] = _milliseconds_since(began)
+            self._fields["local"] = connection.local
+            return self._use(connection)
+
+    def _not_connected(self, error: OSError) -> Evidence:
+        failed = _FAILURES.get(error.errno or 0, "no-answer")
+        self._fields["error"] = error.strerror or str(error)
+        if failed == "no-route":
+            return Evidence(failed=failed)
+        return Evidence(failed=failed, plain_tcp=self._baseline.run(data=False).passed)
+
+    def _use(self, connection: PathConnection) -> Evidence:
+        evidence = self._greet(connection, self._handshake(connection))
+        if evidence.listener is None or connection.mptcp_info().fallback:
+            if evidence.listener is not None:
+                evidence = self._echo_full_size(connection, evidence)
+            elif evidence.acked:
+                self._await_joins(connection)
+            return self._finish(connection, evidence)
+        self._await_joins(connection)
+        connection.close()
+        return self._echo_first_flight(evidence)
+
+    def _handshake(self, connection: PathConnection) -> Evidence:
+        info = connection.mptcp_info()
+        self._fields["checksums"] = None if info.fallback else info.checksums
+        if not info.fallback:
+            return Evidence(synack_mp_capable=info.key_received)
+        # The socket no longer knows: it may have fallen back on the first data.  The counters do.
+        counters = self._counter_increase()
+        paused = bool(counters.get(_PAUSED_COUNTER))
+        later = not paused and not counters.get("MPCapableFallbackSYNACK")
+        return Evidence(
+            local="paused" if paused else "",
+            synack_mp_capable=bool(self._counters_before) and later,
+        )
+
+    def _greet(self, connection: PathConnection, evidence: Evidence) -> Evidence:
+        """Send one line: our listener answers it, any other service acknowledges it."""
+        began = time.monotonic()
+        reply = b""
+        try:
+            reply = connection.exchange(protocol.HELLO, bool, HELLO_TIMEOUT, self._deadline)
+            self._fields["first_byte_ms"] = _milliseconds_since(began) if reply else None
+            if reply.startswith(b"{") and not has_line(reply):
+                reply += connection.exchange(b"", has_line, HELLO_TIMEOUT, self._deadline)
+        except OSError:
+            pass  # closed, reset or silent: the socket's own state tells the rest
+        acked = bool(reply) or _is_acknowledged(connection)
+        if not acked and not self._deadline.over:
+            evidence = evidence._replace(plain_tcp=self._baseline.run(data=True).passed)
+        return evidence._replace(acked=acked, listener=protocol.parse_view(reply))
+
+    def _echo_first_flight(self, evidence: Evidence) -> Evidence:
+        """Full-size packets in the first flight of a connection of their own.
+
+        A subflow over another uplink joins a round trip later at the earliest; from then on MPTCP
+        repairs there what this path loses.  So only what the first subflow itself got through
+        counts.
+        """
+        with PathConnection(self._source, self._peer, mptcp=True) as connection:
+            try:
+                connection.connect(self._deadline.left(syn_timeout()))
+            except OSError:
+                return self._finish(connection, evidence._replace(full_size=False, mptcp=True))
+            evidence = self._echo_full_size(connection, evidence, hello=True)
+            return self._finish(connection, evidence)
+
+    def _echo_full_size(
+        self, connection: PathConnection, evidence: Evidence, hello: bool = False
+    ) -> Evidence:
+        """Full-size packets to the listener and back, then its view of them."""
+        sent = os.urandom(BULK_BYTES)
+        request = protocol.HELLO if hello else b""
+
+        def echo_in(reply: bytes) -> bytes:
+            return reply.partition(b"\n")[2] if hello else reply
+
+        try:
+            reply = connection.exchange(
+                request + protocol.echo(BULK_BYTES) + sent,
+                lambda reply: len(echo_in(reply)) >= BULK_BYTES,
+                STALL_TIMEOUT,
+                self._deadline,
+            )
+            echoed = echo_in(reply)
+            self._fields["echoed"] = len(echoed)
+            evidence = evidence._replace(intact=echoed == sent)
+            tcp = self._await_acknowledgement(connection)
+            view = connection.exchange(protocol.REPORT, has_line, HELLO_TIMEOUT, self._deadline)
+            evidence = evidence._replace(listener=protocol.parse_view(view) or evidence.listener)
+        except OSError:
+            return self._compare(evidence)
+        if self._is_subflow_closed(connection):
+            return evidence._replace(intact=evidence.intact and not self._checksum_failed())
+        if tcp.unacked or (evidence.listener and evidence.listener["unacked"]):
+            return self._compare(evidence)
+        self._mtu["verified"] = tcp.received is not None and tcp.received >= BULK_BYTES
+        return evidence._replace(full_size=True)
+
+    def _compare(self, evidence: Evidence) -> Evidence:
+        """Full-size packets do not pass by MPTCP: do they by plain TCP?"""
+        if self._deadline.over:
+            return evidence
+        self._fields["echoed"] = None  # if everything came back, then over another uplink
+        if self._checksum_failed():
+            return evidence._replace(intact=False)
+        baseline = self._baseline.run(data=True, bulk=True)
+        intact = False if baseline.intact is False else evidence.intact
+        return evidence._replace(full_size=False, plain_full_size=baseline.full_size, intact=intact)
+
+    def _checksum_failed(self) -> bool:
+        """A DSS checksum did not match at either end, so the kernel gave the subflow up."""
+        return bool(self._counter_increase().keys() & _CHECKSUM_COUNTERS)
+
+    def _await_acknowledgement(self, connection: PathConnection) -> TcpInfo:
+        """The first subflow once everything it sent is acknowledged, or nothing moves."""
+        last, last_progress = connection.tcp_info(), time.monotonic()
+        while last.unacked or (last.received or BULK_BYTES) < BULK_BYTES:
+            stalled = time.monotonic() - last_progress > STALL_TIMEOUT
+            if stalled or self._deadline.over or self._is_subflow_closed(connection):
+                break
+            time.sleep(_POLL_INTERVAL)
+            current = connection.tcp_info()
+            if current != last:
+                last, last_progress = current, time.monotonic()
+        return last
+
+    def _is_subflow_closed(self, connection: PathConnection) -> bool:
+        """Whether this path's subflow was reset while another uplink's carries on."""
+        subflows = connection.subflows()
+        return bool(subflows) and self._source.address not in {local for local, _ in subflows}
+
+    def _await_joins(self, connection: PathConnection) -> None:
+        """Record which further subflows the kernel's path manager adds."""
+        if connection.mptcp_info().fallback:
+            return
+        expected = joinable_uplinks(self._status, self._source)
+        end = time.monotonic() + self._deadline.left(JOIN_TIMEOUT)
+        while True:
+            joined = [pair for pair in connection.subflows() if pair[0] != self._source.address]
+            if len(joined) >= len(expected) or time.monotonic() >= end:
+                break
+            time.sleep(_POLL_INTERVAL)
+        self._fields["joins"] = {
+            "expected": expected,
+            "found": [
+                {"uplink": uplink_of(self._status, local), "local": local, "remote": remote}
+                for local, remote in joined
+            ],
+        }
+
+    def _finish(self, connection: PathConnection, evidence: Evidence) -> Evidence:
+        tcp, listener = connection.tcp_info(), evidence.listener
+        mptcp = not connection.mptcp_info().fallback and not self._is_subflow_closed(connection)
+        self._fields |= {
+            "synack_mp_capable": evidence.synack_mp_capable,
+            "mptcp": mptcp,
+            "rtt_ms": tcp.rtt_ms,
+            "listener": listener,
+        }
+        self._mtu |= {
+            "forward": tcp.pmtu,
+            "reverse": listener["pmtu"] if listener else None,
+            "mss": tcp.mss,
+        }
+        return evidence._replace(mptcp=mptcp)
 
 
-def _ms(begun: float) -> float:
-    return round((time.monotonic() - begun) * 1000, 3)
+def _is_acknowledged(connection: PathConnection) -> bool:
+    """Whether the peer has everything that was sent: by DATA_ACK, or by TCP after a fallback."""
+    info = connection.mptcp_info()
+    return (connection.tcp_info() if info.fallback else info).unacked == 0
+
+
+def _milliseconds_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 3)

@@ -1,11 +1,16 @@
-"""What the two ends of `mproutd test` say to each other.  Pure.
+"""The protocol between the two ends of `mproutd test`.  Pure.
 
-Lines of ASCII text over TCP or MPTCP.  The client begins, with `mproutd-test 1`, and gets what
-the listener saw as one line of JSON.  Then as often as it wants `echo N` with N bytes behind,
-which come back; `seen` for what the listener sees by now; or `tell`, for the listener's own user to
-hear of this connection.  Whoever breaks a rule is cut off.
-What must hold: a listener sends what it received, and at most LINES lines of its own; what a
-stranger sends is never shown to anybody.
+Lines of ASCII text over TCP or MPTCP.  The client starts with `mproutd-test 1`; the listener
+replies with its view of the connection, one line of JSON.  Then, any number of times:
+
+    echo N     followed by N bytes, which the listener sends back
+    status     the listener's view as of now
+    report     the same, and the listener reports this test to its own user
+
+A client that breaks a rule is disconnected.
+
+Invariants: besides the echo, a listener sends at most MAX_LINES lines; nothing that a client sent
+is ever shown to anybody.
 """
 
 from __future__ import annotations
@@ -15,13 +20,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 HELLO = b"mproutd-test 1\n"
-STATUS, REPORT = b"seen\n", b"tell\n"
+STATUS, REPORT = b"status\n", b"report\n"
 MAX_LINE_BYTES, MAX_LINES = 64, 16
-"""Bytes in a line of the client, and lines of it on one connection, at most."""
-MAX_STATUS_BYTES = 1024
-"""Bytes in a line of the listener, at most."""
+"""Of a client: bytes in a line, and lines on one connection."""
+MAX_VIEW_BYTES = 1024
+"""Bytes in a line of the listener."""
 MAX_ECHO_BYTES = 256 << 10
-"""Echoed on one connection, at most."""
+"""Echoed on one connection."""
 
 
 def echo(count: int) -> bytes:
@@ -29,99 +34,103 @@ def echo(count: int) -> bytes:
     return b"echo %d\n" % count
 
 
-def answer(seen: dict[str, Any]) -> bytes:
-    return json.dumps(seen).encode() + b"\n"
+def view_line(view: dict[str, Any]) -> bytes:
+    return json.dumps(view).encode() + b"\n"
 
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "version": int,
     "client": str,
-    "mptcp": bool,
-    "asked": (bool, type(None)),
+    "mptcp_enabled": bool,
+    "syn_mp_capable": (bool, type(None)),
     "accepted": str,
-    "kept": bool,
+    "mptcp": bool,
     "received": int,
-    "path_mtu": (int, type(None)),
-    "segment": (int, type(None)),
+    "pmtu": (int, type(None)),
+    "mss": (int, type(None)),
     "unacked": (int, type(None)),
 }
+"""The listener's view, see docs/test.md."""
 
 
-def read(line: bytes) -> dict[str, Any] | None:
-    """What a listener saw; None when this is not a listener's line."""
-    if len(line) > MAX_STATUS_BYTES:
+def parse_view(line: bytes) -> dict[str, Any] | None:
+    """The listener's view; None when this is no line of a listener."""
+    if len(line) > MAX_VIEW_BYTES:
         return None
     try:
-        told = json.loads(line)
+        view = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(view, dict):
         return None
-    if not all(isinstance(told.get(name, ...), kind) for name, kind in _FIELDS.items()):
+    if not all(isinstance(view.get(name, ...), kind) for name, kind in _FIELDS.items()):
         return None
-    return {name: told[name] for name in _FIELDS}
+    return {name: view[name] for name in _FIELDS}
 
 
 class Reply(NamedTuple):
     """What the listener does next on a connection."""
 
-    send: bytes = b""
-    broken: bool = False
-    """The client broke a rule: cut it off."""
+    data: bytes = b""
+    """To be sent."""
+    disconnect: bool = False
+    """The client broke a rule."""
 
 
 class Session:
-    """One connection of the listener, without its socket.
+    """The listener's side of one connection, without its socket."""
 
-    `look` says what the listener sees at that moment; `received` counts what came back.
-    """
-
-    def __init__(self, look: Callable[[int], dict[str, Any]]) -> None:
+    def __init__(self, view: Callable[[int], dict[str, Any]]) -> None:
+        """`view` gives the listener's view at the moment, for a number of bytes to be echoed."""
         self.received = 0
-        self.greeted = self.told = False
-        """It began as a client of ours does; and it is to be told of."""
-        self.seen: dict[str, Any] = {}
-        self._look, self._line, self._owed = look, b"", 0
-        self._lines = 0
+        """Bytes of echo that the client announced."""
+        self.started = False
+        """The client sent HELLO."""
+        self.reportable = False
+        """The client asked for a report."""
+        self.last_view: dict[str, Any] = {}
+        self._view, self._line = view, b""
+        self._lines, self._to_echo = 0, 0
 
-    def take(self, data: bytes) -> Reply:
-        """Bytes of the client have come: what goes back."""
-        send = []
+    def receive(self, data: bytes) -> Reply:
+        """The reply to these bytes of the client."""
+        replies = []
         while data:
-            if self._owed:
-                echoed, data = data[: self._owed], data[self._owed :]
-                self._owed -= len(echoed)
-                send.append(echoed)
+            if self._to_echo:
+                echoed, data = data[: self._to_echo], data[self._to_echo :]
+                self._to_echo -= len(echoed)
+                replies.append(echoed)
                 continue
             line, newline, data = data.partition(b"\n")
             self._line += line + newline
             if len(self._line) > MAX_LINE_BYTES:
-                return Reply(b"", True)
+                return Reply(disconnect=True)
             if newline:
-                said, self._line = self._line, b""
-                reply = self._obey(said)
+                line, self._line = self._line, b""
+                reply = self._reply_to(line)
                 if reply is None:
-                    return Reply(b"", True)
-                send.append(reply)
-        return Reply(b"".join(send))
+                    return Reply(disconnect=True)
+                replies.append(reply)
+        return Reply(b"".join(replies))
 
-    def _obey(self, line: bytes) -> bytes | None:
+    def _reply_to(self, line: bytes) -> bytes | None:
+        """None for a line that breaks a rule."""
         self._lines += 1
         if self._lines > MAX_LINES:
             return None
-        if not self.greeted:
-            self.greeted = line == HELLO
-            return self._show() if self.greeted else None
+        if not self.started:
+            self.started = line == HELLO
+            return self._current_view() if self.started else None
         if line in (STATUS, REPORT):
-            self.told = self.told or line == REPORT
-            return self._show()
+            self.reportable = self.reportable or line == REPORT
+            return self._current_view()
         word, _, number = line.rstrip(b"\n").partition(b" ")
         if word != b"echo" or not number.isdigit() or self.received + int(number) > MAX_ECHO_BYTES:
             return None
-        self._owed = int(number)
-        self.received += self._owed
+        self._to_echo = int(number)
+        self.received += self._to_echo
         return b""
 
-    def _show(self) -> bytes:
-        self.seen = self._look(self.received)
-        return answer(self.seen)
+    def _current_view(self) -> bytes:
+        self.last_view = self._view(self.received)
+        return view_line(self.last_view)

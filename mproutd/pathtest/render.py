@@ -1,105 +1,100 @@
-"""A test's result in plain words.  Pure."""
+"""The result of a test as text.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mproutd.format import safe
+from mproutd.format import address_port, safe
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES
 from mproutd.status.render import wrap
 
 
-def result_lines(told: Mapping[str, Any]) -> list[str]:
-    """What `mproutd test` prints: the verdict, and under it what it rests on."""
-    code = told["verdict"]
-    lines = wrap(f"{_path(told)}: {EXPLANATIONS[code]}", "", "  ")
-    for ground in _grounds(told):
-        lines += wrap(ground, "    ", "      ")
+def result_lines(result: Mapping[str, Any]) -> list[str]:
+    """What `mproutd test` prints: the verdict, the facts behind it, and what to do."""
+    code = result["verdict"]
+    lines = wrap(f"{_path(result)}: {EXPLANATIONS[code]}", "", "  ")
+    for fact in _facts(result):
+        lines += wrap(fact, "    ", "      ")
     if code in REMEDIES:
-        lines += wrap(REMEDIES[code].replace("UPLINK", str(told["uplink"])), "    → ", "      ")
+        remedy = REMEDIES[code].replace("UPLINK", str(result["uplink"]))
+        lines += wrap(remedy, "    → ", "      ")
     return lines
 
 
-def seen_line(seen: Mapping[str, Any]) -> str:
-    """What `mproutd test --listen` prints of one test."""
-    return safe(f"{seen['client']}: {_seen(seen)}; {seen['received']} bytes echoed")
+def view_text(view: Mapping[str, Any]) -> str:
+    """What `mproutd test --listen` prints for one test."""
+    return safe(f"{view['client']}: {_view(view)}; {view['received']} bytes echoed")
 
 
-def _path(told: Mapping[str, Any]) -> str:
-    begin = f"{told['uplink']} ({told['device']})"
-    return begin if told["to"] is None else f"{begin} to {_to(told['to'])}"
+def _path(result: Mapping[str, Any]) -> str:
+    path, peer = f"{result['uplink']} ({result['device']})", result["peer"]
+    return f"{path} to {address_port(peer['address'], peer['port'])}" if peer else path
 
 
-def _to(peer: Mapping[str, Any]) -> str:
-    address = peer["address"]
-    return f"[{address}]:{peer['port']}" if ":" in address else f"{address}:{peer['port']}"
-
-
-def _grounds(told: Mapping[str, Any]) -> list[str]:
+def _facts(result: Mapping[str, Any]) -> list[str]:
+    listener, modified = result["listener"], result["verdict"] == "data-modified"
     lines = []
-    if told["error"]:
-        lines.append(str(told["error"]))
-    if told["connect_ms"] is not None:
-        words = [f"connected from {told['local']} in {_millis(told['connect_ms'])}"]
-        if told["first_byte_ms"] is not None:
-            words.append(f"first byte back after {_millis(told['first_byte_ms'])}")
-        lines.append(", ".join(words))
-    if told["echoed"] is not None:
-        changed = "not as they were sent" if told["verdict"] == "changed" else "unchanged"
-        lines.append(f"{told['echoed']} bytes came back, {changed}")
-    elif told["listener"] and told["verdict"] == "works":
-        lines.append("the time was over before full packets had come back")
-    if told["verdict"] == "changed":
-        lines.append(_checksums(told))
-    lines += _mtu(told["mtu"]) + _joins(told["joins"])
-    if told["listener"]:
-        lines.append(f"the listener saw {told['listener']['client']}: {_seen(told['listener'])}")
-    elif told["connect_ms"] is not None:
-        lines.append("no listener of mproutd there: one line was sent, no data compared")
+    if result["error"]:
+        lines.append(str(result["error"]))
+    if result["connect_ms"] is not None:
+        lines.append(_timing(result))
+    if result["echoed"] is not None:
+        lines.append(f"{result['echoed']} bytes echoed, {'modified' if modified else 'unchanged'}")
+    elif listener and result["verdict"] == "works":
+        lines.append("the time ran out before full-size packets came back")
+    if modified:
+        lines.append(_checksums(result))
+    lines += _mtu(result["mtu"]) + _joins(result["joins"])
+    if listener:
+        lines.append(f"seen by the listener: {listener['client']}: {_view(listener)}")
+    elif result["connect_ms"] is not None:
+        lines.append("the peer is no mproutd listener: one line was sent, no data compared")
     return lines
 
 
-def _checksums(told: Mapping[str, Any]) -> str:
-    if told["checksums"]:
-        return "MPTCP's checksums noticed, and the kernel gave MPTCP up there"
-    return "without MPTCP's checksums (net.mptcp.checksum_enabled) nobody notices"
+def _timing(result: Mapping[str, Any]) -> str:
+    text = f"connected from {result['local']} in {result['connect_ms']:.1f} ms"
+    if result["first_byte_ms"] is not None:
+        text += f", first byte after {result['first_byte_ms']:.1f} ms"
+    return text
+
+
+def _checksums(result: Mapping[str, Any]) -> str:
+    if result["checksums"]:
+        return "detected by MPTCP checksums; the kernel fell back or closed the subflow"
+    return "undetected without MPTCP checksums (net.mptcp.checksum_enabled)"
 
 
 def _mtu(mtu: Mapping[str, Any]) -> list[str]:
-    if mtu["there"] is None:
+    forward, reverse = mtu["forward"], mtu["reverse"]
+    if forward is None:
         return []
-    sure = "" if mtu["proved"] else ", as far as the kernel knows"
-    size = f"packets of {mtu['there']} bytes pass{sure}"
-    if mtu["back"] is not None and mtu["back"] != mtu["there"]:
-        size = f"packets of {mtu['there']} bytes pass there, of {mtu['back']} back{sure}"
-    if mtu["device"] is not None and mtu["there"] < mtu["device"]:
-        size += f"; {mtu['device']} is the MTU of the device"
-    return [size]
+    source = "verified" if mtu["verified"] else "according to the kernel"
+    text = f"path MTU {forward} bytes, {source}"
+    if reverse is not None and reverse != forward:
+        text = f"path MTU {forward} bytes to the peer, {reverse} bytes back, {source}"
+    if mtu["device"] is not None and forward < mtu["device"]:
+        text += f"; device MTU {mtu['device']}"
+    return [text]
 
 
 def _joins(joins: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"a second subflow joined by {each['uplink'] or each['local']}" for each in joins["found"]
-    ]
-    came = {each["uplink"] for each in joins["found"]}
-    missing = [name for name in joins["expected"] if name not in came]
+    joined = [join["uplink"] or join["local"] for join in joins["found"]]
+    missing = [name for name in joins["expected"] if name not in joined]
+    lines = [f"a second subflow joined over {name}" for name in joined]
     if missing:
-        lines.append(f"no subflow joined by {', '.join(missing)}")
+        lines.append(f"no subflow joined over {', '.join(missing)}")
     return lines
 
 
-def _seen(seen: Mapping[str, Any]) -> str:
-    if not seen["mptcp"]:
-        return "plain TCP, MPTCP is switched off there"
-    if seen["accepted"] == "mptcp":
-        return "MPTCP" if seen["kept"] else "MPTCP in the handshake, plain TCP later"
-    if seen["asked"] is None:
+def _view(view: Mapping[str, Any]) -> str:
+    if not view["mptcp_enabled"]:
+        return "plain TCP, MPTCP is disabled on the listener"
+    if view["accepted"] == "mptcp":
+        return "MPTCP" if view["mptcp"] else "MPTCP in the handshake, plain TCP afterwards"
+    if view["syn_mp_capable"] is None:
         return "plain TCP"
-    if seen["asked"]:
-        return "MPTCP in the SYN, plain TCP after it"
-    return "a SYN without MPTCP"
-
-
-def _millis(value: float) -> str:
-    return f"{value:.1f} ms"
+    if view["syn_mp_capable"]:
+        return "plain TCP after a SYN with MP_CAPABLE"
+    return "plain TCP, no MP_CAPABLE in the SYN"

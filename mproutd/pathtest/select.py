@@ -1,7 +1,8 @@
-"""Which address and device a test goes by, and where to.  Pure.
+"""Selects the uplink address that a test starts from and the peer address that it connects to.
+Pure.
 
-From a status (docs/status.md), so that an uplink which has failed can be tested as well: its
-addresses, its table and its rules are still there.
+Works on a status (docs/status.md), so that a failed uplink can be tested too: its addresses, its
+table and its rules are still in place.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-FAMILIES = ("ipv4", "ipv6")
+_UNUSABLE = ("no-device", "link-down", "no-carrier")
+"""Reasons (docs/status.md) for which a family of an uplink cannot even be tested."""
 
 
 class Source(NamedTuple):
-    """Where a test begins: an uplink, in one family."""
+    """The local end of a test: an uplink in one address family."""
 
     uplink: str
     device: str
@@ -21,7 +23,7 @@ class Source(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Where it ends."""
+    """The remote end of a test."""
 
     address: str
     port: int
@@ -31,64 +33,65 @@ def family_name(address: str) -> str:
     return "ipv6" if ":" in address else "ipv4"
 
 
-def endpoint(text: str, host: bool = True) -> tuple[str, int]:
-    """HOST:PORT, [ADDRESS]:PORT; with `host` False PORT alone as well.  ValueError."""
-    name, colon, port = text.rpartition(":")
-    if name.startswith("[") and name.endswith("]"):
-        name = name[1:-1]
-    elif ":" in name:
-        raise ValueError("an IPv6 address stands in brackets: [2001:db8::1]:PORT")
+def parse_host_port(text: str, require_host: bool = True) -> tuple[str, int]:
+    """HOST:PORT or [ADDRESS]:PORT; PORT alone unless `require_host`.  ValueError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("put an IPv6 address in brackets: [2001:db8::1]:PORT")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise ValueError("a port is a number from 1 to 65535")
-    if host and not name:
-        raise ValueError("it has no host")
-    if colon and not name:
-        raise ValueError("it has no address")
-    return name, int(port)
+        raise ValueError("the port must be a number from 1 to 65535")
+    if require_host and not host:
+        raise ValueError("the host is missing")
+    if colon and not host:
+        raise ValueError("the address before the colon is missing")
+    return host, int(port)
 
 
 def sources(uplink: Mapping[str, Any], only: str | None = None) -> tuple[list[Source], str]:
-    """The places of an element of `uplinks`, one for each family that can be tested, or why none.
+    """A source for each family of an uplink that can be tested; if none, the reason.
 
-    `only` one family.  An address that may have an endpoint comes before one that cannot.
+    `uplink` is an element of the status's `uplinks`; `only` restricts the result to "ipv4" or
+    "ipv6".  An address that may have an endpoint is preferred.
     """
-    found, why = [], ""
+    candidates, reason = [], ""
     for family in uplink["families"]:
         if only in (None, family["family"]):
             addresses = family["addresses"] or family["sources"]
-            if family["reason"] in ("no-device", "link-down", "no-carrier") or not addresses:
-                why = why or family["text"] or "it has no address"
+            if family["reason"] in _UNUSABLE or not addresses:
+                reason = reason or family["text"] or "it has no address"
             else:
-                found.append(Source(uplink["name"], uplink["device"], addresses[0]))
-    return found, why
+                candidates.append(Source(uplink["name"], uplink["device"], addresses[0]))
+    return candidates, reason
 
 
-def match(found: Sequence[Source], peers: Sequence[Peer]) -> tuple[Source, Peer] | None:
-    """The first peer that a place has a family for, with that place."""
+def match(candidates: Sequence[Source], peers: Sequence[Peer]) -> tuple[Source, Peer] | None:
+    """The first peer that has a source of its own family, with that source."""
     for peer in peers:
-        for source in found:
+        for source in candidates:
             if family_name(source.address) == family_name(peer.address):
                 return source, peer
     return None
 
 
 def joinable_uplinks(status: Mapping[str, Any], source: Source) -> list[str]:
-    """The other uplinks that have an endpoint from where a subflow of this test could join."""
+    """The other uplinks from whose endpoints a subflow of this test could join."""
     return [
         uplink["name"]
         for uplink in status["uplinks"]
         if uplink["name"] != source.uplink
         and any(
-            end["actual"]
-            and "subflow" in end["flags"]
-            and family_name(end["address"]) == family_name(source.address)
-            for end in uplink["endpoints"]
+            endpoint["actual"]
+            and "subflow" in endpoint["flags"]
+            and family_name(endpoint["address"]) == family_name(source.address)
+            for endpoint in uplink["endpoints"]
         )
     ]
 
 
 def uplink_of(status: Mapping[str, Any], address: str) -> str | None:
-    """The uplink whose address this is."""
+    """The uplink that has this address."""
     for uplink in status["uplinks"]:
         for family in uplink["families"]:
             if address in family["addresses"] or address in family["sources"]:

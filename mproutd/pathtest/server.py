@@ -1,8 +1,8 @@
-"""The other end of a test: an echo for MPTCP that says what it saw.
+"""The listener of a path test: echoes over MPTCP and reports what it sees of the connection.
 
-It needs no right but to listen.  What must hold: a stranger can make it do little.  At most
-CONNECTIONS at once, each for SECONDS and wording.BYTES of echo; it sends nothing before it was
-greeted, shows nothing that it was sent, and ends by itself.
+It needs no privileges.  Invariants: a stranger can make it do little.  At most MAX_CONNECTIONS are
+open at once, each for MAX_SECONDS and protocol.MAX_ECHO_BYTES of echo; nothing is sent before
+HELLO, nothing that was received is shown, and it ends by itself.
 """
 
 from __future__ import annotations
@@ -15,180 +15,175 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mproutd.netlink import mptcp_info
-from mproutd.pathtest import connection, protocol
-from mproutd.pathtest.select import endpoint
+from mproutd.format import address_port
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, counter_increase
+from mproutd.pathtest import protocol
+from mproutd.pathtest.connection import read_counters, read_mptcp_info, read_tcp_info
+from mproutd.pathtest.select import parse_host_port
 
 MAX_CONNECTIONS = 16
-"""At once; more wait in the kernel's queue, of the same length."""
-MAX_CONNECTION_SECONDS = 10.0
-"""That a connection may last."""
-RECEIVE_BYTES = 16 << 10
-"""Bytes read at once.  What waits to be sent is no more than the echo of one connection."""
-COUNTER_INTERVAL = 0.5
-"""Seconds: how old at least the counters are that a new connection's are compared with."""
+"""At once; as many more wait in the kernel's backlog."""
+MAX_SECONDS = 10.0
+"""Lifetime of a connection."""
+_RECEIVE_BYTES = 16 << 10
+_COUNTER_INTERVAL = 0.5
+"""Seconds between readings of the counters, and between passes of the loop at most."""
 
 
 class FallbackCounter:
-    """What the kernel counted lately: was MPTCP asked for by a connection that came as plain TCP?
+    """Whether the SYN of a connection that was accepted as plain TCP carried MP_CAPABLE.
 
-    No socket keeps its SYN here (TCP_SAVE_SYN is not for MPTCP sockets).  But the kernel counts
-    each connection whose SYN asked for MPTCP and whose handshake then fell back
-    (MPCapableFallbackACK).  Nothing counted: this one did not ask.  Something: it did, unless
-    another connection of this machine fell back in the same two seconds.
+    MPTCP sockets do not support TCP_SAVE_SYN.  But the kernel counts each connection whose SYN had
+    MP_CAPABLE and whose handshake then fell back (MPCapableFallbackACK).  If the counter did not
+    rise lately, this SYN had none.  If it did, this one had, unless another connection of the
+    machine fell back in the same two seconds.
     """
 
     def __init__(self) -> None:
-        now = time.monotonic(), connection.counters()
-        self._old, self._new = now, now
+        now = time.monotonic(), read_counters()
+        self._previous, self._latest = now, now
 
     def tick(self) -> None:
-        """Every half second or oftener: remember the counters of half a second to two ago."""
-        if time.monotonic() - self._new[0] >= COUNTER_INTERVAL:
-            self._old, self._new = self._new, (time.monotonic(), connection.counters())
+        """Call at least every _COUNTER_INTERVAL: keeps a reading 0.5 to 2 seconds old."""
+        if time.monotonic() - self._latest[0] >= _COUNTER_INTERVAL:
+            self._previous, self._latest = self._latest, (time.monotonic(), read_counters())
 
-    def asked(self) -> bool | None:
-        """None where the kernel counts nothing."""
-        if not self._old[1]:
+    def has_risen(self) -> bool | None:
+        """None where the kernel has no counters."""
+        before = self._previous[1]
+        if not before:
             return None
-        since = mptcp_info.counter_increase(self._old[1], connection.counters())
-        return bool(since.get("MPCapableFallbackACK"))
+        return bool(counter_increase(before, read_counters()).get("MPCapableFallbackACK"))
 
 
 class _Client:
-    """A connection with what is still to be sent."""
+    """A connection with the data still to be sent."""
 
-    def __init__(self, connected: socket.socket, client: str, asked: bool | None) -> None:
-        self.socket, self.client = connected, client
-        self.until = time.monotonic() + MAX_CONNECTION_SECONDS
-        self.waiting = b""
-        self.over = False
-        spoken = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
-        self._accepted = "mptcp" if spoken == mptcp_info.IPPROTO_MPTCP else "tcp"
-        self._asked = True if self._accepted == "mptcp" else asked
-        self.session = protocol.Session(self.look)
-        self.mptcp = True
+    def __init__(
+        self,
+        connected: socket.socket,
+        address: str,
+        mptcp_enabled: bool,
+        syn_mp_capable: bool | None,
+    ) -> None:
+        """`syn_mp_capable` holds for a connection that was accepted as plain TCP."""
+        self.socket = connected
+        self.expires = time.monotonic() + MAX_SECONDS
+        self.unsent = b""
+        self.done = False
+        self.session = protocol.Session(self.view)
+        self._address, self._mptcp_enabled = address, mptcp_enabled
+        is_mptcp = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) == IPPROTO_MPTCP
+        self._accepted = "mptcp" if is_mptcp else "tcp"
+        self._syn_mp_capable = True if is_mptcp else syn_mp_capable
 
-    def look(self, received: int) -> dict[str, Any]:
-        """What the client is told."""
-        tcp = self._tcp()
+    def view(self, received: int) -> dict[str, Any]:
+        """The listener's view, see docs/test.md."""
+        tcp = read_tcp_info(self.socket)
         return {
             "version": 1,
-            "client": self.client,
-            "mptcp": self.mptcp,
-            "asked": self._asked,
+            "client": self._address,
+            "mptcp_enabled": self._mptcp_enabled,
+            "syn_mp_capable": self._syn_mp_capable,
             "accepted": self._accepted,
-            "kept": not self._info().fallback,
+            "mptcp": not read_mptcp_info(self.socket).fallback,
             "received": received,
-            "path_mtu": tcp.pmtu,
-            "segment": tcp.mss,
+            "pmtu": tcp.pmtu,
+            "mss": tcp.mss,
             "unacked": tcp.unacked,
         }
 
-    def _info(self) -> mptcp_info.MptcpInfo:
-        try:
-            told = self.socket.getsockopt(mptcp_info.SOL_MPTCP, mptcp_info.MPTCP_INFO, 256)
-        except OSError:
-            return mptcp_info.FALLBACK_INFO
-        return mptcp_info.parse_mptcp_info(told)
-
-    def _tcp(self) -> mptcp_info.TcpInfo:
-        try:
-            told = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        except OSError:
-            return mptcp_info.NO_TCP_INFO
-        return mptcp_info.parse_tcp_info(told)
-
-    def work(self) -> None:
-        """Read and send what can be, without waiting."""
+    def serve(self) -> None:
+        """Receive and send without blocking."""
         try:
             with contextlib.suppress(BlockingIOError):
-                data = self.socket.recv(RECEIVE_BYTES)
-                turn = self.session.take(data)
-                self.over = turn.broken or not data
-                self.waiting += turn.send
-            if self.waiting:
+                data = self.socket.recv(_RECEIVE_BYTES)
+                reply = self.session.receive(data)
+                self.done = reply.disconnect or not data
+                self.unsent += reply.data
+            if self.unsent:
                 with contextlib.suppress(BlockingIOError):
-                    self.waiting = self.waiting[self.socket.send(self.waiting) :]
+                    self.unsent = self.unsent[self.socket.send(self.unsent) :]
         except OSError:
-            self.over = True
+            self.done = True
 
 
 class Listener:
-    """Listens at ADDRESS and port; an empty address is every one.  OSError."""
+    """Listens on an address and port; an empty address means all.  OSError."""
 
     def __init__(self, address: str, port: int) -> None:
-        self.mptcp = True
-        self.others = 0
-        """Connections that began as no test does."""
+        self.mptcp_enabled = True
+        self.strangers = 0
+        """Connections that did not begin with HELLO."""
         self._socket = self._open(address, port)
-        self._counted = FallbackCounter()
+        self._fallbacks = FallbackCounter()
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._accepting = False
 
     def _open(self, address: str, port: int) -> socket.socket:
         try:
-            return self._listen(mptcp_info.IPPROTO_MPTCP, address, port)
+            return self._listen(IPPROTO_MPTCP, address, port)
         except OSError as error:
             if error.errno not in (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT):
                 raise
-        self.mptcp = False
+        self.mptcp_enabled = False
         return self._listen(socket.IPPROTO_TCP, address, port)
 
     @staticmethod
-    def _listen(protocol: int, address: str, port: int) -> socket.socket:
-        tries = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]
+    def _listen(transport: int, address: str, port: int) -> socket.socket:
+        candidates = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]
         if address:
-            tries = [(socket.AF_INET6 if ":" in address else socket.AF_INET, address)]
-        for family, where in tries:
+            candidates = [(socket.AF_INET6 if ":" in address else socket.AF_INET, address)]
+        for family, host in candidates:
             try:
-                made = socket.socket(family, socket.SOCK_STREAM, protocol)
+                listening = socket.socket(family, socket.SOCK_STREAM, transport)
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT or address:
                     raise
                 continue
             try:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
-                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                made.bind((where, port))
-                made.listen(MAX_CONNECTIONS)
-                made.setblocking(False)
-                return made
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                listening.bind((host, port))
+                listening.listen(MAX_CONNECTIONS)
+                listening.setblocking(False)
+                return listening
             except OSError as error:
-                made.close()
+                listening.close()
                 if address or error.errno != errno.EADDRNOTAVAIL:
                     raise
-        raise OSError(errno.EADDRNOTAVAIL, "neither IPv6 nor IPv4")
+        raise OSError(errno.EADDRNOTAVAIL, "neither IPv6 nor IPv4 is available")
 
     @property
-    def where(self) -> str:
-        return _end(*self._socket.getsockname()[:2])
+    def local(self) -> str:
+        """The ADDRESS:PORT that it listens on."""
+        return address_port(*self._socket.getsockname()[:2])
 
-    def serve(self, seconds: float, tell: Callable[[dict[str, Any]], None]) -> None:
-        """For so long: `tell` what was seen of each test, when it is over."""
+    def serve(self, seconds: float, report: Callable[[dict[str, Any]], None]) -> None:
+        """Serve for `seconds`; `report` receives the last view of each finished test."""
         end = time.monotonic() + seconds
         try:
-            while time.monotonic() < end:
-                self._invite()
-                self._counted.tick()
-                for key, _ in self._selector.select(min(0.5, max(0.0, end - time.monotonic()))):
+            while (left := end - time.monotonic()) > 0:
+                self._limit_accepting()
+                self._fallbacks.tick()
+                for key, _ in self._selector.select(min(_COUNTER_INTERVAL, left)):
                     if key.data is None:
                         self._accept()
                     else:
-                        self._attend(key.data)
+                        self._serve(key.data)
                 for client in list(self._clients):
-                    if client.over or time.monotonic() >= client.until:
-                        self._leave(client, tell)
+                    if client.done or time.monotonic() >= client.expires:
+                        self._close(client, report)
         finally:
             for client in self._clients:
                 client.socket.close()
             self._selector.close()
             self._socket.close()
 
-    def _invite(self) -> None:
-        """Accept only while there is room."""
+    def _limit_accepting(self) -> None:
+        """Accept only below MAX_CONNECTIONS."""
         room = len(self._clients) < MAX_CONNECTIONS
         if room and not self._accepting:
             self._selector.register(self._socket, selectors.EVENT_READ)
@@ -200,35 +195,30 @@ class Listener:
         try:
             connected, source = self._socket.accept()
         except OSError:
-            return  # gone again, or no descriptor is left: the next one will do
+            return  # closed again, or no descriptor is free: the next one may succeed
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = _Client(connected, _end(*source[:2]), self._counted.asked())
-        client.mptcp = self.mptcp
+        address = address_port(*source[:2])
+        client = _Client(connected, address, self.mptcp_enabled, self._fallbacks.has_risen())
         self._clients.add(client)
         self._selector.register(connected, selectors.EVENT_READ, client)
 
-    def _attend(self, client: _Client) -> None:
-        client.work()
-        writing = selectors.EVENT_WRITE if client.waiting else 0
+    def _serve(self, client: _Client) -> None:
+        client.serve()
+        writing = selectors.EVENT_WRITE if client.unsent else 0
         self._selector.modify(client.socket, selectors.EVENT_READ | writing, client)
 
-    def _leave(self, client: _Client, tell: Callable[[dict[str, Any]], None]) -> None:
+    def _close(self, client: _Client, report: Callable[[dict[str, Any]], None]) -> None:
         self._clients.discard(client)
         self._selector.unregister(client.socket)
         session = client.session
-        if not session.greeted:
-            self.others += 1
-        elif session.told:
-            tell(session.seen | {"received": session.received})
+        if not session.started:
+            self.strangers += 1
+        elif session.reportable:
+            report(session.last_view | {"received": session.received})
         client.socket.close()
 
 
-def _end(address: str, port: int) -> str:
-    address = address.removeprefix("::ffff:") if "." in address else address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def listener(where: str) -> Listener:
-    """At PORT or ADDRESS:PORT.  ValueError for what is neither; OSError."""
-    return Listener(*endpoint(where, host=False))
+def listen(text: str) -> Listener:
+    """On PORT or ADDRESS:PORT.  ValueError for anything else; OSError."""
+    return Listener(*parse_host_port(text, require_host=False))

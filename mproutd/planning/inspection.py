@@ -70,6 +70,8 @@ class Inspection(NamedTuple):
     """What the kernel refused and is still wanted."""
     now: float = 0.0
     """The time of `failed`, in seconds of its clock."""
+    time: float = 0.0
+    """Epoch second of the look."""
     rate_limited: Collection[Object] = ()
     """What others removed so often that it is restored only every few seconds."""
     last_changes: LastChanges = LastChanges()

@@ -7,10 +7,15 @@ goes by.  Whose uplink a subflow uses follows from its device, or else from its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mproutd.format import address_port
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
+from mproutd.planning.uplinks import ObservedUplink
+
+if TYPE_CHECKING:
+    from mproutd.status.types import ConnectionStatus, SubflowStatus
 
 VERSION = 1
 
@@ -59,12 +64,26 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
     return UplinkNames(by_address, by_device)
 
 
+def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
+    """From the uplinks of a pass."""
+    by_address: dict[str, str] = {}
+    by_device: dict[int, str] = {}
+    for uplink in observed:
+        name = uplink.config.name
+        if uplink.link:
+            by_device[uplink.link.index] = name
+        for path in uplink.paths:
+            for address in path.covered:
+                by_address.setdefault(address.address, name)
+    return UplinkNames(by_address, by_device)
+
+
 def connections(
     mptcp_sockets: Iterable[Socket],
     tcp_sockets: Iterable[Socket],
     uplinks: UplinkNames,
     device_name: Callable[[int], str],
-) -> list[dict[str, Any]]:
+) -> list[ConnectionStatus]:
     """Every connection with its subflows, as in docs/connections.schema.json.
 
     PermissionError when there are subflows and the kernel hides which connection they belong to;
@@ -72,7 +91,7 @@ def connections(
     """
     flows_of, plain_tcp = _subflows_by_token(tcp_sockets)
 
-    def present(master: Socket | None, token: int, flows: Sequence[_Flow]) -> dict[str, Any]:
+    def present(master: Socket | None, token: int, flows: Sequence[_Flow]) -> ConnectionStatus:
         return _connection(master, token, flows, uplinks, device_name)
 
     result = []
@@ -116,7 +135,7 @@ def _connection(
     flows: Sequence[_Flow],
     uplinks: UplinkNames,
     device_name: Callable[[int], str],
-) -> dict[str, Any]:
+) -> ConnectionStatus:
     subflows = [_subflow(tcp, subflow, uplinks, device_name) for tcp, subflow in flows]
     # The initial subflow first, then in the order of the endpoints.
     subflows.sort(key=lambda entry: (entry["local_id"], entry["local"], entry["remote"]))
@@ -136,7 +155,7 @@ def _connection(
 
 def _subflow(
     tcp: Socket, subflow: Subflow, uplinks: UplinkNames, device_name: Callable[[int], str]
-) -> dict[str, Any]:
+) -> SubflowStatus:
     info = parse_tcp_info(tcp.info)
     return {
         "uplink": uplinks.of(tcp.source, tcp.device),
@@ -153,13 +172,6 @@ def _subflow(
         "sent": info.sent,
         "received": info.received,
     }
-
-
-def address_port(address: str, port: int) -> str:
-    """ADDRESS:PORT as in RFC 5952, section 6; IPv4-mapped addresses (RFC 4291) as IPv4."""
-    if address.startswith("::ffff:") and "." in address:
-        address = address[7:]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _total(count: int | None, subflows: Sequence[Mapping[str, Any]], key: str) -> int | None:

@@ -7,6 +7,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+from tests.browser.programs import install_command, install_program
 from tests.lab import Daemon, eventually
 from tests.lab.daemon import REPOSITORY
 from tests.lab.ubus import BIN
@@ -16,13 +17,6 @@ PORT = 9090
 URL = f"http://127.0.0.1:{PORT}/cockpit/@localhost/mproutd/index.html"
 AS_NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups "
 
-_MPROUTD = """\
-#!/bin/sh
-verb=$1
-shift
-exec {command} "$@"
-"""
-
 
 class Cockpit:
     """cockpit-ws beside `daemon`, as root's session or `as_nobody`'s.  Use as a context manager.
@@ -31,15 +25,15 @@ class Cockpit:
     """
 
     def __init__(self, daemon: Daemon, *, as_nobody: bool = False) -> None:
-        self._node = node = daemon.node
+        node = daemon.node
         home = node.path(HOME)
         shutil.rmtree(home, ignore_errors=True)
         package = home / "share/cockpit/mproutd"
         install(package)
         (home / "etc").mkdir()
-        self._program("mproutd", _MPROUTD.format(command=_command(daemon)))
+        install_command(daemon)
         bridge = AS_NOBODY if as_nobody else ""
-        self._program("bridge", f"#!/bin/sh\nexec {bridge}cockpit-bridge\n")
+        install_program(node, "bridge", f"#!/bin/sh\nexec {bridge}cockpit-bridge\n")
         if as_nobody:
             home.chmod(0o755)
             shutil.chown(home, 65534, 65534)
@@ -69,13 +63,6 @@ class Cockpit:
         socket.create_connection(("127.0.0.1", PORT), 1).close()
         return True
 
-    def _program(self, name: str, text: str) -> None:
-        file = self._node.path(BIN) / name
-        file.parent.mkdir(exist_ok=True)
-        file.unlink(missing_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
-
     def log(self) -> str:
         """What the server and its bridge have written."""
         self._log.seek(0)
@@ -91,11 +78,6 @@ class Cockpit:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _command(daemon: Daemon) -> str:
-    """The daemon's own command line with the verb as a variable of the shell."""
-    return " ".join(daemon.command('"$verb"'))
 
 
 def install(package: Path) -> None:

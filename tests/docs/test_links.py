@@ -97,3 +97,22 @@ def test_every_page_is_in_the_index_and_in_the_navigation() -> None:
     )
     assert navigation == pages
     assert pages - index - {"index.md"} == set()
+
+
+def module_tables() -> dict[str, set[str]]:
+    """Package → the modules that docs/design.md lists for it."""
+    text = (DOCS / "design.md").read_text().split("\n## Modules\n")[1]
+    tables = re.findall(r"^\| `(mproutd/|\w+/)` \|.*\n\| --- .*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return {
+        package.removeprefix("mproutd/"): set(re.findall(r"`(\w+\.py)`", rows))
+        for package, rows in tables
+    }
+
+
+def test_the_module_tables_of_the_design_match_the_tree() -> None:
+    tree: dict[str, set[str]] = {}
+    for file in (ROOT / "mproutd").rglob("*.py"):
+        package = file.parent.relative_to(ROOT / "mproutd").parts
+        if not file.name.startswith("__"):
+            tree.setdefault("".join(f"{name}/" for name in package[:1]), set()).add(file.name)
+    assert module_tables() == tree

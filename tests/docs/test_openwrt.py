@@ -41,7 +41,7 @@ def test_each_mode_has_its_paragraph_and_its_command(mode: str) -> None:
 
 
 def test_the_options_that_others_map_to_exist() -> None:
-    table = TEXT.split("## From OpenMPTCProuter", 1)[1].split("\n## ", 1)[0]
+    table = TEXT.split("## Migrating from OpenMPTCProuter", 1)[1].split("\n## ", 1)[0]
     for section, kind in (("NAME", "uplink"), ("globals", "mproutd")):
         named = set(re.findall(rf"`mproutd\.{section}\.([a-z_0-9]+)`", table))
         assert named

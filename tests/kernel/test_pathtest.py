@@ -1,6 +1,6 @@
-"""`mproutd test` on paths that lose MPTCP, each in its own way, and what went over the line.
+"""`mproutd test` on paths that lose MPTCP, each in its own way, beside a packet capture.
 
-The boxes in the middle are nftables in the first router; `later` and the like mean packets.
+The middleboxes are nftables rules in the first router.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mproutd.pathtest.verdict import EXPLANATIONS
 from tests.docs.test_reference import check
 from tests.lab import (
     SERVER,
@@ -51,9 +52,9 @@ class World:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self.heard() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
+        assert f"[::]:{PORT}" in self.output()
 
-    def heard(self) -> str:
+    def output(self) -> str:
         """The listener's next line."""
         assert self.listener.stdout
         return str(self.listener.stdout.readline()).rstrip()
@@ -63,9 +64,9 @@ class World:
         begun = time.monotonic()
         answer = self.daemon.call("test", by, "--to", to, "--json", *words)
         assert answer.err == ""
-        told: dict[str, Any] = json.loads(answer.out)
-        check("test", told)
-        return told | {"exit": answer.code, "seconds": time.monotonic() - begun}
+        result: dict[str, Any] = json.loads(answer.out)
+        check("test", result)
+        return result | {"exit": answer.code, "seconds": time.monotonic() - begun}
 
     @contextmanager
     def box(self, rule: str, router: int = 1) -> Iterator[None]:
@@ -100,10 +101,10 @@ class Seen(NamedTuple):
     data_back: bool | None
 
 
-def line(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
-    """What came by the first uplink, where full packets are the data.
+def captured(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
+    """What arrived over the first uplink, where full-size packets are the data.
 
-    Of connections that began meanwhile: an earlier one may still repeat what it never got through.
+    Only of connections that began during the capture: an earlier one may still retransmit.
     """
     ours = {
         packet.sport if packet.outgoing else packet.dport
@@ -112,14 +113,14 @@ def line(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
     }
 
     def any_of(packets: list[Packet], full: bool, flags: int) -> bool | None:
-        found = [
+        options = [
             packet.mptcp
             for packet in packets
             if (packet.device, packet.outgoing, packet.protocol) == ("eth1", False, TCP)
             and not ours.isdisjoint((packet.sport, packet.dport))
             and (packet.length > 600 if full else packet.flags & (SYN | ACK) == flags)
         ]
-        return any(found) if found else None
+        return any(options) if options else None
 
     return Seen(
         any_of(packets_there, False, SYN),
@@ -131,10 +132,10 @@ def line(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
 
 ONLY = "tcp flags & (syn|ack) =="
 BOXES = {
-    # verdict: the box, then what the line must have shown
+    # verdict: the middlebox, then what the capture must show
     "works": ("counter", Seen(True, True, True, True)),
     "syn-stripped": (f"{ONLY} syn reset tcp option mptcp", Seen(False, False, False, False)),
-    "answer-stripped": (
+    "synack-stripped": (
         f"{ONLY} (syn|ack) reset tcp option mptcp",
         Seen(True, False, False, False),
     ),
@@ -158,41 +159,40 @@ BOXES = {
         f"{ONLY} ack meta length > 600 tcp option mptcp exists drop",
         Seen(True, True, False, False),
     ),
-    "changed": ('iifname "access" meta length > 600 @ih,800,8 set 0x79', Seen(*[True] * 4)),
+    "data-modified": ('iifname "access" meta length > 600 @ih,800,8 set 0x79', Seen(*[True] * 4)),
 }
 
 
 CASES = [(verdict, SERVER) for verdict in BOXES]
 CASES += [(verdict, SERVER6) for verdict in BOXES if not verdict.endswith("dropped")]
-"""What is dropped takes seconds to be missed."""
+"""Drops take seconds to be detected, so in IPv4 only."""
 
 
 @pytest.mark.parametrize(("verdict", "server"), CASES)
-def test_a_box_on_the_path(shared: World, verdict: str, server: str) -> None:
+def test_a_middlebox(shared: World, verdict: str, server: str) -> None:
     rule, seen = BOXES[verdict]
     to = f"[{server}]:{PORT}" if ":" in server else f"{server}:{PORT}"
-    patience = mptcp_counters(shared.wan.gateway)["Blackhole"]
+    patience = mptcp_counters(shared.wan.gateway).get("Blackhole", 0)
     if verdict == "syn-stripped":
-        time.sleep(2.1)  # the listener goes by what its machine counted in two seconds
+        time.sleep(2.1)  # the listener compares counters of up to two seconds ago
     with shared.box(rule), Capture(shared.wan.gateway) as here, Capture(shared.wan.server) as there:
-        told = shared.test(to)
-        assert line(there.seen(), here.seen()) == seen
-    assert (told["verdict"], told["exit"]) == (verdict, 0 if verdict == "works" else 1)
-    asked = verdict.startswith("syn-d") or verdict == "syn-refused"
-    assert told["side"] == {"works": None}.get(verdict, "peer or path" if asked else "path")
-    assert told["to"] == {"address": server, "port": PORT}
-    assert told["seconds"] < 10
-    # The machine goes on to ask for MPTCP: the test ended before the kernel lost its patience.
-    assert mptcp_counters(shared.wan.gateway)["Blackhole"] == patience
+        result = shared.test(to)
+        assert captured(there.seen(), here.seen()) == seen
+    assert (result["verdict"], result["exit"]) == (verdict, 0 if verdict == "works" else 1)
+    either = verdict.startswith("syn-d") or verdict == "syn-refused"
+    assert result["side"] == {"works": None}.get(verdict, "peer or path" if either else "path")
+    assert result["peer"] == {"address": server, "port": PORT}
+    assert result["seconds"] < 10
+    # The test ended before the kernel would have paused MPTCP.
+    assert mptcp_counters(shared.wan.gateway).get("Blackhole", 0) == patience
 
 
-def test_a_path_that_loses_many_packets_is_not_taken_for_a_box(shared: World) -> None:
-    """The first three SYNs are lost, as on a bad day; the fourth passes, of plain TCP, and all
-    that follow."""
+def test_random_loss_is_not_taken_for_a_middlebox(shared: World) -> None:
+    """The first three SYNs are lost; the fourth, without MP_CAPABLE, and all later ones pass."""
     three = f"{ONLY} syn limit rate over 1/hour burst 3 packets accept; {ONLY} syn drop"
     with shared.box(three):
-        told = shared.test()
-    assert (told["verdict"], told["error"]) == ("works", None)
+        result = shared.test()
+    assert (result["verdict"], result["error"]) == ("works", None)
 
 
 STRANGE = [
@@ -203,35 +203,36 @@ STRANGE = [
 
 
 @pytest.mark.parametrize(("rule", "verdict"), STRANGE)
-def test_a_box_that_minds_all_after_the_handshake(shared: World, rule: str, verdict: str) -> None:
+def test_a_middlebox_that_affects_everything_after_the_handshake(
+    shared: World, rule: str, verdict: str
+) -> None:
     with shared.box(rule):
-        told = shared.test()
-    assert (told["verdict"], told["side"], told["exit"]) == (verdict, "path", 1)
+        result = shared.test()
+    assert (result["verdict"], result["side"], result["exit"]) == (verdict, "path", 1)
 
 
-def test_what_it_prints_and_what_the_listener_prints(shared: World) -> None:
+def test_the_output_of_both_ends(shared: World) -> None:
     answer = shared.daemon.call("test", "wan1", "--to", f"{SERVER}:{PORT}")
     lines = answer.out.splitlines()
-    seen = lines[-1].removeprefix("    the listener saw ")
-    assert seen.startswith(f"{address(1)}:")
-    assert f"{seen}; 12000 bytes echoed" in iter(shared.heard, "")
-    assert lines[0] == f"wan1 (eth1) to {SERVER}:{PORT}: MPTCP works"
-    assert lines[1].startswith(f"    connected from {address(1)}:")
-    assert "    12000 bytes came back, unchanged" in lines
-    assert "    a second subflow joined by wan2" in lines
+    assert lines[0] == f"wan1 (eth1) to {SERVER}:{PORT}: {EXPLANATIONS['works']}"
+    assert f"{address(1)}:" in lines[1]
+    for facts in (("12000", "unchanged"), ("joined", "wan2"), ("listener", f"{address(1)}:")):
+        assert any(all(fact in line for fact in facts) for line in lines), facts
     assert max(map(len, lines)) <= 80
     assert (answer.code, answer.err) == (0, "")
+    client = lines[-1].split(": ", 1)[1]
+    assert any(line.startswith(client) and "12000" in line for line in iter(shared.output, ""))
 
 
 def test_a_path_that_takes_no_second_subflow(shared: World) -> None:
     with shared.box("tcp option mptcp exists drop", router=2):
-        told = shared.test()
-    assert (told["verdict"], told["joins"]) == ("works", {"expected": ["wan2"], "found": []})
+        result = shared.test()
+    assert (result["verdict"], result["joins"]) == ("works", {"expected": ["wan2"], "found": []})
     joined = shared.test()["joins"]["found"]
     assert joined == [{"uplink": "wan2", "local": address(2), "remote": SERVER}]
 
 
-def test_it_goes_by_its_uplink_alone(shared: World) -> None:
+def test_it_uses_its_uplink_only(shared: World) -> None:
     dead = shared.box("tcp option mptcp exists drop", router=1)
     with dead, Capture(shared.wan.gateway) as capture:
         assert shared.test(by="wan2")["verdict"] == "works"
@@ -244,7 +245,7 @@ def test_it_goes_by_its_uplink_alone(shared: World) -> None:
 
 @contextmanager
 def narrow(world: World, mtu: int, icmp: bool) -> Iterator[None]:
-    """The first path takes packets of `mtu` bytes, and says so or not."""
+    """The first path passes packets up to `mtu` bytes, with or without ICMP errors."""
     router = world.wan.routers[1]
     router.ip(f"link set core mtu {mtu}")
     if not icmp:
@@ -264,19 +265,19 @@ def narrow(world: World, mtu: int, icmp: bool) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("server", [SERVER, f"[{SERVER6}]"], ids=["IPv4", "IPv6"])
-def test_a_narrow_path_that_says_so(shared: World, server: str) -> None:
+def test_a_small_path_mtu_with_icmp(shared: World, server: str) -> None:
     with narrow(shared, 1400, icmp=True):
-        told = shared.test(f"{server}:{PORT}")
-    assert (told["verdict"], told["exit"]) == ("works", 0)
-    mtu = told["mtu"]
-    assert (mtu["device"], mtu["there"], mtu["proved"]) == (1500, 1400, True)
+        result = shared.test(f"{server}:{PORT}")
+    assert (result["verdict"], result["exit"]) == ("works", 0)
+    mtu = result["mtu"]
+    assert (mtu["device"], mtu["forward"], mtu["verified"]) == (1500, 1400, True)
 
 
-def test_a_narrow_path_that_says_nothing(shared: World) -> None:
+def test_a_small_path_mtu_without_icmp(shared: World) -> None:
     with narrow(shared, 1340, icmp=False):
-        told = shared.test(f"[{SERVER6}]:{PORT}", "--timeout", "12")
-    assert (told["verdict"], told["side"], told["exit"]) == ("big-lost", "path", 1)
-    assert told["mtu"]["there"] == told["mtu"]["back"] == 1340
+        result = shared.test(f"[{SERVER6}]:{PORT}", "--timeout", "12")
+    assert (result["verdict"], result["side"], result["exit"]) == ("pmtu-blackhole", "path", 1)
+    assert result["mtu"]["forward"] == result["mtu"]["reverse"] == 1340
 
 
 # -- peers ----------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def test_a_narrow_path_that_says_nothing(shared: World) -> None:
 
 @contextmanager
 def service(node: Namespace, port: int, protocol: int = 0, does: str = "nothing") -> Iterator[None]:
-    """Somebody else's service, which says nothing, or ends the connection."""
+    """A foreign service, which stays silent, greets, or ends the connection."""
     with node.enter():
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -315,13 +316,13 @@ def service(node: Namespace, port: int, protocol: int = 0, does: str = "nothing"
     finally:
         listening.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-        for each in [*kept, listening]:
-            each.close()
+        for open_socket in [*kept, listening]:
+            open_socket.close()
 
 
 PEERS = [
-    (0, "nothing", "not-offered", 1),
-    (0, "greets", "not-offered", 1),
+    (0, "nothing", "not-negotiated", 1),
+    (0, "greets", "not-negotiated", 1),
     (MPTCP, "nothing", "works", 0),
     (MPTCP, "greets", "works", 0),
     (MPTCP, "closes", "works", 0),
@@ -334,12 +335,12 @@ def test_a_foreign_service(
     shared: World, protocol: int, does: str, verdict: str, code: int
 ) -> None:
     with service(shared.wan.server, 2222, protocol, does):
-        told = shared.test(f"{SERVER}:2222")
-    assert (told["verdict"], told["exit"], told["listener"]) == (verdict, code, None)
-    assert told["side"] == (None if code == 0 else "peer or path")
+        result = shared.test(f"{SERVER}:2222")
+    assert (result["verdict"], result["exit"], result["listener"]) == (verdict, code, None)
+    assert result["side"] == (None if code == 0 else "peer or path")
 
 
-def test_a_foreign_service_behind_a_box(shared: World) -> None:
+def test_a_foreign_service_behind_a_middlebox(shared: World) -> None:
     with service(shared.wan.server, 2222, MPTCP):
         with shared.box("tcp flags & syn == 0 tcp option mptcp exists drop"):
             assert shared.test(f"{SERVER}:2222")["verdict"] == "data-dropped"
@@ -348,17 +349,21 @@ def test_a_foreign_service_behind_a_box(shared: World) -> None:
 
 
 def test_a_closed_port_and_a_path_that_loses_everything(shared: World) -> None:
-    told = shared.test(f"{SERVER}:9")
-    assert (told["verdict"], told["exit"], told["error"]) == ("refused", 3, "Connection refused")
+    result = shared.test(f"{SERVER}:9")
+    assert (result["verdict"], result["exit"], result["error"]) == (
+        "refused",
+        3,
+        "Connection refused",
+    )
     with shared.box("drop"):
-        told = shared.test()
-        assert (told["verdict"], told["exit"], told["side"]) == ("no-answer", 3, None)
-        assert told["seconds"] < 8
+        result = shared.test()
+        assert (result["verdict"], result["exit"], result["side"]) == ("no-answer", 3, None)
+        assert result["seconds"] < 8
         assert shared.test(f"{SERVER}:{PORT}", "--timeout", "0.5")["seconds"] < 3
     with shared.box("tcp flags & syn == 0 meta length > 52 drop"):
         assert shared.test()["verdict"] == "no-data"
         short = shared.test(f"{SERVER}:{PORT}", "--timeout", "1")
-        assert (short["verdict"], short["exit"]) == ("no-time", 3)
+        assert (short["verdict"], short["exit"]) == ("timeout", 3)
 
 
 def test_mptcp_is_off_at_one_end(shared: World) -> None:
@@ -367,93 +372,91 @@ def test_mptcp_is_off_at_one_end(shared: World) -> None:
     with closing(
         Process(server, shared.daemon.command("test", "--listen", f"{SERVER}:7001"))
     ) as listener:
-        assert listener.line().startswith("mproutd: this kernel has MPTCP switched off")
-        assert listener.line().startswith(f"listening at {SERVER}:7001 for 600 s")
-        told = shared.test(f"{SERVER}:7001")
-        assert (told["verdict"], told["side"], told["exit"]) == ("peer-off", "peer", 1)
-        assert "plain TCP, MPTCP is switched off there" in listener.line()
+        assert "net.mptcp.enabled" in listener.line()
+        assert f"{SERVER}:7001" in listener.line()
+        result = shared.test(f"{SERVER}:7001")
+        assert (result["verdict"], result["side"], result["exit"]) == ("peer-disabled", "peer", 1)
+        assert "plain TCP, MPTCP is disabled" in listener.line()
     server.sysctl("net.mptcp.enabled", 1)
     gateway.sysctl("net.mptcp.enabled", 0)
-    told = shared.test()
+    result = shared.test()
     gateway.sysctl("net.mptcp.enabled", 1)
-    assert (told["verdict"], told["side"], told["exit"]) == ("own-off", "own", 1)
+    assert (result["verdict"], result["side"], result["exit"]) == ("local-disabled", "local", 1)
 
 
-def test_the_kernel_has_stopped_asking(shared: World) -> None:
-    """As after a connection of another program on a path that drops such SYNs."""
+def test_the_kernel_has_paused_mptcp(shared: World) -> None:
+    """As after a connection of another program on a path that drops SYNs with MP_CAPABLE."""
     gateway = shared.wan.gateway
+    if not gateway.has_sysctl("net.mptcp.blackhole_timeout"):
+        pytest.skip("this kernel does not pause MPTCP")
     with gateway.enter():
         other = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
     with shared.box("tcp flags & syn == syn tcp option mptcp exists drop"), other:
         other.bind((address(1), 0))
         other.settimeout(10)
         other.connect((SERVER, PORT))
-    if not mptcp_counters(gateway).get("Blackhole"):
-        pytest.skip("this kernel goes on asking")
-    told = shared.test()
-    assert (told["verdict"], told["side"], told["exit"]) == ("own-paused", "own", 1)
+    result = shared.test()
+    assert (result["verdict"], result["side"], result["exit"]) == ("local-paused", "local", 1)
     gateway.sysctl("net.mptcp.blackhole_timeout", 3600)  # as the advice says
     assert shared.test()["verdict"] == "works"
 
 
-def test_checksums_notice_what_a_box_changes(shared: World) -> None:
+def test_checksums_detect_modified_data(shared: World) -> None:
     shared.wan.gateway.sysctl("net.mptcp.checksum_enabled", 1)
-    with shared.box(BOXES["changed"][0]):
+    with shared.box(BOXES["data-modified"][0]):
         answer = shared.daemon.call("test", "wan1", "--to", f"{SERVER}:{PORT}")
     shared.wan.gateway.sysctl("net.mptcp.checksum_enabled", 0)
     assert answer.code == 1
-    assert "a box on the path changes the data" in answer.words
-    assert "MPTCP's checksums noticed" in answer.words
+    assert EXPLANATIONS["data-modified"] in answer.words
+    assert "detected by MPTCP checksums" in answer.words
 
 
 # -- names, uplinks, usage ------------------------------------------------------------------
 
 
 def test_names(shared: World) -> None:
-    assert shared.test(f"peer:{PORT}")["to"]["address"] == SERVER
-    assert shared.test(f"six:{PORT}")["to"]["address"] == SERVER6
-    told = shared.test(f"four:{PORT}", "-6")
-    assert (told["verdict"], told["exit"]) == ("no-name", 3)
-    assert told["error"] == f"four is {SERVER}, and wan1 has IPv6 alone"
-    told = shared.test(f"nowhere.example:{PORT}", "--timeout", "1")
-    assert (told["verdict"], told["exit"]) == ("no-name", 3)
-    assert told["error"] == "nowhere.example: the resolver did not answer within 1 s"
-    assert told["seconds"] < 4
+    assert shared.test(f"peer:{PORT}")["peer"]["address"] == SERVER
+    assert shared.test(f"six:{PORT}")["peer"]["address"] == SERVER6
+    result = shared.test(f"four:{PORT}", "-6")
+    assert (result["verdict"], result["exit"]) == ("no-name", 3)
+    assert SERVER in result["error"]
+    assert "IPv6" in result["error"]
+    result = shared.test(f"nowhere.example:{PORT}", "--timeout", "1")
+    assert (result["verdict"], result["exit"]) == ("no-name", 3)
+    assert result["error"].startswith("nowhere.example: ")
+    assert result["seconds"] < 4
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "facts"),
     [
-        (["wan9", "--to", "h:1"], "no uplink is called 'wan9'; there are wan1, wan2"),
-        (
-            ["wan1", "--to", "h"],
-            "--to wants HOST:PORT, not 'h': a port is a number from 1 to 65535",
-        ),
-        (["wan1", "--to", ":80"], "--to wants HOST:PORT, not ':80': it has no host"),
-        (["wan1", "--to", "::1:80"], "an IPv6 address stands in brackets: [2001:db8::1]:PORT"),
-        (["wan1", "--to", "h:80", "--timeout", "0"], "--timeout wants seconds"),
-        (["wan1", "--to", "h:80", "--timeout", "nan"], "--timeout wants seconds"),
-        (["--to", "h:80"], "which uplink? mproutd test UPLINK --to HOST:PORT"),
-        (["wan1", "--listen", "80"], "--listen goes with no UPLINK"),
-        (["--listen", "0"], "--listen wants PORT or ADDRESS:PORT"),
-        (["--listen", f"{SERVER}:70000"], "--listen wants PORT or ADDRESS:PORT"),
+        (["wan9", "--to", "h:1"], ["'wan9'", "wan1, wan2"]),
+        (["wan1", "--to", "h"], ["--to", "HOST:PORT", "'h'", "65535"]),
+        (["wan1", "--to", ":80"], ["--to", "':80'", "host"]),
+        (["wan1", "--to", "::1:80"], ["--to", "brackets: [2001:db8::1]:PORT"]),
+        (["wan1", "--to", "h:80", "--timeout", "0"], ["--timeout", "seconds", "'0'"]),
+        (["wan1", "--to", "h:80", "--timeout", "nan"], ["--timeout", "seconds", "'nan'"]),
+        (["--to", "h:80"], ["mproutd test UPLINK --to HOST:PORT"]),
+        (["wan1", "--listen", "80"], ["--listen", "UPLINK"]),
+        (["--listen", "0"], ["--listen", "[ADDRESS:]PORT", "'0'"]),
+        (["--listen", f"{SERVER}:70000"], ["--listen", "[ADDRESS:]PORT", "65535"]),
     ],
 )
-def test_wrong_usage_is_one_line(shared: World, words: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line(shared: World, words: list[str], facts: list[str]) -> None:
     answer = shared.daemon.call("test", *words)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
-    assert said in answer.err
+    for fact in facts:
+        assert fact in answer.err
 
 
-def test_a_place_that_cannot_be_had(shared: World) -> None:
+def test_an_address_that_is_not_local(shared: World) -> None:
     answer = shared.daemon.call("test", "--listen", "10.77.77.77:7000")
-    assert (answer.code, answer.out) == (1, "")
-    said = "mproutd: cannot listen at 10.77.77.77:7000: Cannot assign requested address\n"
-    assert answer.err == said
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "10.77.77.77:7000: Cannot assign requested address" in answer.err
 
 
 @pytest.mark.parametrize("words", [["wan1", "--to", f"{SERVER}:{PORT}"], ["--listen", "7002"]])
-def test_ctrl_c_ends_it_without_a_word(shared: World, words: list[str]) -> None:
+def test_ctrl_c_ends_it_silently(shared: World, words: list[str]) -> None:
     with shared.box("drop"):
         process = Process(shared.wan.gateway, shared.daemon.command("test", *words))
         time.sleep(0.6)
@@ -483,20 +486,24 @@ class Process:
         self.popen.wait()
 
 
-def test_without_a_daemon_and_an_uplink_that_is_out() -> None:
+def test_without_a_daemon_and_an_uplink_without_carrier() -> None:
     with Wan(shaped=False, lan=False).usual() as wan:
         daemon = Daemon(wan.gateway)
         world = World(wan, daemon)
         with Capture(wan.gateway) as capture:
-            told = world.test(by="wan2")
-            assert (told["verdict"], told["exit"], told["joins"]["expected"]) == ("works", 0, [])
+            result = world.test(by="wan2")
+            assert (result["verdict"], result["exit"], result["joins"]["expected"]) == (
+                "works",
+                0,
+                [],
+            )
             assert capture.devices(lambda packet: packet.protocol == TCP) == {"eth2"}
         wan.unplug(2)
         eventually(lambda: "NO-CARRIER" in wan.gateway.ip("link show eth2"))
-        told = world.test(by="wan2")
-        assert (told["verdict"], told["exit"]) == ("no-address", 3)
-        assert told["error"] == "the link has no carrier"
+        result = world.test(by="wan2")
+        assert (result["verdict"], result["exit"]) == ("uplink-unusable", 3)
+        assert result["error"] == "the link has no carrier"
         wan.plug(2)
         wan.address_down(2)
-        assert world.test(by="wan2")["verdict"] == "no-address"
+        assert world.test(by="wan2")["verdict"] == "uplink-unusable"
         daemon.close()

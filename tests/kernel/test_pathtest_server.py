@@ -1,4 +1,4 @@
-"""`mproutd test --listen`: what a stranger who finds the port can make it do, and what not."""
+"""`mproutd test --listen`: what a stranger who finds the port can and cannot make it do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.pathtest import protocol
-from mproutd.pathtest.server import MAX_CONNECTION_SECONDS, MAX_CONNECTIONS
+from mproutd.pathtest.server import MAX_CONNECTIONS, MAX_SECONDS
 from tests.lab import Daemon, Namespace, eventually
 
 pytestmark = pytest.mark.kernel
@@ -19,7 +19,7 @@ PORT = 7000
 
 
 class Listening:
-    """The listener in a machine of its own, reached over lo."""
+    """The listener in its own node, reached over lo."""
 
     def __init__(self, node: Namespace, *words: str) -> None:
         self.node = node
@@ -46,30 +46,30 @@ class Listening:
 @pytest.fixture
 def listening(node: Namespace) -> Listening:
     made = Listening(node)
-    assert made.line() == f"listening at [::]:{PORT} for 600 s; Ctrl-C ends it"
+    assert f"[::]:{PORT}" in made.line()
     return made
 
 
 def cut(stranger: socket.socket) -> bool:
-    """The listener ended it, without another word."""
+    """The listener closed it without sending anything."""
     return received(stranger) == b""
 
 
 @pytest.mark.parametrize(
-    "said", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, protocol.HELLO[:-1] + b"0\n"]
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, protocol.HELLO[:-1] + b"0\n"]
 )
-def test_whoever_does_not_greet_gets_nothing(listening: Listening, said: bytes) -> None:
+def test_without_hello_nothing_is_sent(listening: Listening, data: bytes) -> None:
     with listening.stranger() as stranger:
-        stranger.sendall(said)
+        stranger.sendall(data)
         assert cut(stranger)
 
 
-def test_no_more_than_its_share(listening: Listening) -> None:
+def test_echo_and_lines_are_limited(listening: Listening) -> None:
     with listening.stranger("::1") as stranger:
         stranger.sendall(protocol.HELLO)
         seen: dict[str, Any] = json.loads(stranger.recv(1000))
         assert seen["client"].startswith("[::1]:")
-        assert (seen["accepted"], seen["asked"]) == ("tcp", False)
+        assert (seen["accepted"], seen["syn_mp_capable"]) == ("tcp", False)
         stranger.sendall(protocol.echo(protocol.MAX_ECHO_BYTES + 1))
         assert cut(stranger)
     with listening.stranger() as stranger:
@@ -81,14 +81,14 @@ def test_no_more_than_its_share(listening: Listening) -> None:
 
 
 def received(stranger: socket.socket) -> bytes:
-    """More of it; nothing at its end."""
+    """The next bytes; none at the end."""
     try:
         return stranger.recv(1 << 16)
     except ConnectionResetError:
         return b""
 
 
-def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
+def test_connections_are_limited_in_number_and_time(listening: Listening) -> None:
     crowd = [listening.stranger() for _ in range(MAX_CONNECTIONS)]
     begun = time.monotonic()
     try:
@@ -99,13 +99,13 @@ def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
                 late.recv(1000)
             crowd.pop().close()
             late.settimeout(5)
-            assert protocol.read(late.recv(1000))
-        crowd[0].settimeout(MAX_CONNECTION_SECONDS + 5)
+            assert protocol.parse_view(late.recv(1000))
+        crowd[0].settimeout(MAX_SECONDS + 5)
         assert cut(crowd[0])
-        assert time.monotonic() - begun < MAX_CONNECTION_SECONDS + 4
+        assert time.monotonic() - begun < MAX_SECONDS + 4
     finally:
-        for each in crowd:
-            each.close()
+        for connected in crowd:
+            connected.close()
 
 
 def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
@@ -117,8 +117,8 @@ def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
     with eventually(connected) as stranger:
         stranger.sendall(protocol.HELLO + protocol.REPORT)
         stranger.recv(1000)
-    told = json.loads(made.line())
-    assert protocol.read(json.dumps(told).encode()) == told
+    view = json.loads(made.line())
+    assert protocol.parse_view(json.dumps(view).encode()) == view
     assert made.process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         made.stranger("::1")

@@ -255,14 +255,15 @@ def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
 ) -> None:
     with Installed(wan.gateway, roots, tmp_path) as daemon:
         assert daemon.status()["running"]
-        for verb in ("check", "status", "reconcile"):
+        for verb in ("check", "status", "reconcile", "connections"):
             answer = daemon.call(verb)
             assert (answer.code, answer.err) == (0, ""), (verb, answer)
-        apart = ["connections"], ["top"], ["metrics"], ["test", "wan1", "--to", "192.0.2.1:80"]
+        apart = ["top"], ["metrics"], ["test", "wan1", "--to", "192.0.2.1:80"]
         for words in apart:
             answer = daemon.call(*words)
             assert answer.code == 1, (words, answer)
             assert re.fullmatch(r"mproutd: .* needs .*\n", answer.err), (words, answer)
+    assert "needs the Python package pyroute2" in daemon.call("connections").err
     assert daemon.call("flush").code == 0
     assert "7001" not in wan.gateway.ip("rule show")
 

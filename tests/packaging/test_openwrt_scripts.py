@@ -12,9 +12,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +198,9 @@ def test_who_runs_reads_the_access_lists_again(box: Box) -> None:
 class Asked(Box):
     """rpcd's end of the plugin, with an `mproutd` that prints and ends as it is told."""
 
+    requests: list[dict[str, Any]]
+    """What was asked by the control socket."""
+
     def mproutd(self, out: str = "", err: str = "", status: int = 0) -> None:
         for name, text in (("out", out), ("err", err)):
             (self.root / name).write_text(text)
@@ -204,8 +210,10 @@ class Asked(Box):
             f"exit {status}\n",
         )
 
-    def call(self, method: str, arguments: str = "{}") -> dict[str, Any]:
-        return self.plugin(["call", method], arguments)
+    def call(
+        self, method: str, arguments: str = "{}", variables: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        return self.plugin(["call", method], arguments, variables)
 
     def plugin(
         self, argv: list[str], stdin: str = "", variables: Mapping[str, str] | None = None
@@ -229,10 +237,33 @@ class Asked(Box):
         file.unlink(missing_ok=True)
         return lines
 
+    @contextmanager
+    def daemon(self, *replies: bytes) -> Iterator[dict[str, str]]:
+        """Somebody at a control socket with these replies; the environment that names it."""
+        path = self.folder("run") / "control.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def serve() -> None:
+                for reply in replies:
+                    connection, _ = listener.accept()
+                    with connection:
+                        self.requests.append(json.loads(connection.recv(1 << 16)))
+                        connection.sendall(reply)
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            yield {"MPROUTD_RUNTIME_DIR": str(path.parent)}
+            thread.join(5)
+
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Asked:
-    return Asked(tmp_path)
+    box = Asked(tmp_path)
+    box.requests = []
+    (box.path / "socat").symlink_to(shutil.which("socat") or "/nonexistent")
+    return box
 
 
 METHODS = {"status": {}, "connections": {}, "reconcile": {"dry_run": True}}
@@ -246,6 +277,36 @@ def test_the_access_list_names_every_method_once() -> None:
     lists = json.loads((FILES / "usr/share/rpcd/acl.d/mproutd.json").read_text())["mproutd"]
     assert lists["read"]["ubus"] == {"mproutd": ["status", "connections"]}
     assert lists["write"]["ubus"] == {"mproutd": ["reconcile"]}
+
+
+def test_status_and_connections_are_the_daemons_and_no_program_of_ours_starts(
+    asked: Asked,
+) -> None:
+    status = {"version": 1, "text": 'a "quoted"\n\\line', "uplinks": [{"name": "wan1"}] * 2000}
+    connections = {"version": 1, "connections": []}
+    replies = [json.dumps(each).encode() + b"\n" for each in (status, connections)]
+    with asked.daemon(*replies) as variables:
+        assert asked.call("status", variables=variables) == status
+        assert asked.call("connections", variables=variables) == connections
+    assert asked.requests == [{"command": "status"}, {"command": "connections"}]
+    assert asked.asked() == []
+
+
+def test_a_daemon_that_goes_without_an_answer_is_named(asked: Asked) -> None:
+    with asked.daemon(b"", b'{"version": 1, "upl') as variables:
+        for _ in range(2):
+            told = asked.call("status", variables=variables)
+            assert "does not answer" in told["error"]
+            assert told["code"] == 1
+    assert asked.asked() == []
+
+
+def test_a_socket_that_nobody_listens_at_leads_to_the_command(asked: Asked) -> None:
+    with asked.daemon() as variables:
+        pass
+    asked.mproutd('{"running": false}')
+    assert asked.call("status", variables=variables) == {"running": False}
+    assert asked.asked() == ["status --json"]
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
@@ -265,7 +326,10 @@ def test_an_answer_is_the_commands_own_whatever_its_status(asked: Asked, status:
         ('{"dry_run":true}', "reconcile --dry-run --json"),
         ('{ "dry_run": true, "ubus_rpc_session": "0123" }', "reconcile --dry-run --json"),
         ('{"ubus_rpc_session":"0123","dry_run":true}', "reconcile --dry-run --json"),
+        ('{"dry_run":1}', "reconcile --dry-run --json"),  # as `ubus call` with a 1 has it
         ('{"dry_run":false}', "reconcile --json"),
+        ('{"dry_run":0}', "reconcile --json"),
+        ('{"dry_run":10}', "reconcile --json"),
         ('{"x":"\\"dry_run\\":true,"}', "reconcile --json"),
         ('{"dry_run":"$(touch injected)"}', "reconcile --json"),
     ],
@@ -307,10 +371,12 @@ def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> Non
         )
         with daemon:
             daemon.settle()
-            told, wanted = asked.call("status"), daemon.status()
+            variables = {"MPROUTD_RUNTIME_DIR": str(wan.gateway.path(RUNTIME_DIR))}
+            told, wanted = asked.call("status", variables=variables), daemon.status()
             assert told.keys() == wanted.keys()
             assert told["running"] is True
             assert [each["name"] for each in told["uplinks"]] == ["wan1", "wan2"]
+            assert asked.call("connections", variables=variables)["connections"] == []
             assert asked.call("reconcile")["changes"] == []
         told = asked.call("status")
         assert (told["running"], told["degraded"]) == (False, wanted["degraded"])
@@ -383,8 +449,11 @@ def test_with_these_capabilities_alone_it_does_all_its_work() -> None:
 
 
 def test_no_script_names_a_program_that_a_router_lacks() -> None:
-    """The words that begin a command, as far as a line shows them; the PATH above is the proof."""
-    given = {"mproutd", "procd_open_instance", "local", "shift"}
+    """The words that begin a command, as far as a line shows them; the PATH above is the proof.
+
+    socat is a package that mproutd-rpcd depends on.
+    """
+    given = {"mproutd", "procd_open_instance", "local", "shift", "socat"}
     for script in (INIT, DEFAULTS, PLUGIN, ROOT / "hotplug/iface/30-mproutd"):
         for word in re.findall(
             r"(?:^\s*|\$\(|[|;&] ?)([a-z_]+) ", script.read_text(), re.MULTILINE

@@ -15,76 +15,80 @@ from hypothesis import strategies as st
 from mproutd.netlink import mptcp_info
 from mproutd.pathtest import protocol, select, verdict
 from mproutd.pathtest.client import result
-from mproutd.pathtest.render import result_lines, seen_line
+from mproutd.pathtest.render import result_lines, view_text
 from mproutd.pathtest.select import Peer, Source
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, SIDES, Evidence, diagnose
 
-STATUS = {
+VIEW = {
     "version": 1,
     "client": "10.1.1.2:4711",
-    "mptcp": True,
-    "asked": True,
+    "mptcp_enabled": True,
+    "syn_mp_capable": True,
     "accepted": "mptcp",
-    "kept": True,
+    "mptcp": True,
     "received": 0,
-    "path_mtu": 1500,
-    "segment": 1448,
+    "pmtu": 1500,
+    "mss": 1448,
     "unacked": 0,
 }
 
 # -- verdicts -------------------------------------------------------------------------------
 
-GOOD = Evidence(offered=True, kept=True, acked=True, same=True, big=True, peer=STATUS)
-PLAIN = Evidence(offered=False, kept=False, acked=True)
-TCP = STATUS | {"accepted": "tcp", "kept": False}
+GOOD = Evidence(
+    synack_mp_capable=True, mptcp=True, acked=True, intact=True, full_size=True, listener=VIEW
+)
+PLAIN = Evidence(synack_mp_capable=False, mptcp=False, acked=True)
+TCP = VIEW | {"accepted": "tcp", "mptcp": False}
 
 
 @pytest.mark.parametrize(
     ("evidence", "code"),
     [
         (GOOD, "works"),
-        (Evidence(offered=True, kept=True, acked=True), "works"),
-        (Evidence(offered=True, kept=True, acked=False), "no-time"),
-        (Evidence(own="off"), "own-off"),
-        (PLAIN._replace(own="paused"), "own-paused"),
-        (PLAIN, "not-offered"),
-        (PLAIN._replace(peer=TCP | {"mptcp": False}), "peer-off"),
-        (PLAIN._replace(peer=TCP | {"asked": False}), "syn-stripped"),
-        (PLAIN._replace(peer=TCP | {"asked": True}), "answer-stripped"),
-        (PLAIN._replace(peer=TCP | {"asked": None}), "handshake-stripped"),
-        (PLAIN._replace(offered=True, peer=TCP), "ack-stripped"),
-        (PLAIN._replace(offered=True, peer=STATUS | {"kept": False}), "data-stripped"),
-        (PLAIN._replace(offered=True), "data-stripped"),
-        (Evidence(failed="no-answer", plain=False), "no-answer"),
-        (Evidence(failed="no-answer", plain=True), "syn-dropped"),
-        (Evidence(failed="refused", plain=False), "refused"),
-        (Evidence(failed="refused", plain=True), "syn-refused"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=True), "works"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False), "timeout"),
+        (Evidence(local="disabled"), "local-disabled"),
+        (PLAIN._replace(local="paused"), "local-paused"),
+        (PLAIN, "not-negotiated"),
+        (PLAIN._replace(listener=TCP | {"mptcp_enabled": False}), "peer-disabled"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": False}), "syn-stripped"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": True}), "synack-stripped"),
+        (PLAIN._replace(listener=TCP | {"syn_mp_capable": None}), "handshake-stripped"),
+        (PLAIN._replace(synack_mp_capable=True, listener=TCP), "ack-stripped"),
+        (PLAIN._replace(synack_mp_capable=True, listener=VIEW | {"mptcp": False}), "data-stripped"),
+        (PLAIN._replace(synack_mp_capable=True), "data-stripped"),
+        (Evidence(failed="no-answer", plain_tcp=False), "no-answer"),
+        (Evidence(failed="no-answer", plain_tcp=True), "syn-dropped"),
+        (Evidence(failed="refused", plain_tcp=False), "refused"),
+        (Evidence(failed="refused", plain_tcp=True), "syn-refused"),
         (Evidence(failed="no-route"), "no-route"),
-        (Evidence(offered=True, kept=True, acked=False, plain=True), "data-dropped"),
-        (Evidence(offered=True, kept=True, acked=False, plain=False), "no-data"),
-        (GOOD._replace(same=False), "changed"),
-        (GOOD._replace(same=False, kept=False), "changed"),
-        (GOOD._replace(big=False, plain_big=True), "data-dropped"),
-        (GOOD._replace(big=False, plain_big=False), "big-lost"),
-        (GOOD._replace(big=False), "no-time"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False, plain_tcp=True), "data-dropped"),
+        (Evidence(synack_mp_capable=True, mptcp=True, acked=False, plain_tcp=False), "no-data"),
+        (GOOD._replace(intact=False), "data-modified"),
+        (GOOD._replace(intact=False, mptcp=False), "data-modified"),
+        (GOOD._replace(full_size=False, plain_full_size=True), "data-dropped"),
+        (GOOD._replace(full_size=False, plain_full_size=False), "pmtu-blackhole"),
+        (GOOD._replace(full_size=False), "timeout"),
     ],
 )
 def test_the_verdict(evidence: Evidence, code: str) -> None:
     assert diagnose(evidence) == code
 
 
-def test_every_view_has_a_verdict_that_can_be_told() -> None:
+def test_every_evidence_has_a_verdict_with_an_explanation() -> None:
     three = (None, True, False)
-    for failed, own, peer in product(
-        ("", "refused", "no-answer", "no-route"), ("", "off", "paused"), (None, STATUS, TCP)
+    for failed, local, listener in product(
+        ("", "refused", "no-answer", "no-route"), ("", "disabled", "paused"), (None, VIEW, TCP)
     ):
         for flags in product(three, repeat=5):
-            offered, kept, acked, plain, big = flags
-            evidence = Evidence(own, failed, offered, kept, acked, big, big, plain, big, peer)
+            synack, mptcp, acked, plain, full = flags
+            evidence = Evidence(
+                local, failed, synack, mptcp, acked, full, full, plain, full, listener
+            )
             assert diagnose(evidence) in EXPLANATIONS
 
 
-def test_each_code_has_its_side_its_advice_and_its_exit_status() -> None:
+def test_each_code_has_its_side_its_remedy_and_its_exit_status() -> None:
     sided = [code for codes in SIDES.values() for code in codes]
     assert len(sided) == len(set(sided))
     assert EXPLANATIONS.keys() - REMEDIES.keys() == {"works"}
@@ -178,25 +182,25 @@ def test_what_was_counted() -> None:
 # -- the listener's protocol ------------------------------------------------------------------
 
 
-def session() -> protocol.Session:
-    return protocol.Session(lambda received: STATUS | {"received": received})
+def new_session() -> protocol.Session:
+    return protocol.Session(lambda received: VIEW | {"received": received})
 
 
 def test_a_test_as_the_listener_has_it() -> None:
-    client = session()
-    turn = client.take(protocol.HELLO)
-    assert protocol.read(turn.send) == STATUS
-    assert client.take(b"echo 10\n12345") == (b"12345", False)
-    assert client.take(b"67890" + protocol.STATUS[:2]) == (b"67890", False)
-    assert protocol.read(client.take(b"en\n").send) == STATUS | {"received": 10}
-    assert not client.told
-    client.take(protocol.REPORT)
-    assert client.told
-    assert client.seen["received"] == 10
+    session = new_session()
+    reply = session.receive(protocol.HELLO)
+    assert protocol.parse_view(reply.data) == VIEW
+    assert session.receive(b"echo 10\n12345") == (b"12345", False)
+    assert session.receive(b"67890" + protocol.STATUS[:4]) == (b"67890", False)
+    assert protocol.parse_view(session.receive(b"us\n").data) == VIEW | {"received": 10}
+    assert not session.reportable
+    session.receive(protocol.REPORT)
+    assert session.reportable
+    assert session.last_view["received"] == 10
 
 
 @pytest.mark.parametrize(
-    "said",
+    "line",
     [
         b"GET / HTTP/1.1\r\n\r\n",
         b"SSH-2.0-x\r\n",
@@ -210,55 +214,56 @@ def test_a_test_as_the_listener_has_it() -> None:
         protocol.HELLO + protocol.STATUS * protocol.MAX_LINES,
     ],
 )
-def test_who_breaks_a_rule_gets_nothing_and_is_cut_off(said: bytes) -> None:
-    assert session().take(said) == (b"", True)
+def test_who_breaks_a_rule_gets_nothing_and_is_cut_off(line: bytes) -> None:
+    assert new_session().receive(line) == (b"", True)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
-def test_it_sends_little_to_whatever_a_stranger_sends(pieces: list[bytes], polite: bool) -> None:
-    client, sent = session(), 0
-    for piece in [protocol.HELLO] * polite + pieces:
-        turn = client.take(piece)
-        sent += len(turn.send)
-        if turn.broken:
+def test_it_sends_little_to_whatever_a_stranger_sends(pieces: list[bytes], hello: bool) -> None:
+    session, sent = new_session(), 0
+    for piece in [protocol.HELLO] * hello + pieces:
+        reply = session.receive(piece)
+        sent += len(reply.data)
+        if reply.disconnect:
             break
-    assert sent <= sum(map(len, pieces)) + protocol.MAX_LINES * protocol.MAX_STATUS_BYTES
+    assert sent <= sum(map(len, pieces)) + protocol.MAX_LINES * protocol.MAX_VIEW_BYTES
 
 
 def test_no_more_than_so_many_bytes() -> None:
-    client = session()
-    client.take(protocol.HELLO)
+    session = new_session()
+    session.receive(protocol.HELLO)
     for _ in range(protocol.MAX_ECHO_BYTES // (64 << 10)):
-        assert not client.take(protocol.echo(64 << 10) + bytes(64 << 10)).broken
-    assert client.take(protocol.echo(1)).broken
+        assert not session.receive(protocol.echo(64 << 10) + bytes(64 << 10)).disconnect
+    assert session.receive(protocol.echo(1)).disconnect
 
 
 @given(st.binary(max_size=300))
 def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
-    assert protocol.read(line) is None
+    assert protocol.parse_view(line) is None
 
 
 def test_a_line_that_is_too_long_is_not_even_read() -> None:
-    padded = json.dumps(STATUS).ljust(protocol.MAX_STATUS_BYTES).encode()
-    assert protocol.read(padded) == STATUS
-    assert protocol.read(padded + b" ") is None
+    padded = json.dumps(VIEW).ljust(protocol.MAX_VIEW_BYTES).encode()
+    assert protocol.parse_view(padded) == VIEW
+    assert protocol.parse_view(padded + b" ") is None
 
 
-@pytest.mark.parametrize("name", STATUS)
+@pytest.mark.parametrize("name", VIEW)
 def test_a_line_of_ours_must_be_whole(name: str) -> None:
-    assert protocol.read(json.dumps(STATUS).encode()) == STATUS
-    assert protocol.read(json.dumps(STATUS | {"more": 1}).encode()) == STATUS
-    assert protocol.read(json.dumps(STATUS | {name: []}).encode()) is None
+    assert protocol.parse_view(json.dumps(VIEW).encode()) == VIEW
+    assert protocol.parse_view(json.dumps(VIEW | {"more": 1}).encode()) == VIEW
+    assert protocol.parse_view(json.dumps(VIEW | {name: []}).encode()) is None
     assert (
-        protocol.read(json.dumps({k: v for k, v in STATUS.items() if k != name}).encode()) is None
+        protocol.parse_view(json.dumps({k: v for k, v in VIEW.items() if k != name}).encode())
+        is None
     )
 
 
-# -- places ---------------------------------------------------------------------------------
+# -- source and peer ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "found"),
+    ("text", "require_host", "parsed"),
     [
         ("h:80", True, ("h", 80)),
         ("[2001:db8::1]:80", True, ("2001:db8::1", 80)),
@@ -267,14 +272,14 @@ def test_a_line_of_ours_must_be_whole(name: str) -> None:
         ("127.0.0.1:80", False, ("127.0.0.1", 80)),
     ],
 )
-def test_a_place_in_words(text: str, host: bool, found: tuple[str, int]) -> None:
-    assert select.endpoint(text, host) == found
+def test_host_and_port(text: str, require_host: bool, parsed: tuple[str, int]) -> None:
+    assert select.parse_host_port(text, require_host) == parsed
 
 
 @pytest.mark.parametrize("text", ["", "h", "80", ":80", "h:", "h:0", "h:65536", "h:²", "::1:80"])
-def test_a_place_in_wrong_words(text: str) -> None:
+def test_a_broken_host_and_port(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        select.endpoint(text)
+        select.parse_host_port(text)
 
 
 def family(name: str, addresses: list[str], reason: str | None = None) -> dict[str, Any]:
@@ -309,12 +314,12 @@ def test_where_a_test_begins() -> None:
 
 
 def test_where_to_listen_needs_a_port_but_no_address_and_no_empty_one() -> None:
-    assert select.endpoint("80", False) == ("", 80)
-    with pytest.raises(ValueError, match="it has no address"):
-        select.endpoint(":80", False)
+    assert select.parse_host_port("80", False) == ("", 80)
+    with pytest.raises(ValueError, match="address"):
+        select.parse_host_port(":80", False)
 
 
-def test_whose_an_address_is_and_who_could_join() -> None:
+def test_whose_an_address_is_and_which_uplinks_could_join() -> None:
     def ends(address: str, found: bool = True, flags: str = "subflow") -> dict[str, Any]:
         return {"address": address, "actual": found or None, "flags": [flags]}
 
@@ -346,75 +351,59 @@ def test_whose_an_address_is_and_who_could_join() -> None:
     assert select.uplink_of(status, "10.9.9.9") is None
 
 
-# -- words ----------------------------------------------------------------------------------
+# -- text -----------------------------------------------------------------------------------
+
+ENDS = Source("wan1", "eth1", "10.1.1.2"), Peer("10.9.9.9", 80)
 
 
 @pytest.mark.parametrize("code", EXPLANATIONS)
-def test_every_verdict_in_words(code: str) -> None:
-    where = Source("wan1", "eth1", "10.1.1.2"), Peer("2001:db8::9", 80)
-    seen = {"listener": STATUS, "connect_ms": 1.0, "local": "10.1.1.2:1", "checksums": True}
-    for told in (result(*where, code), result(*where, code, echoed=12, **seen)):
-        lines = result_lines(told)
+def test_every_verdict_as_text(code: str) -> None:
+    ends = ENDS[0], Peer("2001:db8::9", 80)
+    facts = {"listener": VIEW, "connect_ms": 1.0, "local": "10.1.1.2:1", "checksums": True}
+    for shown in (result(*ends, code), result(*ends, code, echoed=12, **facts)):
+        lines = result_lines(shown)
         assert lines[0].startswith("wan1 (eth1) to [2001:db8::9]:80: ")
         assert EXPLANATIONS[code] in " ".join(" ".join(lines).split())
         assert max(map(len, lines)) <= 80
-        assert ("→" in lines[-1] or "→" in " ".join(lines)) == (code in REMEDIES)
+        assert ("→" in " ".join(lines)) == (code in REMEDIES)
 
 
-def test_what_a_stranger_says_does_no_harm_to_a_terminal() -> None:
-    seen = STATUS | {"client": "\x1b[2J\nmproutd: all is well"}
-    assert "\x1b" not in seen_line(seen)
-    told = result(None, None, "works", uplink="w", device="d", listener=seen)
-    assert not any("\x1b" in line or "\n" in line for line in result_lines(told))
+def test_a_stranger_cannot_send_escape_sequences_to_a_terminal() -> None:
+    view = VIEW | {"client": "\x1b[2J\nmproutd: all is well"}
+    assert "\x1b" not in view_text(view)
+    shown = result(None, None, "works", uplink="w", device="d", listener=view)
+    assert not any("\x1b" in line or "\n" in line for line in result_lines(shown))
 
 
-HERE = Source("wan1", "eth1", "10.1.1.2"), Peer("10.9.9.9", 80)
-MTU = {"device": 1500, "there": 1500, "back": None, "segment": None, "proved": True}
-ALONE = "no listener of mproutd there: one line was sent, no data compared"
-CAME = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
+MTU = {"device": 1500, "forward": 1500, "reverse": None, "mss": None, "verified": True}
+CONNECTED = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
+NO_LISTENER = ["no mproutd listener"]
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "grounds"),
+    ("code", "fields", "facts"),
     [
-        ("own-off", {}, []),
-        ("no-route", {"error": "Network is unreachable"}, ["Network is unreachable"]),
-        ("works", CAME, ["connected from 10.1.1.2:1 in 12.3 ms", ALONE]),
+        ("local-disabled", {}, []),
+        ("no-route", {"error": "Network is unreachable"}, [["Network is unreachable"]]),
+        ("works", CONNECTED, [["10.1.1.2:1", "12.3 ms"], NO_LISTENER]),
         (
             "works",
-            CAME | {"first_byte_ms": 20.0},
-            ["connected from 10.1.1.2:1 in 12.3 ms, first byte back after 20.0 ms", ALONE],
+            CONNECTED | {"first_byte_ms": 20.0},
+            [["10.1.1.2:1", "12.3 ms", "20.0 ms"], NO_LISTENER],
         ),
-        ("works", {"echoed": 9}, ["9 bytes came back, unchanged"]),
+        ("works", {"echoed": 9}, [["9 bytes", "unchanged"]]),
         (
-            "changed",
+            "data-modified",
             {"echoed": 9, "checksums": True},
-            [
-                "9 bytes came back, not as they were sent",
-                "MPTCP's checksums noticed, and the kernel gave MPTCP up there",
-            ],
+            [["9 bytes", "modified"], ["detected by MPTCP checksums"]],
         ),
-        (
-            "changed",
-            {},
-            ["without MPTCP's checksums (net.mptcp.checksum_enabled) nobody notices"],
-        ),
+        ("data-modified", {}, [["undetected", "net.mptcp.checksum_enabled"]]),
+        ("works", {"listener": VIEW}, [["full-size"], ["10.1.1.2:4711", "MPTCP"]]),
+        ("works", {"mtu": MTU}, [["1500", "verified"]]),
         (
             "works",
-            {"listener": STATUS},
-            [
-                "the time was over before full packets had come back",
-                "the listener saw 10.1.1.2:4711: MPTCP",
-            ],
-        ),
-        ("works", {"mtu": MTU}, ["packets of 1500 bytes pass"]),
-        (
-            "works",
-            {"mtu": MTU | {"there": 1400, "back": 1300, "proved": False}},
-            [
-                "packets of 1400 bytes pass there, of 1300 back, as far as the kernel knows; "
-                "1500 is the MTU of the device"
-            ],
+            {"mtu": MTU | {"forward": 1400, "reverse": 1300, "verified": False}},
+            [["1400", "1300", "kernel", "1500"]],
         ),
         (
             "works",
@@ -427,30 +416,33 @@ CAME = {"connect_ms": 12.34, "local": "10.1.1.2:1"}
                     ],
                 }
             },
-            [
-                "a second subflow joined by wan2",
-                "a second subflow joined by 10.7.7.7",
-                "no subflow joined by wan3",
-            ],
+            [["joined", "wan2"], ["joined", "10.7.7.7"], ["no subflow", "wan3"]],
         ),
     ],
 )
-def test_what_a_verdict_rests_on(code: str, told: dict[str, Any], grounds: list[str]) -> None:
-    text = " ".join(" ".join(result_lines(result(*HERE, code, **told))).split())
-    said = f"wan1 (eth1) to 10.9.9.9:80: {EXPLANATIONS[code]}"
-    assert text.partition(" → ")[0] == " ".join([said, *grounds])
+def test_the_facts_behind_a_verdict(
+    code: str, fields: dict[str, Any], facts: list[list[str]]
+) -> None:
+    """One entry for each fact, with its values in this order, and nothing else."""
+    lines = result_lines(result(*ENDS, code, **fields))
+    bullets = [line for line in lines if line.startswith("    ") and line[4] not in " →"]
+    assert len(bullets) == len(facts)
+    text = " ".join(" ".join(lines).split()).split(EXPLANATIONS[code])[1]
+    for value in (value for fact in facts for value in fact):
+        assert value in text
+        text = text.partition(value)[2]
 
 
 @pytest.mark.parametrize(
-    ("seen", "words"),
+    ("view", "text"),
     [
         ({}, "MPTCP"),
-        ({"kept": False}, "MPTCP in the handshake, plain TCP later"),
-        ({"mptcp": False}, "plain TCP, MPTCP is switched off there"),
-        ({"accepted": "tcp", "asked": None}, "plain TCP"),
-        ({"accepted": "tcp"}, "MPTCP in the SYN, plain TCP after it"),
-        ({"accepted": "tcp", "asked": False}, "a SYN without MPTCP"),
+        ({"mptcp": False}, "MPTCP in the handshake, plain TCP afterwards"),
+        ({"mptcp_enabled": False}, "plain TCP, MPTCP is disabled on the listener"),
+        ({"accepted": "tcp", "syn_mp_capable": None}, "plain TCP"),
+        ({"accepted": "tcp"}, "plain TCP after a SYN with MP_CAPABLE"),
+        ({"accepted": "tcp", "syn_mp_capable": False}, "plain TCP, no MP_CAPABLE in the SYN"),
     ],
 )
-def test_what_a_listener_saw(seen: dict[str, Any], words: str) -> None:
-    assert seen_line(STATUS | seen) == f"10.1.1.2:4711: {words}; 0 bytes echoed"
+def test_the_view_of_a_listener_as_text(view: dict[str, Any], text: str) -> None:
+    assert view_text(VIEW | view) == f"10.1.1.2:4711: {text}; 0 bytes echoed"

@@ -147,7 +147,7 @@ function drawToolbar() {
 		toolbar.replaceChildren(
 			button(_('Reconcile…'), reconcileAfterReview),
 			...['network', 'mproutd'].map(name =>
-				button(fill(_('Edit {path}…'), { path: configuration.path(name) }), () => edit(configuration, name))));
+				button(fill(_('Edit {file}…'), { file: name }), () => edit(configuration, name))));
 	page.redraw();
 }
 

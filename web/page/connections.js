@@ -22,15 +22,15 @@ function notes(subflow, connection) {
 	return found.join(', ');
 }
 
-function cell(label, content, kind) {
-	return element('td', { role: 'cell', 'data-label': label, class: kind || null }, content);
+function cell(label, content) {
+	return element('td', { role: 'cell', 'data-label': label }, content || null);
 }
 
 function subflowRow(subflow, connection) {
 	const carrier = subflow.uplink || (subflow.device ? '(' + subflow.device + ')' : '–');
 	return element('tr', { role: 'row' },
 		element('th', { role: 'rowheader', scope: 'row' }, name(carrier)),
-		cell(_('Local address'), subflow.local, 'address'),
+		cell(_('Local address'), element('span', { class: 'address' }, subflow.local)),
 		cell(_('RTT'), subflow.rtt === null ? '–' : milliseconds(subflow.rtt)),
 		cell(_('In'), bytes(subflow.received)),
 		cell(_('Out'), bytes(subflow.sent)),

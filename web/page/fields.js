@@ -3,7 +3,7 @@
 // Everything else works on what readStatus() and readConnections() return.  A value of another
 // type than the documented one counts as missing, and every text is made printable here.
 
-import { _, N_, duration, fill, printable } from './text.js';
+import { _, N_, duration, fill, isForeign, printable } from './text.js';
 
 /* The version of the status that is understood. */
 const VERSION = 1;
@@ -38,10 +38,10 @@ export const MODES = ['on', 'master', 'backup', 'handover', 'off'];
 
 const GATEWAY_SOURCES = {
 	configuration: N_('configured'),
-	netifd: N_('from netifd'),
-	lease: N_('from the lease'),
-	ifupdown: N_('from ifupdown'),
-	main: N_('from the main table'),
+	netifd: N_('netifd'),
+	lease: N_('lease'),
+	ifupdown: N_('ifupdown'),
+	main: N_('main table'),
 	remembered: N_('last known'),
 	'point-to-point': N_('point-to-point'),
 };
@@ -50,44 +50,53 @@ const ENDPOINT_STATES = {
 	missing: N_('missing'),
 	differs: N_('differs'),
 	foreign: N_('not ours'),
-	'led-away': N_('withheld'),
 	misrouted: N_('withheld'),
 };
 
-/* A fixed sentence of the daemon's, in the language of the page where that is known. */
-function translated(english) {
-	return english ? _(english) : '';
+/* A word of the daemon's, in the language of the page where that is known. */
+function word(table, value) {
+	return typeof value === 'string' && Object.hasOwn(table, value) ? _(table[value]) : text(value);
 }
 
-/* A sentence of the daemon's with values in it: `template` is that of `values`, if it is sent. */
-function sentence(english, template, values) {
+/* A text with the language that it is in: null is that of the page. */
+function phrase(words, isEnglish) {
+	return { text: words, lang: isEnglish && isForeign() ? 'en' : null };
+}
+
+/* A fixed sentence of the daemon's, which speaks English. */
+function sentence(value, replace = whole => whole) {
+	const english = text(value), translation = english ? _(english) : '';
+	return phrase(replace(translation), translation === english);
+}
+
+/* One with values in it: `template` is the sentence without them, where it is sent. */
+function filledSentence(value, template, values) {
 	if (typeof template !== 'string' || _(template) === template)
-		return text(english);
+		return phrase(text(value), true);
 	const printed = {};
-	for (const [name, value] of Object.entries(values))
-		printed[name] = typeof value === 'number' ? Math.round(value) : text(value);
-	return fill(_(template), printed);
+	for (const [name, each] of Object.entries(values))
+		printed[name] = typeof each === 'number' ? Math.round(each) : text(each);
+	return phrase(fill(_(template), printed), false);
 }
 
 function readFamily(raw, device) {
-	const advice = translated(text(raw.advice));
 	return {
 		name: familyName(raw.family),
 		usable: raw.usable === true,
 		since: number(raw.since),
 		reason: text(raw.reason),
-		why: translated(text(raw.text)),
-		advice: advice.replaceAll('DEVICE', () => device),
+		why: sentence(raw.text),
+		advice: sentence(raw.advice, whole => whole.replaceAll('DEVICE', () => device)),
 		addresses: texts(raw.addresses),
 		oldAddresses: texts(raw.sources).filter(each => !texts(raw.addresses).includes(each)),
 		prefixes: texts(raw.prefixes),
 		gateway: text(raw.gateway),
-		gatewaySource: translated(GATEWAY_SOURCES[raw.gateway_from] || text(raw.gateway_from)),
+		gatewaySource: word(GATEWAY_SOURCES, raw.gateway_from),
 		hasGateway: typeof raw.gateway_from === 'string',
 		lookups: list(raw.lookups).map(object).map(each => ({
 			command: text(each.command),
-			answer: text(each.answer),
-			right: each.right === true,
+			answer: text(each.result),
+			right: each.matches === true,
 		})),
 	};
 }
@@ -98,7 +107,7 @@ function readEndpoint(raw) {
 		id: number(raw.id),
 		flags: texts(raw.flags).join(', '),
 		ok: raw.state === 'ok',
-		state: translated(ENDPOINT_STATES[raw.state] || text(raw.state)),
+		state: word(ENDPOINT_STATES, raw.state),
 	};
 }
 
@@ -109,13 +118,12 @@ function readCheck(raw) {
 		failed: raw.failed === true,
 		running: raw.running === true,
 		since: number(raw.since),
-		stays: raw.kept === true,
-		verdict: text(raw.verdict),
+		inUse: raw.in_use === true,
 		error: text(raw.error),
 		hosts: list(raw.hosts).map(object).map(host => ({
 			name: text(host.host),
-			answers: typeof host.answers === 'boolean' ? host.answers : null,
-			fault: text(host.fault),
+			answers: typeof host.reachable === 'boolean' ? host.reachable : null,
+			error: text(host.error),
 			loss: number(host.loss),
 			latency: number(host.latency),
 		})),
@@ -130,7 +138,7 @@ function readRate(raw) {
 function readAction(raw) {
 	if (raw === null || typeof raw !== 'object')
 		return null;
-	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), line: text(raw.line) };
+	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), output: text(raw.output) };
 }
 
 function readQuota(raw) {
@@ -140,7 +148,7 @@ function readQuota(raw) {
 
 /* What is wanted beside what is found: [mark, line] with =, + (missing) or - (too much). */
 function compare(raw) {
-	const wanted = texts(object(raw).wanted), found = texts(object(raw).found);
+	const wanted = texts(object(raw).desired), found = texts(object(raw).actual);
 	return [
 		...wanted.map(line => [found.includes(line) ? '=' : '+', line]),
 		...found.filter(line => !wanted.includes(line)).map(line => ['-', line]),
@@ -198,13 +206,13 @@ function tellingFamilies(uplink) {
 function unusable(uplink, now) {
 	return tellingFamilies(uplink).map(family => ({
 		severity: 'error',
-		text: fill(uplink.since === null
+		text: phrase(fill(uplink.since === null
 			? _('{uplink} is not usable: {reason}')
 			: _('{uplink} has not been usable for {duration}: {reason}'), {
 			uplink: uplink.name,
 			duration: duration(now - uplink.since),
-			reason: family.why,
-		}),
+			reason: family.why.text,
+		}), false),
 		advice: family.advice,
 	}));
 }
@@ -212,20 +220,28 @@ function unusable(uplink, now) {
 function readProblem(raw) {
 	return {
 		severity: 'error',
-		text: sentence(raw.text, raw.template, raw),
-		advice: translated(text(raw.advice)),
+		text: filledSentence(raw.text, raw.template, raw),
+		advice: sentence(raw.advice),
 	};
 }
 
+function driftItem(command) {
+	const words = phrase(fill(_('Drift, repairing: {command}'), { command }), false);
+	return { severity: 'error', text: words, advice: phrase('', false) };
+}
+
+function warningItem(warning) {
+	return { severity: 'note', text: phrase(warning, true), advice: phrase('', false) };
+}
+
 function readProblems(raw, uplinks, now) {
-	const found = uplinks.filter(uplink => !uplink.usable && !uplink.unused)
-		.flatMap(uplink => unusable(uplink, now));
-	found.push(...list(raw.problems).map(object).map(readProblem));
-	for (const command of texts(raw.drift))
-		found.push({ severity: 'error', text: fill(_('Drift, repairing: {command}'), { command }), advice: '' });
-	for (const warning of texts(raw.warnings))
-		found.push({ severity: 'note', text: warning, advice: '' });
-	return found;
+	return [
+		...uplinks.filter(uplink => !uplink.usable && !uplink.unused)
+			.flatMap(uplink => unusable(uplink, now)),
+		...list(raw.problems).map(object).map(readProblem),
+		...texts(raw.drift).map(driftItem),
+		...texts(raw.warnings).map(warningItem),
+	];
 }
 
 /*

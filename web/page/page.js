@@ -4,8 +4,8 @@ import { connectionList } from './connections.js';
 import { element, patch } from './dom.js';
 import { readConnections, readStatus } from './fields.js';
 import { History } from './graph.js';
-import { _, fill, isForeign, printable, rate, useLanguage } from './text.js';
-import { name, stateBadge, uplinkCard } from './uplink.js';
+import { _, fill, printable, rate, useLanguage } from './text.js';
+import { name, phraseElement, stateBadge, uplinkCard } from './uplink.js';
 
 export { element, patch } from './dom.js';
 export { MODES, readChanges, readError, readStatus } from './fields.js';
@@ -27,8 +27,8 @@ function otherVersionNotice(version) {
 
 function problemItem(problem) {
 	return element('li', { class: problem.severity },
-		element('p', { class: 'problem' }, problem.text),
-		problem.advice ? element('p', { class: 'advice' }, problem.advice) : null);
+		phraseElement('p', { class: 'problem' }, problem.text),
+		problem.advice.text ? phraseElement('p', { class: 'advice' }, problem.advice) : null);
 }
 
 function problemSection(problems) {
@@ -189,15 +189,15 @@ export function summary(json, { gettext, language }) {
 	const rows = status.uplinks.map(uplink => {
 		const current = uplink.rate || { received: null, sent: null };
 		const why = status.problems.length && !uplink.usable && !uplink.unused
-			? uplink.families.map(family => family.why).find(text => text) : null;
+			? uplink.families.map(family => family.why).find(why => why.text) : null;
 		return element('tr', {},
 			element('th', { scope: 'row' }, name(uplink.name)),
 			element('td', {}, uplink.mode),
-			element('td', {}, stateBadge(uplink), why ? [' ', why] : null),
+			element('td', {}, stateBadge(uplink), why ? [' ', phraseElement('span', {}, why)] : null),
 			element('td', {}, rate(current.received)),
 			element('td', {}, rate(current.sent)));
 	});
-	return element('div', { class: 'mproutd summary', lang: isForeign() ? language : null },
+	return element('div', { class: 'mproutd summary', lang: language },
 		element('table', {},
 			element('thead', {}, element('tr', {}, heads.map(head =>
 				element('th', { scope: 'col' }, head)))),

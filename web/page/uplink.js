@@ -9,9 +9,10 @@ export function name(text) {
 	return element('bdi', {}, text);
 }
 
+/* A term and what there is to say of it; what is null is left out. */
 function fact(term, ...details) {
 	return element('div', { class: 'fact' }, element('dt', {}, term),
-		details.map(detail => element('dd', {}, detail)));
+		details.filter(detail => detail !== null).map(detail => element('dd', {}, detail)));
 }
 
 export function badge(kind, text) {
@@ -23,6 +24,11 @@ export function stateBadge(uplink) {
 	if (uplink.usable)
 		return badge('good', _('up'));
 	return uplink.unused ? badge('off', _('not usable')) : badge('bad', _('not usable'));
+}
+
+/* A phrase of fields.js, marked with its language where that is not the page's. */
+export function phraseElement(tag, attributes, phrase) {
+	return element(tag, { ...attributes, lang: phrase.lang }, phrase.text);
 }
 
 function since(moment, now) {
@@ -74,14 +80,14 @@ function familyFacts(uplink, family) {
 	if (details.length || family.hasGateway)
 		details.push(gatewayOf(family));
 	if (!family.usable && (details.length || !uplink.usable))
-		details.push(element('span', { class: 'why' }, family.why));
+		details.push(phraseElement('span', { class: 'why' }, family.why));
 	return details.length ? fact(family.name, ...details) : null;
 }
 
 function hostLine(host) {
 	const words = [];
-	if (host.fault)
-		words.push(host.fault);
+	if (host.error)
+		words.push(host.error);
 	if (host.latency !== null)
 		words.push(milliseconds(host.latency * 1000));
 	if (host.loss)
@@ -94,10 +100,9 @@ function hostLine(host) {
 function checkFact(check) {
 	const state = !check.running ? badge('off', _('not running'))
 		: check.failed ? badge('bad', _('failed')) : badge('good', _('passed'));
-	const term = fill(_('{family} health check ({method})'), { family: check.family, method: check.method });
-	return fact(term,
-		[state, check.stays ? ' ' + _('in use all the same: no other uplink is usable') : null],
-		check.error ? element('span', { class: 'why' }, check.error) : [],
+	return fact(_('Health'),
+		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state, check.inUse ? ' ' + _('in use all the same: no other uplink is usable') : null],
+		check.error ? element('span', { class: 'why' }, check.error) : null,
 		...check.hosts.map(hostLine));
 }
 
@@ -154,7 +159,7 @@ function details(uplink) {
 function actionFact(action) {
 	return fact(fill(_('Last script ({event})'), { event: action.event }),
 		[name(action.program), ' ', action.text],
-		action.line ? element('span', { class: 'aside' }, action.line) : []);
+		action.output ? element('span', { class: 'aside' }, action.output) : null);
 }
 
 /*
