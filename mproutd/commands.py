@@ -1,6 +1,6 @@
-"""What the commands share: where things are, whom to ask, and how a command ends.
+"""What the commands share: directories, requests to the daemon, and the end of a command.
 
-Light: what talks to the kernel is imported where there is no daemon to ask.
+Light: modules that talk to the kernel are imported only where no daemon answers.
 """
 
 from __future__ import annotations
@@ -8,20 +8,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.environment import conflicting_daemons, find_program
 from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
+    from mproutd.status.types import ConnectionStatus, Status
 
 OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
-"""Exit status: as wanted; something failed or is not as wanted; bad input; no daemon."""
+"""Exit statuses: success; failed or degraded; invalid input; the daemon is not running."""
+LOCK_TIMEOUT = 2.0
+"""Seconds that a command waits for another command; a daemon holds the lock until it stops."""
 
 
 class CommandError(Exception):
-    """The end of the command: one line, and its exit status."""
+    """Ends the command with one line on stderr and an exit status."""
 
     def __init__(self, text: str, status: int = FAILED) -> None:
         super().__init__(text)
@@ -29,30 +32,34 @@ class CommandError(Exception):
 
 
 def warn(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     sys.stderr.write(f"mproutd: {safe(text)}\n")
+
+
+# -- directories --------------------------------------------------------------------------
 
 
 def config_dir(options: argparse.Namespace) -> str:
     """The directory of the two configuration files."""
-    told = options.config_dir or os.environ.get("MPROUTD_CONFIG_DIR")
-    if told:
-        return str(told)
-    return "/etc/config" if _openwrt() else "/etc/mproutd"
+    directory = options.config_dir or os.environ.get("MPROUTD_CONFIG_DIR")
+    if directory:
+        return str(directory)
+    return "/etc/config" if _is_openwrt() else "/etc/mproutd"
 
 
 def runtime_dir(options: argparse.Namespace) -> str:
     """The directory of the state file, the lock and the control socket.
 
-    Not /run on OpenWrt: it has none, and one that is made lies on the flash and outlives a boot.
+    On OpenWrt /run does not exist; if it is created there, it lies on the flash and survives a
+    reboot.
     """
     environment = os.environ.get
-    told = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
-    usual = "/var/run/mproutd" if _openwrt() else "/run/mproutd"
-    return str(told or environment("RUNTIME_DIRECTORY") or usual)
+    directory = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
+    default = "/var/run/mproutd" if _is_openwrt() else "/run/mproutd"
+    return str(directory or environment("RUNTIME_DIRECTORY") or default)
 
 
-def _openwrt() -> bool:
+def _is_openwrt() -> bool:
     return os.path.exists("/etc/openwrt_release")
 
 
@@ -60,47 +67,59 @@ def control_socket(options: argparse.Namespace) -> str:
     return os.path.join(runtime_dir(options), "control.sock")
 
 
+# -- the daemon ---------------------------------------------------------------------------
+
 replied: set[str] = set()
-"""The sockets that have answered: what is wrong then may be wrong with the answer."""
+"""Control sockets that have replied: an error after that may be due to the reply."""
 
 
 def query_daemon(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The daemon's answer; None when none is running.  Stop when it refuses."""
+    """The daemon's reply; None when no daemon is running.  CommandError for an error reply."""
     from mproutd.control import client
 
     path = control_socket(options)
     try:
-        answer = client.call(path, request)
+        reply = client.call(path, request)
     except client.NotRunning:
         return None
     except OSError as error:
         raise CommandError(no_reply(path, error)) from None
-    if "error" in answer:
-        raise CommandError(str(answer["error"]))
+    if "error" in reply:
+        raise CommandError(str(reply["error"]))
     replied.add(path)
-    return answer
+    return reply
 
 
 def no_reply(path: str, error: OSError) -> str:
-    """Why the daemon did not answer, in one line."""
+    """Why the daemon did not reply, in one line."""
     if isinstance(error, PermissionError):
-        return f"{path}: only root and the group mproutd may ask the daemon; run it as root"
-    return f"the daemon at {path} does not answer: {error.strerror or error}; is it stuck?"
+        return f"{path}: permission denied; use root, or a member of the group mproutd"
+    return f"{path}: the daemon does not reply: {error.strerror or error}; see its log"
 
 
-LOCK_TIMEOUT = 2.0
-"""Seconds that a command waits for another one to end; a daemon does not end by itself."""
+def daemon_status(options: argparse.Namespace) -> tuple[Status | None, int, str]:
+    """(the daemon's status, exit status, error); the status is None where there is an error."""
+    try:
+        reply = query_daemon(options, {"command": "status"})
+    except CommandError as error:
+        return None, error.status, str(error)
+    if reply is None:
+        return None, NOT_RUNNING, "mproutd is not running"
+    return cast("Status", reply), OK, ""
+
+
+# -- without a daemon ---------------------------------------------------------------------
 
 
 def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
-    """A keeper of our own.  `change` takes the lock that a daemon would hold."""
+    """A reconciler of this process; `change` takes the lock that a daemon would hold."""
     from mproutd.netlink.kernel import NetlinkKernel
     from mproutd.reconciler import Reconciler
     from mproutd.statefile import Lock, StateFile
 
     runtime = runtime_dir(options)
     if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
-        raise CommandError(f"another mproutd is at work with {runtime}; stop it first")
+        raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
     state = StateFile(runtime)
     state.load()
     if state.problem:
@@ -109,12 +128,12 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     if find_program("ubus"):
         from mproutd.services import netifd
 
-        own.add_service_facts = netifd.query_once(runtime, keep=change)
+        own.add_service_facts = netifd.query_once(runtime, cache=change)
     return own
 
 
 def configure(reconciler: Reconciler) -> None:
-    """Read the configuration.  Stop when it is refused."""
+    """Read the configuration.  CommandError when it is invalid."""
     from mproutd.configuration.config import ConfigError
 
     try:
@@ -125,23 +144,25 @@ def configure(reconciler: Reconciler) -> None:
         warn(warning)
 
 
-def status(options: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's, else one of our own making."""
-    told = query_daemon(options, {"command": "status"})
-    if told is None:
+def status(options: argparse.Namespace) -> Status:
+    """The daemon's status, or one that this process builds."""
+    reply = query_daemon(options, {"command": "status"})
+    if reply is not None:
+        status = cast("Status", reply)
+    else:
         own = reconciler(options, change=False)
         configure(own)
-        told = {**own_status(own), "running": False}
-    # Asked here, since the daemon's sandbox hides other processes from it.
+        status = own_status(own)
+    # Here and not in the daemon, whose sandbox hides other processes.
     running = conflicting_daemons()
     if running:
         from mproutd.status.problems import with_conflicts
 
-        told = with_conflicts(told, running)
-    return told
+        return with_conflicts(status, running)
+    return status
 
 
-def own_status(reconciler: Reconciler) -> dict[str, Any]:
+def own_status(reconciler: Reconciler) -> Status:
     """The status as this process sees it."""
     import time
 
@@ -153,17 +174,8 @@ def own_status(reconciler: Reconciler) -> dict[str, Any]:
     return build_status(reconciler.inspect(), rates.device)
 
 
-def daemon_status(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int, str]:
-    """The daemon's status, and without one the exit status and why."""
-    try:
-        told = query_daemon(options, {"command": "status"})
-    except CommandError as stop:
-        return None, stop.status, str(stop)
-    return told, *((OK, "") if told else (NOT_RUNNING, "mproutd is not running"))
-
-
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
-    """What a daemon would answer, done without one."""
+    """What a daemon would reply, done by this process."""
     from mproutd.status.changes import changes, planned_changes
 
     own = reconciler(options, change=not options.dry_run)
@@ -173,29 +185,31 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     return {"changes": changes(own.converge())}
 
 
-def connections(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The MPTCP connections of now: the daemon's answer, else named by uplink where a status
-    can be had."""
+def connections(options: argparse.Namespace) -> list[ConnectionStatus]:
+    """The daemon's list of MPTCP connections, or one that this process reads.
+
+    Uplinks are named where a status can be read.
+    """
     from mproutd.netlink.kernel import device_name
     from mproutd.status import connections
 
     try:
-        answer = query_daemon(options, {"command": "connections"})
-        if answer is not None:
-            return list(answer["connections"])
-        where = connections.uplink_names(status(options))
-    except CommandError as stop:
-        warn(f"{stop}; uplinks are not named")
-        where = connections.UplinkNames()
+        reply = query_daemon(options, {"command": "connections"})
+        if reply is not None:
+            return cast("list[ConnectionStatus]", reply["connections"])
+        uplinks = connections.uplink_names(status(options))
+    except CommandError as error:
+        warn(f"{error}; connections are listed without uplinks")
+        uplinks = connections.UplinkNames()
     try:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:
         raise CommandError("connections needs the Python package pyroute2") from None
 
     try:
-        return connections.connections(*sockets(), where, device_name)
+        return connections.connections(*sockets(), uplinks, device_name)
     except PermissionError:
         raise CommandError(
-            "the kernel hides which subflow belongs to which connection; that needs "
-            "CAP_NET_ADMIN: run it as root"
+            "the kernel shows which subflow belongs to which connection only to CAP_NET_ADMIN; "
+            "run it as root"
         ) from None

@@ -1,48 +1,49 @@
-"""Amounts for people: short, with their unit, never more digits than they are worth.  Pure."""
+"""Amounts for people, and texts that are safe to print.  Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_STEPS = ("", "k", "M", "G", "T", "P")
-_PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_PREFIXES = ("", "k", "M", "G", "T", "P")
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def _scaled(value: float, unit: str) -> str:
+    """Two or three significant digits, in powers of ten."""
     step = 0
-    while value >= 999.5 and step < len(_STEPS) - 1:
+    while value >= 999.5 and step < len(_PREFIXES) - 1:
         value, step = value / 1000, step + 1
     digits = 1 if step and value < 9.95 else 0
-    return f"{value:.{digits}f} {_STEPS[step]}{unit}"
+    return f"{value:.{digits}f} {_PREFIXES[step]}{unit}"
 
 
 def format_bytes(count: float | None) -> str:
-    """Bytes, in powers of ten: `1.2 MB`; `-` for what is not known."""
+    """`1.2 MB`, in powers of ten; `-` when unknown."""
     return "-" if count is None else _scaled(count, "B")
 
 
 def format_rate(bits: float | None) -> str:
-    """Bits a second: `1.2 Mbit/s`; `-` for what is not known."""
+    """Bits per second, `1.2 Mbit/s`; `-` when unknown."""
     return "-" if bits is None else _scaled(bits, "bit/s")
 
 
 def format_duration(seconds: float | None) -> str:
-    """How long: the two largest units that say anything, `3 d 2 h`; `-` when not known."""
+    """The two largest units that are not zero, `3 d 2 h`; `-` when unknown."""
     if seconds is None:
         return "-"
-    left = max(0, int(seconds))
-    place = next((at for at, (_, size) in enumerate(_PERIODS) if left >= size), -1)
-    unit, size = _PERIODS[place]
-    words = f"{left // size} {unit}"
+    total = max(0, int(seconds))
+    index = next((at for at, (_, size) in enumerate(_UNITS) if total >= size), -1)
+    unit, size = _UNITS[index]
+    text = f"{total // size} {unit}"
     if size > 60:
-        smaller, small = _PERIODS[place + 1]
-        rest = left % size // small
-        words += f" {rest} {smaller}" if rest else ""
-    return words
+        smaller_unit, smaller_size = _UNITS[index + 1]
+        rest = total % size // smaller_size
+        text += f" {rest} {smaller_unit}" if rest else ""
+    return text
 
 
 def format_age(seconds: float | None) -> str:
-    """How long, for a narrow column: the largest unit alone, `3 d`."""
+    """A duration for a narrow column: the largest unit alone, `3 d`."""
     return " ".join(format_duration(seconds).split(" ")[:2])
 
 
@@ -54,16 +55,16 @@ def safe(text: str) -> str:
 
 
 def safe_values(value: Any) -> Any:
-    """A plain value, with all its texts made safe to print."""
+    """A plain value (as JSON has them) with every text in it made safe."""
     if isinstance(value, str):
         return value if value.isprintable() else safe(value)
     if isinstance(value, dict):
-        return {safe_values(key): safe_values(each) for key, each in value.items()}
-    return [safe_values(each) for each in value] if isinstance(value, list) else value
+        return {safe_values(key): safe_values(item) for key, item in value.items()}
+    return [safe_values(item) for item in value] if isinstance(value, list) else value
 
 
 def truncate(text: str, width: int) -> str:
-    """At most `width` characters; what was cut shows as `…`."""
+    """At most `width` characters; the rest becomes `…`."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 

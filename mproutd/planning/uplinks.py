@@ -30,17 +30,17 @@ from mproutd.planning.cache import cache_last_by
 from mproutd.planning.state import State
 
 REASONS = {
-    "awaiting-device": "netifd has given the interface no device yet",
+    "awaiting-device": "netifd has not assigned a device to the interface yet",
     "no-device": "the device does not exist",
     "link-down": "the link is down",
     "no-carrier": "the link has no carrier",
-    "no-address": "the device has no address that can be used",
-    "tentative": "the address is still being checked for duplicates",
-    "dad-failed": "the address is already in use on the link (duplicate address detection)",
+    "no-address": "the device has no usable address",
+    "tentative": "duplicate address detection is still running",
+    "dad-failed": "duplicate address detection failed",
     "deprecated": "the address is deprecated",
-    "no-gateway": "the gateway is not known",
-    "check-failed": "the health check has failed",
-    "address-conflict": "another uplink has the same address and comes first",
+    "no-gateway": "no gateway is known",
+    "check-failed": "the health check failed",
+    "address-conflict": "another uplink has the same address and takes precedence",
 }
 """Why a path is not usable; status prints the text, JSON carries the key."""
 

@@ -1,123 +1,137 @@
-"""What passes did and could not do, as reconcile's report has it."""
+"""What passes changed, and what they decided, for reports and the log.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from os import strerror
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
+from mproutd.planning.uplinks import REASONS, Gateway, ObservedUplink, Path
+
+if TYPE_CHECKING:
+    from mproutd.status.types import Change
+
+MAX_STATUS_LENGTH = 1000
+"""Characters of status_line(): a service manager accepts datagrams of 4096 bytes."""
+_ORIGINS = {"configuration": "configured", "remembered": "last known"}
+"""How a gateway's origin is printed, where not as it is."""
 
 
-def changes(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Every change that was made or refused, in order."""
-    told = []
+# -- changes of the kernel ----------------------------------------------------------------
+
+
+def changes(outcomes: Iterable[Outcome]) -> list[Change]:
+    """Every change that was made or failed, in order."""
+    made = []
     for outcome in outcomes:
         name = device_names(outcome.snapshot.links)
         for operation in outcome.done:
-            told.append(change(operation, ip_command(operation, name)))
+            made.append(_change(operation, ip_command(operation, name)))
         for failure in outcome.failures:
-            text = f"{failure.text} ({strerror(failure.errno)})"
-            if failure.text == strerror(failure.errno):
-                text = failure.text
-            told.append(change(failure.operation, ip_command(failure.operation, name), text))
-    return told
+            error = strerror(failure.errno)
+            if failure.text != error:
+                error = f"{failure.text} ({error})"
+            made.append(_change(failure.operation, ip_command(failure.operation, name), error))
+    return made
 
 
-def planned_changes(preview: Preview) -> list[dict[str, Any]]:
+def planned_changes(preview: Preview) -> list[Change]:
     """Every change that a reconciliation would make, in order."""
     name = device_names(preview.snapshot.links)
-    return [change(operation, ip_command(operation, name)) for operation in preview.operations]
+    return [_change(operation, ip_command(operation, name)) for operation in preview.operations]
 
 
-def change(operation: Operation, text: str, error: str = "") -> dict[str, Any]:
-    """One change as reconcile's JSON has it."""
+def _change(operation: Operation, command: str, error: str = "") -> Change:
     return {
         "verb": operation.verb,
         "uplink": operation.uplink or None,
-        "command": text,
+        "command": command,
         "error": error or None,
     }
 
 
+# -- decisions ----------------------------------------------------------------------------
+
+
 class Decision(NamedTuple):
-    """One event: a line for people, and fields for machines."""
+    """An uplink, or other traffic, that is used differently than before."""
 
     text: str
     uplink: str = ""
     device: str = ""
     good: bool = True
-    """False for what a person may want to hear about: a line that is lost."""
+    """False for what is logged as a warning: an uplink that cannot be used."""
 
 
 def decisions(before: Plan | None, now: Plan) -> list[Decision]:
-    """What the new plan decided otherwise than the old one."""
-    old = {entry.config.name: entry for entry in before.uplinks} if before else {}
-    told = []
-    for entry in now.uplinks:
-        told += _uplink(old.get(entry.config.name), entry)
-    gone = old.keys() - {entry.config.name for entry in now.uplinks}
-    told += [Decision(f"{name} is no longer managed", name) for name in sorted(gone)]
-    previous = before.default if before else {}
+    """The differences between two plans; without an old one, the state of every uplink."""
+    previous = {uplink.config.name: uplink for uplink in before.uplinks} if before else {}
+    decided = []
+    for uplink in now.uplinks:
+        decided += _uplink_decisions(previous.pop(uplink.config.name, None), uplink)
+    decided += [Decision(f"{name} is no longer configured", name) for name in sorted(previous)]
+    defaults = before.default if before else {}
     for family in FAMILIES:
-        uplink = now.default.get(family, "")
-        if uplink != previous.get(family, ""):
-            way = f"by {uplink}" if uplink else "as main says"
-            told.append(Decision(f"other traffic ({FAMILY_NAMES[family]}) leaves {way}", uplink))
-    return told
+        default = now.default.get(family, "")
+        if default != defaults.get(family, ""):
+            traffic = f"other traffic ({FAMILY_NAMES[family]})"
+            text = f"{traffic} leaves via {default}" if default else f"{traffic} follows table main"
+            decided.append(Decision(text, default))
+    return decided
 
 
-def _uplink(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
-    told = []
+def _uplink_decisions(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
+    decided = []
     name, device = now.config.name, now.config.device
-    for place, path in enumerate(now.paths):
-        old = before.paths[place] if before else None
-        if old is not None and _said(old) == _said(path):
+    for index, path in enumerate(now.paths):
+        old = before.paths[index] if before else None
+        if old is not None and _visible_state(old) == _visible_state(path):
             continue
+        family = FAMILY_NAMES[path.family]
         if path.usable:
-            told.append(Decision(f"{name} usable: {_way(path)}", name, device))
+            text = f"{name} is usable ({family}): {_addresses(path)}"
+            decided.append(Decision(text, name, device))
         elif (old is not None and old.usable) or (
             path.covered and (old is None or path.reason != old.reason)
         ):
-            why = f"{name} not usable ({FAMILY_NAMES[path.family]}): {REASONS[path.reason]}"
-            told.append(Decision(why, name, device, False))
-    if not told and not any(path.covered for path in now.paths):
-        # Neither family was there before: said once for both, as far as it is news.
+            text = f"{name} is not usable ({family}): {REASONS[path.reason]}"
+            decided.append(Decision(text, name, device, False))
+    if not decided and not any(path.covered for path in now.paths):
+        # Neither family had an address before: one line for both, if the reason is new.
         reason = now.paths[0].reason
-        if before is None or (reason not in ("no-address", before.paths[0].reason)):
-            told.append(Decision(f"{name} not usable: {REASONS[reason]}", name, device, False))
+        if before is None or reason not in ("no-address", before.paths[0].reason):
+            text = f"{name} is not usable: {REASONS[reason]}"
+            decided.append(Decision(text, name, device, False))
     if before is not None and before.config.mode != now.config.mode:
-        told.append(Decision(f"{name} is now {now.config.mode}", name, device))
-    return told
+        text = f"{name} changes its mode to {now.config.mode}"
+        decided.append(Decision(text, name, device))
+    return decided
 
 
-def _said(path: Path) -> tuple[object, ...]:
+def _visible_state(path: Path) -> tuple[object, ...]:
+    """What of a path is worth a line when it changes."""
     addresses = tuple(address.address for address in path.eligible)
-    return (path.usable, path.reason, addresses if path.usable else (), path.gateway)
+    return path.usable, path.reason, addresses if path.usable else (), path.gateway
 
 
-def _way(path: Path) -> str:
-    word = "addresses" if len(path.eligible) > 1 else "address"
-    addresses = ", ".join(address.address for address in path.eligible)
+def _addresses(path: Path) -> str:
     assert path.gateway is not None
-    if not path.gateway.address:
-        return f"{word} {addresses}, straight to the device"
-    source = {
-        "configuration": "from the configuration",
-        "lease": "from the lease",
-        "main": "from main",
-        "remembered": "as last known",
-    }.get(path.gateway.origin, f"from {path.gateway.origin}")
-    return f"{word} {addresses}, gateway {path.gateway.address} {source}"
+    addresses = ", ".join(address.address for address in path.eligible)
+    return f"{addresses} {_gateway(path.gateway)}"
 
 
-MAX_STATUS_LENGTH = 1000
-"""Characters: a service manager takes a datagram of 4096 bytes at most."""
+def _gateway(gateway: Gateway) -> str:
+    if not gateway.address:
+        return "without a gateway"
+    return f"via {gateway.address} ({_ORIGINS.get(gateway.origin, gateway.origin)})"
+
+
+# -- the service manager's line -----------------------------------------------------------
 
 
 def status_line(config: Config, uplinks: Sequence[ObservedUplink]) -> str:
@@ -134,7 +148,7 @@ def status_line(config: Config, uplinks: Sequence[ObservedUplink]) -> str:
 
 
 def _reason(uplink: ObservedUplink) -> str:
-    """The reason of the family that has an address, if one has: it is the one that was meant."""
+    """The reason of a family that has an address, if one has: that one is meant to work."""
     reasons = [path.reason for path in uplink.paths]
-    told = next((reason for reason in reasons if reason != "no-address"), reasons[0])
-    return told.replace("-", " ")
+    reason = next((reason for reason in reasons if reason != "no-address"), reasons[0])
+    return reason.replace("-", " ")

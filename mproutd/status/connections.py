@@ -7,12 +7,15 @@ goes by.  Whose uplink a subflow uses follows from its device, or else from its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.format import address_port
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
 from mproutd.planning.uplinks import ObservedUplink
+
+if TYPE_CHECKING:
+    from mproutd.status.types import ConnectionStatus, SubflowStatus
 
 VERSION = 1
 
@@ -80,7 +83,7 @@ def connections(
     tcp_sockets: Iterable[Socket],
     uplinks: UplinkNames,
     device_name: Callable[[int], str],
-) -> list[dict[str, Any]]:
+) -> list[ConnectionStatus]:
     """Every connection with its subflows, as in docs/connections.schema.json.
 
     PermissionError when there are subflows and the kernel hides which connection they belong to;
@@ -88,7 +91,7 @@ def connections(
     """
     flows_of, plain_tcp = _subflows_by_token(tcp_sockets)
 
-    def present(master: Socket | None, token: int, flows: Sequence[_Flow]) -> dict[str, Any]:
+    def present(master: Socket | None, token: int, flows: Sequence[_Flow]) -> ConnectionStatus:
         return _connection(master, token, flows, uplinks, device_name)
 
     result = []
@@ -132,7 +135,7 @@ def _connection(
     flows: Sequence[_Flow],
     uplinks: UplinkNames,
     device_name: Callable[[int], str],
-) -> dict[str, Any]:
+) -> ConnectionStatus:
     subflows = [_subflow(tcp, subflow, uplinks, device_name) for tcp, subflow in flows]
     # The initial subflow first, then in the order of the endpoints.
     subflows.sort(key=lambda entry: (entry["local_id"], entry["local"], entry["remote"]))
@@ -152,7 +155,7 @@ def _connection(
 
 def _subflow(
     tcp: Socket, subflow: Subflow, uplinks: UplinkNames, device_name: Callable[[int], str]
-) -> dict[str, Any]:
+) -> SubflowStatus:
     info = parse_tcp_info(tcp.info)
     return {
         "uplink": uplinks.of(tcp.source, tcp.device),

@@ -1,58 +1,61 @@
-"""What `mproutd monitor` tells: one plain value for each thing that happens.  Pure.
+"""The lines of `mproutd monitor`: one plain value for each event.  Pure.
 
     {"version": 1, "time": 1763666000.123, "kind": "subflow", "event": "sub-established",
      "uplink": "wan2", "device": "eth2", "text": "subflow established ...", ...}
 
-docs/monitor.md has every field.  The first line that a client gets is of the kind `begin`,
-then one of the kind `decision` for each uplink as it stands.
+status.types.MonitorEvent has the fields.  The first line is of the kind `begin`; one of the
+kind `decision` for the current state of each uplink follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from os import strerror
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mproutd.format import address_port
 from mproutd.netlink.mptcp_pm import Event
 from mproutd.status.connections import UplinkNames
 
+if TYPE_CHECKING:
+    from mproutd.status.types import EventKind, MonitorEvent
+
 VERSION = 1
 
 EVENT_KINDS = {
-    "begin": "the first line: who speaks, and that nothing before it is told",
-    "decision": "an uplink, or other traffic, is used otherwise than before",
-    "change": "a change of the kernel that was made, as an ip command",
-    "failure": "a change that the kernel refused, with its words",
-    "configuration": "the configuration was read again, or refused",
-    "connection": "an MPTCP connection begins, is established, or ends",
-    "subflow": "a subflow of one is established, closes, or changes its priority",
-    "address": "the peer announces an address, or takes one back",
-    "listener": "somebody begins or ends to listen for MPTCP connections",
-    "other": "an event that this version has no words for",
-    "overrun": "the kernel had more events than were read in time; some are not told",
-    "dropped": "the reader was too slow; `count` lines before this one were left out",
+    "begin": "the first line; what happened before it is not reported",
+    "decision": "an uplink, or other traffic, is used differently than before",
+    "change": "a change made in the kernel, as an ip command",
+    "failure": "a change that the kernel rejected, with its error",
+    "configuration": "the configuration was rejected at a reload",
+    "action": "a program of `on_up` or `on_down` ended, or could not be run",
+    "conntrack": "connections of an uplink were removed from connection tracking, or could not be",
+    "connection": "an MPTCP connection was created, established or closed",
+    "subflow": "a subflow was established or closed, or changed its priority",
+    "address": "the peer announced an address, or withdrew one",
+    "listener": "a program began or stopped listening for MPTCP connections",
+    "other": "an event that this version does not know",
+    "overrun": "the kernel sent events faster than they were read; some are missing",
+    "dropped": "this reader was too slow; `count` lines before this one were dropped",
     "end": "the daemon stops",
 }
 """Every kind of line."""
 
-_PEER_WISH = {True: "the peer wants it as backup", False: "the peer wants it in full use"}
-_RESET = {
+_RESET_REASONS = {
     1: "MPTCP-specific error",
     2: "lack of resources",
     3: "administratively prohibited",
     4: "too much outstanding data",
     5: "unacceptable performance",
-    6: "a middlebox interferes",
+    6: "middlebox interference",
 }
 """RFC 8684, section 3.6."""
 
 
 def make_event(
-    kind: str, now: float, text: str, uplink: str = "", device: str = "", **more: Any
-) -> dict[str, Any]:
-    """One line.  `now` in epoch seconds."""
-    assert kind in EVENT_KINDS
+    kind: EventKind, now: float, text: str, uplink: str = "", device: str = "", **more: Any
+) -> MonitorEvent:
+    """One line; `now` in epoch seconds, `more` are further fields of MonitorEvent."""
     return {
         "version": VERSION,
         "time": round(now, 6),
@@ -60,20 +63,20 @@ def make_event(
         "uplink": uplink or None,
         "device": device or None,
         "text": text,
-        **more,
+        **more,  # type: ignore[typeddict-item]
     }
 
 
 def kernel_event(
-    event: Event, now: float, where: UplinkNames, device: Callable[[int], str]
-) -> dict[str, Any]:
-    """A line for an event of the kernel's path manager."""
-    kind, words = _words(event)
+    event: Event, now: float, uplinks: UplinkNames, device_name: Callable[[int], str]
+) -> MonitorEvent:
+    """The line for an event of the kernel's path manager."""
+    kind, text = _describe(event)
     more: dict[str, Any] = {"event": event.kind}
     if event.token:
         more["token"] = f"{event.token:08x}"
         if kind != "connection":
-            words += f" (connection {event.token:08x})"
+            text += f" (connection {event.token:08x})"
     if event.source and event.kind != "announced":
         more["local"] = address_port(event.source, event.sport)
         more["local_id"] = event.local_id
@@ -84,37 +87,44 @@ def kernel_event(
     if kind == "subflow":
         more["backup_by_peer"] = event.backup
         more["error"] = strerror(event.error) if event.error else None
-    uplink = where.of(event.source, event.device) or ""
-    named = device(event.device) if event.device else ""
-    return make_event(kind, now, words, uplink, named, **more)
+    uplink = uplinks.of(event.source, event.device) or ""
+    device = device_name(event.device) if event.device else ""
+    return make_event(kind, now, text, uplink, device, **more)
 
 
-def _words(event: Event) -> tuple[str, str]:
+def _describe(event: Event) -> tuple[EventKind, str]:
     """(kind, text)."""
-    source = address_port(event.source, event.sport)
-    ends = f"{source} → {address_port(event.destination, event.dport)}"
-    kind = event.kind
+    local = address_port(event.source, event.sport)
+    ends = f"{local} → {address_port(event.destination, event.dport)}"
     connection = f"connection {event.token:08x}"
-    if kind == "created":
-        return "connection", f"{connection} begins {ends}"
-    if kind == "established":
-        return "connection", f"{connection} established {ends}"
-    if kind == "closed":
-        return "connection", f"{connection} closed"
-    if kind == "sub-established":
-        return "subflow", f"subflow established {ends}"
-    if kind == "sub-closed":
-        why = f": {strerror(event.error)}" if event.error else ""
-        reason = _RESET.get(event.reset_reason)
-        return "subflow", f"subflow closed {ends}{why}{f'; {reason}' if reason else ''}"
-    if kind == "sub-priority":
-        return "subflow", f"subflow {ends}: {_PEER_WISH[event.backup]}"
-    if kind == "announced":
-        told = address_port(event.destination, event.dport) if event.dport else event.destination
-        return "address", f"the peer announces {told}, id {event.remote_id}"
-    if kind == "removed":
-        return "address", f"the peer takes back its address with id {event.remote_id}"
-    if kind in ("listener-created", "listener-closed"):
-        word = "opened" if kind == "listener-created" else "closed"
-        return "listener", f"listener {word} {address_port(event.source, event.sport)}"
-    return "other", f"event {kind}"
+    match event.kind:
+        case "created":
+            return "connection", f"{connection} created {ends}"
+        case "established":
+            return "connection", f"{connection} established {ends}"
+        case "closed":
+            return "connection", f"{connection} closed"
+        case "sub-established":
+            return "subflow", f"subflow established {ends}"
+        case "sub-closed":
+            return "subflow", f"subflow closed {ends}{_close_reason(event)}"
+        case "sub-priority":
+            priority = "backup" if event.backup else "regular"
+            return "subflow", f"subflow {ends}: the peer requests {priority} priority"
+        case "announced":
+            port = event.dport
+            address = address_port(event.destination, port) if port else event.destination
+            return "address", f"the peer announces {address}, id {event.remote_id}"
+        case "removed":
+            return "address", f"the peer withdraws its address with id {event.remote_id}"
+        case "listener-created":
+            return "listener", f"listening on {local}"
+        case "listener-closed":
+            return "listener", f"no longer listening on {local}"
+    return "other", f"unknown event {event.kind}"
+
+
+def _close_reason(event: Event) -> str:
+    error = f": {strerror(event.error)}" if event.error else ""
+    reason = _RESET_REASONS.get(event.reset_reason)
+    return f"{error}; {reason}" if reason else error

@@ -1,15 +1,15 @@
-"""`mproutd metrics`: the status in Prometheus' text format, by Prometheus' own client library.
+"""`mproutd metrics`: the status in Prometheus' text format, by Prometheus' client library.
 
-On stdout, in a file for node_exporter's textfile collector, or by HTTP from this process: the
-daemon itself never imports the library and opens no port.  What must hold: while no daemon
-answers, `mproutd_up 0` is told, and nothing else.
+Printed, written to a file for node_exporter's textfile collector, or served by HTTP from this
+process: the daemon itself never imports the library and opens no port.  While no daemon
+replies, `mproutd_up 0` is the only sample.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from mproutd.commands import INVALID, CommandError
 from mproutd.format import safe
@@ -31,59 +31,62 @@ except ImportError:
         "apt install python3-prometheus-client, or pip install 'mproutd[metrics]'"
     ) from None
 
-GetStatus = Callable[[], Mapping[str, Any] | None]
-"""Gives the daemon's status; None while there is no answer."""
+if TYPE_CHECKING:
+    from mproutd.status.types import Status
+
+GetStatus = Callable[[], "Status | None"]
+"""Returns the daemon's status; None while it does not reply."""
 
 
-class Status(Collector):
-    """Asks once for each collection."""
+class StatusCollector(Collector):
+    """Queries the daemon once for each collection."""
 
-    def __init__(self, ask: GetStatus) -> None:
-        self._ask = ask
+    def __init__(self, get_status: GetStatus) -> None:
+        self._get_status = get_status
 
     def collect(self) -> Iterable[Metric]:
-        """A family for each metric that has a row."""
-        for name, told in samples(self._ask()).items():
+        """A family for each metric that has a sample."""
+        for name, listed in samples(self._get_status()).items():
             kind, text, labels = METRICS[name]
             family = (CounterMetricFamily if kind == COUNTER else GaugeMetricFamily)(
                 name, text, labels=labels
             )
-            for words, value in told:
-                family.add_metric([safe(str(word)) for word in words], value)
+            for values, value in listed:
+                family.add_metric([safe(str(label)) for label in values], value)
             yield family
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: else the registry would ask the daemon when it is made."""
+        """Nothing: otherwise the registry would query the daemon when it is created."""
         return []
 
 
-def registry(ask: GetStatus) -> CollectorRegistry:
-    """A registry of its own: nothing about this Python process is in it."""
-    made = CollectorRegistry()
-    made.register(Status(ask))
-    return made
+def registry(get_status: GetStatus) -> CollectorRegistry:
+    """A registry without metrics about this Python process."""
+    created = CollectorRegistry()
+    created.register(StatusCollector(get_status))
+    return created
 
 
-def metrics_text(ask: GetStatus) -> str:
+def metrics_text(get_status: GetStatus) -> str:
     """All metrics in the text format."""
-    return generate_latest(registry(ask)).decode()
+    return generate_latest(registry(get_status)).decode()
 
 
-def write_file(path: str, ask: GetStatus) -> None:
-    """The same into a file, written beside it and renamed.  OSError."""
-    write_to_textfile(path, registry(ask))
+def write_file(path: str, get_status: GetStatus) -> None:
+    """Write all metrics to a file, replacing it atomically.  OSError."""
+    write_to_textfile(path, registry(get_status))
 
 
-def serve(where: str, ask: GetStatus) -> None:
-    """Answer scrapes at ADDRESS:PORT until a signal ends this.  Stop when that cannot be."""
-    address, colon, port = where.rpartition(":")
+def serve(listen: str, get_status: GetStatus) -> None:
+    """Answer scrapes at ADDRESS:PORT until a signal ends the process.  CommandError."""
+    address, colon, port = listen.rpartition(":")
     if not (colon and address and port.isdecimal() and 0 < int(port) < 1 << 16):
         raise CommandError(
-            f"--listen wants ADDRESS:PORT, such as 127.0.0.1:9785; not {where!r}", INVALID
+            f"--listen takes ADDRESS:PORT, such as 127.0.0.1:9785; not {listen!r}", INVALID
         )
     try:
-        start_http_server(int(port), address.strip("[]"), registry(ask))
+        start_http_server(int(port), address.strip("[]"), registry(get_status))
     except OSError as error:
-        raise CommandError(f"cannot listen at {where}: {error.strerror or error}") from None
-    # The server has a thread of its own, which prometheus_client before 0.20 does not return.
+        raise CommandError(f"cannot listen on {listen}: {error.strerror or error}") from None
+    # The server runs in a thread, which prometheus_client before 0.20 does not return.
     threading.Event().wait()

@@ -1,24 +1,27 @@
-"""A status as metrics: what each is called, what it means, and its values.  Pure.
+"""A status as metrics: their names, meanings and values.  Pure.
 
-Names by https://prometheus.io/docs/practices/naming/: base units, `_total` for what only grows,
-`_info` for a 1 that carries words.  What must hold: a metric that is there has a row for each
-uplink, family, code or state even where it is 0, so that a rule about it never meets a gap.
-exporter.py writes them down; docs/metrics.md has the table, and a test holds the two together.
+Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for counters,
+`_info` for a constant 1 whose labels carry text.  Invariant: a metric has a sample for each
+uplink, family, code or state even where it is 0, so that an alert never meets a gap.
+exporter.py prints them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.status.problems import PROBLEMS
+
+if TYPE_CHECKING:
+    from mproutd.status.types import CheckStatus, Defaults, MptcpStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
 
 
 class Metric(NamedTuple):
-    """What it is; `labels` in the order of the rows' words."""
+    """What a metric is; `labels` are in the order of the samples' label values."""
 
     kind: str
     text: str
@@ -29,88 +32,93 @@ _UPLINK, _FAMILY = ("uplink",), ("uplink", "family")
 _HOST = ("uplink", "family", "host")
 
 METRICS = {
-    "mproutd_up": Metric(GAUGE, "Whether the daemon answered; without it there is nothing else."),
-    "mproutd_info": Metric(GAUGE, "The daemon's version.", ("version",)),
-    "mproutd_enabled": Metric(GAUGE, "Whether globals.multipath is enable."),
-    "mproutd_degraded": Metric(GAUGE, "Whether anything is not as wanted."),
+    "mproutd_up": Metric(GAUGE, "Whether the daemon replied; if not, there are no other metrics."),
+    "mproutd_info": Metric(GAUGE, "Version of the daemon.", ("version",)),
+    "mproutd_enabled": Metric(GAUGE, "Whether multipath is enabled in the configuration."),
+    "mproutd_degraded": Metric(GAUGE, "Whether anything needs attention."),
     "mproutd_configuration_rejected": Metric(
-        GAUGE, "Whether the files on disk are refused and the last good ones are in use."
+        GAUGE, "Whether the files on disk are rejected and an earlier configuration is in use."
     ),
-    "mproutd_configuration_warnings": Metric(
-        GAUGE, "What in the configuration is allowed, but perhaps not meant."
+    "mproutd_warnings": Metric(
+        GAUGE, "Parts of the configuration that are valid but probably unintended."
     ),
-    "mproutd_problems": Metric(GAUGE, "Problems of the status by their code.", ("code",)),
-    "mproutd_drift_changes": Metric(GAUGE, "Changes of the kernel that would be made now."),
-    "mproutd_passes_total": Metric(COUNTER, "Passes made since the daemon started."),
-    "mproutd_kernel_writes_total": Metric(
-        COUNTER, "Changes of the kernel asked for since the daemon started."
+    "mproutd_problems": Metric(GAUGE, "Problems by code.", ("code",)),
+    "mproutd_drift": Metric(GAUGE, "Differences in the kernel that the next pass will repair."),
+    "mproutd_passes_total": Metric(COUNTER, "Passes since the daemon started."),
+    "mproutd_writes_total": Metric(
+        COUNTER, "Changes requested from the kernel since the daemon started."
     ),
     "mproutd_uplink_info": Metric(
-        GAUGE, "An uplink's device and mode.", ("uplink", "device", "mode")
+        GAUGE, "Device and mode of an uplink.", ("uplink", "device", "mode")
     ),
-    "mproutd_uplink_usable": Metric(GAUGE, "Whether an uplink can carry traffic now.", _FAMILY),
+    "mproutd_uplink_usable": Metric(GAUGE, "Whether an uplink can carry traffic.", _FAMILY),
     "mproutd_uplink_unusable_info": Metric(
         GAUGE, "Why it cannot; missing while it can.", ("uplink", "family", "reason")
     ),
-    "mproutd_uplink_changed_timestamp_seconds": Metric(
-        GAUGE, "When the uplink became usable or ceased to be.", _UPLINK
+    "mproutd_uplink_since_timestamp_seconds": Metric(
+        GAUGE, "When the uplink became usable or unusable.", _UPLINK
     ),
     "mproutd_uplink_default": Metric(
         GAUGE, "Whether an uplink carries the traffic that no rule selects.", _FAMILY
     ),
     "mproutd_uplink_addresses": Metric(GAUGE, "Addresses used for new connections.", _FAMILY),
     "mproutd_uplink_lookup_mismatches": Metric(
-        GAUGE, "Addresses whose packets would not leave by the uplink.", _FAMILY
+        GAUGE, "Addresses whose packets are routed through another uplink or gateway.", _FAMILY
     ),
     "mproutd_uplink_endpoints": Metric(
-        GAUGE, "Wanted MPTCP endpoints by what was found in their place.", ("uplink", "state")
+        GAUGE, "Desired MPTCP endpoints by state.", ("uplink", "state")
     ),
-    "mproutd_uplink_receive_bytes_total": Metric(
-        COUNTER, "Bytes received by the uplink's device.", _UPLINK
+    "mproutd_uplink_received_bytes_total": Metric(
+        COUNTER, "Bytes received by the device of an uplink.", _UPLINK
     ),
-    "mproutd_uplink_transmit_bytes_total": Metric(
-        COUNTER, "Bytes sent by the uplink's device.", _UPLINK
+    "mproutd_uplink_sent_bytes_total": Metric(
+        COUNTER, "Bytes sent by the device of an uplink.", _UPLINK
     ),
-    "mproutd_uplink_check_failed": Metric(
+    "mproutd_uplink_health_failed": Metric(
         GAUGE, "Whether the health check of an uplink has failed.", _FAMILY
     ),
-    "mproutd_uplink_check_hold_seconds": Metric(
-        GAUGE, "How long it stays out at least, since it failed again and again.", _FAMILY
+    "mproutd_uplink_health_hold_seconds": Metric(
+        GAUGE, "Time before the health check can pass again, after flapping.", _FAMILY
     ),
-    "mproutd_uplink_check_host_reachable": Metric(
-        GAUGE, "Whether a host that is asked answered in the last round.", _HOST
+    "mproutd_uplink_health_host_reachable": Metric(
+        GAUGE, "Whether a probed host answered in the last round.", _HOST
     ),
-    "mproutd_uplink_check_host_loss_ratio": Metric(
-        GAUGE, "Share of the last probes to it that was lost.", _HOST
+    "mproutd_uplink_health_host_loss_ratio": Metric(
+        GAUGE, "Share of the recent probes to a host that were lost.", _HOST
     ),
-    "mproutd_uplink_check_host_latency_seconds": Metric(
-        GAUGE, "Mean of the last probes to it that were answered.", _HOST
+    "mproutd_uplink_health_host_latency_seconds": Metric(
+        GAUGE, "Mean latency of the recent probes to a host.", _HOST
     ),
-    "mproutd_uplink_check_probes_total": Metric(COUNTER, "Probes to a host.", _HOST),
-    "mproutd_uplink_check_replies_total": Metric(COUNTER, "Answers of a host.", _HOST),
-    "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel has MPTCP."),
+    "mproutd_uplink_health_host_sent_total": Metric(COUNTER, "Probes sent to a host.", _HOST),
+    "mproutd_uplink_health_host_replies_total": Metric(
+        COUNTER, "Probes that a host answered.", _HOST
+    ),
+    "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel supports MPTCP."),
     "mproutd_mptcp_enabled": Metric(GAUGE, "net.mptcp.enabled."),
-    "mproutd_mptcp_limit_max": Metric(GAUGE, "How many endpoints the kernel takes."),
-    "mproutd_mptcp_foreign_endpoints": Metric(GAUGE, "Endpoints of others."),
-    "mproutd_mptcp_limit": Metric(GAUGE, "A limit for each connection, as found.", ("limit",)),
-    "mproutd_mptcp_limit_desired": Metric(GAUGE, "The same limit, as wanted.", ("limit",)),
+    "mproutd_mptcp_limit_max": Metric(GAUGE, "The highest limit that the kernel accepts."),
+    "mproutd_mptcp_foreign_endpoints": Metric(GAUGE, "Endpoints of other programs."),
+    "mproutd_mptcp_limit": Metric(GAUGE, "A limit for each connection in the kernel.", ("limit",)),
+    "mproutd_mptcp_limit_desired": Metric(GAUGE, "The limit that mproutd sets.", ("limit",)),
 }
-"""Every metric, in the order in which they are told."""
+"""Every metric, in the order of the output."""
 
 ENDPOINT_STATES = ("ok", "missing", "differs", "foreign", "misrouted")
 
 Sample = tuple[tuple[str, ...], float]
+"""(label values, value)."""
+_Named = tuple[str, tuple[str, ...], float]
+"""(metric, label values, value)."""
 
 
-def samples(status: Mapping[str, Any] | None) -> dict[str, list[Sample]]:
-    """Metric → its rows (labels' words, value).  None: no daemon answered."""
-    found: dict[str, list[Sample]] = {name: [] for name in METRICS}
-    for name, words, value in _all(status):
-        found[name].append((words, float(value)))
-    return {name: each for name, each in found.items() if each}
+def samples(status: Status | None) -> dict[str, list[Sample]]:
+    """Metric → its samples.  None: the daemon did not reply."""
+    collected: dict[str, list[Sample]] = {name: [] for name in METRICS}
+    for name, labels, value in _samples(status):
+        collected[name].append((labels, float(value)))
+    return {name: listed for name, listed in collected.items() if listed}
 
 
-def _all(status: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...], float]]:
+def _samples(status: Status | None) -> Iterator[_Named]:
     yield "mproutd_up", (), status is not None
     if status is None:
         return
@@ -118,66 +126,66 @@ def _all(status: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...
     yield "mproutd_enabled", (), status["enabled"]
     yield "mproutd_degraded", (), status["degraded"]
     yield "mproutd_configuration_rejected", (), status["configuration"]["error"] is not None
-    yield "mproutd_configuration_warnings", (), len(status["warnings"])
-    codes = Counter(each["code"] for each in status["problems"])
+    yield "mproutd_warnings", (), len(status["warnings"])
+    codes = Counter(problem["code"] for problem in status["problems"])
     for code in [*PROBLEMS, *(code for code in codes if code not in PROBLEMS)]:
         yield "mproutd_problems", (code,), codes[code]
-    yield "mproutd_drift_changes", (), len(status["drift"])
+    yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
-    yield "mproutd_kernel_writes_total", (), status["counts"]["writes"]
+    yield "mproutd_writes_total", (), status["counts"]["writes"]
     for uplink in status["uplinks"]:
         yield from _uplink(uplink, status["default"])
     yield from _mptcp(status["mptcp"])
 
 
-def _uplink(
-    uplink: Mapping[str, Any], default: Mapping[str, str]
-) -> Iterator[tuple[str, tuple[str, ...], float]]:
+def _uplink(uplink: UplinkStatus, default: Defaults) -> Iterator[_Named]:
     name = uplink["name"]
     yield "mproutd_uplink_info", (name, uplink["device"], uplink["mode"]), 1
     for family in uplink["families"]:
-        both = name, family["family"]
-        yield "mproutd_uplink_usable", both, family["usable"]
+        labels = name, family["family"]
+        yield "mproutd_uplink_usable", labels, family["usable"]
         if not family["usable"]:
-            yield "mproutd_uplink_unusable_info", (*both, family["reason"]), 1
-        yield "mproutd_uplink_default", both, default.get(family["family"]) == name
-        yield "mproutd_uplink_addresses", both, len(family["addresses"])
-        wrong = sum(not each["matches"] for each in family["lookups"])
-        yield "mproutd_uplink_lookup_mismatches", both, wrong
+            yield "mproutd_uplink_unusable_info", (*labels, str(family["reason"])), 1
+        yield "mproutd_uplink_default", labels, default.get(family["family"]) == name
+        yield "mproutd_uplink_addresses", labels, len(family["addresses"])
+        mismatches = sum(not lookup["matches"] for lookup in family["lookups"])
+        yield "mproutd_uplink_lookup_mismatches", labels, mismatches
     if uplink["since"] is not None:
-        yield "mproutd_uplink_changed_timestamp_seconds", (name,), uplink["since"]
+        yield "mproutd_uplink_since_timestamp_seconds", (name,), uplink["since"]
     for check in uplink.get("health") or ():
         yield from _check(name, check)
-    states = Counter(each["state"] for each in uplink["endpoints"])
+    states = Counter[str](endpoint["state"] for endpoint in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
-    for key, way in (("received", "receive"), ("sent", "transmit")):
-        if uplink[key] is not None:
-            yield f"mproutd_uplink_{way}_bytes_total", (name,), uplink[key]
+    if uplink["received"] is not None:
+        yield "mproutd_uplink_received_bytes_total", (name,), uplink["received"]
+    if uplink["sent"] is not None:
+        yield "mproutd_uplink_sent_bytes_total", (name,), uplink["sent"]
 
 
-def _check(uplink: str, check: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], float]]:
-    begin, both = "mproutd_uplink_check", (uplink, check["family"])
-    yield f"{begin}_failed", both, check["failed"]
-    yield f"{begin}_hold_seconds", both, check["hold"]
+def _check(uplink: str, check: CheckStatus) -> Iterator[_Named]:
+    labels = uplink, check["family"]
+    yield "mproutd_uplink_health_failed", labels, check["failed"]
+    yield "mproutd_uplink_health_hold_seconds", labels, check["hold"]
     for host in check["hosts"]:
-        words = (*both, host["host"])
-        yield f"{begin}_host_reachable", words, bool(host["reachable"])
-        yield f"{begin}_host_loss_ratio", words, host["loss"] / 100
+        host_labels = (*labels, host["host"])
+        prefix = "mproutd_uplink_health_host"
+        yield f"{prefix}_reachable", host_labels, bool(host["reachable"])
+        yield f"{prefix}_loss_ratio", host_labels, host["loss"] / 100
         if host["latency"] is not None:
-            yield f"{begin}_host_latency_seconds", words, host["latency"]
-        yield f"{begin}_probes_total", words, host["sent"]
-        yield f"{begin}_replies_total", words, host["replies"]
+            yield f"{prefix}_latency_seconds", host_labels, host["latency"]
+        yield f"{prefix}_sent_total", host_labels, host["sent"]
+        yield f"{prefix}_replies_total", host_labels, host["replies"]
 
 
-def _mptcp(mptcp: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[str, ...], float]]:
+def _mptcp(mptcp: MptcpStatus | None) -> Iterator[_Named]:
     yield "mproutd_mptcp_available", (), mptcp is not None
     if mptcp is None:
         return
     yield "mproutd_mptcp_enabled", (), mptcp["enabled"]
     yield "mproutd_mptcp_limit_max", (), mptcp["limit_max"]
     yield "mproutd_mptcp_foreign_endpoints", (), len(mptcp["foreign_endpoints"])
-    for limit, value in mptcp["limits"]["actual"].items():
-        yield "mproutd_mptcp_limit", (limit,), value
-    for limit, value in mptcp["limits"]["desired"].items():
-        yield "mproutd_mptcp_limit_desired", (limit,), value
+    actual, desired = mptcp["limits"]["actual"], mptcp["limits"]["desired"]
+    for limit in ("subflows", "add_addr_accepted"):
+        yield "mproutd_mptcp_limit", (limit,), actual[limit]
+        yield "mproutd_mptcp_limit_desired", (limit,), desired[limit]

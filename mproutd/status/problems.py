@@ -1,187 +1,206 @@
-"""Every problem that a status can name beside the state of the uplinks, by its code.  Pure.
+"""Everything a status can report beside the state of the uplinks: code, text and advice.  Pure.
 
-A text says what and where; what to do is in advice.py.  docs/status.md has both, and a test
-holds the three together.
+The text says what and where, the advice what to do about it.  docs/status.md lists both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mproutd.iproute2 import DeviceNames, describe, ip_command
 from mproutd.model import Object
 from mproutd.planning.pacing import FailedOperation
 
+if TYPE_CHECKING:
+    from mproutd.status.types import FamilyStatus, Problem, Status, UplinkStatus
+
 PROBLEMS = {
-    "no-mptcp": "this kernel has no MPTCP: tables and rules are kept, endpoints are not",
-    "mptcp-disabled": "net.mptcp.enabled is 0: no new connection uses MPTCP",
-    "path-manager": "the path manager {path_manager!r} is not the kernel's: it ignores our "
-    "endpoints",
-    "configuration-rejected": "the configuration on disk is refused, the last good one is in use: "
-    "{error}",
+    "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
+    "are not",
+    "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
+    "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
+    "use: {error}",
     "state-file-error": "{error}",
-    "hints-ignored": "{error}; what hooks said is not used until then",
-    "netifd-unreachable": "netifd does not answer: {error}; what it said last is used, and it is "
-    "asked again",
-    "laminar-unsupported": "{uplink}: this kernel has no laminar endpoints (Linux 6.18 has); "
-    "it joins as without the option",
-    "endpoint-limit": "{uplink}: the kernel takes no more than {max_endpoints} endpoints: none "
-    "for {address}",
-    "foreign-endpoint": "{uplink}: somebody else's endpoint holds {address}: {endpoint}; "
-    "it is left as it is",
-    "misrouted": "{uplink}: a lookup from {address} does not leave by {device} "
-    "(see: {command}); no endpoint there until it does",
-    "blackhole-default": "{uplink}: nothing from {address} leaves by {device}: main is asked "
-    "first, and "
-    "throws away what it has no better route for ({route}); no endpoint there until that ends",
-    "no-mark": "{uplink}: mark_mask has no mark left for it",
-    "removed-externally": "{object}: removed by somebody else {count} times lately, and put back",
+    "hints-ignored": "hints from hooks are ignored: {error}",
+    "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
+    "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
+    "does); the option is ignored",
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {max_endpoints} "
+    "at most",
+    "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
+    "{endpoint}; it is left unchanged",
+    "misrouted": "{uplink}: {address} is routed through another device than {device} "
+    "({command}); its endpoint is withheld",
+    "blackhole-default": "{uplink}: {address} cannot leave via {device}: table main is looked up "
+    "first, and its default route discards the packets ({route}); its endpoint is withheld",
+    "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
+    "removed-externally": "{object}: removed by another program {count} times recently, and "
+    "restored",
     "rate-limited": "{object}: removed by another program repeatedly; restored every few seconds",
-    "operation-failed": "{command}: {error} (tried {attempts} times, next in {retry_in:.0f} s)",
-    "failed-in-use": "{uplink}: its health check has failed in {families}, where no other uplink "
-    "is usable: "
-    "it stays in use",
-    "mptcpd-running": "mptcpd runs here too: it adds endpoints for all addresses, with one set of "
-    "flags, "
-    "and leaves them behind",
-    "limits-above-max": "the configured limits exceed what this kernel allows ({limit_max})",
+    "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
+    "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
+    "usable: it stays in use",
+    "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
+    "same flags, and does not remove them when it stops",
+    "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
 }
-"""Every problem that a status can name, by its code."""
+"""Code → text, in which {NAME} is a field of the problem."""
+
+ADVICE = {
+    # Reasons of a path (planning.uplinks.REASONS).
+    "awaiting-device": "ifup INTERFACE; details: ifstatus INTERFACE; without netifd, set `device` "
+    "in the uplink's section of the file mproutd",
+    "no-device": "plug it in, or correct `device` in the configuration; devices: ip link",
+    "link-down": "ip link set DEVICE up, or ifup",
+    "no-carrier": "check the cable, the modem and the port at the other end",
+    "no-address": "check what assigns one (DHCP client, pppd, router advertisements); "
+    "addresses: ip address show dev DEVICE",
+    "tentative": "wait: detection takes a second or two, then the address is used",
+    "dad-failed": "another host on the link has the same address: change one of them",
+    "deprecated": "renew the lease or the prefix; connections that use the address continue",
+    "no-gateway": "add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
+    "configuration",
+    "check-failed": "ask the provider; the uplink is used again as soon as the check passes",
+    "address-conflict": "change one of the two addresses; until then the other uplink uses it",
+    # Problems.
+    "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
+    "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
+    "sysctl -w net.mptcp.pm_type=0",
+    "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
+    "state-file-error": "make sure that the runtime directory is writable and not full; the file "
+    "is rewritten at the next change",
+    "hints-ignored": "only root may be able to write there: chown and chmod it",
+    "netifd-unreachable": "check: ubus call network.interface dump; log: logread -e netifd",
+    "laminar-unsupported": "use a newer kernel, or remove the option `laminar`",
+    "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "
+    "an uplink to off",
+    "foreign-endpoint": "if it is no longer needed: ip mptcp endpoint delete id ID",
+    "misrouted": "a rule with a higher priority matches first (ip rule); move or narrow it",
+    "blackhole-default": "move that route to a table that is looked up after main (table "
+    "default), or add a default route via the device to main with a lower metric",
+    "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
+    "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
+    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3",
+    "rate-limited": "find the program that removes it: ip monitor rule route",
+    "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
+    "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
+    "the provider",
+    "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
+    "limits-above-max": "lower `subflows` or `add_addr_accepted`",
+}
+"""Code → what to do; DEVICE stands for the uplink's device, ID for an endpoint's."""
+
+DHCPCD, MPTCPD, NETWORKD, NETWORKMANAGER = "dhcpcd", "mptcpd", "systemd-networkd", "NetworkManager"
+_NETWORKD_ADVICE = (
+    "if systemd-networkd removed it: set ManageForeignRoutingPolicyRules=no and "
+    "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
+    "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
+)
+CONFLICT_ADVICE = {
+    (
+        "no-carrier",
+        DHCPCD,
+    ): "dhcpcd removes the address with the carrier, so the uplink has to wait "
+    "for a new lease when it recovers: `nolink` in /etc/dhcpcd.conf keeps the address, after "
+    "ifdown DEVICE and ifup DEVICE (or a restart of dhcpcd)",
+    ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
+    "ip mptcp endpoint delete id ID",
+    ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "
+    '"$(nmcli -g GENERAL.CONNECTION device show DEVICE)" connection.mptcp-flags disabled && '
+    "nmcli device reapply DEVICE; if it remains: ip mptcp endpoint delete id ID",
+    ("removed-externally", NETWORKD): _NETWORKD_ADVICE,
+    ("rate-limited", NETWORKD): _NETWORKD_ADVICE,
+}
+"""(code, daemon) → what to do instead where that daemon is running."""
 
 
-def problem(code: str, **values: Any) -> dict[str, Any]:
-    """One problem: its code, its text in one line, and the values in it.
-
-    The template is for those who translate.
-    """
+def problem(code: str, **values: Any) -> Problem:
+    """One problem, with the values of its text as further fields."""
     template = PROBLEMS[code]
-    text = template.format(**values)
-    return {"code": code, "text": text, "template": template, "advice": ADVICE[code], **values}
+    return {
+        "code": code,
+        "text": template.format(**values),
+        "template": template,
+        "advice": ADVICE[code],
+        **values,  # type: ignore[typeddict-item]
+    }
 
 
 def failed_operations(
-    refusals: Iterable[FailedOperation], now: float, name: DeviceNames
-) -> list[dict[str, Any]]:
-    """Operations that the kernel refused; `now` on the clock of the refusals."""
+    failed: Iterable[FailedOperation], now: float, name: DeviceNames
+) -> list[Problem]:
+    """Operations that the kernel rejected; `now` by the clock of `failed`."""
     return [
         problem(
             "operation-failed",
-            command=ip_command(failed.operation, name),
-            error=failed.error,
-            attempts=failed.attempts,
-            retry_in=max(0.0, failed.retry_at - now),
+            command=ip_command(failure.operation, name),
+            error=failure.error,
+            attempts=failure.attempts,
+            retry_in=max(0.0, failure.retry_at - now),
         )
-        for failed in refusals
+        for failure in failed
     ]
 
 
 def removed_objects(
-    counts: Mapping[Object, int], held: Collection[Object], name: DeviceNames
-) -> list[dict[str, Any]]:
-    """What somebody else removes; `held` is what is put back only every few seconds."""
+    restored: Mapping[Object, int], rate_limited: Collection[Object], name: DeviceNames
+) -> list[Problem]:
+    """Objects that another program removes; those in `rate_limited` are restored with a delay."""
     return [
         problem(
-            "rate-limited" if value in held else "removed-externally",
+            "rate-limited" if value in rate_limited else "removed-externally",
             object=describe(value, name),
             count=count,
             kind=type(value).__name__.lower(),
         )
-        for value, count in counts.items()
+        for value, count in restored.items()
     ]
 
 
-ADVICE = {
-    # Why a path is not usable.
-    "awaiting-device": "bring it up: ifup INTERFACE; see: ifstatus INTERFACE; without netifd, name "
-    "its `device` in mproutd's section of the uplink",
-    "no-device": "plug it in, or correct `device` in the configuration; see: ip link",
-    "link-down": "bring it up: ifup, or ip link set DEVICE up",
-    "no-carrier": "check cable, modem and the port at the other end",
-    "no-address": "see what should give it one (DHCP client, pppd, router advertisements); "
-    "see: ip address show dev DEVICE",
-    "tentative": "wait: the kernel needs a second or two; it is used at once then",
-    "dad-failed": "somebody else on that link has the address: change one of them",
-    "deprecated": "renew the lease or the prefix; connections that use the address go on",
-    "no-gateway": "give it a default route, or set `gateway` (`gateway6`) in the configuration",
-    "check-failed": "ask who runs the line; it is used again as soon as the check succeeds",
-    "address-conflict": "change one of the two addresses; until then the first uplink has it",
-    # What else is not as wanted.
-    "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
-    "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
-    "path-manager": "sysctl -w net.mptcp.path_manager=kernel (older: net.mptcp.pm_type=0)",
-    "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
-    "state-file-error": "see that the runtime directory can be written and is not full; "
-    "what was written wrongly is replaced at the next change",
-    "hints-ignored": "let it belong to root alone",
-    "netifd-unreachable": "see: ubus call network.interface dump; logread -e netifd",
-    "laminar-unsupported": "use a newer kernel, or take the option away",
-    "endpoint-limit": "remove others (ip mptcp endpoint), or set an uplink to off",
-    "foreign-endpoint": "if it is nobody's any more: ip mptcp endpoint delete id ID",
-    "misrouted": "find the rule in front: ip rule; move it behind, or narrow it",
-    "blackhole-default": "move it to the table that is asked last (`table default` instead of "
-    "main), or "
-    "give that line a default route in main with a lower metric",
-    "no-mark": "widen `mark_mask`, or give the uplink a `mark`",
-    "removed-externally": "nothing, if that was you; else find the daemon that removes it "
-    "(NetworkManager, systemd-networkd's ManageForeignRoutingPolicyRules, pbr, mwan3)",
-    "rate-limited": "find the daemon that removes it: ip monitor rule route",
-    "operation-failed": "read the kernel's words; it is tried again by itself",
-    "failed-in-use": "see whether the hosts of `track_ip` answer by another way; if they do, ask "
-    "who runs "
-    "the lines",
-    "mptcpd-running": "one of the two: systemctl disable --now mptcp",
-    "limits-above-max": "lower `subflows` or `add_addr_accepted`",
-}
-
-
-MPTCPD, NETWORKD, NETWORKMANAGER = "mptcpd", "systemd-networkd", "NetworkManager"
-_FOREIGN = (
-    "if it is NetworkManager's: nmcli connection modify "
-    '"$(nmcli -g GENERAL.CONNECTION device show DEVICE)" connection.mptcp-flags disabled && '
-    "nmcli device reapply DEVICE; if it stays: ip mptcp endpoint delete id ID"
-)
-_REMOVED = (
-    "if it was systemd-networkd: ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no "
-    "below [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
-    "systemctl restart systemd-networkd; else see: ip monitor rule route"
-)
-CONFLICT_ADVICE = {
-    ("foreign-endpoint", MPTCPD): "if it is mptcpd's: systemctl disable --now mptcp, then: "
-    "ip mptcp endpoint delete id ID",
-    ("foreign-endpoint", NETWORKMANAGER): _FOREIGN,
-    ("removed-externally", NETWORKD): _REMOVED,
-    ("rate-limited", NETWORKD): _REMOVED,
-}
-"""What to do about a problem where that daemon runs; DEVICE is the uplink's, ID the endpoint's."""
-
-
-def with_conflicts(status: dict[str, Any], running: Collection[str]) -> dict[str, Any]:
-    """The status with what is known of these daemons, which run here."""
-    problems = [*status["problems"], *_named(status, running)]
-    told = [{**each, "advice": _advice(each, status["uplinks"], running)} for each in problems]
-    return {**status, "problems": told, "degraded": status["degraded"] or bool(told)}
-
-
-def _named(status: dict[str, Any], running: Collection[str]) -> Iterator[dict[str, Any]]:
+def with_conflicts(status: Status, running: Collection[str]) -> Status:
+    """A status with what is known about these daemons, which are running here."""
+    problems = list(status["problems"])
     if status["enabled"] and MPTCPD in running:
-        yield problem("mptcpd-running")
+        problems.append(problem("mptcpd-running"))
+    for index, reported in enumerate(problems):
+        problems[index] = {**reported, "advice": _advice(reported, status["uplinks"], running)}
+    uplinks = status["uplinks"]
+    if DHCPCD in running:
+        uplinks = [
+            {**uplink, "families": [_without_lease(family) for family in uplink["families"]]}
+            for uplink in uplinks
+        ]
+    return {
+        **status,
+        "uplinks": uplinks,
+        "problems": problems,
+        "degraded": status["degraded"] or bool(problems),
+    }
 
 
-def _advice(
-    found: dict[str, Any], uplinks: Sequence[dict[str, Any]], running: Collection[str]
-) -> str:
-    """What to do about a problem, as exactly as can be told."""
-    if found.get("kind") == "endpoint":  # networkd knows nothing of them
+def _without_lease(family: FamilyStatus) -> FamilyStatus:
+    """A family whose DHCP client removed the address with the carrier; the kernel keeps it."""
+    if family["reason"] != "no-carrier" or family["sources"]:
+        return family
+    return {**family, "advice": f"{family['advice']}; {CONFLICT_ADVICE['no-carrier', DHCPCD]}"}
+
+
+def _advice(reported: Problem, uplinks: Sequence[UplinkStatus], running: Collection[str]) -> str:
+    """The most specific advice for a problem, with its device and endpoint id filled in."""
+    values: Mapping[str, Any] = reported
+    if values.get("kind") == "endpoint":  # systemd-networkd does not manage endpoints
         running = [name for name in running if name != NETWORKD]
-    known = [
+    advice = [
         text
-        for (code, name), text in CONFLICT_ADVICE.items()
-        if code == found["code"] and name in running
+        for (code, daemon), text in CONFLICT_ADVICE.items()
+        if code == reported["code"] and daemon in running
     ]
-    if not known:
-        return str(found["advice"])
-    device = next((each["device"] for each in uplinks if each["name"] == found.get("uplink")), "")
-    words = found.get("endpoint", "").split()
-    number = words[words.index("id") + 1] if "id" in words else "ID"
-    return "; ".join(known).replace("ID", number).replace("DEVICE", device)
+    if not advice:
+        return reported["advice"]
+    devices = [uplink["device"] for uplink in uplinks if uplink["name"] == values.get("uplink")]
+    words = values.get("endpoint", "").split()
+    endpoint_id = words[words.index("id") + 1] if "id" in words else "ID"
+    return "; ".join(advice).replace("ID", endpoint_id).replace("DEVICE", "".join(devices[:1]))

@@ -1,9 +1,8 @@
-"""The parts of docs/ that are the code's own words: tables of fields, codes and kinds.
+"""Generates the JSON schemas and the tables in docs/ from the code.
 
-    python -m tests.docs.reference       writes them into docs/status.md, connections.md, …
+    python -m tests.docs.reference       writes docs/*.schema.json, docs/status.md, …
 
-Between `<!-- NAME -->` and `<!-- end -->` in a page stands what is written here; a test holds
-the two together.
+A table stands between `<!-- NAME -->` and `<!-- end -->` in its page; a test compares both.
 """
 
 from __future__ import annotations
@@ -19,24 +18,39 @@ from mproutd.planning.uplinks import REASONS
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
 from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
+from mproutd.status.types import ConnectionList, MonitorEvent, Reconciliation, Status
+from tests.docs.schema import document
 
 DOCS = Path(__file__).parents[2] / "docs"
 
+TYPES = {
+    "status": Status,
+    "reconcile": Reconciliation,
+    "connections": ConnectionList,
+    "monitor": MonitorEvent,
+}
+"""Name of a schema in docs/ → the type that it is generated from."""
+
 
 def schema(name: str) -> dict[str, Any]:
+    """A schema in docs/."""
     loaded: dict[str, Any] = json.loads((DOCS / f"{name}.schema.json").read_text())
     return loaded
 
 
+def generated_schema(name: str) -> str:
+    """The content of a schema in docs/ as it should be."""
+    return json.dumps(document(TYPES[name], name), indent=2, ensure_ascii=False) + "\n"
+
+
 def fields(node: dict[str, Any], path: str = "") -> Iterator[str]:
     """A row for each field of a schema, however deep."""
-    for name, each in node.get("properties", {}).items():
-        kinds = each["type"] if isinstance(each["type"], list) else [each["type"]]
-        words = " or ".join(kinds)
-        yield f"| `{path}{name}` | {words} | {each['description']} |"
-        yield from fields(each, f"{path}{name}.")
-        if "items" in each:
-            yield from fields(each["items"], f"{path}{name}[].")
+    for name, field in node.get("properties", {}).items():
+        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        yield f"| `{path}{name}` | {' or '.join(kinds)} | {field['description']} |"
+        yield from fields(field, f"{path}{name}.")
+        if "items" in field:
+            yield from fields(field["items"], f"{path}{name}[].")
 
 
 def table(head: str, rows: Iterator[str] | list[str]) -> str:
@@ -44,7 +58,7 @@ def table(head: str, rows: Iterator[str] | list[str]) -> str:
     return "\n".join([head, "|" + " --- |" * columns, *rows])
 
 
-def _codes(texts: dict[str, str]) -> list[str]:
+def _code_rows(texts: dict[str, str]) -> list[str]:
     return [
         f"| `{code}` | {re.sub('[{](.*?)(:.*?|!r)?[}]', lambda m: m[1].upper(), text)} "
         f"| {ADVICE[code]} |"
@@ -52,33 +66,38 @@ def _codes(texts: dict[str, str]) -> list[str]:
     ]
 
 
-def parts() -> dict[str, dict[str, str]]:
-    """Page → name of the part → what it says."""
-    head = "| field | type | what |"
-    codes = "| code | what it says | what to do |"
+def _field_table(name: str) -> str:
+    node = document(TYPES[name], name) if name in TYPES else schema(name)
+    return table("| field | type | meaning |", fields(node))
+
+
+def tables() -> dict[str, dict[str, str]]:
+    """Page → name of a table → its text."""
+    codes = "| code | text | advice |"
     return {
         "status.md": {
-            "fields": table(head, fields(schema("status"))),
-            "reasons": table(codes, _codes(REASONS)),
-            "problems": table(codes, _codes(PROBLEMS)),
-            "rivals": table(
-                "| code | beside | what to do |",
+            "fields": _field_table("status"),
+            "reconcile": _field_table("reconcile"),
+            "reasons": table(codes, _code_rows(REASONS)),
+            "problems": table(codes, _code_rows(PROBLEMS)),
+            "conflicts": table(
+                "| code | daemon | advice |",
                 [
-                    f"| `{code}` | {name} | {text} |"
-                    for (code, name), text in CONFLICT_ADVICE.items()
+                    f"| `{code}` | {daemon} | {text} |"
+                    for (code, daemon), text in CONFLICT_ADVICE.items()
                 ],
             ),
         },
         "metrics.md": {
             "metrics": table(
-                "| metric | type | labels | what |",
+                "| metric | type | labels | meaning |",
                 [
                     f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
                     for name, (kind, text, labels) in METRICS.items()
                 ],
             )
         },
-        "connections.md": {"fields": table(head, fields(schema("connections")))},
+        "connections.md": {"fields": _field_table("connections")},
         "test.md": {
             "verdicts": table(
                 "| verdict | who | what it says | what to do |",
@@ -87,26 +106,33 @@ def parts() -> dict[str, dict[str, str]]:
                     for code, text in EXPLANATIONS.items()
                 ],
             ),
-            "fields": table(head, fields(schema("test"))),
+            "fields": _field_table("test"),
         },
         "monitor.md": {
+            "fields": _field_table("monitor"),
             "kinds": table(
-                "| kind | what |", [f"| `{k}` | {text} |" for k, text in EVENT_KINDS.items()]
-            )
+                "| kind | event |", [f"| `{kind}` | {text} |" for kind, text in EVENT_KINDS.items()]
+            ),
         },
     }
 
 
-def filled(page: str, told: dict[str, str]) -> str:
-    """A page with its parts as they should be."""
-    for name, text in told.items():
+def filled(page: str, texts: dict[str, str]) -> str:
+    """A page with its tables as they should be."""
+    for name, text in texts.items():
         begin, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found, rest = page.partition(begin)
-        assert found, f"no place for {name}"
+        assert found, f"no place for the table {name}"
         page = before + begin + text + "\n" + end + rest.partition(end)[2]
     return page
 
 
+def main() -> None:
+    for name in TYPES:
+        (DOCS / f"{name}.schema.json").write_text(generated_schema(name))
+    for page, texts in tables().items():
+        (DOCS / page).write_text(filled((DOCS / page).read_text(), texts))
+
+
 if __name__ == "__main__":
-    for name, told in parts().items():
-        (DOCS / name).write_text(filled((DOCS / name).read_text(), told))
+    main()

@@ -11,7 +11,7 @@ import pytest
 from pyroute2 import DiagSocket
 from pyroute2.netlink.exceptions import NetlinkError
 
-from mproutd.status.top import _counted
+from mproutd.status.top import _count_subflows
 from tests.kernel.test_faults import Prepared
 from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, eventually, subflows
 
@@ -128,6 +128,6 @@ def test_the_live_screen_goes_on_without_sock_diag(world, monkeypatch):
 
     with Daemon(world.gateway) as daemon, world.gateway.enter():
         status = daemon.status()
-        assert _counted(status) == {}
+        assert _count_subflows(status) == {}
         monkeypatch.setattr(DiagSocket, "nlm_request", refused)
-        assert _counted(status) is None
+        assert _count_subflows(status) is None

@@ -103,7 +103,7 @@ def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node)
         assert set(endpoints(node)) == v4(6, 2, 3, 4, 7, 1) | v6(6) | {"192.0.2.1"}
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (2, 3, 4, 7, 1)]
         assert keeping.problems() == ["endpoint-limit"] * 5
-        assert keeping.reconciler.due() is None
+        assert keeping.reconciler.next_at() is None
         node.ip("mptcp endpoint delete id 99")
         (taken,) = keeping.asked(keeping.a_pass())
         assert taken.startswith("ip mptcp endpoint add 2001:db8:2::2 ")

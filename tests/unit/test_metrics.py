@@ -112,18 +112,18 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     assert value(found, "mproutd_uplink_default", uplink="wan2", family="ipv4") == 0
     assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="ok") == 1
     assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="missing") == 0
-    assert value(found, "mproutd_uplink_receive_bytes_total", uplink="wan2") == 2000
-    assert value(found, "mproutd_uplink_transmit_bytes_total", uplink="wan2") == 2001
+    assert value(found, "mproutd_uplink_received_bytes_total", uplink="wan2") == 2000
+    assert value(found, "mproutd_uplink_sent_bytes_total", uplink="wan2") == 2001
     check = {"uplink": "wan1", "family": "ipv4"}
-    assert value(found, "mproutd_uplink_check_failed", **check) == 1
-    assert value(found, "mproutd_uplink_check_hold_seconds", **check) == 20
+    assert value(found, "mproutd_uplink_health_failed", **check) == 1
+    assert value(found, "mproutd_uplink_health_hold_seconds", **check) == 20
     host = {**check, "host": "192.0.2.1"}
-    assert value(found, "mproutd_uplink_check_host_loss_ratio", **host) == 0.1
-    assert value(found, "mproutd_uplink_check_host_latency_seconds", **host) == 0.02
-    assert value(found, "mproutd_uplink_check_replies_total", **host) == 8
+    assert value(found, "mproutd_uplink_health_host_loss_ratio", **host) == 0.1
+    assert value(found, "mproutd_uplink_health_host_latency_seconds", **host) == 0.02
+    assert value(found, "mproutd_uplink_health_host_replies_total", **host) == 8
     since = status["uplinks"][1]["since"]
-    assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan2") == since
-    assert value(found, "mproutd_kernel_writes_total") == status["counts"]["writes"] > 0
+    assert value(found, "mproutd_uplink_since_timestamp_seconds", uplink="wan2") == since
+    assert value(found, "mproutd_writes_total") == status["counts"]["writes"] > 0
     assert value(found, "mproutd_mptcp_limit_max") == status["mptcp"]["limit_max"]
     wanted = status["mptcp"]["limits"]["desired"]["subflows"]
     assert value(found, "mproutd_mptcp_limit_desired", limit="subflows") == wanted
@@ -146,15 +146,15 @@ def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
     found = told(status)
     assert value(found, "mproutd_mptcp_available") == 0
     assert value(found, "mproutd_mptcp_enabled") is None
-    assert value(found, "mproutd_uplink_receive_bytes_total", uplink="wan1") is None
-    assert value(found, "mproutd_uplink_changed_timestamp_seconds", uplink="wan1") is None
+    assert value(found, "mproutd_uplink_received_bytes_total", uplink="wan1") is None
+    assert value(found, "mproutd_uplink_since_timestamp_seconds", uplink="wan1") is None
 
 
 def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
     status["uplinks"][0]["name"] = 'a"b\\c\nd'
     found = told(status)
     shown = 'a"b\\c\\nd'  # a label is one line, like all that is printed of a status
-    assert value(found, "mproutd_uplink_receive_bytes_total", uplink=shown) == 1000
+    assert value(found, "mproutd_uplink_received_bytes_total", uplink=shown) == 1000
 
 
 def test_without_a_daemon_only_that_is_told() -> None:

@@ -113,7 +113,7 @@ def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, A
 
 
 def test_a_host_that_did_not_answer_has_no_latency(status: dict[str, Any]) -> None:
-    latencies = dict(samples(status)["mproutd_uplink_check_host_latency_seconds"])
+    latencies = dict(samples(status)["mproutd_uplink_health_host_latency_seconds"])
     assert [*latencies] == [("wan1", "ipv4", "one.example"), ("wan1", "ipv6", "one.example")]
 
 

@@ -1,0 +1,99 @@
+"""JSON schemas, generated from the types of mproutd.status.types.
+
+A field's annotation gives its type, and the docstring below it its description.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import types
+import typing
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin
+
+JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def docstrings(kind: type) -> dict[str, str]:
+    """Field → the docstring below it, in one line."""
+    (node,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(node, ast.ClassDef)
+    found = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr), f"{kind.__name__}.{field.target.id} has no docstring"
+            assert isinstance(text.value, ast.Constant)
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+def fields(kind: type) -> dict[str, tuple[Any, str]]:
+    """Field → (annotation, description), its own before those of its bases."""
+    listed: dict[str, tuple[Any, str]] = {}
+    bases = [base for base in getattr(kind, "__orig_bases__", ()) if typing.is_typeddict(base)]
+    for owner in (kind, *bases):
+        annotations = typing.get_type_hints(
+            owner, vars(sys.modules[owner.__module__]), include_extras=True
+        )
+        for name, text in docstrings(owner).items():
+            listed.setdefault(name, (annotations[name], text))
+    return listed
+
+
+def is_required(kind: type, annotation: Any) -> bool:
+    return get_origin(annotation) is not NotRequired and bool(kind.__total__)  # type: ignore[attr-defined]
+
+
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """The schema of one annotation."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is NotRequired:
+        return schema_of(arguments[0])
+    if hasattr(annotation, "__metadata__"):
+        described = schema_of(annotation.__origin__)
+        for extra in annotation.__metadata__:
+            described.update(extra)
+        return described
+    if origin is Literal:
+        return {"type": "string", "enum": list(arguments)}
+    if origin in (Union, types.UnionType):
+        return _nullable(arguments)
+    if origin is list:
+        return {"type": "array", "items": schema_of(arguments[0])}
+    if typing.is_typeddict(annotation):
+        return object_schema(annotation)
+    return {"type": JSON_TYPES[annotation]}
+
+
+def _nullable(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    (other,) = (argument for argument in arguments if argument is not type(None))
+    described = schema_of(other)
+    described["type"] = [described["type"], "null"]
+    if "enum" in described:
+        described["enum"].append(None)
+    return described
+
+
+def object_schema(kind: type) -> dict[str, Any]:
+    """The schema of a TypedDict."""
+    properties, required = {}, []
+    for name, (annotation, text) in fields(kind).items():
+        described = schema_of(annotation)
+        properties[name] = {"type": described.pop("type"), "description": text, **described}
+        if is_required(kind, annotation):
+            required.append(name)
+    schema = {"type": "object", "description": inspect.getdoc(kind), "properties": properties}
+    if required:
+        schema["required"] = required
+    return schema
+
+
+def document(kind: type, name: str) -> dict[str, Any]:
+    """The whole schema of a command's output; `name` is that of the file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"mproutd-{name}-1",
+        "title": inspect.getdoc(kind),
+        **object_schema(kind),
+    }
