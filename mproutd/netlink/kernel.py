@@ -73,6 +73,8 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    probe_laminar: bool = False
+    """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
 
 class NetlinkKernel:
@@ -119,7 +121,9 @@ class NetlinkKernel:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
-        mptcp = self.path_manager.read(want.full) if self.path_manager else None
+        mptcp = None
+        if self.path_manager:
+            mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
         return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
 

@@ -21,7 +21,6 @@ from mproutd.model import (
     Rule,
     family_of,
 )
-from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
@@ -310,7 +309,8 @@ def _mptcp(inspection: Inspection, kernel: _Kernel) -> MptcpStatus | None:
     return {
         "enabled": mptcp.enabled,
         "path_manager": mptcp.path_manager,
-        "limit_max": mptcp.cap,
+        "limit_max": mptcp.max_limit,
+        "endpoints_max": mptcp.max_endpoints,
         "limits": {
             "actual": {
                 "subflows": mptcp.limits.subflows,
@@ -354,15 +354,15 @@ def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
         yield problem("mptcp-disabled")
     if mptcp.path_manager != "kernel":
         yield problem("path-manager", path_manager=mptcp.path_manager)
-    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.cap:
-        yield problem("limits-above-max", limit_max=mptcp.cap)
+    if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.max_limit:
+        yield problem("limits-above-max", limit_max=mptcp.max_limit)
     if not mptcp.laminar:
         for uplink in config.uplinks:
             if uplink.laminar:
                 yield problem("laminar-unsupported", uplink=uplink.name)
-    limit = max_endpoints(mptcp)
+    limit = mptcp.max_endpoints
     for address, name in inspection.plan.over_cap.items():
-        yield problem("endpoint-limit", uplink=name, address=address, max_endpoints=limit)
+        yield problem("endpoint-limit", uplink=name, address=address, endpoints_max=limit)
 
 
 def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ PROBLEMS = {
     "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {max_endpoints} "
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
     "at most",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",

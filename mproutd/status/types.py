@@ -286,6 +286,8 @@ class MptcpStatus(TypedDict):
     """net.mptcp.path_manager"""
     limit_max: Count
     """the highest limit that the kernel accepts"""
+    endpoints_max: Count
+    """how many endpoints the kernel accepts"""
     limits: LimitsComparison
     """limits for each connection"""
     foreign_endpoints: list[str]

@@ -111,7 +111,7 @@ def netifd_unreachable(site: Site) -> None:
 
 
 def endpoint_limit(site: Site) -> None:
-    site.world.mptcp = mptcp(site)._replace(cap=2)
+    site.world.mptcp = mptcp(site)._replace(max_endpoints=2)
     site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
     site.settle()
 
