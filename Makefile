@@ -99,6 +99,8 @@ deb: setup
 screens: setup
 	@$(python) -m tests.docs.reference
 	@$(python) -m tests.docs.screens $(ARGS)
+	@packaging/setup.sh browser
+	@$(python) -m tests.browser.screens
 
 # Output goes into docs/networks, measurements into docs/performance.md.
 guides:

@@ -82,7 +82,7 @@ def test_an_unplugged_uplink_shows_within_one_poll_with_reason_and_advice(
     wan.unplug(2)
     page.wait(lambda: "1 of 2 uplinks usable" in page.text(".headline"), POLL + 1.0)
     problems = page.text(".problems")
-    assert "wan2 has not been usable for" in problems
+    assert "wan2 is not usable: the link has no carrier" in problems
     assert "the link has no carrier" in problems
     assert "check cable, modem and the port at the other end" in problems
     assert "not usable" in card(page, "wan2")
@@ -237,6 +237,22 @@ def test_the_keyboard_reaches_everything_and_a_poll_takes_nothing_away(page: Chr
     assert page.script("return document.querySelector('article details').open")
     assert "ip route get" in page.text("article details")
     assert "7101: from all fwmark" in page.text("article details")
+
+
+def test_a_screen_reader_is_told_of_a_problem_once(page: Chromium, wan: Wan) -> None:
+    wan.unplug(2)
+    page.wait(lambda: "wan2 is not usable" in page.text(".problems"))
+    page.script(
+        "window.told = [];"
+        "new MutationObserver(records => window.told.push(...records.map(r => r.target)"
+        "  .filter(n => !(n.nodeType === 3 ? n.parentElement : n).closest('[aria-hidden]'))"
+        "  .map(n => n.textContent)))"
+        ".observe(document.querySelector('[aria-live=polite]'),"
+        " { subtree: true, childList: true, characterData: true });"
+    )
+    shown = page.text(".problems time")
+    page.wait(lambda: page.text(".problems time") != shown)
+    assert page.script("return window.told") == []
 
 
 @pytest.mark.parametrize("width", [320, 1600])

@@ -8,13 +8,10 @@ import pytest
 
 from mproutd.configuration.options import OPTIONS
 from tests.browser.chromium import Chromium
-from tests.browser.luci import URL, Luci
+from tests.browser.luci import CONFIGURATION, OVERVIEW, STATUS, Luci
 from tests.lab import CONFIG_DIR, SERVER, TWO_UPLINKS, Daemon, Echo, Wan, eventually, subflows
 
 Browse = Callable[..., Chromium]
-STATUS = f"{URL}?view=view.mproutd.status"
-CONFIGURATION = f"{URL}?view=view.mproutd.configuration"
-OVERVIEW = f"{URL}?view=view.status.include.35_mproutd"
 POLL = 1.0
 
 

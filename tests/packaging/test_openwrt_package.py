@@ -7,6 +7,7 @@ tests' own (openwrt_sdk.py); what they install runs under a Python that has noth
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -24,6 +25,8 @@ from tests.lab.openwrt_sdk import PYTHON, SITE, Sdk
 ROOT = Path(__file__).parents[2]
 FEED = ROOT / "packaging" / "openwrt"
 MPROUTD, TENACITY = FEED / "mproutd" / "Makefile", FEED / "python-tenacity" / "Makefile"
+
+LUCI = FEED / "luci-app-mproutd" / "Makefile"
 
 MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mproutd").rglob("*.py")}
 APART = {
@@ -128,6 +131,33 @@ def test_a_package_installs_these_files_and_no_others(roots: dict[str, Path], na
         path: mode for path, mode in installed(roots[name]).items() if not path.startswith(SITE)
     }
     assert found == FILES[name]
+
+
+def test_luci_gets_its_pages_and_what_they_share_with_cockpit(sdk: Sdk) -> None:
+    found = installed(sdk.build(LUCI)["luci-app-mproutd"])
+    resources = "www/luci-static/resources"
+    shared = {path.name for path in (ROOT / "web/page").iterdir()}
+    assert set(found) == {
+        f"{resources}/view/mproutd/status.js",
+        f"{resources}/view/mproutd/configuration.js",
+        f"{resources}/view/status/include/35_mproutd.js",
+        f"{resources}/mproutd/loader.js",
+        *(f"{resources}/mproutd/{name}" for name in shared),
+        "usr/share/luci/menu.d/luci-app-mproutd.json",
+        "usr/share/rpcd/acl.d/luci-app-mproutd.json",
+    }
+    assert set(found.values()) == {0o644}
+    _, depends, _, _ = sdk.describe(LUCI, "luci-app-mproutd")
+    assert depends == ["+luci-base", "+mproutd-rpcd"]
+    assert f"PKG_VERSION:={mproutd.__version__}\n" in LUCI.read_text()
+
+
+def test_the_access_lists_grant_ubus_and_uci_and_no_files() -> None:
+    for path in FEED.rglob("rpcd/acl.d/*.json"):
+        for group in json.loads(path.read_text()).values():
+            for grants in (group["read"], group["write"]):
+                assert grants.keys() == {"ubus", "uci"}, path
+                assert grants["ubus"].keys() == {"mproutd"}, path
 
 
 def test_nothing_for_tests_or_documents_and_no_source_gets_on_a_router(

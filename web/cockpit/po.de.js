@@ -159,7 +159,6 @@ cockpit.locale({
 	"{object}: removed by somebody else {count} times lately, and put back": [null, "{object}: von jemand anderem kürzlich {count}-mal entfernt und wiederhergestellt"],
 	"{path} was not saved": [null, "{path} wurde nicht gespeichert"],
 	"{received} in, {sent} out": [null, "{received} ein, {sent} aus"],
-	"{uplink} has not been usable for {duration}: {reason}": [null, "{uplink} ist seit {duration} nicht nutzbar: {reason}"],
 	"{uplink} is not usable: {reason}": [null, "{uplink} ist nicht nutzbar: {reason}"],
 	"{uplink}: a lookup from {address} does not leave by {device} (see: {command}); no endpoint there until it does": [null, "{uplink}: Pakete von {address} gehen nicht über {device} hinaus (siehe: {command}); bis dahin gibt es dort keinen Endpunkt"],
 	"{uplink}: its health check has failed in {families}, where no other uplink is usable: it stays in use": [null, "{uplink}: seine Verbindungsprüfung ist für {families} misslungen, wofür kein anderer Uplink nutzbar ist: er bleibt in Gebrauch"],

@@ -24,6 +24,9 @@ from tests.lab.ubus import BIN
 
 PORT = 8080
 URL = f"http://127.0.0.1:{PORT}/"
+STATUS = f"{URL}?view=view.mproutd.status"
+CONFIGURATION = f"{URL}?view=view.mproutd.configuration"
+OVERVIEW = f"{URL}?view=view.status.include.35_mproutd"
 APP = REPOSITORY / "packaging/openwrt/luci-app-mproutd"
 PLUGIN = REPOSITORY / "packaging/openwrt/mproutd/files/usr/libexec/rpcd/mproutd"
 RESOURCES = "/luci-static/resources/"
