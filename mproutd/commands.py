@@ -6,6 +6,7 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -94,6 +95,8 @@ def no_reply(path: str, error: OSError) -> str:
     """Why the daemon did not reply, in one line."""
     if isinstance(error, PermissionError):
         return f"{path}: permission denied; use root, or a member of the group mproutd"
+    if error.errno == errno.EPROTO:
+        return f"{path}: {error.strerror}; restart mproutd"
     return f"{path}: the daemon does not reply: {error.strerror or error}; see its log"
 
 
@@ -122,8 +125,8 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
     state = StateFile(runtime)
     state.load()
-    if state.problem:
-        warn(state.problem)
+    if state.error:
+        warn(state.error)
     own = Reconciler(NetlinkKernel(), state, config_dir(options))
     if find_program("ubus"):
         from mproutd.services import netifd
