@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "netlink": "model netlink",
     "status": "model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
     " netlink.sock_diag planning status",
-    "status.rates": "",
+    "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "planning.state safefile",
@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "monitor": "control.server iproute2 log model netlink passes planning reconciler status",
     "services": "configuration environment eventloop log model netlink passes planning safefile"
     " services status",
-    "services.health": "configuration eventloop log model passes planning services",
+    "services.health": "configuration eventloop log model passes planning services status.types",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
     " reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
