@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-Count = Annotated[int, {"minimum": 0}]
-Seconds = Annotated[float, {"minimum": 0}]
-Time = Annotated[float, {"minimum": 0}]
+Count = Annotated[int, ("minimum", 0)]
+Seconds = Annotated[float, ("minimum", 0)]
+Time = Annotated[float, ("minimum", 0)]
 """Seconds since the epoch."""
 
 Family = Literal["ipv4", "ipv6"]
@@ -114,14 +114,14 @@ class Rate(TypedDict):
 
     seconds: Seconds
     """length of the interval"""
-    received: Annotated[float, {"minimum": 0}]
+    received: Annotated[float, ("minimum", 0)]
     """bits per second"""
-    sent: Annotated[float, {"minimum": 0}]
+    sent: Annotated[float, ("minimum", 0)]
     """bits per second"""
 
 
 class Traffic(TypedDict):
-    """The traffic counters of a device."""
+    """The traffic counters of a device, as in UplinkStatus."""
 
     received: Count | None
     """bytes since the device was created; null when there is no device"""
@@ -165,7 +165,7 @@ class HostStatus(TypedDict):
     """probes since the start"""
     replies: Count
     """answered probes since the start"""
-    loss: Annotated[float, {"minimum": 0}]
+    loss: Annotated[float, ("minimum", 0)]
     """lost probes in percent, over the last quality_window probes"""
     latency: Seconds | None
     """mean latency in seconds over the same probes; null when none was answered"""
@@ -206,7 +206,7 @@ class CheckStatus(TypedDict):
     """the probed hosts"""
 
 
-class UplinkStatus(Traffic):
+class UplinkStatus(TypedDict):
     """An uplink."""
 
     name: str
@@ -235,6 +235,12 @@ class UplinkStatus(Traffic):
     """its rules, as ip(8) prints them; those of IPv6 begin with -6"""
     endpoints: list[EndpointStatus]
     """its desired MPTCP endpoints"""
+    received: Count | None
+    """bytes since the device was created; null when there is no device"""
+    sent: Count | None
+    """bytes since the device was created; null when there is no device"""
+    rate: Rate | None
+    """mean rates since an earlier sample; null until there are two samples"""
     action: NotRequired[Action | None]
     """the last run of on_up or on_down; null when there was none since the start; missing
 unless one is configured"""
