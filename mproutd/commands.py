@@ -15,7 +15,8 @@ from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
-    from mproutd.status.types import ConnectionStatus, Status
+    from mproutd.status.connection_types import ConnectionStatus
+    from mproutd.status.types import Status
 
 OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
 """Exit statuses: success; failed or degraded; invalid input; the daemon is not running."""
@@ -128,7 +129,7 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     if find_program("ubus"):
         from mproutd.services import netifd
 
-        own.add_service_facts = netifd.query_once(runtime, keep=change)
+        own.add_service_facts = netifd.query_once(runtime, cache=change)
     return own
 
 

@@ -1,11 +1,10 @@
-"""The loop: an event wakes it, and it makes a pass.
+"""The daemon: waits for events and answers each with a pass.
 
-Nothing is decided here.  The loop waits for kernel events, the control socket, signals and
-timers; whatever comes, the answer is a whole pass.  There is no delay before a pass: what
-arrives meanwhile makes one more.
+Kernel events, hooks, signals, timers and the control socket only decide when a pass is made, not
+what it does: passes compare everything (passes.py).  There is no delay before a pass; events
+that arrive during one cause one more.
 
-What must hold: the loop never waits for anything but all of these at once; stopping it
-leaves the kernel as it is.
+Invariants: the loop never blocks except in its own wait; stopping leaves the kernel as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
-from mproutd.eventloop import Loop
+from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
@@ -39,289 +38,285 @@ from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
 from mproutd.subflows.retry import SubflowRetrier
 
-RESYNC = 60.0
-"""Seconds between passes without an event: endpoints and limits change silently."""
-CROWDED = 2.0
+RESYNC_INTERVAL = 60.0
+"""Seconds between full passes: endpoints and limits change without an event."""
+CROWDED_RESYNC_INTERVAL = 2.0
 """The same while an address waits for a free endpoint."""
-
-LOOK = 1.0
-"""Seconds between passes because of subflows that were closed without a reason."""
+UNEXPLAINED_INTERVAL = 1.0
+"""Seconds between passes caused by subflows that were closed without an error."""
+ERROR_RETRY_DELAY = 1.0
+"""Seconds until the pass after one in which the kernel did not answer."""
 
 
 class Daemon:
-    """One daemon in one network namespace; made, run, and done with."""
+    """The daemon of one network namespace; made and run once."""
 
-    def __init__(self, reconciler: Reconciler, runtime: str) -> None:
+    def __init__(self, reconciler: Reconciler, runtime_dir: str) -> None:
         """OSError when a socket cannot be made."""
         self._reconciler = reconciler
         self._loop = Loop()
         self._events = reconciler.kernel.events()
+        self._monitor = Monitor(reconciler, self._loop)
         self._deleter: EndpointDeleter | None = None
-        self._reviving: SubflowRetrier | None = None
-        self._monitor = Monitor(reconciler)
+        self._retrier: SubflowRetrier | None = None
         path_manager = reconciler.kernel.path_manager
         if path_manager:
             self._deleter = path_manager.deleter()
             reconciler.use_deleter(self._deleter)
-            self._reviving = SubflowRetrier(
-                reconciler, path_manager, self._monitor.publish, self._look
+            self._retrier = SubflowRetrier(
+                reconciler,
+                path_manager,
+                self._deleter,
+                self._loop,
+                self._monitor.publish,
+                self._on_unexplained_close,
             )
-        context = ServiceContext(
-            self._loop, self._want_pass, self._monitor.publish, time.monotonic, runtime
+        self._services = Services(
+            ServiceContext(self._loop, self.request_pass, self._monitor.publish, runtime_dir)
         )
-        self._services = Services(context)
         reconciler.add_service_facts = self._services.add_facts
-        self._socket = os.path.join(runtime, CONTROL_SOCKET)
-        self._wake = WakeFifo(runtime)
-        self._signals, self._waker = socket.socketpair()
+        self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
+        self._wake_fifo = WakeFifo(runtime_dir)
+        self._signals, self._signal_write = socket.socketpair()
         self._rates = Rates(time.monotonic)
         self._running = True
-        self._due = True
         self._touched: set[int] | None = None
         """ifindexes with events since the last pass; None when events were lost."""
-        self._resync_at = self._look_at = 0.0
-        self._silent = False
-        """The kernel did not answer the last pass, so only an event or time brings the next."""
+        self._pass_timer: Timer | None = None
+        self._pass_requested = False
+        self._resync_at = self._unexplained_at = 0.0
+        self._kernel_error = False
+        """The kernel did not answer the last pass, so only an event or time causes the next."""
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT.  OSError when the kernel does not answer at all."""
-        self._signals.setblocking(False)
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: None)
-        watch = self._loop.watch
-        watch(self._events, self._kernel_events)
-        watch(self._signals, self._signal)
-        watch(self._wake, self._woken)
-        if self._deleter:
-            watch(self._deleter, self._closed)
-        if self._reviving:
-            watch(self._reviving, self._reviving.on_events)
+        """Until SIGTERM or SIGINT.  OSError when the control socket cannot be made."""
+        self._watch()
         self._services.on_configuration(self._reconciler.config)
         self._pass(sweep=True)
-        # Whoever finds the socket finds the first pass done.
-        self._server = Server(
-            self._socket, self.answer, time.monotonic, self._monitor.initial_events
+        # Made after the first pass, so that whoever can connect sees its result.
+        server = Server(
+            self._control_socket,
+            self._loop,
+            self.answer,
+            self._monitor.initial_events,
+            self._monitor.on_listeners,
         )
-        self._monitor.server = self._server
+        self._monitor.server = server
         try:
             log.event(log.INFO, f"ready, {len(self._reconciler.config.uplinks)} uplinks")
             while self._running:
-                self._wait()
-                if self._due:
-                    self._pass()
+                self._loop.run_once()
         finally:
             signal.set_wakeup_fd(-1)
             self._services.close()
-            self._server.close()
+            server.close()
             self._events.close()
             self._loop.close()
             log.event(log.INFO, "stopped; the kernel stays as it is")
 
-    # -- waiting --------------------------------------------------------------------------
-
-    def _wait(self) -> None:
-        self._watch()
-        self._loop.run_once(self._timeout())
-        self._server.expire()
-        if self._reviving and self._deleter:
-            self._reviving.turn(self._deleter)
-        self._services.turn()
-        if self._next_pass() <= 0:
-            self._due = True
-
-    def _timeout(self) -> float:
-        """Seconds until there is something to do without an event."""
-        if self._due:
-            return 0.0
-        waits = [self._next_pass()]
-        deadline = self._server.deadline()
-        timers = [self._services.due()]
-        if self._reviving and self._deleter and not self._deleter.busy:
-            timers.append(self._reviving.due())
-        waits += [wait for wait in timers if wait is not None]
-        if deadline is not None:
-            waits.append(deadline - time.monotonic())
-        return max(0.0, min(waits))
-
-    def _next_pass(self) -> float:
-        """Seconds until a pass is worth making without an event.
-
-        While endpoints are being closed it is only the end of that which lets one go on.
-        """
-        resync = self._resync_at - time.monotonic()
-        wait = None if self._silent or self._closing else self._reconciler.due()
-        return resync if wait is None else min(resync, wait)
-
-    @property
-    def _closing(self) -> bool:
-        """Whether endpoints are being closed in the background."""
-        return self._deleter is not None and self._deleter.busy
+    # -- events ---------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Keep the loop in step with the clients, and with whether anybody listens."""
-        self._server.watch(self._loop)
-        opened, closed = self._monitor.update_subscription()
-        if closed is not None:
-            self._loop.unwatch(closed)
-            closed.close()
-        if opened is not None:
-            self._loop.watch(opened, self._monitor.on_events)
+        self._signals.setblocking(False)
+        self._signal_write.setblocking(False)
+        signal.set_wakeup_fd(self._signal_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: None)
+        self._loop.watch(self._events, self._on_kernel_events)
+        self._loop.watch(self._signals, self._on_signal)
+        self._loop.watch(self._wake_fifo, self._on_hint)
+        if self._deleter:
+            self._loop.watch(self._deleter, self._on_endpoints_deleted)
+        if self._retrier:
+            self._loop.watch(self._retrier, self._retrier.on_events)
 
-    def _want_pass(self) -> None:
-        self._due = True
-
-    def _woken(self) -> None:
-        """A hook has something to say."""
-        self._wake.drain()
-        self._reconciler.refresh()
-        self._services.on_hint()
-        self._due = True
-
-    def _kernel_events(self) -> None:
+    def _on_kernel_events(self) -> None:
         messages = self._events.read()
         self._reconciler.kernel.on_events(messages)
-        if messages is not None:
-            last = self._reconciler.last
-            uplinks = last.plan.uplinks if last else ()
-            wanted = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
-            indexes = frozenset(entry.link.index for entry in uplinks if entry.link)
-            subnets = subnet_keys(uplinks)
-            messages = [each for each in messages if is_relevant(each, indexes, wanted, subnets)]
-            if not messages:
-                return
-            if self._touched is not None:
-                self._touched.update(map(_ifindex, messages))
-        else:
+        if messages is None:
             self._touched = None
-        self._due = True
+            self.request_pass()
+            return
+        last = self._reconciler.last
+        uplinks = last.plan.uplinks if last else ()
+        devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
+        indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
+        subnets = subnet_keys(uplinks)
+        relevant = [
+            message for message in messages if is_relevant(message, indexes, devices, subnets)
+        ]
+        if relevant:
+            if self._touched is not None:
+                self._touched.update(map(_ifindex, relevant))
+            self.request_pass()
 
-    def _look(self) -> None:
-        """An endpoint of ours may be gone: make a pass that sees it, but not too often."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK
-            self._due = True
-        else:
-            self._resync_at = min(self._resync_at, self._look_at)
+    def _on_hint(self) -> None:
+        self._wake_fifo.drain()
+        self._reconciler.refresh()
+        self._services.on_hint()
+        self.request_pass()
 
-    def _closed(self) -> None:
+    def _on_endpoints_deleted(self) -> None:
         assert self._deleter is not None
         for operation, ack in self._deleter.collect():
             if not already_deleted(operation, ack.errno):
                 text = ack.text or os.strerror(ack.errno)
                 self._reconciler.retries.deletion_failed(operation, text)
-        self._due = True
+        self.request_pass()
 
-    def _signal(self) -> None:
+    def _on_unexplained_close(self) -> None:
+        """Somebody may have deleted an endpoint: make a pass that sees it, but not too often."""
+        now = time.monotonic()
+        if now >= self._unexplained_at:
+            self._unexplained_at = now + UNEXPLAINED_INTERVAL
+            self.request_pass()
+        else:
+            self._resync_at = min(self._resync_at, self._unexplained_at)
+            self._arm()
+
+    def _on_signal(self) -> None:
         for number in self._signals.recv(64):
             if number == signal.SIGHUP:
-                told = self.answer({"command": "reconcile"})
-                if "error" in told:
-                    log.event(log.WARNING, told["error"])
+                reply = self.answer({"command": "reconcile"})
+                if "error" in reply:
+                    log.event(log.WARNING, reply["error"])
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self._running = False
-                self._due = False
 
-    # -- acting ---------------------------------------------------------------------------
+    # -- passes ---------------------------------------------------------------------------
+
+    def request_pass(self) -> None:
+        """Make a pass in this turn of the loop, after what else is ready."""
+        if not self._pass_requested:
+            self._pass_requested = True
+            self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer of the next pass; the only place that does."""
+        at = self._next_pass_at()
+        if self._pass_timer is not None:
+            if self._pass_timer.active and self._pass_timer.at == at:
+                return
+            self._pass_timer.cancel()
+        self._pass_timer = self._loop.call_at(at, self._pass)
+
+    def _next_pass_at(self) -> float:
+        if self._pass_requested:
+            return time.monotonic()
+        if self._kernel_error or self._deleting:
+            return self._resync_at
+        reconcile_at = self._reconciler.next_at()
+        return self._resync_at if reconcile_at is None else min(self._resync_at, reconcile_at)
+
+    @property
+    def _deleting(self) -> bool:
+        """Whether endpoints are being deleted in the background; a pass follows their end."""
+        return self._deleter is not None and self._deleter.busy
 
     def _pass(self, sweep: bool = False) -> None:
+        if not self._running:
+            return
         now = time.monotonic()
         full = sweep or now >= self._resync_at
         before = self._reconciler.last.plan if self._reconciler.last else None
-        touched, self._touched, self._due = self._touched, set(), False
+        touched, self._touched, self._pass_requested = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
                 sweep=sweep, full=full, touched=touched, background=True
             )
         except OSError as error:
-            # A dump that failed or a device that went in between: ask again, soon.
+            # For example an interrupted dump, or a device that is gone meanwhile.
             log.event(log.WARNING, f"the kernel does not answer: {error}; trying again")
-            self._resync_at, self._silent = now + 1.0, True
+            self._resync_at, self._kernel_error = now + ERROR_RETRY_DELAY, True
+            self._arm()
             return
-        self._silent = False
+        self._kernel_error = False
         if full:
             self._rates.sample()
-            self._resync_at = now + (CROWDED if outcome.plan.over_cap else RESYNC)
-        if outcome.run_again and not self._closing:
-            self._due = True
-        self._told_of(before, [outcome])
+            crowded = bool(outcome.plan.over_cap)
+            self._resync_at = now + (CROWDED_RESYNC_INTERVAL if crowded else RESYNC_INTERVAL)
+        self._report(before, [outcome])
+        if outcome.run_again and not self._deleting:
+            self.request_pass()
+        self._arm()
 
-    def _told_of(self, before: Plan | None, outcomes: list[Outcome]) -> None:
+    def _report(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.report_passes(before, outcomes)
         self._services.on_pass(outcomes)
+        if self._retrier:
+            self._retrier.on_pass()
 
     # -- the control socket ---------------------------------------------------------------
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request of the control socket."""
-        what = request.get("command")
+        """The reply to a request of the control socket."""
+        command = request.get("command")
         try:
-            if what == "status":
+            if command == "status":
                 return self._status()
-            if what == "connections":
+            if command == "connections":
                 return self._connections()
-            if what == "reconcile":
-                asked = request.get("directory")
-                if asked and asked != os.path.realpath(self._reconciler.directory):
-                    return {"error": f"the daemon that runs uses {self._reconciler.directory}"}
-                return self._reconcile(dry=request.get("dry_run") is True)
+            if command == "reconcile":
+                directory = request.get("directory")
+                if directory and directory != os.path.realpath(self._reconciler.directory):
+                    return {"error": f"the running daemon uses {self._reconciler.directory}"}
+                return self._reconcile(dry_run=request.get("dry_run") is True)
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
-        return {"error": f"no such command: {what!r}"}
+        return {"error": f"unknown command: {command!r}"}
 
     def _status(self) -> dict[str, Any]:
-        self._wait_for_closer()
+        self._finish_deletions()
         inspection = self._reconciler.inspect()
         self._rates.sample()
-        status = build_status(inspection, self._rates.device, os.getpid())
-        self._services.add_to_status(status)
+        reply = build_status(inspection, self._rates.device, os.getpid())
+        self._services.add_to_status(reply)
         if inspection.drift:
-            self._due = True
-        return {**status}
+            self.request_pass()
+        return {**reply}
 
     def _connections(self) -> dict[str, Any]:
-        """Every MPTCP connection with its subflows, as `mproutd connections --json` prints them."""
+        """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""
         last = self._reconciler.last
         names = connections.observed_uplink_names(last.plan.uplinks if last else ())
         sockets = self._reconciler.kernel.sockets()
-        found = connections.connections(*sockets, names, device_name)
-        return {"version": connections.VERSION, "connections": found}
+        listed = connections.connections(*sockets, names, device_name)
+        return {"version": connections.VERSION, "connections": listed}
 
-    def _reconcile(self, dry: bool) -> dict[str, Any]:
-        """Read the configuration again, go there, and tell the changes.  OSError."""
-        self._wait_for_closer()
-        if not dry:
-            self._services.on_reload_start()
-        try:
-            if dry:
+    def _reconcile(self, dry_run: bool) -> dict[str, Any]:
+        """Read the configuration again and make passes; the changes.  OSError."""
+        self._finish_deletions()
+        if dry_run:
+            try:
                 return {"changes": planned_changes(self._reconciler.preview())}
+            except ConfigError as error:
+                return {"refused": str(error)}
+        self._services.on_reload_start()
+        try:
             return self._reload()
         except ConfigError as error:
-            if not dry:
-                text = f"configuration refused, the last good one stays: {error}"
-                self._monitor.publish("configuration", log.ERROR, text)
+            text = f"configuration rejected, using the last good one: {error}"
+            self._monitor.publish("configuration", log.ERROR, text)
             return {"refused": str(error)}
         finally:
-            if not dry:
-                self._services.on_reload_end(self._reconciler.refused)
+            self._services.on_reload_end(self._reconciler.refused)
 
     def _reload(self) -> dict[str, Any]:
-        """ConfigError when it is refused."""
+        """ConfigError, OSError."""
         self._reconciler.configure()
         self._services.on_configuration(self._reconciler.config)
         before = self._reconciler.last.plan if self._reconciler.last else None
         outcomes = self._reconciler.converge()
-        self._told_of(before, outcomes)
+        self._report(before, outcomes)
+        self._arm()
         return {"changes": changes(outcomes)}
 
-    def _wait_for_closer(self) -> None:
-        """Let endpoints finish closing: the path manager answers nobody meanwhile."""
-        if self._closing:
-            self._closed()
+    def _finish_deletions(self) -> None:
+        """Wait for the deletions in the background: the path manager blocks until then."""
+        if self._deleting:
+            self._on_endpoints_deleted()
 
 
 def _ifindex(message: Message) -> int:
-    """The device of a link or address event; harmless nonsense for the others."""
+    """The device of a link or address event; meaningless but harmless for others."""
     return U32.unpack_from(message.body, 4)[0] if len(message.body) >= 8 else 0

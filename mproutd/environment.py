@@ -15,12 +15,13 @@ def find_program(name: str) -> str:
 
 
 CONFLICTING_DAEMONS = {
+    "dhcpcd": "dhcpcd",
     "mptcpd": "mptcpd",
     "systemd-network": "systemd-networkd",
     "NetworkManager": "NetworkManager",
 }
-"""Daemons that change routes, rules or endpoints too, by their process' name, of which the kernel
-keeps 15 characters (proc(5), comm)."""
+"""Daemons that change addresses, routes, rules or endpoints too, by their process' name, of which
+the kernel keeps 15 characters (proc(5), comm)."""
 PID_MAX = 1 << 22
 """No process has a higher number (proc(5), pid_max)."""
 

@@ -222,16 +222,16 @@ class Mptcp(NamedTuple):
 
     endpoints: tuple[Endpoint, ...] = ()
     limits: Limits = Limits(2, 0)
-    cap: int = 8
-    """The highest limit that this kernel accepts (MPTCP_PM_ADDR_MAX and its successors)."""
+    max_limit: int = 8
+    """The highest limit that this kernel accepts, for either of the two."""
     enabled: bool = True
     """net.mptcp.enabled."""
     path_manager: str = "kernel"
     """net.mptcp.path_manager: "kernel" or another's name."""
-    max_endpoints: int = 255
-    """How many endpoints it takes, where one too many has shown that."""
+    max_endpoints: int = 8
+    """How many endpoints it takes."""
     laminar: bool = True
-    """It knows the flag `laminar` (Linux 6.18)."""
+    """It knows the endpoint flag `laminar`, as far as it was asked."""
 
 
 class Snapshot(NamedTuple):

@@ -1,17 +1,18 @@
-"""What the daemon tells: its own doings to the log, and to listeners the kernel's events too.
+"""The log, and the events that `mproutd monitor` shows: the daemon's own and the kernel's.
 
-What must hold: while nobody listens nothing is subscribed to, so a busy proxy's thousands of
-events a second never reach Python; while somebody does, a wake-up reads no more than MOST of
-them, so the loop always comes back to its real work.
+Invariants: without a listener the kernel's MPTCP events are not subscribed to, so that a busy
+proxy's thousands a second never reach Python; with one, a wake-up reads at most
+MAX_MESSAGES_PER_WAKEUP of them, so that passes are not delayed.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mproutd import log
 from mproutd.control.server import Server
+from mproutd.eventloop import Loop
 from mproutd.iproute2 import DeviceNames, device_names, ip_command
 from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
@@ -20,29 +21,26 @@ from mproutd.netlink.sockets import Events
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.reconciler import Reconciler
 from mproutd.status.changes import decisions
-from mproutd.status.connections import UplinkNames
+from mproutd.status.connections import observed_uplink_names
 from mproutd.status.events import kernel_event, make_event
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, MonitorEvent
+    from mproutd.status.event_types import EventKind, MonitorEvent
 
-MOST = 64
-"""Messages read at one wake-up."""
+MAX_MESSAGES_PER_WAKEUP = 64
 
 
 class Monitor:
-    """The log and the listeners of `mproutd monitor`.  Without a server nobody listens."""
+    """Writes events to the log and sends them to the listeners of the control socket."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, loop: Loop) -> None:
         self.server: Server | None = None
-        self.events: Events | None = None
-        """The kernel's events, for the loop to wait for; None while nobody listens."""
-        self._reconciler = reconciler
-        self._following = False
+        """None before the control socket is made: then there are no listeners."""
+        self._reconciler, self._loop = reconciler, loop
+        self._events: Events | None = None
+        """The kernel's MPTCP events; None without a listener."""
 
-    @property
-    def has_listeners(self) -> bool:
-        return self.server is not None and self.server.has_listeners
+    # -- the daemon's events --------------------------------------------------------------
 
     def publish(
         self,
@@ -53,16 +51,16 @@ class Monitor:
         device: str = "",
         operation: str = "",
     ) -> None:
-        """Something of our own: to the log, and to whoever listens."""
+        """Write an event of the daemon to the log and send it to the listeners."""
         log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
         self._send(kind, text, uplink, device)
 
     def report_passes(self, before: Plan | None, outcomes: list[Outcome]) -> None:
-        """What passes decided, did and were refused.  `before`: what was wanted until then."""
+        """Publish what passes decided, changed and failed to change; `before` is the last plan."""
         for outcome in outcomes:
-            for each in decisions(before, outcome.plan):
-                priority = log.INFO if each.good else log.WARNING
-                self.publish("decision", priority, each.text, each.uplink, each.device)
+            for decision in decisions(before, outcome.plan):
+                priority = log.INFO if decision.good else log.WARNING
+                self.publish("decision", priority, decision.text, decision.uplink, decision.device)
             before = outcome.plan
             name = device_names(outcome.snapshot.links)
             for operation in outcome.done:
@@ -77,63 +75,61 @@ class Monitor:
         if self.server is not None and self.server.has_listeners:
             self.server.publish(make_event(kind, time.time(), text, uplink, device))
 
+    # -- listeners ------------------------------------------------------------------------
+
     def initial_events(self) -> list[MonitorEvent]:
-        """The first lines for a new listener: each uplink as it stands."""
+        """What a new listener gets first: the state of each uplink."""
         now = time.time()
-        lines = [make_event("begin", now, "mproutd tells what happens from now on")]
+        events = [make_event("begin", now, "listening to mproutd")]
         last = self._reconciler.last
-        for each in decisions(None, last.plan) if last else ():
-            lines.append(make_event("decision", now, each.text, each.uplink, each.device))
-        return lines
+        for decision in decisions(None, last.plan) if last else ():
+            events.append(
+                make_event("decision", now, decision.text, decision.uplink, decision.device)
+            )
+        return events
 
-    def update_subscription(self) -> tuple[Events | None, Events | None]:
-        """Open or close the kernel's events as listeners come and go: (opened, closed)."""
-        if self.has_listeners == self._following:
-            return None, None
-        self._following = self.has_listeners
-        closed, self.events = self.events, None
-        if not self._following:
-            return None, closed
-        if self._reconciler.kernel.path_manager is not None:
-            try:
-                self.events = self._reconciler.kernel.path_manager.events()
-            except OSError as error:
-                self._send("overrun", f"no events of the kernel: {error}")
-        return self.events, None
+    def on_listeners(self, any_left: bool) -> None:
+        """Subscribe to the kernel's events for the first listener, until the last one is gone."""
+        if any_left:
+            self._subscribe()
+        elif self._events is not None:
+            self._loop.unwatch(self._events)
+            self._events.close()
+            self._events = None
 
-    def on_events(self) -> None:
-        """Read what the kernel has to say, and publish it."""
-        assert self.events is not None
-        messages = self.events.read(MOST)
-        if messages is None:
-            self._send("overrun", "the kernel had more events than could be read; some are missing")
+    def _subscribe(self) -> None:
+        path_manager = self._reconciler.kernel.path_manager
+        if path_manager is None:
             return
-        where, device = self._where()
+        try:
+            self._events = path_manager.events()
+        except OSError as error:
+            self._send("overrun", f"cannot subscribe to the kernel's MPTCP events: {error}")
+            return
+        self._loop.watch(self._events, self._on_events)
+
+    # -- the kernel's events --------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        assert self._events is not None
+        messages = self._events.read(MAX_MESSAGES_PER_WAKEUP)
+        if messages is None:
+            self._send("overrun", "the kernel sent more events than could be read; some are lost")
+            return
+        last = self._reconciler.last
+        uplinks = observed_uplink_names(last.plan.uplinks if last else ())
+        device = device_names(last.snapshot.links if last else {})
         now = time.time()
         for message in messages:
             try:
-                line = kernel_event(mptcp_pm.event(message.body), now, where, device)
+                event = kernel_event(mptcp_pm.event(message.body), now, uplinks, device)
             except DecodeError as error:
-                line = make_event("other", now, f"an event that makes no sense: {error}")
+                event = make_event("other", now, f"cannot decode an event: {error}")
             if self.server is not None:
-                self.server.publish(line)
-
-    def _where(self) -> tuple[UplinkNames, Any]:
-        last = self._reconciler.last
-        if last is None:
-            return UplinkNames(), device_names({})
-        by_address: dict[str, str] = {}
-        by_device: dict[int, str] = {}
-        for uplink in last.plan.uplinks:
-            if uplink.link:
-                by_device[uplink.link.index] = uplink.config.name
-            for path in uplink.paths:
-                for address in (*path.eligible, *path.covered):
-                    by_address.setdefault(address.address, uplink.config.name)
-        return UplinkNames(by_address, by_device), device_names(last.snapshot.links)
+                self.server.publish(event)
 
 
-def _fields(operation: Operation, name: DeviceNames, target: Plan) -> tuple[str, str, str]:
+def _fields(operation: Operation, name: DeviceNames, plan: Plan) -> tuple[str, str, str]:
     """(uplink, device, operation) of a change: "wan2", "eth2", "add-endpoint"."""
     value = operation.value
     device = ""
@@ -143,6 +139,6 @@ def _fields(operation: Operation, name: DeviceNames, target: Plan) -> tuple[str,
         device = value.oif or value.iif
     elif isinstance(value, Sysctl):
         device = value.device
-    whose = [each.config.name for each in target.uplinks if each.config.device == device]
-    uplink = operation.uplink or "".join(whose)
+    owners = [entry.config.name for entry in plan.uplinks if entry.config.device == device]
+    uplink = operation.uplink or "".join(owners)
     return uplink, device, f"{operation.verb}-{type(value).__name__.lower()}"

@@ -28,7 +28,6 @@ from mproutd.model import (
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning import diff
-from mproutd.planning.endpoints import max_endpoints
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
@@ -138,9 +137,18 @@ def own_endpoint_deletions(
 
 
 def snapshot_request(
-    config: Config, state: State, *, sweep: bool, full: bool, facts: Facts = NO_FACTS
+    config: Config,
+    state: State,
+    *,
+    sweep: bool,
+    full: bool,
+    facts: Facts = NO_FACTS,
+    probe: bool = False,
 ) -> SnapshotRequest:
-    """What to read.  `sweep` includes every table that may hold routes of ours."""
+    """What to read.  `sweep` includes every table that may hold routes of ours.
+
+    `probe` permits the kernel's features to be probed by writes, where the plan depends on them.
+    """
     if sweep or not config.enabled:
         tables = Ownership(config, state).tables
     else:
@@ -150,7 +158,13 @@ def snapshot_request(
     failed = {name for name, _ in effective(config, state, facts)}
     failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
     return SnapshotRequest(
-        devices, sorted(tables), config.mark_mask, state.without_endpoint, full, failed_devices
+        devices,
+        sorted(tables),
+        config.mark_mask,
+        state.without_endpoint,
+        full,
+        failed_devices,
+        probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
 
@@ -215,6 +229,7 @@ class Pass:
                 sweep=options.sweep,
                 full=options.full,
                 facts=self._facts,
+                probe=True,
             )
         )
 
@@ -383,7 +398,7 @@ def _replaces_all(snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]
         return False
     existing = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
     planned = {endpoint.address for endpoint in plan.endpoints}
-    if len(existing | planned) > max_endpoints(snapshot.mptcp):
+    if len(existing | planned) > snapshot.mptcp.max_endpoints:
         return False
     deleted = {
         operation.value.address for operation in deletions if isinstance(operation.value, Endpoint)

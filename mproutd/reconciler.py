@@ -195,13 +195,17 @@ class Reconciler:
         if "handover" in carrying and regular:
             self._hand_back_at = min(regular) + HANDBACK_DELAY
 
-    def due(self) -> float | None:
-        """Seconds until another pass is worth making without an event; None for never."""
-        timers = (self.removals.due(), self._grace_period.due(), self.retries.due())
-        waits = [wait for wait in timers if wait is not None]
+    def next_at(self) -> float | None:
+        """When the next pass without an event is worth making; None for never.
+
+        On the reconciler's clock.
+        """
+        now = self._clock()
+        delays = (self.removals.due(), self._grace_period.due(), self.retries.due())
+        times = [now + delay for delay in delays if delay is not None]
         if self._hand_back_at is not None:
-            waits.append(max(0.0, self._hand_back_at - self._clock()))
-        return min(waits, default=None)
+            times.append(self._hand_back_at)
+        return min(times, default=None)
 
     # -- reports --------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """The control socket, the daemon's end: clients that ask once, and listeners that stay.
 
-What must hold: no client, however slow, rude or large, makes the loop wait or its memory
-grow, and no crowd of them keeps a pass or a polite one waiting; the socket is for root and the
-group that owns it, and who asks for a change stands in the log.
+The protocol is in client.py.
+
+Invariants: no client, however slow, broken or large, blocks the loop or makes its memory grow,
+and many of them at once delay neither a pass nor a well-behaved client; the socket is for root
+and the group that owns it; who asks for a change is logged.
 """
 
 from __future__ import annotations
@@ -18,42 +20,43 @@ from struct import unpack
 from typing import Any
 
 from mproutd import log
-from mproutd.eventloop import READ, WRITE, Loop
+from mproutd.eventloop import READ, WRITE, Loop, Timer
 from mproutd.status.events import make_event
 
 MAX_REQUEST_BYTES = 1 << 16
-"""Bytes of a request."""
 ACCEPT_RETRY_DELAY = 0.5
-"""Seconds until another client is taken in after one that could not be."""
+"""Seconds until the next accept(2) after one that failed."""
 CLIENT_TIMEOUT, CROWDED_CLIENT_TIMEOUT = 5.0, 0.25
-"""Seconds that a client has for its request, and again for taking the answer; and how many
-while there is no room for another one."""
+"""Seconds that a client has to send its request, and again to read the reply; the second while
+there is no room for another client."""
 MAX_CLIENTS = 32
-"""How many at once; the others wait in the socket's queue."""
+"""At once; further ones wait in the socket's queue."""
 BACKLOG = 1024
-"""How many can wait there: connect(2) of one more fails (EAGAIN)."""
+"""Length of that queue: connect(2) fails with EAGAIN for one more."""
 LOGGED_COMMANDS = ("reconcile",)
-"""Commands that change something: who asks for one is logged."""
+"""Commands that change something."""
 MAX_LISTENERS = 8
-"""How many of them may listen to what happens; they stay, and must leave room for questions."""
+"""They stay, and must leave room for requests."""
 MAX_QUEUED_BYTES = 1 << 18
-"""Bytes that wait for one listener, beside what its socket holds; then lines are dropped."""
+"""For one listener, besides what its socket holds; further events are dropped."""
 GROUP = "mproutd"
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+"""From a request to its reply."""
 
 
 class Client:
-    """One connection, as the daemon sees it."""
+    """One connection."""
 
     def __init__(self, connection: socket.socket, now: float) -> None:
         self.connection = connection
-        self.begun = now
-        """When its time for the request, or for taking the answer, began."""
+        self.since = now
+        """When it connected or, once it has a reply, when that was made."""
         self.request = b""
-        self.answer = bytearray()
+        self.output = bytearray()
+        """What it has still to read."""
         self.listening = False
-        """It asked to hear what happens, and stays."""
+        """It asked for events, and stays."""
         self._dropped = 0
 
     def fileno(self) -> int:
@@ -61,144 +64,123 @@ class Client:
 
     @property
     def peer(self) -> str:
-        """Who it was at its connect(2), as the kernel says (unix(7), SO_PEERCRED)."""
+        """Who called connect(2) (unix(7), SO_PEERCRED)."""
         credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         process, user, _ = unpack("iii", credentials)
         return f"process {process} of user {user}"
 
     @property
-    def writing(self) -> bool:
-        return bool(self.answer)
-
-    @property
-    def waits_for(self) -> int:
-        """READ, WRITE, or both.  A listener is always heard, since that tells when it goes."""
-        if self.writing:
+    def events(self) -> int:
+        """READ, WRITE, or both.  A listener is always read from, to see when it goes."""
+        if self.output:
             return READ | WRITE if self.listening else WRITE
         return READ
 
-    def offer(self, line: bytes) -> None:
-        """Queue a line for a listener, or count it as dropped where there is no room."""
-        if len(self.answer) + len(line) > MAX_QUEUED_BYTES:
+    def queue(self, line: bytes) -> None:
+        """Queue an event for a listener, or count it as dropped when there is no room."""
+        if len(self.output) + len(line) > MAX_QUEUED_BYTES:
             self._dropped += 1
             return
-        self.settle()
-        self.answer += line
+        self._report_dropped()
+        self.output += line
 
-    def settle(self) -> None:
-        """Say how many lines were dropped, now that there is room to say it."""
+    def _report_dropped(self) -> None:
+        """Queue the number of dropped events, now that there is room."""
         if self._dropped:
-            text = f"the reader was too slow: {self._dropped} lines left out"
-            event = make_event("dropped", time.time(), text, count=self._dropped)
-            self.answer += _line(event)
+            text = f"events dropped because this listener reads too slowly: {self._dropped}"
+            self.output += _line(make_event("dropped", time.time(), text, count=self._dropped))
             self._dropped = 0
 
     def send(self) -> None:
-        """Send what the socket takes now.  OSError when the client has gone."""
+        """Send what the socket takes.  OSError when the client is gone."""
         try:
-            del self.answer[: self.connection.send(self.answer)]
+            del self.output[: self.connection.send(self.output)]
         except BlockingIOError:
             return
-        if not self.answer and self._dropped:
-            self.settle()
+        if not self.output:
+            self._report_dropped()
 
 
 class Server:
-    """The daemon's end.  The loop waits on its descriptors and calls it; it never blocks."""
+    """The listening socket and its clients."""
 
     def __init__(
         self,
         path: str,
-        answer: Answer,
-        clock: Callable[[], float],
+        loop: Loop,
+        handler: Handler,
         initial_events: Callable[[], Sequence[Mapping[str, object]]] = list,
+        on_listeners: Callable[[bool], None] = lambda any_left: None,
     ) -> None:
-        """OSError when the socket cannot be made.  `greet`: what a new listener is told first."""
-        self._path, self._answer, self._clock, self._initial_events = (
-            path,
-            answer,
-            clock,
-            initial_events,
-        )
+        """OSError when the socket cannot be made.
+
+        `initial_events`: what a new listener gets first.  `on_listeners`: called with True for
+        the first listener, and with False when the last one is gone.
+        """
+        self._path, self._loop, self._handler = path, loop, handler
+        self._initial_events, self._on_listeners = initial_events, on_listeners
         self.clients: list[Client] = []
-        self._watched: set[Client | Server] = set()
-        self._again = clock()
-        """When the next client is taken in, after one that could not be."""
-        self._answered = False
-        """One question was answered in this turn of the loop; passes come before the next."""
+        self.has_listeners = False
+        self._accept_at = loop.clock()
+        """When to accept again after an accept(2) that failed."""
+        self._timer: Timer | None = None
+        self._handled_one = False
+        """A request was handled in this turn of the loop: passes come before the next one."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            os.unlink(path)  # the lock says that no daemon of ours is behind it
+            os.unlink(path)  # we hold the lock, so no daemon is behind it
         except FileNotFoundError:
             pass
-        before = os.umask(0o177)
+        umask = os.umask(0o177)
         try:
             self._socket.bind(path)
         finally:
-            os.umask(before)
+            os.umask(umask)
         _give_to_group(path)
         self._socket.listen(BACKLOG)
+        self._update()
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     @property
     def accepting(self) -> bool:
-        return len(self.clients) < MAX_CLIENTS and self._clock() >= self._again
+        return len(self.clients) < MAX_CLIENTS and self._loop.clock() >= self._accept_at
 
-    def watch(self, loop: Loop) -> None:
-        """Bring the loop in step with the clients that come, turn to writing, and go.
+    # -- clients --------------------------------------------------------------------------
 
-        While there are CLIENTS of them, the others wait outside.
-        """
-        wanted: dict[Client | Server, int] = {each: each.waits_for for each in self.clients}
-        if self.accepting:
-            wanted[self] = READ
-        for gone in self._watched - wanted.keys():
-            loop.unwatch(gone)
-        for source, events in wanted.items():
-            ready = source.accept if isinstance(source, Server) else partial(self.serve, source)
-            loop.watch(source, ready, events)
-        self._watched = set(wanted)
-        self._answered = False
-
-    def accept(self) -> None:
-        """Take those who wait, as far as there is room."""
+    def _accept(self) -> None:
+        """Accept those who wait, as far as there is room."""
         while self.accepting:
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
-                if error.errno != EAGAIN:  # no descriptor, say: the socket stays readable
-                    self._again = self._clock() + ACCEPT_RETRY_DELAY
-                return
+                if error.errno != EAGAIN:  # for example no descriptor: the socket stays readable
+                    self._accept_at = self._loop.clock() + ACCEPT_RETRY_DELAY
+                break
             connection.setblocking(False)
-            self.clients.append(Client(connection, self._clock()))
+            client = Client(connection, self._loop.clock())
+            self.clients.append(client)
+            self._watch(client)
+        self._update()
 
-    @property
-    def has_listeners(self) -> bool:
-        """Whether anybody listens to what happens."""
-        return any(client.listening for client in self.clients)
+    def _watch(self, client: Client) -> None:
+        self._loop.watch(client, partial(self._serve, client), client.events)
 
-    def publish(self, event: Mapping[str, object]) -> None:
-        """Tell every listener, and wait for none of them."""
-        line = _line(event)
-        for client in [client for client in self.clients if client.listening]:
-            client.offer(line)
-            self._send(client)
-
-    def serve(self, client: Client) -> None:
+    def _serve(self, client: Client) -> None:
         """Go on with a client that is ready."""
         if client not in self.clients:
             return  # dropped while others were served
-        if client.writing and not client.listening:
+        if client.output and not client.listening:
             self._send(client)
             return
-        if self._answered and not client.listening:
-            return  # it is as ready in the next turn
+        if self._handled_one and not client.listening:
+            return  # it is still ready in the next turn
         try:
             part = client.connection.recv(1 << 12)
         except BlockingIOError:
-            self._send(client)
+            if client.output:
+                self._send(client)
             return
         except OSError:
             self._drop(client)
@@ -209,66 +191,105 @@ class Server:
             return
         client.request += part
         if b"\n" in client.request:
-            client.begun, self._answered = self._clock(), True
-            for event in self._reply(client):
-                client.answer += _line(event)
-            self._send(client)
+            self._handle(client)
         elif not part or len(client.request) > MAX_REQUEST_BYTES:
             self._drop(client)
 
+    def _handle(self, client: Client) -> None:
+        client.since, self._handled_one = self._loop.clock(), True
+        self._loop.call_later(0.0, self._next_turn)
+        for reply in self._replies(client):
+            client.output += _line(reply)
+        self._send(client)
+
+    def _next_turn(self) -> None:
+        self._handled_one = False
+
+    def _replies(self, client: Client) -> Sequence[Mapping[str, object]]:
+        try:
+            request = json.loads(client.request.partition(b"\n")[0])
+        except (ValueError, RecursionError):
+            return [{"error": "the request is not JSON"}]
+        if not isinstance(request, dict):
+            return [{"error": "the request is not a JSON object"}]
+        command = request.get("command")
+        if command in LOGGED_COMMANDS and request.get("dry_run") is not True:
+            log.event(log.INFO, f"{command} requested by {client.peer}")
+        if command != "monitor":
+            return [self._handler(request)]
+        if sum(other.listening for other in self.clients) >= MAX_LISTENERS:
+            return [{"error": f"there are {MAX_LISTENERS} listeners already; stop one of them"}]
+        client.listening = True
+        self._update()
+        return self._initial_events()
+
     def _send(self, client: Client) -> None:
-        if client.writing:
+        if client.output:
             try:
                 client.send()
             except OSError:
                 self._drop(client)
                 return
-        if not client.writing and not client.listening:
+        if client.output or client.listening:
+            self._watch(client)
+        else:
             self._drop(client)
 
-    def _reply(self, client: Client) -> Sequence[Mapping[str, object]]:
-        try:
-            request = json.loads(client.request.partition(b"\n")[0])
-        except (ValueError, RecursionError):
-            return [{"error": "the request is no JSON"}]
-        if not isinstance(request, dict):
-            return [{"error": "the request is no JSON object"}]
-        command = request.get("command")
-        if command in LOGGED_COMMANDS and request.get("dry_run") is not True:
-            log.event(log.INFO, f"{command} asked for by {client.peer}")
-        if command != "monitor":
-            return [self._answer(request)]
-        if sum(other.listening for other in self.clients) >= MAX_LISTENERS:
-            return [{"error": f"{MAX_LISTENERS} listen already; end one of them"}]
-        client.listening = True
-        return self._initial_events()
-
-    def deadline(self) -> float | None:
-        """When the next client runs out of time, or is let in, on the clock that was given."""
-        ends = [each.begun + self._patience for each in self.clients if not each.listening]
-        if self._again > self._clock():
-            ends.append(self._again)
-        return min(ends, default=None)
-
-    @property
-    def _patience(self) -> float:
-        return CLIENT_TIMEOUT if self.accepting else CROWDED_CLIENT_TIMEOUT
-
-    def expire(self) -> None:
-        """Drop the clients that are too slow."""
-        latest = self._clock() - self._patience
-        for client in list(self.clients):
-            if client.begun <= latest and not client.listening:
-                self._drop(client)
+    def publish(self, event: Mapping[str, object]) -> None:
+        """Send an event to every listener, without waiting for any."""
+        line = _line(event)
+        for client in [client for client in self.clients if client.listening]:
+            client.queue(line)
+            self._send(client)
 
     def _drop(self, client: Client) -> None:
+        self._loop.unwatch(client)
         client.connection.close()
         self.clients.remove(client)
+        self._update()
+
+    # -- room and time --------------------------------------------------------------------
+
+    def _update(self) -> None:
+        """After clients came or went: accept or not, arm the timer, and tell about listeners."""
+        if self.accepting:
+            self._loop.watch(self, self._accept)
+        else:
+            self._loop.unwatch(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        deadlines = [
+            client.since + self._client_timeout for client in self.clients if not client.listening
+        ]
+        now = self._loop.clock()
+        if self._accept_at > now:
+            deadlines.append(self._accept_at)
+        if deadlines:
+            self._timer = self._loop.call_later(max(0.0, min(deadlines) - now), self._expire)
+        listening = any(client.listening for client in self.clients)
+        if listening != self.has_listeners:
+            self.has_listeners = listening
+            self._on_listeners(listening)
+
+    @property
+    def _client_timeout(self) -> float:
+        return CLIENT_TIMEOUT if self.accepting else CROWDED_CLIENT_TIMEOUT
+
+    def _expire(self) -> None:
+        """Drop the clients that are too slow."""
+        latest = self._loop.clock() - self._client_timeout
+        for client in list(self.clients):
+            if client.since <= latest and not client.listening:
+                self._drop(client)
+        self._update()
 
     def close(self) -> None:
         self.publish(make_event("end", time.time(), "mproutd stops; the kernel stays as it is"))
         for client in list(self.clients):
             self._drop(client)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.unwatch(self)
         self._socket.close()
         try:
             os.unlink(self._path)
@@ -281,8 +302,8 @@ def _line(event: Mapping[str, object]) -> bytes:
 
 
 def _give_to_group(path: str) -> None:
-    """Let the group in, where there is one and we may."""
-    import grp  # not needed by those who ask
+    """Let the group connect, where it exists and we may change the owner."""
+    import grp  # not needed by the commands
 
     try:
         group = grp.getgrnam(GROUP).gr_gid

@@ -73,6 +73,8 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    probe_laminar: bool = False
+    """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
 
 class NetlinkKernel:
@@ -119,7 +121,9 @@ class NetlinkKernel:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
-        mptcp = self.path_manager.read(want.full) if self.path_manager else None
+        mptcp = None
+        if self.path_manager:
+            mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
         return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
 
@@ -175,13 +179,11 @@ class NetlinkKernel:
     def sockets(self) -> tuple[list[sock_diag.Socket], list[sock_diag.Socket]]:
         """All MPTCP and all TCP sockets; none of the former where the kernel has no mptcp_diag."""
         families = tuple(LOOKUP_DESTINATION.values())
-        # Subflows last: one that joins in between then has its connection.
-        replies = [
-            self._diag_dump(partial(dump, states=sock_diag.CONNECTED_STATES), families) or ()
-            for dump in (sock_diag.dump_mptcp, sock_diag.dump_tcp)
-        ]
-        mptcp, tcp = (list(map(sock_diag.parse_socket, each)) for each in replies)
-        return mptcp, tcp
+        states = sock_diag.CONNECTED_STATES
+        # TCP last: a connection that begins in between appears by its subflows.
+        mptcp = self._diag_dump(partial(sock_diag.dump_mptcp, states=states), families) or ()
+        tcp = self._diag_dump(partial(sock_diag.dump_tcp, states=states), families) or ()
+        return list(map(sock_diag.parse_socket, mptcp)), list(map(sock_diag.parse_socket, tcp))
 
     def _diag_dump(
         self, encode: Callable[[int, int], bytes], addresses: Collection[str]
@@ -325,7 +327,7 @@ def _neighbour(kind: int, address: str, device: int) -> Encode:
 
 
 def device_name(index: int) -> str:
-    """The name of the device with this ifindex; one made up where it is gone."""
+    """The name of the device with this ifindex; `ifN` for one that no longer exists."""
     try:
         return if_indextoname(index)
     except OSError:

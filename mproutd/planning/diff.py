@@ -72,19 +72,12 @@ def _rule_order(rule: Rule) -> tuple[int, int, str, str, str]:
 
 
 def endpoints(
-    ownership: Ownership,
-    snapshot: Snapshot,
-    plan: Plan,
-    misrouted: Collection[str] = (),
-    tolerated: Collection[str] = (),
+    ownership: Ownership, snapshot: Snapshot, plan: Plan
 ) -> tuple[list[Operation], list[Operation]]:
     """(deletions, additions).
 
     Each deletion takes the kernel an RCU grace period.  Additions: limits, endpoints that
     change, endpoints that come.
-
-    `misrouted`: addresses from which a lookup does not give the planned route.  No endpoint is
-    added there, and an existing one is deleted unless the address is also `tolerated`.
     """
     if snapshot.mptcp is None:
         return [], []
@@ -101,10 +94,6 @@ def endpoints(
     kept = set()
     for endpoint, uplink in plan.endpoints.items():
         if endpoint.address in foreign:
-            continue
-        if endpoint.address in misrouted:
-            if endpoint.address in tolerated:
-                kept.add(endpoint.address)
             continue
         existing = own.get(endpoint.address)
         if existing is None:

@@ -1,8 +1,9 @@
-"""What runs beside the passes in the daemon's one loop, and only where it is asked for.
+"""What services have in common: optional parts of the daemon that run in its event loop.
 
-A part hears what passes saw, says what the kernel cannot (Facts), and adds to the status.  It
-is imported when the configuration wants it, so that a router pays for nothing else.  What must
-hold: a part never waits, and none knows of another.
+A service adds facts that the kernel does not know, reacts to passes, and adds to the status.
+Its module is imported only when the configuration or the environment needs it.
+
+Invariants: a service never blocks, and none depends on another.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, Status
+    from mproutd.status.event_types import EventKind
+    from mproutd.status.types import Status
 
 
 class Publish(Protocol):
-    """Say something to the log and to whoever listens (Monitor.tell)."""
+    """Write an event to the log and send it to the listeners (Monitor.publish)."""
 
     def __call__(
         self,
@@ -34,30 +36,30 @@ class Publish(Protocol):
 
 
 class ServiceContext(NamedTuple):
-    """What a part may ask of the daemon that it is in."""
+    """What the daemon provides to its services."""
 
     loop: Loop
-    """Where it waits for its descriptors."""
     request_pass: Callable[[], None]
-    """Ask for a pass: the facts have changed."""
+    """The facts have changed."""
     publish: Publish
-    clock: Callable[[], float]
-    """Seconds; only differences count."""
     runtime_dir: str
-    """The runtime directory."""
+
+    def clock(self) -> float:
+        """Seconds; only differences matter."""
+        return self.loop.clock()
 
 
 class Service:
-    """One part.  All methods may be left as they are; each says when it is called."""
+    """One service; its methods do nothing unless overridden."""
 
     persistent = False
-    """Whether it is there until the daemon ends, also when nobody asks for it any more."""
+    """Whether it is kept, once made, when the configuration no longer needs it."""
 
     def on_configuration(self, config: Config) -> None:
-        """A configuration is in use, at the start and whenever it was read again."""
+        """This configuration is in use: at the start, and after each reload."""
 
     def on_hint(self) -> None:
-        """A hook has something to say."""
+        """A hook has woken the daemon."""
 
     def on_pass(self, outcome: Outcome) -> None:
         """A pass is done."""
@@ -65,22 +67,16 @@ class Service:
     def on_reload_start(self) -> None:
         """The configuration is about to be read again."""
 
-    def on_reload_end(self, refused: str) -> None:
-        """It was, and its passes are done; or why it is refused, so that the old one stays."""
+    def on_reload_end(self, error: str) -> None:
+        """The reload and its passes are done; `error` says why the new configuration is rejected,
+        so that the old one stays in use."""
 
     def add_facts(self, facts: Facts) -> Facts:
-        """What other sources know, with what this one adds.  Quick: every pass asks."""
+        """The facts of the other sources with those of this one.  Called by every pass."""
         return facts
 
     def add_to_status(self, status: Status) -> None:
-        """Add to a status before it goes out."""
-
-    def due(self) -> float | None:
-        """Seconds until turn() has something to do; None for never."""
-        return None
-
-    def turn(self) -> None:
-        """Do what time has brought; called after every wait."""
+        """Add to a status before it is sent."""
 
     def close(self) -> None:
-        """The daemon ends, or nobody asks for this part any more and it does not stay."""
+        """The daemon ends, or the configuration needs a non-persistent service no longer."""

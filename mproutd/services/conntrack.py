@@ -1,9 +1,12 @@
-"""flush_conntrack: what this machine forwards leaves an uplink that is lost.
+"""flush_conntrack: move forwarded flows away from an uplink that is lost.
 
-Connection tracking remembers the address that a flow was masqueraded to, and with it the line;
-a UDP flow would go on into a dead one for as long as somebody sends.  What must hold: entries
-of the addresses that were lost go, and no others; it happens after the pass that moved the
-default for other traffic; the loop does not wait, however many entries there are.
+Connection tracking keeps the address that a flow was masqueraded to, and with it the uplink: a
+UDP flow would go on into a dead one for as long as its host sends.  Once the entry is deleted,
+the next packet is routed and masqueraded anew.
+
+Invariants: only entries of addresses that were lost are deleted; they are deleted after the
+pass that moved the default route for other traffic; the loop does not block, however many
+entries there are.
 """
 
 from __future__ import annotations
@@ -24,65 +27,68 @@ from mproutd.services.base import Service, ServiceContext
 
 
 def flush(addresses: Iterable[str]) -> int:
-    """Delete the entries of these addresses, and say how many.  OSError."""
+    """Delete the entries of these addresses; return how many.  OSError.  Blocks."""
     channel = Requests(NETLINK_NETFILTER)
     try:
-        found: set[Entry] = set()
+        entries: set[Entry] = set()
         for address in addresses:
             family = family_of(address)
             for encode in requests(address, family):
-                each = (entry(body, address, family) for body in channel.dump(encode))
-                found.update(one for one in each if one is not None)
-        failed = channel.change([partial(delete, one) for one in found])
+                decoded = (entry(body, address, family) for body in channel.dump(encode))
+                entries.update(item for item in decoded if item is not None)
+        failed = channel.change([partial(delete, item) for item in entries])
         for ack in failed.values():
             if ack.errno != errno.ENOENT:
                 raise OSError(ack.errno, ack.text or os.strerror(ack.errno))
-        return len(found) - len(failed)
+        return len(entries) - len(failed)
     finally:
         channel.close()
 
 
 class ConntrackFlusher(Service):
-    """Watches for usable addresses that are not usable any more."""
+    """Flushes the entries of addresses that are no longer usable."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._asked: frozenset[str] = frozenset()
+        self._enabled: frozenset[str] = frozenset()
+        """The uplinks with flush_conntrack."""
         self._usable: dict[str, frozenset[str]] = {}
-        """Uplink → the addresses by which it could be used, at the last pass."""
+        """Uplink → its usable addresses at the last pass."""
         self._worker = Worker(context.loop)
 
     def on_configuration(self, config: Config) -> None:
-        self._asked = frozenset(each.name for each in config.uplinks if each.flush_conntrack)
+        self._enabled = frozenset(
+            uplink.name for uplink in config.uplinks if uplink.flush_conntrack
+        )
 
     def on_pass(self, outcome: Outcome) -> None:
         before, self._usable = self._usable, {}
-        for seen in outcome.plan.uplinks:
-            self._usable[seen.config.name] = frozenset(
-                address.address for path in seen.paths if path.usable for address in path.covered
+        for uplink in outcome.plan.uplinks:
+            self._usable[uplink.config.name] = frozenset(
+                address.address for path in uplink.paths if path.usable for address in path.covered
             )
-        everywhere = frozenset().union(*self._usable.values())
-        for name in before.keys() & self._asked:
-            lost = before[name] - everywhere
+        usable_anywhere = frozenset().union(*self._usable.values())
+        for name in before.keys() & self._enabled:
+            lost = before[name] - usable_anywhere
             if lost:
-                self._worker.submit(partial(_flushed, sorted(lost)), partial(self._told_of, name))
+                self._worker.submit(partial(_flush, sorted(lost)), partial(self._report, name))
 
-    def _told_of(self, name: str, result: tuple[int, str], _: str) -> None:
-        count, problem = result
-        if problem:
-            text = f"{name}: its forwarded connections stay in connection tracking: {problem}"
+    def _report(self, name: str, result: tuple[int, str], _: str) -> None:
+        count, error = result
+        if error:
+            text = f"{name}: cannot flush connection tracking: {error}"
             self._context.publish("conntrack", log.WARNING, text, name)
         elif count:
-            ends = "" if count == 1 else "s"
-            text = f"{name}: {count} forwarded connection{ends} forgotten (flush_conntrack)"
+            flows = "1 flow" if count == 1 else f"{count} flows"
+            text = f"{name}: removed {flows} from connection tracking (flush_conntrack)"
             self._context.publish("conntrack", log.INFO, text, name)
 
     def close(self) -> None:
         self._worker.close()
 
 
-def _flushed(addresses: Iterable[str]) -> tuple[int, str]:
-    """How many, and what went wrong."""
+def _flush(addresses: Iterable[str]) -> tuple[int, str]:
+    """(entries deleted, error)"""
     try:
         return flush(addresses), ""
     except (OSError, ValueError) as error:

@@ -1,26 +1,25 @@
-"""Asks netifd what it knows, through the program `ubus` (OpenWrt).
+"""What netifd knows, asked through the program `ubus` (OpenWrt).
 
-It is asked at the start, when a hook wakes the daemon, when an uplink's link or addresses have
-changed, when the configuration was read again, and once a minute.  The feed has no ubus for
-Python, so each question is a child process of a few milliseconds.
+netifd is asked at the start, when a hook wakes the daemon, when an uplink's link or addresses
+have changed, after the configuration was read again, and once a minute.  OpenWrt's feed has no
+ubus module for Python, so each query is a child process of a few milliseconds.
 
-What must hold: the loop never waits for it; one question at a time, and what happens meanwhile
-makes one more; a child that is slow is killed; without an answer what was said last counts, also
-after a restart (RUNTIME/netifd.json), and it is asked again after growing delays.
+Invariants: the loop never blocks; there is one query at a time, and a reason to ask during one
+causes one more; a query that takes too long is killed; while netifd does not reply, its last
+reply is used, also after a restart (RUNTIME/netifd.json), and it is asked with growing delays.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
-from mproutd.eventloop import Loop
+from mproutd.eventloop import Loop, Timer
 from mproutd.planning.netifd import Interface, add_netifd_facts, parse_dump
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -29,22 +28,22 @@ from mproutd.services.base import Service, ServiceContext
 
 UBUS_CALL = ("call", "network.interface", "dump")
 QUERY_TIMEOUT = 3.0
-"""Seconds that an answer may take; from a router's netifd it takes a few milliseconds."""
+"""Seconds; a router's netifd replies within a few milliseconds."""
 COMMAND_TIMEOUT = 1.0
-"""The same for a command, which somebody waits for."""
+"""The same for a command, which a person waits for."""
 MAX_REPLY_BYTES = 1 << 20
-"""Bytes of an answer; an interface takes about 2000."""
+"""An interface takes about 2000."""
 REFRESH_INTERVAL = 60.0
-"""Seconds between questions without a reason."""
+"""Seconds between queries without a reason."""
 SETTLE_DELAY = 0.05
-"""Seconds after an event of the kernel, since several come together and netifd hears them too."""
+"""Seconds from a kernel event to the query: netifd handles the same events first."""
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 60.0
-"""Seconds until it is asked again when it does not answer, doubling from the first."""
+"""Seconds until the next query after a failed one; doubled each time."""
 CACHE_FILE = "netifd.json"
 
 
 class Descriptor:
-    """A file descriptor in the Loop."""
+    """A file descriptor as a source of the Loop."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -57,12 +56,13 @@ class Descriptor:
 
 
 class UbusCall:
-    """One child process, from its start to its end."""
+    """One `ubus` process, from its start to its end."""
 
     def __init__(self, program: str) -> None:
         """OSError when it cannot be started."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reading, False)  # our end alone: the child would lose what has no room
+        # Our end only: a child whose output does not block would lose what the pipe cannot hold.
+        os.set_blocking(reading, False)
         try:
             null = "/dev/null"
             self._pid = os.posix_spawn(
@@ -83,14 +83,15 @@ class UbusCall:
             os.close(writing)
         self.output = Descriptor(reading)
         self.end = Descriptor(os.pidfd_open(self._pid))
-        self.answer = bytearray()
+        """Readable when the process has ended (pidfd_open(2))."""
+        self.reply = bytearray()
 
     def read(self) -> bool:
-        """Take what is there; whether there may be more."""
+        """Read what is available; return whether more may follow."""
         try:
-            while service := os.read(self.output.fileno(), 1 << 16):
-                self.answer += service
-                if len(self.answer) > MAX_REPLY_BYTES:
+            while part := os.read(self.output.fileno(), 1 << 16):
+                self.reply += part
+                if len(self.reply) > MAX_REPLY_BYTES:
                     self.kill()
                     return False
         except BlockingIOError:
@@ -98,10 +99,10 @@ class UbusCall:
         return False
 
     def kill(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)  # ours until finish() has waited for it
+        os.kill(self._pid, signal.SIGKILL)  # not reaped before finish(), so the PID is still ours
 
     def finish(self) -> int:
-        """The exit status of a child that has ended, negative for a signal."""
+        """Reap a process that has ended; its exit status, negative for a signal."""
         _, status = os.waitpid(self._pid, 0)
         self.output.close()
         self.end.close()
@@ -109,173 +110,172 @@ class UbusCall:
 
 
 class Netifd(Service):
-    """What netifd says, kept up to date."""
+    """The latest reply of netifd, kept current."""
 
     def __init__(
-        self, context: ServiceContext, limit: float = QUERY_TIMEOUT, keep: bool = True
+        self, context: ServiceContext, timeout: float = QUERY_TIMEOUT, cache: bool = True
     ) -> None:
-        """`keep`: write down what it says, for the next start."""
-        self._context, self._limit, self._keep = context, limit, keep
-        self._kept = os.path.join(context.runtime_dir, CACHE_FILE)
-        self._interfaces: dict[str, Interface] | None = self._read()
-        self._trouble = ""
-        self._question: UbusCall | None = None
-        self._until = 0.0
-        self._late = self._again = False
+        """`cache`: write replies to a file, for the next start."""
+        self._context, self._timeout, self._cache = context, timeout, cache
+        self._cache_path = os.path.join(context.runtime_dir, CACHE_FILE)
+        self._interfaces: dict[str, Interface] | None = self._read_cache()
+        self._error = ""
+        """Why the last query failed; empty when it did not."""
         self._failures = 0
-        self._ask_at = 0.0
-        self._seen: Any = None
+        """In a row."""
+        self._call: UbusCall | None = None
+        self._timer: Timer | None = None
+        """The start of the next query or, during one, its timeout."""
+        self._timed_out = self._query_again = False
+        self._observed: Any = None
 
     # -- when to ask ----------------------------------------------------------------------
 
     def on_configuration(self, config: Config) -> None:
-        self._want(0.0)
+        self._query_within(0.0)
 
     def on_hint(self) -> None:
-        self._want(0.0)
+        self._query_within(0.0)
 
     def on_pass(self, outcome: Outcome) -> None:
-        seen = [
+        observed = [
             (uplink.link and uplink.link[:4], *(path.covered for path in uplink.paths))
             for uplink in outcome.plan.uplinks
         ]
-        if self._seen not in (None, seen):
-            self._want(SETTLE_DELAY)
-        self._seen = seen
+        if self._observed not in (None, observed):
+            self._query_within(SETTLE_DELAY)
+        self._observed = observed
 
-    def _want(self, delay: float) -> None:
-        """Ask in `delay` seconds; where it is being asked, once more after that."""
-        if self._question is not None:
-            self._again = True
-        else:
-            self._ask_at = min(self._ask_at, self._context.clock() + delay)
+    def _query_within(self, delay: float) -> None:
+        """Ask in at most `delay` seconds; during a query, ask again after it."""
+        if self._call is not None:
+            self._query_again = True
+            return
+        at = self._context.clock() + delay
+        if self._timer is None or not self._timer.active or at < self._timer.at:
+            self._arm(delay, self.query)
 
-    def due(self) -> float | None:
-        at = self._until if self._question else self._ask_at
-        if self._question and self._late:
-            return None
-        return max(0.0, at - self._context.clock())
+    def _arm(self, delay: float, callback: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._context.loop.call_later(delay, callback)
 
-    def turn(self) -> None:
-        now = self._context.clock()
-        if self._question is None:
-            if now >= self._ask_at:
-                self._ask(now)
-        elif now >= self._until and not self._late:
-            self._late = True
-            self._question.kill()
+    # -- a query --------------------------------------------------------------------------
 
-    # -- asking ---------------------------------------------------------------------------
+    @property
+    def querying(self) -> bool:
+        return self._call is not None
 
-    def _ask(self, now: float) -> None:
-        self._again = self._late = False
-        self._until = now + self._limit
+    def query(self) -> None:
+        """Ask now.  Not during a query."""
+        self._timed_out = self._query_again = False
         program = find_program("ubus")
         if not program:
-            self._failed("there is no program ubus any more")
+            self._fail("the program ubus is missing")
             return
         try:
-            self._question = UbusCall(program)
+            self._call = UbusCall(program)
         except OSError as error:
-            self._failed(f"ubus: {error.strerror}")
+            self._fail(f"ubus: {error.strerror}")
             return
-        self._context.loop.watch(self._question.output, self._readable)
-        self._context.loop.watch(self._question.end, self._ended)
+        self._context.loop.watch(self._call.output, self._on_output)
+        self._context.loop.watch(self._call.end, self._on_end)
+        self._arm(self._timeout, self._on_timeout)
 
-    def _readable(self) -> None:
-        if self._question is not None and not self._question.read():
-            self._context.loop.unwatch(self._question.output)
+    def _on_output(self) -> None:
+        if self._call is not None and not self._call.read():
+            self._context.loop.unwatch(self._call.output)
 
-    def _ended(self) -> None:
-        question, self._question = self._question, None
-        assert question is not None
-        self._context.loop.unwatch(question.output)
-        self._context.loop.unwatch(question.end)
-        question.read()
-        status = question.finish()
-        if self._late:
-            self._failed(f"no answer within {self._limit:g} s")
-        elif len(question.answer) > MAX_REPLY_BYTES:
-            self._failed("the answer has no end")
+    def _on_timeout(self) -> None:
+        if self._call is not None:
+            self._timed_out = True
+            self._call.kill()
+
+    def _on_end(self) -> None:
+        call, self._call = self._call, None
+        assert call is not None
+        self._unwatch(call)
+        call.read()
+        status = call.finish()
+        if self._timed_out:
+            self._fail(f"no reply within {self._timeout:g} s")
+        elif len(call.reply) > MAX_REPLY_BYTES:
+            self._fail(f"the reply exceeds {MAX_REPLY_BYTES >> 20} MiB")
         elif status:
-            self._failed(f"ubus ended with {status}")
+            self._fail(f"ubus exited with status {status}")
         else:
-            self._told(question.answer.decode(errors="replace"))
-        if self._again:
-            self._want(0.0)
+            self._on_reply(call.reply.decode(errors="replace"))
+        if self._query_again:
+            self._query_within(0.0)
 
-    def _told(self, text: str) -> None:
+    def _unwatch(self, call: UbusCall) -> None:
+        self._context.loop.unwatch(call.output)
+        self._context.loop.unwatch(call.end)
+
+    def _on_reply(self, text: str) -> None:
         try:
             interfaces = parse_dump(text)
         except ValueError as error:
-            self._failed(str(error))
+            self._fail(str(error))
             return
-        if self._trouble:
-            log.event(log.INFO, "netifd answers again")
-        self._trouble, self._failures = "", 0
-        self._ask_at = self._context.clock() + REFRESH_INTERVAL
+        if self._error:
+            log.event(log.INFO, "netifd replies again")
+        self._error, self._failures = "", 0
+        self._arm(REFRESH_INTERVAL, self.query)
         if interfaces != self._interfaces:
             self._interfaces = interfaces
-            if self._keep:
-                self._write(text)
+            if self._cache:
+                self._write_cache(text)
             self._context.request_pass()
 
-    def _failed(self, why: str) -> None:
-        if not self._trouble:
-            log.event(log.WARNING, f"netifd does not answer: {why}; what it said last is used")
-        self._trouble = why
+    def _fail(self, error: str) -> None:
+        if not self._error:
+            log.event(log.WARNING, f"cannot query netifd: {error}; using its last reply")
+        self._error = error
         delay = min(INITIAL_BACKOFF * 2.0**self._failures, MAX_BACKOFF)
         self._failures = min(self._failures + 1, 16)
-        self._ask_at = self._context.clock() + delay
+        self._arm(delay, self.query)
 
-    # -- what it said ---------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether a question is under way, or is to be asked now."""
-        return self._question is not None or self.due() == 0.0
+    # -- the reply ------------------------------------------------------------------------
 
     def add_facts(self, facts: Facts) -> Facts:
         if self._interfaces is not None:
             facts = add_netifd_facts(self._interfaces, facts)
-        return facts._replace(source_error=self._trouble) if self._trouble else facts
+        return facts._replace(source_error=self._error) if self._error else facts
 
-    def _read(self) -> dict[str, Interface] | None:
-        """What it said before we were started."""
+    def _read_cache(self) -> dict[str, Interface] | None:
+        """The last reply before this start."""
         try:
-            return parse_dump(read_file(self._kept, MAX_REPLY_BYTES).decode(errors="replace"))
+            return parse_dump(read_file(self._cache_path, MAX_REPLY_BYTES).decode(errors="replace"))
         except (OSError, ValueError):
             return None
 
-    def _write(self, text: str) -> None:
-        """Keep it; where that fails, the next start only knows less for a moment."""
+    def _write_cache(self, text: str) -> None:
+        """A failure only means that the next start has to wait for its first reply."""
         try:
-            replace_file(self._kept, text.encode())
+            replace_file(self._cache_path, text.encode())
         except OSError as error:
-            log.event(log.WARNING, f"{self._kept}: {error.strerror}")
+            log.event(log.WARNING, f"cannot write {self._cache_path}: {error.strerror}")
 
     def close(self) -> None:
-        if self._question is not None:
-            question, self._question = self._question, None
-            self._context.loop.unwatch(question.output)
-            self._context.loop.unwatch(question.end)
-            question.kill()
-            question.finish()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._call is not None:
+            call, self._call = self._call, None
+            self._unwatch(call)
+            call.kill()
+            call.finish()
 
 
-def query_once(runtime: str, keep: bool) -> Callable[[Facts], Facts]:
-    """Ask once, for SHORT seconds at most: what a command, or a start, knows from netifd."""
+def query_once(runtime_dir: str, cache: bool) -> Callable[[Facts], Facts]:
+    """Ask once, for at most COMMAND_TIMEOUT seconds; what a command adds to its facts."""
     loop = Loop()
-    service = Netifd(
-        ServiceContext(loop, lambda: None, lambda *_, **__: None, time.monotonic, runtime),
-        COMMAND_TIMEOUT,
-        keep,
-    )
+    context = ServiceContext(loop, lambda: None, lambda *_, **__: None, runtime_dir)
+    service = Netifd(context, COMMAND_TIMEOUT, cache)
     try:
-        while service.busy:
-            service.turn()
-            if service.busy:
-                loop.run_once(service.due())
+        service.query()
+        while service.querying:
+            loop.run_once()
     finally:
         service.close()
         loop.close()

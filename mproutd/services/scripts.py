@@ -1,10 +1,12 @@
-"""on_up and on_down: a program of the user's when an uplink becomes usable, or no longer is.
+"""on_up and on_down: a program of the user's when an uplink becomes usable or stops being so.
 
-What must hold: the loop never waits for a program; of one uplink only one runs at a time, and
-what has been undone by the time it could run does not run; a restart of the daemon repeats
-nothing; an uplink that a reload takes away is no longer usable, too.  What was acted on is kept
-in RUNTIME/actions, a line "NAME up" or "NAME down" each, whether the uplink is still there or not;
-without that file (`mproutd flush` removes it) all begins anew.
+Invariants: the loop never waits for a program; each uplink has at most one program running, and
+a change that was undone before its program could start runs none; a restart of the daemon
+repeats nothing; removing an uplink from the configuration counts as a change to unusable.
+
+The last event of each uplink is kept in RUNTIME/actions, one line "NAME up" or "NAME down" each,
+also for uplinks that were removed.  Without that file (`mproutd flush` deletes it), every uplink
+counts as down.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from socket import AF_INET6
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.eventloop import Timer
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
@@ -30,15 +34,22 @@ if TYPE_CHECKING:
 
 FILE = "actions"
 """In the runtime directory."""
+MAX_FILE_BYTES = 1 << 16
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UP, DOWN = "up", "down"
+NOT_RUN = 127
+"""Exit status of a program that could not be started, as the shell has it."""
+KILL_GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL."""
+MAX_LINE_BYTES = 200
+"""Kept of the last line of a program's output."""
 
 
 def environment(
     event: str, uplink: ObservedUplink, numbers: Numbers, usable: tuple[str, ...]
 ) -> dict[str, str]:
-    """What the program is told; documented in mproutd.conf(5), PROGRAMS."""
-    told = {
+    """The program's environment; documented in mproutd.conf(5), PROGRAMS."""
+    variables = {
         "PATH": PATH,
         "MPROUTD_EVENT": event,
         "MPROUTD_UPLINK": uplink.config.name,
@@ -50,14 +61,15 @@ def environment(
         "MPROUTD_USABLE": " ".join(usable),
     }
     for path in uplink.paths:
-        six = "6" if path.family == AF_INET6 else ""
-        told["MPROUTD_ADDRESS" + six] = " ".join(each.address for each in path.eligible)
-        told["MPROUTD_GATEWAY" + six] = path.gateway.address if path.gateway else ""
-    return told
+        suffix = "6" if path.family == AF_INET6 else ""
+        addresses = " ".join(address.address for address in path.eligible)
+        variables["MPROUTD_ADDRESS" + suffix] = addresses
+        variables["MPROUTD_GATEWAY" + suffix] = path.gateway.address if path.gateway else ""
+    return variables
 
 
 def reason(uplink: ObservedUplink) -> str:
-    """Why an uplink is not usable: the family that has an address knows best."""
+    """Why an uplink is not usable: the reason of a family that has an address, if one has."""
     paths = sorted(uplink.paths, key=lambda path: not path.covered)
     return paths[0].reason
 
@@ -66,129 +78,147 @@ class Scripts(Service):
     """The programs of all uplinks."""
 
     persistent = True
-    """What runs when nobody asks for programs any more has to end in its time, too."""
+    """A program that runs when the last option is removed still has its timeout."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._file = os.path.join(context.runtime_dir, FILE)
-        self._acted = _read(self._file)
+        self._path = os.path.join(context.runtime_dir, FILE)
+        self._handled = _read(self._path)
+        """Uplink → the last event that was acted on."""
         self._uplinks: dict[str, UplinkConfig] = {}
-        self._leaving: dict[str, UplinkConfig] = {}
-        """Those that a reload took away, until their on_down has ended."""
+        self._departing: dict[str, UplinkConfig] = {}
+        """Uplinks that a reload removed, until their on_down has ended."""
         self._state: dict[str, tuple[str, dict[str, str]]] = {}
-        """Uplink → up or down, and what a program would be told of it."""
+        """Uplink → (event, environment) of now."""
         self._running: dict[str, Program] = {}
         self._runs: dict[str, Run] = {}
-        """The last of each uplink."""
+        """Uplink → its latest run."""
 
     def on_configuration(self, config: Config) -> None:
-        there = {each.name: each for each in config.uplinks} if config.enabled else {}
+        configured = {uplink.name: uplink for uplink in config.uplinks} if config.enabled else {}
         before = self._uplinks
-        self._uplinks = {name: each for name, each in there.items() if each.on_up or each.on_down}
+        self._uplinks = {
+            name: uplink for name, uplink in configured.items() if uplink.on_up or uplink.on_down
+        }
         for name, uplink in before.items():
-            if name not in there and name in self._state:
-                self._leave(uplink, "removed" if config.enabled else "disabled", there)
-        self._tidy()
+            if name not in configured and name in self._state:
+                self._depart(uplink, "removed" if config.enabled else "disabled", configured)
+        self._prune()
 
-    def _leave(self, uplink: UplinkConfig, why: str, there: Collection[str]) -> None:
-        """It goes, whatever its line does: its old on_down hears what was known last."""
-        _, told = self._state[uplink.name]
-        usable = [each for each in told["MPROUTD_USABLE"].split() if each in there]
-        news = {"EVENT": DOWN, "REASON": why, "USABLE": " ".join(usable)}
-        told = told | {f"MPROUTD_{key}": value for key, value in news.items()}
-        self._state[uplink.name] = (DOWN, told)
-        self._leaving[uplink.name] = uplink
+    def _depart(self, uplink: UplinkConfig, why: str, configured: Collection[str]) -> None:
+        """The configuration no longer has this uplink: its on_down gets what was known last."""
+        _, variables = self._state[uplink.name]
+        usable = [name for name in variables["MPROUTD_USABLE"].split() if name in configured]
+        variables = variables | {
+            "MPROUTD_EVENT": DOWN,
+            "MPROUTD_REASON": why,
+            "MPROUTD_USABLE": " ".join(usable),
+        }
+        self._state[uplink.name] = (DOWN, variables)
+        self._departing[uplink.name] = uplink
         self._act(uplink.name)
 
-    def _tidy(self) -> None:
-        """Forget the uplinks that are no more, once nothing is left to run for them."""
-        self._leaving = {
-            name: each
-            for name, each in self._leaving.items()
+    def _prune(self) -> None:
+        """Forget removed uplinks that have no program left to run."""
+        self._departing = {
+            name: uplink
+            for name, uplink in self._departing.items()
             if name in self._running and name not in self._uplinks
         }
-        known = self._uplinks.keys() | self._leaving.keys()
-        self._state = {name: each for name, each in self._state.items() if name in known}
+        known = self._uplinks.keys() | self._departing.keys()
+        self._state = {name: state for name, state in self._state.items() if name in known}
         known |= self._running.keys()
-        self._runs = {name: each for name, each in self._runs.items() if name in known}
+        self._runs = {name: run for name, run in self._runs.items() if name in known}
 
     def on_pass(self, outcome: Outcome) -> None:
-        target = outcome.plan
-        usable = tuple(uplink.config.name for uplink in target.uplinks if uplink.usable)
-        for uplink in target.uplinks:
+        plan = outcome.plan
+        usable = tuple(uplink.config.name for uplink in plan.uplinks if uplink.usable)
+        for uplink in plan.uplinks:
             name = uplink.config.name
             if name in self._uplinks:
                 event = UP if uplink.usable else DOWN
-                told = environment(event, uplink, target.numbers[name], usable)
-                self._state[name] = (event, told)
+                variables = environment(event, uplink, plan.numbers[name], usable)
+                self._state[name] = (event, variables)
                 self._act(name)
 
     def _act(self, name: str) -> None:
-        """Run what the uplink's state asks for, unless something of it runs, or did already."""
-        event, told = self._state[name]
-        if name in self._running or self._acted.get(name, DOWN) == event:
+        """Run the program for the uplink's state, unless one is running or this was handled."""
+        event, variables = self._state[name]
+        if name in self._running or self._handled.get(name, DOWN) == event:
             return
-        uplink = self._uplinks.get(name) or self._leaving[name]
-        words = uplink.on_up if event == UP else uplink.on_down
-        if not words:
-            self._note(name, event)
+        uplink = self._uplinks.get(name) or self._departing[name]
+        arguments = uplink.on_up if event == UP else uplink.on_down
+        if not arguments:
+            self._set_handled(name, event)
             return
-        run = Run(event, words[0], time.time())
-        now = self._context.clock()
+        run = Run(event, arguments[0], time.time())
         try:
-            program = Program(words, told, now + uplink.action_timeout)
+            program = Program(arguments, variables, self._context.clock())
         except OSError as error:
-            self._note(name, event)
+            self._set_handled(name, event)
             text = f"cannot be run: {error.strerror}"
-            self._say(log.WARNING, name, run._replace(exit_status=127, duration=0.0, text=text))
+            self._report(
+                log.WARNING, name, run._replace(exit_status=NOT_RUN, duration=0.0, text=text)
+            )
             return
         self._running[name] = program
-        self._context.loop.watch(program.output, lambda: self._written(program))
-        self._context.loop.watch(program, lambda: self._ended(name, now))
-        self._say(log.INFO, name, run)
+        loop = self._context.loop
+        loop.watch(program.output, partial(self._on_output, program))
+        loop.watch(program, partial(self._on_end, name))
+        program.timer = loop.call_later(uplink.action_timeout, partial(self._on_timeout, program))
+        self._report(log.INFO, name, run)
 
-    def _written(self, program: Program) -> None:
+    def _on_output(self, program: Program) -> None:
         if program.read() == 0:
             self._context.loop.unwatch(program.output)
 
-    def _ended(self, name: str, began: float) -> None:
+    def _on_timeout(self, program: Program) -> None:
+        program.terminate()
+        program.timer = self._context.loop.call_later(
+            KILL_GRACE, partial(self._on_timeout, program)
+        )
+
+    def _on_end(self, name: str) -> None:
         program = self._running.pop(name)
-        self._forget(program)
+        self._release(program)
         status = program.collect()
         run = self._runs[name]._replace(
             exit_status=status,
-            duration=self._context.clock() - began,
-            text=program.how(status),
+            duration=self._context.clock() - program.started,
+            text=program.describe_end(status),
             output=program.line,
         )
-        self._note(name, run.event)
-        good = status == 0 and not program.late
-        self._say(log.INFO if good else log.WARNING, name, run)
+        self._set_handled(name, run.event)
+        succeeded = status == 0 and not program.timed_out
+        self._report(log.INFO if succeeded else log.WARNING, name, run)
         if name in self._state:
             self._act(name)
-        self._tidy()
+        self._prune()
 
-    def _forget(self, program: Program) -> None:
+    def _release(self, program: Program) -> None:
+        """Wait for nothing of it any more."""
+        if program.timer is not None:
+            program.timer.cancel()
         self._context.loop.unwatch(program.output)
         self._context.loop.unwatch(program)
 
-    def _say(self, priority: int, name: str, run: Run) -> None:
+    def _report(self, priority: int, name: str, run: Run) -> None:
         self._runs[name] = run
         text = f"{name}: on_{run.event} {run.program} {run.text}"
-        uplink = self._uplinks.get(name) or self._leaving.get(name)
+        uplink = self._uplinks.get(name) or self._departing.get(name)
         device = uplink.device if uplink else ""
         self._context.publish(
             "action", priority, text + (f": {run.output}" if run.output else ""), name, device
         )
 
-    def _note(self, name: str, event: str) -> None:
-        """What has been done is not done again, after a restart neither."""
-        self._acted = {**self._acted, name: event}
-        text = "".join(f"{each} {self._acted[each]}\n" for each in sorted(self._acted))
+    def _set_handled(self, name: str, event: str) -> None:
+        """Record the event, so that it is not repeated, not even after a restart."""
+        self._handled = {**self._handled, name: event}
+        lines = [f"{uplink} {self._handled[uplink]}\n" for uplink in sorted(self._handled)]
         try:
-            replace_file(self._file, text.encode())
+            replace_file(self._path, "".join(lines).encode())
         except OSError as error:
-            text = f"{name}: actions may run again after a restart: {error}"
+            text = f"{name}: a restart may run its program again: cannot write {error}"
             self._context.publish("action", log.WARNING, text, name)
 
     def add_to_status(self, status: Status) -> None:
@@ -198,71 +228,59 @@ class Scripts(Service):
             run = self._runs.get(uplink["name"])
             uplink["action"] = cast("Action", run._asdict()) if run else None
 
-    def due(self) -> float | None:
-        ends = [program.ends_at for program in self._running.values()]
-        return max(0.0, min(ends) - self._context.clock()) if ends else None
-
-    def turn(self) -> None:
-        now = self._context.clock()
-        for program in self._running.values():
-            if program.ends_at <= now:
-                program.hurry(now)
-
     def close(self) -> None:
-        """What runs is ended, since nobody keeps its time any more.  It runs again after a start
-        that finds the uplink in the same state."""
+        """Terminate what runs, since nothing enforces its timeout any more.
+
+        It is run again by a start that finds the uplink in the same state.
+        """
         for program in self._running.values():
-            program.hurry(self._context.clock())
-            self._forget(program)
+            program.terminate()
+            self._release(program)
         self._running = {}
 
 
-def forget(runtime: str) -> None:
-    """As if nothing had been acted on.  While no daemon runs.  OSError."""
-    unlink_if_present(os.path.join(runtime, FILE))
+def forget(runtime_dir: str) -> None:
+    """Delete the record of handled events; while no daemon runs.  OSError."""
+    unlink_if_present(os.path.join(runtime_dir, FILE))
 
 
 def _read(path: str) -> dict[str, str]:
-    """The file's lines that make sense; nothing without it."""
+    """The valid lines of the file."""
     try:
-        lines = [line.split() for line in read_file(path, 1 << 16).decode().splitlines()]
+        lines = [line.split() for line in read_file(path, MAX_FILE_BYTES).decode().splitlines()]
     except (OSError, ValueError):
         return {}
     return {line[0]: line[1] for line in lines if len(line) == 2 and line[1] in (UP, DOWN)}
 
 
-GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL for a program that takes too long."""
-LINE = 200
-"""Bytes that are kept of the last line of its output."""
-
-
 class Run(NamedTuple):
-    """A run of a program, as far as it is known."""
+    """One run of a program, as a status shows it."""
 
     event: str
     program: str
     started: float
     """Epoch seconds."""
     exit_status: int | None = None
-    """As subprocess has it: negative for a signal, 127 where it could not be run."""
+    """As subprocess has it: negative for a signal; NOT_RUN where it could not be started."""
     duration: float | None = None
     """Seconds."""
-    text: str = "runs"
-    """How it ended, in words."""
+    text: str = "is running"
+    """How it ended."""
     output: str = ""
-    """The last one that it wrote."""
+    """The last line that it wrote."""
 
 
 class Program:
-    """A program that runs.  Its descriptors: `output`, and `fileno`, which tells its end."""
+    """A running program: `output` is its output, and fileno() is readable when it has ended."""
 
-    def __init__(self, words: tuple[str, ...], told: Mapping[str, str], ends_at: float) -> None:
-        """OSError when it cannot be run."""
+    def __init__(
+        self, arguments: tuple[str, ...], variables: Mapping[str, str], now: float
+    ) -> None:
+        """OSError when it cannot be started."""
         self._process = subprocess.Popen(
-            words,
+            arguments,
             cwd="/",
-            env=told,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -272,8 +290,10 @@ class Program:
         self.output = self._process.stdout
         os.set_blocking(self.output.fileno(), False)
         self._pidfd = os.pidfd_open(self._process.pid)
-        self.ends_at = ends_at
-        self.late = False
+        self.started = now
+        self.timer: Timer | None = None
+        """Ends it when it takes too long."""
+        self.timed_out = False
         self._line = self._rest = b""
 
     def fileno(self) -> int:
@@ -281,51 +301,52 @@ class Program:
 
     @property
     def line(self) -> str:
-        """The last line that it wrote; the last whole one, if it was cut off."""
-        cut_off = self.late and self._line
+        """The last line of the output; the last complete one, if the program was terminated."""
+        cut_off = self.timed_out and self._line
         return ((not cut_off and self._rest) or self._line).strip().decode("utf-8", "replace")
 
     def read(self) -> int | None:
-        """Take some of what it has written: bytes, 0 at the end, None while nothing is there."""
+        """Read some of the output: bytes, 0 at the end, None while there is nothing to read."""
         try:
             part = os.read(self.output.fileno(), 1 << 14)
         except BlockingIOError:
             return None
-        *whole, rest = (self._rest + part).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest.lstrip()[:LINE]
-        self._line = next(filter(None, map(bytes.strip, reversed(whole))), self._line)[:LINE]
+        *complete, rest = (self._rest + part).replace(b"\r", b"\n").split(b"\n")
+        self._rest = rest.lstrip()[:MAX_LINE_BYTES]
+        last = next(filter(None, map(bytes.strip, reversed(complete))), self._line)
+        self._line = last[:MAX_LINE_BYTES]
         return len(part)
 
-    def hurry(self, now: float) -> None:
-        """Its time is over: first it is asked to end, then it is not asked."""
-        number = signal.SIGKILL if self.late else signal.SIGTERM
-        self.late, self.ends_at = True, now + GRACE
+    def terminate(self) -> None:
+        """Send SIGTERM to its process group, the second time SIGKILL."""
+        number = signal.SIGKILL if self.timed_out else signal.SIGTERM
+        self.timed_out = True
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             pass
 
     def collect(self) -> int:
-        """Its status, and the last of what it wrote.  Only when it has ended: nothing waits."""
+        """Read the rest of the output and return the exit status, after the program has ended."""
         status = self._process.wait()
-        for _ in range(8):  # a pipe holds no more, unless somebody it left behind still writes
+        for _ in range(8):  # a pipe holds no more, unless a child that it left behind still writes
             if not self.read():
                 break
         os.close(self._pidfd)
         self.output.close()
         return status
 
-    def how(self, status: int) -> str:
-        """How it ended, in words."""
-        if self.late:
-            return "took too long and was ended"
+    def describe_end(self, status: int) -> str:
+        """How it ended."""
+        if self.timed_out:
+            return "timed out and was terminated"
         if status < 0:
-            return f"was ended by {_signal(-status)}"
-        return f"ended with {status}"
+            return f"was terminated by {_signal_name(-status)}"
+        return f"exited with status {status}"
 
 
-def _signal(number: int) -> str:
-    """Its name; of those between SIGRTMIN and SIGRTMAX Python knows none."""
+def _signal_name(number: int) -> str:
+    """Python has no names for the signals between SIGRTMIN and SIGRTMAX."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -13,7 +13,7 @@ from mproutd.model import Object
 from mproutd.planning.pacing import FailedOperation
 
 if TYPE_CHECKING:
-    from mproutd.status.types import Problem, Status, UplinkStatus
+    from mproutd.status.types import FamilyStatus, Problem, Status, UplinkStatus
 
 PROBLEMS = {
     "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
@@ -27,7 +27,7 @@ PROBLEMS = {
     "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {max_endpoints} "
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
     "at most",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
@@ -93,13 +93,16 @@ ADVICE = {
 }
 """Code → what to do; DEVICE stands for the uplink's device, ID for an endpoint's."""
 
-MPTCPD, NETWORKD, NETWORKMANAGER = "mptcpd", "systemd-networkd", "NetworkManager"
+DHCPCD, MPTCPD, NETWORKD, NETWORKMANAGER = "dhcpcd", "mptcpd", "systemd-networkd", "NetworkManager"
 _NETWORKD_ADVICE = (
     "if systemd-networkd removed it: set ManageForeignRoutingPolicyRules=no and "
     "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
 CONFLICT_ADVICE = {
+    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
+    "waits for a new lease when it recovers; to keep the address, set `nolink` in "
+    "/etc/dhcpcd.conf, then: ifdown DEVICE && ifup DEVICE (or restart dhcpcd)",
     ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "
@@ -161,11 +164,25 @@ def with_conflicts(status: Status, running: Collection[str]) -> Status:
         problems.append(problem("mptcpd-running"))
     for index, reported in enumerate(problems):
         problems[index] = {**reported, "advice": _advice(reported, status["uplinks"], running)}
+    uplinks = status["uplinks"]
+    if DHCPCD in running:
+        uplinks = [
+            {**uplink, "families": [_without_lease(family) for family in uplink["families"]]}
+            for uplink in uplinks
+        ]
     return {
         **status,
+        "uplinks": uplinks,
         "problems": problems,
         "degraded": status["degraded"] or bool(problems),
     }
+
+
+def _without_lease(family: FamilyStatus) -> FamilyStatus:
+    """A family whose DHCP client removed the address with the carrier; the kernel keeps it."""
+    if family["reason"] != "no-carrier" or family["sources"]:
+        return family
+    return {**family, "advice": f"{family['advice']}; {CONFLICT_ADVICE['no-carrier', DHCPCD]}"}
 
 
 def _advice(reported: Problem, uplinks: Sequence[UplinkStatus], running: Collection[str]) -> str:

@@ -1,18 +1,21 @@
-"""Brings failed subflows back: hears how they end, and has their endpoint tried again.
+"""Retries failed subflows: watches how subflows end, and has their endpoints tried again.
 
-The kernel uses an endpoint up for a connection whose subflow failed.  Of what failed before the
-start, or while events were lost, nobody tells: so connections are also looked at, now and then,
-and what one misses there gets one try in each way.  What must hold: how often an endpoint is
-closed for that is bounded (planning/revival.py), it is closed for nobody whom it cannot help,
-and for nobody when another connection needs it (planning/standing.py).
+The kernel tries an endpoint once for each connection and address: after a failure the
+connection stays without that subflow.  The kernel does not report failures from before the
+start or from a netlink overrun, and a clean close does not say which connection lost a subflow.
+So connections are also scanned now and then, and a subflow that a scan finds missing gets one
+retry in each way.
+
+Invariants: the number of retries is bounded (policy.py); no endpoint is retried for a connection
+that it cannot help, nor while another connection has its only subflow there (connections.py).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 
 from mproutd import log
+from mproutd.eventloop import Loop, Timer
 from mproutd.model import FULLMESH, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_event_filter
@@ -26,154 +29,180 @@ from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresse
 from mproutd.subflows.policy import INITIAL_BACKOFF, RetryPolicy
 
 INITIAL_SCAN_DELAY, SCAN_INTERVAL = 1.0, 60.0
-"""Seconds until connections are looked at: from the start or lost events, and between looks."""
+"""Seconds: from the start, lost events or an error to a scan; and between scans without reason."""
 SCAN_TIME_SHARE, QUERY_TIME_SHARE = 0.001, 0.01
-"""Of the time, what looking may take at most, and asking who began what failed."""
+"""Of all time, what scans without reason may take at most, and all queries."""
 
 
 class SubflowRetrier:
-    """The ends of subflows, as the kernel's path manager tells them; readable by fileno()."""
+    """Watches the path manager's events; a source of the loop by fileno()."""
 
     def __init__(
         self,
         reconciler: Reconciler,
         path_manager: PathManager,
+        deleter: EndpointDeleter,
+        loop: Loop,
         publish: Publish,
-        unexplained: Callable[[], None],
+        on_unexplained: Callable[[], None],
     ) -> None:
-        """OSError when there are no events.  `unexplained`: a subflow of ours is gone without a
-        reason; look whether its endpoint is."""
-        self._reconciler, self._path_manager, self._publish = reconciler, path_manager, publish
-        self._unexplained = unexplained
+        """OSError when the kernel has no such events.
+
+        `on_unexplained`: called when a subflow of ours was closed without an error; somebody may
+        have deleted its endpoint.
+        """
+        self._reconciler, self._path_manager, self._deleter = reconciler, path_manager, deleter
+        self._loop, self._publish, self._on_unexplained = loop, publish, on_unexplained
         self._events = path_manager.events()
-        self._all = False
-        """Whether the events of subflows that join are heard too."""
-        self._events.attach(subflow_event_filter(everything=self._all))
-        self._revival = RetryPolicy(time.monotonic)
-        self._look_at, self._soon = time.monotonic() + INITIAL_SCAN_DELAY, True
-        """When to look; if not soon, then whenever the loop is awake after that."""
-        self._ask_at = 0.0
-        self._tried: set[tuple[int, str]] = set()
-        """(token, address) that looking has brought a try."""
+        self._all_events = False
+        """Whether the filter lets the events of established subflows through."""
+        self._events.attach(subflow_event_filter(everything=self._all_events))
+        self._policy = RetryPolicy(loop.clock)
+        self._timer: Timer | None = None
+        self._scan_at, self._scan_on_time = loop.clock() + INITIAL_SCAN_DELAY, True
+        """When to scan: with a timer, or by the first pass after that."""
+        self._query_at = 0.0
+        """No query of the connections before this time."""
+        self._retried: set[tuple[int, str]] = set()
+        """(token, address) that a scan found missing, so that retries were made."""
 
     def fileno(self) -> int:
         return self._events.fileno()
 
-    def due(self) -> float | None:
-        """Seconds until turn() has something to do; None for never."""
-        if not self._reconciler.last:
-            return None
-        now = time.monotonic()
-        again = self._revival.delay()
-        waits = [] if again is None else [max(again, self._ask_at - now)]
-        if self._soon:
-            waits.append(max(0.0, self._look_at - now))
-        return min(waits, default=None)
+    # -- events ---------------------------------------------------------------------------
 
     def on_events(self) -> None:
-        """Read what has ended.  While something waits to come back, what joins is heard too."""
+        """Read the events; while a subflow is missing, those of established ones too."""
         messages = self._events.read()
         if messages is None:
-            self._revival.on_events_lost()
-            self._look_soon(INITIAL_SCAN_DELAY)
+            self._policy.on_events_lost()
+            self._scan_within(INITIAL_SCAN_DELAY)
         for message in messages or ():
             event = mptcp_pm.event(message.body)
-            if self._revival.on_event(event) and self._is_wanted(event.source):
-                self._unexplained()
-                self._look_soon(INITIAL_BACKOFF)
-        self._heed()
+            if self._policy.on_event(event) and self._has_endpoint(event.source):
+                self._on_unexplained()
+                self._scan_within(INITIAL_BACKOFF)
+        self._update_filter()
+        self._arm()
 
-    def _heed(self) -> None:
-        """Let the kernel send what is of use now."""
-        if bool(self._revival.missing_tokens()) != self._all:
-            self._all = not self._all
-            self._events.attach(subflow_event_filter(everything=self._all))
+    def on_pass(self) -> None:
+        """A pass is done.  A scan without reason waits for one, so as not to wake the loop."""
+        if self._loop.clock() >= self._scan_at:
+            self._run()
+        else:
+            self._arm()
 
-    def _look_soon(self, wait: float) -> None:
-        """Look at the connections so many seconds from now, unless it is done sooner anyway."""
-        at = max(time.monotonic() + wait, self._ask_at)
-        if not self._soon or at < self._look_at:
-            self._look_at, self._soon = at, True
+    def _update_filter(self) -> None:
+        if bool(self._policy.missing_tokens()) != self._all_events:
+            self._all_events = not self._all_events
+            self._events.attach(subflow_event_filter(everything=self._all_events))
 
-    def _look(self) -> None:
-        """Which connections miss a subflow by an endpoint that is there."""
-        last = self._reconciler.last
-        wanted = last.plan.endpoints if last else ()
-        addresses = [each.address for each in wanted if is_client_endpoint(each.flags)]
-        standing, took = self._ask(addresses) if addresses else (ConnectionSnapshot((), ()), 0.0)
-        missing = standing.missing(addresses, self._inside())
-        self._look_at, self._soon = (
-            time.monotonic() + max(SCAN_INTERVAL, took / SCAN_TIME_SHARE),
-            False,
-        )
-        for token, address in missing - self._tried:
-            self._revival.add_missing(address, token)
-        self._tried = missing
-
-    def _ask(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
-        """What stands, and how long it took to ask for it, in seconds."""
-        began = time.monotonic()
-        standing = ConnectionSnapshot(*self._reconciler.kernel.subflows(addresses))
-        ended = time.monotonic()
-        self._ask_at = ended + (ended - began) / QUERY_TIME_SHARE
-        return standing, ended - began
-
-    def _inside(self) -> set[str]:
-        """The addresses on devices that are no uplinks."""
-        last = self._reconciler.last
-        assert last  # or it is not the turn of anything
-        uplinks = {uplink.link.index for uplink in last.plan.uplinks if uplink.link}
-        return off_uplink_addresses(
-            ((each.link, each.address) for each in last.snapshot.addresses), uplinks
-        )
-
-    def _is_wanted(self, address: str) -> bool:
+    def _has_endpoint(self, address: str) -> bool:
         last = self._reconciler.last
         endpoints = last.plan.endpoints if last else ()
         return any(address == endpoint.address for endpoint in endpoints)
 
-    def turn(self, deleter: EndpointDeleter) -> None:
-        """Close the endpoints whose subflows failed; the next pass opens them again."""
-        if deleter.busy or not self._reconciler.last:
+    # -- when -----------------------------------------------------------------------------
+
+    def _scan_within(self, delay: float) -> None:
+        """Scan in at most `delay` seconds, as far as queries may be made then."""
+        at = max(self._loop.clock() + delay, self._query_at)
+        if not self._scan_on_time or at < self._scan_at:
+            self._scan_at, self._scan_on_time = at, True
+
+    def _arm(self) -> None:
+        """Set the timer.  The pass that follows a deletion in the background calls this again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._deleter.busy or not self._reconciler.last:
+            return
+        now = self._loop.clock()
+        retry_delay = self._policy.delay()
+        delays = [] if retry_delay is None else [max(retry_delay, self._query_at - now)]
+        if self._scan_on_time:
+            delays.append(max(0.0, self._scan_at - now))
+        if delays:
+            self._timer = self._loop.call_later(min(delays), self._run)
+
+    # -- what -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Scan and retry, as far as either is due."""
+        if self._deleter.busy or not self._reconciler.last:
             return
         try:
-            self._turn(deleter)
+            if self._loop.clock() >= self._scan_at:
+                self._scan()
+            if self._policy.delay() == 0.0 and self._loop.clock() >= self._query_at:
+                self._retry()
         except (OSError, DecodeError) as error:
-            text = f"failed subflows wait for {INITIAL_SCAN_DELAY:g} s: {error}"
+            text = f"cannot query connections: {error}; again in {INITIAL_SCAN_DELAY:g} s"
             self._publish("decision", log.WARNING, text)
-            self._ask_at = time.monotonic() + INITIAL_SCAN_DELAY
-            self._look_at = max(self._look_at, self._ask_at)
-        self._heed()
+            self._query_at = self._loop.clock() + INITIAL_SCAN_DELAY
+            self._scan_at = max(self._scan_at, self._query_at)
+        self._update_filter()
+        self._arm()
 
-    def _turn(self, deleter: EndpointDeleter) -> None:
-        if time.monotonic() >= self._look_at:
-            self._look()
-        if self._revival.delay() == 0.0 and time.monotonic() >= self._ask_at:
-            standing, _ = self._ask(self._revival.missing_counts())
-            gone = standing.ended(self._revival.missing_tokens())
-            self._revival.discard(gone | standing.beyond_help(self._inside()))
-            self._try_again(deleter, standing)
+    def _scan(self) -> None:
+        """Find the connections that miss a subflow from an endpoint of ours."""
+        last = self._reconciler.last
+        planned = last.plan.endpoints if last else ()
+        addresses = [endpoint.address for endpoint in planned if is_client_endpoint(endpoint.flags)]
+        connections, duration = ConnectionSnapshot((), ()), 0.0
+        if addresses:
+            connections, duration = self._query(addresses)
+        missing = connections.missing(addresses, self._lan_addresses())
+        pause = max(SCAN_INTERVAL, duration / SCAN_TIME_SHARE)
+        self._scan_at, self._scan_on_time = self._loop.clock() + pause, False
+        for token, address in missing - self._retried:
+            self._policy.add_missing(address, token)
+        self._retried = missing
 
-    def _try_again(self, deleter: EndpointDeleter, standing: ConnectionSnapshot) -> None:
+    def _retry(self) -> None:
+        """Choose an endpoint and have it tried again; the pass that follows restores it."""
+        connections, _ = self._query(self._policy.missing_counts())
+        ended = connections.ended(self._policy.missing_tokens())
+        self._policy.discard(ended | connections.beyond_help(self._lan_addresses()))
         ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
-        ours = {
+        own = {
             endpoint.address: endpoint
             for endpoint in self._path_manager.read(full=False).endpoints
             if ownership.owns_endpoint(endpoint) and is_client_endpoint(endpoint.flags)
         }
-        gently = standing.connections is not None
-        again = self._revival.next_retry(ours, standing.sole_paths(), toggle_fullmesh=gently)
-        if again is None:
+        retry = self._policy.next_retry(
+            own,
+            connections.sole_paths(),
+            toggle_fullmesh=connections.connections is not None,
+        )
+        if retry is None:
             return
-        endpoint = ours[again.address]
-        text = f"subflows from {endpoint.address} failed; opening it again"
+        endpoint = own[retry.address]
+        text = f"subflows from {endpoint.address} failed; retrying its endpoint"
         self._publish("decision", log.INFO, text)
-        if again.toggle_fullmesh:
-            other = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
-            deleter.start([Operation("change", other), Operation("change", endpoint)])
+        if retry.toggle_fullmesh:
+            toggled = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
+            self._deleter.start([Operation("change", toggled), Operation("change", endpoint)])
         else:
-            deleter.start([Operation("delete", endpoint)])
+            self._deleter.start([Operation("delete", endpoint)])
             self._reconciler.removals.expect_removal([endpoint])
 
+    def _query(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
+        """The connections of now, and how long the query took, in seconds."""
+        began = self._loop.clock()
+        connections = ConnectionSnapshot(*self._reconciler.kernel.subflows(addresses))
+        ended = self._loop.clock()
+        self._query_at = ended + (ended - began) / QUERY_TIME_SHARE
+        return connections, ended - began
+
+    def _lan_addresses(self) -> set[str]:
+        """The addresses on devices that are no uplinks."""
+        last = self._reconciler.last
+        assert last  # see _run()
+        uplinks = {uplink.link.index for uplink in last.plan.uplinks if uplink.link}
+        addresses = ((address.link, address.address) for address in last.snapshot.addresses)
+        return off_uplink_addresses(addresses, uplinks)
+
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._events.close()

@@ -29,6 +29,8 @@ PACKAGES = (
     # Not there: what our package needs, for apt to fetch it as it would from a mirror.
     *("+python3", "+python3-tenacity", "+python3-systemd", "+adduser"),
 )
+RELEASE = os.environ.get("DEBIAN") or "12"
+"""Of the tests that do not choose one: `make booted DEBIAN=13`."""
 ROOT, LAYER, GROUPS = "/run/booted/root", "/run/booted/layer", "/sys/fs/cgroup"
 _NUMBERS = itertools.count(1)
 
@@ -59,10 +61,16 @@ exec systemd-nspawn --quiet --directory={ROOT} --machine=gateway --boot --regist
 """
 
 
-def root(packages: Sequence[str] = PACKAGES) -> Path:
-    """The Debian root with these packages; made if it is not there.  pytest.fail when it cannot."""
+def root(packages: Sequence[str] = PACKAGES, release: str = "") -> Path:
+    """The Debian root with these packages; made if it is not there.  pytest.fail when it cannot.
+
+    `release`: 12 or 13; by default what DEBIAN says in the environment, else 12.
+    """
     done = subprocess.run(
-        [REPOSITORY / "packaging/root.sh", *packages], stdout=subprocess.PIPE, text=True
+        [REPOSITORY / "packaging/root.sh", *packages],
+        env={**os.environ, "DEBIAN": release or RELEASE},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         pytest.fail("no Debian root: see above what packaging/root.sh says", pytrace=False)
@@ -81,10 +89,11 @@ class Booted(Closing):
         plug_in: Callable[[Namespace], object] = lambda network: None,
         packages: Sequence[str] = PACKAGES,
         before: Callable[[Path], object] = lambda root: None,
+        release: str = "",
     ) -> None:
         self._plug_in = plug_in
         self._group = f"mproutd-booted-{os.getpid()}-{next(_NUMBERS)}"
-        lower = root(packages)
+        lower = root(packages, release)
         self.disk, self.network = Namespace("disk"), Namespace("network")
         self._nspawn: subprocess.Popen[Any] | None = None
         self._leader = ""

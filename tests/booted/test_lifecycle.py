@@ -14,6 +14,7 @@ import pytest
 
 from tests.booted import Booted
 from tests.booted.providers import lease
+from tests.booted.system import RELEASE
 from tests.lab import SERVER, Echo, Iperf, eventually, subflows
 from tests.networks.guide import Guide
 
@@ -50,6 +51,13 @@ def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
     eventually(lambda: echo.report().received >= count + 5)
     found = subflows(machine.network, port)
     return {(flow.token, flow.local, flow.local_port) for flow in found}
+
+
+def quiet(output: str) -> list[str]:
+    """What dpkg's output has beside its own progress: what a script of the package said."""
+    own = ("(Reading database", "Removing mproutd", "Purging configuration files for mproutd")
+    shown = output[output.index("Removing mproutd") :].splitlines()
+    return [line for line in shown if line and not line.startswith((*own, "Processing triggers"))]
 
 
 def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
@@ -159,7 +167,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
 
     # -- remove: nothing of ours in the kernel; purge: nor on the disk
     with timed("apt remove"):
-        machine.run("apt-get remove --yes mproutd")
+        removal = machine.run("apt-get remove --yes mproutd")
     assert pid() == "0"
     left = machine.network.state()
     assert "proto mproutd" not in left
@@ -169,8 +177,10 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     machine.run("ifdown eth2 && ifup eth2")  # hooks that were left behind do nothing
     assert machine.call("test -e /run/mproutd").returncode != 0
     with timed("apt purge"):
-        machine.run("apt-get purge --yes mproutd")
-    guide.measured("life", timed.table)
+        removal += machine.run("apt-get purge --yes mproutd")
+    assert quiet(removal) == []
+    if RELEASE == "12":
+        guide.measured("life", timed.table)
     machine.run("rm /root/*.deb")
     assert machine.run("find / -xdev -name '*mproutd*'; find /run /tmp -name '*mproutd*'") == ""
     assert machine.call("getent passwd mproutd || getent group mproutd").stdout == ""

@@ -86,7 +86,9 @@ def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
     assert {
         re.sub(r"^/run/mproutd/.*", "/run/mproutd/…", path)
         for path in gateway.run(WRITABLE).splitlines()
+        # Since 254 systemd gives a service its own memory.pressure, to ask to be told there.
         if not path.startswith("/proc/pressure/")
+        and not path.endswith("/mproutd.service/memory.pressure")
     } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/tmp"}
     modes = gateway.run("stat -c '%n %U %a' /run/mproutd /run/mproutd/*")
     found = dict(line.split(" ", 1) for line in modes.splitlines())
@@ -199,7 +201,7 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
             told = json.loads(gateway.run("mproutd status --json"))
             return [family["summary"] for uplink in told["uplinks"] for family in uplink["health"]]
 
-        eventually(lambda: verdicts() == ["1 of 1 hosts answer"] * 2)
+        eventually(lambda: verdicts() == ["1 of 1 hosts reply"] * 2)
     finally:
         gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
 
@@ -215,7 +217,7 @@ def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     assert gateway.network.state(ids=True) == before
     said = gateway.journal("-b", "-u", "mproutd")
     assert "Watchdog timeout (limit 2s)!" in said
-    assert re.search(r'File ".*/loop\.py", line \d+ in wait', said)
+    assert re.search(r'File ".*/eventloop\.py", line \d+ in wait', said)
     for _ in range(6):  # systemd would give up after five in ten seconds
         pid = gateway.unit_state("mproutd", "MainPID")
         gateway.run("systemctl kill --signal=KILL mproutd")

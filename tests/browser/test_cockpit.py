@@ -145,7 +145,7 @@ def test_the_configuration_is_edited_and_what_is_refused_says_where(
     page.click("dialog button", "Save")
     page.wait(lambda: "would be refused" in page.text("dialog"))
     assert f"{CONFIG_DIR}/network:10: interface 'wan2'" in page.text("dialog")
-    assert "'onn' is no mode" in page.text("dialog")
+    assert "'onn' is not a mode" in page.text("dialog")
     page.click("dialog button", "Undo")
     eventually(lambda: network(daemon) == TWO_UPLINKS)
 

@@ -175,7 +175,7 @@ def check_status(site: Site, seen: Seen) -> bool:
     expected = {"foreign-endpoint" for each in seen.target.endpoints if each.address in site.taken}
     expected |= {"misrouted" for each in seen.misrouted if each not in site.taken}
     expected |= {"endpoint-limit" for _ in seen.target.over_cap}
-    expected |= {"configuration" for _ in "x" if not site.disk.good}
+    expected |= {"configuration-rejected" for _ in "x" if not site.disk.good}
     expected |= {"no-mark" for place in seen.target.numbers.values() if not place.mask}
     assert codes == expected, f"{expected} expected: {told['problems']}"
     out = any(not entry.usable and entry.config.mode != "off" for entry in seen.target.uplinks)

@@ -61,8 +61,8 @@ class House:
     def __init__(self, directory: str) -> None:
         self.now = 0.0
         self.path = os.path.join(directory, "control.sock")
-        self.server = Server(self.path, self.answer, lambda: self.now, self.initial_events)
-        self.loop = Loop()
+        self.loop = Loop(lambda: self.now)
+        self.server = Server(self.path, self.loop, self.answer, self.initial_events)
         self.sockets: list[socket.socket] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -73,14 +73,12 @@ class House:
 
     def turn(self) -> None:
         """As the daemon's loop does."""
-        self.server.watch(self.loop)
         self.loop.run_once(0)
-        self.server.expire()
         assert len(self.server.clients) <= MAX_CLIENTS
         assert sum(client.listening for client in self.server.clients) <= MAX_LISTENERS
         for connected in self.server.clients:
             assert len(connected.request) <= MAX_REQUEST_BYTES + (1 << 12)
-            assert len(connected.answer) <= MAX_QUEUED_BYTES + (1 << 10)
+            assert len(connected.output) <= MAX_QUEUED_BYTES + (1 << 10)
 
     def come(self) -> None:
         made = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""What the kernel says, shortened, altered and lied about: a value, or DecodeError."""
+"""Kernel messages, truncated, altered and with wrong lengths: a value, or DecodeError."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "link": rtnl_decode.link,
     "address": rtnl_decode.address,
     "routes": rtnl_decode.routes,
-    "found": rtnl_decode.lookup_reply,
-    "unanswered": rtnl_decode.is_unresolved,
+    "lookup reply": rtnl_decode.lookup_reply,
+    "is unresolved": rtnl_decode.is_unresolved,
     "rule": rtnl_decode.rule,
-    "link memo": lambda body: rtnl_decode.LinkCache()[body],
+    "link cache": lambda body: rtnl_decode.LinkCache()[body],
     "family": mptcp_pm.family,
     "endpoint": mptcp_pm.endpoint,
     "limits": mptcp_pm.limits,
     "event": mptcp_pm.event,
     "connection": sock_diag.connection,
+    "subflow": sock_diag.subflow,
+    "ulp info": lambda body: sock_diag.subflow_of(body, "10.1.1.2", 1),
     "socket": sock_diag.parse_socket,
     "attributes": attributes,
     "spans": lambda body: list(spans(body)),
     "attribute": lambda body: attribute(body, 0, 3),
     "messages": messages,
 }
-"""Everything that reads bytes of the kernel."""
+"""Every decoder of kernel data."""
 
 
 def event_bodies() -> st.SearchStrategy[bytes]:
@@ -67,16 +69,19 @@ def event_bodies() -> st.SearchStrategy[bytes]:
         )
     )  # fmt: skip
     return st.builds(
-        lambda command, each: pack("=BBxx", command, 1) + b"".join(each), st.integers(0, 20), chosen
+        lambda command, attributes: pack("=BBxx", command, 1) + b"".join(attributes),
+        st.integers(0, 20),
+        chosen,
     )
 
 
-def answer_bodies() -> st.SearchStrategy[bytes]:
-    """Answers of sock_diag about MPTCP sockets."""
+def diag_replies() -> st.SearchStrategy[bytes]:
+    """Replies of sock_diag, of MPTCP sockets and of subflows."""
     return st.builds(
-        lambda family, head, info: bytes((family,)) + head + put(2, info),
+        lambda family, head, kind, info: bytes((family,)) + head + put(kind, info),
         st.sampled_from((2, 10, 1)),
         st.binary(min_size=71, max_size=71),
+        st.sampled_from((2, 19)),
         st.binary(max_size=80),
     )
 
@@ -87,13 +92,13 @@ BODIES = st.one_of(
     generated.addresses().map(oracle.address).map(lambda message: message[16:]),
     generated.attribute_soup(),
     event_bodies(),
-    answer_bodies(),
+    diag_replies(),
     st.binary(max_size=60),
 )
 
 
 @st.composite
-def lying(draw: st.DrawFn) -> bytes:
+def wrong_lengths(draw: st.DrawFn) -> bytes:
     """Real bytes with one 16-bit field, which may be a length, set to something else."""
     data = bytearray(draw(BODIES))
     if len(data) >= 4:
@@ -102,7 +107,7 @@ def lying(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-BROKEN = mutated(BODIES) | lying()
+BROKEN = mutated(BODIES) | wrong_lengths()
 NESTED = b""
 for _ in range(2000):
     NESTED = pack("=HH", min(0xFFFF, len(NESTED) + 4), 0x8001) + NESTED
@@ -145,29 +150,29 @@ EVENT_KINDS = st.sampled_from((16, 17, 20, 21, 24, 25, 32, 33, 0, 2, 3, 28, 6553
 
 @quick
 @given(EVENT_KINDS, BROKEN, st.integers(0, 0xFFFF))
-def test_any_event_either_counts_or_not(kind: int, body: bytes, flags: int) -> None:
-    """What is let through is read again; what cannot be read drops everything that was kept."""
+def test_any_event_is_relevant_or_not(kind: int, body: bytes, flags: int) -> None:
+    """The cache accepts it too, or raises DecodeError."""
     message = Message(kind, flags, 1, 0, body)
     assert bpf.is_relevant(message, frozenset((1, 2)), frozenset(("eth1",))) in (True, False)
-    reader = RtnlCache(None)  # type: ignore[arg-type]  # nothing is asked here
+    cache = RtnlCache(None)  # type: ignore[arg-type]  # nothing is read here
     try:
-        reader.on_event(message)
+        cache.on_event(message)
     except DecodeError:
         pass
 
 
 @quick
 @given(mutated(event_bodies()), st.floats(0, 1e9))
-def test_any_event_of_the_path_manager_can_be_told_in_a_line(body: bytes, now: float) -> None:
+def test_any_event_of_the_path_manager_fits_in_a_line(body: bytes, now: float) -> None:
     try:
         event = mptcp_pm.event(body)
     except DecodeError:
         return
-    told = kernel_event(event, now, UplinkNames(), lambda index: f"if{index}")
-    assert event_line(told, "12:00:00").isprintable()
-    revival = RetryPolicy(lambda: now)
-    revival.on_event(event)
-    assert revival.delay() is None or revival.delay() >= 0  # type: ignore[operator]
+    described = kernel_event(event, now, UplinkNames(), lambda index: f"if{index}")
+    assert event_line(described, "12:00:00").isprintable()
+    policy = RetryPolicy(lambda: now)
+    policy.on_event(event)
+    assert policy.delay() is None or policy.delay() >= 0  # type: ignore[operator]
 
 
 SOCKETS = st.builds(
@@ -199,8 +204,8 @@ def test_any_sockets_are_connections_or_one_error(
 
 @quick
 @given(generated.rules(), st.binary(max_size=15))
-def test_names_of_devices_that_are_no_text_come_back(rule: Any, name: bytes) -> None:
-    """A name is bytes to the kernel; what is no UTF-8 is told apart and goes back as it came."""
+def test_device_names_that_are_not_utf8_survive(rule: Any, name: bytes) -> None:
+    """The kernel treats a name as bytes; those that are not UTF-8 round-trip."""
     decoded = text(name.partition(b"\0")[0] + b"\0")
     rule = rule._replace(iif=decoded)
     (message,) = messages(rtnl_encode.change(Operation("add", rule), 1))

@@ -163,9 +163,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             Endpoint(host, device, draw(st.integers(0, 63)), n, draw(st.sampled_from((0, 0, 80))))
             for n, (host, device) in enumerate(held, 1)
         )
-        cap = draw(st.sampled_from((8, 0, 1, 64, 255)))
+        cap, room = (draw(st.sampled_from((8, 0, 1, 64, 255))) for _ in range(2))
         limits = Limits(draw(st.integers(0, cap)), draw(st.integers(0, cap)))
-        mptcp = Mptcp(found, limits, cap, laminar=draw(flag))
+        mptcp = Mptcp(found, limits, cap, max_endpoints=room, laminar=draw(flag))
     return Snapshot(
         links, tuple(addresses), routes, defaults, rules, mptcp, draw(st.integers(0, 2)),
         frozenset(draw(st.lists(HOSTS, max_size=2))),

@@ -1,4 +1,4 @@
-"""`mproutd connections` beside what ss(8) says of the same kernel, with real connections."""
+"""`mproutd connections` compared with ss(8), with real connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def world():
         yield wan.usual()
 
 
-def told(daemon):
+def connections(daemon):
     answer = daemon.call("connections", "--json")
     assert answer.code == 0, answer
     decoded = json.loads(answer.out)
@@ -42,37 +42,41 @@ def test_both_families_by_uplink_with_or_without_a_daemon(world):
             for echo in (four, six):
                 eventually(lambda echo=echo: len(subflows(world.gateway, echo.port)) == 2)
             eventually(lambda: four.report().received > 5)
-            beside = told(daemon)
+            with_daemon = connections(daemon)
             daemon.stop()
-            alone = told(daemon)
+            without_daemon = connections(daemon)
             tokens = re.findall(r"token:(\w+)", world.gateway.run("ss", "-HMni"))
-        for found in (beside, alone):
-            assert {int(each["token"], 16) for each in found} == {
+        for listed in (with_daemon, without_daemon):
+            assert {int(connection["token"], 16) for connection in listed} == {
                 int(token, 16) for token in tokens
             }
-            for each in found:
-                assert [flow["uplink"] for flow in each["subflows"]] == ["wan1", "wan2"]
-                assert each["subflows"][0]["local_id"] == 0
-                assert (each["state"], each["fallback"]) == ("established", False)
-        first = next(each for each in alone if each["remote"] == f"{SERVER}:{four.port}")
+            for connection in listed:
+                assert [flow["uplink"] for flow in connection["subflows"]] == ["wan1", "wan2"]
+                assert connection["subflows"][0]["local_id"] == 0
+                assert (connection["state"], connection["fallback"]) == ("established", False)
+        first = next(
+            connection
+            for connection in without_daemon
+            if connection["remote"] == f"{SERVER}:{four.port}"
+        )
         assert first["sent"] > 5 * 64
         assert first["received"] > 5 * 64
         assert first["subflows"][0]["rtt_ms"] > 0
         daemon.start()
 
 
-def test_backup_is_told_as_the_mode_changes(world):
+def test_backup_follows_the_mode(world):
     with Daemon(world.gateway) as daemon, Echo(world.gateway, world.server, SERVER) as echo:
         eventually(lambda: len(subflows(world.gateway, echo.port)) == 2)
-        assert [flow["backup"] for flow in told(daemon)[0]["subflows"]] == [False, False]
+        assert [flow["backup"] for flow in connections(daemon)[0]["subflows"]] == [False, False]
         network = daemon.node.path("/run/mproutd-config/network").read_text()
         daemon.configure(network.replace("'on'", "'backup'"))
         daemon.reconcile()
-        assert [flow["backup"] for flow in told(daemon)[0]["subflows"]] == [False, True]
+        assert [flow["backup"] for flow in connections(daemon)[0]["subflows"]] == [False, True]
         assert "backup" in daemon.call("connections").out.splitlines()[2]
 
 
-def test_a_fallback_to_tcp_is_told(world):
+def test_a_fallback_to_tcp_is_listed(world):
     with world.server.enter():
         server = socket.create_server((SERVER, 7777))
     with world.gateway.enter():
@@ -80,9 +84,9 @@ def test_a_fallback_to_tcp_is_told(world):
     with Daemon(world.gateway) as daemon, server, client:
         client.connect((SERVER, 7777))
         client.sendall(b"hello")
-        [found] = told(daemon)
-        assert (found["fallback"], found["sent"]) == (True, 5)
-        assert [flow["uplink"] for flow in found["subflows"]] == ["wan1"]
+        [listed] = connections(daemon)
+        assert (listed["fallback"], listed["sent"]) == (True, 5)
+        assert [flow["uplink"] for flow in listed["subflows"]] == ["wan1"]
         assert "fell back to plain TCP" in daemon.call("connections").out
 
 
@@ -108,7 +112,7 @@ pyroute2.DiagSocket.nlm_request = refused
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM])
-def test_a_kernel_that_refuses_sock_diag_is_told_in_one_line(world, number):
+def test_an_error_of_sock_diag_is_one_line(world, number):
     daemon = Prepared(world.gateway)
     daemon.lines = REFUSED.format(number=number)
     answer = daemon.call("connections")

@@ -24,7 +24,7 @@ mproutd.netlink.kernel.PathManager = absent
 """
 OFTEN = """
 import mproutd.daemon
-mproutd.daemon.RESYNC = 0.3
+mproutd.daemon.RESYNC_INTERVAL = 0.3
 """
 
 

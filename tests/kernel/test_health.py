@@ -105,7 +105,8 @@ def test_a_hold_is_told() -> None:
             eventually(lambda: check(daemon)["good_rounds"] > 5)
             assert "out for 5" in daemon.call("status").words
             assert re.search(
-                r"wan1 failed \(IPv4\): 0 of 1 hosts answer; out for 60 s", daemon.log()
+                r"wan1: health check failed \(IPv4\): 0 of 1 hosts reply; held down for 60 s",
+                daemon.log(),
             )
 
 
@@ -513,7 +514,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
                 eventually(lambda fault=fault: check(daemon)["failed"] == bool(fault))
             wan.blackhole(1)
             tell(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
-            eventually(lambda: check(daemon)["hosts"][0]["error"] == "no answer")
+            eventually(lambda: check(daemon)["hosts"][0]["error"] == "no reply")
             assert daemon.process is not None
             files = Path(f"/proc/{daemon.process.pid}/fd")
             before = len(list(files.iterdir()))
@@ -557,12 +558,12 @@ def test_a_name_without_an_address_says_nothing_and_stops_nothing() -> None:
                 time.sleep(0.05)
             assert longest < 1
             assert not check(daemon)["failed"]
-            assert host["error"] == "its address is being looked up"
+            assert host["error"] == "its name is being resolved"
             daemon.stop()  # nor does the end wait for it
             daemon.start()
             tell(daemon, own(QUICK, NAME, NOBODY))
             eventually(lambda: check(daemon)["failed"])
-            assert check(daemon)["summary"] == "0 of 1 hosts answer"
+            assert check(daemon)["summary"] == "0 of 1 hosts reply"
 
 
 def test_a_name_with_a_dead_address_and_a_living_one() -> None:
@@ -608,9 +609,9 @@ def test_what_the_screens_say(wan: Wan) -> None:
         warmed(daemon, 2)
         eventually(lambda: check(daemon)["hosts"][1]["reachable"] is False)
         assert re.search(
-            r"check IPv4: 1 of 2 hosts answer, \d+(\.\d)? ms ", daemon.call("status").words
+            r"check IPv4: 1 of 2 hosts reply, \d+(\.\d)? ms ", daemon.call("status").words
         )
         one = daemon.call("status", "wan1").words
-        assert re.search(r"check by ping: 1 of 2 hosts answer, [\d.]+ ms 10.9.9.9: answers,", one)
+        assert re.search(r"check by ping: 1 of 2 hosts reply, [\d.]+ ms 10.9.9.9: answers,", one)
         assert f"{NOBODY}: no answer, 100 % lost lately, 0 of " in one
         assert daemon.call("status").code == 0

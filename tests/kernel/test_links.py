@@ -42,8 +42,8 @@ def test_addresses(machine: Machine) -> None:
         " valid_lft 9 preferred_lft 0",
     )
     answers, _ = machine.wire.ask(rtnl_encode.dump_addresses(9, device=11))
-    found = [rtnl_decode.address(answer.body) for answer in answers]
-    assert [address for address in found if address and address.scope != SCOPE_LINK] == [
+    received = [rtnl_decode.address(answer.body) for answer in answers]
+    assert [address for address in received if address and address.scope != SCOPE_LINK] == [
         Address(11, "10.9.0.1", 32, "10.9.0.2", flags=0x80),
         Address(11, "10.1.1.2", 24),
         Address(11, "10.1.1.3", 24, flags=0x81),
@@ -61,11 +61,11 @@ def test_links_as_pyroute2_reads_them(machine: Machine) -> None:
     assert links["eth1"] == Link(11, "eth1", True, False, False, 2, 8, 1)
     assert not links["eth2"].up
     assert links["tun1"].pointopoint
-    memo = rtnl_decode.LinkCache()
+    cache = rtnl_decode.LinkCache()
     machine.node.ip("link set eth2 up")
     machine.node.run("ping", "-c1", "-W1", "-q", "10.1.1.1", check=False)
     for answer in answers + machine.wire.ask(rtnl_encode.dump_links(9))[0]:
-        link = memo[answer.body]
+        link = cache[answer.body]
         assert link == rtnl_decode.link(answer.body)
         assert link
         seen = oracle.decoded(ifinfmsg, request(16, 0, 1, answer.body))
@@ -79,7 +79,7 @@ def test_links_as_pyroute2_reads_them(machine: Machine) -> None:
 
 @pytest.fixture
 def events(machine: Machine) -> Iterator[Netlink]:
-    """An event socket behind the filter, deaf to machine.wire."""
+    """An event socket with the filter, which drops the events of machine.wire."""
     with machine.node.enter():
         listener = Netlink()
     with listener:
@@ -90,8 +90,8 @@ def events(machine: Machine) -> Iterator[Netlink]:
         yield listener
 
 
-def said(events: Netlink) -> list[Any]:
-    """What the pending events are about, in order."""
+def decoded_events(events: Netlink) -> list[Any]:
+    """The values of the pending events, in order."""
     decoders = {
         4: rtnl_decode.link,
         5: rtnl_decode.address,
@@ -101,11 +101,11 @@ def said(events: Netlink) -> list[Any]:
     return [decoders[event.type >> 2](event.body) for event in events.pending()]
 
 
-def test_the_filter_passes_defaults_ours_and_what_is_no_route(
+def test_the_filter_passes_defaults_our_routes_and_other_messages(
     machine: Machine, events: Netlink
 ) -> None:
     for family, near, far in ((4, "10.1.1.1", "10.7.0.0/16"), (6, "fe80::1", "2001:db8:7::/48")):
-        for passes, line in (
+        for passes, route in (
             (False, f"{far} dev eth1"),
             (False, f"{far} dev eth1 table 7001 proto static metric 3"),
             (True, f"{far} dev eth1 table 7001 proto 77 metric 4"),
@@ -113,18 +113,18 @@ def test_the_filter_passes_defaults_ours_and_what_is_no_route(
             (True, "unreachable default proto static table 9 metric 9"),
         ):
             for verb, number in (("add", 24), ("del", 25)):
-                machine.node.ip(f"route {verb} {line}", family=family)
+                machine.node.ip(f"route {verb} {route}", family=family)
                 kinds = [event.type for event in events.pending() if event.type >> 2 == 6]
-                assert kinds == [number] * passes, line
+                assert kinds == [number] * passes, route
     machine.node.ip("rule add priority 7500 from 10.1.1.2 lookup 7001 protocol 77")
-    assert Rule(AF_INET, 7500, 7001, "10.1.1.2") in said(events)
+    assert Rule(AF_INET, 7500, 7001, "10.1.1.2") in decoded_events(events)
     machine.node.ip("address add 10.9.9.9/32 dev eth1")
-    assert Address(11, "10.9.9.9", 32, flags=0x80) in said(events)
+    assert Address(11, "10.9.9.9", 32, flags=0x80) in decoded_events(events)
     machine.node.ip("link set eth1 mtu 1400")
-    assert "eth1" in {value.name for value in said(events) if isinstance(value, Link)}
+    assert "eth1" in {value.name for value in decoded_events(events) if isinstance(value, Link)}
 
 
-def test_the_filter_drops_our_own_echoes_and_nobody_elses(
+def test_the_filter_drops_the_events_of_our_own_changes_only(
     machine: Machine, events: Netlink
 ) -> None:
     ours = [
@@ -135,18 +135,20 @@ def test_the_filter_drops_our_own_echoes_and_nobody_elses(
     ]
     for value in ours:
         assert machine.write("add", value) == 0
-    assert [value for value in said(events) if not isinstance(value, Link | Address)] == []
+    assert [
+        value for value in decoded_events(events) if not isinstance(value, Link | Address)
+    ] == []
     with machine.node.enter():
-        somebody = Netlink()
-    with somebody:
+        other_program = Netlink()
+    with other_program:
         for value in ours:
-            somebody.ask(rtnl_encode.change(Operation("delete", value), 3))
-    heard = [value for value in said(events) if not isinstance(value, Link | Address)]
-    assert heard == [(ours[0],), (ours[1],), *ours[2:]]
+            other_program.ask(rtnl_encode.change(Operation("delete", value), 3))
+    decoded = [value for value in decoded_events(events) if not isinstance(value, Link | Address)]
+    assert decoded == [(ours[0],), (ours[1],), *ours[2:]]
 
 
-def test_events_that_concern_a_device(machine: Machine) -> None:
-    """By index and by name, renamed from and to, and nothing of the neighbour's."""
+def test_events_relevant_to_a_device(machine: Machine) -> None:
+    """By index and by name, also when renamed; not those of another device."""
     with machine.node.enter():
         listener = Netlink()
     with listener:
@@ -155,9 +157,9 @@ def test_events_that_concern_a_device(machine: Machine) -> None:
         def wakes(*lines: str, indexes: frozenset[int], names: frozenset[str]) -> bool:
             listener.pending()
             machine.node.ip(*lines)
-            found = listener.pending()
-            assert found
-            return any(is_relevant(event, indexes, names) for event in found)
+            received = listener.pending()
+            assert received
+            return any(is_relevant(event, indexes, names) for event in received)
 
         eth1 = {"indexes": frozenset((11,)), "names": frozenset(("eth1",))}
         assert wakes("link set eth1 mtu 1400", **eth1)
@@ -172,7 +174,7 @@ def test_events_that_concern_a_device(machine: Machine) -> None:
         assert wakes("link del eth1", **lost)
 
 
-def test_an_address_without_route_events_wakes_only_its_own_device(machine: Machine) -> None:
+def test_an_address_event_is_relevant_to_its_own_device_only(machine: Machine) -> None:
     with machine.node.enter():
         listener = Netlink()
     with listener:

@@ -343,11 +343,11 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ({"text": "{", "status": 0}, "the answer is no JSON"),
-        ({"text": "Command failed: Not found", "status": 4}, "ubus ended with 4"),
-        ({"text": "", "delay": 60}, "no answer within 3 s"),
-        ({"text": "x" * 2_000_000}, "the answer has no end"),
-        ({}, "there is no program ubus any more"),
+        ({"text": "{", "status": 0}, "JSON"),
+        ({"text": "Command failed: Not found", "status": 4}, "status 4"),
+        ({"text": "", "delay": 60}, "within 3 s"),
+        ({"text": "x" * 2_000_000}, "exceeds"),
+        ({}, "ubus is missing"),
     ],
     ids=["nonsense", "refused", "slow", "endless", "absent"],
 )

@@ -19,7 +19,7 @@ PORT = 7000
 
 
 class Listening:
-    """The listener in a machine of its own, reached over lo."""
+    """The listener in its own node, reached over lo."""
 
     def __init__(self, node: Namespace, *words: str) -> None:
         self.node = node
@@ -56,15 +56,15 @@ def cut(stranger: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize(
-    "said", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, protocol.HELLO[:-1] + b"0\n"]
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, protocol.HELLO[:-1] + b"0\n"]
 )
-def test_whoever_does_not_greet_gets_nothing(listening: Listening, said: bytes) -> None:
+def test_without_hello_nothing_is_sent(listening: Listening, data: bytes) -> None:
     with listening.stranger() as stranger:
-        stranger.sendall(said)
+        stranger.sendall(data)
         assert cut(stranger)
 
 
-def test_no_more_than_its_share(listening: Listening) -> None:
+def test_echo_and_lines_are_limited(listening: Listening) -> None:
     with listening.stranger("::1") as stranger:
         stranger.sendall(protocol.HELLO)
         seen: dict[str, Any] = json.loads(stranger.recv(1000))
@@ -81,14 +81,14 @@ def test_no_more_than_its_share(listening: Listening) -> None:
 
 
 def received(stranger: socket.socket) -> bytes:
-    """More of it; nothing at its end."""
+    """The next bytes; none at the end."""
     try:
         return stranger.recv(1 << 16)
     except ConnectionResetError:
         return b""
 
 
-def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
+def test_connections_are_limited_in_number_and_time(listening: Listening) -> None:
     crowd = [listening.stranger() for _ in range(MAX_CONNECTIONS)]
     begun = time.monotonic()
     try:
@@ -104,8 +104,8 @@ def test_a_crowd_waits_and_none_of_it_stays(listening: Listening) -> None:
         assert cut(crowd[0])
         assert time.monotonic() - begun < MAX_SECONDS + 4
     finally:
-        for each in crowd:
-            each.close()
+        for connected in crowd:
+            connected.close()
 
 
 def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
@@ -117,8 +117,8 @@ def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
     with eventually(connected) as stranger:
         stranger.sendall(protocol.HELLO + protocol.REPORT)
         stranger.recv(1000)
-    told = json.loads(made.line())
-    assert protocol.parse_view(json.dumps(told).encode()) == told
+    view = json.loads(made.line())
+    assert protocol.parse_view(json.dumps(view).encode()) == view
     assert made.process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         made.stranger("::1")

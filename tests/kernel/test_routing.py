@@ -1,4 +1,4 @@
-"""Routes and rules on the real kernel: what `ip` writes we read, what we write it prints."""
+"""Routes and rules on the real kernel: we read what `ip` writes, and `ip` prints what we write."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ROUTES = {
 
 @pytest.mark.parametrize("table", [100, 7001, 0xFFFFFFFE])
 @pytest.mark.parametrize("line", ROUTES)
-def test_a_route_reads_prints_and_goes(machine: Machine, line: str, table: int) -> None:
+def test_a_route_is_read_printed_and_deleted(machine: Machine, line: str, table: int) -> None:
     route = ROUTES[line]._replace(table=table)
     family = 6 if route.family == AF_INET6 else 4
     typed = line.replace(" dev lo", "").replace(" pref medium", "")
@@ -82,8 +82,8 @@ def test_a_route_reads_prints_and_goes(machine: Machine, line: str, table: int) 
     assert printed.split() == line.split()
 
 
-def test_a_delete_hits_the_very_route_or_none(machine: Machine) -> None:
-    """Ours beside a foreign one that differs in the protocol, the metric or the device."""
+def test_a_delete_hits_exactly_this_route_or_none(machine: Machine) -> None:
+    """Our route beside a foreign one with another protocol, metric or device."""
     ours = Route(AF_INET, 7001, "default", 11, "10.1.1.1", metric=5)
     six = Route(AF_INET6, 7001, "default", 11, "fe80::1")
     machine.node.ip(
@@ -169,7 +169,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("line", RULES)
-def test_a_rule_reads_prints_and_goes(machine: Machine, line: str) -> None:
+def test_a_rule_is_read_printed_and_deleted(machine: Machine, line: str) -> None:
     rule, family = RULES[line], 6 if RULES[line].family == AF_INET6 else 4
     priority, _, selector = line.replace("proto 77", "protocol 77").partition(": ")
     typed = selector.replace(" [detached]", "")
@@ -200,11 +200,11 @@ def test_a_rule_reads_prints_and_goes(machine: Machine, line: str) -> None:
         "from 10.1.1.2 lookup 7001 realms 3/4",
     ],
 )
-def test_a_rule_with_more_in_it_is_not_plain(machine: Machine, line: str) -> None:
+def test_a_rule_with_further_selectors_is_not_plain(machine: Machine, line: str) -> None:
     machine.node.ip(f"rule add priority 7500 protocol 77 {line}")
     (rule,) = machine.rules()
     assert (rule.priority, rule.source, rule.plain) == (7500, "10.1.1.2", False)
-    with pytest.raises(ValueError, match="more in it"):
+    with pytest.raises(ValueError, match="selectors"):
         machine.write("delete", rule)
 
 
@@ -213,7 +213,7 @@ def test_host_bits_of_a_rule_are_cleared_as_the_kernel_compares(machine: Machine
     assert machine.rules() == [Rule(AF_INET, 7500, 7001, "10.1.1.0/24")]
 
 
-def test_lookups_say_the_table(machine: Machine) -> None:
+def test_lookups_report_the_table(machine: Machine) -> None:
     machine.write("add", Route(AF_INET, 7001, "default", 11, "10.1.1.1", "10.1.1.2"))
     machine.write("add", Route(AF_INET6, 7001, "default", 11, "fe80::1"))
     for rule in (
@@ -223,7 +223,7 @@ def test_lookups_say_the_table(machine: Machine) -> None:
     ):
         assert machine.write("add", rule) == 0
 
-    def found(destination: str, **selector: Any) -> tuple[int, int, str, str]:
+    def look_up(destination: str, **selector: Any) -> tuple[int, int, str, str]:
         answers, end = machine.wire.ask(rtnl_encode.lookup(9, destination, **selector))
         if end.errno:
             return (end.errno, 0, "", "")
@@ -231,12 +231,12 @@ def test_lookups_say_the_table(machine: Machine) -> None:
         return (0, route.table, route.destination, route.gateway)
 
     here, far, far6 = {"device": 11}, "203.0.113.1", "2001:db8:9::9"
-    assert found(far, source="10.1.1.2", **here) == (0, 7001, far, "10.1.1.1")
-    assert found(far, mark=9, match=True, **here) == (0, 7001, "default", "10.1.1.1")
-    assert found(far6, source="2001:db8:1::2", **here) == (0, 7001, far6, "fe80::1")
-    assert found(far6, source="2001:db8:1::2", match=True) == (0, 7001, "default", "fe80::1")
+    assert look_up(far, source="10.1.1.2", **here) == (0, 7001, far, "10.1.1.1")
+    assert look_up(far, mark=9, match=True, **here) == (0, 7001, "default", "10.1.1.1")
+    assert look_up(far6, source="2001:db8:1::2", **here) == (0, 7001, far6, "fe80::1")
+    assert look_up(far6, source="2001:db8:1::2", match=True) == (0, 7001, "default", "fe80::1")
     # A device makes everything on-link for IPv4: success, yet no route of any table.
-    assert found(far, **here) == (0, 0, far, "")
-    assert found(far, match=True, **here) == (113, 0, "", "")
-    assert found(far) == (101, 0, "", "")
-    assert found(far, source="10.1.1.99", **here)[0] in (22, 101)
+    assert look_up(far, **here) == (0, 0, far, "")
+    assert look_up(far, match=True, **here) == (113, 0, "", "")
+    assert look_up(far) == (101, 0, "", "")
+    assert look_up(far, source="10.1.1.99", **here)[0] in (22, 101)

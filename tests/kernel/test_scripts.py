@@ -21,6 +21,7 @@ config uplink 'wan2'
 
 
 ACTED = f"{RUNTIME_DIR}/actions"
+TIMED_OUT = "timed out and was terminated"
 
 
 @pytest.fixture
@@ -68,10 +69,10 @@ def test_up_at_the_first_start_down_and_up_again(world):
         last = acting.last()
         assert (last["event"], last["exit_status"], last["output"]) == ("up", 0, "done wan2")
         told = acting.daemon.call("status", "wan2").words
-        assert "on_up /bin/sh ended with 0 after" in told
+        assert "on_up /bin/sh exited with status 0 after" in told
         assert told.count("done wan2") == 1
         log = acting.daemon.log()
-        assert "wan2: on_down /bin/sh ended with 0: done wan2" in log
+        assert "wan2: on_down /bin/sh exited with status 0: done wan2" in log
 
 
 def test_what_the_program_is_told(world):
@@ -116,12 +117,12 @@ def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.05)
         last = acting.last()
-        assert (last["exit_status"], last["text"]) == (-9, "took too long and was ended")
+        assert (last["exit_status"], last["text"]) == (-9, TIMED_OUT)
         assert 3 <= last["duration"] < 6, "a second, and two more after SIGTERM"
         assert slowest < 1
         child = int(world.gateway.path("/run/child").read_text())
         eventually(lambda: not world.gateway.path(f"/proc/{child}/environ").exists(), 5)
-        assert "took too long and was ended" in acting.daemon.call("status", "wan2").words
+        assert TIMED_OUT in acting.daemon.call("status", "wan2").words
 
 
 def test_never_two_at_once_and_what_is_undone_does_not_run(world):
@@ -193,7 +194,7 @@ def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason,
         daemon = acting.daemon
         daemon.configure(network, own)
         daemon.reconcile()
-        ended = "wan2: on_down /bin/sh ended with 0"
+        ended = "wan2: on_down /bin/sh exited with status 0"
         eventually(lambda: ended in daemon.log(), 5, "its end")
         told = world.gateway.path("/run/told").read_text().splitlines()
         assert told == ["down wan2 10.2.2.2 7002", f"{reason}: {usable}".strip()]
@@ -285,7 +286,7 @@ def test_a_program_of_nobody_any_more_is_ended_in_its_time(world):
         daemon.configure(own="config mproutd 'globals'\n")
         daemon.reconcile()
         assert len(descriptors()) == 2, "its output, and what tells of its end"
-        eventually(lambda: "took too long and was ended" in daemon.log(), 10, "its end")
+        eventually(lambda: TIMED_OUT in daemon.log(), 10, "its end")
         assert descriptors() == []
         pid = int(world.gateway.path("/run/pid").read_text())
         eventually(lambda: not world.gateway.path(f"/proc/{pid}").exists(), 5)
@@ -302,7 +303,7 @@ def test_a_program_that_is_not_there_and_one_that_fails(world):
         lambda: (daemon.uplink("wan2")["action"] or {}).get("exit_status") == 4, 5, "its end"
     )
     assert "\x1b" not in daemon.call("status", "wan2").out + daemon.log()
-    assert "on_down /bin/sh ended with 4" in daemon.log()
+    assert "on_down /bin/sh exited with status 4" in daemon.log()
     assert daemon.call("status").code == 1, "for the cable, and nothing else"
     assert daemon.asked()["problems"] == []
     daemon.stop()
@@ -332,7 +333,7 @@ def test_a_flood_of_words_stops_nothing(world):
         acting.daemon.asked()
         eventually(lambda: acting.last()["exit_status"] is not None, 10, "its end")
         assert acting.last()["output"] == "loud"
-        assert acting.last()["text"] == "took too long and was ended"
+        assert acting.last()["text"] == TIMED_OUT
 
 
 def test_no_program_no_cost(world):
@@ -346,5 +347,5 @@ def test_no_program_no_cost(world):
 def test_a_program_that_ends_by_a_signal_without_a_name(world):
     with Acting(world, "kill -40 $$") as acting:
         acting.ran("up came back")
-        assert acting.last()["text"] == "was ended by signal 40"
+        assert acting.last()["text"] == "was terminated by signal 40"
         assert acting.daemon.call("status").code == 0

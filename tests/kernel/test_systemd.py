@@ -62,7 +62,7 @@ def test_a_reload_is_told_from_begin_to_end(wan, way):
             (
                 TWO_UPLINKS.replace("'on'", "'maybe'"),
                 2,
-                "configuration refused, the last good one is in use:",
+                "configuration rejected",
             ),
             (TWO_UPLINKS, 0, "2 of 2 uplinks usable: wan1 wan2"),
             (

@@ -56,7 +56,7 @@ class Killed(BaseException):
 class FakeKernel:
     """The Kernel of mproutd/netlink/kernel.py."""
 
-    def __init__(self, cap: int = 8) -> None:
+    def __init__(self, max_endpoints: int = 8, max_limit: int = 8) -> None:
         self.links: dict[int, Link] = {}
         self.addresses: list[Address] = []
         self.routes: list[Route] = []
@@ -67,7 +67,7 @@ class FakeKernel:
             Rule(AF_INET6, 0, TABLE_LOCAL, protocol=BY_KERNEL),
             Rule(AF_INET6, 32766, TABLE_MAIN, protocol=BY_KERNEL),
         ]
-        self.mptcp: Mptcp | None = Mptcp(cap=cap)
+        self.mptcp: Mptcp | None = Mptcp(max_limit=max_limit, max_endpoints=max_endpoints)
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
         """Addresses where closing would end a connection (Snapshot)."""
@@ -317,7 +317,7 @@ class FakeKernel:
                 return errno.EEXIST
             number = same[0].id
             found.remove(same[0])
-        if len(found) >= self.mptcp.cap:
+        if len(found) >= self.mptcp.max_endpoints:
             return errno.ERANGE
         if any(number and each.id == number for each in found):
             return errno.EBUSY
@@ -329,7 +329,7 @@ class FakeKernel:
 
     def _change_limits(self, value: Limits) -> int:
         assert self.mptcp is not None
-        if max(value) > self.mptcp.cap:
+        if max(value) > self.mptcp.max_limit:
             return errno.EINVAL
         self.mptcp = self.mptcp._replace(limits=value)
         return 0

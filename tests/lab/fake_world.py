@@ -71,8 +71,8 @@ class Store:
 class World(FakeKernel):
     """The fake kernel with its surroundings."""
 
-    def __init__(self, cap: int = 8) -> None:
-        super().__init__(cap)
+    def __init__(self, max_endpoints: int = 8, max_limit: int = 8) -> None:
+        super().__init__(max_endpoints, max_limit)
         self.store = Store()
         self._last_index = 1
 

@@ -1,4 +1,4 @@
-"""Generated values for property tests: what the model allows, and what breaks decoders."""
+"""Generated values for property tests: what the model allows, and input that breaks decoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789.-_@", min_size=1, max_size
 
 @st.composite
 def texts(draw: st.DrawFn, family: int) -> str:
-    """An address, canonical."""
+    """A canonical address."""
     return inet_ntop(
         family, draw(st.binary(min_size=bits(family) // 8, max_size=bits(family) // 8))
     )
@@ -114,7 +114,7 @@ def endpoints(draw: st.DrawFn) -> Endpoint:
 
 
 def messages() -> st.SearchStrategy[bytes]:
-    """Requests of every kind: what a body can be before it is cut or altered."""
+    """Requests of every kind, to be truncated or altered."""
     return st.one_of(
         routes().map(lambda value: rtnl_encode.change(Operation("add", value), 1)),
         rules().map(lambda value: rtnl_encode.change(Operation("add", value), 1)),

@@ -1,4 +1,4 @@
-"""A machine with one device, and the codec at its kernel: for tests of reading and writing."""
+"""A node with one device, and the codec on its kernel: for tests of reading and writing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Machine(NamedTuple):
     def rules(self) -> list[Rule]:
         answers, end = self.wire.ask(rtnl_encode.dump_rules(9))
         assert not end.errno
-        found = [rtnl_decode.rule(answer.body) for answer in answers]
-        return [rule for rule in found if rule and rule.protocol != 2]
+        received = [rtnl_decode.rule(answer.body) for answer in answers]
+        return [rule for rule in received if rule and rule.protocol != 2]
 
     def endpoints(self) -> list[Endpoint]:
         answers, _ = self.generic.ask(mptcp_pm.dump_endpoints(self.family, 9))

@@ -1,4 +1,4 @@
-"""The codec's oracle: the same messages by way of pyroute2's message classes."""
+"""The oracle of the codec: the same messages, encoded and decoded by pyroute2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mproutd.netlink.nlmsg import put, request
 
 
 class PmMessage(genlmsg):  # type: ignore[misc]
-    """pyroute2's own class has IF_IDX as a hex string, and subclasses keep its table."""
+    """pyroute2's own class decodes IF_IDX as a hex string, and its subclasses keep that table."""
 
     nla_map = (
         ("PM_UNSPEC", "none"),
@@ -136,7 +136,7 @@ def address(value: Address) -> bytes:
 
 
 def link(value: Link, statistics: bytes = bytes(296)) -> bytes:
-    """pyroute2 cannot write IFLA_AF_SPEC or statistics; they are put behind, as in a dump."""
+    """pyroute2 cannot encode IFLA_AF_SPEC or statistics; they are appended, as in a dump."""
     settings = [0] * 33
     settings[7], settings[17], settings[18] = value.rp_filter, value.arp_announce, value.arp_ignore
     conf = b"".join(number.to_bytes(4, sys.byteorder) for number in settings)

@@ -1,4 +1,4 @@
-"""A bare netlink socket for tests of the codec: send bytes, read messages, nothing clever."""
+"""A minimal netlink socket for tests of the codec: sends bytes, reads messages."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Netlink:
     def pending(self) -> list[Message]:
         """The events that are there by now; the kernel queues them before it answers."""
         self.socket.setblocking(False)
-        found: list[Message] = []
+        received: list[Message] = []
         try:
             while True:
-                found += self.receive()
+                received += self.receive()
         except BlockingIOError:
-            return found
+            return received
 
     def __enter__(self) -> Netlink:
         return self

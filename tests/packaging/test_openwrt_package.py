@@ -79,8 +79,8 @@ SPLIT_OFF = {
 }
 """What is not in python3-light (openwrt/packages, lang/python/python3/files/python3-package-*)."""
 
-MAY_BE_MISSING = {"systemd", "uciparse", "ssl"}
-"""Not on OpenWrt; in pyuci's place; for checks by https, see docs/openwrt.md."""
+MAY_BE_MISSING = {"systemd", "ssl"}
+"""Not on OpenWrt; for checks by https, see docs/openwrt.md."""
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
         assert daemon.stop() == 0
         running = daemon.modules()
     assert {"mproutd.daemon", "mproutd.services.netifd", "uci"} <= running
-    assert not running & {"uciparse", "pyroute2", "asyncio", "dataclasses", "tenacity"}
+    assert not running & {"pyroute2", "asyncio", "dataclasses", "tenacity"}
     # What the daemon imports when a dump is interrupted.
     code = "import sys, tenacity; print(*sys.modules)"
     done = subprocess.run(

@@ -63,5 +63,21 @@ def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     assert with_conflicts(idle, {"mptcpd"}) == idle
 
 
+@pytest.mark.parametrize(
+    ("reason", "sources", "named"),
+    [("no-carrier", [], True), ("no-carrier", ["10.2.2.2"], False), ("no-address", [], False)],
+)
+def test_dhcpcd_where_the_address_went_with_the_carrier(
+    reason: str, sources: list[str], named: bool
+) -> None:
+    family = {"reason": reason, "sources": sources, "advice": ADVICE[reason]}
+    uplink = {"name": "wan2", "device": "eth2", "families": [family]}
+    status = {"enabled": True, "degraded": True, "uplinks": [uplink], "problems": []}
+    [found] = with_conflicts(status, {"dhcpcd"})["uplinks"]
+    assert ("nolink" in found["families"][0]["advice"]) is named
+    assert found["families"][0]["advice"].startswith(ADVICE[reason])
+    assert with_conflicts(status, {"NetworkManager"}) == status
+
+
 def test_every_daemon_has_its_advice() -> None:
     assert {name for _, name in CONFLICT_ADVICE} == set(CONFLICTING_DAEMONS.values())

@@ -1,4 +1,4 @@
-"""Connections joined from two kinds of socket, by the bytes that Linux 6.18 sent for them."""
+"""Connections joined from MPTCP and TCP sockets, with structs as Linux 6.18 sends them."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def flow(source: str, port: int, info: bytes, more: bytes, device: int = 0) -> S
     return Socket(source, port, SERVER, 5201, device, 1, info, more)
 
 
-FIRST = flow("10.1.1.2", 41313, tcp_info(), ulp(0x1A2B3C4D))
-SECOND = flow("10.2.2.2", 39911, tcp_info(sent=0, received=0), ulp(0x1A2B3C4D, 2, BACKUP_LOCAL), 3)
+FIRST_FLOW = flow("10.1.1.2", 41313, tcp_info(), ulp(0x1A2B3C4D))
+SECOND_FLOW = flow(
+    "10.2.2.2", 39911, tcp_info(sent=0, received=0), ulp(0x1A2B3C4D, 2, BACKUP_LOCAL), 3
+)
 
 
 def listed(masters: list[Socket], sockets: list[Socket]) -> list[dict[str, Any]]:
@@ -62,20 +64,20 @@ def listed(masters: list[Socket], sockets: list[Socket]) -> list[dict[str, Any]]
 
 def test_a_connection_with_two_subflows() -> None:
     other = flow("10.1.1.2", 50000, tcp_info(), b"")
-    [found] = listed([master(0x1A2B3C4D)], [SECOND, other, FIRST])
-    assert (found["token"], found["remote"], found["fallback"]) == (
+    [connection] = listed([master(0x1A2B3C4D)], [SECOND_FLOW, other, FIRST_FLOW])
+    assert (connection["token"], connection["remote"], connection["fallback"]) == (
         "1a2b3c4d",
         f"{SERVER}:5201",
         False,
     )
     assert [
-        (each["uplink"], each["device"], each["local_id"], each["backup"], each["rtt_ms"])
-        for each in found["subflows"]
+        (entry["uplink"], entry["device"], entry["local_id"], entry["backup"], entry["rtt_ms"])
+        for entry in connection["subflows"]
     ] == [("wan1", None, 0, False, 12.3), ("wan2", "eth2", 2, True, 12.3)]
 
 
-def test_for_people() -> None:
-    assert connection_lines(listed([master(0x1A2B3C4D)], [SECOND, FIRST])) == [
+def test_the_lines_for_people() -> None:
+    assert connection_lines(listed([master(0x1A2B3C4D)], [SECOND_FLOW, FIRST_FLOW])) == [
         "1a2b3c4d to 10.9.9.9:5201  sent 6.0 kB, received 600 B",
         "  wan1  10.1.1.2:41313  12.3 ms  out 6.0 kB  in 600 B",
         "  wan2  10.2.2.2:39911  12.3 ms  out 0 B     in 0 B    backup",
@@ -100,24 +102,28 @@ def test_long_addresses_fit_80_columns() -> None:
 
 
 def test_the_peers_backup_is_not_ours() -> None:
-    [found] = listed([master(7)], [flow("10.1.1.2", 1, tcp_info(), ulp(7, 0, BACKUP_REMOTE))])
-    [subflow] = found["subflows"]
+    [connection] = listed([master(7)], [flow("10.1.1.2", 1, tcp_info(), ulp(7, 0, BACKUP_REMOTE))])
+    [subflow] = connection["subflows"]
     assert (subflow["backup"], subflow["backup_by_peer"]) == (False, True)
 
 
 def test_a_fallback_keeps_its_one_subflow_with_or_without_a_token() -> None:
     for minimal in (ulp(9), b""):
         sockets = [flow("10.1.1.2", 41313, tcp_info(), minimal)]
-        [found] = listed([master(9, fallback=True)], sockets)
-        assert found["fallback"] is True
-        assert [each["local"] for each in found["subflows"]] == ["10.1.1.2:41313"]
+        [connection] = listed([master(9, fallback=True)], sockets)
+        assert connection["fallback"] is True
+        assert [entry["local"] for entry in connection["subflows"]] == ["10.1.1.2:41313"]
 
 
 def test_a_kernel_that_lists_no_mptcp_sockets_or_counts_no_bytes() -> None:
-    [found] = listed([], [FIRST, SECOND])
-    assert (found["token"], found["sent"], len(found["subflows"])) == ("1a2b3c4d", 6000, 2)
+    [connection] = listed([], [FIRST_FLOW, SECOND_FLOW])
+    assert (connection["token"], connection["sent"], len(connection["subflows"])) == (
+        "1a2b3c4d",
+        6000,
+        2,
+    )
     short = master(0x1A2B3C4D)._replace(info=mptcp_info(0x1A2B3C4D)[:44])
-    assert listed([short], [FIRST, SECOND])[0]["received"] == 600
+    assert listed([short], [FIRST_FLOW, SECOND_FLOW])[0]["received"] == 600
 
 
 def test_the_device_decides_where_two_uplinks_have_one_address() -> None:
@@ -126,12 +132,12 @@ def test_the_device_decides_where_two_uplinks_have_one_address() -> None:
     assert WHERE.of("192.168.70.1", 9) is None
 
 
-def test_a_kernel_that_hides_the_tokens_is_named() -> None:
+def test_hidden_tokens_are_a_permission_error() -> None:
     hidden = flow("10.1.1.2", 41313, tcp_info(), attribute(1, b"mptcp\0"))
     nothing = flow("10.1.1.2", 41313, tcp_info(), b"")
-    for each in (hidden, nothing):
+    for entry in (hidden, nothing):
         with pytest.raises(PermissionError):
-            listed([master(7)], [each])
+            listed([master(7)], [entry])
 
 
 @pytest.mark.parametrize("broken", [b"\1", b"\xff\xff\3\0", attribute(3, b"\7\0\2\0xyz\0")])
@@ -140,7 +146,7 @@ def test_broken_attributes(broken: bytes) -> None:
         listed([], [flow("10.1.1.2", 1, b"", broken)])
 
 
-def test_ends_as_rfc_5952_has_them() -> None:
+def test_address_and_port_as_in_rfc_5952() -> None:
     assert address_port("2001:db8::1", 80) == "[2001:db8::1]:80"
     assert address_port("::ffff:10.1.1.2", 80) == "10.1.1.2:80"
 

@@ -16,12 +16,12 @@ HOST, OTHER = "192.0.2.1", "192.0.2.2"
 BASIC = HealthConfig((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up=2, hold=0)
 
 
-def story(asked: HealthConfig, rounds: str, every: float = 1.0) -> str:
+def story(options: HealthConfig, rounds: str, every: float = 1.0) -> str:
     """Rounds of both hosts as `+` (both answer), `1` (one), `-` (none), `.` (none was asked).
 
     What comes out is the state after each: `u` up, `F` failed.
     """
-    hysteresis, out = Hysteresis(asked), ""
+    hysteresis, out = Hysteresis(options), ""
     for number, what in enumerate(rounds):
         answers = {
             "+": {HOST: [0.01], OTHER: [0.02]},
@@ -30,14 +30,14 @@ def story(asked: HealthConfig, rounds: str, every: float = 1.0) -> str:
             ".": {},
         }[what]
         before = hysteresis.failed
-        changed = hysteresis.round(number * every, answers)
+        changed = hysteresis.record_round(number * every, answers)
         assert changed == (hysteresis.failed != before)
         out += "F" if hysteresis.failed else "u"
     return out
 
 
 @pytest.mark.parametrize(
-    ("asked", "rounds", "states"),
+    ("options", "rounds", "states"),
     [
         (BASIC, "++--++", "uuuuuu"),
         (BASIC, "+---++", "uuuFFu"),
@@ -53,34 +53,34 @@ def story(asked: HealthConfig, rounds: str, every: float = 1.0) -> str:
         (BASIC._replace(down=5, up=5), "----+-----++++-+++++", "u" * 9 + "F" * 10 + "u"),
     ],
 )
-def test_rounds_in_a_row(asked: HealthConfig, rounds: str, states: str) -> None:
-    assert story(asked, rounds) == states
+def test_rounds_in_a_row(options: HealthConfig, rounds: str, states: str) -> None:
+    assert story(options, rounds) == states
 
 
 def test_reliability_of_hosts_that_could_be_asked() -> None:
     hysteresis = Hysteresis(BASIC._replace(reliability=2, down=1))
-    assert not hysteresis.round(0, {HOST: [0.01]})
-    assert hysteresis.round(1, {HOST: [0.01], OTHER: [None]})
-    assert hysteresis.why == "1 of 2 hosts answer"
+    assert not hysteresis.record_round(0, {HOST: [0.01]})
+    assert hysteresis.record_round(1, {HOST: [0.01], OTHER: [None]})
+    assert hysteresis.summary == "1 of 2 hosts reply"
 
 
 def test_one_answer_of_several_is_enough() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, count=3))
-    assert not hysteresis.round(0, {HOST: [None, None, 0.3]})
-    assert hysteresis.round(1, {HOST: [None, None, None]})
+    assert not hysteresis.record_round(0, {HOST: [None, None, 0.3]})
+    assert hysteresis.record_round(1, {HOST: [None, None, None]})
 
 
 def test_the_pauses() -> None:
     hysteresis = Hysteresis(
         BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2)
     )
-    assert hysteresis.pause() == 5
-    hysteresis.round(0, {HOST: [None]})
-    assert hysteresis.pause() == 1
-    hysteresis.round(0, {HOST: [None]})
-    assert hysteresis.pause() == 9
-    hysteresis.change(hysteresis.asked._replace(recovery_interval=None))
-    assert hysteresis.pause() == 5
+    assert hysteresis.interval() == 5
+    hysteresis.record_round(0, {HOST: [None]})
+    assert hysteresis.interval() == 1
+    hysteresis.record_round(0, {HOST: [None]})
+    assert hysteresis.interval() == 9
+    hysteresis.set_options(hysteresis.options._replace(recovery_interval=None))
+    assert hysteresis.interval() == 5
 
 
 # -- flapping -----------------------------------------------------------------------------
@@ -90,11 +90,11 @@ def test_each_return_waits_twice_as_long() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     now, out = 0.0, []
     for _ in range(6):
-        assert hysteresis.round(now, {HOST: [None]})
+        assert hysteresis.record_round(now, {HOST: [None]})
         failed = now
         while hysteresis.failed:
             now += 1
-            hysteresis.round(now, {HOST: [0.01]})
+            hysteresis.record_round(now, {HOST: [0.01]})
         out.append(now - failed)
         now += 1
     assert out == [1, 10, 20, 40, 60, 60]
@@ -104,22 +104,22 @@ def test_each_return_waits_twice_as_long() -> None:
 def test_who_was_back_for_long_is_forgiven() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     for now, answer in ((0, None), (1, 0.01), (2, None), (12, 0.01), (72, None)):
-        assert hysteresis.round(now, {HOST: [answer]})
+        assert hysteresis.record_round(now, {HOST: [answer]})
     assert (hysteresis.flaps, hysteresis.held_until) == (0, None)
-    assert hysteresis.round(73, {HOST: [0.01]})
+    assert hysteresis.record_round(73, {HOST: [0.01]})
 
 
 def test_good_rounds_during_the_hold_count() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, up=3, hold=10, hold_max=60))
     for now in range(4):
-        hysteresis.round(now, {HOST: [None if now == 0 else 0.01]})
+        hysteresis.record_round(now, {HOST: [None if now == 0 else 0.01]})
     assert not hysteresis.failed
-    hysteresis.round(4, {HOST: [None]})
-    assert hysteresis.wait(5) == 9
+    hysteresis.record_round(4, {HOST: [None]})
+    assert hysteresis.hold_remaining(5) == 9
     for now in range(5, 14):
-        assert not hysteresis.round(now, {HOST: [0.01]})
-    assert hysteresis.round(14, {HOST: [0.01]})
-    assert hysteresis.wait(15) == 0
+        assert not hysteresis.record_round(now, {HOST: [0.01]})
+    assert hysteresis.record_round(14, {HOST: [0.01]})
+    assert hysteresis.hold_remaining(15) == 0
 
 
 # -- quality ------------------------------------------------------------------------------
@@ -131,13 +131,13 @@ def test_loss_has_two_thresholds() -> None:
     hysteresis = Hysteresis(PICKY)
     answers = [0.01] * 10 + [None, 0.01] * 4
     for now, each in enumerate(answers):
-        hysteresis.round(now, {HOST: [each]})
+        hysteresis.record_round(now, {HOST: [each]})
     # With the fourth of ten a round is silent, and the next one is lossy: two in a row.
     assert hysteresis.failed
-    assert hysteresis.why == "0 of 1 hosts are good (40 % lost)"
+    assert hysteresis.summary == "0 of 1 hosts are good (40 % lost)"
     states = ""
     for now in range(10):
-        hysteresis.round(100 + now, {HOST: [0.01]})
+        hysteresis.record_round(100 + now, {HOST: [0.01]})
         states += "F" if hysteresis.failed else "u"
         if now == 5:
             assert hysteresis.quality(HOST).loss == 20
@@ -148,30 +148,30 @@ def test_latency_has_two_thresholds() -> None:
     hysteresis = Hysteresis(PICKY._replace(quality_window=2))
     verdicts = ""
     for now, delay in enumerate([0.9, 0.9, 1.2, 1.2, 0.7, 0.7, 0.4, 0.4, 0.4]):
-        hysteresis.round(now, {HOST: [delay]})
+        hysteresis.record_round(now, {HOST: [delay]})
         verdicts += "F" if hysteresis.failed else "u"
     assert verdicts == "uuuFFFFFu"
 
 
 def test_why_a_slow_line_is_out() -> None:
     hysteresis = Hysteresis(PICKY._replace(quality_window=2, down=1))
-    hysteresis.round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
-    assert hysteresis.why == "0 of 2 hosts are good (1400 ms)"
+    hysteresis.record_round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
+    assert hysteresis.summary == "0 of 2 hosts are good (1400 ms)"
 
 
 def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
     hysteresis = Hysteresis(PICKY)
     for now in range(20):
-        hysteresis.round(now, {HOST: [0.01 if now < 8 else None]})
+        hysteresis.record_round(now, {HOST: [0.01 if now < 8 else None]})
     assert hysteresis.failed
-    assert not hysteresis.round(20, {HOST: [0.01]})
-    assert hysteresis.round(21, {HOST: [0.01]})
+    assert not hysteresis.record_round(20, {HOST: [0.01]})
+    assert hysteresis.record_round(21, {HOST: [0.01]})
 
 
 def test_a_line_in_use_is_not_condemned_by_its_first_probes() -> None:
     hysteresis = Hysteresis(PICKY._replace(down=1))
     for now, each in enumerate([0.01, None, 0.01, 0.01, None, 0.01][0:1] + [5.0] * 8):
-        hysteresis.round(now, {HOST: [each]})
+        hysteresis.record_round(now, {HOST: [each]})
     assert not hysteresis.failed
 
 
@@ -201,54 +201,54 @@ options = st.builds(
 
 @given(options, st.booleans(), rounds)
 def test_a_verdict_is_never_hasty_and_never_late(
-    asked: HealthConfig, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
+    options: HealthConfig, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    hysteresis, now = Hysteresis(asked, failed), 0.0
+    hysteresis, now = Hysteresis(options, failed), 0.0
     since = 0
     """Rounds that said anything since the last change of the verdict."""
     for pause, answers in told:
         now += pause
         before, held = hysteresis.failed, hysteresis.held_until
-        changed = hysteresis.round(now, answers)
+        changed = hysteresis.record_round(now, answers)
         assert changed == (before != hysteresis.failed)
         since += bool(answers)
         if changed:
             if hysteresis.failed:
-                assert hysteresis.bad >= asked.down
-                assert (hysteresis.held_until or now) - now <= asked.hold_max
+                assert hysteresis.bad_rounds >= options.down
+                assert (hysteresis.held_until or now) - now <= options.hold_max
             else:
-                assert hysteresis.good >= asked.up
+                assert hysteresis.good_rounds >= options.up
                 assert held is None or now >= held
             since = 0
         silent = bool(answers) and all(each is None for one in answers.values() for each in one)
-        assert not (silent and hysteresis.good)
-        assert hysteresis.failed or hysteresis.bad < asked.down
-        if hysteresis.failed and hysteresis.good >= asked.up:
-            assert hysteresis.wait(now) > 0
+        assert not (silent and hysteresis.good_rounds)
+        assert hysteresis.failed or hysteresis.bad_rounds < options.down
+        if hysteresis.failed and hysteresis.good_rounds >= options.up:
+            assert hysteresis.hold_remaining(now) > 0
         assert 0 <= hysteresis.quality(HOST).loss <= 100
 
 
 @given(options, rounds)
 def test_a_line_that_is_mended_for_good_comes_back(
-    asked: HealthConfig, told: list[tuple[float, dict[str, list[float | None]]]]
+    options: HealthConfig, told: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
-    hysteresis, now = Hysteresis(asked), 0.0
+    hysteresis, now = Hysteresis(options), 0.0
     for pause, answers in told:
         now += pause
-        hysteresis.round(now, answers)
-    latest = now + hysteresis.wait(now)
-    for _ in range(asked.quality_window + asked.up + 1):
+        hysteresis.record_round(now, answers)
+    latest = now + hysteresis.hold_remaining(now)
+    for _ in range(options.quality_window + options.up + 1):
         latest = max(latest, now) + 1
         now += 1
-        hysteresis.round(now, {HOST: [0.01], OTHER: [0.01]})
-    hysteresis.round(latest, {HOST: [0.01], OTHER: [0.01]})
+        hysteresis.record_round(now, {HOST: [0.01], OTHER: [0.01]})
+    hysteresis.record_round(latest, {HOST: [0.01], OTHER: [0.01]})
     assert not hysteresis.failed
 
 
 def test_the_same_options_again_change_nothing() -> None:
     hysteresis = Hysteresis(BASIC)
-    hysteresis.round(0, {HOST: [None], OTHER: [None]})
-    hysteresis.change(BASIC._replace())
-    assert hysteresis.bad == 1
-    hysteresis.change(BASIC._replace(down=4))
-    assert hysteresis.bad == 0
+    hysteresis.record_round(0, {HOST: [None], OTHER: [None]})
+    hysteresis.set_options(BASIC._replace())
+    assert hysteresis.bad_rounds == 1
+    hysteresis.set_options(BASIC._replace(down=4))
+    assert hysteresis.bad_rounds == 0

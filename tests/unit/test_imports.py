@@ -45,13 +45,13 @@ MAY_IMPORT = {
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
     "reconciler": "model configuration planning netlink passes hints statefile",
     "subflows": "netlink subflows",
-    "subflows.retry": "log model netlink planning reconciler services.base subflows",
+    "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
     "control.client": "",
     "control.server": "eventloop log status.events",
-    "monitor": "control.server iproute2 log model netlink passes planning reconciler status",
-    "services": "configuration environment eventloop log model netlink passes planning safefile"
+    "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
+    "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
-    "services.health": "configuration eventloop log model passes planning services status.types",
+    "services.health": "configuration eventloop log model planning services status.types",
     "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
     " reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
@@ -76,7 +76,7 @@ IMPURE = "configuration.uci status.rates status.exporter status.top".split()
 OTHERS = {
     "pyroute2": "netlink",
     "tenacity": "netlink",
-    "systemd": "log services.systemd",
+    "systemd": "log",
     "uciparse": "configuration.uci",
     "uci": "configuration.uci",
     "prometheus_client": "status.exporter",

@@ -125,6 +125,7 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     assert value(found, "mproutd_uplink_since_timestamp_seconds", uplink="wan2") == since
     assert value(found, "mproutd_writes_total") == status["counts"]["writes"] > 0
     assert value(found, "mproutd_mptcp_limit_max") == status["mptcp"]["limit_max"]
+    assert value(found, "mproutd_mptcp_endpoints_max") == status["mptcp"]["endpoints_max"]
     wanted = status["mptcp"]["limits"]["desired"]["subflows"]
     assert value(found, "mproutd_mptcp_limit_desired", limit="subflows") == wanted
     assert {

@@ -340,10 +340,9 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
     one = resolve_devices(config, {"wan": "pppoe-wan"})
     assert told(one) == ["wan pppoe-wan master wan wan6"]
     assert (one.uplinks[0].gateway6, one.uplinks[0].table) == ("fe80::1", None)
-    assert one.warnings == (
-        "network: uplink 'wan6': its device is pppoe-wan, as that of 'wan', so they are one, "
-        "and its mode backup does not count",
-    )
+    (warning,) = one.warnings
+    assert warning.startswith("network: uplink 'wan6': ")
+    assert [fact for fact in ("pppoe-wan", "'wan'", "backup") if fact not in warning] == []
     assert resolve_devices(config, {"wan": ""}) == config
 
 

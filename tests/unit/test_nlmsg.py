@@ -68,9 +68,9 @@ def test_truncated_and_altered_messages_are_a_decode_error_or_a_value(
 ) -> None:
     inner = message[16:]
     tolerates(inner[: data.draw(st.integers(0, len(inner)))])
-    place = data.draw(st.integers(0, len(inner) - 1))
+    position = data.draw(st.integers(0, len(inner) - 1))
     altered = bytearray(inner)
-    altered[place] = data.draw(st.integers(0, 255))
+    altered[position] = data.draw(st.integers(0, 255))
     tolerates(bytes(altered))
 
 
@@ -90,45 +90,58 @@ def test_lengths_that_would_not_go_forward_are_refused() -> None:
 
 def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_request() -> None:
     request = mptcp_pm.probe(28, 7, 9)
-    told = put(1, b"limit greater than maximum (8)\0") + put_u32(2, 20)
+    ack_attributes = put(1, b"limit greater than maximum (8)\0") + put_u32(2, 20)
     code = pack("=l", -22)
-    whole = acknowledgement(Message(2, 0x200, 7, 0, code + request + told))
-    capped = acknowledgement(Message(2, 0x300, 7, 0, code + request[:16] + told))
+    whole = acknowledgement(Message(2, 0x200, 7, 0, code + request + ack_attributes))
+    capped = acknowledgement(Message(2, 0x300, 7, 0, code + request[:16] + ack_attributes))
     assert whole == capped == (22, "limit greater than maximum (8)", 20)
     assert acknowledgement(Message(2, 0, 7, 0, code + request)) == (22, "", 0)
-    assert acknowledgement(Message(2, 0x300, 7, 0, bytes(4) + request[:16] + told)).errno == 0
+    assert (
+        acknowledgement(Message(2, 0x300, 7, 0, bytes(4) + request[:16] + ack_attributes)).errno
+        == 0
+    )
     assert acknowledgement(Message(3, 0, 7, 0, bytes(4))) == (0, "", 0)
 
 
 @pytest.mark.parametrize("cap", [0, 1, 8, 63, 64, 254, 255])
-def test_bisection_finds_every_cap(cap: int) -> None:
+def test_bisection_finds_every_highest_limit(cap: int) -> None:
     asked: list[int] = []
-    assert mptcp_pm.cap(lambda candidate: bool(asked.append(candidate)) or candidate <= cap) == cap
+
+    def accepts(candidate: int) -> bool:
+        asked.append(candidate)
+        return candidate <= cap
+
+    assert mptcp_pm.max_limit(accepts) == cap
     assert len(asked) <= 9
 
 
-def test_a_kernel_that_does_not_name_the_attribute_has_the_old_cap() -> None:
-    assert mptcp_pm.cap(lambda _: None) == 8
+def test_a_kernel_that_does_not_name_the_attribute_has_the_old_maximum() -> None:
+    assert mptcp_pm.max_limit(lambda _: None) == 8
 
 
-# --- the memo ---
+@pytest.mark.parametrize(("limit", "endpoints"), [(0, 8), (8, 8), (9, 255), (64, 255)])
+def test_how_many_endpoints_follow_from_the_highest_limit(limit: int, endpoints: int) -> None:
+    assert mptcp_pm.max_endpoints(limit) == endpoints
+
+
+# --- the caches ---
 
 
 def test_a_memo_decodes_once_and_forgets_everything_when_full() -> None:
     seen: list[bytes] = []
-    memo = DecodeCache(lambda data: seen.append(data) or len(data), limit=2)
-    assert [memo[b"a"], memo[b"bb"], memo[b"a"]] == [1, 2, 1]
+    cache = DecodeCache(lambda data: seen.append(data) or len(data), limit=2)
+    assert [cache[b"a"], cache[b"bb"], cache[b"a"]] == [1, 2, 1]
     assert seen == [b"a", b"bb"]
-    assert memo[b"ccc"] == 3
-    assert len(memo) == 1
+    assert cache[b"ccc"] == 3
+    assert len(cache) == 1
 
 
 @many
 @given(st.lists(generated.links(), min_size=1, max_size=6), st.binary(min_size=296, max_size=296))
 def test_a_link_memo_says_what_the_decoder_says(links: list[Link], counters: bytes) -> None:
     """Same index, other name, flags, settings and statistics: in any order."""
-    memo = rtnl_decode.LinkCache()
+    cache = rtnl_decode.LinkCache()
     for link in links:
         for numbers in (bytes(296), counters, bytes(296)):
             data = body(oracle.link(link._replace(index=7), numbers))
-            assert memo[data] == rtnl_decode.link(data) == link._replace(index=7)
+            assert cache[data] == rtnl_decode.link(data) == link._replace(index=7)

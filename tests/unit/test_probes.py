@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-import time
-from collections.abc import Callable
 from socket import AF_INET, AF_INET6
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.eventloop import Loop, Worker
+from mproutd.eventloop import Loop
 from mproutd.services.health.icmp import IcmpProber, checksum, reply, request
 from mproutd.services.health.probe import ProbePath
-from mproutd.services.health.tcp import Web
-from mproutd.services.health.timers import Timers
-from tests.lab import Namespace, eventually
+from mproutd.services.health.tcp import HttpCheck
+from tests.lab import Namespace
 from tests.unit.test_imports import loaded
-from tests.unit.test_pacing import Clock
 
 FAMILY = st.sampled_from([AF_INET, AF_INET6])
 U16 = st.integers(0, 0xFFFF)
@@ -64,7 +59,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
         ear = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         forger = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         pings = IcmpProber(loop, ProbePath(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
-    pings.ask("192.0.2.2", "", told.append)
+    pings.probe("192.0.2.2", "", told.append)
     packet, _ = ear.recvfrom(2048)
     assert packet[8] == 9  # the TTL
     assert socket.inet_ntoa(packet[12:16]) == "192.0.2.1"
@@ -92,9 +87,9 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     assert told == [""]
     forge("192.0.2.2", ident, seq, data)  # twice
     assert told == [""]
-    stop = pings.ask("192.0.2.2", "", told.append)
+    stop = pings.probe("192.0.2.2", "", told.append)
     stop()
-    assert not pings._asked
+    assert not pings._pending
     pings.close()
     pings.close()
     for each in (ear, forger):
@@ -103,7 +98,7 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "fault"),
+    ("response", "status", "error"),
     [
         (b"HTTP/1.1 200 OK\r\nServer: x\r\n", None, ""),
         (b"HTTP/1.0 302 Found\r\n", None, ""),
@@ -112,49 +107,26 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
         (b"HTTP/1.1 200 OK\r\n", 204, "status 200"),
         (b"HTTP/1.1 099\r\n", None, "status 99"),
         (b"HTTP/1.1 99999999999999999999999\r\n", None, "status 9999"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", None, "no HTTP answer"),
-        (b"HTTP/1.1", None, "no HTTP answer"),
-        (b"HTTP/1.1 two\r\n", None, "no HTTP answer"),
-        (b"\x15\x03\x01\x00\x02\x02", None, "no HTTP answer"),
-        (b"", None, "no HTTP answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", None, "no HTTP response"),
+        (b"HTTP/1.1", None, "no HTTP response"),
+        (b"HTTP/1.1 two\r\n", None, "no HTTP response"),
+        (b"\x15\x03\x01\x00\x02\x02", None, "no HTTP response"),
+        (b"", None, "no HTTP response"),
     ],
 )
-def test_the_first_line_of_an_answer(answer: bytes, status: int | None, fault: str) -> None:
-    assert Web("/", status).fault(answer) == fault
+def test_the_first_line_of_an_answer(response: bytes, status: int | None, error: str) -> None:
+    assert HttpCheck("/", status).error(response) == error
 
 
 def test_what_a_web_server_is_asked() -> None:
     begin = b"GET /x HTTP/1.1\r\nHost: "
-    assert Web("/x", None).request("one.example", 80).startswith(begin + b"one.example\r\n")
-    assert Web("/x", None).request("2001:db8::1", 81).startswith(begin + b"[2001:db8::1]:81\r\n")
-    secure = Web("/x", None, lambda: "not yet")
+    plain = HttpCheck("/x", None)
+    assert plain.request("one.example", 80).startswith(begin + b"one.example\r\n")
+    assert plain.request("2001:db8::1", 81).startswith(begin + b"[2001:db8::1]:81\r\n")
+    secure = HttpCheck("/x", None, lambda: "not yet")
     assert secure.request("192.0.2.1", 443).startswith(begin + b"192.0.2.1\r\n")
-    assert (secure.secure, secure.lacking()) == (True, "not yet")
-    assert Web("/x", None).lacking() == ""
-
-
-def test_timers_fire_in_order_and_only_once() -> None:
-    clock, told = Clock(), []
-    timers = Timers(clock)
-
-    def say(word: str) -> Callable[[], None]:
-        return lambda: told.append(word)
-
-    timers.later(2, say("second"))
-    timers.later(1, say("first"))
-    cancelled = timers.later(0.5, say("never"))
-    cancelled.cancel()
-    assert timers.due() == 1
-    clock.now += 1
-    timers.turn()
-    assert told == ["first"]
-    timers.later(0, lambda: timers.later(0, say("third")))
-    clock.now += 1
-    timers.turn()
-    assert told == ["first", "second"]
-    timers.turn()
-    assert told == ["first", "second", "third"]
-    assert timers.due() is None
+    assert (secure.secure, secure.missing()) == (True, "not yet")
+    assert plain.missing() == ""
 
 
 def test_a_daemon_that_checks_nothing_imports_nothing_of_it() -> None:
@@ -166,17 +138,3 @@ def test_a_daemon_that_checks_nothing_imports_nothing_of_it() -> None:
 def test_pings_and_names_do_without_ssl() -> None:
     modules = loaded("from mproutd.services.health import checker, icmp, tcp")
     assert not modules & {"ssl", "asyncio", "stringprep", "http"}
-
-
-def test_the_thread_tells_in_the_loop_and_holds_nobody_up() -> None:
-    loop, told = Loop(), []
-    worker = Worker(loop)
-    worker.submit(lambda: 7, lambda result, error: told.append((result, error)))
-    worker.submit(lambda: os.stat("/nowhere"), lambda result, error: told.append((result, error)))
-    eventually(lambda: loop.run_once(0.01) or len(told) == 2)
-    assert told == [(7, ""), (None, "No such file or directory")]
-    worker.submit(lambda: time.sleep(1), lambda result, error: told.append((result, error)))
-    begun = time.monotonic()
-    worker.close()
-    assert time.monotonic() - begun < 0.5
-    loop.close()

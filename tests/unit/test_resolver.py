@@ -23,9 +23,9 @@ class World:
         self.now, self.lookups = 0.0, 0
         self.served = [A, B, C]
         self.names = NameCache(self, lambda: self.now)  # type: ignore[arg-type]
-        monkeypatch.setattr(resolver, "_look_up", self._look_up)
+        monkeypatch.setattr(resolver, "_resolve", self._resolve)
 
-    def _look_up(self, name: str, family: int) -> list[str]:
+    def _resolve(self, name: str, family: int) -> list[str]:
         self.lookups += 1
         if not self.served:
             raise OSError(-3, "Temporary failure in name resolution")

@@ -1,4 +1,4 @@
-"""What we ask the kernel, what it answers, and what our filters let through, byte by byte."""
+"""Requests, replies and event filters, byte by byte."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
 
 
 @pytest.mark.parametrize(
-    ("kind", "asked", "fields", "attributes"),
+    ("kind", "message", "fields", "attributes"),
     [
         (ifinfmsg, rtnl_encode.dump_links(1), {"family": 0}, {"IFLA_EXT_MASK": 8}),
         (ifaddrmsg, rtnl_encode.dump_addresses(1), {"family": 0, "index": 0}, {}),
@@ -85,9 +85,9 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
     ],
 )
 def test_what_is_asked_of_rtnetlink(
-    kind: Any, asked: bytes, fields: dict[str, int], attributes: dict[str, Any]
+    kind: Any, message: bytes, fields: dict[str, int], attributes: dict[str, Any]
 ) -> None:
-    seen = oracle.decoded(kind, asked)
+    seen = oracle.decoded(kind, message)
     assert {name: seen[name] for name in fields} == fields
     assert dict(seen["attrs"]) == attributes
 
@@ -108,14 +108,14 @@ def test_a_nexthop_that_goes_nowhere() -> None:
 
 
 def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
-    memo = rtnl_decode.LinkCache()
+    cache = rtnl_decode.LinkCache()
     bodies = [
         next(iter(messages(oracle.link(Link(index, f"eth{index}"))))).body
         for index in range(1, 1027)
     ]
     for turn in range(2):
         for body in bodies:
-            assert memo[body] == rtnl_decode.link(body), turn
+            assert cache[body] == rtnl_decode.link(body), turn
 
 
 # -- the path manager -----------------------------------------------------------------------
@@ -124,17 +124,17 @@ def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
 def sent(message: bytes) -> tuple[int, dict[str, Any]]:
     """(command, attributes) as pyroute2 reads them."""
     seen = oracle.decoded(oracle.PmMessage, message)
-    told = {
+    payloads = {
         name: dict(value["attrs"]) if name == "PM_ADDR" else value for name, value in seen["attrs"]
     }
-    return seen["cmd"], told
+    return seen["cmd"], payloads
 
 
 TWO = Endpoint("10.1.1.2", 5, 6, 7)
 
 
 @pytest.mark.parametrize(
-    ("asked", "command", "attributes"),
+    ("message", "command", "attributes"),
     [
         (mptcp_pm.dump_endpoints(28, 1), 3, {}),
         (mptcp_pm.get_limits(28, 1), 6, {}),
@@ -157,16 +157,16 @@ TWO = Endpoint("10.1.1.2", 5, 6, 7)
     ],
 )
 def test_what_is_asked_of_the_path_manager(
-    asked: bytes, command: int, attributes: dict[str, Any]
+    message: bytes, command: int, attributes: dict[str, Any]
 ) -> None:
-    assert sent(asked) == (command, attributes)
+    assert sent(message) == (command, attributes)
 
 
 def test_the_familys_numbers() -> None:
     group = put(1, b"mptcp_pm_events\0") + put_u32(2, 11)
-    told = bytes(4) + put(1, pack("=H", 28)) + put(7, put(1, group))
-    assert mptcp_pm.family(told) == mptcp_pm.Family(28, {"mptcp_pm_events": 11})
-    for broken in (bytes(4), bytes(4) + put(1, b"\1"), told + put(7, put(1, put(1, b"x\0")))):
+    body = bytes(4) + put(1, pack("=H", 28)) + put(7, put(1, group))
+    assert mptcp_pm.family(body) == mptcp_pm.Family(28, {"mptcp_pm_events": 11})
+    for broken in (bytes(4), bytes(4) + put(1, b"\1"), body + put(7, put(1, put(1, b"x\0")))):
         with pytest.raises(DecodeError):
             mptcp_pm.family(broken)
 
@@ -196,7 +196,7 @@ def mptcp_socket(
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("body", "expected"),
     [
         (
             mptcp_socket(AF_INET, bytes([10, 1, 1, 2])),
@@ -216,16 +216,16 @@ def mptcp_socket(
         ),
     ],
 )
-def test_a_connection(told: bytes, expected: sock_diag.Connection) -> None:
-    assert sock_diag.connection(told) == expected
-    for broken in (b"", told[:-20], told[:75]):
+def test_a_connection(body: bytes, expected: sock_diag.Connection) -> None:
+    assert sock_diag.connection(body) == expected
+    for broken in (b"", body[:-20], body[:75]):
         with pytest.raises(DecodeError):
             sock_diag.connection(broken)
 
 
-def tcp_socket(told: bytes, state: int = 1) -> bytes:
+def tcp_socket(attributes: bytes, state: int = 1) -> bytes:
     head = bytes([AF_INET, state]) + bytes(6) + bytes([10, 1, 1, 2]).ljust(16, b"\0") + bytes(48)
-    return head + told
+    return head + attributes
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,26 @@ def tcp_socket(told: bytes, state: int = 1) -> bytes:
 def test_a_subflow(
     flags: int, state: int, initial: bool, initiated_locally: bool, established: bool
 ) -> None:
-    told = put(19, put(3, put_u32(2, 0xABCD) + put_u32(8, flags)))
+    info = put(19, put(3, put_u32(2, 0xABCD) + put_u32(8, flags)))
     expected = sock_diag.Subflow(0xABCD, "10.1.1.2", initial, initiated_locally, established)
-    assert sock_diag.subflow(tcp_socket(told, state)) == expected
+    assert sock_diag.subflow(tcp_socket(info, state)) == expected
+
+
+@pytest.mark.parametrize("by_peer", [False, True])
+def test_ids_and_backup_of_a_subflow(by_peer: bool) -> None:
+    flags = 1 << 3 | 1 << (4 if by_peer else 5)
+    info = put(3, put_u32(2, 7) + put_u32(8, flags) + put(9, b"\5") + put(10, b"\2"))
+    subflow = sock_diag.subflow(tcp_socket(put(19, info)))
+    assert subflow is not None
+    assert (subflow.local_id, subflow.remote_id) == (2, 5)
+    assert (subflow.backup, subflow.backup_by_peer) == (not by_peer, by_peer)
+
+
+def test_other_protocols_and_hidden_tokens() -> None:
+    assert sock_diag.subflow(tcp_socket(put(19, put(1, b"tls\0")))) is None
+    hidden = sock_diag.subflow(tcp_socket(put(19, put(1, b"mptcp\0"))))
+    assert hidden is not None
+    assert hidden.token == 0
 
 
 def test_no_subflow_and_a_broken_one() -> None:
@@ -274,11 +291,11 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
     ],
     ids=["those that live", "subflows"],
 )
-def test_the_sockets_that_are_asked_for(message: bytes, states: int, protocol: bytes) -> None:
+def test_the_requested_sockets(message: bytes, states: int, protocol: bytes) -> None:
     """struct inet_diag_req_v2: family, protocol (TCP), INET_DIAG_INFO, states; no address."""
-    (asked,) = messages(message)
-    assert asked.type == 20
-    assert asked.body == pack("=BBBxI", AF_INET6, 6, 2, states) + bytes(48) + protocol
+    (request,) = messages(message)
+    assert request.type == 20
+    assert request.body == pack("=BBBxI", AF_INET6, 6, 2, states) + bytes(48) + protocol
 
 
 @pytest.mark.parametrize(("family", "address"), [(AF_INET, "10.1.1.2"), (AF_INET6, SIX)])
@@ -286,18 +303,18 @@ def test_the_tracked_flows_of_an_address(family: int, address: str) -> None:
     wanted = put(2 if family == AF_INET else 4, inet_pton(family, address))
     ours = put(0x8000 | 1, put(0x8000 | 1, wanted))
     head = bytes([family, 0, 0, 0])
-    asked = [next(iter(messages(encode(1)))) for encode in conntrack.requests(address, family)]
-    assert [each.body for each in asked] == [
+    requests = [next(iter(messages(encode(1)))) for encode in conntrack.requests(address, family)]
+    assert [request.body for request in requests] == [
         head + put(0x8000 | kind, put(0x8001, wanted)) + put(0x8000 | 25, put_u32(flags, 2))
         for kind, flags in ((2, 2), (1, 1))
     ]
     original = put(0x8001, wanted)
     flow = head + ours + put(12, b"\0\0\0\7") + put(18, b"\0\1")
-    found = conntrack.entry(flow, address, family)
-    assert found == conntrack.Entry(family, original, b"\0\0\0\7", b"\0\1")
-    (delete,) = messages(conntrack.delete(found, 1))
+    entry = conntrack.entry(flow, address, family)
+    assert entry == conntrack.Entry(family, original, b"\0\0\0\7", b"\0\1")
+    (delete,) = messages(conntrack.delete(entry, 1))
     assert delete.body == flow
-    (minimal,) = messages(conntrack.delete(found._replace(id=b"", zone=b""), 1))
+    (minimal,) = messages(conntrack.delete(entry._replace(id=b"", zone=b""), 1))
     assert minimal.body == head + ours
     other = AF_INET6 if family == AF_INET else AF_INET
     assert conntrack.entry(flow, SIX if other == AF_INET6 else "10.1.1.2", other) is None
@@ -306,7 +323,7 @@ def test_the_tracked_flows_of_an_address(family: int, address: str) -> None:
         conntrack.entry(head[:3], address, family)
 
 
-# -- what wakes us --------------------------------------------------------------------------
+# -- event filters --------------------------------------------------------------------------
 
 
 def passes(filtered: list[Instruction], message: bytes) -> bool:
@@ -350,11 +367,15 @@ def test_the_filter_of_routes(message: bytes, through: bool) -> None:
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_the_filter_of_subflows(everything: bool) -> None:
-    through = {kind for kind in range(20) if passes(subflow_event_filter(everything), told(kind))}
+    through = {
+        kind
+        for kind in range(20)
+        if passes(subflow_event_filter(everything), connection_event(kind))
+    }
     assert through == ({3, 10, 11} if everything else {11})
 
 
-def told(kind: int) -> bytes:
+def connection_event(kind: int) -> bytes:
     return event(28, bytes([kind, 1, 0, 0]))
 
 
@@ -376,7 +397,7 @@ def address(index: int, text: str, length: int) -> Message:
         (link(2), True),
         (link(9, "eth1"), True),
         (link(9, "eth9"), False),
-        (link(9), True),  # no name: who knows
+        (link(9), True),  # no name: it may be ours
         (link(2, "eth1", family=7), False),
         (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, b"short"), True),
         (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, link(9).body + b"\1\0\3"), True),
@@ -390,5 +411,5 @@ def address(index: int, text: str, length: int) -> Message:
         (Message(rtnl_decode.RTM_DELNEIGH, 0, 0, 0, b""), False),
     ],
 )
-def test_which_events_matter(message: Message, ours: bool) -> None:
+def test_relevant_events(message: Message, ours: bool) -> None:
     assert is_relevant(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours

@@ -17,6 +17,7 @@ import pytest
 from mproutd import safefile
 from mproutd.configuration.uci import load
 from mproutd.control.server import Server
+from mproutd.eventloop import Loop
 from mproutd.hints import Hints, WakeFifo
 from mproutd.planning.state import State
 from mproutd.statefile import Lock, StateFile
@@ -176,7 +177,7 @@ def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secr
     assert loaded(runtime).state == MEMORY
     WakeFifo(str(runtime)).close()
     assert stat.S_ISFIFO((runtime / "wake").lstat().st_mode)
-    server = Server(str(runtime / "control.sock"), dict, lambda: 0.0)
+    server = Server(str(runtime / "control.sock"), Loop(), dict)
     assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
     server.close()
 
@@ -207,7 +208,7 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
         Lock(str(directory))
         StateFile(str(directory)).save(MEMORY)
         wake = WakeFifo(str(directory))
-        server = Server(str(directory / "control.sock"), dict, lambda: 0.0)
+        server = Server(str(directory / "control.sock"), Loop(), dict)
         assert os.umask(umask) == umask
         modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()}
         modes["."] = stat.S_IMODE(directory.stat().st_mode)

@@ -1,4 +1,4 @@
-"""The request socket, where the real kernel cannot be made to answer on demand."""
+"""The request socket, where the real kernel cannot be made to reply on demand."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mproutd.netlink.nlmsg import NLM_F_DUMP_INTR, NLMSG_DONE, request
 
 
 class Scripted:
-    """A socket whose answers are given: each a list of (type, flags, body) for one dump."""
+    """A socket with prepared replies: a list of (type, flags, body) for each dump."""
 
     def __init__(self, *dumps: list[tuple[int, int, bytes]]) -> None:
         self.dumps = list(dumps)
-        self.asked = 0
+        self.requests_sent = 0
         self.waiting: list[bytes] = []
 
     def send(self, data: bytes) -> int:
         sequence = int.from_bytes(data[8:12], "little")
-        self.asked += 1
+        self.requests_sent += 1
         for kind, flags, body in self.dumps.pop(0):
             self.waiting.append(pack("=LHHLL", 16 + len(body), kind, flags, sequence, 0) + body)
         return len(data)
@@ -30,7 +30,7 @@ class Scripted:
         return self.waiting.pop(0)
 
 
-def asked(scripted: Any) -> sockets.Requests:
+def requests_over(scripted: Any) -> sockets.Requests:
     requests = object.__new__(sockets.Requests)
     requests._socket = scripted
     requests._sequence = 0
@@ -40,20 +40,20 @@ def asked(scripted: Any) -> sockets.Requests:
 DONE = (NLMSG_DONE, 0, b"\0\0\0\0")
 
 
-def test_an_interrupted_dump_is_asked_for_again() -> None:
+def test_an_interrupted_dump_is_repeated() -> None:
     script = Scripted([(20, NLM_F_DUMP_INTR, b"half"), DONE], [(20, 0, b"all!"), DONE])
-    found = asked(script).dump(lambda n: request(22, 0, n, b""))
-    assert (found, script.asked) == ([b"all!"], 2)
+    bodies = requests_over(script).dump(lambda n: request(22, 0, n, b""))
+    assert (bodies, script.requests_sent) == ([b"all!"], 2)
 
 
-def test_the_last_answer_is_taken_when_every_dump_is_interrupted() -> None:
+def test_the_last_dump_is_used_when_all_are_interrupted() -> None:
     dumps = [
         [(20, NLM_F_DUMP_INTR, b"%04d" % number), DONE]
         for number in range(sockets._MAX_DUMP_RETRIES + 5)
     ]
     script = Scripted(*dumps)
-    found = asked(script).dump(lambda n: request(22, 0, n, b""))
-    assert (found, script.asked) == (
+    bodies = requests_over(script).dump(lambda n: request(22, 0, n, b""))
+    assert (bodies, script.requests_sent) == (
         [b"%04d" % sockets._MAX_DUMP_RETRIES],
         sockets._MAX_DUMP_RETRIES + 1,
     )
@@ -62,5 +62,5 @@ def test_the_last_answer_is_taken_when_every_dump_is_interrupted() -> None:
 def test_an_error_that_ends_a_dump_is_raised() -> None:
     script = Scripted([(2, 0, pack("=l", -19) + bytes(16))])
     with pytest.raises(OSError, match="No such device") as caught:
-        asked(script).dump(lambda n: request(22, 0, n, b""))
+        requests_over(script).dump(lambda n: request(22, 0, n, b""))
     assert caught.value.errno == 19

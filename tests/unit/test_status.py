@@ -112,7 +112,7 @@ def netifd_unreachable(site: Site) -> None:
 
 
 def endpoint_limit(site: Site) -> None:
-    site.world.mptcp = mptcp(site)._replace(cap=2)
+    site.world.mptcp = mptcp(site)._replace(max_endpoints=2)
     site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
     site.settle()
 
@@ -322,15 +322,15 @@ def test_what_fails_is_tried_again_ever_more_rarely(site: Site) -> None:
     waits = []
     for _ in range(12):
         site.reconciler.reconcile()
-        wait = site.reconciler.due()
-        assert wait is not None
-        waits.append(wait)
-        site.clock.now += wait
+        at = site.reconciler.next_at()
+        assert at is not None
+        waits.append(at - site.clock.now)
+        site.clock.now = at
     assert waits[:3] == pytest.approx([0.1, 0.2, 0.4])
     assert waits[-1] == pytest.approx(30.0)
     site.world._refusals.clear()
     site.reconciler.reconcile()
-    assert site.reconciler.due() is None
+    assert site.reconciler.next_at() is None
 
 
 def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from mproutd.configuration.config import Config
+from mproutd.eventloop import Loop
 from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.state import State
-from mproutd.subflows import retry
 from mproutd.subflows.policy import INITIAL_BACKOFF
 from mproutd.subflows.retry import (
     INITIAL_SCAN_DELAY,
@@ -60,10 +60,8 @@ class Kernel:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=clock))
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 class World:
@@ -106,7 +104,11 @@ class World:
             events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
         )
         self.deleter: Any = SimpleNamespace(busy=False, start=self.done.extend)
-        self.reviving = SubflowRetrier(self.reconciler, path_manager, self._publish, self._count)
+        self.loop = Loop(clock)
+        self.retrier = SubflowRetrier(
+            self.reconciler, path_manager, self.deleter, self.loop, self._publish, self._count
+        )
+        self.retrier.on_pass()
 
     def _publish(self, kind: str, priority: int, text: str) -> None:
         self.told.append(text)
@@ -114,14 +116,20 @@ class World:
     def _count(self) -> None:
         self.unexplained += 1
 
+    def wait(self) -> float | None:
+        """Seconds until the loop would wake up."""
+        at = self.loop.next_at()
+        return None if at is None else at - self.clock.now
+
     def turns(self, seconds: float) -> list[tuple[str, int]]:
-        """What is done in so much time, as the loop turns: (verb, flags)."""
+        """What is done in so much time, with a resync at its end: (verb, flags)."""
         end = self.clock.now + seconds
         before = len(self.done)
-        while self.clock.now < end:
-            wait = self.reviving.due()
-            self.clock.now = min(end, self.clock.now + (seconds if wait is None else wait))
-            self.reviving.turn(self.deleter)
+        while (at := self.loop.next_at()) is not None and at <= end:
+            self.clock.now = max(self.clock.now, at)
+            self.loop.run_timers()
+        self.clock.now = max(self.clock.now, end)
+        self.retrier.on_pass()
         return [
             (operation.verb, operation.value.flags)
             for operation in self.done[before:]
@@ -132,7 +140,7 @@ class World:
 def test_the_first_look_and_one_try_in_each_way(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7)]
-    assert world.reviving.due() == INITIAL_SCAN_DELAY
+    assert world.wait() == INITIAL_SCAN_DELAY
     assert world.turns(INITIAL_SCAN_DELAY - 0.1) == []
     assert world.kernel.asked == 0
     assert world.turns(5) == GENTLY + ANEW
@@ -151,7 +159,7 @@ def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
     world.kernel.there = [connection(7, address="192.168.70.1")]
     assert world.turns(5) == []
     world.heard = [failed(7)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(5) == []
 
 
@@ -162,7 +170,7 @@ def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
     here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
     world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
     world.heard = [failed(7)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(20) == []
     world.kernel.there = [connection(7)]
     assert world.turns(60)[:2] == GENTLY
@@ -173,11 +181,11 @@ def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:
     world.kernel.there = [connection(7, joined(7))]
     assert world.turns(SCAN_INTERVAL) == []
     world.heard = [failed(7, 0)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.unexplained == 1
     assert world.turns(INITIAL_BACKOFF) == [], "it is there"
     world.kernel.there = [connection(7)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(4 * INITIAL_BACKOFF)[:2] == GENTLY
 
 
@@ -185,7 +193,7 @@ def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
     world = World(clock)
     world.kernel.takes = 0.25
     world.turns(INITIAL_SCAN_DELAY)
-    assert world.reviving.due() is None, "that alone wakes nobody"
+    assert world.wait() is None, "that alone wakes nobody"
     world.turns(0.25 / SCAN_TIME_SHARE - 1)
     assert world.kernel.asked == 1
     world.turns(1.1)
@@ -195,8 +203,8 @@ def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
 def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
     world = World(clock)
     world.turns(INITIAL_SCAN_DELAY)
-    world.reviving.on_events()
-    assert world.reviving.due() == INITIAL_SCAN_DELAY
+    world.retrier.on_events()
+    assert world.wait() == INITIAL_SCAN_DELAY
 
 
 @pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
@@ -213,8 +221,10 @@ def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Excep
 def test_before_the_first_pass_it_waits(clock: Clock) -> None:
     world = World(clock)
     world.reconciler.last = None
-    clock.now += 9
-    assert world.reviving.due() is None
+    world.kernel.there = [connection(7)]
+    assert world.turns(9) == []
+    assert world.kernel.asked == 0
+    assert world.wait() is None
 
 
 def test_what_has_ended_gets_no_try(clock: Clock) -> None:
@@ -222,19 +232,20 @@ def test_what_has_ended_gets_no_try(clock: Clock) -> None:
     world = World(clock)
     world.turns(2)
     world.heard = [failed(7)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(60) == []
     assert world.filters == [FAILED, JOINED, FAILED]
 
 
-def test_a_closer_that_is_busy_is_waited_for(clock: Clock) -> None:
+def test_a_busy_deleter_is_waited_for(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7)]
     world.deleter.busy = True
     clock.now += 9
-    world.reviving.turn(world.deleter)
+    world.turns(0)
     assert world.kernel.asked == 0
     world.deleter.busy = False
+    world.retrier.on_pass()
     assert world.turns(1)[:2] == GENTLY
 
 
@@ -259,17 +270,17 @@ def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> 
     world.kernel.there = [taken(7)]
     assert world.turns(5) == []
     world.heard = [failed(7)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.filters == [FAILED, JOINED]
     assert world.turns(5) == []
     assert world.filters == [FAILED, JOINED, FAILED]
     world.heard = [failed(7), failed(8)]
     world.kernel.there = [taken(7), connection(8)]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(INITIAL_BACKOFF + 0.01) == GENTLY, "for 8"
     world.heard = [failed(9)]
     world.kernel.there = [(connection(9)[0], [])]
-    world.reviving.on_events()
+    world.retrier.on_events()
     assert world.turns(2)[:1] == ANEW, "of 9 there is no subflow left: it may be ours"
 
 
@@ -282,15 +293,15 @@ def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
     for token in range(1000):
         world.heard = [failed(token)]
         world.kernel.there.append(taken(token))
-        world.reviving.on_events()
+        world.retrier.on_events()
         clock.now += 0.05
-        world.reviving.turn(world.deleter)
+        world.turns(0)
     asked = world.kernel.asked - asked
     assert asked >= 3
     assert asked * world.kernel.takes <= 1.2 * QUERY_TIME_SHARE * (clock.now - began)
     assert world.done == []
     world.heard = [failed(7)]
-    world.reviving.on_events()
-    wait = world.reviving.due()
+    world.retrier.on_events()
+    wait = world.wait()
     assert wait is not None
     assert INITIAL_BACKOFF < wait <= world.kernel.takes / QUERY_TIME_SHARE

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.lab import SERVER, Daemon, Echo, Wan, eventually, mptcp_counters, subflows
+from tests.lab import SERVER, Daemon, Echo, Wan, eventually, join_attempts, subflows
 from tests.lab.wan import LAN_HOST
 
 pytestmark = pytest.mark.kernel
@@ -40,7 +40,7 @@ def by_second(wan: Wan, echo: Echo) -> list[int]:
 
 
 def tries(wan: Wan) -> int:
-    return mptcp_counters(wan.gateway)["MPJoinSynTx"]
+    return join_attempts(wan.gateway)
 
 
 def test_a_subflow_that_was_refused_joins_again(wan):

@@ -1,9 +1,11 @@
-"""Health checks in the daemon: which lines are asked, and what the passes hear of it.
+"""Health checks: which paths are probed, and the verdicts that passes get from them.
 
-A line is asked while it has carrier, an address and a gateway, used or not; without one, its
-verdict stands and nothing is counted.  What must hold: before the first pass the verdicts are
-those that the memory keeps, so that a restart changes nothing; and each pass finds a verdict
-there before it plans, so that not even one lets a line in that has to answer first.
+A path is probed while it has carrier, an address and a gateway, whether it is used or not;
+without one of these its verdict stays and nothing is counted.
+
+Invariants: before the first pass, the verdicts are those of the state file, so that a restart
+changes nothing; a verdict is there before the pass that needs it, so that an uplink that has to
+prove itself first (`initial_state offline`) is not used for even one pass.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.health import HealthConfig
-from mproutd.eventloop import Worker
+from mproutd.eventloop import Timer, Worker
 from mproutd.model import FAMILIES, FAMILY_NAMES
 from mproutd.planning.health import Failed, initially_offline
 from mproutd.planning.plan import Outcome
@@ -23,48 +25,50 @@ from mproutd.planning.uplinks import Facts, ObservedUplink, Path
 from mproutd.services.base import Service, ServiceContext
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
-from mproutd.services.health.timers import Timer, Timers
 from mproutd.services.health.tracker import Tracker, TrackerContext
 
 if TYPE_CHECKING:
     from mproutd.status.types import CheckStatus, Family, Status
 
+Key = tuple[str, int]
+"""(uplink, family)"""
+
 FIRST_ROUND_SPREAD = 1.0
-"""Seconds over which the first rounds of all lines are spread."""
+"""Seconds over which the first rounds of all paths are spread."""
 VERDICT_SHARE_TIMEOUT = 60.0
-"""Seconds after which a family without hosts of its own no longer goes by the other's verdict,
-where that one has had no way to ask all the while, and this one has a way."""
+"""Seconds until a family without hosts of its own no longer shares the other's verdict, when only
+the other one has no path to probe."""
 GOLDEN_RATIO = 0.618034
-"""Multiples of it, without their whole part, lie far from each other however many they are."""
+"""The fractions of its multiples are far apart, however many there are."""
 
 
 class HealthChecker(Service):
-    """Every line that is checked."""
+    """The checks of all uplinks."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._uplinks: dict[str, UplinkConfig] = {}
-        self._trackers: dict[tuple[str, int], Tracker] = {}
-        self._timers = Timers(context.clock)
+        """Those with a check."""
+        self._trackers: dict[Key, Tracker] = {}
         self._worker = Worker(context.loop)
-        self._tools = TrackerContext(
-            context.clock,
-            self._timers,
+        self._tracker_context = TrackerContext(
+            context.loop,
             NameCache(self._worker, context.clock),
-            self._asker,
-            self._changed,
+            self._make_prober,
+            self._on_change,
         )
-        self._failed: list[tuple[str, int]] = []
-        """Those that were found dead, in that order."""
-        self._alone: dict[tuple[str, int], Timer] = {}
-        """Who cannot be asked while the other family could be used; done: who no longer speaks for
-        that."""
-        self._begun = False
+        self._failed: list[Key] = []
+        """In the order in which they failed."""
+        self._share_timers: dict[Key, Timer] = {}
+        """Trackers without a path whose other family has one; an expired timer ends the sharing of
+        the verdict."""
+        self._had_pass = False
         self._known: Collection[str] = ()
-        """The uplinks that the passes remember."""
-        self._news: list[Tracker] = []
-        self._contexts: dict[bool, Any] = {}
-        """For HTTPS, with and without verifying; or why there is none."""
+        """The uplinks in the state file."""
+        self._changed: list[Tracker] = []
+        """To report after the next pass."""
+        self._tls_contexts: dict[bool, Any] = {}
+        """With and without verification: a context, or why there is none yet."""
 
     def on_configuration(self, config: Config) -> None:
         self._uplinks = {uplink.name: uplink for uplink in config.uplinks if uplink.health}
@@ -75,151 +79,143 @@ class HealthChecker(Service):
             for family in FAMILIES
             if uplink.health.targets(family)
         }
-        stood = self._verdicts()
+        failed_before = self._verdicts()
         for key in self._trackers.keys() - wanted.keys():
-            self._trackers.pop(key).move(None, "", 0.0)
-            self._leave(key, alone=False)
-            self._failed = [each for each in self._failed if each != key]
-        for key, asked in wanted.items():
+            self._trackers.pop(key).set_path(None, "", 0.0)
+            self._set_lone(key, lone=False)
+            self._failed = [failed for failed in self._failed if failed != key]
+        for key, options in wanted.items():
             if key in self._trackers:
-                self._trackers[key].change(asked)
+                self._trackers[key].set_options(options)
             else:
-                self._trackers[key] = Tracker(self._tools, *key, asked)
-                if key in stood:
-                    self._doubt(key)
-        if self._begun:
+                self._trackers[key] = Tracker(self._tracker_context, *key, options)
+                if key in failed_before:
+                    self._set_failed(key)
+        if self._had_pass:
             for key in initially_offline(config, self._known):
                 if key in self._trackers:
-                    self._doubt(key)
+                    self._set_failed(key)
 
     def on_pass(self, outcome: Outcome) -> None:
-        if not self._begun:
-            self._begun = True
+        if not self._had_pass:
+            self._had_pass = True
             for key in outcome.plan.state.failed:
                 if key in self._trackers:
-                    self._doubt(key)
+                    self._set_failed(key)
         self._known = outcome.plan.state.slots
-        paths = {
+        observed = {
             (uplink.config.name, path.family): (uplink, path)
             for uplink in outcome.plan.uplinks
             for path in uplink.paths
         }
-        for place, (key, tracker) in enumerate(self._trackers.items()):
-            way, gateway = _way(*paths[key]) if key in paths else (None, "")
-            if way is None and tracker.hysteresis.asked.initial_state == "offline":
-                self._doubt(key)
-            sister = paths.get((key[0], _other(key[1])))
-            self._leave(key, alone=way is None and sister is not None and bool(_way(*sister)[0]))
-            # One that is out is asked at once, since the sooner it is back the better.
-            wait = (
-                0.0
-                if tracker.hysteresis.failed
-                else place * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
+        for number, (key, tracker) in enumerate(self._trackers.items()):
+            path, gateway = _probe_path(*observed[key]) if key in observed else (None, "")
+            hysteresis = tracker.hysteresis
+            if path is None and hysteresis.options.initial_state == "offline":
+                self._set_failed(key)
+            sibling = observed.get((key[0], _other(key[1])))
+            sibling_path = _probe_path(*sibling)[0] if sibling else None
+            self._set_lone(key, lone=path is None and sibling_path is not None)
+            # A failed path is probed at once, since it should be back as soon as possible.
+            delay = number * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
+            delay = 0.0 if hysteresis.failed else min(delay, hysteresis.options.interval)
+            tracker.set_path(path, gateway, delay)
+        changed, self._changed = self._changed, []
+        for tracker in changed:
+            self._report(tracker, observed.get((tracker.uplink, tracker.family)))
+
+    def _set_lone(self, key: Key, lone: bool) -> None:
+        """Whether a tracker has no path while the other family of its uplink has one."""
+        if not lone and key in self._share_timers:
+            self._share_timers.pop(key).cancel()
+        elif lone and key not in self._share_timers:
+            self._share_timers[key] = self._context.loop.call_later(
+                VERDICT_SHARE_TIMEOUT, self._context.request_pass
             )
-            tracker.move(way, gateway, min(wait, tracker.hysteresis.asked.interval))
-        news, self._news = self._news, []
-        for tracker in news:
-            self._tell(tracker, paths.get((tracker.uplink, tracker.family)))
 
-    def _leave(self, key: tuple[str, int], alone: bool) -> None:
-        """Let the other family go its own way, if it stays `alone`."""
-        if not alone and key in self._alone:
-            self._alone.pop(key).cancel()
-        elif alone and key not in self._alone:
-            self._alone[key] = self._timers.later(VERDICT_SHARE_TIMEOUT, self._context.request_pass)
-
-    def _doubt(self, key: tuple[str, int]) -> None:
+    def _set_failed(self, key: Key) -> None:
         """It has to prove itself before it is used."""
         if not self._trackers[key].hysteresis.failed:
             self._trackers[key].hysteresis.failed = True
             self._failed.append(key)
 
+    # -- verdicts -------------------------------------------------------------------------
+
     def add_facts(self, facts: Facts) -> Facts:
-        return facts._replace(failed=self._verdicts()) if self._begun else facts
+        return facts._replace(failed=self._verdicts()) if self._had_pass else facts
 
     def _verdicts(self) -> Failed:
-        """A family without hosts of its own goes by the other's, asked or not just now."""
+        """What has failed; a family without hosts of its own shares the other's verdict."""
         failed = []
         for key in self._failed:
             failed.append(key)
-            sister, alone = (key[0], _other(key[1])), self._alone.get(key)
-            if sister not in self._trackers and (alone is None or alone.live):
-                failed.append(sister)
+            sibling, timer = (key[0], _other(key[1])), self._share_timers.get(key)
+            if sibling not in self._trackers and (timer is None or timer.active):
+                failed.append(sibling)
         return tuple(failed)
 
-    def due(self) -> float | None:
-        return self._timers.due()
-
-    def turn(self) -> None:
-        self._timers.turn()
-
-    def close(self) -> None:
-        for tracker in self._trackers.values():
-            tracker.move(None, "", 0.0)
-        self._worker.close()
-
-    # -- verdicts -------------------------------------------------------------------------
-
-    def _changed(self, tracker: Tracker) -> None:
+    def _on_change(self, tracker: Tracker) -> None:
         key = tracker.uplink, tracker.family
-        self._failed = [each for each in self._failed if each != key]
+        self._failed = [failed for failed in self._failed if failed != key]
         if tracker.hysteresis.failed:
             self._failed.append(key)
-        self._news.append(tracker)
+        self._changed.append(tracker)
         self._context.request_pass()
 
-    def _tell(self, tracker: Tracker, seen: tuple[ObservedUplink, Path] | None) -> None:
+    def _report(self, tracker: Tracker, observed: tuple[ObservedUplink, Path] | None) -> None:
         hysteresis, family = tracker.hysteresis, FAMILY_NAMES[tracker.family]
-        device = self._uplinks[tracker.uplink].device if tracker.uplink in self._uplinks else ""
+        uplink = self._uplinks.get(tracker.uplink)
+        device = uplink.device if uplink else ""
+        check = f"{tracker.uplink}: health check"
         if not hysteresis.failed:
-            text = f"{tracker.uplink} works again ({family}): {hysteresis.why}"
+            text = f"{check} recovered ({family}): {hysteresis.summary}"
             self._context.publish("decision", log.INFO, text, tracker.uplink, device)
             return
-        text = f"{tracker.uplink} failed ({family}): {hysteresis.why}"
-        if hysteresis.wait(self._context.clock()):
-            wait = hysteresis.wait(self._context.clock())
-            text += f"; out for {wait:.0f} s at least, since it did not stay the last time"
-        if seen and seen[1].usable:
-            text += "; it stays in use, since no other line is usable there"
+        text = f"{check} failed ({family}): {hysteresis.summary}"
+        hold = hysteresis.hold_remaining(self._context.clock())
+        if hold:
+            text += f"; held down for {hold:.0f} s because it failed again soon after a recovery"
+        if observed and observed[1].usable:
+            text += "; it stays in use because no other uplink is usable"
         self._context.publish("decision", log.WARNING, text, tracker.uplink, device)
 
     # -- the status -----------------------------------------------------------------------
 
     def add_to_status(self, status: Status) -> None:
         for uplink in status["uplinks"]:
-            usable = {each["family"]: each["usable"] for each in uplink["families"]}
+            usable = {family["family"]: family["usable"] for family in uplink["families"]}
             uplink["health"] = [
-                self._line(tracker, usable)
+                self._check_status(tracker, usable)
                 for key, tracker in self._trackers.items()
                 if key[0] == uplink["name"]
             ] or None
 
-    def _line(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
+    def _check_status(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
         hysteresis, now = tracker.hysteresis, self._context.clock()
         family: Family = "ipv6" if tracker.family == AF_INET6 else "ipv4"
         return {
             "family": family,
-            "method": hysteresis.asked.track_method,  # type: ignore[typeddict-item]
+            "method": hysteresis.options.track_method,  # type: ignore[typeddict-item]
             "failed": hysteresis.failed,
             "since": tracker.since,
             "running": tracker.running,
             "in_use": hysteresis.failed and usable.get(family, False),
-            "good_rounds": hysteresis.good,
-            "bad_rounds": hysteresis.bad,
-            "down": hysteresis.asked.down,
-            "up": hysteresis.asked.up,
+            "good_rounds": hysteresis.good_rounds,
+            "bad_rounds": hysteresis.bad_rounds,
+            "down": hysteresis.options.down,
+            "up": hysteresis.options.up,
             "flaps": hysteresis.flaps,
-            "hold": round(hysteresis.wait(now), 1) if hysteresis.failed else 0.0,
-            "summary": hysteresis.why or None,
+            "hold": round(hysteresis.hold_remaining(now), 1) if hysteresis.failed else 0.0,
+            "summary": hysteresis.summary or None,
             "error": tracker.error or None,
             "hosts": [
                 {
                     "host": name,
                     "address": host.address or None,
-                    "reachable": host.answers,
-                    "error": host.fault or None,
+                    "reachable": host.reachable,
+                    "error": host.error or None,
                     "sent": host.sent,
-                    "replies": host.answered,
+                    "replies": host.replies,
                     "loss": round(hysteresis.quality(name).loss, 1),
                     "latency": hysteresis.quality(name).latency,
                 }
@@ -227,56 +223,64 @@ class HealthChecker(Service):
             ],
         }
 
-    # -- how ------------------------------------------------------------------------------
+    # -- probers --------------------------------------------------------------------------
 
-    def _asker(self, asked: HealthConfig, way: ProbePath) -> Prober:
-        """One method by one line; imported only where it is asked for."""
-        if asked.track_method == "ping":
+    def _make_prober(self, options: HealthConfig, path: ProbePath) -> Prober:
+        """Imports the method's module.  OSError."""
+        if options.track_method == "ping":
             from mproutd.services.health.icmp import IcmpProber
 
-            return IcmpProber(self._context.loop, way, asked.size, asked.max_ttl)
-        from mproutd.services.health.tcp import TcpProber, Web
+            return IcmpProber(self._context.loop, path, options.size, options.max_ttl)
+        from mproutd.services.health.tcp import HttpCheck, TcpProber
 
-        web = None
-        if asked.track_method == "http":
-            web = Web(asked.track_path, asked.track_status)
-        elif asked.track_method == "https":
-            verify = asked.track_verify
-            self._prepare(verify)
-            web = Web(asked.track_path, asked.track_status, lambda: self._contexts[verify])
-        return TcpProber(self._context.loop, way, asked.port, asked.max_ttl, web)
+        http = None
+        if options.track_method == "http":
+            http = HttpCheck(options.track_path, options.track_status)
+        elif options.track_method == "https":
+            verify = options.track_verify
+            self._load_certificates(verify)
+            http = HttpCheck(
+                options.track_path, options.track_status, lambda: self._tls_contexts[verify]
+            )
+        return TcpProber(self._context.loop, path, options.port, options.max_ttl, http)
 
-    def _prepare(self, verify: bool) -> None:
-        """Reading the certificates of all authorities takes long on a router: in the thread."""
-        if verify not in self._contexts:
-            self._contexts[verify] = "certificates are being read"
+    def _load_certificates(self, verify: bool) -> None:
+        """In the worker thread: on a router this takes long."""
+        if verify not in self._tls_contexts:
+            self._tls_contexts[verify] = "certificates are being loaded"
             self._worker.submit(
-                lambda: _context(verify),
-                lambda made, error: self._contexts.update({verify: made or error}),
+                lambda: _tls_context(verify),
+                lambda made, error: self._tls_contexts.update({verify: made or error}),
             )
 
+    def close(self) -> None:
+        for tracker in self._trackers.values():
+            tracker.set_path(None, "", 0.0)
+        for timer in self._share_timers.values():
+            timer.cancel()
+        self._worker.close()
 
-def _context(verify: bool) -> Any:
+
+def _tls_context(verify: bool) -> Any:
     import ssl
 
-    made = ssl.create_default_context()
+    context = ssl.create_default_context()
     if not verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _other(family: int) -> int:
     return AF_INET6 if family == AF_INET else AF_INET
 
 
-def _way(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, str]:
-    """By which line this path is asked, and its gateway; none where it cannot be used anyway."""
+def _probe_path(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, str]:
+    """(path to probe, gateway); no path where it could not be used, whatever the verdict."""
     link = uplink.link
     if link is None or path.gateway is None or not path.eligible:
         return None, ""
     if not path.usable and path.reason != "check-failed":
         return None, ""
-    return ProbePath(
-        path.family, link.name, link.index, path.eligible[0].address
-    ), path.gateway.address
+    source = path.eligible[0].address
+    return ProbePath(path.family, link.name, link.index, source), path.gateway.address

@@ -1,11 +1,11 @@
-"""Whether a line is taken for dead: rounds of answers in, a verdict out.  Pure, with no clock.
+"""When a health check fails and recovers: rounds of probes in, a verdict out.  Pure, no clock.
 
-A round has failed when fewer than `reliability` hosts are good.  `down` failed rounds in a row
-take the line out, `up` good ones bring it back.  A line that fails again before it was back for
-`hold_max` has to stay out for `hold` at least, twice as long each time, up to `hold_max`.
+A round is bad when fewer than `reliability` hosts are good.  `down` bad rounds in a row fail the
+check, `up` good ones recover it.  A check that fails again within `hold_max` of its recovery
+stays failed for at least `hold`, doubled with each such flap, up to `hold_max`.
 
-What must hold: a round in which nobody could be asked says nothing; a verdict changes only at
-the end of a round; rounds that are missed (a line without carrier) neither count nor forgive.
+Invariants: a round in which no probe could be sent says nothing; the verdict changes only at the
+end of a round; time without rounds (no carrier, say) neither counts nor forgives.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import NamedTuple
 
 from mproutd.configuration.health import HealthConfig
 
-Answers = Mapping[str, Sequence[float | None]]
-"""Host → for each probe of a round, the seconds until its answer; None for one that was lost."""
+Replies = Mapping[str, Sequence[float | None]]
+"""Host → for each probe of a round, the seconds until its reply; None for a lost one."""
 
 
 class Quality(NamedTuple):
-    """What the last probes to a host say."""
+    """The latest probes of a host."""
 
     probes: int
     lost: int
     latency: float | None
-    """The mean of those that were answered, in seconds; None when none was."""
+    """Mean of the replies, in seconds; None without any."""
 
     @property
     def loss(self) -> float:
@@ -37,105 +37,106 @@ class Quality(NamedTuple):
 class Hysteresis:
     """The verdict on one family of one uplink."""
 
-    def __init__(self, asked: HealthConfig, failed: bool = False) -> None:
-        """`failed`: the verdict to begin with."""
-        self.asked = asked
+    def __init__(self, options: HealthConfig, failed: bool = False) -> None:
+        """`failed` is the initial verdict."""
+        self.options = options
         self.failed = failed
-        self.good = self.bad = 0
-        """Rounds in a row."""
-        self.why = ""
-        """What the last round said: "1 of 2 hosts answer", and what is wrong with the quality."""
-        self.answering: tuple[int, int] | None = None
-        """(good, asked) hosts of the last round."""
+        self.good_rounds = self.bad_rounds = 0
+        """In a row."""
+        self.summary = ""
+        """Of the last round: "1 of 2 hosts reply", or what is wrong with their quality."""
         self.flaps = 0
-        """How often in a row it came back and did not stay."""
+        """Failures in a row that came soon after a recovery."""
         self.held_until: float | None = None
-        """When it may be back; None where nothing holds it."""
-        self._back_at: float | None = None
-        self._last: dict[str, deque[float | None]] = {}
+        """The earliest time of a recovery; None when any time will do."""
+        self._recovered_at: float | None = None
+        self._windows: dict[str, deque[float | None]] = {}
+        """Host → its latest probes."""
 
-    def change(self, asked: HealthConfig) -> None:
-        """Judge by other options from now on; the verdict stays until they say otherwise."""
-        if asked != self.asked:
-            self.asked = asked
-            self.forget()
+    def set_options(self, options: HealthConfig) -> None:
+        """Use these options from now on; the verdict stays until they change it."""
+        if options != self.options:
+            self.options = options
+            self.reset()
 
-    def forget(self) -> None:
-        """Another line may be behind the device: what was counted is void, the verdict stays."""
-        self.good = self.bad = 0
-        self.answering, self.why = None, ""
-        self._last.clear()
+    def reset(self) -> None:
+        """Drop all counts, since another network may be behind the device; keep the verdict."""
+        self.good_rounds = self.bad_rounds = 0
+        self.summary = ""
+        self._windows.clear()
 
     def quality(self, host: str) -> Quality:
-        """Of the last `quality_window` probes to a host."""
-        last = self._last.get(host, ())
-        answered = [each for each in last if each is not None]
-        mean = sum(answered) / len(answered) if answered else None
-        return Quality(len(last), len(last) - len(answered), mean)
+        """Of the last `quality_window` probes of a host."""
+        window = self._windows.get(host, ())
+        replies = [latency for latency in window if latency is not None]
+        mean = sum(replies) / len(replies) if replies else None
+        return Quality(len(window), len(window) - len(replies), mean)
 
-    def pause(self) -> float:
-        """Seconds from the beginning of one round to that of the next."""
+    def interval(self) -> float:
+        """Seconds from the start of one round to the start of the next."""
         if self.failed:
-            return self.asked.recovery_interval or self.asked.interval
-        return self.asked.failure_interval if self.bad else self.asked.interval
+            return self.options.recovery_interval or self.options.interval
+        return self.options.failure_interval if self.bad_rounds else self.options.interval
 
-    def wait(self, now: float) -> float:
-        """Seconds until it may be back, however good it is."""
+    def hold_remaining(self, now: float) -> float:
+        """Seconds until it may recover, however good the rounds are."""
         return max(0.0, self.held_until - now) if self.held_until is not None else 0.0
 
-    def round(self, now: float, answers: Answers) -> bool:
-        """Take note of a round that is over.  Whether the verdict is another one now."""
-        if not answers:
+    def record_round(self, now: float, replies: Replies) -> bool:
+        """Take a finished round into account; return whether the verdict has changed."""
+        if not replies:
             return False
-        faults = {host: self._fault(host, probes) for host, probes in answers.items()}
+        faults = {host: self._fault(host, probes) for host, probes in replies.items()}
         good = sum(fault == "" for fault in faults.values())
-        self.answering = (good, len(answers))
-        self.why = f"{good} of {len(answers)} hosts answer"
-        worse = sorted({fault for fault in faults.values() if fault and fault != "silent"})
-        if worse:
-            self.why = f"{good} of {len(answers)} hosts are good ({', '.join(worse)})"
-        if good >= min(self.asked.reliability, len(answers)):
-            self.good, self.bad = self.good + 1, 0
-            if self.failed and self.good >= self.asked.up and not self.wait(now):
-                self.failed, self.held_until, self._back_at = False, None, now
+        self.summary = f"{good} of {len(replies)} hosts reply"
+        poor = sorted({fault for fault in faults.values() if fault and fault != "silent"})
+        if poor:
+            self.summary = f"{good} of {len(replies)} hosts are good ({', '.join(poor)})"
+        if good >= min(self.options.reliability, len(replies)):
+            self.good_rounds, self.bad_rounds = self.good_rounds + 1, 0
+            recovered = self.failed and self.good_rounds >= self.options.up
+            if recovered and not self.hold_remaining(now):
+                self.failed, self.held_until, self._recovered_at = False, None, now
                 return True
         else:
-            self.good, self.bad = 0, self.bad + 1
-            if not self.failed and self.bad >= self.asked.down:
+            self.good_rounds, self.bad_rounds = 0, self.bad_rounds + 1
+            if not self.failed and self.bad_rounds >= self.options.down:
                 self._fail(now)
                 return True
         return False
 
     def _fail(self, now: float) -> None:
-        asked, self.failed = self.asked, True
-        again = self._back_at is not None and now - self._back_at < asked.hold_max
-        self.flaps = self.flaps + 1 if again else 0
+        options, self.failed = self.options, True
+        flapped = self._recovered_at is not None and now - self._recovered_at < options.hold_max
+        self.flaps = self.flaps + 1 if flapped else 0
         self.held_until = None
-        if self.flaps and asked.hold:
+        if self.flaps and options.hold:
             doublings = min(self.flaps - 1, 20)
-            self.held_until = now + min(asked.hold * 2**doublings, asked.hold_max)
+            self.held_until = now + min(options.hold * 2**doublings, options.hold_max)
 
     def _fault(self, host: str, probes: Sequence[float | None]) -> str:
-        """What is wrong with a host; "silent" when it does not answer at all."""
-        asked = self.asked
-        last = self._last.get(host)
-        if last is None or last.maxlen != asked.quality_window:
-            last = self._last[host] = deque(maxlen=asked.quality_window)
-        answered = any(each is not None for each in probes)
-        if answered and last and all(each is None for each in last):
-            last.clear()  # the outage is over, and says nothing of how good the line is now
-        last.extend(probes)
-        if not answered:
+        """What is wrong with a host; "silent" when it does not reply at all."""
+        options = self.options
+        window = self._windows.get(host)
+        if window is None or window.maxlen != options.quality_window:
+            window = self._windows[host] = deque(maxlen=options.quality_window)
+        replied = any(latency is not None for latency in probes)
+        if replied and window and all(latency is None for latency in window):
+            window.clear()  # the outage is over and says nothing about the quality from now on
+        window.extend(probes)
+        if not replied:
             return "silent"
-        # A line that is in use is not condemned before the window is full.
-        if not asked.check_quality or not (self.failed or len(last) == last.maxlen):
+        # An uplink in use does not fail for its quality before the window is full.
+        if not options.check_quality or not (self.failed or len(window) == window.maxlen):
             return ""
-        found = self.quality(host)
-        delay = (found.latency or 0.0) * 1000
+        quality = self.quality(host)
+        latency = (quality.latency or 0.0) * 1000
         if self.failed:
-            lossy, slow = found.loss > asked.recovery_loss, delay > asked.recovery_latency
+            lossy = quality.loss > options.recovery_loss
+            slow = latency > options.recovery_latency
         else:
-            lossy, slow = found.loss >= asked.failure_loss, delay >= asked.failure_latency
+            lossy = quality.loss >= options.failure_loss
+            slow = latency >= options.failure_latency
         if lossy:
-            return f"{found.loss:.0f} % lost"
-        return f"{delay:.0f} ms" if slow else ""
+            return f"{quality.loss:.0f} % lost"
+        return f"{latency:.0f} ms" if slow else ""

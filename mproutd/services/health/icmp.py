@@ -1,8 +1,9 @@
-"""Pings of one line: one socket for all hosts, whatever their number.
+"""Probes by ICMP echo: one socket for all hosts of a path.
 
-The kernel's own ping sockets (net/ipv4/ping.c) where net.ipv4.ping_group_range lets us, since
-they bring our replies alone; else raw ones, which need CAP_NET_RAW.  What must hold: only the
-first reply to something that we asked, from whom we asked, counts.
+The kernel's ping sockets (net/ipv4/ping.c) where net.ipv4.ping_group_range permits them, since
+they deliver only our own replies; else raw sockets, which need CAP_NET_RAW.
+
+Invariant: only the first reply to a request of ours, from the address it was sent to, counts.
 """
 
 from __future__ import annotations
@@ -25,92 +26,100 @@ from mproutd.services.health.probe import (
     open_probe_socket,
 )
 
-MOST = 64
-"""Replies read at one wake-up, so that a flood does not keep the loop."""
+MAX_REPLIES_PER_WAKEUP = 64
+"""So that a flood does not delay passes."""
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
 """linux/icmp.h, linux/icmpv6.h"""
-_RECEIVE = 8192
+_MAX_PACKET_BYTES = 8192
 
 
 class IcmpProber:
-    """Asks by ICMP echo."""
+    """Probes by ICMP or ICMPv6 echo requests."""
 
-    def __init__(self, loop: Loop, way: ProbePath, size: int, max_ttl: int) -> None:
+    def __init__(self, loop: Loop, path: ProbePath, size: int, max_ttl: int) -> None:
         """`size`: bytes of data, at least 16.  OSError when no socket can be made."""
-        self._loop, self._way, self._size = loop, way, size
-        six = way.family == AF_INET6
-        protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
+        self._loop, self._path, self._size = loop, path, size
         self._raw = False
         try:
-            self._socket = open_probe_socket(way, socket.SOCK_DGRAM, protocol, max_ttl)
+            self._open(socket.SOCK_DGRAM, max_ttl)
             self._identifier = self._socket.getsockname()[1]
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EPROTONOSUPPORT):
                 raise
             self._raw = True
-            self._socket = open_probe_socket(way, socket.SOCK_RAW, protocol, max_ttl)
+            self._open(socket.SOCK_RAW, max_ttl)
             self._identifier = int.from_bytes(os.urandom(2), "big")
-            if six:
-                block = bytearray(b"\xff" * 32)
-                block[129 // 32 * 4 : 129 // 32 * 4 + 4] = struct.pack(
-                    "=I", 0xFFFFFFFF & ~(1 << 129 % 32)
-                )
-                self._socket.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(block))
-            else:
-                allowed = struct.pack("=I", 0xFFFFFFFF & ~1)
-                self._socket.setsockopt(_SOL_RAW, _ICMP_FILTER, allowed)
+            self._filter_replies()
         self._token = os.urandom(8)
         self._sequence = int.from_bytes(os.urandom(2), "big")
-        self._asked: dict[int, tuple[str, bytes, Done]] = {}
-        loop.watch(self._socket, self._heard)
+        self._pending: dict[int, tuple[str, bytes, Done]] = {}
+        """Sequence number → (address, data, callback)."""
+        loop.watch(self._socket, self._on_packets)
 
-    def ask(self, address: str, name: str, done: Done) -> Callable[[], None]:
-        """One echo request.  OSError where none could be sent."""
-        while self._sequence in self._asked:
+    def _open(self, kind: int, max_ttl: int) -> None:
+        ipv6 = self._path.family == AF_INET6
+        protocol = socket.IPPROTO_ICMPV6 if ipv6 else socket.IPPROTO_ICMP
+        self._socket = open_probe_socket(self._path, kind, protocol, max_ttl)
+
+    def _filter_replies(self) -> None:
+        """Let a raw socket receive echo replies only."""
+        if self._path.family == AF_INET6:
+            block = bytearray(b"\xff" * 32)
+            block[129 // 32 * 4 : 129 // 32 * 4 + 4] = struct.pack(
+                "=I", 0xFFFFFFFF & ~(1 << 129 % 32)
+            )
+            self._socket.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(block))
+        else:
+            passed = struct.pack("=I", 0xFFFFFFFF & ~1)
+            self._socket.setsockopt(_SOL_RAW, _ICMP_FILTER, passed)
+
+    def probe(self, address: str, name: str, done: Done) -> Callable[[], None]:
+        """Send one echo request; see Prober."""
+        while self._sequence in self._pending:
             self._sequence = (self._sequence + 1) & 0xFFFF
         number, self._sequence = self._sequence, (self._sequence + 1) & 0xFFFF
         data = (self._token + os.urandom(8)).ljust(self._size, b"\0")
-        packet = request(self._way.family, self._identifier, number, data)
+        packet = request(self._path.family, self._identifier, number, data)
         try:
             self._socket.sendto(packet, (address, 0))
         except OSError as error:
             if error.errno in LOCAL_ERRORS:
                 raise
-            # No route, or nobody there: as good as lost, and nothing will come.
-        self._asked[number] = (address, data, done)
-        return lambda: self._forget(number, done)
+            # No route or no neighbour: counts as lost.
+        self._pending[number] = (address, data, done)
+        return lambda: self._cancel(number, done)
 
-    def _forget(self, number: int, done: Done) -> None:
-        if number in self._asked and self._asked[number][2] is done:
-            del self._asked[number]
+    def _cancel(self, number: int, done: Done) -> None:
+        if number in self._pending and self._pending[number][2] is done:
+            del self._pending[number]
 
-    def _heard(self) -> None:
-        for _ in range(MOST):
+    def _on_packets(self) -> None:
+        for _ in range(MAX_REPLIES_PER_WAKEUP):
             try:
-                packet, sender = self._socket.recvfrom(_RECEIVE)
+                packet, sender = self._socket.recvfrom(_MAX_PACKET_BYTES)
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an ICMP error that was waiting here: its probe is lost anyway
-            found = reply(self._way.family, packet, self._raw and self._way.family != AF_INET6)
-            if found is None or found.identifier != self._identifier:
+                continue  # a pending ICMP error: its probe counts as lost
+            received = reply(self._path.family, packet, self._raw and self._path.family != AF_INET6)
+            if received is None or received.identifier != self._identifier:
                 continue
-            address, data, done = self._asked.get(found.sequence, ("", b"", _nothing))
-            if data == found.data and data and _same(address, sender[0]):
-                del self._asked[found.sequence]
+            address, data, done = self._pending.get(received.sequence, ("", b"", _ignore))
+            if data == received.data and data and _same_host(address, sender[0]):
+                del self._pending[received.sequence]
                 done("")
 
     def close(self) -> None:
-        self._asked.clear()
+        self._pending.clear()
         close_socket(self._loop, self._socket)
 
 
-def _nothing(fault: str) -> None:
+def _ignore(error: str) -> None:
     pass
 
 
-def _same(address: str, sender: str) -> bool:
-    """Whether it is the one that was asked; a link-local sender has its link behind a %."""
+def _same_host(address: str, sender: str) -> bool:
+    """Whether the sender is `address`; a link-local sender has its scope after a %."""
     return sender.partition("%")[0] == address
 
 
@@ -139,18 +148,18 @@ def checksum(data: bytes) -> int:
 
 
 def request(family: int, identifier: int, sequence: int, data: bytes) -> bytes:
-    """An echo request.  The kernel fills in the checksum of ICMPv6 (RFC 3542, 3.1)."""
+    """An echo request.  The kernel computes the checksum of ICMPv6 (RFC 3542, 3.1)."""
     kind = _TYPES[family == AF_INET6][0]
-    whole = _ECHO.pack(kind, 0, 0, identifier, sequence) + data
+    message = _ECHO.pack(kind, 0, 0, identifier, sequence) + data
     if family == AF_INET6:
-        return whole
-    return _ECHO.pack(kind, 0, checksum(whole), identifier, sequence) + data
+        return message
+    return _ECHO.pack(kind, 0, checksum(message), identifier, sequence) + data
 
 
 def reply(family: int, packet: bytes, with_header: bool) -> Reply | None:
-    """The echo reply in a packet; None if it is something else.
+    """The echo reply in a packet; None for anything else.
 
-    `with_header`: a raw IPv4 socket gives the IP header too.
+    `with_header`: a raw IPv4 socket delivers the IP header too.
     """
     if with_header:
         if len(packet) < 20:

@@ -1,4 +1,4 @@
-"""What all ways to ask a host have in common: by which line, and what comes of it."""
+"""What all probe methods share: the path of a probe, and its result."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ LOCAL_ERRORS = frozenset(
         errno.EAGAIN,
     )
 )
-"""Errors that say nothing of the line: the host counts as not asked."""
+"""Errors of this machine, which say nothing about the path: the probe counts as not sent."""
 
 Done = Callable[[str], None]
-"""Told once when a probe is over: "" for an answer, else what is wrong in a few words."""
+"""Called once with the result of a probe: "" for a reply, else the error in a few words."""
 
 
 class ProbePath(NamedTuple):
-    """The line by which probes leave, and the address that they come from."""
+    """The device that probes leave by, and their source address."""
 
     family: int
     device: str
-    index: int  # type: ignore[assignment]  # instead of tuple.index(), which nobody calls
+    index: int  # type: ignore[assignment]  # hides tuple.index(), which is not used
     source: str
 
 
 class Prober(Protocol):
-    """One method by one line."""
+    """One probe method on one path."""
 
-    def ask(self, address: str, name: str, done: Done) -> Callable[[], None]:
-        """Ask the host at `address`; `name` is what it is called.  What ends the asking.
+    def probe(self, address: str, name: str, done: Done) -> Callable[[], None]:
+        """Probe `address`, configured as `name`; return a function that cancels the probe.
 
-        `done` is called later, never from in here; OSError where nothing could be asked.
+        `done` is called later, never from within.  OSError when nothing could be sent.
         """
 
     def close(self) -> None: ...
 
 
-def open_probe_socket(way: ProbePath, kind: int, protocol: int, max_ttl: int) -> socket.socket:
-    """A socket that leaves by this line alone and never waits.  OSError.
+def open_probe_socket(path: ProbePath, kind: int, protocol: int, max_ttl: int) -> socket.socket:
+    """A non-blocking socket bound to the path's device and source.  OSError.
 
-    Being bound to a device is also what says on which link a link-local address is.
+    The device also gives link-local destinations their scope.
     """
-    made = socket.socket(way.family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    opened = socket.socket(path.family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(way.device))
-        if way.family == AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, max_ttl)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(path.device))
+        if path.family == AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, max_ttl)
         else:
-            made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, max_ttl)
-        made.bind((way.source, 0))
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, max_ttl)
+        opened.bind((path.source, 0))
     except OSError:
-        made.close()
+        opened.close()
         raise
-    return made
+    return opened
 
 
 def error_text(code: int) -> str:
-    """An error of the kernel in its own words, in small letters."""
+    """The text of an error number, in lower case."""
     return os.strerror(code).lower()
 
 
-def close_socket(loop: Loop, made: socket.socket) -> None:
-    """Close a socket that the loop may watch.  Harmless a second time."""
-    if made.fileno() >= 0:
-        loop.unwatch(made)
-        made.close()
+def close_socket(loop: Loop, opened: socket.socket) -> None:
+    """Unwatch and close a socket.  Harmless a second time."""
+    if opened.fileno() >= 0:
+        loop.unwatch(opened)
+        opened.close()

@@ -1,6 +1,6 @@
-"""Asking by TCP: that a host takes the connection, or that its web server answers as it should.
+"""Probes by TCP: a connection is established, or a web server replies as it should.
 
-What must hold: nothing waits, at no stage; whatever the host sends, little of it is read.
+Invariants: nothing blocks at any stage; little of what a host sends is read.
 """
 
 from __future__ import annotations
@@ -23,70 +23,82 @@ from mproutd.services.health.probe import (
 if TYPE_CHECKING:
     import ssl
 
-MOST = 4096
-"""Bytes of an answer that are read: its first line is wanted."""
+MAX_RESPONSE_BYTES = 4096
+"""Read of a response, of which only the first line is needed."""
+MAX_ERROR_LENGTH = 60
 
 
 class TcpProber:
-    """Asks by TCP, HTTP or HTTPS, each time by a connection of its own."""
+    """Probes by TCP, HTTP or HTTPS, with a connection for each probe."""
 
     def __init__(
-        self, loop: Loop, way: ProbePath, port: int, max_ttl: int, web: Web | None = None
+        self,
+        loop: Loop,
+        path: ProbePath,
+        port: int,
+        max_ttl: int,
+        http: HttpCheck | None = None,
     ) -> None:
-        """`web`: what a web server is asked; None: taking the connection is enough."""
-        self._loop, self._way, self._port, self._max_ttl = loop, way, port, max_ttl
-        self._web = web
-        self._open: set[_Stream] = set()
+        """Without `http`, establishing the connection is enough."""
+        self._loop, self._path, self._port, self._max_ttl = loop, path, port, max_ttl
+        self._http = http
+        self._connections: set[_Connection] = set()
 
-    def ask(self, address: str, name: str, done: Done) -> Callable[[], None]:
-        """Connect.  OSError where it could not even be tried."""
-        lacking = self._web.lacking() if self._web else ""
-        if lacking:
-            raise OSError(errno.EAGAIN, lacking)
-        made = open_probe_socket(self._way, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl)
-        code = made.connect_ex((address, self._port))
+    def probe(self, address: str, name: str, done: Done) -> Callable[[], None]:
+        """Connect; see Prober."""
+        missing = self._http.missing() if self._http else ""
+        if missing:
+            raise OSError(errno.EAGAIN, missing)
+        opened = open_probe_socket(
+            self._path, socket.SOCK_STREAM, socket.IPPROTO_TCP, self._max_ttl
+        )
+        code = opened.connect_ex((address, self._port))
         if code not in (0, errno.EINPROGRESS):
-            made.close()
+            opened.close()
             if code in LOCAL_ERRORS:
                 raise OSError(code, error_text(code))
-            return lambda: None  # no route: as good as lost, and nothing will come
-        stream = _Stream(self._loop, made, self._web, name, self._port, done, self._open)
-        return stream.close
+            return lambda: None  # no route, say: counts as lost
+        connection = _Connection(self._loop, opened, name, done, self._connections)
+        if self._http:
+            connection.expect(self._http, self._http.request(name, self._port))
+        return connection.close
 
     def close(self) -> None:
-        for stream in [*self._open]:
-            stream.close()
+        for connection in [*self._connections]:
+            connection.close()
 
 
-class Web:
-    """What a web server is asked, and which answer is a good one."""
+class HttpCheck:
+    """The request to a web server, and which responses are good."""
 
     def __init__(
         self,
         path: str,
         status: int | None,
-        context: Callable[[], ssl.SSLContext | str] | None = None,
+        tls_context: Callable[[], ssl.SSLContext | str] | None = None,
     ) -> None:
-        """`status`: the only one that counts; None: all below 400.  `context`: for HTTPS; or why
-        there is none yet."""
-        self._path, self._status, self._context = path, status, context
+        """`status` is the only good one; None: all below 400.
+
+        `tls_context`, for HTTPS, returns the context, or why there is none yet.
+        """
+        self._path, self._status, self._tls_context = path, status, tls_context
 
     @property
     def secure(self) -> bool:
-        return self._context is not None
+        return self._tls_context is not None
 
-    def lacking(self) -> str:
-        """Why nothing can be asked yet; "" when all is there."""
-        context = self._context() if self._context else ""
+    def missing(self) -> str:
+        """Why no request can be sent yet; "" when it can."""
+        context = self._tls_context() if self._tls_context else ""
         return context if isinstance(context, str) else ""
 
-    def wrap(self, made: socket.socket, name: str) -> socket.socket:
-        context = self._context() if self._context else ""
+    def wrap(self, connection: socket.socket, name: str) -> socket.socket:
+        context = self._tls_context() if self._tls_context else ""
         assert not isinstance(context, str)
-        return context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
+        return context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
 
     def request(self, name: str, port: int) -> bytes:
-        """RFC 9112: the shortest that servers understand."""
+        """The shortest request that servers understand (RFC 9112)."""
         host = f"[{name}]" if ":" in name else name
         if port != (443 if self.secure else 80):
             host += f":{port}"
@@ -95,110 +107,112 @@ class Web:
             "Accept: */*\r\nConnection: close\r\n\r\n"
         ).encode("ascii")
 
-    def fault(self, answer: bytes) -> str:
-        """What is wrong with the first line of an answer; "" when it is good."""
-        words = answer.split(b"\r\n", 1)[0].split(b" ", 2)
+    def error(self, response: bytes) -> str:
+        """What is wrong with the first line of a response; "" when it is good."""
+        words = response.split(b"\r\n", 1)[0].split(b" ", 2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-            return "no HTTP answer"
+            return "no HTTP response"
         status = int(words[1][:4])
         good = status == self._status if self._status else 100 <= status < 400
         return "" if good else f"status {status}"
 
 
-class _Stream:
-    """One connection, from its first packet to its verdict."""
+class _Connection:
+    """One probe, from connect() to its result."""
 
     def __init__(
         self,
         loop: Loop,
-        made: socket.socket,
-        web: Web | None,
+        opened: socket.socket,
         name: str,
-        port: int,
         done: Done,
-        others: set[_Stream],
+        connections: set[_Connection],
     ) -> None:
-        self._loop, self._socket, self._web, self._name = loop, made, web, name
-        self._port, self._done, self._others = port, done, others
-        self._out = self._answer = b""
-        others.add(self)
-        loop.watch(made, self._connected, WRITE)
+        self._loop, self._socket, self._name, self._done = loop, opened, name, done
+        self._connections = connections
+        self._http: HttpCheck | None = None
+        self._request = self._response = b""
+        connections.add(self)
+        loop.watch(opened, self._on_connected, WRITE)
+
+    def expect(self, http: HttpCheck, request: bytes) -> None:
+        """Send this request once connected, and check the response."""
+        self._http, self._request = http, request
 
     def close(self) -> None:
         """Harmless a second time."""
-        self._others.discard(self)
+        self._connections.discard(self)
         close_socket(self._loop, self._socket)
 
-    def _end(self, fault: str) -> None:
-        if self in self._others:
+    def _finish(self, error: str) -> None:
+        if self in self._connections:
             self.close()
-            self._done(fault)
+            self._done(error)
 
-    def _connected(self) -> None:
+    def _on_connected(self) -> None:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            return self._end(error_text(code))
+            return self._finish(error_text(code))
         try:
             self._socket.getpeername()
         except OSError:
-            return None  # woken for nothing
-        if self._web is None:
-            return self._end("")
-        self._out = self._web.request(self._name, self._port)
-        if not self._web.secure:
+            return None  # not connected yet
+        if self._http is None:
+            return self._finish("")
+        if not self._http.secure:
             return self._exchange()
         try:
             self._loop.unwatch(self._socket)
-            self._socket = self._web.wrap(self._socket, self._name)
+            self._socket = self._http.wrap(self._socket, self._name)
         except (OSError, ValueError) as error:
-            return self._end(_short(error))
+            return self._finish(_short(error))
         return self._handshake()
 
     def _handshake(self) -> None:
-        self._try(self._socket.do_handshake, self._handshake, self._exchange)  # type: ignore[attr-defined]
+        self._attempt(self._socket.do_handshake, self._handshake, self._exchange)  # type: ignore[attr-defined]
 
     def _exchange(self) -> None:
-        if self._out:
-            self._try(self._send, self._exchange, self._exchange)
+        if self._request:
+            self._attempt(self._send, self._exchange, self._exchange)
         else:
-            self._try(self._receive, self._exchange, self._rest, READ)
+            self._attempt(self._receive, self._exchange, self._await_rest, READ)
 
-    def _rest(self) -> None:
+    def _await_rest(self) -> None:
         self._loop.watch(self._socket, self._exchange, READ)
 
     def _send(self) -> None:
-        self._out = self._out[self._socket.send(self._out) :]
+        self._request = self._request[self._socket.send(self._request) :]
 
     def _receive(self) -> None:
-        data = self._socket.recv(MOST)
-        self._answer += data
-        if not data or b"\r\n" in self._answer or len(self._answer) >= MOST:
-            assert self._web is not None
-            self._end(self._web.fault(self._answer))
+        data = self._socket.recv(MAX_RESPONSE_BYTES)
+        self._response += data
+        if not data or b"\r\n" in self._response or len(self._response) >= MAX_RESPONSE_BYTES:
+            assert self._http is not None
+            self._finish(self._http.error(self._response))
 
-    def _try(
+    def _attempt(
         self,
         step: Callable[[], object],
-        again: Callable[[], None],
-        after: Callable[[], None],
+        retry: Callable[[], None],
+        next_step: Callable[[], None],
         events: int = WRITE,
     ) -> None:
-        """Make a step; where it would have to wait, the loop does."""
+        """Make a step; where it would block, retry when the loop finds the socket ready."""
         try:
             step()
         except BlockingIOError:
-            self._loop.watch(self._socket, again, events)
+            self._loop.watch(self._socket, retry, events)
         except OSError as error:
-            kind = type(error).__name__  # of ssl, which is imported only where it is used
+            kind = type(error).__name__  # ssl is imported only where it is used
             if kind == "SSLWantReadError":
-                self._loop.watch(self._socket, again, READ)
+                self._loop.watch(self._socket, retry, READ)
             elif kind == "SSLWantWriteError":
-                self._loop.watch(self._socket, again, WRITE)
+                self._loop.watch(self._socket, retry, WRITE)
             else:
-                self._end(_short(error))
+                self._finish(_short(error))
         else:
-            if self in self._others:
-                after()
+            if self in self._connections:
+                next_step()
 
 
 def _short(error: OSError | ValueError) -> str:
@@ -206,4 +220,4 @@ def _short(error: OSError | ValueError) -> str:
     text = getattr(error, "verify_message", "") or getattr(error, "reason", "")
     if isinstance(error, OSError) and not text:
         text = error.strerror or str(error)
-    return str(text or error).lower().replace("_", " ")[:60]
+    return str(text or error).lower().replace("_", " ")[:MAX_ERROR_LENGTH]

@@ -1,8 +1,10 @@
-"""One family of one uplink, asked round after round.
+"""The rounds of probes for one family of one uplink.
 
-A round asks every host `count` times, a little apart, and ends when all have answered or the
-last `timeout` is over.  What must hold: no two rounds of a line overlap; without a line nothing
-is asked, and nothing is concluded.
+A round probes every host `count` times, with pauses, and ends when all have replied or the last
+`timeout` has expired.
+
+Invariants: two rounds of a tracker never overlap; without a path nothing is probed and the
+verdict does not change.
 """
 
 from __future__ import annotations
@@ -14,206 +16,205 @@ from typing import NamedTuple
 
 from mproutd.configuration.health import HealthConfig
 from mproutd.configuration.parsers import Target
+from mproutd.eventloop import Loop, Timer
 from mproutd.services.health.hysteresis import Hysteresis
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
-from mproutd.services.health.timers import Timer, Timers
 
 PROBE_SPACING = 0.2
-"""Seconds between two probes to one host."""
+"""Seconds between two probes of one host."""
 HOST_SPACING = 0.01
-"""Seconds between the first probes to two hosts."""
+"""Seconds between the first probes of two hosts."""
 UNSENT_RETRY_DELAY = 1.0
-"""Seconds until the next round where nobody could be asked."""
+"""Seconds until the next round after one in which no probe could be sent."""
 
 
 class TrackerContext(NamedTuple):
-    """What all tracks share."""
+    """What all trackers share."""
 
-    clock: Callable[[], float]
-    timers: Timers
+    loop: Loop
     names: NameCache
-    asker: Callable[[HealthConfig, ProbePath], Prober]
+    make_prober: Callable[[HealthConfig, ProbePath], Prober]
     """OSError when it cannot be made."""
-    changed: Callable[[Tracker], None]
-    """Told of another verdict."""
+    on_change: Callable[[Tracker], None]
+    """Called when the verdict has changed."""
 
 
 class TrackedHost:
-    """What is known of one that is asked."""
+    """What is known of one host."""
 
     def __init__(self) -> None:
         self.address = ""
-        self.answers: bool | None = None
-        """None while nothing is known."""
-        self.fault = ""
-        self.sent = self.answered = 0
+        self.reachable: bool | None = None
+        """Whether it replied in the last round; None while unknown."""
+        self.error = ""
+        self.sent = self.replies = 0
 
 
 class _Probe(NamedTuple):
-    begun: float
-    stop: Callable[[], None]
+    started: float
+    cancel: Callable[[], None]
 
 
 class Tracker:
-    """Asks, and has a judge."""
+    """Runs the rounds and keeps the verdict."""
 
     def __init__(
-        self, tools: TrackerContext, uplink: str, family: int, asked: HealthConfig
+        self, context: TrackerContext, uplink: str, family: int, options: HealthConfig
     ) -> None:
         self.uplink, self.family = uplink, family
-        self.hysteresis = Hysteresis(asked)
+        self.hysteresis = Hysteresis(options)
         self.hosts: dict[str, TrackedHost] = {}
         self.since: float | None = None
         """The epoch second of the last change of the verdict."""
         self.error = ""
-        """Why nothing can be asked; "" when all is well."""
-        self._tools = tools
-        self._way: ProbePath | None = None
+        """Why nothing can be probed; "" when all is well."""
+        self._context = context
+        self._path: ProbePath | None = None
         self._gateway = ""
-        self._asker: Prober | None = None
+        self._prober: Prober | None = None
         self._timers: list[Timer] = []
-        self._results: dict[str, list[float | None]] = {}
-        self._open: dict[tuple[str, int], _Probe] = {}
-        self._begun = 0.0
+        self._latencies: dict[str, list[float | None]] = {}
+        """Host → its probes of this round, None while there is no reply."""
+        self._pending: dict[tuple[str, int], _Probe] = {}
+        self._round_started = 0.0
         self._unsent = 0
         self._in_round = False
 
     @property
     def running(self) -> bool:
-        """Whether there is a line to be asked by."""
-        return self._way is not None
+        """Whether there is a path to probe."""
+        return self._path is not None
 
-    def change(self, asked: HealthConfig) -> None:
-        """Other options; what is under way by the old ones is void."""
-        if asked != self.hysteresis.asked:
-            self.hysteresis.change(asked)
-            way, gateway = self._way, self._gateway
-            self.move(None, "", 0.0)
+    def set_options(self, options: HealthConfig) -> None:
+        """Use other options; a round under way is abandoned."""
+        if options != self.hysteresis.options:
+            self.hysteresis.set_options(options)
+            path, gateway = self._path, self._gateway
+            self.set_path(None, "", 0.0)
             self.hosts.clear()
-            if way:
-                self.move(way, gateway, 0.0)
+            if path:
+                self.set_path(path, gateway, 0.0)
 
-    def move(self, way: ProbePath | None, gateway: str, after: float) -> None:
-        """The line is another one, or gone.  The first round begins `after` seconds from now."""
-        if (way, gateway) == (self._way, self._gateway):
+    def set_path(self, path: ProbePath | None, gateway: str, delay: float) -> None:
+        """Probe this path, or none; the first round begins after `delay` seconds."""
+        if (path, gateway) == (self._path, self._gateway):
             return
-        self._way, self._gateway = way, gateway
-        self._stop()
-        if self._asker:
-            self._asker.close()
-            self._asker = None
-        self.hysteresis.forget()
-        if way:
-            self._timers.append(self._tools.timers.later(after, self._begin))
+        self._path, self._gateway = path, gateway
+        self._abandon_round()
+        if self._prober:
+            self._prober.close()
+            self._prober = None
+        self.hysteresis.reset()
+        if path:
+            self._timers.append(self._context.loop.call_later(delay, self._start_round))
 
-    def _stop(self) -> None:
-        """End what is under way, without a word about it."""
+    def _abandon_round(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        for probe in self._open.values():
-            probe.stop()
-        self._timers, self._open, self._results = [], {}, {}
+        for probe in self._pending.values():
+            probe.cancel()
+        self._timers, self._pending, self._latencies = [], {}, {}
         self._in_round = False
 
     # -- a round --------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        assert self._way is not None
-        asked = self.hysteresis.asked
-        self._timers, self._results, self._open = [], {}, {}
-        self._begun, self._in_round = self._tools.clock(), True
+    def _start_round(self) -> None:
+        assert self._path is not None
+        options, loop = self.hysteresis.options, self._context.loop
+        self._timers, self._latencies, self._pending = [], {}, {}
+        self._round_started, self._in_round = loop.clock(), True
         self.error = ""
-        if self._asker is None:
+        if self._prober is None:
             try:
-                self._asker = self._tools.asker(asked, self._way)
+                self._prober = self._context.make_prober(options, self._path)
             except OSError as error:
                 self.error = str(error.strerror or error).lower()
-                return self._end()
+                self._end_round()
+                return
         offset, last = 0.0, 0.0
         self._unsent = 0
-        for target in asked.targets(self.family):
+        for target in options.targets(self.family):
             host = self.hosts.setdefault(target.text, TrackedHost())
             host.address = self._address(target, host)
             if host.address:
-                for number in range(asked.count):
+                for number in range(options.count):
                     last = offset + number * PROBE_SPACING
                     self._unsent += 1
                     send = partial(self._send, target.text, number)
-                    self._timers.append(self._tools.timers.later(last, send))
+                    self._timers.append(loop.call_later(last, send))
                 offset += HOST_SPACING
         if not self._unsent:
-            return self._end()
-        final = max(last, offset) + asked.timeout
-        self._timers.append(self._tools.timers.later(final, self._end))
-        return None
+            self._end_round()
+            return
+        deadline = max(last, offset) + options.timeout
+        self._timers.append(loop.call_later(deadline, self._end_round))
 
     def _address(self, target: Target, host: TrackedHost) -> str:
+        """Where to probe this host; "" while that is unknown."""
         if target.text in ("gateway", "gateway6"):
-            host.fault = "" if self._gateway else "there is no gateway"
+            host.error = "" if self._gateway else "there is no gateway"
             return self._gateway
         if not target.is_name:
             return target.text
-        key, doubtful = (self.uplink, target.text, self.family), host.answers is False
-        address = self._tools.names.address(*key, doubtful)
+        key, unreachable = (self.uplink, target.text, self.family), host.reachable is False
+        address = self._context.names.address(*key, unreachable)
         if not address:
-            host.answers = None
-            error = self._tools.names.error(*key)
-            host.fault = error or "its address is being looked up"
+            host.reachable = None
+            host.error = self._context.names.error(*key) or "its name is being resolved"
         return address
 
     def _send(self, name: str, number: int) -> None:
-        assert self._asker is not None
+        assert self._prober is not None
         self._unsent -= 1
-        host, begun = self.hosts[name], self._tools.clock()
+        host, started = self.hosts[name], self._context.loop.clock()
         key = name, number
         try:
-            stop = self._asker.ask(host.address, name, partial(self._heard, key, begun))
+            cancel = self._prober.probe(host.address, name, partial(self._on_result, key, started))
         except OSError as error:
-            host.fault = str(error.strerror or error).lower()
-            host.answers = None
-            self.error = host.fault
+            host.error = str(error.strerror or error).lower()
+            host.reachable = None
+            self.error = host.error
         else:
             host.sent += 1
-            self._results.setdefault(name, []).append(None)
-            self._open[key] = _Probe(begun, stop)
-        self._ended_early()
+            self._latencies.setdefault(name, []).append(None)
+            self._pending[key] = _Probe(started, cancel)
+        self._end_round_early()
 
-    def _heard(self, key: tuple[str, int], begun: float, fault: str) -> None:
-        host, took = self.hosts[key[0]], self._tools.clock() - begun
-        self._open.pop(key, None)
-        if not fault and took <= self.hysteresis.asked.timeout:
-            results = self._results[key[0]]
-            results[results.index(None)] = took
-            host.answered += 1
-        host.fault = fault
-        self._ended_early()
+    def _on_result(self, key: tuple[str, int], started: float, error: str) -> None:
+        host, latency = self.hosts[key[0]], self._context.loop.clock() - started
+        self._pending.pop(key, None)
+        if not error and latency <= self.hysteresis.options.timeout:
+            latencies = self._latencies[key[0]]
+            latencies[latencies.index(None)] = latency
+            host.replies += 1
+        host.error = error
+        self._end_round_early()
 
-    def _ended_early(self) -> None:
-        """In the loop's next turn, since whoever calls may be in the middle of something."""
-        if self._in_round and not self._open and not self._unsent:
+    def _end_round_early(self) -> None:
+        """End the round when nothing is pending, but not from within the prober's callback."""
+        if self._in_round and not self._pending and not self._unsent:
             self._in_round = False
             for timer in self._timers:
                 timer.cancel()
-            self._timers = [self._tools.timers.later(0.0, self._end)]
+            self._timers = [self._context.loop.call_later(0.0, self._end_round)]
 
-    def _end(self) -> None:
-        """All has been heard that will be: the judge says what it means."""
-        for name, _ in self._open:
-            self.hosts[name].fault = "no answer"
-        for name, answers in self._results.items():
+    def _end_round(self) -> None:
+        for name, _ in self._pending:
+            self.hosts[name].error = "no reply"
+        for name, probes in self._latencies.items():
             host = self.hosts[name]
-            host.answers = any(each is not None for each in answers)
-            host.fault = "" if host.answers else host.fault or "no answer"
-        results, begun = self._results, self._begun
-        self._stop()
-        now = self._tools.clock()
-        changed = self.hysteresis.round(now, results)
-        pause = (
-            self.hysteresis.pause() if results else min(UNSENT_RETRY_DELAY, self.hysteresis.pause())
-        )
-        again = max(0.0, begun + pause - now)
-        self._timers.append(self._tools.timers.later(again, self._begin))
+            host.reachable = any(latency is not None for latency in probes)
+            host.error = "" if host.reachable else host.error or "no reply"
+        latencies, started = self._latencies, self._round_started
+        self._abandon_round()
+        now = self._context.loop.clock()
+        changed = self.hysteresis.record_round(now, latencies)
+        interval = self.hysteresis.interval()
+        if not latencies:
+            interval = min(UNSENT_RETRY_DELAY, interval)
+        delay = max(0.0, started + interval - now)
+        self._timers.append(self._context.loop.call_later(delay, self._start_round))
         if changed:
             self.since = time.time()
-            self._tools.changed(self)
+            self._context.on_change(self)
