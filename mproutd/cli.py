@@ -21,7 +21,8 @@ from mproutd import __version__, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 
 if TYPE_CHECKING:
-    from mproutd.status.types import MonitorEvent, Status, UplinkStatus
+    from mproutd.status.event_types import MonitorEvent
+    from mproutd.status.types import Status, UplinkStatus
 
 Command = Callable[[argparse.Namespace], int]
 
