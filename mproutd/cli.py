@@ -369,8 +369,8 @@ def _files(options: argparse.Namespace) -> int:
     hidden = files.hidden_program() if options.root == "/" else ""
     if hidden:
         raise CommandError(
-            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere: "
-            "python3 -m venv /opt/mproutd && /opt/mproutd/bin/pip install mproutd"
+            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere, "
+            "for example in a virtual environment below /opt"
         )
     for place in files.install_files(found):
         print(f"installed {place}")
