@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens messages guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
 	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd'
 	@echo 'make deb       build the Debian package into .build/deb'
+	@echo 'make dist      build wheel and sdist into .build/dist'
 	@echo 'make docs      build the documentation as a site into .build/site'
 	@echo 'make screens   regenerate the sample output in docs/'
 	@echo 'make messages  gather the texts of the pages, and make their translations'
@@ -95,6 +96,13 @@ bench:
 
 deb: setup
 	@packaging/deb.sh
+
+dist: setup
+	@$(python) -c 'import build, twine' 2>/dev/null || $(python) -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[dist]'
+	@rm -rf .build/dist
+	@$(python) -m build --outdir .build/dist . >/dev/null
+	@$(python) -m twine check --strict .build/dist/*
 
 screens: setup
 	@$(python) -m tests.docs.reference

@@ -21,7 +21,8 @@ from mproutd import __version__, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 
 if TYPE_CHECKING:
-    from mproutd.status.types import MonitorEvent, Status, UplinkStatus
+    from mproutd.status.event_types import MonitorEvent
+    from mproutd.status.types import Status, UplinkStatus
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -370,8 +371,8 @@ def _files(options: argparse.Namespace) -> int:
     hidden = files.hidden_program() if options.root == "/" else ""
     if hidden:
         raise CommandError(
-            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere: "
-            "python3 -m venv /opt/mproutd && /opt/mproutd/bin/pip install mproutd"
+            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere, "
+            "for example in a virtual environment below /opt"
         )
     for place in files.install_files(found):
         print(f"installed {place}")

@@ -16,7 +16,8 @@ from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
-    from mproutd.status.types import ConnectionStatus, Status
+    from mproutd.status.connection_types import ConnectionStatus
+    from mproutd.status.types import Status
 
 OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
 """Exit statuses: success; failed or degraded; invalid input; the daemon is not running."""

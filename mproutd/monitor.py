@@ -25,7 +25,7 @@ from mproutd.status.connections import observed_uplink_names
 from mproutd.status.events import kernel_event, make_event
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, MonitorEvent
+    from mproutd.status.event_types import EventKind, MonitorEvent
 
 MAX_MESSAGES_PER_WAKEUP = 64
 

@@ -100,12 +100,9 @@ _NETWORKD_ADVICE = (
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
 CONFLICT_ADVICE = {
-    (
-        "no-carrier",
-        DHCPCD,
-    ): "dhcpcd removes the address with the carrier, so the uplink has to wait "
-    "for a new lease when it recovers: `nolink` in /etc/dhcpcd.conf keeps the address, after "
-    "ifdown DEVICE and ifup DEVICE (or a restart of dhcpcd)",
+    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
+    "waits for a new lease when it recovers; to keep the address, set `nolink` in "
+    "/etc/dhcpcd.conf, then: ifdown DEVICE && ifup DEVICE (or restart dhcpcd)",
     ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "

@@ -1,6 +1,6 @@
 # Completion of mproutd for bash.  Goes to /usr/share/bash-completion/completions/mproutd.
 
-# The uplinks of the configuration that the line is about, a word each.
+# The uplinks of the configuration that the command line names, one per line.
 _mproutd_uplinks() {
 	local at directory=''
 	for ((at = 1; at < COMP_CWORD; at++)); do
@@ -19,7 +19,7 @@ _mproutd() {
 	local commands='run status reconcile connections monitor top metrics test check flush files'
 	COMPREPLY=()
 
-	# Bash takes the = of --option=value for a word.
+	# Bash splits --option=value at the =.
 	[[ $word != '=' ]] || { word='' before=${COMP_WORDS[COMP_CWORD - 1]}; }
 	[[ $before != '=' ]] || before=${COMP_WORDS[COMP_CWORD - 2]}
 
