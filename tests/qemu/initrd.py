@@ -16,13 +16,17 @@ from tests.qemu.archive import CHECKOUT, Kernel
 
 INIT = CHECKOUT / "tests/qemu/init"
 LIST = CHECKOUT / "packaging/debian-packages.txt"
-NOT_IN_THE_GUEST = {"python3-venv", "ca-certificates", "shellcheck", "debootstrap"}
-NOT_IN_THE_GUEST |= {"systemd-container"}
+NOT_IN_THE_GUEST = set(
+    "python3-venv ca-certificates shellcheck debootstrap systemd-container".split()
+)
 BESIDES = ("python3", "kmod", "xz-utils", "hostname")
-NOT_OF_THE_ROOT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/doc")
-NOT_OF_THE_ROOT += ("usr/share/locale", "usr/share/info", "usr/share/lintian", "var/log")
-NOT_OF_THE_CHECKOUT = (".git", ".build", ".mypy_cache", ".ruff_cache", ".hypothesis", "mutants")
-NOT_OF_THE_CHECKOUT += (".pytest_cache", "build", "dist")
+NOT_OF_THE_ROOT = (
+    "usr/share/man usr/share/doc usr/share/info usr/share/locale usr/share/lintian"
+    " var/cache/apt var/lib/apt/lists var/log"
+).split()
+NOT_OF_THE_CHECKOUT = (
+    ".git .build .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants build dist"
+).split()
 LINTERS = ("mypy", "mypyc", "ruff", "pip")
 
 
