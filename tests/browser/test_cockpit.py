@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.browser.chromium import Chromium
-from tests.browser.cockpit import URL, Cockpit
+from tests.browser.cockpit import FRAMED, URL, Cockpit
 from tests.browser.pretender import answering
 from tests.lab import (
     CONFIG_DIR,
@@ -46,6 +46,29 @@ def page(daemon: Daemon, browse: Browse) -> Iterator[Chromium]:
         browser.open(URL)
         browser.wait(lambda: "2 of 2 uplinks usable" in browser.text(".headline"))
         yield browser
+
+
+def test_cockpits_menu_leads_to_it(daemon: Daemon) -> None:
+    # Without D-Bus and systemd other pages of Cockpit complain on the console.
+    with Cockpit(daemon), Chromium(daemon.node) as browser:
+        browser.open(FRAMED.removesuffix("/mproutd"))
+        browser.wait(lambda: "Uplinks" in browser.text("nav"))
+        browser.click("nav a", "Uplinks")
+        frame = "iframe[name='cockpit1:localhost/mproutd']"
+        browser.wait(lambda: browser.script("return document.querySelector(a[0])", frame))
+        browser.enter(frame)
+        browser.wait(lambda: "2 of 2 uplinks usable" in browser.text(".headline"))
+
+
+def test_it_follows_the_style_that_is_chosen_in_cockpit(page: Chromium) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    assert page.script(background) == "rgb(243, 244, 246)"
+    page.script(
+        "localStorage.setItem('shell:style', 'dark');"
+        "window.dispatchEvent(new CustomEvent('cockpit-style', { detail: { style: 'dark' } }));"
+    )
+    assert page.script(background) == "rgb(22, 24, 28)"
+    assert page.script("return document.querySelector('#page').dataset.theme") == "dark"
 
 
 def card(browser: Chromium, uplink: str) -> str:
