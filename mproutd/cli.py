@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{file}{error.strerror}; this needs CAP_NET_ADMIN, run it as root")
         return FAILED
     except OSError as error:
-        warn(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        what = error.strerror or str(error)
+        warn(f"{error.filename}: {what}" if error.filename else what)
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         if not commands.replied:

@@ -18,12 +18,13 @@ def find_program(name: str) -> str:
 
 
 CONFLICTING_DAEMONS = {
+    "dhcpcd": "dhcpcd",
     "mptcpd": "mptcpd",
     "systemd-network": "systemd-networkd",
     "NetworkManager": "NetworkManager",
 }
-"""Daemons that also change routes, rules or endpoints, by their process name, of which the kernel
-keeps 15 characters (proc(5), comm)."""
+"""Daemons that also change addresses, routes, rules or endpoints, by their process name, of which
+the kernel keeps 15 characters (proc(5), comm)."""
 PID_MAX = 1 << 22
 """The highest value of kernel.pid_max (proc(5))."""
 

@@ -123,3 +123,6 @@ class Lock:
         except BlockingIOError:
             return False
         return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)
