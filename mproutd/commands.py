@@ -6,6 +6,7 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -95,6 +96,8 @@ def no_reply(path: str, error: OSError) -> str:
     """Why the daemon did not reply, in one line."""
     if isinstance(error, PermissionError):
         return f"{path}: permission denied; use root, or a member of the group mproutd"
+    if error.errno == errno.EIO:  # the client's own: the reply is an error, or not a reply
+        return f"{path}: {error.strerror}"
     return f"{path}: the daemon does not reply: {error.strerror or error}; see its log"
 
 
