@@ -117,7 +117,7 @@ def daemon_status(options: argparse.Namespace) -> tuple[Status | None, int, str]
 
 def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     """A reconciler of this process; `change` takes the lock that a daemon would hold."""
-    from mproutd.netlink.kernel import NetlinkKernel
+    from mproutd.netlink.kernel import NetlinkKernel, UnsupportedKernel
     from mproutd.reconciler import Reconciler
     from mproutd.statefile import Lock, StateFile
 
@@ -128,7 +128,11 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     state.load()
     if state.problem:
         warn(state.problem)
-    own = Reconciler(NetlinkKernel(), state, config_dir(options))
+    try:
+        kernel = NetlinkKernel()
+    except UnsupportedKernel as error:
+        raise CommandError(str(error), INVALID) from None
+    own = Reconciler(kernel, state, config_dir(options))
     if find_program("ubus"):
         from mproutd.services import netifd
 

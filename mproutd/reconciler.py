@@ -17,14 +17,8 @@ from mproutd.hints import Hints
 from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
-from mproutd.passes import (
-    Collaborators,
-    Pass,
-    PassOptions,
-    compare,
-    misrouted_addresses,
-    snapshot_request,
-)
+from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
+from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
@@ -200,12 +194,13 @@ class Reconciler:
 
         On the reconciler's clock.
         """
-        now = self._clock()
-        delays = (self.removals.due(), self._grace_period.due(), self.retries.due())
-        times = [now + delay for delay in delays if delay is not None]
-        if self._hand_back_at is not None:
-            times.append(self._hand_back_at)
-        return min(times, default=None)
+        times = (
+            self.removals.next_at(),
+            self._grace_period.next_at(),
+            self.retries.next_at(),
+            self._hand_back_at,
+        )
+        return min((at for at in times if at is not None), default=None)
 
     # -- reports --------------------------------------------------------------------------
 

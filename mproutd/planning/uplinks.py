@@ -1,7 +1,7 @@
-"""Whether an uplink can be used, by family, and if not, why.
+"""Whether an uplink is usable in each address family, and if not, why.  Pure.
 
-Usable means: the link is up with carrier, there is an eligible address, there is a way
-out, and no health check says otherwise.
+Usable: the link is up and has carrier, there is an eligible address and a gateway (or none is
+needed), and no health check has failed.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ REASONS = {
 
 
 class Gateway(NamedTuple):
-    """The way out of a device, and who named it."""
+    """The next hop of a device's default route, and which source knows it."""
 
     address: str
-    """Empty: straight to the device."""
+    """Empty for a device that needs none."""
     origin: str
     """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
 
 
 class Facts(NamedTuple):
-    """What other sources than the kernel say."""
+    """What sources other than the kernel and the configuration know."""
 
     gateways: Mapping[tuple[str, int], tuple[Gateway, ...]] = {}
-    """(device, family) → gateways, the best source first."""
+    """(device, family) → gateways, the preferred source first."""
     settled: frozenset[str] | None = None
     """Uplinks that have been usable for a while; None: all that are usable."""
     failed: tuple[tuple[str, int], ...] | None = None
-    """(uplink, family) that a health check takes for dead, in the order in which they failed;
-    None: nobody checks now (verdicts.py)."""
+    """(uplink, family) whose health check has failed, in the order in which they failed; None
+    while no checks run: see health.py."""
     devices: Mapping[str, str] | None = None
     """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
     prefixes: Mapping[str, tuple[str, ...]] = {}
-    """Device → IPv6 prefixes that the line brought for the hosts behind us."""
+    """Device → IPv6 prefixes delegated to us through it."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     source_error: str = ""
-    """Why a source does not answer; empty when all do."""
+    """Why a source does not reply; empty when all do."""
 
 
 class Path(NamedTuple):
@@ -82,15 +82,17 @@ class Path(NamedTuple):
     reason: str
     """A key of REASONS; empty when usable."""
     eligible: tuple[Address, ...] = ()
-    """What an endpoint may be made of."""
+    """Addresses that may get an endpoint."""
     covered: tuple[Address, ...] = ()
-    """What gets a source rule: also temporary and deprecated ones, since connections use them."""
+    """Addresses that get a source rule: the eligible ones, and temporary and deprecated ones,
+    since connections still use them."""
     gateway: Gateway | None = None
     onlink: bool = False
+    """The gateway is in no subnet of the device's addresses."""
     duplicates: tuple[Address, ...] = ()
-    """On the device too, but left to another uplink that has the same address."""
+    """Addresses of the device that another uplink has as well, and that count as that one's."""
     prefixes: tuple[str, ...] = ()
-    """What the line brought for the hosts behind us: they get a source rule as well."""
+    """Prefixes delegated through the uplink, for the hosts behind us; they get a source rule."""
     table: int = 0
     """Where netifd keeps the routes, with rules of its own; 0: the table is ours."""
 
@@ -106,12 +108,13 @@ class Path(NamedTuple):
 
 
 class ObservedUplink(NamedTuple):
-    """An uplink's device and its paths, as a pass sees them."""
+    """An uplink with its device and paths, as a pass finds them."""
 
     config: UplinkConfig
     link: Link | None
+    """None: there is no such device."""
     paths: tuple[Path, Path]
-    """IPv4, IPv6."""
+    """IPv4, IPv6: in the order of FAMILIES."""
 
     @property
     def usable(self) -> bool:
@@ -119,7 +122,7 @@ class ObservedUplink(NamedTuple):
 
 
 RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
-"""The order of the modes; `off` never carries anything by itself."""
+"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -133,49 +136,49 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     return {link.name: link for link in links.values()}
 
 
+class _DeviceFacts(NamedTuple):
+    """What is known of a device in one family beside its addresses."""
+
+    gateways: tuple[Gateway, ...]
+    main_default: Route | None
+    """Its default route in main."""
+    prefixes: tuple[str, ...]
+    table: int
+
+
 def observe(
     config: Config,
     snapshot: Snapshot,
     state: State,
     facts: Facts,
-    dead: Collection[tuple[str, int]] = (),
+    failed: Collection[tuple[str, int]] = (),
 ) -> list[ObservedUplink]:
     """Every uplink of the configuration with its paths, in the order of the file.
 
-    `dead`: (uplink, family) that a health check takes for that.
+    `failed`: (uplink, family) whose health check has failed.
     """
     named = by_name(snapshot.links)
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
         by_link.setdefault(address.link, []).append(address)
-    seen = []
+    uplinks = []
     for uplink in config.uplinks:
-        link = named.get(uplink.device)
+        device = uplink.device
+        link = named.get(device)
         addresses = by_link.get(link.index, []) if link else []
         known = [
-            _Known(
-                facts.gateways.get((uplink.device, family), ()),
+            _DeviceFacts(
+                facts.gateways.get((device, family), ()),
                 snapshot.defaults.get((link.index, family)) if link else None,
-                facts.prefixes.get(uplink.device, ()) if family == AF_INET6 else (),
-                facts.tables.get((uplink.device, family), 0),
+                facts.prefixes.get(device, ()) if family == AF_INET6 else (),
+                facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
         ]
-        remembered = [state.gateways.get((uplink.device, each.address)) for each in addresses]
-        failed = tuple((uplink.name, family) in dead for family in FAMILIES)
-        seen.append(_observe(uplink, link, addresses, known, remembered, failed))
-    return _without_duplicates(seen)
-
-
-class _Known(NamedTuple):
-    """What is known of a device in one family beside its addresses."""
-
-    gateways: tuple[Gateway, ...]
-    """By other sources."""
-    route: Route | None
-    """By main."""
-    prefixes: tuple[str, ...]
-    table: int
+        remembered = [state.gateways.get((device, address.address)) for address in addresses]
+        failures = tuple((uplink.name, family) in failed for family in FAMILIES)
+        uplinks.append(_observe(uplink, link, addresses, known, remembered, failures))
+    return _without_duplicates(uplinks)
 
 
 @cache_last_by(lambda uplink, *_: uplink.name)
@@ -183,22 +186,23 @@ def _observe(
     uplink: UplinkConfig,
     link: Link | None,
     addresses: list[Address],
-    known: list[_Known],
+    known: list[_DeviceFacts],
     remembered: list[str | None],
     failed: tuple[bool, ...],
 ) -> ObservedUplink:
+    """One uplink; `remembered` are the gateways last known for its addresses, one each."""
     if link is None:
         reason = "no-device" if uplink.device else "awaiting-device"
         absent = tuple(Path(family, False, reason) for family in FAMILIES)
         return ObservedUplink(uplink, None, (absent[0], absent[1]))
-    last = {
+    last_gateways = {
         address.address: gateway
         for address, gateway in zip(addresses, remembered, strict=True)
         if gateway is not None
     }
     v4, v6 = (
-        _path(uplink, link, family, addresses, known[place], last, failed[place])
-        for place, family in enumerate(FAMILIES)
+        _path(uplink, link, family, addresses, known[index], last_gateways, failed[index])
+        for index, family in enumerate(FAMILIES)
     )
     return ObservedUplink(uplink, link, (v4, v6))
 
@@ -208,33 +212,30 @@ def _path(
     link: Link,
     family: int,
     addresses: list[Address],
-    known: _Known,
-    remembered: Mapping[str, str],
+    known: _DeviceFacts,
+    last_gateways: Mapping[str, str],
     failed: bool,
 ) -> Path:
-    covered, eligible, worst = sorted_addresses(uplink, family, addresses)
+    covered, eligible, no_address = sorted_addresses(uplink, family, addresses)
     if not link.up:
         return Path(family, False, "link-down", (), covered)
-    gateway = _gateway(uplink, link, family, covered, known, remembered)
-    onlink = bool(gateway and gateway.address) and not any(
-        contains(address.network, gateway.address) for address in covered if gateway
-    )
-    if gateway and ":" in gateway.address and gateway.address.startswith("fe80"):
-        onlink = False
+    gateway = _gateway(uplink, link, family, covered, known, last_gateways)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
-        reason = worst
+        reason = no_address
     elif gateway is None:
         reason = "no-gateway"
     elif failed:
         reason = "check-failed"
     else:
         reason = ""
-    found = Path(family, not reason, reason, eligible, covered, gateway, onlink)
+    path = Path(
+        family, not reason, reason, eligible, covered, gateway, _is_onlink(gateway, covered)
+    )
     if known.prefixes or known.table:
-        return found._replace(prefixes=known.prefixes, table=known.table)
-    return found
+        return path._replace(prefixes=known.prefixes, table=known.table)
+    return path
 
 
 def _gateway(
@@ -242,30 +243,30 @@ def _gateway(
     link: Link,
     family: int,
     covered: tuple[Address, ...],
-    known: _Known,
-    remembered: Mapping[str, str],
+    known: _DeviceFacts,
+    last_gateways: Mapping[str, str],
 ) -> Gateway | None:
-    """The first source that knows."""
+    """From the first source that knows one."""
     configured = uplink.gateway if family == AF_INET else uplink.gateway6
     if configured:
         return Gateway(configured, "configuration")
     for gateway in known.gateways:
-        if _reachable(gateway.address, covered):
+        if _is_current(gateway.address, covered):
             return gateway
     # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
     # for some milliseconds longer: it leads no further than the link.
-    if known.route is not None and not _is_private_to_link(known.route.source):
-        return Gateway(known.route.gateway, "main")
+    if known.main_default is not None and not _is_ipv4ll(known.main_default.source):
+        return Gateway(known.main_default.gateway, "main")
     for address in covered:
-        if address.address in remembered:
-            return Gateway(remembered[address.address], "remembered")
+        if address.address in last_gateways:
+            return Gateway(last_gateways[address.address], "remembered")
     return Gateway("", "point-to-point") if link.pointopoint else None
 
 
-def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
+def _is_current(gateway: str, covered: tuple[Address, ...]) -> bool:
     """Whether a lease's gateway belongs to the addresses that are there now.
 
-    A lease may be older than the address.  Only beside a /32 may it be anywhere.
+    The lease may be older than the address.  Only with a /32 may the gateway be anywhere.
     """
     if not gateway or gateway.startswith("fe80"):
         return True
@@ -275,43 +276,54 @@ def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
     )
 
 
-def _without_duplicates(seen: list[ObservedUplink]) -> list[ObservedUplink]:
-    """Leave each address to one uplink: the first that can use it, else the first that has it."""
+def _is_onlink(gateway: Gateway | None, covered: tuple[Address, ...]) -> bool:
+    if gateway is None or not gateway.address or gateway.address.startswith("fe80"):
+        return False
+    return not any(contains(address.network, gateway.address) for address in covered)
+
+
+def _without_duplicates(uplinks: list[ObservedUplink]) -> list[ObservedUplink]:
+    """Each address counts for one uplink: the first usable with it, else the first that has it."""
     holders: dict[str, list[tuple[str, bool]]] = {}
-    for uplink in seen:
+    for uplink in uplinks:
         for path in uplink.paths:
             for address in path.covered:
                 usable = path.usable and address in path.eligible
                 holders.setdefault(address.address, []).append((uplink.config.name, usable))
-    owner = {
+    owners = {
         address: next((name for name, usable in names if usable), names[0][0])
         for address, names in holders.items()
         if len(names) > 1
     }
-    if not owner:
-        return seen
+    if not owners:
+        return uplinks
     return [
         uplink._replace(
             paths=(
-                _keep_own(uplink.paths[0], uplink.config.name, owner),
-                _keep_own(uplink.paths[1], uplink.config.name, owner),
+                _own_addresses(uplink.paths[0], uplink.config.name, owners),
+                _own_addresses(uplink.paths[1], uplink.config.name, owners),
             )
         )
-        for uplink in seen
+        for uplink in uplinks
     ]
 
 
-def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
-    def ours(address: Address) -> bool:
-        return owner.get(address.address, name) == name
+def _own_addresses(path: Path, uplink: str, owners: Mapping[str, str]) -> Path:
+    """The path without the addresses that count for another uplink."""
 
-    eligible = tuple(address for address in path.eligible if ours(address))
-    covered = tuple(address for address in path.covered if ours(address))
-    duplicates = tuple(address for address in path.covered if not ours(address))
+    def is_own(address: Address) -> bool:
+        return owners.get(address.address, uplink) == uplink
+
+    eligible = tuple(address for address in path.eligible if is_own(address))
+    covered = tuple(address for address in path.covered if is_own(address))
+    duplicates = tuple(address for address in path.covered if not is_own(address))
     path = path._replace(eligible=eligible, covered=covered, duplicates=duplicates)
     if path.usable and not eligible:
         return path._replace(usable=False, reason="address-conflict")
     return path
+
+
+# -- addresses ----------------------------------------------------------------------------
 
 
 def is_ula(address: str) -> bool:
@@ -319,7 +331,7 @@ def is_ula(address: str) -> bool:
     return address[:2] in ("fc", "fd") and ":" in address
 
 
-def _is_private_to_link(address: str) -> bool:
+def _is_ipv4ll(address: str) -> bool:
     """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
     return address.startswith("169.254.")
 
@@ -327,31 +339,28 @@ def _is_private_to_link(address: str) -> bool:
 def sorted_addresses(
     uplink: UplinkConfig, family: int, addresses: list[Address]
 ) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
-    """(covered, eligible, the reason if none is eligible).
+    """(covered, eligible, the reason where none is eligible).
 
-    Routes name the first as their source.  So the eligible come first; in IPv6, which lists
-    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr), the oldest, so that one more
-    address changes no route, and an ULA, which does not lead to the world, last.
+    Routes have the first address as their source.  So the eligible ones come first.  IPv6 lists
+    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr): the oldest comes first here, so
+    that one more address changes no route, and a ULA, which is not routed on the internet, last.
     """
-    others, eligible, worst = [], [], "no-address"
+    others, eligible, reason = [], [], "no-address"
     if family == AF_INET6:
         addresses = addresses[::-1]
         addresses.sort(key=lambda address: is_ula(address.address))
     for address in addresses:
         if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
             continue
-        if _is_private_to_link(address.address):
-            continue
-        if is_ula(address.address) and not uplink.ula:
+        if _is_ipv4ll(address.address) or (is_ula(address.address) and not uplink.ula):
             continue
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
-            worst = "dad-failed" if address.flags & DAD_FAILED else "tentative"
-            continue
-        if address.flags & DEPRECATED:
-            worst = "deprecated"
+            reason = "dad-failed" if address.flags & DAD_FAILED else "tentative"
+        elif address.flags & DEPRECATED:
+            reason = "deprecated"
             others.append(address)
         elif family == AF_INET6 and address.flags & TEMPORARY:
             others.append(address)
         else:
             eligible.append(address)
-    return (*eligible, *others), tuple(eligible), worst
+    return (*eligible, *others), tuple(eligible), reason

@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics test check flush'
+	local commands='run status reconcile connections monitor top metrics test check flush files'
 	COMPREPLY=()
 
 	# Bash splits --option=value at the =.
@@ -28,7 +28,7 @@ _mproutd() {
 	done
 
 	case $before in
-		--config-dir | --runtime-dir)
+		--config-dir | --runtime-dir | --root)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")
 			return
@@ -54,6 +54,7 @@ _mproutd() {
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		flush+-*) words=$common ;;
+		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+*) words=$(_mproutd_uplinks) ;;
 		check+*)
 			compopt -o filenames 2>/dev/null

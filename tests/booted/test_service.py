@@ -222,7 +222,7 @@ def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     assert gateway.network.state(ids=True) == before
     said = gateway.journal("-b", "-u", "mproutd")
     assert "Watchdog timeout (limit 2s)!" in said
-    assert re.search(r'File ".*/eventloop\.py", line \d+ in wait', said)
+    assert re.search(r'File ".*/eventloop\.py", line \d+ in run_once', said)
     for _ in range(6):  # systemd would give up after five in ten seconds
         pid = gateway.unit_state("mproutd", "MainPID")
         gateway.run("systemctl kill --signal=KILL mproutd")

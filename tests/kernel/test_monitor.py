@@ -37,7 +37,7 @@ class Listening:
         )
         os.set_blocking(self.process.stdout.fileno(), False)
         self.text = ""
-        eventually(self.read)
+        eventually(lambda: "\n" in self.read())
 
     def read(self) -> str:
         with contextlib.suppress(BlockingIOError):
@@ -94,6 +94,7 @@ def test_one_stream_of_decisions_and_events_with_uplink_names(world):
         "wan2: ip mptcp endpoint add 10.2.2.2 dev eth2 subflow",
         "wan2: subflow established 10.2.2.2:PORT → 10.9.9.9:PORT (connection TOKEN)",
         "connection TOKEN closed",
+        "mproutd stops; the kernel stays as it is",
     ]
     rest = text.splitlines()
     for line in wanted:

@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment format netlink reconciler services.netifd"
     " statefile status",
+    "files": "commands safefile",
     "cli": "*",
     "__main__": "cli",
 }
