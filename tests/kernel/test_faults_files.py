@@ -138,7 +138,7 @@ def test_of_two_daemons_at_once_one_runs(world):
         loser = next(each for each in both if each.poll() is not None)
         (winner,) = (each for each in both if each is not loser)
         assert loser.returncode == 1
-        assert "another mproutd is at work" in loser.stderr.read()
+        assert "/lock: held by another mproutd" in loser.stderr.read()
         eventually(lambda daemon=daemon: daemon.call("status").code == 0)
         assert winner.poll() is None
         winner.kill()
