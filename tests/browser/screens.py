@@ -1,6 +1,6 @@
 """Pictures of the pages, from the laboratory into docs/screens; needs root.
 
-    make screens        after the screens of the commands
+make screens        after the screens of the commands
 """
 
 from __future__ import annotations
