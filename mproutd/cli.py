@@ -21,7 +21,8 @@ from mproutd import __version__, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 
 if TYPE_CHECKING:
-    from mproutd.status.types import MonitorEvent, Status, UplinkStatus
+    from mproutd.status.event_types import MonitorEvent
+    from mproutd.status.types import Status, UplinkStatus
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{file}{error.strerror}; this needs CAP_NET_ADMIN, run it as root")
         return FAILED
     except OSError as error:
-        warn(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        what = error.strerror or str(error)
+        warn(f"{error.filename}: {what}" if error.filename else what)
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         if not commands.replied:
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
     add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    _add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
 
 
@@ -130,6 +133,13 @@ def _add_metrics(metrics: argparse.ArgumentParser) -> None:
     target = metrics.add_mutually_exclusive_group()
     target.add_argument("--output", metavar="FILE", help="write them to FILE")
     target.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them by HTTP")
+
+
+def _add_files(files: argparse.ArgumentParser) -> None:
+    action = files.add_mutually_exclusive_group()
+    action.add_argument("--install", action="store_true", help="put them in place")
+    action.add_argument("--remove", action="store_true", help="remove them, except configuration")
+    files.add_argument("--root", metavar="DIR", default="/", help="use DIR as the root directory")
 
 
 def _add_test(test: argparse.ArgumentParser) -> None:
@@ -165,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.begin()
+    log.setup()
     reconciler = commands.reconciler(options, change=True)
     commands.configure(reconciler)
     Daemon(reconciler, commands.runtime_dir(options)).run()
@@ -229,6 +239,8 @@ def _monitor(options: argparse.Namespace) -> int:
         raise CommandError(
             "the connection to the daemon was lost; see its log", NOT_RUNNING
         ) from None
+    except client.Refused as error:
+        raise CommandError(f"{path}: {error}") from None
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -343,3 +355,31 @@ def _flush(options: argparse.Namespace) -> int:
         print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
     return FAILED if any(change["error"] for change in made) else OK
+
+
+def _files(options: argparse.Namespace) -> int:
+    from mproutd import files
+
+    found = files.find_files(options.root)
+    if options.remove:
+        for place in files.remove_files(found):
+            print(f"removed {place}")
+        return OK
+    if not options.install:
+        for file in found:
+            print(f"{file.state:10} {file.place}")
+        return FAILED if any(file.state in ("missing", "differs") for file in found) else OK
+    hidden = files.hidden_program() if options.root == "/" else ""
+    if hidden:
+        raise CommandError(
+            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere, "
+            "for example in a virtual environment below /opt"
+        )
+    for place in files.install_files(found):
+        print(f"installed {place}")
+    if options.root == "/":
+        print(
+            "next: systemd-sysusers && systemctl daemon-reload; then enable multipath in "
+            "/etc/mproutd/network, and: systemctl enable --now mproutd"
+        )
+    return OK

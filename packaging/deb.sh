@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT INT TERM
 source=$work/mproutd
 mkdir "$source"
 tar -c --exclude=__pycache__ --exclude=packaging/openwrt \
-	mproutd etc if-up.d docs packaging README.md CHANGELOG.md LICENSE |
+	mproutd etc if-up.d web docs packaging README.md CHANGELOG.md LICENSE |
 	tar -x -C "$source"
 mv "$source/packaging/debian" "$source/debian"
 sed -i "1s/(.*)/($version)/; s/^ -- \(.*>\)  .*/ -- \1  $date/" "$source/debian/changelog"

@@ -116,6 +116,7 @@ def main() -> None:
     for language, po in languages().items():
         update = "msgmerge --update --backup=none --no-fuzzy-matching --no-wrap --quiet".split()
         run(*update, po, ROOT / TEMPLATE)
+        po.write_text(run("msgattrib", "--no-obsolete", "--no-wrap", po))
         (ROOT / COCKPIT / f"po.{language}.js").write_text(cockpit_catalog(po, language))
 
 

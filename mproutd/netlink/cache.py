@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from mproutd.model import (
     FALLBACK_DESTINATION,
+    FAMILIES,
     TABLE_MAIN,
     Address,
     Link,
@@ -139,10 +140,17 @@ class RtnlCache:
 
     # -- reading --------------------------------------------------------------------------
 
-    def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> RtnlSnapshot:
+    def read(
+        self,
+        devices: Collection[str],
+        tables: Sequence[int],
+        mark: int,
+        remembered: Collection[tuple[str, int]] = (),
+    ) -> RtnlSnapshot:
         """Everything; the default routes of main for `devices` (names).  OSError.
 
-        `mark` is the mark whose rule sends a lookup to main; 0 for none.
+        `mark` is the mark whose rule sends a lookup to main; 0 for none.  `remembered`: see
+        SnapshotRequest.
         """
         try:
             links = self._read_links()
@@ -155,6 +163,14 @@ class RtnlCache:
             addresses = self._read_addresses()
             routes = tuple(chain.from_iterable(self._read_table(table) for table in tables))
             main = self._main.read(indexes, addresses, lookups)
+            missing = {
+                family
+                for index in indexes
+                for family in FAMILIES
+                if (index, family) not in main.defaults
+                and (links[index].name, family) in remembered
+            }
+            main.defaults.update(self._main.read_any_default(missing, lookups))
             return RtnlSnapshot(links, addresses, routes, *main, rules)
         except OSError:
             self.invalidate()
@@ -219,3 +235,16 @@ class RtnlCache:
             for route in routes
             if contains(route.destination, FALLBACK_DESTINATION[route.family])
         ]
+
+    def default_tables(self, device: int, family: int) -> set[int]:
+        """The tables with a default route through this device.
+
+        Like blackhole_defaults() for a status only: slow where main is large.
+        """
+        dump = partial(rtnl_encode.dump_routes, table=0, family=family, device=device)
+        return {
+            route.table
+            for body in self._requests.dump(dump)
+            for route in rtnl_decode.routes(body)
+            if route.destination == "default" and route.device == device
+        }

@@ -12,11 +12,12 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
     FALLBACK_DESTINATION,
+    FAMILY_NAMES,
     LOOKUP_DESTINATION,
     Endpoint,
     Failure,
@@ -42,8 +43,18 @@ _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19)
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
-_CONF = "/proc/sys/net/ipv4/conf/"
-_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
+_NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
+"""How kernels without policy routing, for any family or for one, refuse to list rules."""
+
+_CONF, _CONF6 = "/proc/sys/net/ipv4/conf/", "/proc/sys/net/ipv6/conf/"
+_SYSCTLS = {
+    _CONF: frozenset(("rp_filter", "arp_ignore", "arp_announce")),
+    _CONF6: frozenset(("accept_ra", "forwarding")),
+}
+
+
+class UnsupportedKernel(Exception):
+    """The kernel lacks what mproutd cannot do without."""
 
 
 class Kernel(Protocol):
@@ -73,13 +84,20 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    remembered: Collection[tuple[str, int]] = ()
+    """(device, family) with a remembered gateway: where main has no default for one, the snapshot
+    has main's default through any device, with ifindex 0."""
+    probe_laminar: bool = False
+    """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
 
 class NetlinkKernel:
     """The kernel over netlink sockets, for one thread."""
 
     def __init__(self) -> None:
+        """UnsupportedKernel, or OSError."""
         self._requests = Requests(_NETLINK_ROUTE)
+        self._require_policy_routing()
         self.path_manager: PathManager | None = None
         try:
             self.path_manager = PathManager()
@@ -89,6 +107,21 @@ class NetlinkKernel:
         self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
         self._rp_filter_all = 0
+
+    def _require_policy_routing(self) -> None:
+        """A kernel without it has table main alone, and puts the routes of all tables there."""
+        for family, option in ((AF_INET, "IP"), (AF_INET6, "IPV6")):
+            try:
+                self._requests.dump(partial(rtnl_encode.dump_rules, family=family))
+            except OSError as error:
+                if error.errno not in _NO_RULES:
+                    raise
+                if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
+                    self._requests.close()
+                    raise UnsupportedKernel(
+                        f"this kernel has no policy routing for {FAMILY_NAMES[family]};"
+                        f" mproutd needs one with CONFIG_{option}_MULTIPLE_TABLES=y"
+                    ) from None
 
     def close(self) -> None:
         if self.path_manager:
@@ -118,8 +151,10 @@ class NetlinkKernel:
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
-        mptcp = self.path_manager.read(want.full) if self.path_manager else None
+        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.remembered)
+        mptcp = None
+        if self.path_manager:
+            mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
         return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
 
@@ -175,13 +210,11 @@ class NetlinkKernel:
     def sockets(self) -> tuple[list[sock_diag.Socket], list[sock_diag.Socket]]:
         """All MPTCP and all TCP sockets; none of the former where the kernel has no mptcp_diag."""
         families = tuple(LOOKUP_DESTINATION.values())
-        # Subflows last: one that joins in between then has its connection.
-        replies = [
-            self._diag_dump(partial(dump, states=sock_diag.CONNECTED_STATES), families) or ()
-            for dump in (sock_diag.dump_mptcp, sock_diag.dump_tcp)
-        ]
-        mptcp, tcp = (list(map(sock_diag.parse_socket, each)) for each in replies)
-        return mptcp, tcp
+        states = sock_diag.CONNECTED_STATES
+        # TCP last: a connection that begins in between appears by its subflows.
+        mptcp = self._diag_dump(partial(sock_diag.dump_mptcp, states=states), families) or ()
+        tcp = self._diag_dump(partial(sock_diag.dump_tcp, states=states), families) or ()
+        return list(map(sock_diag.parse_socket, mptcp)), list(map(sock_diag.parse_socket, tcp))
 
     def _diag_dump(
         self, encode: Callable[[int, int], bytes], addresses: Collection[str]
@@ -232,6 +265,17 @@ class NetlinkKernel:
             None if isinstance(reply, OSError) else rtnl_decode.lookup_reply(reply.body)
             for reply in self._requests.query(requests)
         ]
+
+    def default_tables(self, device: int, family: int) -> set[int]:
+        """The tables with a default route through a device."""
+        return self._cache.default_tables(device, family)
+
+    def ignores_advertisements(self, device: str) -> bool:
+        """Whether accept_ra is 1 and forwarding on: the kernel then ignores routers.
+
+        With accept_ra 0, a program may read the advertisements instead.
+        """
+        return all(_read_sysctl(device, key, _CONF6) == 1 for key in ("accept_ra", "forwarding"))
 
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
@@ -325,7 +369,7 @@ def _neighbour(kind: int, address: str, device: int) -> Encode:
 
 
 def device_name(index: int) -> str:
-    """The name of the device with this ifindex; one made up where it is gone."""
+    """The name of the device with this ifindex; `ifN` for one that no longer exists."""
     try:
         return if_indextoname(index)
     except OSError:
@@ -340,16 +384,16 @@ def _ifindex(device: str) -> int:
         return 0
 
 
-def _read_sysctl(device: str, key: str) -> int:
+def _read_sysctl(device: str, key: str, directory: str = _CONF) -> int:
     try:
-        with open(_sysctl_path(device, key), encoding="ascii") as file:
+        with open(_sysctl_path(device, key, directory), encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0
 
 
-def _sysctl_path(device: str, key: str) -> str:
+def _sysctl_path(device: str, key: str, directory: str = _CONF) -> str:
     """OSError (EINVAL) for a name that would lead to another directory."""
-    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
+    if key not in _SYSCTLS[directory] or "/" in device or device in ("", ".", "..", "default"):
         raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
-    return f"{_CONF}{device}/{key}"
+    return f"{directory}{device}/{key}"

@@ -6,12 +6,13 @@ only for a device that an event concerned.  See docs/design.md for how a lookup 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from socket import AF_INET6
 from typing import NamedTuple
 
 from mproutd.model import (
+    ANY_DEVICE,
     FALLBACK_DESTINATION,
     FAMILIES,
     LOOKUP_DESTINATION,
@@ -72,6 +73,7 @@ class MainTable:
         """Look up everything of this device again."""
         for family in FAMILIES:
             self._defaults.pop((index, family), None)
+            self._defaults.pop((ANY_DEVICE, family), None)
         self._connected.pop(index, None)
         self._sourced.pop(index, None)
 
@@ -81,6 +83,7 @@ class MainTable:
             self._connected.pop(route.device, None)
             return
         self._defaults.pop((route.device, route.family), None)
+        self._defaults.pop((ANY_DEVICE, route.family), None)
         if route.family == AF_INET6:
             self._sourced.pop(route.device, None)
 
@@ -94,6 +97,21 @@ class MainTable:
             {index: routes for index in indexes if (routes := self._connected[index])},
             {index: routes for index in indexes if (routes := self._sourced[index])},
         )
+
+    def read_any_default(
+        self, families: Collection[int], lookups: MainLookups
+    ) -> dict[tuple[int, int], Route]:
+        """Main's best default through any device, with ifindex ANY_DEVICE.  OSError."""
+        for family in families:
+            if (ANY_DEVICE, family) not in self._defaults:
+                (routes,) = self._look_up_main(
+                    lookups.mark, [(ANY_DEVICE, LOOKUP_DESTINATION[family], "")]
+                )
+                found = (route for route in routes if route.table == TABLE_MAIN)
+                default = next((route for route in found if route.destination == "default"), None)
+                self._defaults[ANY_DEVICE, family] = default
+        keys = [(ANY_DEVICE, family) for family in families]
+        return {key: route for key in keys if (route := self._defaults[key]) is not None}
 
     def _read_subnets(
         self, indexes: Sequence[int], addresses: Sequence[Address], main: MainLookups

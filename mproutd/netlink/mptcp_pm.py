@@ -1,8 +1,8 @@
 """The generic netlink family mptcp_pm: endpoints, limits and the path manager's events.  Pure.
 
 Invariants: there is no flush, which would delete the endpoints of other programs too; probing for
-the cap changes nothing (see probe()).  Broken input raises DecodeError, a request that cannot be
-encoded ValueError, and nothing else.
+the highest limit changes nothing (see probe()).  Broken input raises DecodeError, a request that
+cannot be encoded ValueError, and nothing else.
 
 Sources: linux/mptcp_pm.h, linux/genetlink.h.
 """
@@ -43,8 +43,12 @@ _ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SET_FLAGS = 1, 2, 3,
 _ADDR, _RCV_ADD_ADDRS, _SUBFLOWS = 1, 2, 3
 _FAMILY, _ID, _ADDR4, _ADDR6, _PORT, _FLAGS, _IF_IDX = 1, 2, 3, 4, 5, 6, 7
 
-DEFAULT_CAP = 8
-"""Of every kernel that does not report which attribute was faulty."""
+SHARED_MAX = 8
+"""MPTCP_PM_ADDR_MAX: the highest limit of every kernel that does not report which attribute was
+faulty.  Where limits go no higher, it bounds the number of endpoints as well."""
+
+MAX_ID = 255
+"""Endpoints have the ids from 1 to this one."""
 
 _GENL = Struct("=BBxx")
 _BE16 = Struct("!H")
@@ -130,6 +134,12 @@ def _request(kind: int, command: int, flags: int, sequence: int, *parts: bytes) 
 def dump_endpoints(kind: int, sequence: int) -> bytes:
     """Request all endpoints of the namespace.  Here and below, `kind` is Family.id."""
     return _request(kind, _GET_ADDR, NLM_F_DUMP, sequence)
+
+
+def get_endpoint(kind: int, sequence: int, number: int) -> bytes:
+    """Request the endpoint with this id; EINVAL when there is none."""
+    nested = put(_ADDR | NLA_F_NESTED, put_u8(_ID, number))
+    return _request(kind, _GET_ADDR, 0, sequence, nested)
 
 
 def get_limits(kind: int, sequence: int) -> bytes:
@@ -222,11 +232,11 @@ def probe(kind: int, sequence: int, candidate: int) -> bytes:
 
 
 def accepted(ack: Ack) -> bool | None:
-    """The result of a probe(); None when the kernel sends no offset (see DEFAULT_CAP)."""
+    """The result of a probe(); None when the kernel sends no offset (see SHARED_MAX)."""
     return {_FIRST_ATTRIBUTE: False, _SECOND_ATTRIBUTE: True}.get(ack.offset)
 
 
-def cap(accepts: Callable[[int], bool | None]) -> int:
+def max_limit(accepts: Callable[[int], bool | None]) -> int:
     """The highest limit that the kernel accepts, by bisection of 0 … 255 (an unsigned char).
 
     `accepts` sends a probe and returns accepted() of its acknowledgement.
@@ -236,9 +246,18 @@ def cap(accepts: Callable[[int], bool | None]) -> int:
         middle = (low + high) // 2
         is_accepted = accepts(middle)
         if is_accepted is None:
-            return DEFAULT_CAP
+            return SHARED_MAX
         low, high = (middle, high) if is_accepted else (low, middle)
     return low
+
+
+def max_endpoints(max_limit: int) -> int:
+    """How many endpoints a kernel with this highest limit takes, at most.
+
+    It cannot be probed without adding them.  A kernel that takes fewer rejects the next one with
+    ERANGE.
+    """
+    return SHARED_MAX if max_limit <= SHARED_MAX else MAX_ID
 
 
 def event(body: bytes) -> Event:

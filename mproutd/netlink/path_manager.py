@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
-from mproutd.model import Endpoint, Mptcp, Operation
+from mproutd.model import LAMINAR, Endpoint, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import Ack, DecodeCache
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_GENERIC = 16
 _SYSCTLS = "/proc/sys/net/mptcp/"
+_FULL = (errno.ERANGE, errno.EINVAL)
+"""The kernel's reply to one endpoint too many; EINVAL on Linux 6.1."""
+_UNASSIGNED = "192.0.2.77"
+"""An address that no host has (RFC 5737)."""
 
 
 class PathManager:
@@ -35,11 +38,12 @@ class PathManager:
             self._requests.close()
             raise reply
         self._family = mptcp_pm.family(reply.body)
-        self._cap = mptcp_pm.cap(self._accepts)
+        self._max_limit = mptcp_pm.max_limit(self._accepts)
+        self._max_endpoints = mptcp_pm.max_endpoints(self._max_limit)
         self._decode_endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._enabled, self._name = True, "kernel"
-        self._max_endpoints = 255
-        self._laminar = supports_laminar(os.uname().release)
+        self._laminar: bool | None = None
+        """Whether the kernel knows the flag; None until it was probed."""
         self._deleter: EndpointDeleter | None = None
 
     def close(self) -> None:
@@ -57,8 +61,11 @@ class PathManager:
         """Subscribe to the events of connections: to all, until a filter is attached."""
         return Events(_NETLINK_GENERIC, [self._family.groups[mptcp_pm.EVENTS_GROUP]])
 
-    def read(self, full: bool) -> Mptcp:
-        """Endpoints and limits; with `full` also the two sysctls, which have no events."""
+    def read(self, full: bool, probe_laminar: bool = False) -> Mptcp:
+        """Endpoints and limits; with `full` also the two sysctls, which have no events.
+
+        `probe_laminar`: find out whether the kernel knows that flag, once, by a write.
+        """
         if full:
             self._enabled = _read_sysctl("enabled", "1") != "0"
             self._name = _path_manager()
@@ -66,14 +73,17 @@ class PathManager:
         reply = self._requests.query([partial(mptcp_pm.get_limits, self._family.id)])[0]
         if isinstance(reply, OSError):
             raise reply
+        endpoints = tuple(self._decode_endpoint[body] for body in bodies)
+        if probe_laminar and self._laminar is None:
+            self._laminar = self._knows_laminar(endpoints)
         return Mptcp(
-            tuple(self._decode_endpoint[body] for body in bodies),
+            endpoints,
             mptcp_pm.limits(reply.body),
-            self._cap,
+            self._max_limit,
             self._enabled,
             self._name,
             self._max_endpoints,
-            self._laminar,
+            self._laminar is not False,
         )
 
     def _dump_endpoints(self) -> list[bytes]:
@@ -82,13 +92,44 @@ class PathManager:
     def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Do them in order and wait for all; return the failures by index."""
         failed = self._requests.change(_requests(operations, self._family.id))
-        if any(
-            ack.errno == errno.ERANGE and isinstance(operations[index].value, Endpoint)
+        refusals = {
+            ack.errno
             for index, ack in failed.items()
-        ):
-            # This kernel takes fewer endpoints than its limits allow: as many as there are now.
-            self._max_endpoints = len(self._dump_endpoints())
+            if operations[index].verb == "add" and isinstance(operations[index].value, Endpoint)
+        }
+        if not refusals.isdisjoint(_FULL):
+            self._learn_max_endpoints(refusals)
         return failed
+
+    def _learn_max_endpoints(self, refusals: Collection[int]) -> None:
+        """After a refused endpoint: if it was one too many, the kernel takes what is there now.
+
+        EINVAL, on Linux 6.1, may have another reason as long as there are fewer than SHARED_MAX.
+        """
+        count = len(self._dump_endpoints())
+        if errno.ERANGE in refusals or self._max_limit <= mptcp_pm.SHARED_MAX <= count:
+            self._max_endpoints = count
+
+    def _knows_laminar(self, existing: Sequence[Endpoint]) -> bool | None:
+        """Whether the kernel knows the endpoint flag `laminar`; None where the probe fails.
+
+        Kernels accept every flag and drop those that they do not know (seen on 6.1 to 7.2).  The
+        probe adds an endpoint that no connection uses, as it is neither `subflow` nor `signal`,
+        reads it back and deletes it, all in one send.
+        """
+        if any(endpoint.flags & LAMINAR for endpoint in existing):
+            return True
+        used = {endpoint.id for endpoint in existing}
+        free = next((number for number in range(1, mptcp_pm.MAX_ID + 1) if number not in used), 0)
+        probe = Endpoint(_UNASSIGNED, 0, LAMINAR, free)
+        add, delete = _requests(
+            [Operation("add", probe), Operation("delete", probe)], self._family.id
+        )
+        read = partial(mptcp_pm.get_endpoint, self._family.id, number=free)
+        _, reply, _ = self._requests.query([add, read, delete])
+        if isinstance(reply, OSError):
+            return None
+        return bool(mptcp_pm.endpoint(reply.body).flags & LAMINAR)
 
     def deleter(self) -> EndpointDeleter:
         """The thread that deletes endpoints, created on first use."""
@@ -169,16 +210,6 @@ class EndpointDeleter:
         self._thread.join()
         os.close(self._done)
         self._requests.close()
-
-
-def supports_laminar(release: str) -> bool:
-    """Whether a kernel of this release (uname -r) has the endpoint flag `laminar`.
-
-    It cannot be probed: an older kernel accepts every flag, and either keeps it without effect or
-    drops it, so that the endpoint would forever differ from the plan.
-    """
-    numbers = [int(number) for number in re.findall(r"\d+", release)[:2]]
-    return numbers >= [6, 18]
 
 
 def _read_sysctl(name: str, default: str) -> str:

@@ -115,12 +115,14 @@ def dump_routes(
     protocol: int = 0,
     kind: int = 0,
 ) -> bytes:
-    """The routes of one table; AF_UNSPEC returns both families in one dump.  `kind` is an RTN_*.
+    """The routes of one table, or of all (0); AF_UNSPEC returns both families.  `kind` is an RTN_*.
 
     With one family, a table that does not exist ends the dump with ENOENT; with AF_UNSPEC it is
     just empty.
     """
-    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + put_u32(RTA_TABLE, table)
+    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0)
+    if table:
+        body += put_u32(RTA_TABLE, table)
     if device:
         body += put_u32(RTA_OIF, device)
     return request(RTM_GETROUTE, NLM_F_DUMP, sequence, body)

@@ -156,17 +156,24 @@ def subflow(body: bytes) -> Subflow | None:
 
 def parse_socket(body: bytes) -> Socket:
     """Decode a reply to either dump, for a listing.  DecodeError."""
-    found = attributes(body, _MESSAGE.size)
+    attrs = attributes(body, _MESSAGE.size)
     try:
         family, state, source, _ = _MESSAGE.unpack_from(body)
         sport, dport = _PORTS.unpack_from(body)
         (device,) = _INTERFACE.unpack_from(body)
-        destination = body[_DESTINATION : _DESTINATION + 16]
-        ends = _address(family, source), sport, _address(family, destination), dport
-    except (ValueError, error) as problem:
+    except error as problem:
         raise DecodeError(str(problem)) from None
-    info, ulp = found.get(INET_DIAG_INFO, b""), found.get(INET_DIAG_ULP_INFO, b"")
-    return Socket(*ends, device, state, info, ulp)
+    destination = body[_DESTINATION : _DESTINATION + 16]
+    return Socket(
+        _address(family, source),
+        sport,
+        _address(family, destination),
+        dport,
+        device,
+        state,
+        attrs.get(INET_DIAG_INFO, b""),
+        attrs.get(INET_DIAG_ULP_INFO, b""),
+    )
 
 
 def subflow_of(ulp: bytes, address: str, state: int) -> Subflow | None:

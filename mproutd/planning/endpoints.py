@@ -69,18 +69,13 @@ def is_client_endpoint(flags: int) -> bool:
     return flags & (SUBFLOW | SIGNAL) == SUBFLOW
 
 
-def max_endpoints(mptcp: Mptcp) -> int:
-    """How many endpoints the kernel accepts: as many as its limits allow, or fewer if so seen."""
-    return min(mptcp.cap, mptcp.max_endpoints)
-
-
 def plan_endpoints(
     ownership: Ownership,
     snapshot: Snapshot,
     uplinks: Sequence[ObservedUplink],
     settled: frozenset[str] | None = None,
 ) -> tuple[dict[Endpoint, str], dict[str, str]]:
-    """(endpoint → uplink, the most useful first; address → uplink of those beyond the cap).
+    """(endpoint → uplink, the most useful first; address → uplink of those that do not fit).
 
     `settled`: see Facts.
     """
@@ -164,7 +159,7 @@ def _room(ownership: Ownership, mptcp: Mptcp, addresses: set[str]) -> int:
         and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
         for endpoint in mptcp.endpoints
     )
-    return max_endpoints(mptcp) - others
+    return mptcp.max_endpoints - others
 
 
 def _handing_back(

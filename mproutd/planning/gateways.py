@@ -37,12 +37,12 @@ class Gateway(NamedTuple):
     """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
 
 
-class Known(NamedTuple):
+class DeviceFacts(NamedTuple):
     """What is known of a device in one family beside its addresses."""
 
     gateways: tuple[Gateway, ...]
     """By other sources."""
-    route: Route | None
+    main_default: Route | None
     """By main, for any source."""
     sourced: tuple[Route, ...]
     """By main, for some sources."""
@@ -73,19 +73,19 @@ def find_gateway(
     link: Link,
     family: int,
     covered: tuple[Address, ...],
-    known: Known,
-) -> tuple[Gateway | None, Known]:
+    known: DeviceFacts,
+) -> tuple[Gateway | None, DeviceFacts]:
     """The first source that knows, and what is known with it."""
     configured = uplink.gateway if family == AF_INET else uplink.gateway6
     if configured:
         return Gateway(configured, "configuration"), known
     for gateway in known.gateways:
-        if _reachable(gateway.address, covered):
+        if _is_current(gateway.address, covered):
             return gateway, known
     # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
     # for some milliseconds longer: it leads no further than the link.
-    if known.route is not None and not is_private_to_link(known.route.source):
-        return Gateway(known.route.gateway, "main"), known
+    if known.main_default is not None and not is_ipv4ll(known.main_default.source):
+        return Gateway(known.main_default.gateway, "main"), known
     for route in known.sourced:
         if any(contains(route.from_prefix, address.address) for address in covered):
             return Gateway(route.gateway, "main"), known
@@ -93,7 +93,7 @@ def find_gateway(
         for route in known.remembered:
             if route.destination == address.address:
                 default = route._replace(destination="default")
-                return Gateway(route.gateway, "remembered"), known._replace(route=default)
+                return Gateway(route.gateway, "remembered"), known._replace(main_default=default)
     return Gateway("", "point-to-point") if link.pointopoint else None, known
 
 
@@ -114,8 +114,8 @@ def with_memory(
     withdrawn: Collection[tuple[str, int]],
     uplink: UplinkConfig,
     addresses: list[Address],
-    known: list[Known],
-) -> list[Known]:
+    known: list[DeviceFacts],
+) -> list[DeviceFacts]:
     """Add the gateways last known for these addresses, in families where main names none.
 
     Where the route of ours by that gateway is gone as well, the kernel dropped both with the link
@@ -127,7 +127,7 @@ def with_memory(
         key = (uplink.device, address.address)
         gateway = state.gateways.get(key)
         family = address.family
-        if gateway is None or known[FAMILIES.index(family)].route is not None:
+        if gateway is None or known[FAMILIES.index(family)].main_default is not None:
             continue
         source, metrics = state.attributes.get(key, ("", NO_METRICS))
         scope = SCOPE_LINK if family == AF_INET and not gateway else SCOPE_GLOBAL
@@ -153,7 +153,7 @@ def with_memory(
     ]
 
 
-def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
+def _is_current(gateway: str, covered: tuple[Address, ...]) -> bool:
     """Whether a lease's gateway belongs to the addresses that are there now.
 
     A lease may be older than the address.  Only beside a /32 may it be anywhere.
@@ -166,12 +166,14 @@ def _reachable(gateway: str, covered: tuple[Address, ...]) -> bool:
     )
 
 
-def is_private_to_link(address: str) -> bool:
+def is_ipv4ll(address: str) -> bool:
     """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
     return address.startswith("169.254.")
 
 
-def main_routes(gateway: Gateway | None, covered: tuple[Address, ...], known: Known) -> MainRoutes:
+def main_routes(
+    gateway: Gateway | None, covered: tuple[Address, ...], known: DeviceFacts
+) -> MainRoutes:
     """Those of main's routes that the table of a path with this gateway copies."""
     networks = dict.fromkeys(address.network for address in covered)
     connected = tuple(
@@ -180,7 +182,7 @@ def main_routes(gateway: Gateway | None, covered: tuple[Address, ...], known: Kn
     if gateway is None:
         return MainRoutes(False, connected, None, known.sourced)
     address = gateway.address
-    candidates = (*((known.route,) if known.route else ()), *known.sourced)
+    candidates = (*((known.main_default,) if known.main_default else ()), *known.sourced)
     default = next((route for route in candidates if address in route.gateways), None)
     onlink = default is not None and default.onlink
     if address and not address.startswith("fe80") and not onlink:
@@ -221,8 +223,8 @@ def without_gateway(
 
 
 def with_named_sources(
-    snapshot: Snapshot, uplink: UplinkConfig, addresses: list[Address], known: list[Known]
-) -> tuple[list[Address], list[Known]]:
+    snapshot: Snapshot, addresses: list[Address], known: list[DeviceFacts]
+) -> tuple[list[Address], list[DeviceFacts]]:
     """Add the addresses that main's routes name as their source and that are elsewhere (on lo).
 
     A source that this machine does not have is left out: the kernel refuses such a route.
@@ -231,7 +233,7 @@ def with_named_sources(
     if all(
         not route or not route.source or route.source in own
         for each in known
-        for route in (each.route, *each.sourced, *each.remembered)
+        for route in (each.main_default, *each.sourced, *each.remembered)
     ):
         return addresses, known
     elsewhere = {
@@ -245,12 +247,15 @@ def with_named_sources(
         return route if not route.source or route.source in own else route._replace(source="")
 
     routes = [
-        route for each in known for route in (each.route, *each.sourced, *each.remembered) if route
+        route
+        for each in known
+        for route in (each.main_default, *each.sourced, *each.remembered)
+        if route
     ]
     named = dict.fromkeys(route.source for route in routes if route.source in elsewhere)
     return [*addresses, *(elsewhere[source] for source in named)], [
         each._replace(
-            route=checked(each.route) if each.route else None,
+            main_default=checked(each.main_default) if each.main_default else None,
             sourced=tuple(map(checked, each.sourced)),
             remembered=tuple(map(checked, each.remembered)),
         )

@@ -1,8 +1,8 @@
-"""What the plan makes of the verdicts of health checks.  Pure.
+"""What the results of health checks mean for the plan.  Pure.
 
-What must hold: the same verdicts give the same plan in a daemon, after its restart and in a
-command without one; no check ever makes the last usable uplink unusable, nor takes a family of
-addresses away that only an uplink in use has.
+Invariants: the same results give the same plan in a daemon, after its restart, and in a command
+without a daemon; no check makes the last usable uplink unusable, nor a family of addresses
+that only one uplink in use has.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts, ObservedUplink
 
 Failed = tuple[tuple[str, int], ...]
-"""(uplink, family) of each that a check takes for dead, in the order in which they failed."""
+"""(uplink, family) whose check has failed, in the order in which they failed."""
 
 
 def effective(config: Config, state: State, facts: Facts) -> Failed:
-    """The verdicts that count now.
+    """The failures that count now.
 
-    While nobody checks (before a daemon's first pass, in a command) the last ones stand.  An
-    uplink of which there is no state begins as its initial_state says, at a start or with a
-    reload.  Where all begin offline, the first of the file is spared.
+    While no checks run (before a daemon's first pass, in a command) the last results count.  An
+    uplink that the state file does not know begins as its initial_state says, at a start or
+    after a reload.
     """
-    asked = {uplink.name for uplink in config.uplinks if uplink.health}
+    checked = {uplink.name for uplink in config.uplinks if uplink.health}
     last = state.failed if facts.failed is None else facts.failed
-    known = tuple(each for each in last if each[0] in asked)
-    return (*known, *(each for each in initially_offline(config, state.slots) if each not in known))
+    known = tuple(failure for failure in last if failure[0] in checked)
+    initial = initially_offline(config, state.slots)
+    return (*known, *(failure for failure in initial if failure not in known))
 
 
 def initially_offline(config: Config, known: Collection[str]) -> Failed:
-    """Who begins as failed: `initial_state` is offline, and it is none of the `known` uplinks."""
+    """Failures of the uplinks with initial_state `offline` that are not among the `known`.
+
+    In reverse, so that the first of the file counts as the last that failed: where all begin
+    offline, that one stays usable.
+    """
     return tuple(
         (uplink.name, family)
         for uplink in reversed(config.uplinks)
@@ -42,43 +47,48 @@ def initially_offline(config: Config, known: Collection[str]) -> Failed:
 
 
 def keep_last_usable(uplinks: Sequence[ObservedUplink], failed: Failed) -> list[ObservedUplink]:
-    """The same, but if none were usable because of checks, the last that failed is.
+    """The same, but where checks left none usable, the last uplink that failed stays usable.
 
-    Nothing better is known than that line, and the hosts that were asked may be what is dead.
-    The same goes for a family that no uplink in use has but for its check.  (Where the whole
-    uplink failed that is no reason: it would be in use with one family, and keep `handover`
-    from taking over.)  An uplink that is off counts only where there is no other.
+    There is no better uplink, and the probed hosts themselves may be down.  The same goes for a
+    family that an uplink in use would have but for its check.  (Not for an uplink whose check
+    failed in both families: with one family it would stay in use, and `handover` would not take
+    over.)  An uplink that is off counts only where there is no other.
     """
-    seen = list(uplinks)
-    for families, alive in (((0, 1), False), ((0,), True), ((1,), True)) if failed else ():
-        _spare(seen, failed, families, alive)
-    return seen
+    kept = list(uplinks)
+    if failed:
+        _keep_last_failed(kept, failed, families=(0, 1), in_use=False)
+        _keep_last_failed(kept, failed, families=(0,), in_use=True)
+        _keep_last_failed(kept, failed, families=(1,), in_use=True)
+    return kept
 
 
-def _spare(
-    seen: list[ObservedUplink], failed: Failed, families: tuple[int, ...], alive: bool
+def _keep_last_failed(
+    uplinks: list[ObservedUplink], failed: Failed, families: tuple[int, ...], in_use: bool
 ) -> None:
-    """`families`: by their places in FAMILIES, as in an uplink's paths.  `alive`: only among the
-    uplinks that are usable, by the other family."""
-    counting = [uplink for uplink in seen if uplink.config.mode != "off"] or seen
-    if any(uplink.paths[family].usable for uplink in counting for family in families):
+    """Make the last uplink that failed usable, if none is usable in any of `families`.
+
+    `families` are indexes into FAMILIES, as of an uplink's paths.  `in_use`: only an uplink that
+    is usable in the other family; else only one that is not usable at all.
+    """
+    candidates = [uplink for uplink in uplinks if uplink.config.mode != "off"] or uplinks
+    if any(uplink.paths[family].usable for uplink in candidates for family in families):
         return
     order = {
-        name: place
-        for place, (name, family) in enumerate(failed)
+        name: position
+        for position, (name, family) in enumerate(failed)
         if FAMILIES.index(family) in families
     }
-    out = [
+    candidates = [
         uplink
-        for uplink in counting
-        if uplink.usable == alive
+        for uplink in candidates
+        if uplink.usable == in_use
         and uplink.config.name in order
         and any(uplink.paths[family].reason == "check-failed" for family in families)
     ]
-    if out:
-        last = max(out, key=lambda uplink: order[uplink.config.name])
+    if candidates:
+        last = max(candidates, key=lambda uplink: order[uplink.config.name])
         paths = list(last.paths)
         for family in families:
             if paths[family].reason == "check-failed":
                 paths[family] = paths[family]._replace(usable=True, reason="")
-        seen[seen.index(last)] = last._replace(paths=(paths[0], paths[1]))
+        uplinks[uplinks.index(last)] = last._replace(paths=(paths[0], paths[1]))

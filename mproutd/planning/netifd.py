@@ -1,13 +1,13 @@
-"""What netifd says of its interfaces, as facts; pure.
+"""netifd's interfaces as facts.  Pure.
 
-`ubus call network.interface dump` knows what the kernel does not: which device an interface
-has got (pppoe-wan, wwan0, 6in4-tun6), a gateway that was not put into main (`defaultroute 0`),
-the prefixes that an uplink brings for the hosts behind it, and in which table netifd itself
-keeps an interface (`ip4table`, `ip6table`).
+`ubus call network.interface dump` has what the kernel does not know: which device an interface
+has been given (pppoe-wan, wwan0, 6in4-tun6), a gateway that is not in main (`defaultroute 0`),
+the prefixes delegated through an uplink, and the table in which netifd itself keeps an
+interface's routes (`ip4table`, `ip6table`).
 
-What must hold: an answer that is no such dump is a ValueError, one field that makes no sense
-is only left out; what netifd says can do no more than name a device, a gateway, a prefix and a
-table for an interface that the configuration manages.
+Invariants: a reply that is no such dump is a ValueError, and a single field that makes no sense
+is ignored; netifd can do no more than name a device, a gateway, a prefix and a table for an
+interface that the configuration manages.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mproutd.planning.uplinks import Facts
 
 T = TypeVar("T")
 
-_GATEWAY: dict[int, Callable[[str], str]] = {
+_GATEWAY_PARSERS: dict[int, Callable[[str], str]] = {
     AF_INET: gateway(AF_INET, "gateway6"),
     AF_INET6: gateway(AF_INET6, "gateway"),
 }
-_NO_HOP: dict[int, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
-"""The nexthop of a route that leads straight to the device."""
-_TABLES: dict[int, str] = {AF_INET: "ip4table", AF_INET6: "ip6table"}
+_UNSPECIFIED: dict[int, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
+"""The target of a default route, and the next hop of a route without a gateway."""
+_TABLE_KEYS: dict[int, str] = {AF_INET: "ip4table", AF_INET6: "ip6table"}
 SHORTEST_PREFIX = 16
-"""Bits: what is delegated is longer, and a rule for a shorter one would take too much."""
+"""Bits: delegated prefixes are longer, and a rule for a shorter one would match too much."""
 
 
 class Interface(NamedTuple):
@@ -42,90 +42,91 @@ class Interface(NamedTuple):
     device: str = ""
     """Its l3_device; empty while it has none."""
     gateways: tuple[tuple[int, str], ...] = ()
-    """(family, gateway), empty for straight to the device."""
+    """(family, gateway), empty for a route without a gateway."""
     prefixes: tuple[str, ...] = ()
-    """Delegated to us by this line (DHCPv6-PD, 6rd, static ip6prefix)."""
+    """Delegated to us through it (DHCPv6-PD, 6rd, static ip6prefix)."""
     tables: tuple[tuple[int, int], ...] = ()
-    """(family, table) where netifd keeps the interface's routes itself."""
+    """(family, table) where netifd itself keeps its routes."""
 
 
 def parse_dump(text: str) -> dict[str, Interface]:
-    """The interfaces of a dump by name.  ValueError for anything that is none."""
+    """The interfaces of a dump by name.  ValueError for any other text."""
     try:
-        told = json.loads(text)
+        dump = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("the answer is no JSON") from None
-    listed = told.get("interface") if isinstance(told, dict) else None
+        raise ValueError("the reply is not JSON") from None
+    listed = dump.get("interface") if isinstance(dump, dict) else None
     if not isinstance(listed, list):
-        raise ValueError("the answer is no list of interfaces")
-    found = {}
-    for each in listed:
-        name = each.get("interface") if isinstance(each, dict) else None
+        raise ValueError("the reply has no list of interfaces")
+    interfaces = {}
+    for item in listed:
+        name = item.get("interface") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
-            raise ValueError("the answer has an interface without a name")
-        found[name] = _interface(name, each)
-    return found
+            raise ValueError("the reply has an interface without a name")
+        interfaces[name] = _interface(name, item)
+    return interfaces
 
 
-def _interface(name: str, told: Mapping[str, Any]) -> Interface:
-    if told.get("up") is not True:
+def _interface(name: str, attributes: Mapping[str, Any]) -> Interface:
+    if attributes.get("up") is not True:
         return Interface(name)
-    inactive = told.get("inactive")
-    routes = _dicts(told, "route")
+    inactive = attributes.get("inactive")
+    routes = _dicts(attributes, "route")
     routes += _dicts(inactive, "route") if isinstance(inactive, dict) else []
     gateways = []
     for family in FAMILIES:
-        way = _gateway(family, routes)
-        if way is not None:
-            gateways.append((int(family), way))
-    prefixes = [_prefix(each) for each in _dicts(told, "ipv6-prefix")]
+        address = _gateway(family, routes)
+        if address is not None:
+            gateways.append((int(family), address))
+    prefixes = [_prefix(item) for item in _dicts(attributes, "ipv6-prefix")]
     return Interface(
         name,
-        _parsed(device, told.get("l3_device")) or "",
+        _parsed(device, attributes.get("l3_device")) or "",
         tuple(gateways),
-        tuple(dict.fromkeys(each for each in prefixes if each)),
+        tuple(dict.fromkeys(filter(None, prefixes))),
         tuple(
             (int(family), number)
             for family in FAMILIES
-            if (number := _parsed(table, str(told.get(_TABLES[family], ""))))
+            if (number := _parsed(table, str(attributes.get(_TABLE_KEYS[family], ""))))
         ),
     )
 
 
-def _dicts(told: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    values = told.get(key)
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+def _dicts(attributes: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    items = attributes.get(key)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _parsed(parse_value: Callable[[str], T], value: object) -> T | None:
-    """The value as its parser has it; None for one that makes no sense."""
+def _parsed(parse: Callable[[str], T], value: object) -> T | None:
+    """The parsed value; None for one that makes no sense."""
     try:
-        return parse_value(value) if isinstance(value, str) else None
+        return parse(value) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
 def _gateway(family: int, routes: Iterable[dict[str, Any]]) -> str | None:
-    """The nexthop of the first default route: one for every source before one for some.
+    """The next hop of the first default route, preferably of one for every source address.
 
-    netifd gives an IPv6 default for each prefix that the line brought, with the prefix as its
-    `source`; they have the same nexthop.
+    For IPv6, netifd has a default route for each delegated prefix, with the prefix as its
+    `source`; they have the same next hop.
     """
-    unspecified = _NO_HOP[family]
-    ways = []
+    unspecified = _UNSPECIFIED[family]
+    gateways = []
     for route in routes:
         if route.get("target") != unspecified or route.get("mask") != 0:
             continue
         hop = route.get("nexthop", unspecified)
-        way = "" if hop == unspecified else _parsed(_GATEWAY[family], hop)
-        if way is not None:
-            ways.append((route.get("source", f"{unspecified}/0") != f"{unspecified}/0", way))
-    return min(ways, key=lambda way: way[0])[1] if ways else None
+        address = "" if hop == unspecified else _parsed(_GATEWAY_PARSERS[family], hop)
+        if address is not None:
+            source = route.get("source", f"{unspecified}/0")
+            gateways.append((source != f"{unspecified}/0", address))
+    return min(gateways, key=lambda item: item[0])[1] if gateways else None
 
 
-def _prefix(told: Mapping[str, Any]) -> str:
+def _prefix(attributes: Mapping[str, Any]) -> str:
     """A delegated prefix; empty for one that makes no sense."""
-    address, length = told.get("address"), told.get("mask")
+    address, length = attributes.get("address"), attributes.get("mask")
     if not isinstance(address, str) or not isinstance(length, int):
         return ""
     try:
@@ -137,25 +138,26 @@ def _prefix(told: Mapping[str, Any]) -> str:
 
 
 def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts:
-    """What other sources know, with what netifd does: its gateways go before theirs.
+    """The facts with netifd's, whose gateways are preferred.
 
-    Everything is told by device, since an interface may have others on its device that the
-    configuration does not name: `wan` has the dynamic `wan_6`, which brings gateway and prefix.
+    By device, since an interface may have others on its device that the configuration does not
+    name: `wan` has the dynamic `wan_6`, which brings gateway and prefix.
     """
     gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
     prefixes: dict[str, tuple[str, ...]] = {}
     tables: dict[tuple[str, int], int] = {}
-    for each in interfaces.values():
-        if not each.device:
+    for interface in interfaces.values():
+        name = interface.device
+        if not name:
             continue
-        for family, way in each.gateways:
-            known = gateways.get((each.device, family), ())
-            gateways[each.device, family] = (*known, Gateway(way, "netifd"))
-        for number in each.prefixes:
-            prefixes[each.device] = (*prefixes.get(each.device, ()), number)
-        for family, kept in each.tables:
-            tables.setdefault((each.device, family), kept)
-    for place, others in facts.gateways.items():
-        gateways[place] = (*gateways.get(place, ()), *others)
-    devices = {each.name: each.device for each in interfaces.values()}
+        for family, address in interface.gateways:
+            known = gateways.get((name, family), ())
+            gateways[name, family] = (*known, Gateway(address, "netifd"))
+        for delegated in interface.prefixes:
+            prefixes[name] = (*prefixes.get(name, ()), delegated)
+        for family, number in interface.tables:
+            tables.setdefault((name, family), number)
+    for key, others in facts.gateways.items():
+        gateways[key] = (*gateways.get(key, ()), *others)
+    devices = {interface.name: interface.device for interface in interfaces.values()}
     return facts._replace(gateways=gateways, devices=devices, prefixes=prefixes, tables=tables)

@@ -1,9 +1,9 @@
-"""Where each uplink has its place: slot, table and mark.
+"""The slot, table and mark of each uplink.  Pure.
 
-A slot is a small number from 1.  From it follow the table (table_base + slot), the mark
-(the slot's bits laid into mark_mask) and the priorities of the uplink's rules.  Slots
-follow the order of the file at a fresh start and stay with their uplink after that, so
-that an uplink that carries connections never moves because a section was added before it.
+A slot is a number from 1.  From it follow the table (table_base + slot), the mark (the slot's
+bits in the bits of mark_mask) and the priorities of the uplink's rules.  Slots follow the order
+of the file at a fresh start and stay with their uplink after that, so that an uplink that
+carries connections keeps its numbers when a section is added before it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,22 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.options import MAX_UPLINKS
 from mproutd.planning.cache import cache_last
-
-MAX_SLOT = 199
-"""The rule windows (DESIGN: 7100+slot, 7300+slot ...) are 200 wide."""
 
 
 class Numbers(NamedTuple):
-    """What an uplink's slot gives it."""
+    """What follows from an uplink's slot."""
 
     slot: int
     table: int
     mark: int
-    """0: none left in the mask."""
+    """0: the mask has none left."""
     mask: int
 
 
 def deposit(value: int, mask: int) -> int:
-    """Lay the bits of `value` into the set bits of `mask`, lowest first; -1 if it does not fit."""
+    """Put the bits of `value` into the set bits of `mask`, lowest first; -1 if they do not fit."""
     result, bit = 0, 1
     while mask >= bit and value:
         if mask & bit:
@@ -41,47 +39,50 @@ def deposit(value: int, mask: int) -> int:
 
 
 def marks_overlap(mark: int, mask: int, other: int, other_mask: int) -> bool:
-    """Whether the bits that both look at are the same, so that one mark selects both.
+    """Whether both agree in the bits that they share, so that one packet can match both.
 
-    Without a bit in common they are two fields of the mark, which do not meet.
+    Without a shared bit they are separate fields of the mark, which do not conflict.
     """
     common = mask & other_mask
     return bool(common) and (mark ^ other) & common == 0
 
 
 @cache_last
-def assign_numbers(config: Config, known: Mapping[str, int]) -> dict[str, Numbers]:
-    """A place for every uplink; `known` are the slots of the last run.
+def assign_numbers(config: Config, slots: Mapping[str, int]) -> dict[str, Numbers]:
+    """Every uplink's numbers; `slots` are those of the last run.
 
-    A pinned table inside the range takes that slot, so nobody else can get the table.
+    A table that is configured and in the slots' range takes its slot with it, so that no other
+    uplink gets that table.
     """
     pinned = {
-        uplink.table - config.table_base: uplink.name
+        uplink.name: uplink.table - config.table_base
         for uplink in config.uplinks
-        if uplink.table and 0 < uplink.table - config.table_base <= MAX_SLOT
+        if uplink.table and 0 < uplink.table - config.table_base <= MAX_UPLINKS
     }
     marks = [
         (uplink.mark, uplink.mask or config.mark_mask)
         for uplink in config.uplinks
         if uplink.mark is not None
     ]
-    taken = dict(pinned)
-    slots = {name: slot for slot, name in pinned.items()}
+    assigned = dict(pinned)
+    taken = set(pinned.values())
     for uplink in config.uplinks:
-        slot = known.get(uplink.name, 0)
-        if uplink.name not in slots and 0 < slot <= MAX_SLOT and slot not in taken:
+        slot = slots.get(uplink.name, 0)
+        if uplink.name not in assigned and 0 < slot <= MAX_UPLINKS and slot not in taken:
             if _mark_is_free(config, uplink, slot, marks):
-                slots[uplink.name], taken[slot] = slot, uplink.name
+                assigned[uplink.name] = slot
+                taken.add(slot)
     numbers: dict[str, Numbers] = {}
     for uplink in config.uplinks:
-        if uplink.name not in slots:
-            free = [number for number in range(1, MAX_SLOT + 1) if number not in taken]
+        if uplink.name not in assigned:
+            free = [slot for slot in range(1, MAX_UPLINKS + 1) if slot not in taken]
             slot = next(
-                (number for number in free if _mark_is_free(config, uplink, number, marks)),
-                free[0],  # resolve.py: there are no more uplinks than slots
+                (slot for slot in free if _mark_is_free(config, uplink, slot, marks)),
+                free[0],  # there is one: configuration/resolve.py allows no more uplinks
             )
-            slots[uplink.name], taken[slot] = slot, uplink.name
-        numbers[uplink.name] = _numbers(config, uplink, slots[uplink.name], marks)
+            assigned[uplink.name] = slot
+            taken.add(slot)
+        numbers[uplink.name] = _numbers(config, uplink, assigned[uplink.name], marks)
     return numbers
 
 
@@ -92,9 +93,9 @@ def _numbers(
     if uplink.mark is not None:
         return Numbers(slot, table, uplink.mark, uplink.mask or config.mark_mask)
     mark = deposit(slot, config.mark_mask)
-    if not _mark_is_free(config, uplink, slot, marks):  # a pinned table takes its slot with it
+    if not _mark_is_free(config, uplink, slot, marks):  # where the table decides the slot
         return Numbers(slot, table, 0, 0)
-    if mark in (-1, config.mark_mask):  # all ones is the question to main: see plan.py
+    if mark in (-1, config.mark_mask):  # all ones is for lookups in main: see routes.py
         return Numbers(slot, table, 0, 0)
     return Numbers(slot, table, mark, config.mark_mask)
 
@@ -102,8 +103,8 @@ def _numbers(
 def _mark_is_free(
     config: Config, uplink: UplinkConfig, slot: int, marks: Sequence[tuple[int, int]]
 ) -> bool:
-    """Whether the slot's own mark meets none of the pinned ones."""
+    """Whether the slot's mark overlaps none of the configured `marks`."""
     if not marks or uplink.mark is not None:
         return True
     mark = deposit(slot, config.mark_mask)
-    return mark == -1 or not any(marks_overlap(mark, config.mark_mask, *pinned) for pinned in marks)
+    return mark == -1 or not any(marks_overlap(mark, config.mark_mask, *other) for other in marks)

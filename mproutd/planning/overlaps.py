@@ -1,8 +1,8 @@
-"""Which of the uplinks' subnets are not theirs alone; pure.
+"""Which of the uplinks' subnets other devices have as well.  Pure.
 
-Main knows a subnet by its prefix, not by the address that speaks.  Where two devices are in
-one subnet, or in two that overlap, main's connected route leads to one of them, so what an
-uplink's address says to its own subnet needs a rule of its own (plan.py, SHARED).
+Main has one connected route for a subnet, whatever the source address.  Where two devices are in
+one subnet, or in two that overlap, that route points to one of them, so traffic from an uplink's
+address to its own subnet needs a rule of its own (routes.py, SHARED_SUBNET).
 """
 
 from __future__ import annotations
@@ -25,37 +25,40 @@ class _Subnet(NamedTuple):
 
 @cache_last_by(lambda uplink: uplink.config.name)
 def _subnets(uplink: ObservedUplink) -> list[tuple[tuple[int, int], _Subnet]]:
-    """The uplink's subnets by (family, length)."""
-    found = []
+    """The uplink's subnets, each with its (family, prefix length)."""
+    subnets = []
     for path in uplink.paths if uplink.link and uplink.link.up else ():
         for address in (*path.covered, *path.duplicates):
             network = address.network
             if network != address.address:
                 start, length = leading_bits(network)
                 subnet = _Subnet(uplink.config.name, address.address, network, start)
-                found.append(((path.family, length), subnet))
-    return found
+                subnets.append(((path.family, length), subnet))
+    return subnets
 
 
 @cache_last
 def subnet_keys(uplinks: tuple[ObservedUplink, ...]) -> frozenset[tuple[int, int, int]]:
-    """The uplinks' subnets as (family, length, leading bits): what another device that has one
-    of these changes, when it comes and when it goes."""
+    """The uplinks' subnets as (family, prefix length, leading bits).
+
+    An address of another device that is in one of them matters when it comes and when it goes.
+    """
     return frozenset(
         (*kind, subnet.start) for uplink in uplinks for kind, subnet in _subnets(uplink)
     )
 
 
 def shared_subnets(
-    observed: Sequence[ObservedUplink], addresses: Iterable[Address]
+    uplinks: Sequence[ObservedUplink], addresses: Iterable[Address]
 ) -> dict[str, list[str]]:
-    """Address → its subnets that another uplink's subnet overlaps, or some other device has too.
+    """Address → its subnets that overlap another uplink's, or that some other device has too.
 
-    Two prefixes overlap when the longer one begins with the shorter one's bits.  An address
-    that an uplink has left to another still has its subnet in main.
+    `addresses` are those of all devices.  Two prefixes overlap when the longer one begins with
+    the bits of the shorter one.  The subnet of an address that counts for another uplink is in
+    main all the same.
     """
     by_length: dict[tuple[int, int], dict[int, list[_Subnet]]] = {}
-    for uplink in observed:
+    for uplink in uplinks:
         for kind, subnet in _subnets(uplink):
             by_length.setdefault(kind, {}).setdefault(subnet.start, []).append(subnet)
     shared: dict[str, list[str]] = {}
@@ -65,20 +68,20 @@ def shared_subnets(
         if subnet.network not in networks:
             networks.append(subnet.network)
 
-    for (family, length), long_ones in by_length.items():
-        for (other_family, shorter), short_ones in by_length.items():
+    for (family, length), longer_ones in by_length.items():
+        for (other_family, shorter), shorter_ones in by_length.items():
             if other_family != family or shorter > length:
                 continue
-            for start, inner in long_ones.items():
-                outer = short_ones.get(start >> length - shorter)
+            for start, inner in longer_ones.items():
+                outer = shorter_ones.get(start >> length - shorter)
                 if outer is None or (outer is inner and len(inner) == 1):
                     continue
                 together = {*inner, *outer}
                 if len({subnet.uplink for subnet in together}) > 1:
                     for subnet in sorted(together):
                         share(subnet)
-    uplinks = {uplink.link.index for uplink in observed if uplink.link}
-    elsewhere = {address.network for address in addresses if address.link not in uplinks}
+    devices = {uplink.link.index for uplink in uplinks if uplink.link}
+    elsewhere = {address.network for address in addresses if address.link not in devices}
     for starts in by_length.values():
         for subnets in starts.values():
             for subnet in subnets:

@@ -83,11 +83,11 @@ class Ownership:
             return found
         original, *ours = self.state.limits
         return Limits(
-            _original(found.subflows, original.subflows, [each.subflows for each in ours]),
+            _original(found.subflows, original.subflows, [limits.subflows for limits in ours]),
             _original(
                 found.add_addr_accepted,
                 original.add_addr_accepted,
-                [each.add_addr_accepted for each in ours],
+                [limits.add_addr_accepted for limits in ours],
             ),
         )
 

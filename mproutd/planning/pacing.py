@@ -1,19 +1,25 @@
-"""How often what somebody else removes is put back.
+"""How often the same thing is done again.  Pure: the clock is handed in.
 
-Two daemons that undo each other would burn a processor and, worse, make every lookup a
-coin toss.  The rule, for each object by itself:
+RemovalLimiter: how often an object that somebody else removes is restored.  Two daemons that
+undo each other's changes would keep a processor busy and, worse, make every lookup a matter of
+chance.  For each object by itself:
 
-    it was there after the last pass, it is still wanted, and it is gone    -> a removal
-    the first RESTORE_BURST removals are made good at once
-    after that, one every RESTORE_INTERVAL seconds
-    an object that nobody touches regains one of the burst every RESTORE_INTERVAL seconds
+- A removal: it was there after the last pass, it is still wanted, and it is gone.
+- The first RESTORE_BURST removals are restored immediately, then one every RESTORE_INTERVAL.
+- An object that nobody removes regains one of the burst every RESTORE_INTERVAL.
 
-The same other program may remove a rule between our adding it and our asking where it
-leads.  So an endpoint is not closed the first time that a lookup goes astray, but when it
-has done so for MISROUTED_GRACE seconds: its subflows are bound to their device meanwhile.
+A route whose device had an event meanwhile does not count: the kernel drops routes along with
+addresses and links, without an event of their own.
 
-A route whose device had an event in the meantime does not count: the kernel drops routes
-with addresses and links, and says nothing.
+GracePeriod: how long an endpoint stays while its address is misrouted.  Another program may
+remove a rule between our adding it and our lookup, so the endpoint is deleted only when the
+address has been misrouted for MISROUTED_GRACE; meanwhile its subflows are bound to their device.
+
+GatewayMemory: how long a gateway is used that no source names any more.  DHCP clients delete main's
+route before they add it again, so a deletion counts after WITHDRAWAL_DELAY.  A gateway whose route
+the kernel dropped with the link, or that a VPN has replaced, stays in use; status names it.
+
+Retries: when an operation that the kernel refused is tried again, with exponential backoff.
 """
 
 from __future__ import annotations
@@ -26,106 +32,109 @@ from mproutd.model import Endpoint, Object, Operation, Route
 RESTORE_BURST = 5
 RESTORE_INTERVAL = 5.0
 MISROUTED_GRACE = 1.0
-"""Seconds."""
+WITHDRAWAL_DELAY = 2.0
+INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
+"""Seconds, but for the burst."""
 
 
 class RemovalLimiter:
-    """Remembers what was removed, and when it may come back.  `clock` is in seconds."""
+    """Counts what others remove, and decides when it may be restored.  `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._wanted: Collection[Object] = ()
         self._unsettled: set[Object] = set()
-        self._known: set[Object] | None = None
-        self._taken: dict[Object, tuple[float, float]] = {}
+        """Wanted, but it was not there after the last pass, or we are removing it ourselves."""
+        self._settled: set[Object] | None = None
+        """Wanted and there after the last pass; None until something is missing."""
+        self._levels: dict[Object, tuple[float, float]] = {}
+        """How much of its burst an object has used, and when that was."""
         self._counts: dict[Object, int] = {}
-        self._waiting: set[Object] = set()
+        self._limited: set[Object] = set()
         """Missing because it was removed too often."""
         self._refused: set[Object] = set()
-        self._timed: set[Object] = set()
-        """What allow() refused since the last record_pass(), and what it refused before that."""
+        self._waiting: set[Object] = set()
+        """What allow() refused since the last record_pass(), and of that what is still missing."""
 
     def record_pass(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
-        """What should be there when the pass is over, and what of it is not there yet."""
-        absent = {identity(value) for value in missing}
-        self._waiting &= absent
-        self._timed, self._refused = self._refused & absent, set()
-        self._wanted, self._unsettled = wanted, absent - self._waiting
-        self._known = None
+        """A pass is over: what should be there, and what of it is not there yet."""
+        absent = {_identity(value) for value in missing}
+        self._limited &= absent
+        self._waiting, self._refused = self._refused & absent, set()
+        self._wanted, self._unsettled = wanted, absent - self._limited
+        self._settled = None
         now = self._clock()
-        for value, (level, since) in list(self._taken.items()):
+        for value, (level, since) in list(self._levels.items()):
             if level - (now - since) / RESTORE_INTERVAL <= 0:
-                del self._taken[value], self._counts[value]
+                del self._levels[value], self._counts[value]
 
     def expect_removal(self, values: Collection[Object]) -> None:
-        """We take these away ourselves: their return is not to be counted."""
-        self._unsettled |= {identity(value) for value in values}
-        self._known = None
+        """mproutd removes these itself: they are not counted."""
+        self._unsettled |= {_identity(value) for value in values}
+        self._settled = None
 
     def allow(self, operation: Operation, touched: Collection[int]) -> bool:
-        """Whether it may be done now.  `touched`: the ifindexes with events since the last pass."""
-        value = identity(operation.value)
-        if operation.verb == "delete" or value not in self._settled():
+        """Whether it may be done now; if it restores something, that is counted.
+
+        `touched`: the ifindexes with events since the last pass.
+        """
+        value = _identity(operation.value)
+        if operation.verb == "delete" or not self._was_there(value):
             return True
         if isinstance(value, Route) and value.device in touched:
             return True
         now = self._clock()
-        level, since = self._taken.get(value, (0.0, now))
+        level, since = self._levels.get(value, (0.0, now))
         level = max(0.0, level - (now - since) / RESTORE_INTERVAL)
         if level > RESTORE_BURST - 1:
-            self._taken[value] = (level, now)
-            self._waiting.add(value)
+            self._levels[value] = (level, now)
+            self._limited.add(value)
             self._refused.add(value)
             return False
-        self._waiting.discard(value)
-        self._taken[value] = (level + 1, now)
+        self._limited.discard(value)
+        self._levels[value] = (level + 1, now)
         self._counts[value] = self._counts.get(value, 0) + 1
         return True
 
-    def _settled(self) -> set[Object]:
-        """What was there after the last pass; worked out when something is missing."""
-        if self._known is None:
-            self._known = {identity(value) for value in self._wanted} - self._unsettled
-        return self._known
+    def _was_there(self, value: Object) -> bool:
+        """Whether it was wanted and there after the last pass."""
+        if self._settled is None:
+            self._settled = {_identity(wanted) for wanted in self._wanted} - self._unsettled
+        return value in self._settled
 
-    def due(self) -> float | None:
-        """Seconds until something may be done that the last pass did not do because of this; None
-        for nothing.
+    def next_at(self) -> float | None:
+        """When something may be restored that the last pass did not restore because of its rate;
+        None for nothing.
 
-        What a pass did not come to, since its address is led away or its routes are missing, waits
-        for that and not for its time.
+        What a pass did not restore because its address is misrouted or its routes are missing
+        waits for that, and not for its time.
         """
-        now = self._clock()
-        waits = [
-            max(0.0, (level - RESTORE_BURST + 1) * RESTORE_INTERVAL - (now - since))
-            for value, (level, since) in self._taken.items()
-            if value in self._timed
+        times = [
+            since + (level - RESTORE_BURST + 1) * RESTORE_INTERVAL
+            for value, (level, since) in self._levels.items()
+            if value in self._waiting
         ]
-        return min(waits, default=None)
+        return min(times, default=None)
 
     def restored(self) -> dict[Object, int]:
-        """What somebody removes, and how often it was put back lately."""
+        """What others remove, and how often it was restored lately."""
         return dict(self._counts)
 
     def rate_limited(self) -> set[Object]:
         """What is missing now because it was removed too often."""
-        return set(self._waiting)
+        return set(self._limited)
 
 
-def identity(value: Object) -> Object:
+def _identity(value: Object) -> Object:
     """An object without what the kernel chose for it.
 
-    The flags of an endpoint stay: those that are wanted anew are no removal.
+    The flags of an endpoint stay: a change of those that are wanted is no removal.
     """
     return value._replace(id=0) if isinstance(value, Endpoint) else value
 
 
 class GatewayMemory:
-    """How long gateways are used that no source names any more.
-
-    (device, family) is withdrawn once its route has been missing from main for WITHDRAWAL_DELAY
-    without a reason.
-    """
+    """By (device, family)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -149,14 +158,14 @@ class GatewayMemory:
         now = self._clock()
         return {key: now - since for key, since in self._since.items()}
 
-    def due(self) -> float | None:
-        """Seconds until the next one is withdrawn."""
+    def next_at(self) -> float | None:
+        """When the next one is withdrawn, on the clock."""
         first = min(self._deleted.values(), default=None)
-        return None if first is None else max(0.0, first + WITHDRAWAL_DELAY - self._clock())
+        return None if first is None else first + WITHDRAWAL_DELAY
 
 
 class GracePeriod:
-    """How long an endpoint stays although its address is led away.  `clock` is in seconds."""
+    """How long an endpoint stays although its address is misrouted.  `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -164,7 +173,7 @@ class GracePeriod:
         self._granted: frozenset[str] = frozenset()
 
     def grant(self, misrouted: Collection[str]) -> frozenset[str]:
-        """Of all the addresses that are led away now, those that were not so for long."""
+        """Of the addresses that are misrouted now, those that were not so for long."""
         now = self._clock()
         self._since = {address: self._since.get(address, now) for address in misrouted}
         self._granted = frozenset(
@@ -172,89 +181,85 @@ class GracePeriod:
         )
         return self._granted
 
-    def due(self) -> float | None:
-        """Seconds until one of them has had its time; None for none."""
-        now = self._clock()
-        waits = [self._since[address] + MISROUTED_GRACE - now for address in self._granted]
-        return max(0.0, min(waits)) if waits else None
-
-
-INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
-"""Seconds."""
+    def next_at(self) -> float | None:
+        """When the first grace period ends; None for none."""
+        ends = [self._since[address] + MISROUTED_GRACE for address in self._granted]
+        return min(ends, default=None)
 
 
 class FailedOperation(NamedTuple):
-    """An operation that the kernel refuses."""
+    """An operation that the kernel refused."""
 
     operation: Operation
     error: str
     attempts: int
     retry_at: float
-    """When it is tried again, on the clock that was given."""
+    """On the clock of Retries."""
+
+
+_Key = tuple[str, Object]
 
 
 class Retries:
-    """What failed, how often, and when it is its turn.  `clock` is in seconds."""
+    """What failed, how often, and when it is tried again.  `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._failed: dict[tuple[str, Object], FailedOperation] = {}
-        self._unclosed: dict[tuple[str, Object], FailedOperation] = {}
+        self._failed: dict[_Key, FailedOperation] = {}
+        """In the last pass."""
+        self._failed_deletions: dict[_Key, FailedOperation] = {}
+        """In the background, which no pass repeats by itself."""
 
     def record_pass(self, failures: Iterable[tuple[Operation, str]]) -> None:
-        """A pass is over, and this is all that failed in it."""
+        """A pass is over, and these are all the operations that failed in it."""
         before, self._failed = self._failed, {}
-        for operation, text in failures:
-            self._refuse(operation, text, before, self._failed)
-        now = self._clock()
-        for key, refusal in list(self._unclosed.items()):
-            if refusal.retry_at + 2 * MAX_BACKOFF < now:
-                del self._unclosed[key]
+        for operation, error in failures:
+            self._failed[_key(operation)] = self._next(operation, error, before)
+        forgotten = self._clock() - 2 * MAX_BACKOFF
+        for key, failed in list(self._failed_deletions.items()):
+            if failed.retry_at < forgotten:
+                del self._failed_deletions[key]
 
-    def deletion_failed(self, operation: Operation, text: str) -> None:
-        """This could not be closed in the background."""
-        self._refuse(operation, text, self._unclosed, self._unclosed)
+    def deletion_failed(self, operation: Operation, error: str) -> None:
+        """An endpoint could not be deleted in the background."""
+        failed = self._next(operation, error, self._failed_deletions)
+        self._failed_deletions[_key(operation)] = failed
 
-    def _refuse(
-        self,
-        operation: Operation,
-        text: str,
-        before: dict[tuple[str, Object], FailedOperation],
-        now: dict[tuple[str, Object], FailedOperation],
-    ) -> None:
-        key = _key(operation)
-        tries = before[key].attempts + 1 if key in before else 1
-        delay = min(INITIAL_BACKOFF * 2 ** min(tries - 1, 20), MAX_BACKOFF)
-        now[key] = FailedOperation(operation, text, tries, self._clock() + delay)
+    def _next(
+        self, operation: Operation, error: str, before: dict[_Key, FailedOperation]
+    ) -> FailedOperation:
+        last = before.get(_key(operation))
+        attempts = last.attempts + 1 if last else 1
+        delay = min(INITIAL_BACKOFF * 2 ** min(attempts - 1, 20), MAX_BACKOFF)
+        return FailedOperation(operation, error, attempts, self._clock() + delay)
 
     def ready(self, operation: Operation) -> bool:
-        """Whether it may be tried now: not while a closing that was refused has to wait."""
-        refusal = self._unclosed.get(_key(operation))
-        return refusal is None or refusal.retry_at <= self._clock()
+        """Whether it may be tried now: not while a failed deletion has to wait."""
+        failed = self._failed_deletions.get(_key(operation))
+        return failed is None or failed.retry_at <= self._clock()
 
     def failed(self) -> Collection[FailedOperation]:
-        """What is refused now."""
+        """What the kernel refuses now."""
         now = self._clock()
-        waiting = [refusal for refusal in self._unclosed.values() if refusal.retry_at > now]
+        waiting = [failed for failed in self._failed_deletions.values() if failed.retry_at > now]
         return [*self._failed.values(), *waiting]
 
-    def still_wanted(self, wanted: Iterable[Operation]) -> Collection[FailedOperation]:
-        """The same, without what is not to be added any more by `wanted`."""
-        adding = {_key(operation) for operation in wanted}
+    def still_wanted(self, differences: Iterable[Operation]) -> Collection[FailedOperation]:
+        """The same, without additions that are not among the `differences` any more."""
+        wanted = {_key(operation) for operation in differences}
         return [
-            refusal
-            for refusal in self.failed()
-            if refusal.operation.verb != "add" or _key(refusal.operation) in adding
+            failed
+            for failed in self.failed()
+            if failed.operation.verb != "add" or _key(failed.operation) in wanted
         ]
 
-    def due(self) -> float | None:
-        """Seconds until something is to be tried; None for nothing."""
-        now = self._clock()
-        return min((max(0.0, refusal.retry_at - now) for refusal in self.failed()), default=None)
+    def next_at(self) -> float | None:
+        """When the first failed operation is retried; None for none."""
+        return min((failed.retry_at for failed in self.failed()), default=None)
 
 
-def _key(operation: Operation) -> tuple[str, Object]:
-    """The same operation again: an endpoint is its address and device, whatever its id is now."""
+def _key(operation: Operation) -> _Key:
+    """The same for the same operation: an endpoint counts by address and device, not by id."""
     value = operation.value
     if isinstance(value, Endpoint):
         value = Endpoint(value.address, value.device)

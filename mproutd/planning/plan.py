@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
     over_cap: dict[str, str]
-    """Address → uplink, where the kernel's cap left no endpoint."""
+    """Address → uplink, for which the kernel has no room for an endpoint."""
     state: State
     """What the state file must hold before any of this is applied."""
 

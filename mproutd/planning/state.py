@@ -1,12 +1,11 @@
-"""What mproutd has to remember, because the kernel does not say it.
+"""The state file's content: what mproutd must remember because the kernel does not.  Pure.
 
-A route and a rule carry our protocol number and are known again by a daemon that has
-just started.  An endpoint, a limit and a sysctl carry nothing, so what we did to them is
-written down here, before it is done.  Slots and gateways are remembered so that an
-uplink keeps its table, its mark and its way out.
+Endpoints, limits and sysctls carry no mark of ours, so what is done to them is recorded here
+first (ownership.py).  Slots and gateways are recorded so that an uplink keeps its table, its
+mark and its default route.
 
-The file may be lost or damaged at any time: then everything but endpoints, limits and
-sysctls is found again, and those are treated as somebody else's.
+The file may be lost or damaged at any time.  Then everything but endpoints, limits and sysctls
+is recognized again, and those are treated as somebody else's.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, Metric
 
 VERSION = 2
 REMEMBERED_GATEWAYS = 64
-"""How many (device, address) pairs keep their last gateway; the oldest goes first."""
+"""(device, address) pairs that keep their last gateway; the oldest is dropped first."""
 
 
 class State(NamedTuple):
     """The state file's content."""
 
     slots: Mapping[str, int] = {}
-    """Uplink → slot, from 1: its place in the tables, marks and rule priorities."""
+    """Uplink → slot, from 1; its table, mark and rule priorities follow from it."""
     tables: frozenset[int] = frozenset()
     """Tables in use, and earlier ones that may still hold routes of ours."""
     priorities: frozenset[int] = frozenset()
@@ -33,23 +32,23 @@ class State(NamedTuple):
     gateways: Mapping[tuple[str, str], str] = {}
     """(device, address) → the gateway last known for it."""
     endpoints: frozenset[tuple[str, int]] = frozenset()
-    """(address, ifindex) of each endpoint that we added, or are about to add."""
+    """(address, ifindex) of each endpoint that mproutd has added or is about to add."""
     without_endpoint: frozenset[str] = frozenset()
     """Addresses that were usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
-    """(as found, as we set them); a third one is what we had set before, until that is gone."""
+    """(as found, as set by mproutd); a third one was set before and may still be in place."""
     sysctls: Mapping[tuple[int, str], int] = {}
     """(ifindex, key) → the value before ours."""
     failed: tuple[tuple[str, int], ...] = ()
-    """(uplink, family) that a health check took for dead, in the order in which they failed."""
+    """(uplink, family) whose health check has failed, in the order in which they failed."""
     attributes: Mapping[tuple[str, str], tuple[str, Metrics]] = {}
     """As in gateways → source and metrics of main's route by that gateway, where it has any."""
     dropped: frozenset[tuple[str, str]] = frozenset()
-    """As in gateways, where the kernel dropped main's route itself, with the link or the address."""
+    """As in gateways, where the kernel itself dropped main's route with the link or address."""
 
 
 def encode(state: State) -> dict[str, Any]:
-    """The memory as plain values for JSON."""
+    """The state as plain values for JSON."""
     return {
         "version": VERSION,
         "slots": dict(state.slots),
@@ -63,14 +62,14 @@ def encode(state: State) -> dict[str, Any]:
         "dropped": sorted(map(list, state.dropped)),
         "endpoints": sorted([address, device] for address, device in state.endpoints),
         "without_endpoint": sorted(state.without_endpoint),
-        "limits": [list(each) for each in state.limits] if state.limits else None,
+        "limits": [list(limits) for limits in state.limits] if state.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
-        "failed": [list(each) for each in state.failed],
+        "failed": [list(failure) for failure in state.failed],
     }
 
 
 def decode(data: object) -> State:
-    """The inverse of encode().  ValueError when the data is not a state of ours."""
+    """The inverse of encode().  ValueError when the data is not a state of mproutd."""
     try:
         return _decode(data)
     except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
@@ -118,7 +117,7 @@ def _limits(pair: Any) -> Limits:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not text")
     return value
 
 
@@ -129,11 +128,11 @@ def _metric(value: object) -> int | str:
 def _table(value: object) -> int:
     number = _number(value)
     if number in (0, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL):
-        raise ValueError(f"table {number} is the kernel's own")
+        raise ValueError(f"table {number} belongs to the kernel")
     return number
 
 
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value

@@ -22,10 +22,10 @@ def plan_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
     config, original = ownership.config, original_limits(ownership, snapshot)
     if snapshot.mptcp is None or original is None or not config.uplinks:
         return original
-    cap = snapshot.mptcp.cap
+    highest = snapshot.mptcp.max_limit
 
     def raised(wanted: int | None, found: int) -> int:
-        return max(found, cap if wanted is None else min(wanted, cap))
+        return max(found, highest if wanted is None else min(wanted, highest))
 
     return Limits(
         raised(config.subflows, original.subflows),

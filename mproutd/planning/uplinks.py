@@ -1,7 +1,7 @@
-"""Whether an uplink can be used, by family, and if not, why.
+"""Whether an uplink is usable in each address family, and if not, why.  Pure.
 
-Usable means: the link is up with carrier, there is an eligible address, there is a way
-out, and no health check says otherwise.
+Usable: the link is up and has carrier, there is an eligible address and a gateway (or none is
+needed), and no health check has failed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
+    ANY_DEVICE,
     DAD_FAILED,
     DEPRECATED,
     FAMILIES,
@@ -28,10 +29,10 @@ from mproutd.model import (
 )
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.gateways import (
+    DeviceFacts,
     Gateway,
-    Known,
     find_gateway,
-    is_private_to_link,
+    is_ipv4ll,
     main_routes,
     with_memory,
     with_named_sources,
@@ -56,25 +57,25 @@ REASONS = {
 
 
 class Facts(NamedTuple):
-    """What other sources than the kernel say."""
+    """What sources other than the kernel and the configuration know."""
 
     gateways: Mapping[tuple[str, int], tuple[Gateway, ...]] = {}
-    """(device, family) → gateways, the best source first."""
+    """(device, family) → gateways, the preferred source first."""
     settled: frozenset[str] | None = None
     """Uplinks that have been usable for a while; None: all that are usable."""
     failed: tuple[tuple[str, int], ...] | None = None
-    """(uplink, family) that a health check takes for dead, in the order in which they failed;
-    None: nobody checks now (verdicts.py)."""
+    """(uplink, family) whose health check has failed, in the order in which they failed; None
+    while no checks run: see health.py."""
     devices: Mapping[str, str] | None = None
     """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
     prefixes: Mapping[str, tuple[str, ...]] = {}
-    """Device → IPv6 prefixes that the line brought for the hosts behind us."""
+    """Device → IPv6 prefixes delegated to us through it."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
     source_error: str = ""
-    """Why a source does not answer; empty when all do."""
+    """Why a source does not reply; empty when all do."""
 
 
 class Path(NamedTuple):
@@ -85,11 +86,13 @@ class Path(NamedTuple):
     reason: str
     """A key of REASONS; empty when usable."""
     eligible: tuple[Address, ...] = ()
-    """What an endpoint may be made of."""
+    """Addresses that may get an endpoint."""
     covered: tuple[Address, ...] = ()
-    """What gets a source rule: also temporary and deprecated ones, since connections use them."""
+    """Addresses that get a source rule: the eligible ones, and temporary and deprecated ones,
+    since connections still use them."""
     gateway: Gateway | None = None
     onlink: bool = False
+    """The default route needs RTNH_F_ONLINK."""
     connected: tuple[Route, ...] = ()
     """Main's routes to the subnets of the covered addresses."""
     default: Route | None = None
@@ -98,9 +101,9 @@ class Path(NamedTuple):
     sourced: tuple[Route, ...] = ()
     """Main's IPv6 defaults for some sources only (`default from PREFIX`), to be copied as well."""
     duplicates: tuple[Address, ...] = ()
-    """On the device too, but left to another uplink that has the same address."""
+    """Addresses of the device that another uplink has as well, and that count as that one's."""
     prefixes: tuple[str, ...] = ()
-    """What the line brought for the hosts behind us: they get a source rule as well."""
+    """Prefixes delegated through the uplink, for the hosts behind us; they get a source rule."""
     withdrawn: bool = False
     """A remembered gateway is not used any more, since main's route to it was deleted."""
     dropped: bool = False
@@ -161,12 +164,13 @@ class Path(NamedTuple):
 
 
 class ObservedUplink(NamedTuple):
-    """An uplink's device and its paths, as a pass sees them."""
+    """An uplink with its device and paths, as a pass finds them."""
 
     config: UplinkConfig
     link: Link | None
+    """None: there is no such device."""
     paths: tuple[Path, Path]
-    """IPv4, IPv6."""
+    """IPv4, IPv6: in the order of FAMILIES."""
 
     @property
     def usable(self) -> bool:
@@ -174,7 +178,7 @@ class ObservedUplink(NamedTuple):
 
 
 RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
-"""The order of the modes; `off` never carries anything by itself."""
+"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -188,42 +192,65 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     return {link.name: link for link in links.values()}
 
 
+def remembered_gateways(
+    snapshot: Snapshot, uplinks: Sequence[ObservedUplink]
+) -> tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]:
+    """(device, family) whose gateway is remembered, and those where nothing justifies it.
+
+    Justified: the kernel dropped main's route itself, or another default has replaced it, through
+    a device that is no uplink (a VPN).
+    """
+    own = {uplink.link.index for uplink in uplinks if uplink.link}
+    remembered, deleted = set(), set()
+    for uplink in uplinks:
+        for path in uplink.paths:
+            if path.gateway is None or path.gateway.origin != "remembered":
+                continue
+            key = (uplink.config.device, path.family)
+            remembered.add(key)
+            other = snapshot.defaults.get((ANY_DEVICE, path.family))
+            if not path.dropped and (other is None or other.device in own):
+                deleted.add(key)
+    return frozenset(remembered), frozenset(deleted)
+
+
 def observe(
     config: Config,
     snapshot: Snapshot,
     state: State,
     facts: Facts,
-    dead: Collection[tuple[str, int]] = (),
+    failed: Collection[tuple[str, int]] = (),
 ) -> list[ObservedUplink]:
     """Every uplink of the configuration with its paths, in the order of the file.
 
-    `dead`: (uplink, family) that a health check takes for that.
+    `failed`: (uplink, family) whose health check has failed.
     """
     named = by_name(snapshot.links)
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
         by_link.setdefault(address.link, []).append(address)
-    seen = []
+    uplinks = []
     for uplink in config.uplinks:
-        link = named.get(uplink.device)
+        device = uplink.device
+        link = named.get(device)
         index = link.index if link else 0
         addresses = by_link.get(index, []) if link else []
         known = [
-            Known(
-                facts.gateways.get((uplink.device, family), ()),
+            DeviceFacts(
+                facts.gateways.get((device, family), ()),
                 snapshot.defaults.get((index, family)),
                 snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
                 snapshot.connected.get(index, ()),
-                facts.prefixes.get(uplink.device, ()) if family == AF_INET6 else (),
-                facts.tables.get((uplink.device, family), 0),
+                facts.prefixes.get(device, ()) if family == AF_INET6 else (),
+                facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
         ]
         known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
-        addresses, known = with_named_sources(snapshot, uplink, addresses, known)
-        failed = tuple((uplink.name, family) in dead for family in FAMILIES)
-        seen.append(_observe(uplink, link, addresses, known, failed))
-    return _without_duplicates(seen)
+        addresses, known = with_named_sources(snapshot, addresses, known)
+        failures = tuple((uplink.name, family) in failed for family in FAMILIES)
+        uplinks.append(_observe(uplink, link, addresses, known, failures))
+    return _without_duplicates(uplinks)
 
 
 @cache_last_by(lambda uplink, *_: uplink.name)
@@ -231,7 +258,7 @@ def _observe(
     uplink: UplinkConfig,
     link: Link | None,
     addresses: list[Address],
-    known: list[Known],
+    known: list[DeviceFacts],
     failed: tuple[bool, ...],
 ) -> ObservedUplink:
     if link is None:
@@ -239,8 +266,8 @@ def _observe(
         absent = tuple(Path(family, False, reason) for family in FAMILIES)
         return ObservedUplink(uplink, None, (absent[0], absent[1]))
     v4, v6 = (
-        _path(uplink, link, family, addresses, known[place], failed[place])
-        for place, family in enumerate(FAMILIES)
+        _path(uplink, link, family, addresses, known[index], failed[index])
+        for index, family in enumerate(FAMILIES)
     )
     return ObservedUplink(uplink, link, (v4, v6))
 
@@ -250,10 +277,10 @@ def _path(
     link: Link,
     family: int,
     addresses: list[Address],
-    known: Known,
+    known: DeviceFacts,
     failed: bool,
 ) -> Path:
-    covered, eligible, worst = sorted_addresses(uplink, family, addresses)
+    covered, eligible, no_address = sorted_addresses(uplink, family, addresses)
     if not link.up:
         return Path(family, False, "link-down", (), covered)
     gateway, known = find_gateway(uplink, link, family, covered, known)
@@ -262,12 +289,12 @@ def _path(
     stranded = () if gateway is None else without_gateway(gateway, covered, routes, found.source)
     if stranded:
         eligible = tuple(each for each in eligible if each not in stranded)
-        worst = worst if not found.eligible or eligible else "no-gateway"
+        no_address = no_address if not found.eligible or eligible else "no-gateway"
         found = found._replace(eligible=eligible, without_gateway=stranded)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
-        reason = worst
+        reason = no_address
     elif gateway is None:
         reason = "no-gateway"
     elif failed:
@@ -284,39 +311,41 @@ def _path(
     )
 
 
-def _without_duplicates(seen: list[ObservedUplink]) -> list[ObservedUplink]:
-    """Leave each address to one uplink: the first that can use it, else the first that has it."""
+def _without_duplicates(uplinks: list[ObservedUplink]) -> list[ObservedUplink]:
+    """Each address counts for one uplink: the first usable with it, else the first that has it."""
     holders: dict[str, list[tuple[str, bool]]] = {}
-    for uplink in seen:
+    for uplink in uplinks:
         for path in uplink.paths:
             for address in path.covered:
                 usable = path.usable and address in path.eligible
                 holders.setdefault(address.address, []).append((uplink.config.name, usable))
-    owner = {
+    owners = {
         address: next((name for name, usable in names if usable), names[0][0])
         for address, names in holders.items()
         if len(names) > 1
     }
-    if not owner:
-        return seen
+    if not owners:
+        return uplinks
     return [
         uplink._replace(
             paths=(
-                _keep_own(uplink.paths[0], uplink.config.name, owner),
-                _keep_own(uplink.paths[1], uplink.config.name, owner),
+                _own_addresses(uplink.paths[0], uplink.config.name, owners),
+                _own_addresses(uplink.paths[1], uplink.config.name, owners),
             )
         )
-        for uplink in seen
+        for uplink in uplinks
     ]
 
 
-def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
-    def ours(address: Address) -> bool:
-        return owner.get(address.address, name) == name
+def _own_addresses(path: Path, uplink: str, owners: Mapping[str, str]) -> Path:
+    """The path without the addresses that count for another uplink."""
 
-    eligible = tuple(address for address in path.eligible if ours(address))
-    covered = tuple(address for address in path.covered if ours(address))
-    duplicates = tuple(address for address in path.covered if not ours(address))
+    def is_own(address: Address) -> bool:
+        return owners.get(address.address, uplink) == uplink
+
+    eligible = tuple(address for address in path.eligible if is_own(address))
+    covered = tuple(address for address in path.covered if is_own(address))
+    duplicates = tuple(address for address in path.covered if not is_own(address))
     networks = {address.network for address in covered}
     path = path._replace(
         eligible=eligible,
@@ -329,6 +358,9 @@ def _keep_own(path: Path, name: str, owner: Mapping[str, str]) -> Path:
     return path
 
 
+# -- addresses ----------------------------------------------------------------------------
+
+
 def is_ula(address: str) -> bool:
     """RFC 4193: fc00::/7."""
     return address[:2] in ("fc", "fd") and ":" in address
@@ -337,31 +369,28 @@ def is_ula(address: str) -> bool:
 def sorted_addresses(
     uplink: UplinkConfig, family: int, addresses: list[Address]
 ) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
-    """(covered, eligible, the reason if none is eligible).
+    """(covered, eligible, the reason where none is eligible).
 
-    Routes name the first as their source.  So the eligible come first; in IPv6, which lists
-    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr), the oldest, so that one more
-    address changes no route, and an ULA, which does not lead to the world, last.
+    Routes have the first address as their source.  So the eligible ones come first.  IPv6 lists
+    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr): the oldest comes first here, so
+    that one more address changes no route, and a ULA, which is not routed on the internet, last.
     """
-    others, eligible, worst = [], [], "no-address"
+    others, eligible, reason = [], [], "no-address"
     if family == AF_INET6:
         addresses = addresses[::-1]
         addresses.sort(key=lambda address: is_ula(address.address))
     for address in addresses:
         if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
             continue
-        if is_private_to_link(address.address):
-            continue
-        if is_ula(address.address) and not uplink.ula:
+        if is_ipv4ll(address.address) or (is_ula(address.address) and not uplink.ula):
             continue
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
-            worst = "dad-failed" if address.flags & DAD_FAILED else "tentative"
-            continue
-        if address.flags & DEPRECATED:
-            worst = "deprecated"
+            reason = "dad-failed" if address.flags & DAD_FAILED else "tentative"
+        elif address.flags & DEPRECATED:
+            reason = "deprecated"
             others.append(address)
         elif family == AF_INET6 and address.flags & TEMPORARY:
             others.append(address)
         else:
             eligible.append(address)
-    return (*eligible, *others), tuple(eligible), worst
+    return (*eligible, *others), tuple(eligible), reason

@@ -42,7 +42,6 @@ class SystemdNotifier(Service):
         if self._watchdog_interval:
             # The watchdog ends the daemon with SIGABRT: print where every thread is.
             faulthandler.enable()
-            self._loop.call_later(0.0, self._send_watchdog)
         self._config = Config(enabled=False)
         self._config_error = ""
         self._status = self._sent_status = ""
@@ -74,6 +73,8 @@ class SystemdNotifier(Service):
     def _send_ready(self) -> None:
         self._ready = True
         self._send("READY=1")
+        if self._watchdog_interval:  # the manager counts from READY=1
+            self._send_watchdog()
 
     def _send_watchdog(self) -> None:
         self._loop.call_later(self._watchdog_interval, self._send_watchdog)

@@ -15,7 +15,7 @@ from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
 from mproutd.planning.uplinks import ObservedUplink
 
 if TYPE_CHECKING:
-    from mproutd.status.types import ConnectionStatus, SubflowStatus
+    from mproutd.status.connection_types import ConnectionStatus, SubflowStatus
 
 VERSION = 1
 
@@ -65,7 +65,7 @@ def uplink_names(status: Mapping[str, Any]) -> UplinkNames:
 
 
 def observed_uplink_names(observed: Iterable[ObservedUplink]) -> UplinkNames:
-    """The same from what a pass has seen."""
+    """From the uplinks of a pass."""
     by_address: dict[str, str] = {}
     by_device: dict[int, str] = {}
     for uplink in observed:

@@ -95,6 +95,7 @@ METRICS = {
     ),
     "mproutd_mptcp_available": Metric(GAUGE, "Whether the kernel supports MPTCP."),
     "mproutd_mptcp_enabled": Metric(GAUGE, "net.mptcp.enabled."),
+    "mproutd_mptcp_endpoints_max": Metric(GAUGE, "How many endpoints the kernel accepts."),
     "mproutd_mptcp_limit_max": Metric(GAUGE, "The highest limit that the kernel accepts."),
     "mproutd_mptcp_foreign_endpoints": Metric(GAUGE, "Endpoints of other programs."),
     "mproutd_mptcp_limit": Metric(GAUGE, "A limit for each connection in the kernel.", ("limit",)),
@@ -183,6 +184,7 @@ def _mptcp(mptcp: MptcpStatus | None) -> Iterator[_Named]:
     if mptcp is None:
         return
     yield "mproutd_mptcp_enabled", (), mptcp["enabled"]
+    yield "mproutd_mptcp_endpoints_max", (), mptcp["endpoints_max"]
     yield "mproutd_mptcp_limit_max", (), mptcp["limit_max"]
     yield "mproutd_mptcp_foreign_endpoints", (), len(mptcp["foreign_endpoints"])
     actual, desired = mptcp["limits"]["actual"], mptcp["limits"]["desired"]

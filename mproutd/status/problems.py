@@ -27,7 +27,7 @@ PROBLEMS = {
     "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {max_endpoints} "
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
     "at most",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
@@ -42,6 +42,10 @@ PROBLEMS = {
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
+    "gateway-remembered": "{uplink}: table main has had no {families} default route via {device} "
+    "for {duration}; the last known gateway {gateway} stays in use",
+    "address-without-gateway": "{uplink}: no gateway is known for {address} on {device}: "
+    "{gateway} is in another subnet; the address gets no endpoint",
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
     "same flags, and does not remove them when it stops",
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
@@ -60,7 +64,8 @@ ADVICE = {
     "tentative": "wait: detection takes a second or two, then the address is used",
     "dad-failed": "another host on the link has the same address: change one of them",
     "deprecated": "renew the lease or the prefix; connections that use the address continue",
-    "no-gateway": "add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
+    "no-gateway": "if its lease is older than mproutd's hooks: ifdown DEVICE; ifup DEVICE; "
+    "otherwise add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
     "configuration",
     "check-failed": "ask the provider; the uplink is used again as soon as the check passes",
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",
@@ -88,6 +93,10 @@ ADVICE = {
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
+    "gateway-remembered": "restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink",
+    "address-without-gateway": "if the gateway serves this address too, set `gateway` for the "
+    "uplink; a second modem on the same port needs a device of its own: ip link add link DEVICE "
+    "name NAME type macvlan mode bridge",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
 }
@@ -99,13 +108,20 @@ _NETWORKD_ADVICE = (
     "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
+ADVERTISEMENTS_IGNORED = (
+    "the kernel ignores router advertisements on {device}, since forwarding is on and accept_ra "
+    "is 1: sysctl -w net/ipv6/conf/{device}/accept_ra=2"
+)
+DEFAULT_ELSEWHERE = (
+    "table {table} has a default route via {device}: set `table` '{table}' for the uplink, or "
+    "`gateway` (IPv6: `gateway6`)"
+)
+"""Instead of the advice for a path without an address or a gateway, where that is the cause."""
+
 CONFLICT_ADVICE = {
-    (
-        "no-carrier",
-        DHCPCD,
-    ): "dhcpcd removes the address with the carrier, so the uplink has to wait "
-    "for a new lease when it recovers: `nolink` in /etc/dhcpcd.conf keeps the address, after "
-    "ifdown DEVICE and ifup DEVICE (or a restart of dhcpcd)",
+    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
+    "waits for a new lease when it recovers; to keep the address, set `nolink` in "
+    "/etc/dhcpcd.conf, then: ifdown DEVICE && ifup DEVICE (or restart dhcpcd)",
     ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "

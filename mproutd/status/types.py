@@ -1,4 +1,4 @@
-"""The JSON of `status`, `reconcile`, `connections` and `monitor`, as types.
+"""The JSON of `mproutd status` and `mproutd reconcile`, as types.
 
 Used by the type checker and by tests/docs/schema.py, which generates the JSON schemas and the
 tables of docs/ from the annotations and docstrings here; no command imports this module.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-Count = Annotated[int, {"minimum": 0}]
-Seconds = Annotated[float, {"minimum": 0}]
-Time = Annotated[float, {"minimum": 0}]
+Count = Annotated[int, ("minimum", 0)]
+Seconds = Annotated[float, ("minimum", 0)]
+Time = Annotated[float, ("minimum", 0)]
 """Seconds since the epoch."""
 
 Family = Literal["ipv4", "ipv6"]
@@ -114,14 +114,14 @@ class Rate(TypedDict):
 
     seconds: Seconds
     """length of the interval"""
-    received: Annotated[float, {"minimum": 0}]
+    received: Annotated[float, ("minimum", 0)]
     """bits per second"""
-    sent: Annotated[float, {"minimum": 0}]
+    sent: Annotated[float, ("minimum", 0)]
     """bits per second"""
 
 
 class Traffic(TypedDict):
-    """The traffic counters of a device."""
+    """The traffic counters of a device, as in UplinkStatus."""
 
     received: Count | None
     """bytes since the device was created; null when there is no device"""
@@ -165,7 +165,7 @@ class HostStatus(TypedDict):
     """probes since the start"""
     replies: Count
     """answered probes since the start"""
-    loss: Annotated[float, {"minimum": 0}]
+    loss: Annotated[float, ("minimum", 0)]
     """lost probes in percent, over the last quality_window probes"""
     latency: Seconds | None
     """mean latency in seconds over the same probes; null when none was answered"""
@@ -206,7 +206,7 @@ class CheckStatus(TypedDict):
     """the probed hosts"""
 
 
-class UplinkStatus(Traffic):
+class UplinkStatus(TypedDict):
     """An uplink."""
 
     name: str
@@ -235,6 +235,12 @@ class UplinkStatus(Traffic):
     """its rules, as ip(8) prints them; those of IPv6 begin with -6"""
     endpoints: list[EndpointStatus]
     """its desired MPTCP endpoints"""
+    received: Count | None
+    """bytes since the device was created; null when there is no device"""
+    sent: Count | None
+    """bytes since the device was created; null when there is no device"""
+    rate: Rate | None
+    """mean rates since an earlier sample; null until there are two samples"""
     action: NotRequired[Action | None]
     """the last run of on_up or on_down; null when there was none since the start; missing
 unless one is configured"""
@@ -286,6 +292,8 @@ class MptcpStatus(TypedDict):
     """net.mptcp.path_manager"""
     limit_max: Count
     """the highest limit that the kernel accepts"""
+    endpoints_max: Count
+    """how many endpoints the kernel accepts"""
     limits: LimitsComparison
     """limits for each connection"""
     foreign_endpoints: list[str]
@@ -388,123 +396,3 @@ class Reconciliation(TypedDict):
     """whether one of them failed: exit status 1"""
     changes: list[Change]
     """in order"""
-
-
-# -- connections --------------------------------------------------------------------------
-
-
-class SubflowStatus(TypedDict):
-    """A subflow of an MPTCP connection."""
-
-    uplink: str | None
-    """its uplink; null for none"""
-    device: str | None
-    """the device that it is bound to; null for none"""
-    local: str
-    """ADDRESS:PORT; [ADDRESS]:PORT for IPv6"""
-    remote: str
-    """ADDRESS:PORT; [ADDRESS]:PORT for IPv6"""
-    state: str
-    """of its TCP socket: established, syn-sent, fin-wait-1 …"""
-    local_id: Count
-    """the id of its endpoint; 0 for the initial subflow"""
-    remote_id: Count
-    """the peer's id for its address"""
-    backup: bool
-    """this host requested backup priority from the peer"""
-    backup_by_peer: bool
-    """the peer requested backup priority"""
-    rtt_ms: Seconds | None
-    """smoothed round-trip time in milliseconds; null before the first sample"""
-    retransmitted: Count | None
-    """retransmitted segments"""
-    sent: Count | None
-    """bytes of payload"""
-    received: Count | None
-    """bytes of payload"""
-
-
-class ConnectionStatus(TypedDict):
-    """An MPTCP connection."""
-
-    token: str | None
-    """eight hexadecimal digits (ss(8) omits leading zeros); null when it has none"""
-    local: str
-    """local end of the MPTCP socket"""
-    remote: str
-    """remote end of the MPTCP socket"""
-    state: str
-    """of the MPTCP socket, named as for a subflow"""
-    fallback: bool
-    """whether it fell back to plain TCP: the peer or a middlebox does not support MPTCP"""
-    sent: Count | None
-    """bytes; before Linux 6.5, of the current subflows only"""
-    received: Count | None
-    """bytes; before Linux 6.5, of the current subflows only"""
-    subflows: list[SubflowStatus]
-    """the initial subflow first, then by endpoint"""
-
-
-class ConnectionList(TypedDict):
-    """mproutd connections --json"""
-
-    version: Count
-    """of this format: 1"""
-    connections: list[ConnectionStatus]
-    """the MPTCP connections of this network namespace"""
-
-
-# -- monitor ------------------------------------------------------------------------------
-
-EventKind = Literal[
-    "begin",
-    "decision",
-    "change",
-    "failure",
-    "configuration",
-    "action",
-    "conntrack",
-    "connection",
-    "subflow",
-    "address",
-    "listener",
-    "other",
-    "overrun",
-    "dropped",
-    "end",
-]
-
-
-class MonitorEvent(TypedDict):
-    """mproutd monitor --json"""
-
-    version: Count
-    """of this format: 1"""
-    time: Time
-    """epoch seconds"""
-    kind: EventKind
-    """a kind of the table below"""
-    uplink: str | None
-    """the uplink that it concerns; null for none"""
-    device: str | None
-    """the device that it concerns; null for none"""
-    text: str
-    """the event in words"""
-    event: NotRequired[str]
-    """the kernel's name of the event (MPTCP_EVENT_* in linux/mptcp.h), such as sub-established"""
-    token: NotRequired[str]
-    """token of the connection, eight hexadecimal digits"""
-    local: NotRequired[str]
-    """ADDRESS:PORT; [ADDRESS]:PORT for IPv6"""
-    local_id: NotRequired[Count]
-    """the id of the local address"""
-    remote: NotRequired[str]
-    """ADDRESS:PORT; [ADDRESS]:PORT for IPv6"""
-    remote_id: NotRequired[Count]
-    """the peer's id for its address"""
-    backup_by_peer: NotRequired[bool]
-    """the peer requested backup priority"""
-    error: NotRequired[str | None]
-    """why a subflow was closed; null for a regular close"""
-    count: NotRequired[Count]
-    """events that were dropped before this one"""

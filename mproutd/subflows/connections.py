@@ -33,7 +33,7 @@ class ConnectionSnapshot(NamedTuple):
         """Token → whether this end began the connection, where the subflows show it.
 
         The initial subflow does.  Where it is gone, those that joined do: the end that began the
-        connection adds subflows, and the other end's attempts fail, so an attempt shows nothing.
+        connection adds subflows, and the attempts of its peer fail, so an attempt shows nothing.
         """
         initiated: dict[int, bool] = {}
         for subflow in sorted(self.subflows, key=lambda subflow: subflow.initial):

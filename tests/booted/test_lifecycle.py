@@ -53,11 +53,11 @@ def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
     return {(flow.token, flow.local, flow.local_port) for flow in found}
 
 
-def quiet(output: str) -> list[str]:
-    """What dpkg's output has beside its own progress: what a script of the package said."""
-    own = ("(Reading database", "Removing mproutd", "Purging configuration files for mproutd")
-    shown = output[output.index("Removing mproutd") :].splitlines()
-    return [line for line in shown if line and not line.startswith((*own, "Processing triggers"))]
+def quiet(output: str, begin: str) -> list[str]:
+    """What follows in dpkg's output beside its own progress: what a script of the package said."""
+    own = ("(Reading database", "Removing mproutd", "Purging configuration", "Processing triggers")
+    shown = output[output.index(f"\n{begin} ") :].splitlines()
+    return [line for line in shown if line and not line.startswith(own)]
 
 
 def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
@@ -177,8 +177,8 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     machine.run("ifdown eth2 && ifup eth2")  # hooks that were left behind do nothing
     assert machine.call("test -e /run/mproutd").returncode != 0
     with timed("apt purge"):
-        removal += machine.run("apt-get purge --yes mproutd")
-    assert quiet(removal) == []
+        purge = machine.run("apt-get purge --yes mproutd")
+    assert quiet(removal, "Removing") == quiet(purge, "Purging") == []
     if RELEASE == "12":
         guide.measured("life", timed.table)
     machine.run("rm /root/*.deb")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from mproutd.planning.uplinks import REASONS
+from mproutd.status.problems import ADVICE, PROBLEMS
 from tests.browser.chromium import Chromium
 from tests.browser.cockpit import URL, Cockpit
-from tests.browser.luci import URL as LUCI_URL
-from tests.browser.luci import Luci
+from tests.browser.luci import OVERVIEW, STATUS, Luci
 from tests.browser.pretender import answering
 from tests.browser.test_messages import messages  # noqa: F401 (a fixture)
 from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, eventually, veth
@@ -20,7 +22,6 @@ from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, eventually, veth
 Browse = Callable[..., Chromium]
 HOSTILE = '<img src=x onerror="window.hacked=1">\'\u202egnp.\u0007'
 SHOWN = '<img src=x onerror="window.hacked=1">\'\\u{202e}gnp.\\u{7}'
-STATUS_VIEW = f"{LUCI_URL}?view=view.mproutd.status"
 
 
 @pytest.fixture
@@ -88,9 +89,9 @@ def test_hostile_texts_stay_text_in_luci(real: dict[str, Any], wan: Wan, browse:
     answers = poisoned({**real, "status": with_a_problem(real["status"])})
     with answering(wan.gateway, answers), Luci(Daemon(wan.gateway)):
         page = browse(wan.gateway)
-        page.open(f"{LUCI_URL}?view=view.status.include.35_mproutd")
+        page.open(OVERVIEW)
         page.wait(lambda: SHOWN in page.text("table"))
-        page.open(STATUS_VIEW)
+        page.open(STATUS)
         check_hostile(page)
 
 
@@ -107,7 +108,7 @@ def test_a_hostile_device_is_an_uplink_like_any_other(wan: Wan, browse: Browse) 
     with Daemon(wan.gateway, network) as daemon, Cockpit(daemon):
         page = browse(wan.gateway)
         page.open(URL)
-        page.wait(lambda: f"ip link set {name} up" in page.text(".problems"))
+        page.wait(lambda: ADVICE["link-down"].replace("DEVICE", name) in page.text(".problems"))
         assert name in page.text('article[data-key="wan2"]')
         page.script(
             "const select = document.querySelectorAll('select')[1];"
@@ -125,7 +126,7 @@ def test_everything_that_a_status_can_have_is_shown(
     status["default"] = {"ipv4": {"wan1": 75, "wan2": 25}, "ipv6": "wan1"}
     with answering(wan.gateway, {**real, "status": status}), Luci(Daemon(wan.gateway)):
         page = browse(wan.gateway)
-        page.open(STATUS_VIEW)
+        page.open(STATUS)
         page.wait(lambda: "5.0 GB of 20 GB" in page.text())
         card = page.text('article[data-key="wan1"]')
         for words in ("Flows\n12", "/x done", "IPv4 by ping", f"{SERVER} "):
@@ -160,7 +161,7 @@ def test_a_status_with_parts_that_are_not_as_documented_is_shown_all_the_same(
         for part in PARTS:
             for value in VALUES:
                 answers["status"] = replaced(real["status"], part, value)
-                page.open(STATUS_VIEW)
+                page.open(STATUS)
                 page.wait(lambda: "usable" in page.text() or "No uplink" in page.text())
                 assert page.complaints() == [], (part, value)
 
@@ -173,7 +174,7 @@ def test_the_state_decides_and_not_the_browsers_clock(
     status["uplinks"][0]["since"] = 2000.0 - 3 * 86400 - 7200
     with answering(wan.gateway, {**real, "status": status}), Luci(Daemon(wan.gateway)):
         page = browse(wan.gateway)
-        page.open(STATUS_VIEW)
+        page.open(STATUS)
         page.wait(lambda: "for 3 d 2 h" in page.text('article[data-key="wan1"]'))
 
 
@@ -209,14 +210,14 @@ def test_34_uplinks(nodes: Callable[[str], Namespace], browse: Browse) -> None:
         assert page.script("return document.querySelectorAll('article').length") == MANY
         far.ip("link set far20 down")
         page.wait(lambda: f"{MANY - 1} of {MANY} uplinks usable" in page.text(".headline"), 5)
-        assert "wan20 has not been usable for" in page.text(".problems")
+        assert "wan20 is not usable" in page.text(".problems")
         for width in (320, 1600):
             page.resize(width)
             too_wide = "const e = document.documentElement; return e.scrollWidth - e.clientWidth"
             assert page.script(too_wide) == 0
         assert page.violations() == []
     with Daemon(gateway, many_again(daemon)) as daemon, Luci(daemon):
-        page.open(STATUS_VIEW)
+        page.open(STATUS)
         page.wait(lambda: f"{MANY - 1} of {MANY} uplinks usable" in page.text(".headline"))
 
 
@@ -227,13 +228,15 @@ def many_again(daemon: Daemon) -> str:
 # -- German -------------------------------------------------------------------------------
 
 
-def check_german(page: Chromium) -> None:
+def check_german(page: Chromium, catalog: Mapping[str, str]) -> None:
     page.wait(lambda: "1 von 2 Uplinks nutzbar" in page.text(".headline"))
     problems = page.text(".problems")
-    assert "wan2 ist seit" in problems
-    assert "kein Trägersignal" in problems
-    assert "Kabel, Modem und den Port am anderen Ende prüfen" in problems
-    assert "Pakete von 10.1.1.2 gehen nicht über eth1 hinaus" in problems
+    assert f"wan2 ist nicht nutzbar: {catalog[REASONS['no-carrier']]}" in problems
+    assert "seit " in problems
+    assert catalog[ADVICE["no-carrier"]] in problems
+    parts = re.split(r"[{]\w+[}]", catalog[PROBLEMS["misrouted"]])
+    assert [part for part in parts if part not in problems] == []
+    assert "10.1.1.2" in problems
     assert "zurückgehalten" in page.text('article[data-key="wan1"]')
     assert "Übriger Verkehr" in page.text()
     assert page.script("return document.querySelectorAll('.mproutd [lang=en]').length") == 0
@@ -249,13 +252,13 @@ def test_german(wan: Wan, browse: Browse, messages: Any) -> None:  # noqa: F811
     with Daemon(wan.gateway) as daemon, Cockpit(daemon):
         page = browse(wan.gateway, language="de")
         page.open(URL)
-        check_german(page)
+        catalog = messages.catalog(messages.languages()["de"])
+        check_german(page, catalog)
         assert "Abgleichen …" in page.text("#toolbar")
         assert page.script("return document.documentElement.lang") == "de"
-        catalog = messages.catalog(messages.languages()["de"])
         with Luci(daemon, language="de", catalog=catalog):
-            page.open(STATUS_VIEW)
-            check_german(page)
+            page.open(STATUS)
+            check_german(page, catalog)
             assert "Abgleichen …" in page.text("button")
 
 
@@ -273,5 +276,5 @@ def test_what_is_not_translated_is_marked_as_english(
         Luci(Daemon(wan.gateway), language="de", catalog=catalog),
     ):
         page = browse(wan.gateway)
-        page.open(STATUS_VIEW)
+        page.open(STATUS)
         page.wait(lambda: "a sentence of tomorrow" in page.text(".problems [lang=en]"))

@@ -29,16 +29,12 @@ def docstrings(kind: type) -> dict[str, str]:
 
 
 def fields(kind: type) -> dict[str, tuple[Any, str]]:
-    """Field → (annotation, description), its own before those of its bases."""
-    listed: dict[str, tuple[Any, str]] = {}
-    bases = [base for base in getattr(kind, "__orig_bases__", ()) if typing.is_typeddict(base)]
-    for owner in (kind, *bases):
-        annotations = typing.get_type_hints(
-            owner, vars(sys.modules[owner.__module__]), include_extras=True
-        )
-        for name, text in docstrings(owner).items():
-            listed.setdefault(name, (annotations[name], text))
-    return listed
+    """Field → (annotation, description)."""
+    names = vars(sys.modules[kind.__module__])
+    annotations = typing.get_type_hints(kind, names, include_extras=True)
+    texts = docstrings(kind)
+    assert annotations.keys() == texts.keys()
+    return {name: (annotation, texts[name]) for name, annotation in annotations.items()}
 
 
 def is_required(kind: type, annotation: Any) -> bool:
@@ -53,7 +49,7 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     if hasattr(annotation, "__metadata__"):
         described = schema_of(annotation.__origin__)
         for extra in annotation.__metadata__:
-            described.update(extra)
+            described.update([extra])
         return described
     if origin is Literal:
         return {"type": "string", "enum": list(arguments)}
@@ -80,7 +76,8 @@ def object_schema(kind: type) -> dict[str, Any]:
     properties, required = {}, []
     for name, (annotation, text) in fields(kind).items():
         described = schema_of(annotation)
-        properties[name] = {"type": described.pop("type"), "description": text, **described}
+        kind_of_field = described.pop("type")
+        properties[name] = {"type": kind_of_field, **described, "description": text}
         if is_required(kind, annotation):
             required.append(name)
     schema = {"type": "object", "description": inspect.getdoc(kind), "properties": properties}

@@ -1,28 +1,55 @@
-"""docs/ says what the program says: fields, codes, kinds, and a broken world for each code."""
+"""docs/ agrees with the program: schemas, fields, codes, kinds, and a world for each code."""
 
 from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+import subprocess
+from collections.abc import Collection
+from typing import Any, get_args
 
 import pytest
 
+from mproutd.configuration.options import METHODS, MODES
 from mproutd.planning.uplinks import REASONS
+from mproutd.status import event_types, types
 from mproutd.status.events import EVENT_KINDS
+from mproutd.status.metrics import ENDPOINT_STATES
 from mproutd.status.problems import ADVICE, PROBLEMS
-from tests.docs.reference import DOCS, filled, parts, schema
+from mproutd.status.render import FAMILIES
+from tests.docs.reference import DOCS, TYPES, filled, generated_schema, schema, tables
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.lab.faulty_worlds import BROKEN, ELSEWHERE, codes, paragraph
 
 jsonschema = pytest.importorskip("jsonschema")
 
 
-@pytest.mark.parametrize("page", parts())
-def test_the_pages_are_as_the_code_has_it(page: str) -> None:
-    """Else: python -m tests.docs.reference"""
+@pytest.mark.parametrize("page", tables())
+def test_the_tables_are_up_to_date(page: str) -> None:
+    """If not: python -m tests.docs.reference"""
     text = (DOCS / page).read_text()
-    assert filled(text, parts()[page]) == text
+    assert filled(text, tables()[page]) == text
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_the_schemas_are_up_to_date(name: str) -> None:
+    """If not: python -m tests.docs.reference"""
+    assert (DOCS / f"{name}.schema.json").read_text() == generated_schema(name)
+
+
+@pytest.mark.parametrize(
+    ("literal", "values"),
+    [
+        (types.Reason, REASONS),
+        (event_types.EventKind, EVENT_KINDS),
+        (types.EndpointState, ENDPOINT_STATES),
+        (types.Mode, MODES),
+        (types.Method, METHODS),
+        (types.Family, FAMILIES),
+    ],
+)
+def test_the_types_name_what_the_program_knows(literal: Any, values: Collection[str]) -> None:
+    assert set(get_args(literal)) == set(values)
 
 
 def test_every_code_has_its_advice_its_line_and_its_world() -> None:
@@ -43,20 +70,20 @@ def test_every_kind_of_line_is_on_its_page() -> None:
 def closed(node: Any) -> Any:
     """The schema with nothing allowed that it does not name; a problem's values are its own."""
     if isinstance(node, list):
-        return [closed(each) for each in node]
+        return [closed(item) for item in node]
     if not isinstance(node, dict):
         return node
-    node = {key: closed(each) for key, each in node.items()}
-    named = node.get("properties", {})
-    if named and ("code" not in named or "advice" not in named):
+    node = {key: closed(item) for key, item in node.items()}
+    properties = node.get("properties", {})
+    if properties and ("code" not in properties or "advice" not in properties):
         node["additionalProperties"] = False
     return node
 
 
-def check(name: str, told: Any) -> None:
+def check(name: str, printed: Any) -> None:
     strict = closed(copy.deepcopy(schema(name)))
     jsonschema.Draft202012Validator.check_schema(strict)
-    jsonschema.Draft202012Validator(strict).validate(told)
+    jsonschema.Draft202012Validator(strict).validate(printed)
 
 
 def test_the_schema_would_notice() -> None:
@@ -79,7 +106,7 @@ def test_the_broken_world_is_named_and_fits_the_schema(code: str) -> None:
         assert max(map(len, one.out.splitlines())) <= 80
         if not paragraph(answer.out, daemon, code):
             assert REASONS[code] in " ".join(daemon.call("status", "wan2").out.split())
-        elif "not usable" not in answer.out or code in PROBLEMS:
+        elif code in PROBLEMS:
             assert answer.code == 1
         check("status", daemon.status())
         daemon.stop()
@@ -92,15 +119,48 @@ def test_connections_fit_their_schema() -> None:
     with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
         with Echo(wan.gateway, wan.server, SERVER) as echo:
             eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
-            told = json.loads(daemon.call("connections", "--json").out)
-        assert told["connections"]
-        check("connections", told)
+            printed = json.loads(daemon.call("connections", "--json").out)
+        assert printed["connections"]
+        check("connections", printed)
         check("status", daemon.status())
 
 
 @pytest.mark.kernel
-def test_a_line_for_each_screen() -> None:
-    """The screens are of this version: they have what a status of now begins with."""
+def test_reconcile_and_the_monitor_fit_their_schemas() -> None:
+    """The monitor with lines of each source: daemon, services and kernel."""
+    with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        run = "config uplink 'wan2'\n\toption on_down '/bin/false'\n\toption gateway '10.2.2.1'\n"
+        daemon.configure(own=run)
+        daemon.reconcile()
+        monitor = wan.gateway.popen(
+            *daemon.command("monitor", "--json"), stdout=subprocess.PIPE, text=True
+        )
+        assert monitor.stdout is not None
+        lines = [monitor.stdout.readline()]
+        with Echo(wan.gateway, wan.server, SERVER) as echo:
+            eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
+            wan.unplug(2)
+            eventually(lambda: (daemon.uplink("wan2")["action"] or {}).get("exit_status") == 1)
+        check("status", daemon.status())
+        wan.gateway.ip("rule delete priority 7501")
+        daemon.configure(own="config mproutd 'globals'\n\toption mark_mask 'x'\n")
+        assert daemon.call("reconcile", "--json").code == 2
+        daemon.configure(own=run)
+        check("reconcile", json.loads(daemon.call("reconcile", "--dry-run", "--json").out))
+        check("reconcile", json.loads(daemon.call("reconcile", "--json").out))
+        daemon.stop()
+        lines += monitor.communicate(timeout=10)[0].splitlines()
+    events = [json.loads(line) for line in lines]
+    for event in events:
+        check("monitor", event)
+    kinds = {event["kind"] for event in events}
+    assert kinds >= {"begin", "decision", "change", "configuration", "action", "connection"}
+    assert kinds >= {"subflow", "end"}
+
+
+@pytest.mark.kernel
+def test_the_screens_are_of_this_version() -> None:
+    """They begin as a status does now."""
     with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
         heading = daemon.call("status").out.split()[:7]
     printed = (DOCS / "screens" / "status.md").read_text()

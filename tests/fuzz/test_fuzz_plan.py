@@ -33,7 +33,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import own_endpoint_deletions
+from mproutd.planning.diff import own_endpoint_deletions
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership
@@ -164,9 +164,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             Endpoint(host, device, draw(st.integers(0, 63)), n, draw(st.sampled_from((0, 0, 80))))
             for n, (host, device) in enumerate(held, 1)
         )
-        cap = draw(st.sampled_from((8, 0, 1, 64, 255)))
+        cap, room = (draw(st.sampled_from((8, 0, 1, 64, 255))) for _ in range(2))
         limits = Limits(draw(st.integers(0, cap)), draw(st.integers(0, cap)))
-        mptcp = Mptcp(found, limits, cap, laminar=draw(flag))
+        mptcp = Mptcp(found, limits, cap, max_endpoints=room, laminar=draw(flag))
     return Snapshot(
         links, tuple(addresses), routes, defaults,
         by_device([route for route in routes if not route.gateway]),

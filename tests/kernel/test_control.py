@@ -46,22 +46,24 @@ def told(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("request_", "answer"),
+    ("request_", "word"),
     [
-        (b"garbage\n", {"error": "the request is no JSON"}),
-        (b"\xff\xfe\x00\n", {"error": "the request is no JSON"}),
-        (b"[1, 2]\n", {"error": "the request is no JSON object"}),
-        (b"[" * 60000 + b"\n", {"error": "the request is no JSON"}),
-        (b"{}\n", {"error": "no such command: None"}),
-        (b'{"command": "dance"}\n', {"error": "no such command: 'dance'"}),
-        (b'{"command": ["status"]}\n', {"error": "no such command: ['status']"}),
-        (b'{"command": {"a": 1}}\n', {"error": "no such command: {'a': 1}"}),
+        (b"garbage\n", "JSON"),
+        (b"\xff\xfe\x00\n", "JSON"),
+        (b"[1, 2]\n", "JSON object"),
+        (b"[" * 60000 + b"\n", "JSON"),
+        (b"{}\n", "None"),
+        (b'{"command": "dance"}\n', "'dance'"),
+        (b'{"command": ["status"]}\n', "['status']"),
+        (b'{"command": {"a": 1}}\n', "{'a': 1}"),
     ],
 )
-def test_what_is_no_request_is_answered_so(daemon, request_, answer):
+def test_what_is_no_request_gets_an_error(daemon, request_, word):
     with client(daemon) as connection:
         connection.sendall(request_)
-        assert json.loads(told(connection)) == answer
+        reply = json.loads(told(connection))
+        assert reply.keys() == {"error"}
+        assert word in reply["error"]
     assert daemon.call("status").code == 0
 
 
@@ -169,7 +171,7 @@ def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_
 
 def test_who_asks_for_a_change_stands_in_the_log(daemon):
     daemon.reconcile("--dry-run")
-    assert "asked for by" not in daemon.log()
+    assert "process" not in daemon.log()
     daemon.reconcile()
-    (line,) = [line for line in daemon.log().splitlines() if "asked for by" in line]
-    assert re.fullmatch(r"mproutd: reconcile asked for by process [1-9]\d* of user 0", line)
+    (line,) = [line for line in daemon.log().splitlines() if "process" in line]
+    assert re.fullmatch(r"mproutd: reconcile [a-z ]+ process [1-9]\d* of user 0", line)

@@ -172,7 +172,7 @@ CASES += [(verdict, SERVER6) for verdict in BOXES if not verdict.endswith("dropp
 def test_a_middlebox(shared: World, verdict: str, server: str) -> None:
     rule, seen = BOXES[verdict]
     to = f"[{server}]:{PORT}" if ":" in server else f"{server}:{PORT}"
-    patience = mptcp_counters(shared.wan.gateway)["Blackhole"]
+    patience = mptcp_counters(shared.wan.gateway).get("Blackhole", 0)
     if verdict == "syn-stripped":
         time.sleep(2.1)  # the listener compares counters of up to two seconds ago
     with shared.box(rule), Capture(shared.wan.gateway) as here, Capture(shared.wan.server) as there:
@@ -184,7 +184,7 @@ def test_a_middlebox(shared: World, verdict: str, server: str) -> None:
     assert result["peer"] == {"address": server, "port": PORT}
     assert result["seconds"] < 10
     # The test ended before the kernel would have paused MPTCP.
-    assert mptcp_counters(shared.wan.gateway)["Blackhole"] == patience
+    assert mptcp_counters(shared.wan.gateway).get("Blackhole", 0) == patience
 
 
 def test_random_loss_is_not_taken_for_a_middlebox(shared: World) -> None:
@@ -387,14 +387,14 @@ def test_mptcp_is_off_at_one_end(shared: World) -> None:
 def test_the_kernel_has_paused_mptcp(shared: World) -> None:
     """As after a connection of another program on a path that drops SYNs with MP_CAPABLE."""
     gateway = shared.wan.gateway
+    if not gateway.has_sysctl("net.mptcp.blackhole_timeout"):
+        pytest.skip("this kernel does not pause MPTCP")
     with gateway.enter():
         other = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
     with shared.box("tcp flags & syn == syn tcp option mptcp exists drop"), other:
         other.bind((address(1), 0))
         other.settimeout(10)
         other.connect((SERVER, PORT))
-    if not mptcp_counters(gateway).get("Blackhole"):
-        pytest.skip("this kernel does not pause MPTCP")
     result = shared.test()
     assert (result["verdict"], result["side"], result["exit"]) == ("local-paused", "local", 1)
     gateway.sysctl("net.mptcp.blackhole_timeout", 3600)  # as the advice says

@@ -8,9 +8,17 @@ from typing import NamedTuple
 
 import pytest
 
-from mproutd.netlink.path_manager import supports_laminar
-from tests.lab import Daemon, Echo, Namespace, eventually, mptcp_counters, subflows
+from tests.lab import (
+    Daemon,
+    Echo,
+    Namespace,
+    eventually,
+    join_attempts,
+    mptcp_counters,
+    subflows,
+)
 from tests.lab.in_process import Keeping
+from tests.lab.kernel_limits import has_laminar, leave_room
 from tests.lab.modes import crossing, endpoints, network, own
 
 pytestmark = pytest.mark.kernel
@@ -108,7 +116,7 @@ def test_an_announced_address_that_refuses_does_not_cost_the_path_that_works(end
     ends.begin(ONE if role == "client" else TWO, TWO, own(role), SERVER)
     echo = ends.connect(listen=S1)
     (before,) = [flow for flow in subflows(ends.client, echo.port) if flow.initial]
-    eventually(lambda: mptcp_counters(ends.client)["MPJoinSynTx"] >= 1)
+    eventually(lambda: join_attempts(ends.client) >= 1)
     lives(echo, 40)  # 0.8 s: longer than the first tries to bring back what failed
     (after,) = subflows(ends.client, echo.port)
     assert after[:4] == before[:4]
@@ -138,6 +146,8 @@ def flags(keeping: Keeping) -> dict[str, int]:
 
 def test_laminar_answers_the_announced_address_from_its_own(ends):
     """Without the flag, the kernel joins an announced address from wherever routing says."""
+    if not has_laminar():
+        pytest.skip("this kernel does not know laminar")
     with Keeping(ends.client, TWO, own(wan2="laminar")) as keeping:
         keeping.settle()
         assert flags(keeping) == {C1: 0x2, C2: 0x22}
@@ -149,17 +159,32 @@ def test_laminar_answers_the_announced_address_from_its_own(ends):
         assert keeping.settle() == []
 
 
-@pytest.mark.parametrize(
-    ("release", "knows"),
-    [("6.18.44-x", True), ("6.18", True), ("7.0.1", True), ("6.17.9", False), ("5.17", False)],
-)
-def test_which_kernels_know_laminar(release, knows):
-    assert supports_laminar(release) is knows
-
-
 def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
-    with Keeping(ends.client, TWO, own(wan2="laminar"), release="6.12.64") as keeping:
+    with Keeping(
+        ends.client, TWO, own(wan2="laminar"), laminar=False if has_laminar() else None
+    ) as keeping:
         keeping.settle()
         assert flags(keeping) == {C1: 0x2, C2: 0x2}
         assert keeping.settle() == []
         assert keeping.problems() == ["laminar-unsupported"]
+
+
+def test_the_question_about_laminar_leaves_nothing_and_changes_no_id(ends):
+    """It is asked by an endpoint that is deleted at once, and only where the option is set."""
+    with Keeping(ends.client, TWO, own()) as keeping:
+        keeping.settle()
+        assert keeping.manager._laminar is None
+        before = keeping.found().endpoints
+        assert keeping.manager.read(full=True, probe_laminar=True).endpoints == before
+        assert keeping.manager._laminar is has_laminar()
+        assert keeping.found().endpoints == before
+        ends.client.ip("mptcp endpoint add 192.0.2.9 signal")
+        assert keeping.found().endpoints[-1].id == before[-1].id + 1
+
+
+def test_where_there_is_no_room_for_the_question_laminar_is_tried(ends):
+    leave_room(ends.client, 0)
+    with Keeping(ends.client, TWO, own(wan2="laminar")) as keeping:
+        keeping.settle()
+        assert keeping.manager._laminar is None
+        assert keeping.problems() == ["endpoint-limit"] * 2

@@ -39,7 +39,15 @@ from tests.lab.monitor import Monitor
 from tests.lab.namespace import LabError, Namespace
 from tests.lab.shared_switch import Switched
 from tests.lab.terminal import Terminal
-from tests.lab.traffic import Iperf, Measured, Subflow, device_bytes, mptcp_counters, subflows
+from tests.lab.traffic import (
+    Iperf,
+    Measured,
+    Subflow,
+    device_bytes,
+    join_attempts,
+    mptcp_counters,
+    subflows,
+)
 from tests.lab.ubus import Ubus
 from tests.lab.wait import eventually
 from tests.lab.wan import LAN_HOST, SERVER, SERVER6, Wan, address, router_address
@@ -72,6 +80,7 @@ __all__ = [
     "bridge",
     "device_bytes",
     "eventually",
+    "join_attempts",
     "mptcp_counters",
     "router_address",
     "subflows",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import (
+    ANY_DEVICE,
     BACKUP,
     FAMILIES,
     FULLMESH,
@@ -56,7 +57,7 @@ class Killed(BaseException):
 class FakeKernel:
     """The Kernel of mproutd/netlink/kernel.py."""
 
-    def __init__(self, cap: int = 8) -> None:
+    def __init__(self, max_endpoints: int = 8, max_limit: int = 8) -> None:
         self.links: dict[int, Link] = {}
         self.addresses: list[Address] = []
         self.routes: list[Route] = []
@@ -67,10 +68,12 @@ class FakeKernel:
             Rule(AF_INET6, 0, TABLE_LOCAL, protocol=BY_KERNEL),
             Rule(AF_INET6, 32766, TABLE_MAIN, protocol=BY_KERNEL),
         ]
-        self.mptcp: Mptcp | None = Mptcp(cap=cap)
+        self.mptcp: Mptcp | None = Mptcp(max_limit=max_limit, max_endpoints=max_endpoints)
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
         """Addresses where closing would end a connection (Snapshot)."""
+        self.ignored_advertisements: set[str] = set()
+        """Devices with accept_ra 1 and forwarding."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
         self.done: list[Operation] = []
@@ -96,6 +99,10 @@ class FakeKernel:
                 connected[link.index] = self._subnets_in_main(link.index, own)
                 sourced[link.index] = self._sourced_in_main(link.index, own)
                 for family in FAMILIES:
+                    if (link.name, family) in want.remembered:
+                        anyone = self._default_in_main(ANY_DEVICE, family, want.mark)
+                        if anyone is not None:
+                            defaults[ANY_DEVICE, family] = anyone
                     best = self._default_in_main(link.index, family, want.mark)
                     if best is not None:
                         defaults[link.index, family] = best
@@ -143,8 +150,8 @@ class FakeKernel:
         found = [
             route
             for route in self.routes
-            if (route.family, route.table, route.destination, route.device)
-            == (family, TABLE_MAIN, "default", device)
+            if (route.family, route.table, route.destination) == (family, TABLE_MAIN, "default")
+            and device in (ANY_DEVICE, route.device)
             and not route.from_prefix
         ]
         return min(found, key=lambda route: route.metric, default=None)
@@ -163,6 +170,16 @@ class FakeKernel:
             for route in self.routes
             if (route.table, route.destination) == (TABLE_MAIN, "default") and route.type != UNICAST
         ]
+
+    def default_tables(self, device: int, family: int) -> set[int]:
+        return {
+            route.table
+            for route in self.routes
+            if (route.family, route.device, route.destination) == (family, device, "default")
+        }
+
+    def ignores_advertisements(self, device: str) -> bool:
+        return device in self.ignored_advertisements
 
     def walk(
         self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
@@ -354,7 +371,7 @@ class FakeKernel:
                 return errno.EEXIST
             number = same[0].id
             found.remove(same[0])
-        if len(found) >= self.mptcp.cap:
+        if len(found) >= self.mptcp.max_endpoints:
             return errno.ERANGE
         if any(number and each.id == number for each in found):
             return errno.EBUSY
@@ -366,7 +383,7 @@ class FakeKernel:
 
     def _change_limits(self, value: Limits) -> int:
         assert self.mptcp is not None
-        if max(value) > self.mptcp.cap:
+        if max(value) > self.mptcp.max_limit:
             return errno.EINVAL
         self.mptcp = self.mptcp._replace(limits=value)
         return 0

@@ -30,7 +30,8 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.passes import Collaborators, Deleter, Pass, PassOptions, compare
+from mproutd.passes import Collaborators, Deleter, Pass, PassOptions
+from mproutd.planning.diff import compare
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, make_plan
@@ -71,8 +72,8 @@ class Store:
 class World(FakeKernel):
     """The fake kernel with its surroundings."""
 
-    def __init__(self, cap: int = 8) -> None:
-        super().__init__(cap)
+    def __init__(self, max_endpoints: int = 8, max_limit: int = 8) -> None:
+        super().__init__(max_endpoints, max_limit)
         self.store = Store()
         self._last_index = 1
 

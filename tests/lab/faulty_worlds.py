@@ -5,10 +5,12 @@ For the tests, and for docs/troubleshooting.md, whose every row is printed from 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mproutd.status.path_problems import MEMORY_UNNAMED
 from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
 
 
@@ -52,6 +54,16 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _without_gateway(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address add 192.168.8.100/24 dev eth2")
+
+
+def _remembered(wan: Wan, daemon: Daemon) -> None:
+    wan.admin_down(2)
+    wan.admin_up(2)
+    time.sleep(MEMORY_UNNAMED + 1)
 
 
 def _address_conflict(wan: Wan, daemon: Daemon) -> None:
@@ -206,6 +218,10 @@ BROKEN: dict[str, Broken] = {
     "misrouted": Broken("an uplink has everything but its endpoint", _misrouted),
     "blackhole-default": Broken(
         "an uplink works until main has no other default", _blackhole_default
+    ),
+    "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
+    "gateway-remembered": Broken(
+        "an uplink works although table main has no route through it", _remembered
     ),
     "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
     "removed-externally": Broken("rules were gone for a moment", _removed(2)),

@@ -10,7 +10,6 @@ from typing import Any
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import Mptcp
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.netlink.path_manager import supports_laminar
 from mproutd.planning.plan import Outcome
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -23,12 +22,17 @@ from tests.lab.resources import Closing
 class Keeping(Closing):
     """A Keeper with these two files, between `with` and its end in the node's namespace.
 
-    `cap` and `release` are the highest limit that the kernel seems to accept, and the
-    release that it seems to have, where they differ from what it is.
+    `max_endpoints` and `laminar`: what the kernel seems to take and to know, where that differs
+    from what it does.
     """
 
     def __init__(
-        self, node: Namespace, network: str, own: str = "", cap: int = 0, release: str = ""
+        self,
+        node: Namespace,
+        network: str,
+        own: str = "",
+        max_endpoints: int = 0,
+        laminar: bool | None = None,
     ) -> None:
         self._scope = ExitStack()
         self._scope.enter_context(node.enter())
@@ -36,10 +40,9 @@ class Keeping(Closing):
         kernel = NetlinkKernel()
         self._scope.callback(kernel.close)
         assert kernel.path_manager
-        if cap:
-            kernel.path_manager._cap = cap
-        if release:
-            kernel.path_manager._laminar = supports_laminar(release)
+        if max_endpoints:
+            kernel.path_manager._max_endpoints = max_endpoints
+        kernel.path_manager._laminar = laminar
         self.manager = kernel.path_manager
         self.reconciler = Reconciler(kernel, StateFile(str(self._directory)), str(self._directory))
         self.configure(network, own)

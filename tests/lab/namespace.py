@@ -203,6 +203,11 @@ class Namespace:
             Path(path).write_text(f"{value}\n")
         return str(value)
 
+    def has_sysctl(self, key: str) -> bool:
+        """Whether the kernel has this setting."""
+        with self.enter():
+            return Path("/proc/sys", key.replace(".", "/")).exists()
+
     def state(self, ids: bool = False) -> str:
         """Routes (all tables but local), rules, endpoints and limits in `ip` syntax, sorted.
 

@@ -73,6 +73,36 @@ define Py3Package
 endef
 """
 
+LUCI = """\
+PKG_BUILD_DIR:=$(TOPDIR)/build_dir/$(PKG_NAME)
+include $(INCLUDE_DIR)/package.mk
+
+LUCI_LANGUAGES:=$(filter-out templates,$(notdir $(wildcard $(CURDIR)/po/*)))
+LUCI_BASENAME:=$(patsubst luci-app-%,%,$(LUCI_NAME))
+define newline
+
+
+endef
+define Build/Prepare
+	$(foreach d,$(wildcard htdocs root),$(INSTALL_DIR) $(PKG_BUILD_DIR)/$(d)$(newline)\
+	$(CP) ./$(d)/* $(PKG_BUILD_DIR)/$(d)/$(newline))
+	$(call Build/Prepare/$(LUCI_NAME))
+endef
+Build/Configure:=
+Build/Compile:=
+define Package/$(PKG_NAME)
+  TITLE:=$(LUCI_TITLE)
+  DEPENDS:=$(LUCI_DEPENDS)
+endef
+define Package/$(PKG_NAME)/install
+	$(INSTALL_DIR) $(1)/www
+	cp -pR $(PKG_BUILD_DIR)/htdocs/* $(1)/www/
+	cp -pR $(PKG_BUILD_DIR)/root/* $(1)/
+endef
+$(eval $(call BuildPackage,$(PKG_NAME)))
+"""
+"""LuCI's own, without its minifiers (which the package turns off) and its translations' tool."""
+
 FILESPEC = """\
 import os, shutil, sys
 source, target, spec = sys.argv[1:]
@@ -102,6 +132,9 @@ class Sdk:
         (top / "rules.mk").write_text(RULES)
         (top / "include" / "package.mk").write_text(PACKAGE)
         (python / "python3-package.mk").write_text(PYTHON3)
+        luci = top / "feeds" / "luci"
+        luci.mkdir()
+        (luci / "luci.mk").write_text(LUCI)
         (python / "pypi.mk").write_text("PYPI_INCLUDED:=1\n")
         (top / "filespec.py").write_text(FILESPEC)
 

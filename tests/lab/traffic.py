@@ -147,6 +147,20 @@ def mptcp_counters(node: Namespace) -> dict[str, int]:
     return dict(zip(lines[0][1:], map(int, lines[1][1:]), strict=True))
 
 
+def join_attempts(node: Namespace) -> int:
+    """How many subflows the node has tried to join (MPJoinSynTx).
+
+    Linux 6.1 does not count them: there, all active opens but those of whole connections, so that
+    one of plain TCP counts too.
+    """
+    counters = mptcp_counters(node)
+    if "MPJoinSynTx" in counters:
+        return counters["MPJoinSynTx"]
+    with node.enter(), open("/proc/thread-self/net/snmp") as file:
+        names, values = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(values[names.index("ActiveOpens")]) - counters["MPCapableSYNTX"]
+
+
 class Subflow(NamedTuple):
     """An established subflow, as `ss -tni` lists it."""
 

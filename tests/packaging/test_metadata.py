@@ -46,8 +46,8 @@ def third_party(files: Iterable[Path]) -> set[str]:
     return found - sys.stdlib_module_names - {"mproutd", "tests", "bench"}
 
 
-def test_the_version_is_a_release_number() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", mproutd.__version__)
+def test_the_version_is_a_release_number_or_that_of_an_sdist() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\+[\w.]+)?", mproutd.__version__)
 
 
 def test_the_installed_package_has_this_version() -> None:

@@ -7,6 +7,7 @@ tests' own (openwrt_sdk.py); what they install runs under a Python that has noth
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -25,14 +26,16 @@ ROOT = Path(__file__).parents[2]
 FEED = ROOT / "packaging" / "openwrt"
 MPROUTD, TENACITY = FEED / "mproutd" / "Makefile", FEED / "python-tenacity" / "Makefile"
 
+LUCI = FEED / "luci-app-mproutd" / "Makefile"
+
 MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mproutd").rglob("*.py")}
 APART = {
     "mproutd-connections": {"mproutd/netlink/diag_socket"},
     "mproutd-top": {"mproutd/status/top", "mproutd/status/top_view"},
     "mproutd-test": {module for module in MODULES if module.startswith("mproutd/pathtest/")},
 }
-LEFT_OUT = {"mproutd/status/exporter", "mproutd/status/metrics"}
-"""No package has them: the feed has no client library of Prometheus."""
+LEFT_OUT = {"mproutd/status/exporter", "mproutd/status/metrics", "mproutd/files"}
+"""No package has them: the feed has no client library of Prometheus, and needs no pip."""
 
 FILES = {
     "mproutd": {
@@ -130,6 +133,33 @@ def test_a_package_installs_these_files_and_no_others(roots: dict[str, Path], na
     assert found == FILES[name]
 
 
+def test_luci_gets_its_pages_and_what_they_share_with_cockpit(sdk: Sdk) -> None:
+    found = installed(sdk.build(LUCI)["luci-app-mproutd"])
+    resources = "www/luci-static/resources"
+    shared = {path.name for path in (ROOT / "web/page").iterdir()}
+    assert set(found) == {
+        f"{resources}/view/mproutd/status.js",
+        f"{resources}/view/mproutd/configuration.js",
+        f"{resources}/view/status/include/35_mproutd.js",
+        f"{resources}/mproutd/loader.js",
+        *(f"{resources}/mproutd/{name}" for name in shared),
+        "usr/share/luci/menu.d/luci-app-mproutd.json",
+        "usr/share/rpcd/acl.d/luci-app-mproutd.json",
+    }
+    assert set(found.values()) == {0o644}
+    _, depends, _, _ = sdk.describe(LUCI, "luci-app-mproutd")
+    assert depends == ["+luci-base", "+mproutd-rpcd"]
+    assert f"PKG_VERSION:={mproutd.__version__}\n" in LUCI.read_text()
+
+
+def test_the_access_lists_grant_ubus_and_uci_and_no_files() -> None:
+    for path in FEED.rglob("rpcd/acl.d/*.json"):
+        for group in json.loads(path.read_text()).values():
+            for grants in (group["read"], group["write"]):
+                assert grants.keys() == {"ubus", "uci"}, path
+                assert grants["ubus"].keys() == {"mproutd"}, path
+
+
 def test_nothing_for_tests_or_documents_and_no_source_gets_on_a_router(
     roots: dict[str, Path],
 ) -> None:
@@ -138,7 +168,8 @@ def test_nothing_for_tests_or_documents_and_no_source_gets_on_a_router(
 
 
 def test_the_version_is_the_programs(sdk: Sdk) -> None:
-    assert f"PKG_VERSION:={mproutd.__version__}\n" in MPROUTD.read_text()
+    release = mproutd.__version__.partition("+")[0]
+    assert f"PKG_VERSION:={release}\n" in MPROUTD.read_text()
 
 
 def test_what_is_the_users_is_kept_at_an_upgrade(sdk: Sdk, roots: dict[str, Path]) -> None:

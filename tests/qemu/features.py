@@ -23,13 +23,23 @@ from mproutd.model import (
     SUBFLOW,
     TABLE_MAIN,
     Endpoint,
-    Limits,
     Operation,
     Rule,
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode, sock_diag
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, MPTCP_INFO, SOL_MPTCP
-from tests.lab import SERVER, Echo, Namespace, Wan, address, eventually, mptcp_counters, subflows
+from tests.lab import (
+    SERVER,
+    Echo,
+    Namespace,
+    Wan,
+    address,
+    eventually,
+    kernel_limits,
+    mptcp_counters,
+    subflows,
+)
+from tests.lab.kernel_limits import RawPathManager, path_manager
 from tests.lab.raw_netlink import NETLINK_GENERIC, Netlink
 
 UNKNOWN_FLAG = 1 << 20
@@ -52,45 +62,6 @@ def yes(answer: object) -> str:
 
 def error_name(number: int) -> str:
     return errno.errorcode.get(number, str(number)) if number else "accepted"
-
-
-class PathManager:
-    """The kernel's path manager in a new network namespace."""
-
-    def __init__(self, node: Namespace) -> None:
-        with node.enter():
-            self.socket = Netlink(NETLINK_GENERIC)
-        (answer,), _ = self.socket.ask(mptcp_pm.get_family(1))
-        self.family = mptcp_pm.family(answer.body)
-
-    def add(self, endpoint: Endpoint) -> int:
-        """The errno of adding it."""
-        return self._change("add", endpoint)
-
-    def set_flags(self, endpoint: Endpoint) -> int:
-        return self._change("change", endpoint)
-
-    def set_limits(self, limit: int) -> int:
-        return self._change("change", Limits(limit, limit))
-
-    def _change(self, verb: str, value: Endpoint | Limits) -> int:
-        operation = Operation(verb, value)  # type: ignore[arg-type]
-        return self.socket.ask(mptcp_pm.change(operation, self.family.id, 2))[1].errno
-
-    def endpoints(self) -> list[Endpoint]:
-        answers, _ = self.socket.ask(mptcp_pm.dump_endpoints(self.family.id, 3))
-        return [mptcp_pm.endpoint(answer.body) for answer in answers]
-
-    def accepts(self, limit: int) -> bool | None:
-        return mptcp_pm.accepted(self.socket.ask(mptcp_pm.probe(self.family.id, 4, limit))[1])
-
-
-@contextmanager
-def path_manager() -> Iterator[PathManager]:
-    with Namespace("asked") as node:
-        manager = PathManager(node)
-        with manager.socket:
-            yield manager
 
 
 @contextmanager
@@ -146,8 +117,7 @@ def policy_routing() -> str:
 
 @feature("limits, at most")
 def limits() -> str:
-    with path_manager() as manager:
-        return str(max(limit for limit in range(256) if not manager.set_limits(limit)))
+    return str(kernel_limits.max_limit())
 
 
 @feature("says without a change which limits it would accept")
@@ -159,11 +129,8 @@ def limits_asked() -> str:
 @feature("endpoints, at most")
 def endpoints() -> str:
     with path_manager() as manager:
-        for number in range(1, 300):
-            refused = manager.add(Endpoint(f"10.0.{number // 250}.{number % 250 + 1}", 0, SIGNAL))
-            if refused:
-                return f"{number - 1}, then {error_name(refused)}"
-    return "300 or more"
+        refused = manager.add_strangers(300)
+        return f"{len(manager.endpoints())}, then {error_name(refused)}"
 
 
 @feature("the same endpoint again")
@@ -229,7 +196,7 @@ def sysctl_syn_retrans() -> str:
 def events() -> Iterator[tuple[Namespace, Callable[[], list[mptcp_pm.Event]]]]:
     """A node, and a function that returns the path manager's events there since the last call."""
     with Namespace("asked") as node:
-        manager = PathManager(node)
+        manager = RawPathManager(node)
         with manager.socket, node.enter():
             listener = Netlink(NETLINK_GENERIC)
         with listener:
@@ -258,7 +225,7 @@ def mptcp_diag() -> str:
         with node.enter():
             diag = Netlink(SOCK_DIAG)
         with diag:
-            answers, end = diag.ask(sock_diag.dump(1, socket.AF_INET))
+            answers, end = diag.ask(sock_diag.dump_mptcp(socket.AF_INET, 1))
     return error_name(end.errno) if end.errno else yes(answers)
 
 
@@ -322,11 +289,11 @@ def _index(wan: Wan, uplink: int) -> int:
 
 
 @contextmanager
-def two_paths() -> Iterator[tuple[Wan, PathManager, Echo]]:
+def two_paths() -> Iterator[tuple[Wan, RawPathManager, Echo]]:
     """A connection that began at eth1's address and has joined over eth2, by endpoints of its own;
     the endpoint of eth1 was then added for the first time."""
     with Wan(ipv6=False, shaped=False, lan=False).usual() as wan:
-        manager = PathManager(wan.gateway)
+        manager = RawPathManager(wan.gateway)
         wan.gateway.ip(
             "mptcp limits set subflows 8 add_addr_accepted 0",
             f"route add default via 10.1.1.1 dev eth1 table 101 src {address(1)}",

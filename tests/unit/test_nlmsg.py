@@ -104,17 +104,24 @@ def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_reques
 
 
 @pytest.mark.parametrize("cap", [0, 1, 8, 63, 64, 254, 255])
-def test_bisection_finds_every_cap(cap: int) -> None:
-    candidates: list[int] = []
-    assert (
-        mptcp_pm.cap(lambda candidate: bool(candidates.append(candidate)) or candidate <= cap)
-        == cap
-    )
-    assert len(candidates) <= 9
+def test_bisection_finds_every_highest_limit(cap: int) -> None:
+    asked: list[int] = []
+
+    def accepts(candidate: int) -> bool:
+        asked.append(candidate)
+        return candidate <= cap
+
+    assert mptcp_pm.max_limit(accepts) == cap
+    assert len(asked) <= 9
 
 
-def test_a_kernel_that_does_not_name_the_attribute_has_the_old_cap() -> None:
-    assert mptcp_pm.cap(lambda _: None) == 8
+def test_a_kernel_that_does_not_name_the_attribute_has_the_old_maximum() -> None:
+    assert mptcp_pm.max_limit(lambda _: None) == 8
+
+
+@pytest.mark.parametrize(("limit", "endpoints"), [(0, 8), (8, 8), (9, 255), (64, 255)])
+def test_how_many_endpoints_follow_from_the_highest_limit(limit: int, endpoints: int) -> None:
+    assert mptcp_pm.max_endpoints(limit) == endpoints
 
 
 # --- the caches ---

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.planning.numbering import MAX_SLOT, assign_numbers, deposit, marks_overlap
+from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.planning.numbering import assign_numbers, deposit, marks_overlap
 from tests.lab.fake_world import interface, uci
 
 
@@ -69,7 +70,7 @@ def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
     places = assign_numbers(uci(file(*names), own), {})
     found = [place.slot for place in places.values()]
     assert len(set(found)) == 150
-    assert max(found) <= MAX_SLOT
+    assert max(found) <= MAX_UPLINKS
     marks = [place.mark for place in places.values() if place.mark]
     assert len(set(marks)) == len(marks)
     assert not any(mark & 0x30000 == 0x10000 for mark in marks[1:])

@@ -37,7 +37,7 @@ def test_what_is_new_is_no_removal() -> None:
     for _ in range(20):
         assert removals.allow(ADD, ())
     assert removals.restored() == {}
-    assert removals.due() is None
+    assert removals.next_at() is None
 
 
 def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None:
@@ -49,8 +49,7 @@ def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None
     removals.record_pass([RULE], [RULE])
     assert removals.rate_limited() == {RULE}
     assert removals.restored() == {RULE: RESTORE_BURST}
-    wait = removals.due()
-    assert wait == RESTORE_INTERVAL
+    assert removals.next_at() == clock.now + RESTORE_INTERVAL
     done = 0
     start = clock.now
     while clock.now < start + 10 * RESTORE_INTERVAL:
@@ -63,21 +62,21 @@ def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None
     assert 9 <= done <= 10
 
 
-def test_due_is_when_it_may_be_done() -> None:
+def test_next_at_is_when_it_may_be_done() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
         removals.record_pass([RULE])
     removals.record_pass([RULE], [RULE])
-    wait = removals.due()
-    assert wait is not None
-    clock.now += wait - 0.01
+    at = removals.next_at()
+    assert at is not None
+    clock.now = at - 0.01
     assert not removals.allow(ADD, ())
-    wait = removals.due()
-    assert wait is not None
-    clock.now += wait
+    at = removals.next_at()
+    assert at is not None
+    clock.now = at
     assert removals.allow(ADD, ())
     removals.record_pass([RULE])
-    assert removals.due() is None
+    assert removals.next_at() is None
 
 
 def test_what_is_left_alone_regains_its_burst() -> None:
@@ -98,7 +97,7 @@ def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
     removals.record_pass([RULE], [RULE])
     removals.record_pass([])
     clock.now += RESTORE_INTERVAL
-    assert removals.due() is None
+    assert removals.next_at() is None
     assert removals.rate_limited() == set()
 
 
@@ -108,13 +107,13 @@ def test_what_waits_for_something_else_wakes_nobody() -> None:
     while removals.allow(ADD, ()):
         removals.record_pass([RULE])
     removals.record_pass([RULE], [RULE])
-    assert removals.due() == RESTORE_INTERVAL
+    assert removals.next_at() == clock.now + RESTORE_INTERVAL
     removals.record_pass([RULE], [RULE])
-    assert removals.due() is None
+    assert removals.next_at() is None
     assert removals.rate_limited() == {RULE}, "it is still missing because it was removed too often"
     assert not removals.allow(ADD, ()), "its turn, and its time is not over"
     removals.record_pass([RULE], [RULE])
-    assert removals.due() == RESTORE_INTERVAL
+    assert removals.next_at() == clock.now + RESTORE_INTERVAL
     clock.now += RESTORE_INTERVAL
     assert removals.allow(ADD, ())
 
@@ -170,9 +169,9 @@ def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
     assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}
     clock.now += MISROUTED_GRACE / 2
     assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
-    assert patience.due() == MISROUTED_GRACE / 2
+    assert patience.next_at() == clock.now + MISROUTED_GRACE / 2
     clock.now += MISROUTED_GRACE / 2
     assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
     assert patience.grant([]) == frozenset()
-    assert patience.due() is None
+    assert patience.next_at() is None
     assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"

@@ -80,7 +80,7 @@ def test_without_room_for_both_the_old_one_is_deleted_first() -> None:
     world = up()
     readdress(world)
     assert world.mptcp is not None
-    world.mptcp = world.mptcp._replace(cap=1, limits=Limits(1, 1))
+    world.mptcp = world.mptcp._replace(max_endpoints=1, limits=Limits(1, 1))
     world.once(uci(WAN1, "config mproutd\n option subflows 1\n option add_addr_accepted 1\n"))
     assert endpoint_steps(world) == [f"delete {OLD}", f"add {NEW}"]
 

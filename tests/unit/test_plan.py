@@ -29,9 +29,9 @@ from tests.lab.fake_world import World, interface, uci
 WAN1, WAN2 = interface("wan1", "eth1", "master"), interface("wan2", "eth2", "on")
 
 
-def two_lines(cap: int = 8) -> World:
+def two_lines(max_endpoints: int = 8) -> World:
     """eth1 10.1.1.2/24 and eth2 10.2.2.2/24, each with its router as main's default."""
-    world = World(cap)
+    world = World(max_endpoints)
     world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
     world.device("eth2", "10.2.2.2/24", gateway="10.2.2.1")
     return world
@@ -432,7 +432,7 @@ def test_main_routes_can_be_switched_off() -> None:
 
 
 def test_every_uplink_gets_an_endpoint_before_any_gets_two() -> None:
-    world = World(cap=4)
+    world = World(max_endpoints=4)
     world.device("eth1", *(f"10.1.1.{n}/24" for n in (2, 3, 4)), gateway="10.1.1.1")
     world.device("eth2", *(f"10.2.2.{n}/24" for n in (2, 3)), gateway="10.2.2.1")
     world.device("eth3", "10.3.3.2/24", "2001:db8:3::2/64", gateway="10.3.3.1", gateway6="fe80::1")
@@ -459,8 +459,23 @@ def test_every_uplink_gets_an_endpoint_before_any_gets_two() -> None:
     ]
 
 
+@pytest.mark.parametrize(("max_endpoints", "max_limit"), [(255, 64), (3, 64), (20, 4)])
+def test_the_room_for_endpoints_and_the_highest_limit_are_two_numbers(
+    max_endpoints: int, max_limit: int
+) -> None:
+    world = World(max_endpoints, max_limit)
+    many = [f"10.0.{n // 200}.{n % 200 + 2}/16" for n in range(300)]
+    world.device("eth1", *many, gateway="10.0.0.1")
+    outcome = world.run(WAN1)
+    assert len(endpoints(world)) == max_endpoints
+    assert len(outcome.plan.over_cap) == 300 - max_endpoints
+    assert world.mptcp
+    assert world.mptcp.limits == Limits(max_limit, max_limit)
+    assert not outcome.failures
+
+
 def test_others_endpoints_take_room_and_are_left() -> None:
-    world = two_lines(cap=2)
+    world = two_lines(max_endpoints=2)
     world.foreign(Endpoint("192.0.2.9", 0, SIGNAL))
     outcome = world.run(WAN1 + WAN2)
     assert endpoints(world) == ["192.0.2.9 signal", "10.1.1.2 subflow dev eth1"]
@@ -477,7 +492,7 @@ def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None
 
 
 def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses() -> None:
-    world = two_lines(cap=3)
+    world = two_lines(max_endpoints=3)
     world.run(WAN1 + WAN2)
     world.foreign(Endpoint("10.1.1.2", world.link("eth1").index, SIGNAL, port=5000))
     world.run(WAN1 + interface("wan2", "eth2", "off"))
@@ -487,7 +502,7 @@ def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses() -> None:
 
 
 def test_an_implicit_endpoint_gives_way() -> None:
-    world = two_lines(cap=2)
+    world = two_lines(max_endpoints=2)
     world.foreign(Endpoint("10.2.2.2", 0, IMPLICIT))
     world.run(WAN1 + WAN2)
     assert sorted(endpoints(world)) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 subflow dev eth2"]
@@ -563,7 +578,7 @@ def test_the_last_path_of_a_family_stays_as_a_backup() -> None:
 
 
 def test_the_last_path_of_a_family_makes_room_for_what_carries() -> None:
-    world = two_lines(cap=3)
+    world = two_lines(max_endpoints=3)
     world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     world.run(WAN1 + WAN2)
     world.flag_address("2001:db8:1::2", 0x20)

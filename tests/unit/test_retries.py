@@ -22,7 +22,7 @@ class Clock:
 def test_nothing_failed_nothing_is_due() -> None:
     retries = Retries(Clock())
     retries.record_pass([])
-    assert retries.due() is None
+    assert retries.next_at() is None
     assert not retries.failed()
 
 
@@ -32,9 +32,9 @@ def test_each_failure_doubles_the_wait_up_to_the_longest() -> None:
     waits = []
     for _ in range(12):
         retries.record_pass([(RULE, "Operation not permitted")])
-        waits.append(retries.due())
-    assert [round(wait or 0, 6) for wait in waits[:4]] == [0.1, 0.2, 0.4, 0.8]
-    assert round(waits[-1] or 0, 6) == MAX_BACKOFF
+        waits.append((retries.next_at() or 0.0) - clock.now)
+    assert [round(wait, 6) for wait in waits[:4]] == [0.1, 0.2, 0.4, 0.8]
+    assert round(waits[-1], 6) == MAX_BACKOFF
     (failed,) = retries.failed()
     assert (failed.operation, failed.error, failed.attempts) == (
         RULE,
@@ -53,7 +53,7 @@ def test_what_no_longer_fails_is_forgotten() -> None:
     retries = Retries(Clock())
     retries.record_pass([(RULE, "Operation not permitted")])
     retries.record_pass([])
-    assert retries.due() is None
+    assert retries.next_at() is None
     retries.record_pass([(RULE, "Operation not permitted")])
     assert [failed.attempts for failed in retries.failed()] == [1]
 
@@ -68,7 +68,7 @@ def test_a_closing_that_was_refused_waits_its_time_out_whatever_happens() -> Non
     clock.now += INITIAL_BACKOFF + 0.001
     assert retries.ready(CLOSING)
     retries.deletion_failed(CLOSING, "Invalid argument")
-    assert round(retries.due() or 0, 6) == 2 * INITIAL_BACKOFF
+    assert retries.next_at() == clock.now + 2 * INITIAL_BACKOFF
 
 
 def test_a_closing_is_the_same_whatever_id_and_flags_it_has_by_then() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mproutd.configuration.config import ConfigError
 from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from mproutd.status.build import build_status as build_status
@@ -111,7 +112,7 @@ def netifd_unreachable(site: Site) -> None:
 
 
 def endpoint_limit(site: Site) -> None:
-    site.world.mptcp = mptcp(site)._replace(cap=2)
+    site.world.mptcp = mptcp(site)._replace(max_endpoints=2)
     site.world.foreign(Endpoint("192.0.2.7", 0, SIGNAL))
     site.settle()
 
@@ -253,7 +254,7 @@ def test_all_is_well(site: Site) -> None:
         "    10.1.1.2  via 10.1.1.1 (main)  endpoint 1 subflow",
         "wan2    on      eth2    up     5 s  -   -",
         "    10.2.2.2  via 10.2.2.1 (main)  endpoint 2 subflow",
-        "other traffic: IPv4 by wan1",
+        "other traffic: IPv4 via wan1",
     ]
     [first, _] = status["uplinks"]
     for kind in ("routes", "rules"):
@@ -276,10 +277,13 @@ def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
     assert status["degraded"] is True
     assert status["problems"] == []
     now = status["uplinks"][1]["since"] + 3700
-    assert status_lines(status, now=now)[-2:] == [
-        "! wan2 is not usable, for 1 h 1 min: the link has no carrier",
-        "  → check cable, modem and the port at the other end",
-    ]
+    family = status["uplinks"][1]["families"][0]
+    assert (family["reason"], family["text"]) == ("no-carrier", REASONS["no-carrier"])
+    line, advice = status_lines(status, now=now)[-2:]
+    assert line.startswith("! wan2 ")
+    assert "1 h 1 min" in line
+    assert line.endswith(family["text"])
+    assert advice == f"  → {family['advice']}"
 
 
 def test_an_endpoint_that_is_missing_or_differs(site: Site) -> None:
@@ -305,9 +309,8 @@ def test_not_enabled(site: Site) -> None:
     site.settle()
     status = site.status()
     assert status["degraded"] is False
-    assert status_lines(status)[0] == (
-        "multipath is not enabled: nothing of mproutd's is in the kernel"
-    )
+    assert status["enabled"] is False
+    assert status_lines(status)[0].startswith("multipath is not enabled")
 
 
 # -- the keeper -----------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_a_taller_terminal_has_taller_graphs() -> None:
     ]
 
 
-def test_colours_say_which_is_out() -> None:
+def test_colors_say_which_is_out() -> None:
     styles = {
         piece.text.strip(): piece.style
         for line in screen_lines(view(*TWO), 80, 24)
@@ -143,7 +143,7 @@ def test_nothing_from_outside_commands_the_terminal() -> None:
 
 
 def test_rates_are_between_two_samples() -> None:
-    history = History(most=3)
+    history = History(length=3)
     history.add(10.0, {"eth1": (1000, 0), "lo": (5, 5)}, ["eth1", "eth2"])
     assert history.rates() == {"eth1": [], "eth2": []}
     history.add(12.0, {"eth1": (2000, 500)}, ["eth1", "eth2"])

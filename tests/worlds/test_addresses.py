@@ -74,7 +74,7 @@ def test_an_address_changes_within_its_subnet(
         assert ours(wan, "10.1.1.") == [
             "-4 endpoint 10.1.1.3 subflow dev eth1",
             "-4 route 10.1.1.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.1.3",
-            "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77 src 10.1.1.3",
+            "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77",
             "-4 rule 7501 from 10.1.1.3 lookup 7001 proto 77",
         ]
         eventually(
@@ -99,7 +99,7 @@ def test_two_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
         "-4 endpoint 10.1.8.2 subflow dev eth1",
         "-4 route 10.1.1.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.1.2",
         "-4 route 10.1.8.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.8.2",
-        "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77 src 10.1.1.2",
+        "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77",
         "-4 rule 7501 from 10.1.1.2 lookup 7001 proto 77",
         "-4 rule 7501 from 10.1.1.3 lookup 7001 proto 77",
         "-4 rule 7501 from 10.1.8.2 lookup 7001 proto 77",
@@ -143,8 +143,8 @@ def test_a_new_gateway_changes_the_default_routes_alone(wan: Wan, daemon: Daemon
         wan.gateway.ip("route replace default via 10.1.1.254 dev eth1 metric 1")
         daemon.settle()
         assert sorted(monitor.ours()) == [
-            "default via 10.1.1.254 dev eth1 table 7000 proto 77 src 10.1.1.2",
-            "default via 10.1.1.254 dev eth1 table 7001 proto 77 src 10.1.1.2",
+            "default via 10.1.1.254 dev eth1 table 7000 proto 77",
+            "default via 10.1.1.254 dev eth1 table 7001 proto 77",
         ]
         wan.gateway.ip("route replace default via fe80::254 dev eth1 metric 1")
         daemon.settle()
@@ -174,8 +174,8 @@ def test_a_gateway_that_is_taken_away_before_the_next_one_comes(wan: Wan, daemon
         wan.gateway.ip("route add default via 10.1.1.254 dev eth1 metric 1")
         daemon.settle()
         assert sorted(monitor.ours()) == [
-            "default via 10.1.1.254 dev eth1 table 7000 proto 77 src 10.1.1.2",
-            "default via 10.1.1.254 dev eth1 table 7001 proto 77 src 10.1.1.2",
+            "default via 10.1.1.254 dev eth1 table 7000 proto 77",
+            "default via 10.1.1.254 dev eth1 table 7001 proto 77",
         ]
 
 

@@ -77,8 +77,7 @@ def wanted(prefix: str, address: str, gateway: str) -> list[str]:
             f"-4 endpoint {address} subflow dev eth1",
             ENDPOINT_2,
             f"-6 route {prefix} dev eth1 table 7001 proto 77 src {address} metric 1024 pref medium",
-            f"-6 route default via {gateway} dev eth1 table 7001 proto 77 src {address}"
-            " metric 1024 pref medium",
+            f"-6 route default via {gateway} dev eth1 table 7001 proto 77 metric 1024 pref medium",
             f"-6 rule 7501 from {address} lookup 7001 proto 77",
         ]
     )
@@ -222,8 +221,7 @@ def test_a_unique_local_address_only_where_asked_for(wan: Wan) -> None:
         daemon.reconcile()
         assert set(six(wan)) - set(before) == {
             "-4 endpoint fd00:1::2 subflow dev eth1",
-            "-6 route fd00:1::/64 dev eth1 table 7001 proto 77 src fd00:1::2 metric 1024"
-            " pref medium",
+            "-6 route fd00:1::/64 dev eth1 table 7001 proto 77 metric 1024 pref medium",
             "-6 rule 7501 from fd00:1::2 lookup 7001 proto 77",
         }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.lab import SERVER, Daemon, Echo, Wan, eventually, mptcp_counters, subflows
+from tests.lab import SERVER, Daemon, Echo, Wan, eventually, join_attempts, subflows
 from tests.lab.wan import LAN_HOST
 
 pytestmark = pytest.mark.kernel
@@ -40,7 +40,7 @@ def by_second(wan: Wan, echo: Echo) -> list[int]:
 
 
 def tries(wan: Wan) -> int:
-    return mptcp_counters(wan.gateway)["MPJoinSynTx"]
+    return join_attempts(wan.gateway)
 
 
 def test_a_subflow_that_was_refused_joins_again(wan):
@@ -61,7 +61,7 @@ def test_a_gateway_that_was_silent_for_a_while(wan):
     router.sysctl("net.ipv4.conf.access.arp_ignore", 8)
     gateway.ip("neigh flush dev eth2")
     with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER) as echo:
-        eventually(lambda: "opening it again" in daemon.log())
+        eventually(lambda: "retrying its endpoint" in daemon.log())
         assert by_second(wan, echo) == []
         router.sysctl("net.ipv4.conf.access.arp_ignore", 0)
         eventually(lambda: by_second(wan, echo))
@@ -96,7 +96,7 @@ def test_the_tries_become_rare(wan):
     with Daemon(wan.gateway) as daemon, refused(wan), Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: by_second(wan, echo) == [] and tries(wan) >= 1)
         time.sleep(2)
-        assert 2 <= daemon.log().count("opening it again") <= 4  # at 0.25, 0.75, 1.75, 3.75 s
+        assert 2 <= daemon.log().count("retrying its endpoint") <= 4  # at 0.25, 0.75, 1.75, 3.75 s
         assert tries(wan) <= 8, "the kernel's own, and two for each of ours"
         assert echo.report().gap < 0.15
 
@@ -107,7 +107,7 @@ def test_others_do_not_suffer_for_one_that_is_refused(wan):
         seen = set(eventually(lambda: by_second(wan, healthy)))
         with refused(wan, f"tcp dport != {healthy.port}"):
             with Echo(wan.gateway, wan.server, SERVER) as other:
-                eventually(lambda: "opening it again" in daemon.log())
+                eventually(lambda: "retrying its endpoint" in daemon.log())
                 end = time.monotonic() + 2.5
                 while time.monotonic() < end:
                     seen.update(by_second(wan, healthy))
@@ -119,7 +119,7 @@ def test_others_do_not_suffer_for_one_that_is_refused(wan):
                     seen.update(by_second(wan, healthy))
                     time.sleep(0.05)
         assert len(seen) == 2, "cut more than once"
-        assert daemon.log().count("opening it again") == 1
+        assert daemon.log().count("retrying its endpoint") == 1
         report = healthy.report()
         assert not report.error
         assert report.gap < 0.3
@@ -141,7 +141,7 @@ def test_the_last_line_loses_the_last_subflow(wan):
             eventually(lambda: subflows(gateway, echo.port) == [])
         done = echo.report().received
         eventually(lambda: echo.report().received > done + 50)
-        assert "subflows from 10.1.1.2 failed; opening it again" in daemon.log()
+        assert "subflows from 10.1.1.2 failed; retrying its endpoint" in daemon.log()
         assert len(subflows(gateway, echo.port)) == 1
         assert not echo.report().error
         assert "fullmesh" not in gateway.ip("mptcp endpoint show")
@@ -226,7 +226,7 @@ def test_a_connection_to_the_lan_costs_the_others_nothing(wan):
                 seen.update(s.local_port for s in subflows(gateway, healthy.port))
                 time.sleep(0.05)
         assert len(seen) == 2
-        assert "opening it again" not in daemon.log()
+        assert "retrying its endpoint" not in daemon.log()
 
 
 # -- what nobody heard of -----------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_subflow_that_failed_while_the_daemon_was_dead(wan):
     daemon.start()
     with echo:
         eventually(lambda: by_second(wan, echo), 5)
-        assert "subflows from 10.2.2.2 failed; opening it again" in daemon.log()
+        assert "subflows from 10.2.2.2 failed; retrying its endpoint" in daemon.log()
         assert not echo.report().error
     daemon.stop()
 
@@ -278,5 +278,5 @@ def test_what_the_other_end_began_is_left_alone(wan):
             while time.monotonic() < end:
                 seen.update(by_second(wan, ours))
                 time.sleep(0.05)
-        assert "opening it again" not in daemon.log()
+        assert "retrying its endpoint" not in daemon.log()
         assert len(seen) == 1, "cut for somebody else"

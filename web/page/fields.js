@@ -3,7 +3,7 @@
 // Everything else works on what readStatus() and readConnections() return.  A value of another
 // type than the documented one counts as missing, and every text is made printable here.
 
-import { _, N_, duration, fill, isForeign, printable } from './text.js';
+import { _, N_, fill, isForeign, printable } from './text.js';
 
 /* The version of the status that is understood. */
 const VERSION = 1;
@@ -123,7 +123,7 @@ function readCheck(raw) {
 		hosts: list(raw.hosts).map(object).map(host => ({
 			name: text(host.host),
 			answers: typeof host.reachable === 'boolean' ? host.reachable : null,
-			error: text(host.error),
+			error: sentence(host.error),
 			loss: number(host.loss),
 			latency: number(host.latency),
 		})),
@@ -203,17 +203,13 @@ function tellingFamilies(uplink) {
 		chosen.findIndex(other => other.reason === family.reason) === at);
 }
 
-function unusable(uplink, now) {
+function unusable(uplink) {
 	return tellingFamilies(uplink).map(family => ({
 		severity: 'error',
-		text: phrase(fill(uplink.since === null
-			? _('{uplink} is not usable: {reason}')
-			: _('{uplink} has not been usable for {duration}: {reason}'), {
-			uplink: uplink.name,
-			duration: duration(now - uplink.since),
-			reason: family.why.text,
-		}), false),
+		text: phrase(fill(_('{uplink} is not usable: {reason}'),
+			{ uplink: uplink.name, reason: family.why.text }), false),
 		advice: family.advice,
+		since: uplink.since,
 	}));
 }
 
@@ -222,22 +218,22 @@ function readProblem(raw) {
 		severity: 'error',
 		text: filledSentence(raw.text, raw.template, raw),
 		advice: sentence(raw.advice),
+		since: null,
 	};
 }
 
 function driftItem(command) {
 	const words = phrase(fill(_('Drift, repairing: {command}'), { command }), false);
-	return { severity: 'error', text: words, advice: phrase('', false) };
+	return { severity: 'error', text: words, advice: phrase('', false), since: null };
 }
 
 function warningItem(warning) {
-	return { severity: 'note', text: phrase(warning, true), advice: phrase('', false) };
+	return { severity: 'note', text: phrase(warning, true), advice: phrase('', false), since: null };
 }
 
-function readProblems(raw, uplinks, now) {
+function readProblems(raw, uplinks) {
 	return [
-		...uplinks.filter(uplink => !uplink.usable && !uplink.unused)
-			.flatMap(uplink => unusable(uplink, now)),
+		...uplinks.filter(uplink => !uplink.usable && !uplink.unused).flatMap(unusable),
 		...list(raw.problems).map(object).map(readProblem),
 		...texts(raw.drift).map(driftItem),
 		...texts(raw.warnings).map(warningItem),
@@ -264,7 +260,7 @@ export function readStatus(json, moment) {
 		uplinks,
 		usable,
 		other: readOther(raw.default),
-		problems: readProblems(raw, uplinks, now),
+		problems: readProblems(raw, uplinks),
 		directory: typeof object(raw.configuration).directory === 'string'
 			? raw.configuration.directory : '',
 	};

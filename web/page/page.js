@@ -5,7 +5,7 @@ import { element, patch } from './dom.js';
 import { readConnections, readStatus } from './fields.js';
 import { History } from './graph.js';
 import { _, fill, printable, rate, useLanguage } from './text.js';
-import { name, phraseElement, stateBadge, uplinkCard } from './uplink.js';
+import { name, phraseElement, since, stateBadge, uplinkCard } from './uplink.js';
 
 export { element, patch } from './dom.js';
 export { MODES, readChanges, readError, readStatus } from './fields.js';
@@ -25,19 +25,23 @@ function otherVersionNotice(version) {
 			'the page and the daemon from the same release.'), { version }));
 }
 
-function problemItem(problem) {
+/* For how long is left to the eyes: a screen reader would announce each new second. */
+function problemItem(problem, now) {
+	const long = since(problem.since, now);
+	if (long)
+		long.setAttribute('aria-hidden', 'true');
 	return element('li', { class: problem.severity },
-		phraseElement('p', { class: 'problem' }, problem.text),
+		element('p', { class: 'problem' }, phraseElement('span', {}, problem.text), long ? [' ', long] : null),
 		problem.advice.text ? phraseElement('p', { class: 'advice' }, problem.advice) : null);
 }
 
-function problemSection(problems) {
+function problemSection({ problems, now }) {
 	const list = problems.length
-		? element('ul', { class: 'problems' }, problems.map(problemItem))
+		? element('ul', { class: 'problems' }, problems.map(problem => problemItem(problem, now)))
 		: element('p', { class: 'fine' }, _('Everything is as configured.'));
 	return element('section', { 'aria-labelledby': 'mproutd-problems' },
 		element('h2', { id: 'mproutd-problems' }, _('Problems')),
-		element('div', { role: 'status', 'aria-live': 'polite' }, list));
+		element('div', { 'aria-live': 'polite' }, list));
 }
 
 function uplinkSection(status, history, controls) {
@@ -139,7 +143,7 @@ export class Page {
 			return [headline(status), notice('plain', _('No uplink is configured.'))];
 		return [
 			headline(status),
-			problemSection(status.problems),
+			problemSection(status),
 			uplinkSection(status, this.history, this.controls),
 			otherSection(status.other),
 		];

@@ -15,8 +15,8 @@ function fact(term, ...details) {
 		details.filter(detail => detail !== null).map(detail => element('dd', {}, detail)));
 }
 
-export function badge(kind, text) {
-	return element('span', { class: 'badge ' + kind }, text);
+export function badge(kind, text, lang = null) {
+	return element('span', { class: 'badge ' + kind, lang }, text);
 }
 
 /* How an uplink is doing, in one word and a shape. */
@@ -31,7 +31,7 @@ export function phraseElement(tag, attributes, phrase) {
 	return element(tag, { ...attributes, lang: phrase.lang }, phrase.text);
 }
 
-function since(moment, now) {
+export function since(moment, now) {
 	if (moment === null)
 		return null;
 	return element('time', { class: 'since', title: when(moment), datetime: new Date(moment * 1000).toISOString() },
@@ -86,14 +86,13 @@ function familyFacts(uplink, family) {
 
 function hostLine(host) {
 	const words = [];
-	if (host.error)
-		words.push(host.error);
 	if (host.latency !== null)
 		words.push(milliseconds(host.latency * 1000));
 	if (host.loss)
 		words.push(fill(_('{loss} lost'), { loss: percent(host.loss) }));
 	const state = host.answers === null ? null
-		: host.answers ? badge('good', _('answers')) : badge('bad', _('no answer'));
+		: host.answers ? badge('good', _('answers'))
+			: badge('bad', host.error.text || _('no answer'), host.error.lang);
 	return [name(host.name), ' ', state, ' ', element('span', { class: 'aside' }, words.join(', '))];
 }
 

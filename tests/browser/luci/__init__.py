@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mproutd.configuration.uci_parser import statements
+from mproutd.configuration.uci_parser import parse_statements
 from tests.browser.programs import install_command
 from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon
 from tests.lab.daemon import REPOSITORY
@@ -24,6 +24,9 @@ from tests.lab.ubus import BIN
 
 PORT = 8080
 URL = f"http://127.0.0.1:{PORT}/"
+STATUS = f"{URL}?view=view.mproutd.status"
+CONFIGURATION = f"{URL}?view=view.mproutd.configuration"
+OVERVIEW = f"{URL}?view=view.status.include.35_mproutd"
 APP = REPOSITORY / "packaging/openwrt/luci-app-mproutd"
 PLUGIN = REPOSITORY / "packaging/openwrt/mproutd/files/usr/libexec/rpcd/mproutd"
 RESOURCES = "/luci-static/resources/"
@@ -55,7 +58,7 @@ class Uci:
             return self._staged[config]
         file, found = self._folder / config, {}
         section: dict[str, Any] = {}
-        for each in statements(config, file.read_text() if file.exists() else ""):
+        for each in parse_statements(config, file.read_text() if file.exists() else ""):
             if each.keyword == "config":
                 section = {".type": each.name}
                 found[each.value or f"cfg{len(found):06x}"] = section
