@@ -297,6 +297,8 @@ class Snapshot(NamedTuple):
     """ifindex → main's routes to the subnets of the device's addresses."""
     sourced: Mapping[int, tuple[Route, ...]] = {}
     """ifindex → main's IPv6 defaults that only the device's own addresses take (`from PREFIX`)."""
+    delegated: tuple[str, ...] = ()
+    """IPv6 prefixes, of /48 or longer, that are unreachable in main except for parts of them."""
     rules: tuple[Rule, ...] = ()
     mptcp: Mptcp | None = None
     """None when the kernel has no MPTCP."""

@@ -20,12 +20,13 @@ from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
+from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
-from mproutd.planning.uplinks import Facts, remembered_gateways
+from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
 
 HANDBACK_DELAY = 1.0

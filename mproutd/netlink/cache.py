@@ -55,6 +55,7 @@ class RtnlSnapshot(NamedTuple):
     defaults: dict[tuple[int, int], Route]
     connected: dict[int, tuple[Route, ...]]
     sourced: dict[int, tuple[Route, ...]]
+    delegated: tuple[str, ...]
     rules: tuple[Rule, ...]
 
 
@@ -95,7 +96,7 @@ class RtnlCache:
             self._on_route_event(message)
         else:
             self._rules = None
-            self._main.invalidate()
+            self._main.invalidate_lookups()
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
@@ -107,7 +108,7 @@ class RtnlCache:
         routes = rtnl_decode.routes(message.body)
         if not routes or message.flags & NLM_F_REPLACE:
             # The event does not say through which device the replaced route went.
-            self._main.invalidate()
+            self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
             self._main.drop(route)
@@ -130,7 +131,7 @@ class RtnlCache:
                 else:
                     self._rules = tuple(rule for rule in self._rules if rule != value)
                 if value.table == TABLE_MAIN:
-                    self._main.invalidate()
+                    self._main.invalidate_lookups()
             elif isinstance(value, Sysctl):
                 self._links = None
 

@@ -19,6 +19,7 @@ from mproutd.model import (
     SCOPE_GLOBAL,
     TABLE_LOCAL,
     TABLE_MAIN,
+    UNREACHABLE,
     Address,
     Route,
     address_within,
@@ -30,6 +31,9 @@ from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.nlmsg import DecodeCache
 from mproutd.netlink.sockets import Encode, Requests
 
+MIN_DELEGATION = 48
+"""Bits of the largest prefix that a site is delegated (RFC 6177)."""
+
 
 class MainRoutes(NamedTuple):
     """What was read; the fields are those of Snapshot."""
@@ -37,6 +41,7 @@ class MainRoutes(NamedTuple):
     defaults: dict[tuple[int, int], Route]
     connected: dict[int, tuple[Route, ...]]
     sourced: dict[int, tuple[Route, ...]]
+    delegated: tuple[str, ...]
 
 
 class MainLookups(NamedTuple):
@@ -65,6 +70,11 @@ class MainTable:
 
     def invalidate(self) -> None:
         """Look up everything again."""
+        self.invalidate_lookups()
+        self._delegated: tuple[str, ...] | None = None
+
+    def invalidate_lookups(self) -> None:
+        """Look up again everything but what takes a dump."""
         self._defaults: dict[tuple[int, int], Route | None] = {}
         self._connected: dict[int, tuple[Route, ...]] = {}
         self._sourced: dict[int, tuple[Route, ...]] = {}
@@ -96,6 +106,7 @@ class MainTable:
             self._read_defaults(indexes, lookups),
             {index: routes for index in indexes if (routes := self._connected[index])},
             {index: routes for index in indexes if (routes := self._sourced[index])},
+            self._read_delegated(indexes, addresses),
         )
 
     def read_any_default(
@@ -183,6 +194,37 @@ class MainTable:
                 if default is None and not foreign:
                     unknown.append((index, family))
         return {key: route for key in keys if (route := known[key]) is not None}
+
+    def _read_delegated(
+        self, indexes: Sequence[int], addresses: Sequence[Address]
+    ) -> tuple[str, ...]:
+        """Prefixes with an unreachable route in main, of which another device has addresses.
+
+        This takes a dump, so it is read again only with everything else.
+        """
+        if self._delegated is None:
+            behind = [
+                address.address
+                for address in addresses
+                if address.family == AF_INET6
+                and address.scope == SCOPE_GLOBAL
+                and address.link not in indexes
+            ]
+            routes: Iterable[Route] = ()
+            if behind:
+                dump = partial(
+                    rtnl_encode.dump_routes, table=TABLE_MAIN, family=AF_INET6, kind=UNREACHABLE
+                )
+                bodies = self._requests.dump(dump)
+                routes = [route for body in bodies for route in rtnl_decode.routes(body)]
+            self._delegated = tuple(
+                route.destination
+                for route in routes
+                if route.destination != "default"
+                and leading_bits(route.destination)[1] >= MIN_DELEGATION
+                and any(contains(route.destination, address) for address in behind)
+            )
+        return self._delegated
 
     def _look_up_main(
         self, mark: int, keys: Sequence[tuple[int, str, str]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from mproutd.configuration.options import RULE_SPAN
-from mproutd.model import Endpoint, Limits, Metrics, Snapshot, Sysctl
+from mproutd.model import ANY_DEVICE, Endpoint, Limits, Metrics, Snapshot, Sysctl
 from mproutd.planning.endpoints import active
 from mproutd.planning.gateways import is_memorable
 from mproutd.planning.numbering import Numbers
@@ -131,7 +131,7 @@ def _gateways(state: State, uplinks: Sequence[ObservedUplink]) -> dict[tuple[str
         (uplink.config.device, address.address)
         for uplink in uplinks
         for path in uplink.paths
-        if path.withdrawn or (path.gateway and path.gateway.origin == "main")
+        if path.withdrawn or (path.gateway and path.gateway.origin in ("main", "table"))
         for address in path.covered
     }
     gateways = {key: each for key, each in state.gateways.items() if key not in withdrawn}
@@ -170,3 +170,25 @@ def _dropped(state: State, uplinks: Sequence[ObservedUplink]) -> frozenset[tuple
     }
     kept = {key for key in state.dropped if known.get(key, True)}
     return frozenset(kept | {key for key, dropped in known.items() if dropped})
+
+
+def remembered_gateways(
+    snapshot: Snapshot, uplinks: Sequence[ObservedUplink]
+) -> tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]:
+    """(device, family) whose gateway is remembered, and those where nothing justifies it.
+
+    Justified: the kernel dropped main's route itself, or another default has replaced it, through
+    a device that is no uplink (a VPN).
+    """
+    own = {uplink.link.index for uplink in uplinks if uplink.link}
+    remembered, deleted = set(), set()
+    for uplink in uplinks:
+        for path in uplink.paths:
+            if path.gateway is None or path.gateway.origin != "remembered":
+                continue
+            key = (uplink.config.device, path.family)
+            remembered.add(key)
+            other = snapshot.defaults.get((ANY_DEVICE, path.family))
+            if not path.dropped and (other is None or other.device in own):
+                deleted.add(key)
+    return frozenset(remembered), frozenset(deleted)

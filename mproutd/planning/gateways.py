@@ -43,13 +43,15 @@ class DeviceFacts(NamedTuple):
     gateways: tuple[Gateway, ...]
     """By other sources."""
     main_default: Route | None
-    """By main, for any source."""
+    """By main, for any source; or by another program in the uplink's pinned table."""
     sourced: tuple[Route, ...]
     """By main, for some sources."""
     connected: tuple[Route, ...]
     """Main's routes to the device's subnets."""
     prefixes: tuple[str, ...]
     table: int
+    default_origin: str = "main"
+    """main, or table: where that route is."""
     remembered: tuple[Route, ...] = ()
     """Main's earlier routes by the gateway last known for each address; their prefix is the
     address."""
@@ -85,7 +87,7 @@ def find_gateway(
     # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
     # for some milliseconds longer: it leads no further than the link.
     if known.main_default is not None and not is_ipv4ll(known.main_default.source):
-        return Gateway(known.main_default.gateway, "main"), known
+        return Gateway(known.main_default.gateway, known.default_origin), known
     for route in known.sourced:
         if any(contains(route.from_prefix, address.address) for address in covered):
             return Gateway(route.gateway, "main"), known
@@ -103,9 +105,26 @@ def is_memorable(gateway: Gateway, default: Route | None) -> bool:
     Not one from a router advertisement: the kernel keeps that route for as long as the router
     has promised, so where it is gone the router has resigned or is silent.
     """
-    if gateway.origin == "main":
+    if gateway.origin in ("main", "table"):
         return default is None or default.protocol not in (BY_KERNEL, ROUTER_ADVERTISEMENT)
     return gateway.origin in ("netifd", "lease", "ifupdown")
+
+
+def foreign_default(
+    snapshot: Snapshot, uplink: UplinkConfig, device: int, family: int
+) -> Route | None:
+    """Another program's default through the uplink's device in the table pinned for it."""
+    if not uplink.table or not device:
+        return None
+    found = (
+        route
+        for route in snapshot.routes
+        if (route.table, route.family, route.device, route.destination)
+        == (uplink.table, family, device, "default")
+        and route.protocol != PROTOCOL
+        and not route.from_prefix
+    )
+    return min(found, key=lambda route: route.metric, default=None)
 
 
 def with_memory(

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
-    ANY_DEVICE,
     DAD_FAILED,
     DEPRECATED,
     FAMILIES,
@@ -28,10 +27,12 @@ from mproutd.model import (
     leading_bits,
 )
 from mproutd.planning.cache import cache_last_by
+from mproutd.planning.delegation import delegated_prefixes
 from mproutd.planning.gateways import (
     DeviceFacts,
     Gateway,
     find_gateway,
+    foreign_default,
     is_ipv4ll,
     main_routes,
     with_memory,
@@ -192,28 +193,6 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     return {link.name: link for link in links.values()}
 
 
-def remembered_gateways(
-    snapshot: Snapshot, uplinks: Sequence[ObservedUplink]
-) -> tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]:
-    """(device, family) whose gateway is remembered, and those where nothing justifies it.
-
-    Justified: the kernel dropped main's route itself, or another default has replaced it, through
-    a device that is no uplink (a VPN).
-    """
-    own = {uplink.link.index for uplink in uplinks if uplink.link}
-    remembered, deleted = set(), set()
-    for uplink in uplinks:
-        for path in uplink.paths:
-            if path.gateway is None or path.gateway.origin != "remembered":
-                continue
-            key = (uplink.config.device, path.family)
-            remembered.add(key)
-            other = snapshot.defaults.get((ANY_DEVICE, path.family))
-            if not path.dropped and (other is None or other.device in own):
-                deleted.add(key)
-    return frozenset(remembered), frozenset(deleted)
-
-
 def observe(
     config: Config,
     snapshot: Snapshot,
@@ -229,6 +208,8 @@ def observe(
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
         by_link.setdefault(address.link, []).append(address)
+    # With netifd, its answer is complete.
+    delegated = delegated_prefixes(config, snapshot, named) if facts.devices is None else {}
     uplinks = []
     for uplink in config.uplinks:
         device = uplink.device
@@ -241,11 +222,25 @@ def observe(
                 snapshot.defaults.get((index, family)),
                 snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
                 snapshot.connected.get(index, ()),
-                facts.prefixes.get(device, ()) if family == AF_INET6 else (),
+                tuple(
+                    dict.fromkeys(
+                        prefix
+                        for prefix in (
+                            *uplink.prefix,
+                            *facts.prefixes.get(device, ()),
+                            *delegated.get(device, ()),
+                        )
+                        if family_of(prefix) == family
+                    )
+                ),
                 facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
         ]
+        for place, family in enumerate(FAMILIES if uplink.table else ()):
+            route = foreign_default(snapshot, uplink, index, family)
+            if route is not None:
+                known[place] = known[place]._replace(main_default=route, default_origin="table")
         known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
         addresses, known = with_named_sources(snapshot, addresses, known)
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)

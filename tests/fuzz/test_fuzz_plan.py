@@ -171,6 +171,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         links, tuple(addresses), routes, defaults,
         by_device([route for route in routes if not route.gateway]),
         by_device([route for route in routes if route.from_prefix]),
+        tuple(draw(st.lists(st.just("2001:db8:7::/56"), max_size=1))),
         rules, mptcp, draw(st.integers(0, 2)), frozenset(draw(st.lists(HOSTS, max_size=2))),
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ from mproutd.model import (
     TABLE_MAIN,
     TENTATIVE,
     UNICAST,
+    UNREACHABLE,
     Address,
     Endpoint,
     Failure,
@@ -113,6 +114,12 @@ class FakeKernel:
             defaults,
             connected,
             sourced,
+            tuple(
+                route.destination
+                for route in self.routes
+                if (route.family, route.table, route.type) == (AF_INET6, TABLE_MAIN, UNREACHABLE)
+                and route.destination != "default"
+            ),
             tuple(self.rules),
             self.mptcp,
             self.rp_filter_all,
