@@ -1,6 +1,7 @@
 """The control socket, the end of those who ask: one JSON line asks, one JSON line answers.
 
     {"command": "status"}            -> the status, see docs/status.md
+    {"command": "connections"}       -> MPTCP connections, see docs/connections.md
     {"command": "reconcile", ...}    -> the changes
     {"command": "monitor"}           -> a line for everything that happens, see docs/monitor.md
 
