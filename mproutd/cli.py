@@ -175,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.begin()
+    log.setup()
     reconciler = commands.reconciler(options, change=True)
     commands.configure(reconciler)
     Daemon(reconciler, commands.runtime_dir(options)).run()
@@ -239,6 +239,8 @@ def _monitor(options: argparse.Namespace) -> int:
         raise CommandError(
             "the connection to the daemon was lost; see its log", NOT_RUNNING
         ) from None
+    except client.Refused as error:
+        raise CommandError(f"{path}: {error}") from None
     except BrokenPipeError:
         raise
     except OSError as error:

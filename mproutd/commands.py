@@ -96,8 +96,8 @@ def no_reply(path: str, error: OSError) -> str:
     """Why the daemon did not reply, in one line."""
     if isinstance(error, PermissionError):
         return f"{path}: permission denied; use root, or a member of the group mproutd"
-    if error.errno == errno.EIO:  # the client's own: the reply is an error, or not a reply
-        return f"{path}: {error.strerror}"
+    if error.errno == errno.EPROTO:
+        return f"{path}: {error.strerror}; restart mproutd"
     return f"{path}: the daemon does not reply: {error.strerror or error}; see its log"
 
 
@@ -126,8 +126,8 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
     state = StateFile(runtime)
     state.load()
-    if state.problem:
-        warn(state.problem)
+    if state.error:
+        warn(state.error)
     try:
         kernel = NetlinkKernel()
     except UnsupportedKernel as error:

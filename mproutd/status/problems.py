@@ -60,7 +60,8 @@ ADVICE = {
     "tentative": "wait: detection takes a second or two, then the address is used",
     "dad-failed": "another host on the link has the same address: change one of them",
     "deprecated": "renew the lease or the prefix; connections that use the address continue",
-    "no-gateway": "add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
+    "no-gateway": "if its lease is older than mproutd's hooks: ifdown DEVICE; ifup DEVICE; "
+    "otherwise add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
     "configuration",
     "check-failed": "ask the provider; the uplink is used again as soon as the check passes",
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",

@@ -89,7 +89,7 @@ def test_every_truncation_of_a_state_file_is_survived(tmp_path):
         cut = StateFile(str(tmp_path))
         cut.load()
         assert cut.state == State(), end
-        assert cut.problem, end
+        assert cut.error, end
     for place in range(0, len(text), 3):
         path.write_bytes(text[:place] + bytes([text[place] ^ 0x55]) + text[place + 1 :])
         StateFile(str(tmp_path)).load()
