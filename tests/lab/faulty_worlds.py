@@ -22,7 +22,8 @@ class Broken(NamedTuple):
 
 
 ELSEWHERE = {
-    "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/unit/test_status.py",
+    "no-mptcp": "needs a kernel without MPTCP; see tests/kernel/test_unsupported.py",
+    "no-mptcp-diag": "needs a kernel without mptcp_diag; see tests/qemu",
     "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }
 """What cannot be produced on the kernel of this machine."""

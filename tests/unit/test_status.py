@@ -75,6 +75,11 @@ def no_mptcp(site: Site) -> None:
     site.settle()
 
 
+def no_mptcp_diag(site: Site) -> None:
+    site.world.mptcp_diag = False
+    site.settle()
+
+
 def mptcp_disabled(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(enabled=False)
     site.settle()
@@ -184,6 +189,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         for make in (
             failed_in_use,
             no_mptcp,
+            no_mptcp_diag,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
