@@ -209,7 +209,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
     "removed-externally": Broken("rules were gone for a moment", _removed(2)),
-    "rate-limited": Broken("rules come and go", _removed(7)),
+    "rate-limited": Broken("rules come and go", _removed(10)),
     "operation-failed": Broken("an uplink's table belongs to somebody else", _operation_failed),
     "failed-in-use": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
     "mptcpd-running": Broken("endpoints are there that nobody configured", _mptcpd),
