@@ -5,9 +5,9 @@ python = .venv/bin/python
 ARGS =
 export DEBIAN PYTHONS
 SECONDS = 60
-SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic 2>/dev/null)
+SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser coverage mutate fuzz chaos longrun lint format bench check deb screens messages guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun lint format bench check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make booted    run the tests that boot a Debian with systemd'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
 	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
+	@echo 'make kernels   run the demo and tests on the kernels of three Debian releases, in qemu'
 	@echo 'make lint      run ruff, mypy and shellcheck'
 	@echo 'make check     lint and test'
 	@echo 'make coverage  measure coverage: 100 % of the pure core and 90 % of everything are required'
@@ -26,6 +27,7 @@ help:
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
 	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd'
 	@echo 'make deb       build the Debian package into .build/deb'
+	@echo 'make dist      build wheel and sdist into .build/dist'
 	@echo 'make docs      build the documentation as a site into .build/site'
 	@echo 'make screens   regenerate the sample output in docs/'
 	@echo 'make messages  gather the texts of the pages, and make their translations'
@@ -67,6 +69,18 @@ browser:
 bare:
 	@packaging/bare.sh $(ARGS)
 
+# ARGS: empty, all, chaos, smoke, features, or what pytest gets; see tests/qemu/__main__.py.
+# KERNELS='6.1 sid host' selects versions, Debian suites or the kernel of this machine.
+KERNELS =
+kernels:
+	@packaging/setup.sh kernels
+	@$(python) -m tests.qemu --kernels '$(KERNELS)' $(ARGS)
+
+# A few minutes: what each kernel can do, the demo, and a handful of tests.
+kernels-smoke:
+	@packaging/setup.sh kernels
+	@$(python) -m tests.qemu --kernels '$(KERNELS)' smoke
+
 # ARGS=core: only the pure core, with the tests that do not need root.
 coverage:
 	@packaging/setup.sh unpack
@@ -95,6 +109,13 @@ bench:
 
 deb: setup
 	@packaging/deb.sh
+
+dist: setup
+	@$(python) -c 'import build, twine' 2>/dev/null || $(python) -m pip install --quiet \
+		--disable-pip-version-check --no-cache-dir --editable '.[dist]'
+	@rm -rf .build/dist
+	@$(python) -m build --outdir .build/dist . >/dev/null
+	@$(python) -m twine check --strict .build/dist/*
 
 screens: setup
 	@$(python) -m tests.docs.reference

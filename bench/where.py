@@ -20,6 +20,7 @@ from mproutd import log, monitor, passes
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
+from mproutd.planning import diff
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 
@@ -30,8 +31,8 @@ STEPS: list[tuple[Any, str, str]] = [
     (NetlinkKernel, "snapshot", "snapshot: decode and cache"),
     (PathManager, "read", "snapshot: endpoints and limits"),
     (passes, "make_plan", "plan"),
-    (passes.diff, "routing", "diff: routes and rules"),
-    (passes.diff, "endpoints", "diff: endpoints"),
+    (diff, "routing", "diff: routes and rules"),
+    (diff, "endpoints", "diff: endpoints"),
     (StateFile, "save", "state file"),
     (NetlinkKernel, "apply", "writes: encode"),
     (passes, "misrouted_addresses", "verify routing"),

@@ -21,7 +21,8 @@ from mproutd import __version__, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 
 if TYPE_CHECKING:
-    from mproutd.status.types import MonitorEvent, Status, UplinkStatus
+    from mproutd.status.event_types import MonitorEvent
+    from mproutd.status.types import Status, UplinkStatus
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{file}{error.strerror}; this needs CAP_NET_ADMIN, run it as root")
         return FAILED
     except OSError as error:
-        warn(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        what = error.strerror or str(error)
+        warn(f"{error.filename}: {what}" if error.filename else what)
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         if not commands.replied:
@@ -173,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.begin()
+    log.setup()
     reconciler = commands.reconciler(options, change=True)
     commands.configure(reconciler)
     Daemon(reconciler, commands.runtime_dir(options)).run()
@@ -237,6 +239,8 @@ def _monitor(options: argparse.Namespace) -> int:
         raise CommandError(
             "the connection to the daemon was lost; see its log", NOT_RUNNING
         ) from None
+    except client.Refused as error:
+        raise CommandError(f"{path}: {error}") from None
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -368,8 +372,8 @@ def _files(options: argparse.Namespace) -> int:
     hidden = files.hidden_program() if options.root == "/" else ""
     if hidden:
         raise CommandError(
-            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere: "
-            "python3 -m venv /opt/mproutd && /opt/mproutd/bin/pip install mproutd"
+            f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere, "
+            "for example in a virtual environment below /opt"
         )
     for place in files.install_files(found):
         print(f"installed {place}")

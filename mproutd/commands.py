@@ -6,6 +6,7 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,8 @@ from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
-    from mproutd.status.types import ConnectionStatus, Status
+    from mproutd.status.connection_types import ConnectionStatus
+    from mproutd.status.types import Status
 
 OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
 """Exit statuses: success; failed or degraded; invalid input; the daemon is not running."""
@@ -94,6 +96,8 @@ def no_reply(path: str, error: OSError) -> str:
     """Why the daemon did not reply, in one line."""
     if isinstance(error, PermissionError):
         return f"{path}: permission denied; use root, or a member of the group mproutd"
+    if error.errno == errno.EPROTO:
+        return f"{path}: {error.strerror}; restart mproutd"
     return f"{path}: the daemon does not reply: {error.strerror or error}; see its log"
 
 
@@ -113,7 +117,7 @@ def daemon_status(options: argparse.Namespace) -> tuple[Status | None, int, str]
 
 def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     """A reconciler of this process; `change` takes the lock that a daemon would hold."""
-    from mproutd.netlink.kernel import NetlinkKernel
+    from mproutd.netlink.kernel import NetlinkKernel, UnsupportedKernel
     from mproutd.reconciler import Reconciler
     from mproutd.statefile import Lock, StateFile
 
@@ -122,9 +126,13 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
     state = StateFile(runtime)
     state.load()
-    if state.problem:
-        warn(state.problem)
-    own = Reconciler(NetlinkKernel(), state, config_dir(options))
+    if state.error:
+        warn(state.error)
+    try:
+        kernel = NetlinkKernel()
+    except UnsupportedKernel as error:
+        raise CommandError(str(error), INVALID) from None
+    own = Reconciler(kernel, state, config_dir(options))
     if find_program("ubus"):
         from mproutd.services import netifd
 

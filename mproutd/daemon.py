@@ -313,7 +313,7 @@ class Daemon:
             self._monitor.publish("configuration", log.ERROR, text)
             return {"refused": str(error)}
         finally:
-            self._services.on_reload_end(self._reconciler.refused)
+            self._services.on_reload_end(self._reconciler.config_error)
 
     def _reload(self) -> dict[str, Any]:
         """ConfigError, OSError."""

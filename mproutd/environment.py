@@ -1,4 +1,7 @@
-"""Which programs and daemons are there.  Light: who lacks one pays for the question alone."""
+"""Which programs are installed and which other network daemons run.
+
+Imports nothing, since every command calls it.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ CONFLICTING_DAEMONS = {
     "systemd-network": "systemd-networkd",
     "NetworkManager": "NetworkManager",
 }
-"""Daemons that change addresses, routes, rules or endpoints too, by their process' name, of which
+"""Daemons that also change addresses, routes, rules or endpoints, by their process name, of which
 the kernel keeps 15 characters (proc(5), comm)."""
 PID_MAX = 1 << 22
-"""No process has a higher number (proc(5), pid_max)."""
+"""The highest value of kernel.pid_max (proc(5))."""
 
 
 def conflicting_daemons() -> set[str]:
-    """Those of CONFLICTING_DAEMONS with a netlink socket in this network namespace.
+    """Those of CONFLICTING_DAEMONS that have a netlink socket in this network namespace.
 
-    The kernel lists its netlink sockets by a port number, which is the process for the first
-    socket of a kind (net/netlink/af_netlink.c, netlink_autobind).  One that is in another PID
-    namespace, or hidden (hidepid), is not seen.
+    /proc/net/netlink lists the sockets by port number, which is the PID for the first socket of a
+    protocol (net/netlink/af_netlink.c, netlink_autobind).  Processes of another PID namespace, or
+    hidden ones (hidepid), are not found.
     """
     names: set[str] = set()
     try:

@@ -27,8 +27,12 @@ SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Where systemd finds a program by its name alone."""
 HIDDEN = ("/home", "/root", "/run/user")
 """What the service cannot see (ProtectHome=yes)."""
-NEEDS = {"/etc/network/": "ifupdown", "/etc/dhcp/": "dhclient"}
-"""Folders that make no sense without the program that reads them."""
+NEEDS = {
+    "/etc/network/": "/etc/network",
+    "/etc/dhcp/": "/etc/dhcp",
+    "/usr/local/share/cockpit/": "/usr/share/cockpit",
+}
+"""Where a file goes → the folder of the program that reads it; without that it is not needed."""
 
 
 class File(NamedTuple):
@@ -55,8 +59,8 @@ def find_files(root: str = "/") -> list[File]:
     """Every file for this system, by its place.  CommandError where pip has not installed us."""
     found = []
     for place, source in sorted(_sources()):
-        folder = next((each for each in NEEDS if place.startswith(each)), "")
-        if folder and not os.path.isdir(root + folder):
+        needed = [folder for start, folder in NEEDS.items() if place.startswith(start)]
+        if not all(os.path.isdir(root + folder) for folder in needed):
             continue
         content = source.read_bytes()
         if place == UNIT:

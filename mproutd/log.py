@@ -1,10 +1,9 @@
-"""Events for whoever runs the daemon: to the journal with fields, else a line each on stderr.
+"""The log: to the journal with fields, else one line for each event on stderr.
 
-An event is a sentence with fields; what takes fields gets them.  `journalctl UPLINK=wan2`
-finds what concerned that uplink.  The journal is asked for by begin(), and only where stderr
-leads there: under another supervisor, and in a terminal, stderr is where people look.
+`journalctl UPLINK=wan2` finds the events of that uplink.  The journal is used only after setup(),
+and only where stderr leads to it: under another supervisor, and in a terminal, people read stderr.
 
-What must hold: whatever happens to the reader, saying something never fails.
+Invariant: logging never raises, whatever happens to the reader.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
 """syslog(3) priorities."""
 
 level = INFO
-"""What is said: this priority and the graver ones."""
+"""Events of a lower priority (a higher number) are not logged."""
 
-NAME = "mproutd"
+IDENTIFIER = "mproutd"
 
 _send: Callable[..., object] | None = None
-"""systemd's sendv("KEY=value", ...); None for stderr."""
-_in_journal = False
+"""systemd.journal.sendv("KEY=value", ...); None for stderr."""
+_stderr_is_journal = False
 
 
-def begin() -> None:
-    """Find out where stderr leads: a daemon does so once, a command never."""
-    global _send, _in_journal
-    _in_journal = _leads_to_journal(os.environ.get("JOURNAL_STREAM", ""))
-    if _in_journal:
+def setup() -> None:
+    """Find out where stderr leads.  For a daemon; a command logs to stderr."""
+    global _send, _stderr_is_journal
+    _stderr_is_journal = _leads_to_journal(os.environ.get("JOURNAL_STREAM", ""))
+    if _stderr_is_journal:
         try:
             from systemd.journal import sendv
         except ImportError:
@@ -40,33 +39,39 @@ def begin() -> None:
 
 
 def event(priority: int, text: str, **fields: str) -> None:
-    """Say it.  `fields` name the uplink, the device, the operation; empty ones say nothing."""
+    """Log one line.  `fields` are for the journal: uplink, device, operation; empty ones are left
+    out."""
     if priority > level:
         return
     line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in text)
     try:
         if _send is not None:
-            named = [f"{key}={value}" for key, value in fields.items() if value]
-            _send(f"MESSAGE={line}", f"PRIORITY={priority}", f"SYSLOG_IDENTIFIER={NAME}", *named)
+            assignments = [f"{key}={value}" for key, value in fields.items() if value]
+            _send(
+                f"MESSAGE={line}",
+                f"PRIORITY={priority}",
+                f"SYSLOG_IDENTIFIER={IDENTIFIER}",
+                *assignments,
+            )
             return
     except (OSError, ValueError):
         pass  # stderr leads to the same journal
-    # The journal knows our name, and takes a priority in front of a line: sd-daemon(3).
-    front = f"<{priority}>" if _in_journal else f"{NAME}: "
+    # The journal knows the identifier, and takes a priority before the line: sd-daemon(3).
+    prefix = f"<{priority}>" if _stderr_is_journal else f"{IDENTIFIER}: "
     try:
-        sys.stderr.write(f"{front}{line}\n")
+        sys.stderr.write(f"{prefix}{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # nobody reads: no reason to stop routing
+        pass
 
 
-def _leads_to_journal(told: str) -> bool:
-    """Whether stderr is the stream that JOURNAL_STREAM (systemd.exec(5)) speaks of.
+def _leads_to_journal(stream: str) -> bool:
+    """Whether stderr is the stream in JOURNAL_STREAM (systemd.exec(5)).
 
-    The variable is handed on to every child, whose stderr may be another one.
+    The variable is inherited by every child, whose stderr may be another one.
     """
     try:
-        found = os.fstat(2)
+        status = os.fstat(2)
     except OSError:
         return False
-    return told == f"{found.st_dev}:{found.st_ino}"
+    return stream == f"{status.st_dev}:{status.st_ino}"

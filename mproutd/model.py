@@ -1,13 +1,12 @@
-"""The values that everything else speaks in.
+"""Kernel objects, changes of them, and the snapshot of a pass, as immutable values.
 
-Each kernel object is one immutable value, canonical as it is made: addresses are
-text as inet_ntop(3) prints them, a host prefix has no length ("10.1.1.2", not
-"10.1.1.2/32"), the whole address space is "default".  Two values are equal
-exactly when the kernel could not tell them apart, so a difference between what
-is wanted and what is found is a set difference.
+Values are canonical: addresses are text as inet_ntop(3) prints them, a host prefix has no length
+("10.1.1.2", not "10.1.1.2/32"), and the whole address space is "default".  Two values are equal
+exactly when the kernel treats them as the same object, so the difference between the kernel and
+the plan is a set difference.
 
-They are named tuples rather than data classes: a third of the cost to make, and a
-router neither has the 2.7 MB nor the 11 ms that `import dataclasses` takes.
+Named tuples, not data classes: they take a third of the time to make, and `import dataclasses`
+costs 11 ms and 2.7 MB on a router.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ PROTOCOL = 77
 """The route and rule protocol that marks an object as ours (rtm_protocol, FRA_PROTOCOL)."""
 
 TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
-"""linux/rtnetlink.h, enum rt_class_t: the tables that are never ours."""
+"""linux/rtnetlink.h, enum rt_class_t: tables that mproutd never writes to."""
 
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 """linux/rtnetlink.h, enum rt_scope_t."""
 
 UNICAST, UNREACHABLE = 1, 7
-"""linux/rtnetlink.h, RTN_*: the route types that we write."""
+"""linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
 
 TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 """linux/if_addr.h, IFA_F_*.  0x01 means temporary for IPv6, secondary for IPv4."""
@@ -39,11 +38,11 @@ FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
 LOOKUP_DESTINATION: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
-"""Where nobody is: reserved (RFC 1112) and unassigned, so that only a default route fits."""
+"""Destination of lookups: reserved (RFC 1112) or unassigned, so that only default routes match."""
 
 FALLBACK_DESTINATION: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
-"""To ask again where main lets nothing go to the first: lists of bogons have that, and leave out
-what is assigned, as this is to relays that next to nobody runs (RFC 7450)."""
+"""The second destination, for where main discards the first as part of a list of bogons: assigned,
+and so on no such list, but to AMT relays, which are rare (RFC 7450)."""
 
 
 def family_of(address: str) -> int:
@@ -52,30 +51,30 @@ def family_of(address: str) -> int:
 
 
 def bits(family: int) -> int:
-    """How long an address of this family is, in bits."""
+    """The length of an address of this family, in bits."""
     return 128 if family == AF_INET6 else 32
 
 
 def canonical(address: str) -> str:
-    """An address as inet_ntop(3) prints it.  OSError when it is none."""
+    """An address as inet_ntop(3) prints it.  OSError when it is not an address."""
     family = family_of(address)
     return inet_ntop(family, inet_pton(family, address))
 
 
 def prefix(address: bytes, length: int, family: int) -> str:
-    """A prefix as text, host bits cleared: "default", "10.1.1.0/24", "10.1.1.2"."""
+    """A prefix as text, with the host bits cleared: "default", "10.1.1.0/24", "10.1.1.2"."""
     if length == 0:
         return "default"
     size = bits(family)
     if length >= size:
         return inet_ntop(family, address)
-    spare = size - length
-    network = int.from_bytes(address, "big") >> spare << spare
+    host_bits = size - length
+    network = int.from_bytes(address, "big") >> host_bits << host_bits
     return f"{inet_ntop(family, network.to_bytes(size // 8, 'big'))}/{length}"
 
 
 def split_prefix(text: str, family: int) -> tuple[bytes, int]:
-    """The inverse of prefix(): the address' bytes and the length in bits."""
+    """The inverse of prefix(): (address, length in bits)."""
     if text == "default":
         return bytes(bits(family) // 8), 0
     address, _, length = text.partition("/")
@@ -96,7 +95,7 @@ def contains(network: str, address: str) -> bool:
 
 @lru_cache(1024)
 def leading_bits(network: str) -> tuple[int, int]:
-    """A prefix other than "default" as a number of its leading bits, and how many these are."""
+    """(leading bits as a number, length) of a prefix other than "default"."""
     family = family_of(network)
     base, length = split_prefix(network, family)
     return int.from_bytes(base, "big") >> bits(family) - length, length
@@ -111,14 +110,14 @@ def _network(address: str, length: int) -> str:
 class Link(NamedTuple):
     """A network device (RTM_NEWLINK)."""
 
-    index: int  # type: ignore[assignment]  # instead of tuple.index(), which nobody calls
+    index: int  # type: ignore[assignment]  # hides tuple.index(), which is not used
     name: str
     up: bool = True
-    """IFF_UP: the administrator wants it."""
+    """IFF_UP: set by the administrator."""
     carrier: bool = True
     """IFF_LOWER_UP and IFF_RUNNING: it can carry packets."""
     pointopoint: bool = False
-    """IFF_POINTOPOINT or IFF_NOARP: whatever is sent arrives; no gateway is needed."""
+    """IFF_POINTOPOINT or IFF_NOARP: it needs no gateway."""
     rp_filter: int = 0
     arp_ignore: int = 0
     arp_announce: int = 0
@@ -133,7 +132,7 @@ class Address(NamedTuple):
     address: str
     prefixlen: int
     peer: str = ""
-    """The other end of a point-to-point device, where it is not the address itself."""
+    """Of a point-to-point device, where it is not the address itself."""
     scope: int = SCOPE_GLOBAL
     flags: int = 0
 
@@ -143,12 +142,12 @@ class Address(NamedTuple):
 
     @property
     def network(self) -> str:
-        """The prefix that this address makes reachable on its device."""
+        """The prefix of the connected route that the address brings."""
         return _network(self.peer or self.address, self.prefixlen)
 
 
 class Route(NamedTuple):
-    """A route (RTM_NEWROUTE); the fields are those that can be read back."""
+    """A route (RTM_NEWROUTE), with the fields that the kernel reports."""
 
     family: int
     table: int
@@ -163,11 +162,11 @@ class Route(NamedTuple):
     type: int = UNICAST
     protocol: int = PROTOCOL
     onlink: bool = False
-    """RTNH_F_ONLINK: the gateway counts as reachable by the device without a route to it."""
+    """RTNH_F_ONLINK: the gateway is reachable through the device without a route to it."""
 
     @property
     def key(self) -> tuple[int, int, str, int]:
-        """What the kernel allows once: family, table, destination and metric."""
+        """Of which the kernel allows one route: family, table, destination, metric."""
         return (self.family, self.table, self.destination, self.metric)
 
 
@@ -184,10 +183,10 @@ class Rule(NamedTuple):
     fwmark: int = 0
     fwmask: int = 0
     suppress_prefixlength: int = -1
-    """-1: nothing is suppressed."""
+    """-1 for none."""
     protocol: int = PROTOCOL
     plain: bool = True
-    """False when the rule holds something that this class has no field for: never ours."""
+    """False for a rule with attributes that have no field here; such a rule is never ours."""
 
 
 class Endpoint(NamedTuple):
@@ -195,10 +194,10 @@ class Endpoint(NamedTuple):
 
     address: str
     device: int = 0
-    """ifindex that its subflows are bound to; 0 for none."""
+    """ifindex to which its subflows are bound; 0 for none."""
     flags: int = 0
     id: int = 0
-    """Chosen by the kernel; 0 for one that is only wanted yet."""
+    """Assigned by the kernel; 0 for a planned endpoint."""
     port: int = 0
 
 
@@ -210,7 +209,7 @@ class Limits(NamedTuple):
 
 
 class Sysctl(NamedTuple):
-    """A setting below net.ipv4.conf, which is the only place where we write any."""
+    """net.ipv4.conf.DEVICE.KEY; mproutd writes no other sysctls."""
 
     device: str
     key: str
@@ -218,20 +217,20 @@ class Sysctl(NamedTuple):
 
 
 class Mptcp(NamedTuple):
-    """What the kernel's MPTCP can do and holds now."""
+    """The state and the abilities of the kernel's MPTCP."""
 
     endpoints: tuple[Endpoint, ...] = ()
     limits: Limits = Limits(2, 0)
     max_limit: int = 8
-    """The highest limit that this kernel accepts, for either of the two."""
+    """The highest value that this kernel accepts for either limit."""
     enabled: bool = True
     """net.mptcp.enabled."""
     path_manager: str = "kernel"
-    """net.mptcp.path_manager: "kernel" or another's name."""
+    """net.mptcp.path_manager; "kernel" is the one that mproutd configures."""
     max_endpoints: int = 8
-    """How many endpoints it takes."""
+    """How many endpoints this kernel accepts."""
     laminar: bool = True
-    """It knows the endpoint flag `laminar`, as far as it was asked."""
+    """Whether this kernel supports the endpoint flag `laminar`, as far as it was probed."""
 
 
 class Snapshot(NamedTuple):
@@ -239,35 +238,36 @@ class Snapshot(NamedTuple):
 
     links: Mapping[int, Link]
     addresses: tuple[Address, ...] = ()
-    """In the kernel's order: a device's first address is its primary one."""
+    """In the kernel's order: the first address of a device is its primary one."""
     routes: tuple[Route, ...] = ()
-    """Of the tables that were asked for, everybody's."""
+    """All routes of the requested tables, not only ours."""
     defaults: Mapping[tuple[int, int], Route] = {}
     """Main's best default route by (ifindex, family)."""
     rules: tuple[Rule, ...] = ()
     mptcp: Mptcp | None = None
-    """None: this kernel has no MPTCP."""
+    """None when the kernel has no MPTCP."""
     rp_filter_all: int = 0
-    """net.ipv4.conf.all.rp_filter, which counts where it is the higher one."""
+    """net.ipv4.conf.all.rp_filter; the kernel uses the higher of this and the device's."""
     sole_path: frozenset[str] = frozenset()
-    """Addresses where closing would end a connection: gone ones with one that has no other path,
-    and those whose link is out with one that is plain TCP and can have no other."""
+    """Addresses where closing subflows would end a connection: gone addresses of a connection
+    without another path, and addresses on a link that is down of a connection that fell back to
+    plain TCP."""
 
 
 Object = Route | Rule | Endpoint | Limits | Sysctl
 
 
 class Operation(NamedTuple):
-    """One change of the kernel.
+    """One change of a kernel object.
 
-    `add` fails if the object is there, `delete` if it is not; `replace` is for a
-    route with the same key, `change` for an endpoint's flags, for limits and sysctls.
+    `add` fails if the object exists, `delete` if it does not; `replace` is for a route with the
+    same key, `change` for an endpoint's flags, limits and sysctls.
     """
 
     verb: Literal["add", "replace", "change", "delete"]
     value: Object
     uplink: str = ""
-    """Whose it is; empty for what belongs to no uplink alone."""
+    """The uplink's name; empty for what belongs to no single uplink."""
 
 
 class Failure(NamedTuple):

@@ -25,7 +25,7 @@ from mproutd.status.connections import observed_uplink_names
 from mproutd.status.events import kernel_event, make_event
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, MonitorEvent
+    from mproutd.status.event_types import EventKind, MonitorEvent
 
 MAX_MESSAGES_PER_WAKEUP = 64
 
@@ -63,13 +63,17 @@ class Monitor:
                 self.publish("decision", priority, decision.text, decision.uplink, decision.device)
             before = outcome.plan
             name = device_names(outcome.snapshot.links)
-            for operation in outcome.done:
+            for operation in outcome.done if self._wants(log.DEBUG) else ():
                 fields = _fields(operation, name, outcome.plan)
                 self.publish("change", log.DEBUG, ip_command(operation, name), *fields)
             for failure in outcome.failures:
                 fields = _fields(failure.operation, name, outcome.plan)
                 text = f"{ip_command(failure.operation, name)}: {failure.text}"
                 self.publish("failure", log.WARNING, text, *fields)
+
+    def _wants(self, priority: int) -> bool:
+        """Whether anybody gets events of this priority: a change is not described for nobody."""
+        return priority <= log.level or (self.server is not None and self.server.has_listeners)
 
     def _send(self, kind: EventKind, text: str, uplink: str = "", device: str = "") -> None:
         if self.server is not None and self.server.has_listeners:

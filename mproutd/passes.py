@@ -16,8 +16,6 @@ from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.model import (
-    FAMILIES,
-    IMPLICIT,
     Endpoint,
     Failure,
     Operation,
@@ -25,10 +23,9 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
-    family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
-from mproutd.planning import diff
+from mproutd.planning.diff import Differences, compare, own_endpoint_deletions, replaces_all
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
@@ -97,44 +94,6 @@ class PassOptions(NamedTuple):
     """Delete endpoints in the background and grant misrouted ones a grace period."""
     keep_misrouted: bool = False
     """Keep the endpoints of misrouted addresses: this pass may still correct their routing."""
-
-
-class Differences(NamedTuple):
-    """Everything in which the kernel differs from the plan, in the order in which it is made."""
-
-    delete_endpoints: list[Operation]
-    add_routes: list[Operation]
-    """Sysctls, routes and rules that come or change."""
-    add_endpoints: list[Operation]
-    """Limits, endpoints that change, endpoints that come."""
-    delete_routes: list[Operation]
-    """Rules, then routes."""
-
-    @property
-    def operations(self) -> list[Operation]:
-        return [operation for step in self for operation in step]
-
-
-def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
-    """What to change for the kernel to become as planned."""
-    add_routes, delete_routes = diff.routing(ownership, snapshot, plan)
-    delete_endpoints, add_endpoints = diff.endpoints(ownership, snapshot, plan)
-    return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
-
-
-def own_endpoint_deletions(
-    ownership: Ownership, snapshot: Snapshot, addresses: Collection[str]
-) -> list[Operation]:
-    """Delete our endpoints at these addresses."""
-    if snapshot.mptcp is None or not addresses:
-        return []
-    return [
-        Operation("delete", endpoint)
-        for endpoint in snapshot.mptcp.endpoints
-        if endpoint.address in addresses
-        and not endpoint.flags & IMPLICIT
-        and ownership.owns_endpoint(endpoint)
-    ]
 
 
 def snapshot_request(
@@ -238,7 +197,7 @@ class Pass:
         plan = make_plan(self._config, self._snapshot, self._state, self._facts)
         self._plan = plan
         self._differences = compare(self._ownership, self._snapshot, plan)
-        self._make_before_break = _replaces_all(
+        self._make_before_break = replaces_all(
             self._snapshot, plan, self._differences.delete_endpoints
         )
         # An address that departed stays on file until its subflows are being closed.
@@ -399,34 +358,6 @@ class Pass:
             for operation in self._differences.add_routes
             if isinstance(operation.value, Route | Rule) and operation not in in_place
         }
-
-
-def _replaces_all(snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]) -> bool:
-    """Whether no endpoint of some family would remain between the deletions and the additions.
-
-    Then additions come first, as far as the kernel has room for both, so that connections have
-    a path to move to.
-    """
-    if snapshot.mptcp is None or not deletions or not plan.endpoints:
-        return False
-    existing = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
-    planned = {endpoint.address for endpoint in plan.endpoints}
-    if len(existing | planned) > snapshot.mptcp.max_endpoints:
-        return False
-    deleted = {
-        operation.value.address for operation in deletions if isinstance(operation.value, Endpoint)
-    }
-    return any(
-        old.isdisjoint(new) and not old.isdisjoint(deleted)
-        for old, new in zip(_by_family(existing), _by_family(planned), strict=True)
-        if new
-    )
-
-
-def _by_family(addresses: Collection[str]) -> list[set[str]]:
-    return [
-        {address for address in addresses if family_of(address) == family} for family in FAMILIES
-    ]
 
 
 def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:

@@ -1,8 +1,10 @@
-"""Keeps the kernel as the configuration says, a pass at a time.
+"""Reconciles the kernel with the configuration, one pass at a time.
 
-What the daemon's loop and a command without a daemon have in common: the configuration in
-use, the memory, what failed and when it is tried again.  What must hold: a configuration
-that is refused changes nothing, and a failure of one operation stops no other.
+What the daemon and a command without a daemon have in common: the configuration in use, the
+facts of all sources, the outcome of the last pass, and what is to be retried when.
+
+Invariants: a configuration that is rejected changes nothing; an operation that fails stops no
+other.
 """
 
 from __future__ import annotations
@@ -17,14 +19,8 @@ from mproutd.hints import Hints
 from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
-from mproutd.passes import (
-    Collaborators,
-    Pass,
-    PassOptions,
-    compare,
-    misrouted_addresses,
-    snapshot_request,
-)
+from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
+from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
@@ -33,13 +29,13 @@ from mproutd.planning.uplinks import Facts
 from mproutd.statefile import StateFile
 
 HANDBACK_DELAY = 1.0
-"""Seconds: how long a handover uplink goes on beside a regular one that came back."""
-PASSES = 5
-"""How many passes a command makes at most; each one but the last found more to do."""
+"""Seconds that a handover uplink stays in use beside a regular one that has recovered."""
+MAX_PASSES = 5
+"""Of one command; all but the last found more to do."""
 
 
 class Reconciler:
-    """The pass, with what it needs from one to the next.  For one thread."""
+    """Makes passes, and keeps what one pass needs from the last.  For one thread."""
 
     def __init__(
         self,
@@ -48,15 +44,17 @@ class Reconciler:
         directory: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`directory` is that of the configuration."""
         self.kernel, self.state_file = kernel, state_file
         self.directory = directory
-        self.config = self._written = Config(enabled=False)
-        """In use, with the devices that netifd says; and as it is written."""
-        self.refused = ""
+        self.config = self._loaded = Config(enabled=False)
+        """In use, with the devices that netifd names; and as loaded from the files."""
+        self.config_error = ""
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
+        """Of the last pass."""
         self.passes = self.writes = 0
-        """Made, and changes of the kernel asked for, since the start."""
+        """Since the start."""
         self.removals = RemovalLimiter(clock)
         self.retries = Retries(clock)
         self._grace_period = GracePeriod(clock)
@@ -64,51 +62,57 @@ class Reconciler:
             kernel, state_file, self.removals, self.retries, self._grace_period
         )
         self._hints = Hints(state_file.directory)
-        self._facts = Facts()
+        self._hinted = Facts()
+        """What the hints say."""
         self.add_service_facts: Callable[[Facts], Facts] = lambda facts: facts
-        """What the parts of a daemon know beside it."""
+        """What services know besides."""
         self._clock = clock
         self._last_changes = LastChanges()
-        self._steady: dict[str, float] = {}
+        self._usable_since: dict[str, float] = {}
         self._hand_back_at: float | None = None
+        """When the handover uplink in use is no longer needed."""
 
-    # -- configuration --------------------------------------------------------------------
+    # -- configuration and facts ----------------------------------------------------------
 
     def configure(self) -> None:
-        """Read the configuration; ConfigError leaves the one in use."""
+        """Load the configuration; ConfigError leaves the one in use."""
         try:
-            self._written = self.config = load(self.directory)
-            self.refused = ""
+            self._loaded = self.config = load(self.directory)
+            self.config_error = ""
         except ConfigError as error:
-            self.refused = str(error)
+            self.config_error = str(error)
             raise
-        self._resolve()
+        self._collect_facts()
 
     def refresh(self) -> None:
-        """Ask the sources other than the kernel again."""
-        self._facts = self._read_facts(self.config)
+        """Read the hints again."""
+        self._hinted = self._read_hints(self.config)
 
-    def _read_facts(self, config: Config) -> Facts:
-        return Facts(self._hints.read(each.device for each in config.uplinks if each.device))
+    def _read_hints(self, config: Config) -> Facts:
+        devices = (uplink.device for uplink in config.uplinks if uplink.device)
+        return Facts(self._hints.read(devices))
 
-    def _facts_now(self) -> Facts:
-        """With what time alone decides.  Before the first pass, all that is usable is settled."""
-        facts = self._resolve()
+    def _collect_facts(self) -> Facts:
+        """The facts of all sources; the configuration in use gets the devices that they name."""
+        facts = self.add_service_facts(self._hinted)
+        config = resolve_devices(self._loaded, facts.devices)
+        if facts.devices is not None and config != self.config:
+            self.config = config
+            self.refresh()  # hints are kept by device
+            facts = self.add_service_facts(self._hinted)
+        return facts
+
+    def _current_facts(self) -> Facts:
+        """The facts of all sources and, after the first pass, which uplinks have settled.
+
+        Before it, every usable uplink counts as settled.
+        """
+        facts = self._collect_facts()
         if self.last is None:
             return facts
         latest = self._clock() - HANDBACK_DELAY
-        settled = (name for name, since in self._steady.items() if since <= latest)
+        settled = (name for name, since in self._usable_since.items() if since <= latest)
         return facts._replace(settled=frozenset(settled))
-
-    def _resolve(self) -> Facts:
-        """The facts of all sources; the configuration gets the devices that they name."""
-        facts = self.add_service_facts(self._facts)
-        config = resolve_devices(self._written, facts.devices)
-        if facts.devices is not None and config != self.config:
-            self.config = config
-            self.refresh()  # hints are by device
-            facts = self.add_service_facts(self._facts)
-        return facts
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -131,19 +135,20 @@ class Reconciler:
         """
         if full:
             self.refresh()
-        before = self.config
-        facts = self._facts_now()
+        config_before = self.config
+        facts = self._current_facts()
         # There were no events for a device that netifd has only now named.
-        full = full or self.config is not before
+        full = full or self.config is not config_before
         options = PassOptions(sweep, full, touched, background, keep_misrouted)
         outcome = Pass(self._collaborators, self.config, facts, options).run()
         self._record(outcome)
         return outcome
 
     def converge(self) -> list[Outcome]:
-        """Passes until one finds nothing more to do, for a command."""
+        """Make passes until one finds nothing more to do.  OSError."""
         outcomes: list[Outcome] = []
-        while len(outcomes) < PASSES:
+        while len(outcomes) < MAX_PASSES:
+            # Old rules may misroute an address until the first pass has deleted them.
             keep_misrouted = len(outcomes) < 2
             outcomes.append(self.reconcile(sweep=not outcomes, keep_misrouted=keep_misrouted))
             last = outcomes[-1]
@@ -154,11 +159,11 @@ class Reconciler:
         return outcomes
 
     def flush(self) -> list[Outcome]:
-        """Remove everything of ours, whatever the configuration says, and forget it."""
-        self._written = self._written._replace(enabled=False)
+        """Remove everything of ours, whatever the configuration says, and the state file."""
+        self._loaded = self._loaded._replace(enabled=False)
         self.config = self.config._replace(enabled=False)
         outcomes = self.converge()
-        if not any(outcome.failures for outcome in outcomes[-1:]):
+        if not outcomes[-1].failures:
             self.state_file.remove()
         return outcomes
 
@@ -168,31 +173,33 @@ class Reconciler:
         self.writes += len(outcome.done) + len(outcome.failures)
         wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints, *plan.sysctls]
         self.removals.record_pass(wanted, outcome.missing)
-        self._last_changes.record(plan.uplinks, time.time())
-        self._note_steady(plan)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
+        self._last_changes.record(plan.uplinks, time.time())
+        self._record_usable(plan)
         self.last = outcome
 
-    def _note_steady(self, plan: Plan) -> None:
-        """Since when each uplink is usable, and when a handover uplink has to end."""
-        begun = -HANDBACK_DELAY if self.last is None else 0.0
+    def _record_usable(self, plan: Plan) -> None:
+        """Since when each uplink is usable, and when a handover uplink is no longer needed."""
         now = self._clock()
+        since = now - HANDBACK_DELAY if self.last is None else now
         modes = {uplink.config.name: uplink.config.mode for uplink in plan.uplinks}
-        self._steady = {
-            uplink.config.name: self._steady.get(uplink.config.name, now + begun)
+        self._usable_since = {
+            uplink.config.name: self._usable_since.get(uplink.config.name, since)
             for uplink in plan.uplinks
             if uplink.usable
         }
         regular = [
-            since for name, since in self._steady.items() if modes[name] not in ("handover", "off")
+            since
+            for name, since in self._usable_since.items()
+            if modes[name] not in ("handover", "off")
         ]
-        carrying = {
+        modes_in_use = {
             modes[name]
             for endpoint, name in plan.endpoints.items()
-            if not endpoint.flags & BACKUP  # what stands by ends when others come, not in time
+            if not endpoint.flags & BACKUP  # a backup ends when others come, not after a time
         }
         self._hand_back_at = None
-        if "handover" in carrying and regular:
+        if "handover" in modes_in_use and regular:
             self._hand_back_at = min(regular) + HANDBACK_DELAY
 
     def next_at(self) -> float | None:
@@ -213,7 +220,7 @@ class Reconciler:
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
         self.refresh()
-        facts = self._facts_now()
+        facts = self._current_facts()
         state = self.state_file.state
         request = snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
         snapshot = self.kernel.snapshot(request)
@@ -247,17 +254,17 @@ class Reconciler:
             last_changes=self._last_changes,
             passes=self.passes,
             writes=self.writes,
-            config_error=self.refused,
-            state_file_error=self.state_file.problem,
-            hints_error=self._hints.problem,
-            netifd_error=self.add_service_facts(self._facts).source_error,
+            config_error=self.config_error,
+            state_file_error=self.state_file.error,
+            hints_error=self._hints.error,
+            netifd_error=self.add_service_facts(self._hinted).source_error,
         )
 
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
-        written, state = load(self.directory), self.state_file.state
-        config = resolve_devices(written, self.add_service_facts(self._facts).devices)
-        facts = self.add_service_facts(self._read_facts(config))
+        loaded, state = load(self.directory), self.state_file.state
+        config = resolve_devices(loaded, self.add_service_facts(self._hinted).devices)
+        facts = self.add_service_facts(self._read_hints(config))
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
         return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)

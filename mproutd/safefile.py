@@ -1,8 +1,8 @@
-"""Whose folders and files are believed: root's, our own, and those of the daemon's user.
+"""Reading and writing files that other users must not influence.
 
-A name in a folder that somebody else may write can become another file between two looks at it.
-So nothing is decided, and nothing made, in such a folder; and what is read there has to be a
-regular file, is never waited for, and has an end.
+A name in a directory that another user can write to may become another file between two looks at
+it.  So such a directory is not trusted, nothing is made in it, and what is read has to be a regular
+file of root's, our own or the daemon's user, is opened without blocking, and has a maximum size.
 """
 
 from __future__ import annotations
@@ -13,82 +13,82 @@ import stat
 from collections.abc import Callable
 
 TEMPORARY_SUFFIX = ".new"
-"""What a file's name ends in until it is whole; one name, so that no kill leaves many."""
+"""Of a file until it is complete; always the same, so that crashes leave at most one."""
 USER = "mproutd"
-"""Who the daemon is where it is not root."""
+"""The daemon's user where it is not root."""
 
 
-def why_untrusted(path: str, link: bool = False) -> str:
-    """Why a folder is not believed: "belongs to …"; empty when it is, or is not there.
+def why_untrusted(path: str, follow_link: bool = False) -> str:
+    """Why a directory is not trusted; empty when it is, or does not exist.
 
-    `link`: a symbolic link is followed, if it is somebody's who is believed.
+    `follow_link`: follow a symbolic link whose owner is trusted.
     """
     try:
         status = os.lstat(path)
-        if link and stat.S_ISLNK(status.st_mode) and _is_believed(status.st_uid):
+        if follow_link and stat.S_ISLNK(status.st_mode) and _is_trusted(status.st_uid):
             status = os.stat(path)
     except FileNotFoundError:
         return ""
     except OSError as error:
         return error.strerror or str(error)
-    return _fault(status) if stat.S_ISDIR(status.st_mode) else "is no directory; remove it"
+    return _fault(status) if stat.S_ISDIR(status.st_mode) else "is not a directory; remove it"
 
 
 def writable_by_others(path: str) -> str:
-    """Who else may change a file or folder of the configuration; empty when nobody may."""
+    """Who else can change a configuration file or directory; empty when nobody can."""
     try:
         status = os.stat(path)
     except OSError:
         return ""
-    what = "can change it, and with it routes and programs that are run"
-    if not _is_believed(status.st_uid):
-        return f"user {status.st_uid} {what}"
+    consequence = "can change it, and with it routes and the programs that mproutd runs"
+    if not _is_trusted(status.st_uid):
+        return f"user {status.st_uid} {consequence}"
     if status.st_mode & stat.S_IWOTH:
-        return f"everybody {what}"
+        return f"every user {consequence}"
     if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
-        return f"group {status.st_gid} {what}"
+        return f"group {status.st_gid} {consequence}"
     return ""
 
 
-def read_file(path: str, most: int) -> bytes:
-    """What stands in a file.  OSError, also when it is not believed or has more than `most`."""
+def read_file(path: str, max_bytes: int) -> bytes:
+    """The content of a file.  OSError, also when it is not trusted or larger than `max_bytes`."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_ISDIR(status.st_mode):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is no regular file")
+            raise OSError(errno.EINVAL, "is not a regular file")
         if fault := _fault(status):
             raise OSError(errno.EPERM, fault)
-        data = file.read(most + 1)
-    if len(data) > most:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return data
 
 
 def replace_file(
-    path: str, data: bytes, made: Callable[[int], None] = lambda descriptor: None
+    path: str, data: bytes, prepare: Callable[[int], None] = lambda descriptor: None
 ) -> None:
-    """Write a small file anew, for us alone: beside, whatever stands there, and renamed.  OSError.
+    """Write a small file, readable by us alone, and rename it over the old one.  OSError.
 
-    `made` is given the descriptor of the new file before anything is in it.
+    `prepare` gets the descriptor of the new file while that is empty.
     """
-    beside = path + TEMPORARY_SUFFIX
-    unlink_if_present(beside)  # of one that was killed just here, as another user perhaps
+    temporary = path + TEMPORARY_SUFFIX
+    unlink_if_present(temporary)  # left by a crash, perhaps of another user
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(beside, flags, 0o600)
+    descriptor = os.open(temporary, flags, 0o600)
     try:
-        made(descriptor)
-        if os.write(descriptor, data) != len(data):  # small, so there was no room for the whole
+        prepare(descriptor)
+        if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
 def unlink_if_present(path: str) -> None:
-    """Remove a file, if it is there.  OSError."""
+    """Delete a file, if it exists.  OSError."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -96,17 +96,18 @@ def unlink_if_present(path: str) -> None:
 
 
 def _fault(status: os.stat_result) -> str:
-    if not _is_believed(status.st_uid):
-        return f"belongs to user {status.st_uid}, not to root; remove it"
+    """Why a file or directory with this status is not trusted; empty when it is."""
+    if not _is_trusted(status.st_uid):
+        return f"belongs to user {status.st_uid} instead of root; remove it"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "can be written by others; set it to 0755"
+        return "is writable by other users; set its mode to 0755"
     return ""
 
 
-def _is_believed(user: int) -> bool:
+def _is_trusted(user: int) -> bool:
     if user in (0, os.geteuid()):
         return True
-    import pwd  # next to never: a command of root's beside a daemon that is not
+    import pwd  # rarely needed: for a command of root's beside a daemon that is not root
 
     try:
         return pwd.getpwuid(user).pw_name == USER

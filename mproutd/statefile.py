@@ -1,7 +1,7 @@
-"""The runtime directory: the state file, and the lock that makes us the only one.
+"""The runtime directory: the state file, and the lock of whoever may change the kernel.
 
-What must hold: a reader sees the whole old file or the whole new one; a file that cannot be
-read or written is no reason to stop, only one to say so.
+Invariants: a reader sees either the whole old state file or the whole new one; a file that
+cannot be read or written is reported and does not stop the daemon.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import errno
 import fcntl
 import json
 import os
-import time
 from functools import partial
 
 from mproutd.planning.state import State, decode, encode
@@ -23,59 +22,61 @@ from mproutd.safefile import (
 )
 
 STATE_FILE, LOCK_FILE, CONTROL_SOCKET = "state.json", "lock", "control.sock"
-MAX_BYTES = 1 << 20
-"""Bytes of a state file; a real one has a few thousand."""
-MAX_SOCKET_PATH = 107
-"""Bytes of a socket's path without the terminating zero (unix(7), sun_path)."""
+MAX_STATE_BYTES = 1 << 20
+"""A real state file has a few thousand."""
+MAX_SOCKET_PATH_BYTES = 107
+"""Of sun_path, without the terminating zero (unix(7))."""
+LOCK_RETRY_INTERVAL = 0.02
+"""Seconds between two attempts to take the lock."""
 
 
 class StateFile:
-    """The memory, kept in DIRECTORY/state.json."""
+    """The state, kept in DIRECTORY/state.json."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._path = os.path.join(directory, STATE_FILE)
         self.state = State()
-        self.problem = ""
-        """Why the file could not be read or written; empty when all is well."""
+        self.error = ""
+        """Why the file could not be read or written; empty when it could."""
 
     def load(self) -> None:
-        """Read it.  Without a file there is nothing to remember; a broken one is set aside."""
+        """Read the file; without one, or with an invalid one, start with an empty state."""
         try:
-            self.state = decode(json.loads(read_file(self._path, MAX_BYTES)))
+            self.state = decode(json.loads(read_file(self._path, MAX_STATE_BYTES)))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
-            self.problem = f"{self._path}: {reason}; starting without it"
+            self.error = f"{self._path}: {reason}; starting with an empty state"
 
     def save(self, state: State) -> None:
-        """Keep it, and write it if it is new.  On an error it is kept, and `problem` says so."""
-        if state == self.state and not self.problem:
+        """Keep the state, and write it to the file if it is new."""
+        if state == self.state and not self.error:
             return
         self.state = state
         data = json.dumps(encode(state)).encode()
         try:
-            replace_file(self._path, data, partial(_hand_over, directory=self.directory))
-            self.problem = ""
+            replace_file(self._path, data, partial(_give_to_owner, directory=self.directory))
+            self.error = ""
         except OSError as error:
-            self.problem = (
+            self.error = (
                 f"{self._path}: {error.strerror}; after a crash, endpoints that are added now "
-                "would be taken for somebody else's"
+                "would count as foreign"
             )
 
     def remove(self) -> None:
-        """Forget everything: after a flush."""
+        """Delete the file, after a flush.  OSError."""
         self.state = State()
         unlink_if_present(self._path)
         unlink_if_present(self._path + TEMPORARY_SUFFIX)
 
 
-def _hand_over(descriptor: int, directory: str) -> None:
-    """Give a file of ours to the owner of the folder: a daemon that is not root has to read what
-    a command of root's left there.  OSError."""
+def _give_to_owner(descriptor: int, directory: str) -> None:
+    """Give a file of root's to the directory's owner, so that a daemon that is not root can read
+    what a command of root's has written.  OSError."""
     owner, status = os.stat(directory).st_uid, os.fstat(descriptor)
-    # Not what has another name: that may be a file which was never meant for that owner.
+    # Not a file with a second name, which may belong to somebody else's directory.
     if os.geteuid() == 0 and status.st_uid != owner and status.st_nlink == 1:
         os.fchown(descriptor, owner, -1)
 
@@ -84,31 +85,44 @@ class Lock:
     """Held by whoever may change the kernel: one daemon, or one command."""
 
     def __init__(self, directory: str) -> None:
-        """OSError when the directory cannot be made or written, leaves its socket no room, or
-        could be written by somebody who is not believed."""
-        if len(os.fsencode(os.path.join(directory, CONTROL_SOCKET))) > MAX_SOCKET_PATH:
+        """OSError when the directory cannot be made or written, its path is too long for the
+        control socket, or other users can write to it."""
+        path = os.path.join(directory, CONTROL_SOCKET)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        if why := why_untrusted(directory, link=True):
-            raise OSError(errno.EINVAL, why, directory)
-        path = os.path.join(directory, LOCK_FILE)
+        if fault := why_untrusted(directory, follow_link=True):
+            raise OSError(errno.EINVAL, fault, directory)
         self._descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            os.path.join(directory, LOCK_FILE),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
         )
-        _hand_over(self._descriptor, directory)
+        _give_to_owner(self._descriptor, directory)
 
-    def acquire(self, patience: float = 0.0) -> bool:
-        """Whether it is ours now, or within `patience` seconds."""
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    return False
-                time.sleep(0.02)
-            else:
-                return True
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Take the lock within `timeout` seconds; False when another process keeps it."""
+        if self._take():
+            return True
+        if not timeout:
+            return False
+        # Only a command that has to wait for another process pays for the import.
+        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+        retrying = Retrying(
+            retry=retry_if_result(lambda taken: not taken),
+            wait=wait_fixed(LOCK_RETRY_INTERVAL),
+            stop=stop_after_delay(timeout),
+            retry_error_callback=lambda state: False,
+        )
+        return bool(retrying(self._take))
+
+    def _take(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         os.close(self._descriptor)

@@ -4,6 +4,7 @@
 #   packaging/setup.sh           what the demo, the tests and lint need
 #   packaging/setup.sh unpack    and the programs that are not installed, in .build/unpacked
 #   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
+#   packaging/setup.sh kernels   and qemu, beside what `unpack` does
 #
 # Silent and quick when everything is there.  Outside the checkout it only installs packages.
 set -eu
@@ -148,4 +149,8 @@ environment
 case ${1:-} in
 	unpack) unpacked ;;
 	browser) browser ;;
+	kernels)
+		unpacked
+		debian_packages kernels
+		;;
 esac

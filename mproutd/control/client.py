@@ -1,16 +1,19 @@
-"""The control socket, the end of those who ask: one JSON line asks, one JSON line answers.
+"""The control socket, the commands' end: one JSON line is the request, one the reply.
 
     {"command": "status"}            -> the status, see docs/status.md
+    {"command": "connections"}       -> the connections, see docs/connections.md
     {"command": "reconcile", ...}    -> the changes
-    {"command": "monitor"}           -> a line for everything that happens, see docs/monitor.md
+    {"command": "monitor"}           -> a line for each event, see docs/monitor.md
 
-Light: `status` imports this, and nothing that talks to the kernel.  What must hold: whatever
-answers there, what comes back is a plain value of the right shape or one of these errors, in
-bounded time and memory.
+Imports nothing that talks to the kernel.
+
+Invariant: whatever is at the other end, the result is a plain value of the documented shape or
+one of these errors, in bounded time and memory.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import select
 import socket
@@ -19,45 +22,50 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_REPLY_BYTES, MAX_EVENT_BYTES = 1 << 26, 1 << 20
-"""Bytes of an answer, and of one line for a listener: far above what a daemon says."""
+"""Far above what a daemon sends."""
+UNPARSABLE = "cannot parse the daemon's reply (version mismatch?)"
 
 
 class NotRunning(Exception):
-    """Nobody answers on the control socket."""
+    """No daemon answers on the control socket."""
 
 
 class ConnectionLost(Exception):
-    """The daemon ended without saying so."""
+    """The daemon ended without an event that says so."""
+
+
+class Refused(Exception):
+    """The daemon sends no events to this listener, for the reason given."""
 
 
 def call(path: str, request: dict[str, Any], timeout: float = 30.0) -> dict[str, Any]:
-    """One question to the daemon.  NotRunning; OSError when it does not answer in time."""
-    until = time.monotonic() + timeout
+    """Send a request and return the reply.  NotRunning; OSError when there is none in time."""
+    deadline = time.monotonic() + timeout
     with _connect(path, timeout) as connection:
         connection.sendall(json.dumps(request).encode() + b"\n")
-        answer = bytearray()
+        reply = bytearray()
         while part := connection.recv(1 << 16):
-            answer += part
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(110, "it takes too long over its answer")
-            if len(answer) > MAX_REPLY_BYTES:
-                raise OSError(5, "the daemon gave an answer that has no end")
-            connection.settimeout(left)
-    return _decoded(answer, "the daemon went away before it had answered")
+            reply += part
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "its reply takes too long")
+            if len(reply) > MAX_REPLY_BYTES:
+                raise OSError(errno.EPROTO, UNPARSABLE)
+            connection.settimeout(remaining)
+    return _decode(reply)
 
 
 def listen(path: str, stdout: int) -> Iterator[dict[str, Any]]:
-    """What happens, until the daemon ends or nobody reads `stdout` any more.
+    """The daemon's events, until it ends or nobody reads `stdout` any more.
 
-    NotRunning, WentAway; OSError when the daemon refuses.
+    NotRunning, ConnectionLost, Refused; OSError when an event cannot be parsed.
     """
     with _connect(path, None) as connection:
         connection.sendall(b'{"command": "monitor"}\n')
         poll = select.poll()
         poll.register(connection, select.POLLIN)
-        poll.register(stdout, 0)  # only to hear that its reader has gone
-        waiting = b""
+        poll.register(stdout, 0)  # reports an error when its reader is gone
+        incomplete = b""
         while True:
             ready = dict(poll.poll())
             if stdout in ready:
@@ -65,41 +73,39 @@ def listen(path: str, stdout: int) -> Iterator[dict[str, Any]]:
             part = connection.recv(1 << 16)
             if not part:
                 raise ConnectionLost
-            *lines, waiting = (waiting + part).split(b"\n")
-            if len(waiting) > MAX_EVENT_BYTES:
-                raise OSError(5, "the daemon tells a line that has no end")
+            *lines, incomplete = (incomplete + part).split(b"\n")
+            if len(incomplete) > MAX_EVENT_BYTES:
+                raise OSError(errno.EPROTO, UNPARSABLE)
             for line in lines:
-                told = _happening(line)
-                yield told
-                if told["kind"] == "end":
+                event = _event(line)
+                yield event
+                if event["kind"] == "end":
                     return
 
 
-def _decoded(line: bytes | bytearray, otherwise: str) -> dict[str, Any]:
-    """The JSON object; OSError for anything else, with `otherwise` for what is no JSON."""
+def _decode(line: bytes | bytearray) -> dict[str, Any]:
+    """The JSON object.  OSError for anything else."""
     try:
-        told = json.loads(line)
+        decoded = json.loads(line)
     except (ValueError, RecursionError):
-        raise OSError(5, otherwise) from None
-    if not isinstance(told, dict):
-        raise OSError(5, "the daemon gave an answer that is none")
-    return told
+        raise OSError(errno.EPROTO, UNPARSABLE) from None
+    if not isinstance(decoded, dict):
+        raise OSError(errno.EPROTO, UNPARSABLE)
+    return decoded
 
 
-def _happening(line: bytes) -> dict[str, Any]:
-    """A line of docs/monitor.md, with what everyone needs of it.  OSError."""
-    nonsense = "the daemon tells what makes no sense"
-    told = _decoded(line, nonsense)
-    if "error" in told and "kind" not in told:
-        raise OSError(5, str(told["error"]))
-    words = [told.get(key) for key in ("kind", "text")]
-    words += [told.get(key) or "" for key in ("uplink", "device")]
-    now = told.get("time")
-    if not (all(isinstance(word, str) for word in words) and isinstance(now, int | float)):
-        raise OSError(5, nonsense)
-    if not 0 <= now < 1 << 40:
-        raise OSError(5, nonsense)
-    return {"uplink": None, "device": None, **told}
+def _event(line: bytes) -> dict[str, Any]:
+    """An event of docs/monitor.md with the fields that every event has.  OSError, Refused."""
+    event = _decode(line)
+    if "error" in event and "kind" not in event:
+        raise Refused(event["error"])
+    texts = [event.get(key) for key in ("kind", "text")]
+    texts += [event.get(key) or "" for key in ("uplink", "device")]
+    at = event.get("time")
+    valid_time = isinstance(at, int | float) and 0 <= at < 1 << 40
+    if not valid_time or not all(isinstance(text, str) for text in texts):
+        raise OSError(errno.EPROTO, UNPARSABLE)
+    return {"uplink": None, "device": None, **event}
 
 
 def _connect(path: str, timeout: float | None) -> socket.socket:

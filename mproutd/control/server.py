@@ -36,7 +36,7 @@ BACKLOG = 1024
 LOGGED_COMMANDS = ("reconcile",)
 """Commands that change something."""
 MAX_LISTENERS = 8
-"""They stay, and must leave room for requests."""
+"""They stay connected, and must leave room for requests."""
 MAX_QUEUED_BYTES = 1 << 18
 """For one listener, besides what its socket holds; further events are dropped."""
 GROUP = "mproutd"
@@ -56,7 +56,7 @@ class Client:
         self.output = bytearray()
         """What it has still to read."""
         self.listening = False
-        """It asked for events, and stays."""
+        """It gets events, and stays connected."""
         self._dropped = 0
 
     def fileno(self) -> int:

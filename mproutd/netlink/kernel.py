@@ -12,11 +12,12 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
     FALLBACK_DESTINATION,
+    FAMILY_NAMES,
     LOOKUP_DESTINATION,
     Endpoint,
     Failure,
@@ -43,8 +44,15 @@ IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
+_NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
+"""How kernels without policy routing, for any family or for one, refuse to list rules."""
+
 _CONF = "/proc/sys/net/ipv4/conf/"
 _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
+
+
+class UnsupportedKernel(Exception):
+    """The kernel lacks what mproutd cannot do without."""
 
 
 class Kernel(Protocol):
@@ -82,7 +90,9 @@ class NetlinkKernel:
     """The kernel over netlink sockets, for one thread."""
 
     def __init__(self) -> None:
+        """UnsupportedKernel, or OSError."""
         self._requests = Requests(_NETLINK_ROUTE)
+        self._require_policy_routing()
         self.path_manager: PathManager | None = None
         try:
             self.path_manager = PathManager()
@@ -92,6 +102,21 @@ class NetlinkKernel:
         self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
         self._rp_filter_all = 0
+
+    def _require_policy_routing(self) -> None:
+        """A kernel without it has table main alone, and puts the routes of all tables there."""
+        for family, option in ((AF_INET, "IP"), (AF_INET6, "IPV6")):
+            try:
+                self._requests.dump(partial(rtnl_encode.dump_rules, family=family))
+            except OSError as error:
+                if error.errno not in _NO_RULES:
+                    raise
+                if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
+                    self._requests.close()
+                    raise UnsupportedKernel(
+                        f"this kernel has no policy routing for {FAMILY_NAMES[family]};"
+                        f" mproutd needs one with CONFIG_{option}_MULTIPLE_TABLES=y"
+                    ) from None
 
     def close(self) -> None:
         if self.path_manager:

@@ -8,10 +8,12 @@ is deleted before its successor is there, except where the kernel allows only on
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from mproutd.model import (
     BACKUP,
+    FAMILIES,
     FULLMESH,
     IMPLICIT,
     Endpoint,
@@ -20,11 +22,50 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
+    family_of,
 )
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
 from mproutd.planning.tunables import sysctl_value
 from mproutd.planning.uplinks import by_name
+
+
+class Differences(NamedTuple):
+    """Everything in which the kernel differs from the plan, in the order in which it is made."""
+
+    delete_endpoints: list[Operation]
+    add_routes: list[Operation]
+    """Sysctls, routes and rules that come or change."""
+    add_endpoints: list[Operation]
+    """Limits, endpoints that change, endpoints that come."""
+    delete_routes: list[Operation]
+    """Rules, then routes."""
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [operation for step in self for operation in step]
+
+
+def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
+    """What to change for the kernel to become as planned."""
+    add_routes, delete_routes = routing(ownership, snapshot, plan)
+    delete_endpoints, add_endpoints = endpoints(ownership, snapshot, plan)
+    return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
+
+
+def own_endpoint_deletions(
+    ownership: Ownership, snapshot: Snapshot, addresses: Collection[str]
+) -> list[Operation]:
+    """Delete our endpoints at these addresses."""
+    if snapshot.mptcp is None or not addresses:
+        return []
+    return [
+        Operation("delete", endpoint)
+        for endpoint in snapshot.mptcp.endpoints
+        if endpoint.address in addresses
+        and not endpoint.flags & IMPLICIT
+        and ownership.owns_endpoint(endpoint)
+    ]
 
 
 def routing(
@@ -153,3 +194,31 @@ def _sysctls(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> list[Opera
         and recorded.owns_sysctl(device, key, sysctl_value(links, device, key))
     ]
     return changes
+
+
+def replaces_all(snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]) -> bool:
+    """Whether no endpoint of some family would remain between the deletions and the additions.
+
+    Then additions come first, as far as the kernel has room for both, so that connections have
+    a path to move to.
+    """
+    if snapshot.mptcp is None or not deletions or not plan.endpoints:
+        return False
+    existing = {endpoint.address for endpoint in snapshot.mptcp.endpoints}
+    planned = {endpoint.address for endpoint in plan.endpoints}
+    if len(existing | planned) > snapshot.mptcp.max_endpoints:
+        return False
+    deleted = {
+        operation.value.address for operation in deletions if isinstance(operation.value, Endpoint)
+    }
+    return any(
+        old.isdisjoint(new) and not old.isdisjoint(deleted)
+        for old, new in zip(_by_family(existing), _by_family(planned), strict=True)
+        if new
+    )
+
+
+def _by_family(addresses: Collection[str]) -> list[set[str]]:
+    return [
+        {address for address in addresses if family_of(address) == family} for family in FAMILIES
+    ]

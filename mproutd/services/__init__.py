@@ -1,1 +1,1 @@
-"""What runs beside the passes in the daemon, each imported only where it is configured."""
+"""Optional parts of the daemon, each imported only where it is needed."""

@@ -17,7 +17,8 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, Status
+    from mproutd.status.event_types import EventKind
+    from mproutd.status.types import Status
 
 
 class Publish(Protocol):

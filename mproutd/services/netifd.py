@@ -1,12 +1,12 @@
 """What netifd knows, asked through the program `ubus` (OpenWrt).
 
-netifd is asked at the start, when a hook wakes the daemon, when an uplink's link or addresses
+netifd is queried at the start, when a hook wakes the daemon, when an uplink's link or addresses
 have changed, after the configuration was read again, and once a minute.  OpenWrt's feed has no
-ubus module for Python, so each query is a child process of a few milliseconds.
+ubus module for Python, so a query is a child process of a few milliseconds.
 
 Invariants: the loop never blocks; there is one query at a time, and a reason to ask during one
 causes one more; a query that takes too long is killed; while netifd does not reply, its last
-reply is used, also after a restart (RUNTIME/netifd.json), and it is asked with growing delays.
+reply is used, also after a restart (RUNTIME/netifd.json), and the delay between queries grows.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ NOT_RUN = 127
 KILL_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 MAX_LINE_BYTES = 200
-"""Kept of the last line of a program's output."""
+"""Of the last line of a program's output that are kept."""
 
 
 def environment(

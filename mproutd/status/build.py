@@ -6,36 +6,27 @@ VERSION is incremented when a field is removed or changes its meaning, not when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from socket import AF_INET6
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from mproutd import __version__
-from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names, ip_command
-from mproutd.model import (
-    FALLBACK_DESTINATION,
-    FAMILY_NAMES,
-    LOOKUP_DESTINATION,
-    Endpoint,
-    Route,
-    Rule,
-    family_of,
-)
-from mproutd.planning.inspection import Inspection, Lookups
-from mproutd.planning.ownership import Ownership
+from mproutd.iproute2 import DeviceNames, describe, ip_command
+from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
+from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import Plan
-from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE, failed_operations, problem, removed_objects
+from mproutd.status.problems import failed_operations, problem, removed_objects
+from mproutd.status.uplink import (
+    KernelView,
+    describe_object,
+    endpoint_state,
+    family_name,
+    uplink_status,
+    view_kernel,
+)
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
-        Comparison,
         Defaults,
-        EndpointState,
-        EndpointStatus,
-        Family,
-        FamilyStatus,
-        Lookup,
         MptcpStatus,
         Problem,
         Status,
@@ -54,11 +45,11 @@ def build_status(
     inspection: Inspection, traffic: Callable[[str], Traffic] = _no_traffic, pid: int | None = None
 ) -> Status:
     """The whole status; `traffic` returns a device's counters, `pid` is the daemon's."""
-    kernel = _kernel(inspection)
+    view = view_kernel(inspection)
     config, plan = inspection.config, inspection.plan
-    uplinks = [_uplink(inspection, kernel, uplink, traffic) for uplink in plan.uplinks]
-    drift = [ip_command(operation, kernel.name) for operation in inspection.drift]
-    problems = list(_problems(inspection, kernel, uplinks))
+    uplinks = [uplink_status(inspection, view, uplink, traffic) for uplink in plan.uplinks]
+    drift = [ip_command(operation, view.name) for operation in inspection.drift]
+    problems = list(_problems(inspection, view, uplinks))
     unusable = any(uplink["mode"] != "off" and not uplink["usable"] for uplink in uplinks)
     status: Status = {
         "version": VERSION,
@@ -68,13 +59,15 @@ def build_status(
         "degraded": bool((config.enabled and unusable) or drift or problems),
         "running": pid is not None,
         "uplinks": uplinks,
-        "default": _defaults(inspection, kernel),
+        "default": _defaults(inspection, view),
         "common": {
             "rules": [
-                _describe(rule, kernel.name) for rule, uplink in plan.rules.items() if not uplink
+                describe_object(rule, view.name)
+                for rule, uplink in plan.rules.items()
+                if not uplink
             ]
         },
-        "mptcp": _mptcp(inspection, kernel),
+        "mptcp": _mptcp(inspection, view),
         "drift": drift,
         "warnings": list(config.warnings),
         "problems": problems,
@@ -89,202 +82,14 @@ def build_status(
     return status
 
 
-class _Kernel(NamedTuple):
-    """What the kernel has, arranged for the status."""
-
-    name: DeviceNames
-    own_routes: tuple[Route, ...]
-    own_rules: tuple[Rule, ...]
-    """mproutd's, in the kernel's order."""
-    endpoints: Mapping[str, Endpoint]
-    """By address, without those that have a port."""
-    foreign: frozenset[str]
-    """Addresses with another program's endpoint."""
-    foreign_endpoints: tuple[Endpoint, ...]
-    blackholes: Mapping[int, str]
-    """Family → default route of table main that discards packets, as ip(8) prints it."""
-
-
-def _kernel(inspection: Inspection) -> _Kernel:
-    snapshot, ownership = inspection.snapshot, Ownership(inspection.config, inspection.state)
-    own_routes = ownership.own_routes(snapshot.routes)
-    own_rules = ownership.own_rules(snapshot.rules)
-    name = device_names(snapshot.links)
-    endpoints = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    return _Kernel(
-        name,
-        tuple(route for route in snapshot.routes if route in own_routes),
-        tuple(rule for rule in snapshot.rules if rule in own_rules),
-        {endpoint.address: endpoint for endpoint in endpoints if not endpoint.port},
-        ownership.foreign_addresses(endpoints),
-        tuple(endpoint for endpoint in endpoints if not ownership.owns_endpoint(endpoint)),
-        {route.family: describe(route, name) for route in inspection.blackhole_defaults},
-    )
-
-
-def _describe(value: Route | Rule, name: DeviceNames) -> str:
-    """As `ip show` prints it, with ip's -6 in front of what would look the same in IPv4."""
-    return ("-6 " if value.family == AF_INET6 else "") + describe(value, name)
-
-
-# -- uplinks ------------------------------------------------------------------------------
-
-
-def _uplink(
-    inspection: Inspection,
-    kernel: _Kernel,
-    observed: ObservedUplink,
-    traffic: Callable[[str], Traffic],
-) -> UplinkStatus:
-    uplink, link = observed.config, observed.link
-    numbers, since = inspection.plan.numbers[uplink.name], inspection.last_changes.of
-    counters = traffic(uplink.device)
-    return {
-        "name": uplink.name,
-        "device": uplink.device,
-        "ifindex": link.index if link else None,
-        "mode": uplink.mode,  # type: ignore[typeddict-item]
-        "usable": observed.usable,
-        "since": since(uplink.name),
-        "slot": numbers.slot,
-        "table": numbers.table,
-        "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
-        "families": [
-            family_status(
-                path,
-                link.index if link else -1,
-                numbers.table,
-                since(uplink.name, path.family),
-                inspection.lookups,
-                kernel.name,
-            )
-            for path in observed.paths
-        ],
-        "routes": _routes(inspection, kernel, observed),
-        "rules": _rules(inspection, kernel, observed),
-        "endpoints": [
-            _endpoint(inspection, kernel, endpoint)
-            for endpoint, owner in inspection.plan.endpoints.items()
-            if owner == uplink.name
-        ],
-        "received": counters["received"],
-        "sent": counters["sent"],
-        "rate": counters["rate"],
-    }
-
-
-def _routes(inspection: Inspection, kernel: _Kernel, observed: ObservedUplink) -> Comparison:
-    uplink, plan = observed.config.name, inspection.plan
-    table, device = plan.numbers[uplink].table, observed.link.index if observed.link else -1
-    return {
-        "desired": [
-            _describe(route, kernel.name) for route, owner in plan.routes.items() if owner == uplink
-        ],
-        "actual": [
-            _describe(route, kernel.name)
-            for route in kernel.own_routes
-            if route.table == table or route.device == device
-        ],
-    }
-
-
-def _rules(inspection: Inspection, kernel: _Kernel, observed: ObservedUplink) -> Comparison:
-    uplink, plan = observed.config.name, inspection.plan
-    tables = {plan.numbers[uplink].table, *(path.table for path in observed.paths)}
-    return {
-        "desired": [
-            _describe(rule, kernel.name) for rule, owner in plan.rules.items() if owner == uplink
-        ],
-        "actual": [
-            _describe(rule, kernel.name) for rule in kernel.own_rules if rule.table in tables
-        ],
-    }
-
-
-def _endpoint(inspection: Inspection, kernel: _Kernel, desired: Endpoint) -> EndpointStatus:
-    existing = kernel.endpoints.get(desired.address)
-    return {
-        "address": desired.address,
-        "id": existing.id if existing else None,
-        "flags": flag_names(desired.flags),
-        "state": _endpoint_state(inspection, kernel, desired),
-        "actual": describe(existing, kernel.name) if existing else None,
-    }
-
-
-def _endpoint_state(inspection: Inspection, kernel: _Kernel, desired: Endpoint) -> EndpointState:
-    existing = kernel.endpoints.get(desired.address)
-    if desired.address in kernel.foreign:
-        return "foreign"
-    if desired.address in inspection.misrouted:
-        return "misrouted"
-    if existing is None:
-        return "missing"
-    same = (existing.device, existing.flags) == (desired.device, desired.flags)
-    return "ok" if same else "differs"
-
-
-def family_name(family: int) -> Family:
-    """AF_INET and AF_INET6 as the JSON has them."""
-    return "ipv6" if family == AF_INET6 else "ipv4"
-
-
-def family_status(
-    path: Path,
-    device: int,
-    table: int,
-    since: float | None,
-    lookups: Lookups,
-    name: DeviceNames,
-) -> FamilyStatus:
-    """An element of `families`; `device` is the uplink's ifindex, `since` an epoch second."""
-    gateway = path.gateway
-    return {
-        "family": family_name(path.family),
-        "usable": path.usable,
-        "since": since,
-        "reason": path.reason or None,  # type: ignore[typeddict-item]
-        "text": REASONS.get(path.reason),
-        "advice": ADVICE.get(path.reason),
-        "addresses": [address.address for address in path.eligible],
-        "sources": [address.address for address in path.covered],
-        "prefixes": list(path.prefixes),
-        "table": path.table or table,
-        "table_from": "netifd" if path.table else None,
-        "gateway": gateway.address or None if gateway else None,
-        "gateway_from": gateway.origin if gateway else None,
-        "lookups": [
-            _lookup(path, address.address, device, lookups[address.address], name)
-            for address in path.covered
-            if address.address in lookups
-        ],
-    }
-
-
-def _lookup(path: Path, source: str, device: int, route: Route | None, name: DeviceNames) -> Lookup:
-    destination, result, matches = LOOKUP_DESTINATION[path.family], None, False
-    if route is not None and route.table:
-        if route.destination == FALLBACK_DESTINATION[path.family]:
-            destination = route.destination
-        via = f"via {route.gateway} " if route.gateway else ""
-        result = f"{via}dev {name(route.device)} table {route.table}"
-        gateway = path.gateway.address if path.gateway else ""
-        matches = (route.device, route.gateway) == (device, gateway)
-    return {
-        "command": f"ip route get {destination} from {source}",
-        "result": result,
-        "matches": matches,
-    }
-
-
 # -- what belongs to no single uplink -----------------------------------------------------
 
 
-def _defaults(inspection: Inspection, kernel: _Kernel) -> Defaults:
+def _defaults(inspection: Inspection, view: KernelView) -> Defaults:
     """The uplink of other traffic, unless main discards it before the last rule applies."""
     defaults: Defaults = {}
     for family, uplink in inspection.plan.default.items():
-        if family not in kernel.blackholes or _has_route(inspection, uplink, family):
+        if family not in view.blackholes or _has_route(inspection, uplink, family):
             defaults[family_name(family)] = uplink
     return defaults
 
@@ -301,7 +106,7 @@ def _has_route(inspection: Inspection, uplink: str, family: int) -> bool:
     )
 
 
-def _mptcp(inspection: Inspection, kernel: _Kernel) -> MptcpStatus | None:
+def _mptcp(inspection: Inspection, view: KernelView) -> MptcpStatus | None:
     mptcp = inspection.snapshot.mptcp
     if mptcp is None:
         return None
@@ -321,9 +126,7 @@ def _mptcp(inspection: Inspection, kernel: _Kernel) -> MptcpStatus | None:
                 "add_addr_accepted": desired.add_addr_accepted,
             },
         },
-        "foreign_endpoints": [
-            describe(endpoint, kernel.name) for endpoint in kernel.foreign_endpoints
-        ],
+        "foreign_endpoints": [describe(endpoint, view.name) for endpoint in view.foreign_endpoints],
     }
 
 
@@ -331,16 +134,16 @@ def _mptcp(inspection: Inspection, kernel: _Kernel) -> MptcpStatus | None:
 
 
 def _problems(
-    inspection: Inspection, kernel: _Kernel, uplinks: Iterable[UplinkStatus]
+    inspection: Inspection, view: KernelView, uplinks: Iterable[UplinkStatus]
 ) -> Iterator[Problem]:
     yield from _mptcp_problems(inspection)
-    yield from _reconciler_problems(inspection, kernel.name)
+    yield from _reconciler_problems(inspection, view.name)
     yield from _failed_in_use(inspection.plan)
     for uplink in uplinks:
         if uplink["mark"] is None:
             yield problem("no-mark", uplink=uplink["name"])
     for endpoint, uplink_name in inspection.plan.endpoints.items():
-        yield from _endpoint_problem(inspection, kernel, endpoint, uplink_name)
+        yield from _endpoint_problem(inspection, view, endpoint, uplink_name)
 
 
 def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
@@ -395,19 +198,19 @@ def _failed_in_use(plan: Plan) -> Iterator[Problem]:
 
 
 def _endpoint_problem(
-    inspection: Inspection, kernel: _Kernel, desired: Endpoint, uplink: str
+    inspection: Inspection, view: KernelView, desired: Endpoint, uplink: str
 ) -> Iterator[Problem]:
-    address, device = desired.address, kernel.name(desired.device)
-    state = _endpoint_state(inspection, kernel, desired)
+    address, device = desired.address, view.name(desired.device)
+    state = endpoint_state(inspection, view, desired)
     if state == "foreign":
-        endpoint = describe(kernel.endpoints[address], kernel.name)
+        endpoint = describe(view.endpoints[address], view.name)
         yield problem("foreign-endpoint", uplink=uplink, address=address, endpoint=endpoint)
     elif state == "misrouted":
         family = family_of(address)
         about = {"uplink": uplink, "address": address, "device": device}
         in_main = (desired.device, family) in inspection.snapshot.defaults
-        if family in kernel.blackholes and not in_main:
-            yield problem("blackhole-default", route=kernel.blackholes[family], **about)
+        if family in view.blackholes and not in_main:
+            yield problem("blackhole-default", route=view.blackholes[family], **about)
         else:
             destination = LOOKUP_DESTINATION[family]
             command = f"ip route get {destination} from {address} oif {device}"

@@ -15,7 +15,7 @@ from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
 from mproutd.planning.uplinks import ObservedUplink
 
 if TYPE_CHECKING:
-    from mproutd.status.types import ConnectionStatus, SubflowStatus
+    from mproutd.status.connection_types import ConnectionStatus, SubflowStatus
 
 VERSION = 1
 

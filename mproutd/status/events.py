@@ -18,7 +18,7 @@ from mproutd.netlink.mptcp_pm import Event
 from mproutd.status.connections import UplinkNames
 
 if TYPE_CHECKING:
-    from mproutd.status.types import EventKind, MonitorEvent
+    from mproutd.status.event_types import EventKind, MonitorEvent
 
 VERSION = 1
 

@@ -61,7 +61,8 @@ ADVICE = {
     "tentative": "wait: detection takes a second or two, then the address is used",
     "dad-failed": "another host on the link has the same address: change one of them",
     "deprecated": "renew the lease or the prefix; connections that use the address continue",
-    "no-gateway": "add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
+    "no-gateway": "if its lease is older than mproutd's hooks: ifdown DEVICE; ifup DEVICE; "
+    "otherwise add a default route via DEVICE, or set `gateway` (IPv6: `gateway6`) in the "
     "configuration",
     "check-failed": "ask the provider; the uplink is used again as soon as the check passes",
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",
@@ -103,12 +104,9 @@ _NETWORKD_ADVICE = (
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
 CONFLICT_ADVICE = {
-    (
-        "no-carrier",
-        DHCPCD,
-    ): "dhcpcd removes the address with the carrier, so the uplink has to wait "
-    "for a new lease when it recovers: `nolink` in /etc/dhcpcd.conf keeps the address, after "
-    "ifdown DEVICE and ifup DEVICE (or a restart of dhcpcd)",
+    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
+    "waits for a new lease when it recovers; to keep the address, set `nolink` in "
+    "/etc/dhcpcd.conf, then: ifdown DEVICE && ifup DEVICE (or restart dhcpcd)",
     ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
     "ip mptcp endpoint delete id ID",
     ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "

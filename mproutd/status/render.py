@@ -20,15 +20,14 @@ from mproutd.format import (
 )
 
 if TYPE_CHECKING:
+    from mproutd.status.connection_types import ConnectionStatus, SubflowStatus
+    from mproutd.status.event_types import MonitorEvent
     from mproutd.status.types import (
         Change,
         CheckStatus,
-        ConnectionStatus,
         FamilyStatus,
         HostStatus,
-        MonitorEvent,
         Status,
-        SubflowStatus,
         UplinkStatus,
     )
 

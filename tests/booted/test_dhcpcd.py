@@ -51,7 +51,7 @@ def endpoints(machine: Booted) -> set[str]:
 
 
 def test_two_uplinks_by_dhcpcd(machine: Booted, providers: Providers) -> None:
-    guide, table = Guide("../debian"), ""
+    guide, beside, table = Guide("../debian"), Guide("../beside"), ""
     for path, text in guide.files("gateway").items():
         if "interfaces" in path:
             machine.write(path, text)
@@ -94,12 +94,13 @@ def test_two_uplinks_by_dhcpcd(machine: Booted, providers: Providers) -> None:
         carrier("as installed", LIMIT)
 
         # -- what the status advises: the address stays, and the uplink is back at once
-        machine.run("echo nolink >>/etc/dhcpcd.conf && ifdown eth2 && ifup eth2")
+        for command in beside.commands("dhcpcd"):
+            machine.run(command)
         eventually(lambda: endpoints(machine) == BOTH, LIMIT)
         eventually(lambda: len(subflows(machine.network, echo.port)) == 2, LIMIT)
         carrier("with nolink", 2)
         assert echo.report().error == ""
-    guide.measured("dhcpcd", table)
+    beside.measured("dhcpcd", table)
 
     # -- a restart changes nothing; a boot brings all of it up; a purge says nothing
     before = machine.network.state(ids=True)

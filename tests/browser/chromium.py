@@ -69,6 +69,10 @@ class Chromium:
         self.resize(width, height)
         self.driver.get(url)
 
+    def enter(self, selector: str) -> None:
+        """From now on all of this is about the frame that matches; open() ends it."""
+        self.driver.switch_to.frame(self.driver.find_element("css selector", selector))
+
     def resize(self, width: int, height: int = 900) -> None:
         """Give the page a viewport of this size, narrower than a window could be."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -143,6 +147,7 @@ class Chromium:
             self.driver.quit()
         finally:
             self._server.terminate()
+            self._server.wait(10)
             self._inside.__exit__(None, None, None)
 
     def __enter__(self) -> Chromium:

@@ -15,6 +15,9 @@ from tests.lab.ubus import BIN
 HOME = "/run/cockpit"
 PORT = 9090
 URL = f"http://127.0.0.1:{PORT}/cockpit/@localhost/mproutd/index.html"
+"""The page alone."""
+FRAMED = f"http://127.0.0.1:{PORT}/mproutd"
+"""The page within Cockpit's own."""
 AS_NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups "
 
 

@@ -1,6 +1,6 @@
 """Pictures of the pages, from the laboratory into docs/screens; needs root.
 
-    make screens        after the screens of the commands
+make screens        after the screens of the commands
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 
 from tests.browser.chromium import Chromium
-from tests.browser.cockpit import URL, Cockpit
+from tests.browser.cockpit import FRAMED, URL, Cockpit
 from tests.browser.luci import STATUS, Luci
 from tests.lab import SERVER, Daemon, Iperf, Wan
 from tests.lab.daemon import REPOSITORY
 
 SCREENS = REPOSITORY / "docs/screens"
 CHECKED = "config uplink 'wan1'\n\tlist track_ip '10.9.9.9'\n\tlist track_ip 'gateway'\n"
-WIDE, NARROW = 1000, 320
+WIDE, NARROW, FRAME = 1000, 320, (1280, 1060)
 
 
 def picture(browser: Chromium, name: str, width: int, selector: str = "article") -> None:
@@ -37,17 +37,23 @@ def change_mode(browser: Chromium, place: int, mode: str) -> None:
 
 def under_load(wan: Wan, daemon: Daemon) -> None:
     """An upload over both uplinks, of which one is unplugged for a while."""
-    transfer = Iperf(wan.gateway, wan.server, SERVER, 90)
+    transfer = Iperf(wan.gateway, wan.server, SERVER, 100)
     with Cockpit(daemon), Chromium(wan.gateway) as browser:
-        browser.open(URL, WIDE)
+        browser.open(FRAMED, *FRAME)
+        frame = "iframe[name='cockpit1:localhost/mproutd']"
+        browser.wait(lambda: browser.script("return document.querySelector(a[0])", frame))
+        browser.enter(frame)
         time.sleep(25)
         wan.unplug(2)
         time.sleep(14)
         wan.plug(2)
         time.sleep(16)
         browser.click("summary", "Connections")
-        picture(browser, "cockpit", WIDE, ".connections")
-        browser.resize(WIDE, 620)
+        browser.wait(lambda: browser.text(".connections"))
+        browser.screenshot(SCREENS / "page-cockpit.png", whole=False)
+    with Cockpit(daemon), Chromium(wan.gateway) as browser:
+        browser.open(URL, WIDE, 620)
+        browser.wait(lambda: browser.text("select"))
         change_mode(browser, 1, "backup")
         browser.screenshot(SCREENS / "page-change.png", whole=False)
         browser.click("dialog button", "Undo")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from mproutd.planning.uplinks import REASONS
+from mproutd.status.problems import ADVICE, PROBLEMS
 from tests.browser.chromium import Chromium
 from tests.browser.cockpit import URL, Cockpit
 from tests.browser.luci import OVERVIEW, STATUS, Luci
@@ -105,7 +108,7 @@ def test_a_hostile_device_is_an_uplink_like_any_other(wan: Wan, browse: Browse) 
     with Daemon(wan.gateway, network) as daemon, Cockpit(daemon):
         page = browse(wan.gateway)
         page.open(URL)
-        page.wait(lambda: f"ip link set {name} up" in page.text(".problems"))
+        page.wait(lambda: ADVICE["link-down"].replace("DEVICE", name) in page.text(".problems"))
         assert name in page.text('article[data-key="wan2"]')
         page.script(
             "const select = document.querySelectorAll('select')[1];"
@@ -225,14 +228,15 @@ def many_again(daemon: Daemon) -> str:
 # -- German -------------------------------------------------------------------------------
 
 
-def check_german(page: Chromium) -> None:
+def check_german(page: Chromium, catalog: Mapping[str, str]) -> None:
     page.wait(lambda: "1 von 2 Uplinks nutzbar" in page.text(".headline"))
     problems = page.text(".problems")
-    assert "wan2 ist nicht nutzbar" in problems
+    assert f"wan2 ist nicht nutzbar: {catalog[REASONS['no-carrier']]}" in problems
     assert "seit " in problems
-    assert "kein Trägersignal" in problems
-    assert "Kabel, Modem und den Port am anderen Ende prüfen" in problems
-    assert "Pakete von 10.1.1.2 gehen nicht über eth1 hinaus" in problems
+    assert catalog[ADVICE["no-carrier"]] in problems
+    parts = re.split(r"[{]\w+[}]", catalog[PROBLEMS["misrouted"]])
+    assert [part for part in parts if part not in problems] == []
+    assert "10.1.1.2" in problems
     assert "zurückgehalten" in page.text('article[data-key="wan1"]')
     assert "Übriger Verkehr" in page.text()
     assert page.script("return document.querySelectorAll('.mproutd [lang=en]').length") == 0
@@ -248,13 +252,13 @@ def test_german(wan: Wan, browse: Browse, messages: Any) -> None:  # noqa: F811
     with Daemon(wan.gateway) as daemon, Cockpit(daemon):
         page = browse(wan.gateway, language="de")
         page.open(URL)
-        check_german(page)
+        catalog = messages.catalog(messages.languages()["de"])
+        check_german(page, catalog)
         assert "Abgleichen …" in page.text("#toolbar")
         assert page.script("return document.documentElement.lang") == "de"
-        catalog = messages.catalog(messages.languages()["de"])
         with Luci(daemon, language="de", catalog=catalog):
             page.open(STATUS)
-            check_german(page)
+            check_german(page, catalog)
             assert "Abgleichen …" in page.text("button")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.uci import load
-from mproutd.configuration.uci_parser import statements
+from mproutd.configuration.uci_parser import parse_statements
 from tests.browser.chromium import Chromium
 from tests.browser.cockpit import URL, Cockpit
 from tests.lab import Daemon, Namespace
@@ -59,7 +59,7 @@ def options(files: dict[str, str]) -> list[tuple[str, str, str]]:
     return [
         (each.keyword, each.name, each.value)
         for name, text in files.items()
-        for each in statements(name, text)
+        for each in parse_statements(name, text)
         if each.name != "multipath"
     ]
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
+from mproutd.status.connection_types import ConnectionList
+from mproutd.status.event_types import MonitorEvent
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
 from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
-from mproutd.status.types import ConnectionList, MonitorEvent, Reconciliation, Status
+from mproutd.status.types import Reconciliation, Status
 from tests.docs.schema import document
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -76,7 +76,8 @@ def object_schema(kind: type) -> dict[str, Any]:
     properties, required = {}, []
     for name, (annotation, text) in fields(kind).items():
         described = schema_of(annotation)
-        properties[name] = {"type": described.pop("type"), "description": text, **described}
+        kind_of_field = described.pop("type")
+        properties[name] = {"type": kind_of_field, **described, "description": text}
         if is_required(kind, annotation):
             required.append(name)
     schema = {"type": "object", "description": inspect.getdoc(kind), "properties": properties}

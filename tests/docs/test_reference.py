@@ -12,7 +12,7 @@ import pytest
 
 from mproutd.configuration.options import METHODS, MODES
 from mproutd.planning.uplinks import REASONS
-from mproutd.status import types
+from mproutd.status import event_types, types
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import ENDPOINT_STATES
 from mproutd.status.problems import ADVICE, PROBLEMS
@@ -41,7 +41,7 @@ def test_the_schemas_are_up_to_date(name: str) -> None:
     ("literal", "values"),
     [
         (types.Reason, REASONS),
-        (types.EventKind, EVENT_KINDS),
+        (event_types.EventKind, EVENT_KINDS),
         (types.EndpointState, ENDPOINT_STATES),
         (types.Mode, MODES),
         (types.Method, METHODS),

@@ -149,7 +149,7 @@ def under(hook: str, variables: dict[str, str]) -> None:
                     assert LINE.fullmatch(line), line
                 hints = Hints(str(runtime))
                 hints.read([os.fsdecode(hint.name)[:-2]])
-                assert hints.problem == ""
+                assert hints.error == ""
 
 
 def left(wake: WakeFifo) -> bool:

@@ -33,7 +33,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.kernel import _sysctl_path
-from mproutd.passes import own_endpoint_deletions
+from mproutd.planning.diff import own_endpoint_deletions
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import make_plan

@@ -89,7 +89,7 @@ def test_every_truncation_of_a_state_file_is_survived(tmp_path):
         cut = StateFile(str(tmp_path))
         cut.load()
         assert cut.state == State(), end
-        assert cut.problem, end
+        assert cut.error, end
     for place in range(0, len(text), 3):
         path.write_bytes(text[:place] + bytes([text[place] ^ 0x55]) + text[place + 1 :])
         StateFile(str(tmp_path)).load()
@@ -138,7 +138,7 @@ def test_of_two_daemons_at_once_one_runs(world):
         loser = next(each for each in both if each.poll() is not None)
         (winner,) = (each for each in both if each is not loser)
         assert loser.returncode == 1
-        assert "another mproutd is at work" in loser.stderr.read()
+        assert "/lock: held by another mproutd" in loser.stderr.read()
         eventually(lambda daemon=daemon: daemon.call("status").code == 0)
         assert winner.poll() is None
         winner.kill()

@@ -612,6 +612,7 @@ def test_what_the_screens_say(wan: Wan) -> None:
             r"check IPv4: 1 of 2 hosts reply, \d+(\.\d)? ms ", daemon.call("status").words
         )
         one = daemon.call("status", "wan1").words
-        assert re.search(r"check by ping: 1 of 2 hosts reply, [\d.]+ ms 10.9.9.9: answers,", one)
-        assert f"{NOBODY}: no answer, 100 % lost lately, 0 of " in one
+        assert "check by ping: 1 of 2 hosts reply" in one
+        assert f"{SERVER}: " in one
+        assert re.search(rf"{NOBODY}: [^,]+, 100 % lost", one)
         assert daemon.call("status").code == 0

@@ -60,7 +60,7 @@ def test_top_in_a_terminal(wan: Wan) -> None:
         transfer = Iperf(wan.gateway, wan.server, SERVER, 5)
         eventually(lambda: re.search(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]", terminal.screen()), 8)
         screen = terminal.screen()
-        assert re.search(r"^mproutd  \d\d:\d\d:\d\d  all as wanted$", screen, re.MULTILINE)
+        assert re.search(r"^mproutd  \d\d:\d\d:\d\d  ok$", screen, re.MULTILINE)
         assert re.search(r"^wan1  master +eth1  up \d+ s +\d subflows?  default IPv4", screen, re.M)
         assert re.search(r"^  10\.2\.2\.2 via 10\.2\.2\.1", screen, re.MULTILINE)
         assert screen.index("\nwan1") < screen.index("\nwan2")
@@ -71,7 +71,7 @@ def test_top_in_a_terminal(wan: Wan) -> None:
         terminal.type("ss")
         eventually(lambda: "sorted by name" in terminal.screen())
         terminal.type("Space")
-        eventually(lambda: "paused; space goes on" in terminal.screen())
+        eventually(lambda: "paused" in terminal.screen())
         wan.unplug(2)
         time.sleep(1.5)
         assert "no carrier" not in terminal.screen()
@@ -108,7 +108,7 @@ def test_the_terminal_is_as_before(wan: Wan, end: str) -> None:
 def test_what_goes_wrong_inside_gives_the_terminal_back(wan: Wan) -> None:
     broken = (
         "import sys; from mproutd import cli; from mproutd.status import top; "
-        "drawn = iter([top.lines]); top.lines = lambda *a: next(drawn)(*a); "
+        "drawn = iter([top.screen_lines]); top.screen_lines = lambda *a: next(drawn)(*a); "
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     # It draws once, and then raises StopIteration.
@@ -120,9 +120,9 @@ def test_running_out_of_descriptors_is_waited_for(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
         pid = terminal.pid()
         wan.gateway.run("prlimit", f"--pid={pid}", "--nofile=3:1024")
-        eventually(lambda: "does not answer" in terminal.screen())
+        eventually(lambda: "does not reply" in terminal.screen())
         wan.gateway.run("prlimit", f"--pid={pid}", "--nofile=1024:1024")
-        eventually(lambda: "all as wanted" in terminal.screen())
+        eventually(lambda: re.search(r"  ok$", terminal.screen(), re.MULTILINE))
         terminal.type("q")
         terminal.ended(0)
 
@@ -130,20 +130,21 @@ def test_running_out_of_descriptors_is_waited_for(wan: Wan) -> None:
 def test_without_a_terminal_or_a_daemon(wan: Wan) -> None:
     daemon = Daemon(wan.gateway)
     answer = daemon.call("top")
-    line = "mproutd: top needs a terminal; for a pipe there is: mproutd status\n"
-    assert answer == (2, "", line)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mproutd: top needs a terminal")
     script = "script --quiet --return --command"
     asked = shlex.join(daemon.command("top"))
-    for terminal, code, words in [
-        ("xterm", 3, "mproutd is not running; start it first: mproutd run"),
-        ("nonsense", 3, "mproutd is not running; start it first: mproutd run"),
-    ]:
+    for terminal in ("xterm", "nonsense"):
         told = wan.gateway.run(
             "sh", "-c", f"TERM={terminal} {script} {shlex.quote(asked)} /dev/null; echo $?"
         )
-        assert told.splitlines() == [f"mproutd: {words}", str(code)]
+        error, code = told.splitlines()
+        assert error.startswith("mproutd: mproutd is not running")
+        assert code == "3"
     with daemon:
         told = wan.gateway.run(
             "sh", "-c", f"TERM=nonsense {script} {shlex.quote(asked)} /dev/null; echo $?"
         )
-        assert told.splitlines() == ["mproutd: the terminal TERM='nonsense' is not known here", "2"]
+        error, code = told.splitlines()
+        assert "TERM='nonsense'" in error
+        assert code == "2"

@@ -30,7 +30,8 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.passes import Collaborators, Deleter, Pass, PassOptions, compare
+from mproutd.passes import Collaborators, Deleter, Pass, PassOptions
+from mproutd.planning.diff import compare
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, make_plan

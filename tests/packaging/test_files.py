@@ -15,7 +15,7 @@ from mproutd import cli, files
 from mproutd.commands import FAILED, INVALID, OK, CommandError
 
 ROOT = Path(__file__).parents[2]
-CARRIED = ("etc", "if-up.d", "docs/man", "packaging/completions")
+CARRIED = ("etc", "if-up.d", "docs/man", "packaging/completions", "web")
 OPENWRT = {
     "etc/capabilities/mproutd.json",
     "etc/config/mproutd",
@@ -33,7 +33,8 @@ def data_files() -> dict[str, str]:
     return {
         f"{folder}/{Path(source).name}": source
         for folder, sources in setup["options.data_files"].items()
-        for source in sources.split()
+        for pattern in sources.split()
+        for source in sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(pattern))
     }
 
 
@@ -64,8 +65,8 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A Debian with ifupdown and dhclient, of which nothing but the folders is there."""
-    for folder in ("etc/network", "etc/dhcp"):
+    """A Debian with ifupdown, dhclient and Cockpit, of which only the folders are there."""
+    for folder in ("etc/network", "etc/dhcp", "usr/share/cockpit"):
         (tmp_path / "root" / folder).mkdir(parents=True)
     return tmp_path / "root"
 
@@ -133,7 +134,7 @@ def test_a_hook_needs_the_program_that_runs_it(
 ) -> None:
     (tmp_path / "etc/dhcp").mkdir(parents=True)
     _, listed = run(capsys, "--root", str(tmp_path))
-    assert [line for line in listed if "/etc/network/" in line] == []
+    assert [line for line in listed if "/etc/network/" in line or "cockpit" in line] == []
     assert len([line for line in listed if "/etc/dhcp/" in line]) == 1
 
 

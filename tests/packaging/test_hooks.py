@@ -101,7 +101,7 @@ class Machine:
         """What the daemon makes of it."""
         hints = Hints(str(self.runtime))
         read = hints.read([device])
-        assert hints.problem == ""
+        assert hints.error == ""
         return {family: found[0].address for (_, family), found in read.items()}
 
     def wakes(self) -> int:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class Kernel(NamedTuple):
         return (self.folder / "version").read_text().strip()
 
 
-def kernels(chosen: list[str]) -> list[Kernel]:
+def kernels(chosen: Sequence[str]) -> list[Kernel]:
     """The kernels to run, unpacked.  `chosen` has versions ("6.1") or suites ("forky").
 
     With nothing chosen, those of SUITES.  ArchiveError for what the archive does not have.

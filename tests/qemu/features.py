@@ -225,7 +225,7 @@ def mptcp_diag() -> str:
         with node.enter():
             diag = Netlink(SOCK_DIAG)
         with diag:
-            answers, end = diag.ask(sock_diag.dump(1, socket.AF_INET))
+            answers, end = diag.ask(sock_diag.dump_mptcp(socket.AF_INET, 1))
     return error_name(end.errno) if end.errno else yes(answers)
 
 

@@ -16,13 +16,17 @@ from tests.qemu.archive import CHECKOUT, Kernel
 
 INIT = CHECKOUT / "tests/qemu/init"
 LIST = CHECKOUT / "packaging/debian-packages.txt"
-NOT_IN_THE_GUEST = {"python3-venv", "ca-certificates", "shellcheck", "debootstrap"}
-NOT_IN_THE_GUEST |= {"systemd-container"}
+NOT_IN_THE_GUEST = set(
+    "python3-venv ca-certificates shellcheck debootstrap systemd-container".split()
+)
 BESIDES = ("python3", "kmod", "xz-utils", "hostname")
-NOT_OF_THE_ROOT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/doc")
-NOT_OF_THE_ROOT += ("usr/share/locale", "usr/share/info", "usr/share/lintian", "var/log")
-NOT_OF_THE_CHECKOUT = (".git", ".build", ".mypy_cache", ".ruff_cache", ".hypothesis", "mutants")
-NOT_OF_THE_CHECKOUT += (".pytest_cache", "build", "dist")
+NOT_OF_THE_ROOT = (
+    "usr/share/man usr/share/doc usr/share/info usr/share/locale usr/share/lintian"
+    " var/cache/apt var/lib/apt/lists var/log"
+).split()
+NOT_OF_THE_CHECKOUT = (
+    ".git .build .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants build dist"
+).split()
 LINTERS = ("mypy", "mypyc", "ruff", "pip")
 
 
@@ -31,26 +35,25 @@ class InitrdError(Exception):
 
 
 def packages() -> list[str]:
-    """The Debian packages of the guest's root."""
-    installed = [
-        line.split()[1] for line in LIST.read_text().splitlines() if line.startswith("install ")
-    ]
-    return sorted({*installed, *BESIDES} - NOT_IN_THE_GUEST)
+    """The Debian packages of the guest's root, those included that are only unpacked here."""
+    listed = (line.split()[:2] for line in LIST.read_text().splitlines() if line.strip())
+    wanted = [name for kind, name in listed if kind in ("install", "unpack")]
+    return sorted({*wanted, *BESIDES} - NOT_IN_THE_GUEST)
 
 
-def suite() -> str:
-    """The Debian release that this machine runs."""
+def release() -> str:
+    """The Debian release that this machine runs, as packaging/root.sh names it."""
     system = platform.freedesktop_os_release()
     if system.get("ID") != "debian" or "VERSION_CODENAME" not in system:
-        raise InitrdError(f"this is {system.get('PRETTY_NAME', 'no Debian')}; it takes a Debian")
-    return system["VERSION_CODENAME"]
+        raise InitrdError(f"this is {system.get('PRETTY_NAME', 'no Debian')}; a Debian is needed")
+    return system.get("VERSION_ID") or system["VERSION_CODENAME"]
 
 
 def root() -> Path:
     """The Debian root of the guests, made if it is not there."""
     done = subprocess.run(
         [CHECKOUT / "packaging/root.sh", *packages()],
-        env=os.environ | {"DEBIAN": suite()},
+        env=os.environ | {"DEBIAN": release()},
         stdout=subprocess.PIPE,
         text=True,
     )

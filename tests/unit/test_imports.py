@@ -76,7 +76,7 @@ IMPURE = "configuration.uci status.rates status.exporter status.top".split()
 # Other people's packages, and who may import them.
 OTHERS = {
     "pyroute2": "netlink",
-    "tenacity": "netlink",
+    "tenacity": "netlink statefile",
     "systemd": "log",
     "uciparse": "configuration.uci",
     "uci": "configuration.uci",

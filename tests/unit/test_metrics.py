@@ -299,7 +299,7 @@ def test_by_http_while_daemons_come_and_go() -> None:
         daemon.start()
         assert value(scrape(), "mproutd_up") == 1
         taken = daemon.call("metrics", "--listen", "127.0.0.1:9785")
-        line = "mproutd: cannot listen at 127.0.0.1:9785: Address already in use\n"
+        line = "mproutd: cannot listen on 127.0.0.1:9785: Address already in use\n"
         assert taken == (1, "", line)
         for wrong in ("9785", ":9785", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:0", "::1:99999"):
             refused = daemon.call("metrics", "--listen", wrong)

@@ -14,11 +14,11 @@ from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, 
 from mproutd.planning.endpoints import is_client_endpoint
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.uplinks import Gateway, Path
-from mproutd.status.build import family_status
 from mproutd.status.connections import UplinkNames, uplink_names
 from mproutd.status.metrics import samples
 from mproutd.status.render import status_lines
 from mproutd.status.render_uplink import uplink_lines
+from mproutd.status.uplink import family_status
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 from tests.unit.test_render_health import BAD, GOOD
 from tests.unit.test_status import Site

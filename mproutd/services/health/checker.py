@@ -60,8 +60,8 @@ class HealthChecker(Service):
         self._failed: list[Key] = []
         """In the order in which they failed."""
         self._share_timers: dict[Key, Timer] = {}
-        """Trackers without a path whose other family has one; an expired timer ends the sharing of
-        the verdict."""
+        """Trackers of which only the other family has a path; when the timer has expired, they no
+        longer share their verdict."""
         self._had_pass = False
         self._known: Collection[str] = ()
         """The uplinks in the state file."""
@@ -82,7 +82,7 @@ class HealthChecker(Service):
         failed_before = self._verdicts()
         for key in self._trackers.keys() - wanted.keys():
             self._trackers.pop(key).set_path(None, "", 0.0)
-            self._set_lone(key, lone=False)
+            self._set_sibling_only(key, sibling_only=False)
             self._failed = [failed for failed in self._failed if failed != key]
         for key, options in wanted.items():
             if key in self._trackers:
@@ -115,7 +115,7 @@ class HealthChecker(Service):
                 self._set_failed(key)
             sibling = observed.get((key[0], _other(key[1])))
             sibling_path = _probe_path(*sibling)[0] if sibling else None
-            self._set_lone(key, lone=path is None and sibling_path is not None)
+            self._set_sibling_only(key, sibling_only=path is None and sibling_path is not None)
             # A failed path is probed at once, since it should be back as soon as possible.
             delay = number * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
             delay = 0.0 if hysteresis.failed else min(delay, hysteresis.options.interval)
@@ -124,11 +124,11 @@ class HealthChecker(Service):
         for tracker in changed:
             self._report(tracker, observed.get((tracker.uplink, tracker.family)))
 
-    def _set_lone(self, key: Key, lone: bool) -> None:
-        """Whether a tracker has no path while the other family of its uplink has one."""
-        if not lone and key in self._share_timers:
+    def _set_sibling_only(self, key: Key, sibling_only: bool) -> None:
+        """Whether only the other family of its uplink has a path to probe."""
+        if not sibling_only and key in self._share_timers:
             self._share_timers.pop(key).cancel()
-        elif lone and key not in self._share_timers:
+        elif sibling_only and key not in self._share_timers:
             self._share_timers[key] = self._context.loop.call_later(
                 VERDICT_SHARE_TIMEOUT, self._context.request_pass
             )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import ssl
 
 MAX_RESPONSE_BYTES = 4096
-"""Read of a response, of which only the first line is needed."""
+"""Read of one response; only its first line is needed."""
 MAX_ERROR_LENGTH = 60
 
 

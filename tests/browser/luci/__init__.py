@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mproutd.configuration.uci_parser import statements
+from mproutd.configuration.uci_parser import parse_statements
 from tests.browser.programs import install_command
 from tests.lab import CONFIG_DIR, RUNTIME_DIR, Daemon
 from tests.lab.daemon import REPOSITORY
@@ -58,7 +58,7 @@ class Uci:
             return self._staged[config]
         file, found = self._folder / config, {}
         section: dict[str, Any] = {}
-        for each in statements(config, file.read_text() if file.exists() else ""):
+        for each in parse_statements(config, file.read_text() if file.exists() else ""):
             if each.keyword == "config":
                 section = {".type": each.name}
                 found[each.value or f"cfg{len(found):06x}"] = section

@@ -133,7 +133,7 @@ function ownMap() {
 return view.extend({
 	render: function() {
 		return Promise.all([ networkMap().render(), ownMap().render() ]).then(function(maps) {
-			return E('div', {}, maps);
+			return E('div', {}, [ maps[0], maps[1] ]);
 		});
 	}
 });
