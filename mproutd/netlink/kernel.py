@@ -38,8 +38,9 @@ from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
-_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19)
-"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
+IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -140,6 +141,11 @@ class NetlinkKernel:
         else:
             for message in messages:
                 self._cache.on_event(message)
+                if (
+                    message.type == rtnl_decode.RTM_NEWNETCONF
+                    and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
+                ):
+                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
@@ -321,8 +327,8 @@ class NetlinkKernel:
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Write them, unless something changed since the last read; failures by index.
 
-        No event announces a sysctl, so a value that somebody else has just set is kept.  Nor is
-        another device written to that took over the name: its value would never be restored.
+        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
+        is another device written to that took over the name: its value would never be restored.
         """
         failed = {}
         for index, operation in enumerate(operations):

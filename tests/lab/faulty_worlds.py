@@ -212,7 +212,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
-    "rate-limited": Broken("rules keep disappearing", _removed(7)),
+    "rate-limited": Broken("rules keep disappearing", _removed(10)),
     "operation-failed": Broken("another program uses the table of an uplink", _operation_failed),
     "failed-in-use": Broken("no uplink works, but one is still used", _checked(1, 2)),
     "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),
