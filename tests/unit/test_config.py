@@ -1,4 +1,4 @@
-"""Two UCI files and what they ask for, or the one line that says what is wrong."""
+"""Two UCI files: the configuration that they give, or one line with what is wrong."""
 
 from __future__ import annotations
 
@@ -746,15 +746,15 @@ def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Sect
     for kind, options in types.items():
         names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
         for name in draw(names)[: 1 if kind == "mproutd" else 4]:
-            said = {}
+            given = {}
             if kind != "mproutd" and draw(st.integers(0, 9)):
                 line = len(found) * 20 + 20
-                said["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
+                given["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
             for option in draw(st.lists(st.sampled_from(options), unique=True)):
                 sensible = st.sampled_from(PLAUSIBLE[option])
                 value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
-                said[option] = Option((value,), (len(found) * 20 + len(said) + 2,))
-            found.append(Section(file, len(found) * 20 + 1, kind, name, said))
+                given[option] = Option((value,), (len(found) * 20 + len(given) + 2,))
+            found.append(Section(file, len(found) * 20 + 1, kind, name, given))
     return tuple(found)
 
 
