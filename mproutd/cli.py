@@ -217,6 +217,8 @@ def _connections(options: argparse.Namespace) -> int:
     from mproutd.status.render import connection_lines
 
     connections = commands.connections(options)
+    if not os.path.isdir("/proc/sys/net/mptcp"):
+        warn("the kernel does not support MPTCP: use one with CONFIG_MPTCP=y")
     if options.json:
         _print_json({"version": VERSION, "connections": connections})
     else:

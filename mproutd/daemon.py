@@ -44,6 +44,8 @@ CROWDED_RESYNC_INTERVAL = 2.0
 """The same while an address waits for a free endpoint."""
 UNEXPLAINED_INTERVAL = 1.0
 """Seconds between passes caused by subflows that were closed without an error."""
+HALT_SECONDS = 5.0
+"""How late a resync is at least when the process was stopped meanwhile."""
 ERROR_RETRY_DELAY = 1.0
 """Seconds until the pass after one in which the kernel did not answer."""
 
@@ -131,12 +133,16 @@ class Daemon:
             self._loop.watch(self._retrier, self._retrier.on_events)
 
     def _on_kernel_events(self) -> None:
+        if self._read_events():
+            self.request_pass()
+
+    def _read_events(self) -> bool:
+        """Account for the pending events; whether one of them may change a plan."""
         messages = self._events.read()
         self._reconciler.kernel.on_events(messages)
         if messages is None:
             self._touched = None
-            self.request_pass()
-            return
+            return True
         last = self._reconciler.last
         uplinks = last.plan.uplinks if last else ()
         devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
@@ -145,10 +151,9 @@ class Daemon:
         relevant = [
             message for message in messages if is_relevant(message, indexes, devices, subnets)
         ]
-        if relevant:
-            if self._touched is not None:
-                self._touched.update(map(_ifindex, relevant))
-            self.request_pass()
+        if self._touched is not None:
+            self._touched.update(map(_ifindex, relevant))
+        return bool(relevant)
 
     def _on_hint(self) -> None:
         self._wake_fifo.drain()
@@ -219,6 +224,8 @@ class Daemon:
         now = time.monotonic()
         full = sweep or now >= self._resync_at
         before = self._reconciler.last.plan if self._reconciler.last else None
+        if full:
+            self._read_before_resync(now)
         touched, self._touched, self._pass_requested = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
@@ -239,6 +246,13 @@ class Daemon:
         if outcome.run_again and not self._deleting:
             self.request_pass()
         self._arm()
+
+    def _read_before_resync(self, now: float) -> None:
+        """Take the events that a full pass overtakes, or what the kernel removed would be blamed
+        on another program; after a halt nobody is blamed, since events do not tell everything."""
+        self._read_events()
+        if self._resync_at and now - self._resync_at > HALT_SECONDS:
+            self._touched = None
 
     def _report(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.report_passes(before, outcomes)

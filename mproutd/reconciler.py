@@ -171,7 +171,7 @@ class Reconciler:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
-        wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints]
+        wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints, *plan.sysctls]
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self._last_changes.record(plan.uplinks, time.time())
@@ -243,6 +243,7 @@ class Reconciler:
             ],
             misrouted=misrouted,
             lookups=lookups,
+            lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
             blackhole_defaults=self.kernel.blackhole_defaults()
             if misrouted or None in routes
             else (),

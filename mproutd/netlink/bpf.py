@@ -17,7 +17,7 @@ from struct import Struct
 from sys import byteorder
 
 from mproutd.model import PROTOCOL
-from mproutd.netlink.nlmsg import DecodeError, Message, attribute, text
+from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, text
 from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
     IFADDR,
@@ -29,6 +29,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
 )
@@ -43,6 +44,13 @@ _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _JUMP_EQUAL, _RETURN = 0x15, 0x06
 _TYPE, _PORT, _DST_LEN, _PROTOCOL = 4, 12, 17, 21
 """Offsets: of nlmsghdr's fields, and of rtmsg's behind it."""
+_NETCONF_IFINDEX, _NETCONF_KEY, _NETCONF_VALUE = 24, 30, 32
+"""Offsets in a RTM_NEWNETCONF for one setting: netconfmsg's family, then two attributes."""
+_NETCONFA_RP_FILTER = 3
+"""linux/netconf.h."""
+_LOOSE = 2
+ALL_DEVICES = 0xFFFFFFFF
+"""linux/netconf.h, NETCONFA_IFINDEX_ALL: the ifindex of net.ipv4.conf.all."""
 
 _COMMAND = 16
 """Offset of genlmsghdr's command."""
@@ -62,19 +70,25 @@ def event_filter(port: int) -> list[Instruction]:
     """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
     Of routes, defaults and those with our protocol pass, so that the removal of our routes by
-    other programs is noticed.  All other messages pass; which there are depends on the multicast
-    groups of the socket.
+    other programs is noticed.  Of sysctls (RTM_NEWNETCONF), those that set rp_filter pass, except
+    to the value that mproutd sets itself.  All other messages pass; which there are depends on the
+    multicast groups of the socket.
     """
     return [
         (_LOAD_WORD, 0, 0, _PORT),
-        (_JUMP_EQUAL, 8, 0, _as_loaded(port, 4)),
+        (_JUMP_EQUAL, 13, 0, _as_loaded(port, 4)),
         (_LOAD_HALF, 0, 0, _TYPE),
-        (_JUMP_EQUAL, 1, 0, _as_loaded(RTM_NEWROUTE, 2)),
-        (_JUMP_EQUAL, 0, 4, _as_loaded(RTM_DELROUTE, 2)),
+        (_JUMP_EQUAL, 2, 0, _as_loaded(RTM_NEWROUTE, 2)),
+        (_JUMP_EQUAL, 1, 0, _as_loaded(RTM_DELROUTE, 2)),
+        (_JUMP_EQUAL, 4, 8, _as_loaded(RTM_NEWNETCONF, 2)),
         (_LOAD_BYTE, 0, 0, _DST_LEN),
-        (_JUMP_EQUAL, 2, 0, 0),
+        (_JUMP_EQUAL, 6, 0, 0),
         (_LOAD_BYTE, 0, 0, _PROTOCOL),
-        (_JUMP_EQUAL, 0, 1, PROTOCOL),
+        (_JUMP_EQUAL, 4, 5, PROTOCOL),
+        (_LOAD_HALF, 0, 0, _NETCONF_KEY),
+        (_JUMP_EQUAL, 0, 3, _as_loaded(_NETCONFA_RP_FILTER, 2)),
+        (_LOAD_WORD, 0, 0, _NETCONF_VALUE),
+        (_JUMP_EQUAL, 1, 0, _as_loaded(_LOOSE, 4)),
         (_RETURN, 0, 0, 0xFFFFFFFF),
         (_RETURN, 0, 0, 0),
     ]
@@ -146,9 +160,20 @@ def is_relevant(
                 return True
             name = attribute(body, 16, IFLA_IFNAME)
             return name is None or text(name) in names
+        if kind == RTM_NEWNETCONF:
+            index = netconf_ifindex(body)
+            return index == ALL_DEVICES or index in indexes
     except DecodeError:
         return True
     return False
+
+
+def netconf_ifindex(body: bytes) -> int:
+    """The device whose sysctl was set; ALL_DEVICES for net.ipv4.conf.all and a broken message."""
+    if len(body) < _NETCONF_IFINDEX - 12:
+        return ALL_DEVICES
+    index: int = U32.unpack_from(body, _NETCONF_IFINDEX - 16)[0]
+    return index
 
 
 def _leading_bits(body: bytes, length: int) -> int:

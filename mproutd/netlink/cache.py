@@ -90,6 +90,8 @@ class RtnlCache:
                 self._drop_routes_through(index)
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
+        elif kind == rtnl_decode.RTM_NEWNETCONF:
+            self._links = None
         else:
             self._rules = None
             self._defaults.clear()

@@ -38,8 +38,9 @@ from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
-_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19)
-"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
+IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -100,6 +101,7 @@ class NetlinkKernel:
                 raise
         self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
+        self._lists_connections = False
         self._rp_filter_all = 0
 
     def _require_policy_routing(self) -> None:
@@ -113,8 +115,8 @@ class NetlinkKernel:
                 if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
                     self._requests.close()
                     raise UnsupportedKernel(
-                        f"this kernel has no policy routing for {FAMILY_NAMES[family]};"
-                        f" mproutd needs one with CONFIG_{option}_MULTIPLE_TABLES=y"
+                        f"the kernel has no policy routing for {FAMILY_NAMES[family]}:"
+                        f" use one with CONFIG_{option}_MULTIPLE_TABLES=y"
                     ) from None
 
     def close(self) -> None:
@@ -139,6 +141,11 @@ class NetlinkKernel:
         else:
             for message in messages:
                 self._cache.on_event(message)
+                if (
+                    message.type == rtnl_decode.RTM_NEWNETCONF
+                    and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
+                ):
+                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
@@ -180,6 +187,13 @@ class NetlinkKernel:
                 or (connection.address in unreachable and connection.fallback)
             )
         )
+
+    def lists_connections(self) -> bool:
+        """Whether the kernel has mptcp_diag, found out by a dump of no connection at all."""
+        if not self._lists_connections:
+            probe = partial(sock_diag.dump_mptcp, states=0)
+            self._lists_connections = self._diag_dump(probe, ()) is not None
+        return self._lists_connections
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at `addresses`; none where the kernel has no mptcp_diag."""
@@ -313,8 +327,8 @@ class NetlinkKernel:
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Write them, unless something changed since the last read; failures by index.
 
-        No event announces a sysctl, so a value that somebody else has just set is kept.  Nor is
-        another device written to that took over the name: its value would never be restored.
+        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
+        is another device written to that took over the name: its value would never be restored.
         """
         failed = {}
         for index, operation in enumerate(operations):

@@ -77,7 +77,7 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
     limits = plan_limits(ownership, snapshot)
-    sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, shared)
+    sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, routing.rules, shared)
     new_state = next_state(ownership, snapshot, numbers, uplinks, endpoints, limits, sysctls)
     return Plan(
         routes=routing.routes,

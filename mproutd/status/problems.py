@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROBLEMS = {
     "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
     "are not",
+    "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
+    "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
@@ -36,9 +38,10 @@ PROBLEMS = {
     "blackhole-default": "{uplink}: {address} cannot leave via {device}: table main is looked up "
     "first, and its default route discards the packets ({route}); its endpoint is withheld",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
-    "removed-externally": "{object}: removed by another program {count} times recently, and "
-    "restored",
-    "rate-limited": "{object}: removed by another program repeatedly; restored every few seconds",
+    "removed-externally": "{object}: removed or changed by another program {count} times "
+    "recently, and restored",
+    "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
+    "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
@@ -67,6 +70,7 @@ ADVICE = {
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",
     # Problems.
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
+    "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
@@ -84,8 +88,10 @@ ADVICE = {
     "default), or add a default route via the device to main with a lower metric",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
-    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3",
-    "rate-limited": "find the program that removes it: ip monitor rule route",
+    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
+    "for a sysctl: the files in /etc/sysctl.d",
+    "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
+    "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",

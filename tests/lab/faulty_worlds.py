@@ -22,7 +22,8 @@ class Broken(NamedTuple):
 
 
 ELSEWHERE = {
-    "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/unit/test_status.py",
+    "no-mptcp": "needs a kernel without MPTCP; see tests/kernel/test_unsupported.py",
+    "no-mptcp-diag": "needs a kernel without mptcp_diag; see tests/qemu",
     "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }
 """What cannot be produced on the kernel of this machine."""
@@ -211,7 +212,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
-    "rate-limited": Broken("rules keep disappearing", _removed(7)),
+    "rate-limited": Broken("rules keep disappearing", _removed(10)),
     "operation-failed": Broken("another program uses the table of an uplink", _operation_failed),
     "failed-in-use": Broken("no uplink works, but one is still used", _checked(1, 2)),
     "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),

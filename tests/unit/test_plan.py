@@ -636,14 +636,34 @@ def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end()
     assert world.mptcp.limits == Limits(7, 0)
 
 
+@pytest.mark.parametrize("mode", ["master", "on", "backup", "handover", "off"])
 @pytest.mark.parametrize(("found", "during"), [(0, 0), (1, 2), (2, 2)])
-def test_the_reverse_path_filter_is_loosened_and_put_back(found: int, during: int) -> None:
+def test_the_reverse_path_filter_is_loosened_and_put_back(
+    found: int, during: int, mode: str
+) -> None:
+    """Marked packets get replies on an uplink without an endpoint as well."""
     world = two_lines()
     world.set("eth1", rp_filter=found)
-    world.run(WAN1)
+    world.run(interface("wan1", "eth1", mode) + WAN2)
     assert world.link("eth1").rp_filter == during
-    world.run(interface("wan1", "eth1", "off"))
+    world.run(WAN2)
     assert world.link("eth1").rp_filter == found
+
+
+def test_the_reverse_path_filter_stays_where_nothing_is_steered() -> None:
+    """No endpoint, and no mark either: mark_mask has room for one uplink only."""
+    world = two_lines()
+    world.set("eth1", rp_filter=1)
+    world.set("eth2", rp_filter=1)
+    config = interface("wan1", "eth1", "off") + interface("wan2", "eth2", "off")
+    own = "config mproutd 'globals'\n option mark_mask '0x3'\n"
+    own += "config uplink 'wan2'\n option table '7003'\n"
+    world.run(uci(config, own))
+    assert world.link("eth1").rp_filter == 2
+    assert world.link("eth2").rp_filter == 1
+    own += " list iif 'lan0'\n"
+    world.run(uci(config, own))
+    assert world.link("eth2").rp_filter == 2
 
 
 def test_a_reverse_path_filter_that_somebody_changed_since_is_his() -> None:
@@ -652,7 +672,7 @@ def test_a_reverse_path_filter_that_somebody_changed_since_is_his() -> None:
     world.run(WAN1)
     world.set("eth1", rp_filter=0)
     world.run(WAN1)
-    world.run(interface("wan1", "eth1", "off"))
+    world.run(WAN2)
     assert world.link("eth1").rp_filter == 0
 
 
@@ -661,7 +681,7 @@ def test_the_strict_filter_of_all_counts_for_each() -> None:
     world.rp_filter_all = 1
     world.run(WAN1)
     assert world.link("eth1").rp_filter == 2
-    world.run(interface("wan1", "eth1", "off"))
+    world.run(WAN2)
     assert world.link("eth1").rp_filter == 0
 
 
