@@ -211,6 +211,20 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
         gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
 
 
+def test_the_metrics_are_served_with_debians_own_library(gateway):
+    """0.16 in Debian 12, 0.21 in Debian 13."""
+    gateway.run("apt-get install --yes python3-prometheus-client")
+    gateway.run("systemd-run --unit=metrics mproutd metrics --listen '[::1]:9785'")
+    scrape = (
+        "import urllib.request as web; print(web.urlopen('http://[::1]:9785/').read().decode())"
+    )
+    try:
+        eventually(lambda: "mproutd_up 1.0" in gateway.call(f'python3 -c "{scrape}"').stdout, 10)
+        assert gateway.unit_state("metrics") == "active"
+    finally:
+        gateway.run("systemctl stop metrics", check=False)
+
+
 def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     gateway.write("/etc/systemd/system/mproutd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
     gateway.run("systemctl daemon-reload && systemctl restart mproutd")
