@@ -158,7 +158,7 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
     assert gateway.call("systemctl reload mproutd").returncode == 1
     assert gateway.unit_state("mproutd") == "active"
     told = gateway.unit_state("mproutd", "StatusText")
-    assert told.startswith("configuration refused, the last good one is in use: /etc/mproutd/")
+    assert told.startswith("configuration rejected, using the last good one: /etc/mproutd/")
     assert told.endswith(BOTH)
     assert gateway.network.state(ids=True) == before
     gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'wan2'", "'lte'"))
