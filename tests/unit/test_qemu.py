@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,10 +31,17 @@ def test_what_the_machine_lacks_is_one_line() -> None:
     assert "apt-get install --no-install-recommends qemu-system-x86 debootstrap cpio" in done.stderr
 
 
-PAGE = (
-    "# K\n<!-- features -->\nold\n<!-- end -->\n<!-- tests -->\n<!-- end -->\n<!-- exceptions -->\n"
-)
-PAGE += "<!-- end -->\nafter\n"
+PAGE = """\
+# K
+<!-- features -->
+old
+<!-- end -->
+<!-- tests -->
+<!-- end -->
+<!-- exceptions -->
+<!-- end -->
+after
+"""
 
 
 @pytest.fixture
@@ -94,10 +102,8 @@ class Machine:
 def test_outcomes_are_taken_out_of_the_output(
     folder: Path, capfdbinary: pytest.CaptureFixture[bytes], size: int
 ) -> None:
-    record = b'{"test": "a.py::t", "outcome": "passed", "reason": "", "seconds": 1.0}'
-    sent = (
-        b"." + MARK + record + MARK + b"F" + MARK + record.replace(b't"', b'u"', 1) + MARK + b"\n"
-    )
+    records = [json.dumps(outcome(name)._asdict()).encode() for name in ("one", "two")]
+    sent = b".%b%b%bF%b%b%b\n" % (MARK, records[0], MARK, MARK, records[1], MARK)
     machine = Machine(*(sent[n : n + size] for n in range(0, len(sent), size)))
     found = Results("sid", "7.2-x", "7.2.1-1")
     Run(machine, found).tests()  # type: ignore[arg-type]
