@@ -155,7 +155,7 @@ def merge(problems: Iterable[Problem]) -> list[Problem]:
         same = [values.get(key, "") for key in ("uplink", "kind", "error")]
         subject = SUBJECTS.get(reported["code"])
         groups.setdefault((reported["code"], *same, "" if subject else position), []).append(values)
-    merged: list[Problem] = []
+    merged: list[Any] = []
     for (code, *_), group in groups.items():
         if len(group) <= MAX_SIMILAR:
             merged += group
@@ -165,10 +165,8 @@ def merge(problems: Iterable[Problem]) -> list[Problem]:
         template = PROBLEMS[code].replace(
             f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
         )
-        rest = [each[subject] for each in others]
-        merged.append(
-            {**first, "text": template.format(**first), "template": template, "others": rest}
-        )
+        text, rest = template.format(**first), [each[subject] for each in others]
+        merged.append({**first, "text": text, "template": template, "others": rest})
     return merged
 
 

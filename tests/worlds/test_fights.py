@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,8 @@ def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
         before = wan.gateway.state()
         assert daemon.process
         daemon.process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{daemon.process.pid}/stat")
+        eventually(lambda: ") T " in stat.read_text())
         wan.admin_down(2)
         wan.admin_up(2)
         wan.address_up(2)
