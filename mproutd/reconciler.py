@@ -243,6 +243,7 @@ class Reconciler:
             ],
             misrouted=misrouted,
             lookups=lookups,
+            lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
             blackhole_defaults=self.kernel.blackhole_defaults()
             if misrouted or None in routes
             else (),

@@ -101,6 +101,7 @@ class NetlinkKernel:
                 raise
         self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
+        self._lists_connections = False
         self._rp_filter_all = 0
 
     def _require_policy_routing(self) -> None:
@@ -114,8 +115,8 @@ class NetlinkKernel:
                 if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
                     self._requests.close()
                     raise UnsupportedKernel(
-                        f"this kernel has no policy routing for {FAMILY_NAMES[family]};"
-                        f" mproutd needs one with CONFIG_{option}_MULTIPLE_TABLES=y"
+                        f"the kernel has no policy routing for {FAMILY_NAMES[family]}:"
+                        f" use one with CONFIG_{option}_MULTIPLE_TABLES=y"
                     ) from None
 
     def close(self) -> None:
@@ -186,6 +187,13 @@ class NetlinkKernel:
                 or (connection.address in unreachable and connection.fallback)
             )
         )
+
+    def lists_connections(self) -> bool:
+        """Whether the kernel has mptcp_diag, found out by a dump of no connection at all."""
+        if not self._lists_connections:
+            probe = partial(sock_diag.dump_mptcp, states=0)
+            self._lists_connections = self._diag_dump(probe, ()) is not None
+        return self._lists_connections
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at `addresses`; none where the kernel has no mptcp_diag."""

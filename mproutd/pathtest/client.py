@@ -118,7 +118,9 @@ class PathTest:
         try:
             connection = PathConnection(self._source, self._peer, mptcp=True)
         except OSError as error:
-            if error.errno in (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT):
+            if error.errno == errno.EPROTONOSUPPORT:
+                return Evidence(local="unsupported")
+            if error.errno == errno.ENOPROTOOPT:
                 return Evidence(local="disabled")
             if isinstance(error, PermissionError):
                 raise

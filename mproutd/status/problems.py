@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROBLEMS = {
     "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
     "are not",
+    "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
+    "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
@@ -81,6 +83,7 @@ ADVICE = {
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",
     # Problems.
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
+    "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",

@@ -68,6 +68,7 @@ class FakeKernel:
             Rule(AF_INET6, 32766, TABLE_MAIN, protocol=BY_KERNEL),
         ]
         self.mptcp: Mptcp | None = Mptcp(max_limit=max_limit, max_endpoints=max_endpoints)
+        self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
         """Addresses where closing would end a connection (Snapshot)."""
@@ -126,6 +127,9 @@ class FakeKernel:
             else None
             for address, device in questions
         ]
+
+    def lists_connections(self) -> bool:
+        return self.mptcp_diag
 
     def blackhole_defaults(self) -> list[Route]:
         return [

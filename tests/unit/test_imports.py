@@ -202,7 +202,8 @@ def test_no_import_goes_in_a_circle() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_nothing_by_itself(package: str) -> None:
     folder = PACKAGE.joinpath(*package.split("."))
-    assert list(imports((folder / "__init__.py").read_text())) == []
+    found = [name for name, _, _ in imports((folder / "__init__.py").read_text())]
+    assert found == ([] if package else ["sys"])  # which refuses an old Python
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,11 @@ def no_mptcp(site: Site) -> None:
     site.settle()
 
 
+def no_mptcp_diag(site: Site) -> None:
+    site.world.mptcp_diag = False
+    site.settle()
+
+
 def mptcp_disabled(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(enabled=False)
     site.settle()
@@ -184,6 +189,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         for make in (
             failed_in_use,
             no_mptcp,
+            no_mptcp_diag,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -218,27 +224,26 @@ def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
     site.world.forget_default("eth1")
     site.settle()
     assert "ipv4" not in site.status()["default"]
-    assert [each["uplink"] for each in site.problems() if each["code"] == "blackhole-default"] == [
-        "wan2"
-    ]
+    problems = {problem["code"]: problem for problem in site.problems()}
+    assert problems["blackhole-default"]["uplink"] == "wan2"
 
 
 @pytest.mark.parametrize("code", WORLDS)
 def test_the_problem_is_named(site: Site, code: str) -> None:
     WORLDS[code](site)
-    told = site.problems()
-    assert {problem["code"] for problem in told} == {code}
+    reported = site.problems()
+    assert {problem["code"] for problem in reported} == {code}
     status = site.status()
     assert status["degraded"] is True
     lines = status_lines(status)
     unbroken = " ".join(line.strip() for line in lines)
-    assert all(f"! {problem['text']}" in unbroken for problem in told)
+    assert all(f"! {problem['text']}" in unbroken for problem in reported)
     # said once, after the last that it is about
-    assert f"! {told[-1]['text']} → {told[-1]['advice']}" in unbroken
-    assert unbroken.count(f"→ {told[-1]['advice']}") == 1
+    assert f"! {reported[-1]['text']} → {reported[-1]['advice']}" in unbroken
+    assert unbroken.count(f"→ {reported[-1]['advice']}") == 1
     words = max(len(word) for line in lines for word in line.split())
     assert all(len(line) <= max(80, words + 4) for line in lines)
-    assert all(len(problem["text"].splitlines()) == 1 for problem in told)
+    assert all(len(problem["text"].splitlines()) == 1 for problem in reported)
 
 
 def test_all_is_well(site: Site) -> None:
@@ -406,8 +411,8 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
 
 def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
     before = site.world.state()
-    told = [change["command"] for change in planned_changes(site.reconciler.preview())]
+    reported = [change["command"] for change in planned_changes(site.reconciler.preview())]
     assert site.world.state() == before
     site.reconciler.configure()
     done = [change["command"] for change in changes(site.reconciler.converge())]
-    assert told == done
+    assert reported == done
