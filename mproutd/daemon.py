@@ -28,6 +28,7 @@ from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
+from mproutd.planning.routes import main_default_devices
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
@@ -147,6 +148,8 @@ class Daemon:
         uplinks = last.plan.uplinks if last else ()
         devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
         indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
+        if last:
+            indexes |= main_default_devices(last.snapshot)
         subnets = subnet_keys(uplinks)
         relevant = [
             message for message in messages if is_relevant(message, indexes, devices, subnets)

@@ -82,6 +82,8 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    any_device: bool = False
+    """Main's default route for traffic without a device matters too."""
     probe_laminar: bool = False
     """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
@@ -152,7 +154,7 @@ class NetlinkKernel:
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
+        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)

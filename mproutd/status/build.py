@@ -14,7 +14,7 @@ from mproutd.iproute2 import DeviceNames, describe, ip_command
 from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import Plan
-from mproutd.status.problems import failed_operations, problem, removed_objects
+from mproutd.status.problems import failed_operations, merge, problem, removed_objects
 from mproutd.status.uplink import (
     KernelView,
     describe_object,
@@ -49,7 +49,7 @@ def build_status(
     config, plan = inspection.config, inspection.plan
     uplinks = [uplink_status(inspection, view, uplink, traffic) for uplink in plan.uplinks]
     drift = [ip_command(operation, view.name) for operation in inspection.drift]
-    problems = list(_problems(inspection, view, uplinks))
+    problems = merge(_problems(inspection, view, uplinks))
     unusable = any(uplink["mode"] != "off" and not uplink["usable"] for uplink in uplinks)
     status: Status = {
         "version": VERSION,

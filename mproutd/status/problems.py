@@ -33,10 +33,10 @@ PROBLEMS = {
     "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
-    "misrouted": "{uplink}: {address} is routed through another device than {device} "
-    "({command}); its endpoint is withheld",
-    "blackhole-default": "{uplink}: {address} cannot leave via {device}: table main is looked up "
-    "first, and its default route discards the packets ({route}); its endpoint is withheld",
+    "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
+    "no endpoint is kept there",
+    "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
+    "first, and its default route discards the packets ({route}); no endpoint is kept there",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
@@ -50,6 +50,19 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
 }
 """Code → text, in which {NAME} is a field of the problem."""
+
+SUBJECTS = {
+    "endpoint-limit": "address",
+    "foreign-endpoint": "address",
+    "misrouted": "address",
+    "blackhole-default": "address",
+    "removed-externally": "object",
+    "rate-limited": "object",
+    "operation-failed": "command",
+}
+"""Code → the field that tells problems of the same cause apart."""
+MAX_SIMILAR = 3
+"""How many problems of one cause are listed one by one."""
 
 ADVICE = {
     # Reasons of a path (planning.uplinks.REASONS).
@@ -131,6 +144,33 @@ def problem(code: str, **values: Any) -> Problem:
         "advice": ADVICE[code],
         **values,  # type: ignore[typeddict-item]
     }
+
+
+def merge(problems: Iterable[Problem]) -> list[Problem]:
+    """The same with one problem for each cause.
+
+    Where more than MAX_SIMILAR problems say the same about an uplink's addresses, or about objects
+    of one kind, the first one stands for all; its `others` lists the rest.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for position, reported in enumerate(problems):
+        values: Mapping[str, Any] = reported
+        same = [values.get(key, "") for key in ("uplink", "kind", "error")]
+        subject = SUBJECTS.get(reported["code"])
+        groups.setdefault((reported["code"], *same, "" if subject else position), []).append(values)
+    merged: list[Any] = []
+    for (code, *_), group in groups.items():
+        if len(group) <= MAX_SIMILAR:
+            merged += group
+            continue
+        subject = SUBJECTS[code]
+        first, *others = group
+        template = PROBLEMS[code].replace(
+            f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
+        )
+        text, rest = template.format(**first), [each[subject] for each in others]
+        merged.append({**first, "text": text, "template": template, "others": rest})
+    return merged
 
 
 def failed_operations(

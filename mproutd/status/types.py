@@ -311,6 +311,8 @@ class Problem(TypedDict):
     """the text with {NAME} in place of each value, for translations"""
     advice: str
     """what to do about it"""
+    others: NotRequired[list[str]]
+    """further addresses, objects or commands that it is about; absent for none"""
 
 
 class Counts(TypedDict):

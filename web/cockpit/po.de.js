@@ -168,8 +168,8 @@ cockpit.locale({
 	"{uplink}: no firewall mark: `mark_mask` has no room for another uplink": [null, "{uplink}: keine Firewall-Markierung: in `mark_mask` ist für keinen weiteren Uplink Platz"],
 	"{uplink}: the health check fails ({families}), but no other uplink is usable: it stays in use": [null, "{uplink}: die Verbindungsprüfung misslingt ({families}), aber kein anderer Uplink ist nutzbar: er bleibt in Gebrauch"],
 	"{uplink}: the kernel does not support laminar endpoints (Linux 6.18 does); the option is ignored": [null, "{uplink}: der Kernel unterstützt keine laminaren Endpunkte (erst Linux 6.18); die Option bleibt unbeachtet"],
-	"{uplink}: {address} cannot leave via {device}: table main is looked up first, and its default route discards the packets ({route}); its endpoint is withheld": [null, "{uplink}: {address} kann nicht über {device} hinaus: die Tabelle main kommt zuerst, und ihre Default-Route verwirft die Pakete ({route}); der Endpunkt wird zurückgehalten"],
-	"{uplink}: {address} is routed through another device than {device} ({command}); its endpoint is withheld": [null, "{uplink}: {address} wird über ein anderes Gerät als {device} geleitet ({command}); der Endpunkt wird zurückgehalten"],
+	"{uplink}: no way out via {device} for {address}: table main is looked up first, and its default route discards the packets ({route}); no endpoint is kept there": [null, "{uplink}: {address} kann nicht über {device} hinaus: die Tabelle main kommt zuerst, und ihre Default-Route verwirft die Pakete ({route}); der Endpunkt wird zurückgehalten"],
+	"{uplink}: routed through another device than {device}: {address} ({command}); no endpoint is kept there": [null, "{uplink}: {address} wird über ein anderes Gerät als {device} geleitet ({command}); der Endpunkt wird zurückgehalten"],
 	"{usable} of {count} uplinks usable": [null, "{usable} von {count} Uplinks nutzbar"],
 	"{used} of {limit}": [null, "{used} von {limit}"],
 });
