@@ -245,6 +245,13 @@ class NetlinkKernel:
                     raise
         return replies
 
+    def real_name(self, name: str) -> str:
+        """The name of the device that has this one, which may be an alternative name (altname in
+        ip-link(8)); `name` itself if there is none."""
+        reply = self._requests.query([partial(rtnl_encode.get_link, name=name)])[0]
+        link = None if isinstance(reply, OSError) else rtnl_decode.link(reply.body)
+        return link.name if link else name
+
     def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]:
         """The route that a packet from each (address, ifindex) takes to the Internet, or None.
 

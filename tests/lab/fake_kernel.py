@@ -137,6 +137,9 @@ class FakeKernel:
     def lists_connections(self) -> bool:
         return self.mptcp_diag
 
+    def real_name(self, name: str) -> str:
+        return name
+
     def blackhole_defaults(self) -> list[Route]:
         return [
             route

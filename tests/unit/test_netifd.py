@@ -397,3 +397,8 @@ def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
         lines = run(made, config, facts)
     clean.store.state = State(gateways=made.store.state.gateways)
     assert sorted(lines) == sorted(run(clean, config, last))
+
+
+def test_a_device_by_another_name_gets_its_own() -> None:
+    config = uci("config interface 'wan'\n option device 'enp9s0'\n option multipath 'on'\n")
+    assert resolve_devices(config, None, {"enp9s0": "eth1"}).uplinks[0].device == "eth1"

@@ -171,7 +171,6 @@ def test_lines_and_sections(reader: str, network: Path) -> None:
 MALFORMED = {
     "conifg interface a": (1, "'conifg' 'config'"),
     "{}": (1, "'{}'"),
-    "\ufeffconfig a": (1, r"'\ufeffconfig' 'config'"),
     "'config' a": (1, "'config' quoted"),
     "option a b": (1, "option before config"),
     "config": (1, "config type"),
@@ -427,3 +426,10 @@ def test_the_recording_of_netifd(reader: str) -> None:
         "wan3 w3 backup",
         "lte wwan0 handover",
     ]
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    network = tmp_path / "network"
+    network.write_bytes(b"\xef\xbb\xbfconfig interface 'wan'\n\toption device 'eth1'\n")
+    (section,) = uci.read(str(network)) or ()
+    assert (section.name, section.line) == ("wan", 1)

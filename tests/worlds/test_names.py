@@ -142,3 +142,18 @@ def test_devices_that_are_none_of_our_business_cost_no_pass(wan, nodes):
         assert gateway.state() == state
         assert after["passes"] - before["passes"] == 0
         assert after["writes"] == before["writes"]
+
+
+@pytest.mark.parametrize("name", ["enp9s0lte", "eni-00000000000000001"])
+def test_a_device_may_be_named_by_an_alternative_name(wan: Wan, name: str) -> None:
+    """Rules need the name proper; the other one may come later, from udev."""
+    network = (
+        "config globals 'globals'\n option multipath 'enable'\n"
+        f"config interface 'wan2'\n option device '{name}'\n option multipath 'on'\n"
+    )
+    with Daemon(wan.gateway, network) as daemon:
+        assert "endpoint" not in names_of_our_things(wan.gateway)
+        wan.gateway.ip(f"link property add dev eth2 altname {name}")
+        eventually(lambda: "endpoint 10.2.2.2" in wan.gateway.state())
+        assert "oif eth2 lookup 7001" in names_of_our_things(wan.gateway)
+        assert daemon.call("status").code == 0
