@@ -252,6 +252,7 @@ class Reconciler:
             misrouted=misrouted,
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
+            mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),
             blackhole_defaults=self.kernel.blackhole_defaults()
             if misrouted or None in routes
             else (),

@@ -21,6 +21,8 @@ PROBLEMS = {
     "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
     "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "mptcp-paused": "the kernel has paused MPTCP: new connections of this machine are plain TCP, "
+    "since a path dropped a SYN with MP_CAPABLE and answered one without",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
     "use: {error}",
@@ -85,6 +87,8 @@ ADVICE = {
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
     "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "mptcp-paused": "find the uplink: mproutd test UPLINK --to HOST:PORT; to end the pause: "
+    "sysctl -w net.mptcp.blackhole_timeout=3600",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",

@@ -72,6 +72,7 @@ class FakeKernel:
         self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
@@ -133,6 +134,9 @@ class FakeKernel:
             else None
             for address, device in questions
         ]
+
+    def mptcp_paused(self) -> bool:
+        return self.paused
 
     def lists_connections(self) -> bool:
         return self.mptcp_diag
