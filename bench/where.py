@@ -39,7 +39,7 @@ STEPS: list[tuple[Any, str, str]] = [
     (NetlinkKernel, "flush_unreachable_neighbours", "neighbour of the gateway"),
     (Reconciler, "_record", "reconciler: record the outcome"),
     (Requests, "_dump", "netlink: dumps, with framing"),
-    (Requests, "_ask", "netlink: lookups, with framing"),
+    (Requests, "_query", "netlink: lookups, with framing"),
     (Requests, "change", "netlink: changes, with framing"),
     (monitor, "decisions", "log: decisions"),
 ]
@@ -92,7 +92,7 @@ def where(log_progress: Callable[[str], None]) -> None:
         reconciler = fresh(directory)
         reconciler.converge()
         made = loop.Daemon(reconciler, directory)
-        read = clock.around(made._kernel_events, "events: read and filter")
+        read = clock.around(made._on_kernel_events, "events: read and filter")
         log_progress(f"where: {RUNS} runs")
         samples: dict[str, list[float]] = defaultdict(list)
         counts: dict[str, int] = {}
@@ -114,7 +114,7 @@ def where(log_progress: Callable[[str], None]) -> None:
                     for name, value in spent.items():
                         samples[name].append(value)
                 while made._deleter and made._deleter.busy:
-                    made._closed()
+                    made._on_endpoints_deleted()
                     made._pass()
     medians = {name: statistics.median(values) * 1e6 for name, values in samples.items()}
     print(f"\n{'step':<36}{'µs':>7}{'calls':>7}")

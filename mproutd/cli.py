@@ -217,6 +217,8 @@ def _connections(options: argparse.Namespace) -> int:
     from mproutd.status.render import connection_lines
 
     connections = commands.connections(options)
+    if not os.path.isdir("/proc/sys/net/mptcp"):
+        warn("the kernel does not support MPTCP: use one with CONFIG_MPTCP=y")
     if options.json:
         _print_json({"version": VERSION, "connections": connections})
     else:
@@ -360,23 +362,23 @@ def _flush(options: argparse.Namespace) -> int:
 def _files(options: argparse.Namespace) -> int:
     from mproutd import files
 
-    found = files.find_files(options.root)
+    listed = files.find_files(options.root)
     if options.remove:
-        for place in files.remove_files(found):
-            print(f"removed {place}")
+        for path in files.remove_files(listed):
+            print(f"removed {path}")
         return OK
     if not options.install:
-        for file in found:
+        for file in listed:
             print(f"{file.state:10} {file.place}")
-        return FAILED if any(file.state in ("missing", "differs") for file in found) else OK
+        return FAILED if any(file.state in ("missing", "differs") for file in listed) else OK
     hidden = files.hidden_program() if options.root == "/" else ""
     if hidden:
         raise CommandError(
             f"the service cannot see {hidden} (ProtectHome=yes); install mproutd elsewhere, "
             "for example in a virtual environment below /opt"
         )
-    for place in files.install_files(found):
-        print(f"installed {place}")
+    for path in files.install_files(listed):
+        print(f"installed {path}")
     if options.root == "/":
         print(
             "next: systemd-sysusers && systemctl daemon-reload; then enable multipath in "

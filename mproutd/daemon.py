@@ -18,6 +18,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
+from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
@@ -28,6 +29,7 @@ from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
+from mproutd.planning.routes import main_default_devices
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
@@ -44,6 +46,8 @@ CROWDED_RESYNC_INTERVAL = 2.0
 """The same while an address waits for a free endpoint."""
 UNEXPLAINED_INTERVAL = 1.0
 """Seconds between passes caused by subflows that were closed without an error."""
+HALT_SECONDS = 5.0
+"""How late a resync is at least when the process was stopped meanwhile."""
 ERROR_RETRY_DELAY = 1.0
 """Seconds until the pass after one in which the kernel did not answer."""
 
@@ -78,6 +82,7 @@ class Daemon:
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
         self._wake_fifo = WakeFifo(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
+        self._namespace = network_namespace()
         self._rates = Rates(time.monotonic)
         self._running = True
         self._touched: set[int] | None = None
@@ -131,24 +136,29 @@ class Daemon:
             self._loop.watch(self._retrier, self._retrier.on_events)
 
     def _on_kernel_events(self) -> None:
+        if self._read_events():
+            self.request_pass()
+
+    def _read_events(self) -> bool:
+        """Account for the pending events; whether one of them may change a plan."""
         messages = self._events.read()
         self._reconciler.kernel.on_events(messages)
         if messages is None:
             self._touched = None
-            self.request_pass()
-            return
+            return True
         last = self._reconciler.last
         uplinks = last.plan.uplinks if last else ()
         devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
         indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
+        if last:
+            indexes |= main_default_devices(last.snapshot)
         subnets = subnet_keys(uplinks)
         relevant = [
             message for message in messages if is_relevant(message, indexes, devices, subnets)
         ]
-        if relevant:
-            if self._touched is not None:
-                self._touched.update(map(_ifindex, relevant))
-            self.request_pass()
+        if self._touched is not None:
+            self._touched.update(map(_ifindex, relevant))
+        return bool(relevant)
 
     def _on_hint(self) -> None:
         self._wake_fifo.drain()
@@ -219,6 +229,8 @@ class Daemon:
         now = time.monotonic()
         full = sweep or now >= self._resync_at
         before = self._reconciler.last.plan if self._reconciler.last else None
+        if full:
+            self._read_before_resync(now)
         touched, self._touched, self._pass_requested = self._touched, set(), False
         try:
             outcome = self._reconciler.reconcile(
@@ -239,6 +251,13 @@ class Daemon:
         if outcome.run_again and not self._deleting:
             self.request_pass()
         self._arm()
+
+    def _read_before_resync(self, now: float) -> None:
+        """Take the events that a full pass overtakes, or what the kernel removed would be blamed
+        on another program; after a halt nobody is blamed, since events do not tell everything."""
+        self._read_events()
+        if self._resync_at and now - self._resync_at > HALT_SECONDS:
+            self._touched = None
 
     def _report(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.report_passes(before, outcomes)
@@ -273,7 +292,7 @@ class Daemon:
         self._services.add_to_status(reply)
         if inspection.drift:
             self.request_pass()
-        return {**reply}
+        return {**reply, "namespace": self._namespace}
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""

@@ -35,7 +35,7 @@ SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 """linux/mptcp_pm.h, MPTCP_PM_ADDR_FLAG_*."""
 
 ANY_DEVICE = 0
-"""Instead of an ifindex."""
+"""In place of an ifindex."""
 
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
@@ -292,7 +292,7 @@ class Snapshot(NamedTuple):
     """All routes of the requested tables, not only ours."""
     defaults: Mapping[tuple[int, int], Route] = {}
     """Main's best default route for any source, by (ifindex, family); with ANY_DEVICE for the
-    ifindex, the best of all, where it was asked for."""
+    ifindex, the one that main gives to whoever asks for no device."""
     connected: Mapping[int, tuple[Route, ...]] = {}
     """ifindex → main's routes to the subnets of the device's addresses."""
     sourced: Mapping[int, tuple[Route, ...]] = {}

@@ -22,6 +22,7 @@ from mproutd.model import (
     Route,
     Rule,
     Snapshot,
+    Sysctl,
     family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
@@ -126,6 +127,7 @@ def snapshot_request(
         full,
         failed_devices,
         remembered,
+        any_device=any(uplink.mode == "master" for uplink in config.uplinks),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
@@ -299,8 +301,20 @@ class Pass:
             operation
             for operation in operations
             if self._retries.ready(operation)
-            and (touched is None or self._removals.allow(operation, touched))
+            and (
+                touched is None
+                or self._is_on_new_device(operation, touched)
+                or self._removals.allow(operation, touched)
+            )
         ]
+
+    def _is_on_new_device(self, operation: Operation, touched: Collection[int]) -> bool:
+        """Whether it is a sysctl of a device that was made anew, and has the kernel's value."""
+        setting = operation.value
+        return isinstance(setting, Sysctl) and any(
+            link.name == setting.device and link.index in touched
+            for link in self._snapshot.links.values()
+        )
 
     def _verified_additions(self) -> list[Operation]:
         """Limits, and the endpoints to add or change whose addresses are not misrouted."""

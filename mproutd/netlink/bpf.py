@@ -12,17 +12,19 @@ they still update the cache (cache.py).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from struct import Struct
 from sys import byteorder
 
 from mproutd.model import PROTOCOL, TABLE_MAIN, UNICAST
-from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, text
+from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, spans, text
 from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
     IFADDR,
     IFINFO,
+    IFLA_ALT_IFNAME,
     IFLA_IFNAME,
+    IFLA_PROP_LIST,
     RTA_DST,
     RTA_GATEWAY,
     RTA_MULTIPATH,
@@ -34,6 +36,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
@@ -45,6 +48,9 @@ SO_ATTACH_FILTER = 26
 Instruction = tuple[int, int, int, int]
 """struct sock_filter (linux/filter.h): code, jump if true, jump if false, k."""
 
+_Step = tuple[int, int, str, str]
+"""Code, k, and the labels to jump to if true and if false."""
+
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _JUMP_EQUAL, _RETURN = 0x15, 0x06
 _LOAD_VALUE, _LOAD_INDEX = 0x00, 0x01
@@ -53,6 +59,13 @@ _TYPE, _PORT, _DST_LEN, _TABLE, _PROTOCOL, _ROUTE_TYPE, _ATTRIBUTES = 4, 12, 17,
 """Offsets: of nlmsghdr's fields, and of rtmsg's and its attributes behind it."""
 _FIND_ATTRIBUTE = 0xFFFFF00C
 """SKF_AD_OFF + SKF_AD_NLATTR: the offset of the attribute of type X from offset A on, or 0."""
+_NETCONF_IFINDEX, _NETCONF_KEY, _NETCONF_VALUE = 24, 30, 32
+"""Offsets in a RTM_NEWNETCONF for one setting: netconfmsg's family, then two attributes."""
+_NETCONFA_RP_FILTER = 3
+"""linux/netconf.h."""
+_LOOSE = 2
+ALL_DEVICES = 0xFFFFFFFF
+"""linux/netconf.h, NETCONFA_IFINDEX_ALL: the ifindex of net.ipv4.conf.all."""
 
 _COMMAND = 16
 """Offset of genlmsghdr's command."""
@@ -76,33 +89,64 @@ def event_filter(port: int) -> list[Instruction]:
 
     Of routes, these pass: defaults; those with our protocol, so that their removal by other
     programs is noticed; and those of main without a gateway, which connect a device to its subnet.
-    All other messages pass; which there are depends on the multicast groups of the socket.
+    Of sysctls (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd
+    sets itself.  All other messages pass; which there are depends on the multicast groups of the
+    socket.
     """
-    gateways = (RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH)
-    drop = 14 + 4 * len(gateways)
-    program = [
-        (_LOAD_WORD, 0, 0, _PORT),
-        (_JUMP_EQUAL, drop - 2, 0, _as_loaded(port, 4)),
-        (_LOAD_HALF, 0, 0, _TYPE),
-        (_JUMP_EQUAL, 1, 0, _as_loaded(RTM_NEWROUTE, 2)),
-        (_JUMP_EQUAL, 0, drop - 6, _as_loaded(RTM_DELROUTE, 2)),
-        (_LOAD_BYTE, 0, 0, _DST_LEN),
-        (_JUMP_EQUAL, drop - 8, 0, 0),
-        (_LOAD_BYTE, 0, 0, _PROTOCOL),
-        (_JUMP_EQUAL, drop - 10, 0, PROTOCOL),
-        (_LOAD_BYTE, 0, 0, _TABLE),
-        (_JUMP_EQUAL, 0, drop - 11, TABLE_MAIN),
-        (_LOAD_BYTE, 0, 0, _ROUTE_TYPE),
-        (_JUMP_EQUAL, 0, drop - 13, UNICAST),
+    program: list[_Step | str] = [
+        (_LOAD_WORD, _PORT, "", ""),
+        (_JUMP_EQUAL, _as_loaded(port, 4), "drop", ""),
+        (_LOAD_HALF, _TYPE, "", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_NEWNETCONF, 2), "sysctl", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_NEWROUTE, 2), "route", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_DELROUTE, 2), "route", "pass"),
+        "sysctl",
+        (_LOAD_HALF, _NETCONF_KEY, "", ""),
+        (_JUMP_EQUAL, _as_loaded(_NETCONFA_RP_FILTER, 2), "", "drop"),
+        (_LOAD_WORD, _NETCONF_VALUE, "", ""),
+        (_JUMP_EQUAL, _as_loaded(_LOOSE, 4), "drop", "pass"),
+        "route",
+        (_LOAD_BYTE, _DST_LEN, "", ""),
+        (_JUMP_EQUAL, 0, "pass", ""),
+        (_LOAD_BYTE, _PROTOCOL, "", ""),
+        (_JUMP_EQUAL, PROTOCOL, "pass", ""),
+        (_LOAD_BYTE, _TABLE, "", ""),
+        (_JUMP_EQUAL, TABLE_MAIN, "", "drop"),
+        (_LOAD_BYTE, _ROUTE_TYPE, "", ""),
+        (_JUMP_EQUAL, UNICAST, "", "drop"),
     ]
-    for index, attribute_type in enumerate(gateways):
+    for kind in (RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH):
         program += [
-            (_LOAD_INDEX, 0, 0, attribute_type),
-            (_LOAD_VALUE, 0, 0, _ATTRIBUTES),
-            (_LOAD_WORD, 0, 0, _FIND_ATTRIBUTE),
-            (_JUMP_EQUAL, 0, drop - 17 - 4 * index, 0),
+            (_LOAD_INDEX, kind, "", ""),
+            (_LOAD_VALUE, _ATTRIBUTES, "", ""),
+            (_LOAD_WORD, _FIND_ATTRIBUTE, "", ""),
+            (_JUMP_EQUAL, 0, "", "drop"),
         ]
-    return [*program, (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)]
+    return _assemble(program)
+
+
+def _assemble(program: Sequence[_Step | str]) -> list[Instruction]:
+    """Instructions whose jumps have labels, which are the strings between them.
+
+    No label means the next instruction; "pass" and "drop" end the program.
+    """
+    steps = [step for step in program if not isinstance(step, str)]
+    labels = {"pass": len(steps), "drop": len(steps) + 1}
+    for position, step in enumerate(program):
+        if isinstance(step, str):
+            labels[step] = position - sum(isinstance(each, str) for each in program[:position])
+
+    def distance(index: int, label: str) -> int:
+        return labels[label] - index - 1 if label else 0
+
+    return [
+        *(
+            (code, distance(index, if_true), distance(index, if_false), value)
+            for index, (code, value, if_true, if_false) in enumerate(steps)
+        ),
+        (_RETURN, 0, 0, 0xFFFFFFFF),
+        (_RETURN, 0, 0, 0),
+    ]
 
 
 def subflow_event_filter(everything: bool) -> list[Instruction]:
@@ -141,7 +185,7 @@ def sock_fprog(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
 def is_relevant(
     message: Message,
     indexes: Collection[int],
-    names: Collection[str],
+    names: frozenset[str],
     networks: Collection[tuple[int, int, int]] = (),
 ) -> bool:
     """Whether a link, address, route or rule event can affect these devices now.
@@ -182,10 +226,33 @@ def is_relevant(
             if index in indexes:
                 return True
             name = attribute(body, 16, IFLA_IFNAME)
-            return name is None or text(name) in names
+            return name is None or text(name) in names or not names.isdisjoint(_other_names(body))
+        if kind == RTM_NEWNETCONF:
+            index = netconf_ifindex(body)
+            return index == ALL_DEVICES or index in indexes
     except DecodeError:
         return True
     return False
+
+
+def _other_names(body: bytes) -> list[str]:
+    """A device's alternative names (IFLA_ALT_IFNAME, as ip-link(8) calls them: altname)."""
+    properties = attribute(body, 16, IFLA_PROP_LIST)
+    if properties is None:
+        return []
+    return [
+        text(properties[start:end])
+        for kind, start, end in spans(properties)
+        if kind == IFLA_ALT_IFNAME
+    ]
+
+
+def netconf_ifindex(body: bytes) -> int:
+    """The device whose sysctl was set; ALL_DEVICES for net.ipv4.conf.all and a broken message."""
+    if len(body) < _NETCONF_IFINDEX - 12:
+        return ALL_DEVICES
+    index: int = U32.unpack_from(body, _NETCONF_IFINDEX - 16)[0]
+    return index
 
 
 def _leading_bits(body: bytes, length: int) -> int:

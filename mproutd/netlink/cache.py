@@ -94,6 +94,8 @@ class RtnlCache:
                 self._drop_routes_through(index)
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
+        elif kind == rtnl_decode.RTM_NEWNETCONF:
+            self._links = None
         else:
             self._rules = None
             self._main.invalidate_lookups()
@@ -147,11 +149,12 @@ class RtnlCache:
         tables: Sequence[int],
         mark: int,
         remembered: Collection[tuple[str, int]] = (),
+        any_device: bool = False,
     ) -> RtnlSnapshot:
         """Everything; the default routes of main for `devices` (names).  OSError.
 
-        `mark` is the mark whose rule sends a lookup to main; 0 for none.  `remembered`: see
-        SnapshotRequest.
+        `mark` is the mark whose rule sends a lookup to main; 0 for none.  `remembered`,
+        `any_device`: see SnapshotRequest.
         """
         try:
             links = self._read_links()
@@ -164,14 +167,17 @@ class RtnlCache:
             addresses = self._read_addresses()
             routes = tuple(chain.from_iterable(self._read_table(table) for table in tables))
             main = self._main.read(indexes, addresses, lookups)
-            missing = {
+            without_device = {
                 family
-                for index in indexes
                 for family in FAMILIES
-                if (index, family) not in main.defaults
-                and (links[index].name, family) in remembered
+                if any_device
+                or any(
+                    (index, family) not in main.defaults
+                    and (links[index].name, family) in remembered
+                    for index in indexes
+                )
             }
-            main.defaults.update(self._main.read_any_default(missing, lookups))
+            main.defaults.update(self._main.read_any_default(without_device, lookups))
             return RtnlSnapshot(links, addresses, routes, *main, rules)
         except OSError:
             self.invalidate()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
@@ -32,14 +33,16 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
-_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19)
-"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE."""
+_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
+IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -55,6 +58,9 @@ _SYSCTLS = {
 
 class UnsupportedKernel(Exception):
     """The kernel lacks what mproutd cannot do without."""
+
+
+_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class Kernel(Protocol):
@@ -87,6 +93,8 @@ class SnapshotRequest(NamedTuple):
     remembered: Collection[tuple[str, int]] = ()
     """(device, family) with a remembered gateway: where main has no default for one, the snapshot
     has main's default through any device, with ifindex 0."""
+    any_device: bool = False
+    """Main's default route for traffic without a device matters too."""
     probe_laminar: bool = False
     """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
@@ -106,6 +114,7 @@ class NetlinkKernel:
                 raise
         self._cache = RtnlCache(self._requests)
         self._diag: Requests | None = None
+        self._lists_connections = False
         self._rp_filter_all = 0
 
     def _require_policy_routing(self) -> None:
@@ -119,8 +128,8 @@ class NetlinkKernel:
                 if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
                     self._requests.close()
                     raise UnsupportedKernel(
-                        f"this kernel has no policy routing for {FAMILY_NAMES[family]};"
-                        f" mproutd needs one with CONFIG_{option}_MULTIPLE_TABLES=y"
+                        f"the kernel has no policy routing for {FAMILY_NAMES[family]}:"
+                        f" use one with CONFIG_{option}_MULTIPLE_TABLES=y"
                     ) from None
 
     def close(self) -> None:
@@ -145,13 +154,20 @@ class NetlinkKernel:
         else:
             for message in messages:
                 self._cache.on_event(message)
+                if (
+                    message.type == rtnl_decode.RTM_NEWNETCONF
+                    and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
+                ):
+                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.remembered)
+        routing = self._cache.read(
+            want.devices, tuple(want.tables), want.mark, want.remembered, want.any_device
+        )
         mptcp = None
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
@@ -186,6 +202,13 @@ class NetlinkKernel:
                 or (connection.address in unreachable and connection.fallback)
             )
         )
+
+    def lists_connections(self) -> bool:
+        """Whether the kernel has mptcp_diag, found out by a dump of no connection at all."""
+        if not self._lists_connections:
+            probe = partial(sock_diag.dump_mptcp, states=0)
+            self._lists_connections = self._diag_dump(probe, ()) is not None
+        return self._lists_connections
 
     def connections(self, addresses: Collection[str]) -> list[sock_diag.Connection]:
         """The MPTCP sockets that began at `addresses`; none where the kernel has no mptcp_diag."""
@@ -234,6 +257,30 @@ class NetlinkKernel:
                 if error.errno not in _UNSUPPORTED:
                     raise
         return replies
+
+    def mptcp_paused(self) -> bool:
+        """Whether the kernel asks for MPTCP in no new connection for a while.
+
+        It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
+        net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
+        mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
+        socket that connects while MPTCP is paused is counted.  It connects to a loopback port
+        that refuses it, which the kernel neither takes for a loss nor for a success.
+        """
+        before = _mptcp_counters()
+        if not before.get("Blackhole"):
+            return False
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
+            trial.setblocking(False)
+            trial.connect_ex(("127.0.0.1", 1))
+        return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+
+    def real_name(self, name: str) -> str:
+        """The name of the device that has this one, which may be an alternative name (altname in
+        ip-link(8)); `name` itself if there is none."""
+        reply = self._requests.query([partial(rtnl_encode.get_link, name=name)])[0]
+        link = None if isinstance(reply, OSError) else rtnl_decode.link(reply.body)
+        return link.name if link else name
 
     def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]:
         """The route that a packet from each (address, ifindex) takes to the Internet, or None.
@@ -330,8 +377,8 @@ class NetlinkKernel:
     def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Write them, unless something changed since the last read; failures by index.
 
-        No event announces a sysctl, so a value that somebody else has just set is kept.  Nor is
-        another device written to that took over the name: its value would never be restored.
+        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
+        is another device written to that took over the name: its value would never be restored.
         """
         failed = {}
         for index, operation in enumerate(operations):
@@ -382,6 +429,14 @@ def _ifindex(device: str) -> int:
         return if_nametoindex(device)
     except OSError:
         return 0
+
+
+def _mptcp_counters() -> dict[str, int]:
+    try:
+        with open("/proc/net/netstat", encoding="ascii") as file:
+            return parse_counters(file.read())
+    except OSError:
+        return {}
 
 
 def _read_sysctl(device: str, key: str, directory: str = _CONF) -> int:

@@ -103,7 +103,9 @@ class MainTable:
         """Of the devices `indexes`; `addresses` are all of the machine.  OSError."""
         self._read_subnets(indexes, addresses, lookups)
         return MainRoutes(
-            self._read_defaults(indexes, lookups),
+            self._read_defaults(
+                [(index, family) for index in indexes for family in FAMILIES], lookups
+            ),
             {index: routes for index in indexes if (routes := self._connected[index])},
             {index: routes for index in indexes if (routes := self._sourced[index])},
             self._read_delegated(indexes, addresses),
@@ -113,16 +115,7 @@ class MainTable:
         self, families: Collection[int], lookups: MainLookups
     ) -> dict[tuple[int, int], Route]:
         """Main's best default through any device, with ifindex ANY_DEVICE.  OSError."""
-        for family in families:
-            if (ANY_DEVICE, family) not in self._defaults:
-                (routes,) = self._look_up_main(
-                    lookups.mark, [(ANY_DEVICE, LOOKUP_DESTINATION[family], "")]
-                )
-                found = (route for route in routes if route.table == TABLE_MAIN)
-                default = next((route for route in found if route.destination == "default"), None)
-                self._defaults[ANY_DEVICE, family] = default
-        keys = [(ANY_DEVICE, family) for family in families]
-        return {key: route for key in keys if (route := self._defaults[key]) is not None}
+        return self._read_defaults([(ANY_DEVICE, family) for family in families], lookups)
 
     def _read_subnets(
         self, indexes: Sequence[int], addresses: Sequence[Address], main: MainLookups
@@ -170,7 +163,7 @@ class MainTable:
             self._sourced.setdefault(index, tuple(sourced.get(index, ())))
 
     def _read_defaults(
-        self, indexes: Sequence[int], main: MainLookups
+        self, keys: Sequence[tuple[int, int]], main: MainLookups
     ) -> dict[tuple[int, int], Route]:
         """Main's default route through each device: one lookup each, however large main is.
 
@@ -179,7 +172,6 @@ class MainTable:
         dumped, which is slow only if it is large.
         """
         known = self._defaults
-        keys = [(index, family) for index in indexes for family in FAMILIES]
         unknown = [key for key in keys if key not in known]
         for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
             requested, unknown = unknown, []
@@ -189,7 +181,8 @@ class MainTable:
             for (index, family), routes in zip(requested, replies, strict=True):
                 foreign = main.hides_main(routes)
                 if foreign:
-                    routes = self._dump_main(index, family)
+                    # Without a device main may be large, and the foreign rule wins in any case.
+                    routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
                 known[index, family] = default = _best_default(routes, index)
                 if default is None and not foreign:
                     unknown.append((index, family))
@@ -261,7 +254,7 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
             if route.table == TABLE_MAIN
             and route.destination == "default"
             and not route.from_prefix
-            and route.device == index
+            and index in (ANY_DEVICE, route.device)
         ),
         key=lambda route: route.metric,
         default=None,

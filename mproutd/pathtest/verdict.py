@@ -15,6 +15,7 @@ WORKS, LOST, UNREACHED = 0, 1, 3
 
 EXPLANATIONS = {
     "works": "MPTCP works",
+    "local-unsupported": "this machine's kernel does not support MPTCP",
     "local-disabled": "MPTCP is disabled on this machine",
     "local-paused": "this machine's kernel sent no MP_CAPABLE: it pauses MPTCP for a while after "
     "connections whose SYNs were lost",
@@ -52,6 +53,7 @@ _CONTACT = "ask the provider, or use a tunnel"
 _FIREWALLS = "check the firewalls on the path, or use a tunnel"
 
 REMEDIES = {
+    "local-unsupported": "use a kernel with CONFIG_MPTCP=y",
     "local-disabled": "sysctl net.mptcp.enabled=1",
     "local-paused": "test the uplink that lost the SYNs; writing net.mptcp.blackhole_timeout ends "
     "the pause",
@@ -80,7 +82,7 @@ REMEDIES = {
 """Code → what to do."""
 
 SIDES = {
-    "local": ("local-disabled", "local-paused"),
+    "local": ("local-unsupported", "local-disabled", "local-paused"),
     "peer": ("peer-disabled",),
     "peer or path": ("not-negotiated", "syn-dropped", "syn-refused"),
     "path": (
@@ -112,7 +114,7 @@ class Evidence(NamedTuple):
     """What was observed.  None: not observed."""
 
     local: str = ""
-    """Why this machine sent no MP_CAPABLE: disabled, paused; empty when it did."""
+    """Why this machine sent no MP_CAPABLE: unsupported, disabled, paused; empty when it did."""
     failed: str = ""
     """Why there was no MPTCP connection: refused, no-answer, no-route; empty when there was."""
     synack_mp_capable: bool | None = None

@@ -5,8 +5,12 @@ undo each other's changes would keep a processor busy and, worse, make every loo
 chance.  For each object by itself:
 
 - A removal: it was there after the last pass, it is still wanted, and it is gone.
-- The first RESTORE_BURST removals are restored immediately, then one every RESTORE_INTERVAL.
-- An object that nobody removes regains one of the burst every RESTORE_INTERVAL.
+- The first RESTORE_BURST removals are restored immediately.
+- The next one is restored after FIRST_DELAY, and each further one after twice the delay of the one
+  before, up to RESTORE_INTERVAL.  So what a program removes several times in a row, because it
+  deletes everything that looks like its own, is back soon after that program is done.
+- An object that nobody removes regains one of the burst every RESTORE_INTERVAL, and with the whole
+  burst its FIRST_DELAY.
 
 A route whose device had an event meanwhile does not count: the kernel drops routes along with
 addresses and links, without an event of their own.
@@ -30,7 +34,7 @@ from typing import NamedTuple
 from mproutd.model import Endpoint, Object, Operation, Route
 
 RESTORE_BURST = 5
-RESTORE_INTERVAL = 5.0
+FIRST_DELAY, RESTORE_INTERVAL = 0.2, 5.0
 MISROUTED_GRACE = 1.0
 WITHDRAWAL_DELAY = 2.0
 INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
@@ -49,6 +53,8 @@ class RemovalLimiter:
         """Wanted and there after the last pass; None until something is missing."""
         self._levels: dict[Object, tuple[float, float]] = {}
         """How much of its burst an object has used, and when that was."""
+        self._delays: dict[Object, tuple[float, float]] = {}
+        """Of an object that used up its burst: its delay, and when it may be restored."""
         self._counts: dict[Object, int] = {}
         self._limited: set[Object] = set()
         """Missing because it was removed too often."""
@@ -67,6 +73,7 @@ class RemovalLimiter:
         for value, (level, since) in list(self._levels.items()):
             if level - (now - since) / RESTORE_INTERVAL <= 0:
                 del self._levels[value], self._counts[value]
+                self._delays.pop(value, None)
 
     def expect_removal(self, values: Collection[Object]) -> None:
         """mproutd removes these itself: they are not counted."""
@@ -86,14 +93,29 @@ class RemovalLimiter:
         now = self._clock()
         level, since = self._levels.get(value, (0.0, now))
         level = max(0.0, level - (now - since) / RESTORE_INTERVAL)
-        if level > RESTORE_BURST - 1:
+        if not self._is_due(value, level, now):
             self._levels[value] = (level, now)
             self._limited.add(value)
             self._refused.add(value)
             return False
         self._limited.discard(value)
-        self._levels[value] = (level + 1, now)
+        self._levels[value] = (min(level + 1, RESTORE_BURST), now)
         self._counts[value] = self._counts.get(value, 0) + 1
+        return True
+
+    def _is_due(self, value: Object, level: float, now: float) -> bool:
+        """Whether an object with this much of its burst used may be restored now."""
+        known = self._delays.get(value)
+        if known is None:
+            if level <= RESTORE_BURST - 1:
+                return True
+            self._delays[value] = (FIRST_DELAY, now + FIRST_DELAY)
+            return False
+        delay, at = known
+        if now < at:
+            return False
+        delay = min(2 * delay, RESTORE_INTERVAL)
+        self._delays[value] = (delay, now + delay)
         return True
 
     def _was_there(self, value: Object) -> bool:
@@ -109,11 +131,7 @@ class RemovalLimiter:
         What a pass did not restore because its address is misrouted or its routes are missing
         waits for that, and not for its time.
         """
-        times = [
-            since + (level - RESTORE_BURST + 1) * RESTORE_INTERVAL
-            for value, (level, since) in self._levels.items()
-            if value in self._waiting
-        ]
+        times = [at for value, (_, at) in self._delays.items() if value in self._waiting]
         return min(times, default=None)
 
     def restored(self) -> dict[Object, int]:

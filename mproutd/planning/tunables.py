@@ -6,8 +6,9 @@ Invariants: a value that an administrator chose stays; what was found first can 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from socket import AF_INET
 
-from mproutd.model import Endpoint, Limits, Link, Snapshot, Sysctl
+from mproutd.model import Endpoint, Limits, Link, Rule, Snapshot, Sysctl
 from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
 from mproutd.planning.uplinks import ObservedUplink
 
@@ -52,16 +53,22 @@ def plan_sysctls(
     snapshot: Snapshot,
     uplinks: Sequence[ObservedUplink],
     endpoints: Collection[Endpoint],
+    rules: Mapping[Rule, str],
     shared: Collection[str],
 ) -> dict[Sysctl, str]:
-    """rp_filter loose where subflows arrive; ARP for an address only on its own device.
+    """rp_filter loose where replies arrive; ARP for an address only on its own device.
 
+    Main leads replies of subflows and of steered traffic (`rules`: those by mark or iif) through
+    another device, and a strict filter drops what would not leave by the device it came from.
     `shared`: the addresses in a subnet that another device has as well.  The kernel uses the
     higher rp_filter of `all` and the device.  arp_ignore 1 replies only for addresses of the
     incoming device, arp_announce 2 sends requests only with one.  A value other than the
     default is an administrator's and stays (Documentation/networking/ip-sysctl.rst).
     """
     carrying = {endpoint.device for endpoint in endpoints if ":" not in endpoint.address}
+    steered = {
+        name for rule, name in rules.items() if rule.family == AF_INET and (rule.fwmask or rule.iif)
+    }
     wanted: dict[Sysctl, str] = {}
 
     def want(link: Link, key: str, changeable: bool) -> None:
@@ -72,7 +79,7 @@ def plan_sysctls(
         link = uplink.link
         if link is None:
             continue
-        if link.index in carrying:
+        if link.index in carrying or uplink.config.name in steered:
             strict = max(link.rp_filter, snapshot.rp_filter_all) == 1
             want(link, "rp_filter", strict)
         if any(address.address in shared for address in uplink.paths[0].covered):

@@ -18,27 +18,32 @@ if TYPE_CHECKING:
 PROBLEMS = {
     "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
     "are not",
+    "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
+    "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "mptcp-paused": "the kernel has paused MPTCP: new connections of this machine are plain TCP, "
+    "since a path dropped a SYN with MP_CAPABLE and answered one without",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
     "use: {error}",
     "state-file-error": "{error}",
     "hints-ignored": "hints from hooks are ignored: {error}",
-    "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
+    "netifd-unreachable": "cannot query netifd: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
-    "at most",
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts at most "
+    "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
-    "misrouted": "{uplink}: {address} is routed through another device than {device} "
-    "({command}); its endpoint is withheld",
-    "blackhole-default": "{uplink}: {address} cannot leave via {device}: table main is looked up "
-    "first, and its default route discards the packets ({route}); its endpoint is withheld",
+    "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
+    "no endpoint is kept there",
+    "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
+    "first, and its default route discards the packets ({route}); no endpoint is kept there",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
-    "removed-externally": "{object}: removed by another program {count} times recently, and "
-    "restored",
-    "rate-limited": "{object}: removed by another program repeatedly; restored every few seconds",
+    "removed-externally": "{object}: removed or changed by another program {count} times "
+    "recently, and restored",
+    "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
+    "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
@@ -51,6 +56,19 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
 }
 """Code → text, in which {NAME} is a field of the problem."""
+
+SUBJECTS = {
+    "endpoint-limit": "address",
+    "foreign-endpoint": "address",
+    "misrouted": "address",
+    "blackhole-default": "address",
+    "removed-externally": "object",
+    "rate-limited": "object",
+    "operation-failed": "command",
+}
+"""Code → the field that tells problems of the same cause apart."""
+MAX_SIMILAR = 3
+"""How many problems of one cause are listed one by one."""
 
 ADVICE = {
     # Reasons of a path (planning.uplinks.REASONS).
@@ -71,13 +89,16 @@ ADVICE = {
     "address-conflict": "change one of the two addresses; until then the other uplink uses it",
     # Problems.
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
+    "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "mptcp-paused": "find the uplink: mproutd test UPLINK --to HOST:PORT; to end the pause: "
+    "sysctl -w net.mptcp.blackhole_timeout=3600",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
     "state-file-error": "make sure that the runtime directory is writable and not full; the file "
     "is rewritten at the next change",
-    "hints-ignored": "only root may be able to write there: chown and chmod it",
+    "hints-ignored": "the directory must belong to root and have the mode 0755",
     "netifd-unreachable": "check: ubus call network.interface dump; log: logread -e netifd",
     "laminar-unsupported": "use a newer kernel, or remove the option `laminar`",
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "
@@ -88,8 +109,10 @@ ADVICE = {
     "default), or add a default route via the device to main with a lower metric",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
-    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3",
-    "rate-limited": "find the program that removes it: ip monitor rule route",
+    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
+    "for a sysctl: the files in /etc/sysctl.d",
+    "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
+    "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
@@ -143,6 +166,33 @@ def problem(code: str, **values: Any) -> Problem:
         "advice": ADVICE[code],
         **values,  # type: ignore[typeddict-item]
     }
+
+
+def merge(problems: Iterable[Problem]) -> list[Problem]:
+    """The same with one problem for each cause.
+
+    Where more than MAX_SIMILAR problems say the same about an uplink's addresses, or about objects
+    of one kind, the first one stands for all; its `others` lists the rest.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for position, reported in enumerate(problems):
+        values: Mapping[str, Any] = reported
+        same = [values.get(key, "") for key in ("uplink", "kind", "error")]
+        subject = SUBJECTS.get(reported["code"])
+        groups.setdefault((reported["code"], *same, "" if subject else position), []).append(values)
+    merged: list[Any] = []
+    for (code, *_), group in groups.items():
+        if len(group) <= MAX_SIMILAR:
+            merged += group
+            continue
+        subject = SUBJECTS[code]
+        first, *others = group
+        template = PROBLEMS[code].replace(
+            f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
+        )
+        text, rest = template.format(**first), [each[subject] for each in others]
+        merged.append({**first, "text": text, "template": template, "others": rest})
+    return merged
 
 
 def failed_operations(

@@ -16,6 +16,7 @@ from mproutd.format import (
     format_rate,
     safe,
     safe_values,
+    shortened,
     truncate,
 )
 
@@ -208,7 +209,7 @@ def _attention(status: Status, now: float, color: bool) -> list[str]:
         following = problems[index + 1]["advice"] if index + 1 < len(problems) else ""
         advice = problem["advice"]
         lines += attention_lines(problem["text"], "" if advice == following else advice, mark)
-    for command in status["drift"]:
+    for command in shortened(status["drift"]):
         lines += attention_lines(f"drift, repairing: {command}", "", mark)
     for warning in status["warnings"]:
         lines += wrap(f"note: {warning}", "", "  ")
@@ -217,7 +218,7 @@ def _attention(status: Status, now: float, color: bool) -> list[str]:
 
 def _unusable_lines(uplink: UplinkStatus, now: float, mark: str) -> list[str]:
     subject = f"{uplink['name']} is not usable"
-    if uplink["since"]:
+    if uplink["since"] and now - uplink["since"] >= 1:
         duration = format_duration(now - uplink["since"])
         subject = f"{uplink['name']} has not been usable for {duration}"
     reasons = {family["reason"]: family for family in _shown_families(uplink)}

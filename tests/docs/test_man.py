@@ -57,7 +57,7 @@ def part(page: str, begin: str, end: str) -> str:
 
 
 def items(text: str, macro: str) -> dict[str, str]:
-    """Each `.It MACRO WORD` and what is said under it; lists inside a list stay with it."""
+    """Each `.It MACRO WORD` and the text below it, with nested lists."""
     pieces = re.split(rf"^\.It {macro} (\S+).*\n", text, flags=re.MULTILINE)
     return dict(zip(pieces[1::2], pieces[2::2], strict=True))
 
@@ -80,8 +80,8 @@ def test_the_commands_are_those_of_the_program() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_under_it(command: str) -> None:
     own = spellings(COMMANDS[command]) - COMMON
-    told = items(part("mproutd.8", ".Sh COMMANDS", r"\.S[hs] "), "Ic")[command]
-    assert flags(told) == own
+    text = items(part("mproutd.8", ".Sh COMMANDS", r"\.S[hs] "), "Ic")[command]
+    assert flags(text) == own
     synopsis = part("mproutd.8", ".Sh SYNOPSIS", r"\.Sh ").split(f"\n.Ic {command}\n")[1]
     named = re.findall(r"Fl (\S+)", synopsis.split("\n.Nm\n")[0])
     assert {f"-{name}" for name in named} == own
@@ -89,20 +89,20 @@ def test_every_option_of_a_command_is_under_it(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_argument_of_a_command_is_named(command: str) -> None:
-    told = items(part("mproutd.8", ".Sh COMMANDS", r"\.S[hs] "), "Ic")[command]
+    text = items(part("mproutd.8", ".Sh COMMANDS", r"\.S[hs] "), "Ic")[command]
     for action in COMMANDS[command]._actions:
         if not action.option_strings:
-            assert f"\n.Ar {action.metavar}" in told
+            assert f"\n.Ar {action.metavar}" in text
 
 
 def test_the_options_of_all_commands_and_of_none() -> None:
-    told = part("mproutd.8", ".Ss Common options", r"\.Sh ")
-    assert flags(told) == COMMON | spellings(_parser())
+    text = part("mproutd.8", ".Ss Common options", r"\.Sh ")
+    assert flags(text) == COMMON | spellings(_parser())
 
 
 def test_every_exit_status_of_a_command() -> None:
-    told = part("mproutd.8", ".Sh EXIT STATUS", r"\.Sh ")
-    named = {int(word) for word in re.findall(r"^\.It (\d+)", told, re.MULTILINE)}
+    text = part("mproutd.8", ".Sh EXIT STATUS", r"\.Sh ")
+    named = {int(word) for word in re.findall(r"^\.It (\d+)", text, re.MULTILINE)}
     assert named == {OK, FAILED, INVALID, NOT_RUNNING, 130}
 
 
@@ -110,8 +110,8 @@ def test_every_variable_that_the_program_reads() -> None:
     pattern = r'(?:environ\.get|environment)\("(\w+)"'
     texts = [file.read_text() for file in (ROOT / "mproutd").rglob("*.py")]
     read = {name for text in texts for name in re.findall(pattern, text)}
-    told = part("mproutd.8", ".Sh ENVIRONMENT", r"\.Sh ")
-    assert set(re.findall(r"^\.It Ev (\w+)", told, re.MULTILINE)) >= read
+    text = part("mproutd.8", ".Sh ENVIRONMENT", r"\.Sh ")
+    assert set(re.findall(r"^\.It Ev (\w+)", text, re.MULTILINE)) >= read
     assert {"MPROUTD_CONFIG_DIR", "RUNTIME_DIRECTORY", "NO_COLOR"} <= read  # it finds them
 
 
@@ -130,8 +130,8 @@ def configuration(file: str, kind: str) -> Mapping[str, str]:
 
 @pytest.mark.parametrize("kind", OPTIONS, ids=" ".join)
 def test_every_option_of_the_configuration_with_its_default(kind: tuple[str, str]) -> None:
-    told = configuration(*kind)
-    assert list(told) == list(OPTIONS[kind])
+    text = configuration(*kind)
+    assert list(text) == list(OPTIONS[kind])
     for name, known in OPTIONS[kind].items():
         if known.default is None:
             wanted = "No default"
@@ -139,7 +139,7 @@ def test_every_option_of_the_configuration_with_its_default(kind: tuple[str, str
             wanted = f"Default: .Cm {known.default}"
         else:
             wanted = "Default: empty"
-        words = " ".join(told[name].split()) + " "
+        words = " ".join(text[name].split()) + " "
         assert re.search(re.escape(wanted) + r"[ .:,]", words), f"{name}: {wanted}"
 
 
@@ -224,7 +224,7 @@ def test_the_page_is_good_mdoc(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_page_of_ours_that_is_referred_to_exists(page: Path) -> None:
     named = re.findall(r"^\.Xr (mproutd\S*) (\d)", page.read_text(), re.MULTILINE)
-    assert {f"{name}.{section}" for name, section in named} <= {each.name for each in PAGES}
+    assert {f"{name}.{section}" for name, section in named} <= {item.name for item in PAGES}
     assert named
 
 
@@ -318,13 +318,13 @@ def test_zsh_knows_the_commands_with_the_words_of_the_help() -> None:
     text = ZSH.read_text()
     assert text.startswith("#compdef mproutd\n")
     listed = text.split("commands=(\n", 1)[1].split("\n\t)\n", 1)[0]
-    told = dict(re.findall(r"^\s*'(\w+):(.*)'$", listed, re.MULTILINE))
+    helps = dict(re.findall(r"^\s*'(\w+):(.*)'$", listed, re.MULTILINE))
     (action,) = (
         action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
     )
     assert {
-        name: text.replace(r"'\''", "'").replace(r"\:", ":") for name, text in told.items()
-    } == {each.dest: each.help for each in action._choices_actions}
+        name: text.replace(r"'\''", "'").replace(r"\:", ":") for name, text in helps.items()
+    } == {item.dest: item.help for item in action._choices_actions}
     assert [name for name, _ in zsh_parts()] == list(COMMANDS)
     outer = text.split("_arguments -C", 1)[1].split("&& return", 1)[0]
     assert {word for word in re.findall(r"--?[\w]+", outer) if word != "-C"} >= spellings(_parser())

@@ -24,7 +24,7 @@ def test_its_configuration_is_accepted_as_it_stands(tmp_path: Path) -> None:
     config = load(str(tmp_path))
     assert config.enabled
     assert config.warnings == ()
-    assert [(each.name, each.device, each.mode) for each in config.uplinks] == [
+    assert [(uplink.name, uplink.device, uplink.mode) for uplink in config.uplinks] == [
         ("wan", "wan", "master"),
         ("wanb", "lan4", "on"),
     ]

@@ -70,8 +70,10 @@ class FakeKernel:
             Rule(AF_INET6, 32766, TABLE_MAIN, protocol=BY_KERNEL),
         ]
         self.mptcp: Mptcp | None = Mptcp(max_limit=max_limit, max_endpoints=max_endpoints)
+        self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
         self.ignored_advertisements: set[str] = set()
         """Devices with accept_ra 1 and forwarding."""
@@ -107,6 +109,11 @@ class FakeKernel:
                     best = self._default_in_main(link.index, family, want.mark)
                     if best is not None:
                         defaults[link.index, family] = best
+        if want.any_device:
+            for family in FAMILIES:
+                route = self.walk(LOOKUP_DESTINATION[family], mark=want.mark)
+                if route and (route.table, route.destination) == (TABLE_MAIN, "default"):
+                    defaults[ANY_DEVICE, family] = route
         return Snapshot(
             dict(self.links),
             tuple(self.addresses),
@@ -170,6 +177,15 @@ class FakeKernel:
             else None
             for address, device in questions
         ]
+
+    def mptcp_paused(self) -> bool:
+        return self.paused
+
+    def lists_connections(self) -> bool:
+        return self.mptcp_diag
+
+    def real_name(self, name: str) -> str:
+        return name
 
     def blackhole_defaults(self) -> list[Route]:
         return [
@@ -310,7 +326,8 @@ class FakeKernel:
         if not route.gateway or route.onlink or route.gateway.startswith("fe80"):
             return 0
         way = self.match(route.table, route.gateway, route.device, direct=True)
-        way = way or self.walk(route.gateway, oif=route.device)
+        if way is None or way.type != UNICAST:  # a reject route there does not decide
+            way = self.walk(route.gateway, oif=route.device)
         if way is None or way.gateway or way.device != route.device:
             return errno.ENETUNREACH if route.family == AF_INET else errno.EHOSTUNREACH
         return 0

@@ -1,33 +1,35 @@
-"""A broken world for each thing that a status can name: how to make it, and what people see.
+"""A world with a fault for each code of a status: how to produce it, and its symptom.
 
-For the tests, and for docs/troubleshooting.md, whose every row is printed from here.
+For the tests, and for docs/troubleshooting.md, which is printed from here.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from mproutd.status.path_problems import MEMORY_UNNAMED
-from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
+from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, address, eventually
 
 
 class Broken(NamedTuple):
     """One world."""
 
-    seen: str
-    """What somebody notices who does not know the cause."""
+    symptom: str
+    """What is noticed before the cause is known."""
     make: Callable[[Wan, Daemon], None]
-    """Break it; the daemon runs."""
+    """Break it, while the daemon is running."""
 
 
 ELSEWHERE = {
-    "no-mptcp": "needs a kernel without MPTCP; on the fake kernel in tests/unit/test_status.py",
+    "no-mptcp": "needs a kernel without MPTCP; see tests/kernel/test_unsupported.py",
+    "no-mptcp-diag": "needs a kernel without mptcp_diag; see tests/qemu",
     "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }
-"""What this laboratory's kernel cannot show."""
+"""What cannot be produced on the kernel of this machine."""
 
 UNPACKED = Path(__file__).parents[2] / ".build/unpacked"
 OWN = "config mproutd 'globals'\n"
@@ -153,8 +155,20 @@ def _removed(times: int) -> Callable[[Wan, Daemon], None]:
 def _operation_failed(wan: Wan, daemon: Daemon) -> None:
     daemon.stop()
     daemon.call("flush")
-    wan.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    wan.gateway.ip("route add default via 10.1.1.254 dev eth1 table 7001 proto static")
     daemon.start()
+
+
+def _paused(wan: Wan, daemon: Daemon) -> None:
+    """Behind wan1 SYNs with MP_CAPABLE are lost: the kernel falls back after the third."""
+    drop = "tcp flags & syn == syn tcp option mptcp exists drop"
+    text = f"table inet box {{ chain way {{ type filter hook forward priority 0; {drop}; }}; }}"
+    wan.routers[1].run("nft", "-f", "-", input=text)
+    code = "import socket; s = socket.socket(2, 1, 262); s.settimeout(15)\n"
+    code += f"s.bind(({address(1)!r}, 0))\ntry: s.connect(({SERVER!r}, 9))\nexcept OSError: pass"
+    listener = "import socket, time; s = socket.create_server(('', 9)); time.sleep(20)"
+    wan.server.popen(sys.executable, "-c", listener)
+    wan.gateway.run(sys.executable, "-c", code)
 
 
 def _low_limits(wan: Wan, daemon: Daemon) -> None:
@@ -187,76 +201,77 @@ def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
 
 
 BROKEN: dict[str, Broken] = {
-    "no-device": Broken("a modem was pulled out", lambda wan, daemon: wan.remove_device(2)),
-    "awaiting-device": Broken("an interface of netifd's does not come up", _no_device_yet),
-    "link-down": Broken("somebody took the link down", lambda wan, daemon: wan.admin_down(2)),
-    "no-carrier": Broken("a cable is out", lambda wan, daemon: wan.unplug(2)),
+    "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
+    "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
+    "link-down": Broken("a link was taken down", lambda wan, daemon: wan.admin_down(2)),
+    "no-carrier": Broken("a cable was unplugged", lambda wan, daemon: wan.unplug(2)),
     "no-address": Broken("the DHCP client gave up", _no_address),
     "tentative": Broken(
-        "an IPv6 address is there and not used yet", lambda wan, daemon: _dad(wan, "tentative")
+        "a new IPv6 address is not used yet", lambda wan, daemon: _dad(wan, "tentative")
     ),
     "dad-failed": Broken(
-        "an IPv6 address is there and never used", lambda wan, daemon: _dad(wan, "dad-failed")
+        "an IPv6 address is never used", lambda wan, daemon: _dad(wan, "dad-failed")
     ),
     "deprecated": Broken("the provider changed the prefix", _deprecated),
-    "no-gateway": Broken("there is an address, but no way out", _no_gateway),
-    "check-failed": Broken("a line is up, and nothing comes back by it", _checked(2)),
-    "address-conflict": Broken("two modems hand out the same address", _address_conflict),
+    "no-gateway": Broken("there is an address, but no gateway", _no_gateway),
+    "check-failed": Broken("an uplink is up, but no replies arrive", _checked(2)),
+    "address-conflict": Broken("two modems assign the same address", _address_conflict),
     "mptcp-disabled": Broken(
-        "connections use one line only",
+        "connections use only one uplink",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
-    "path-manager": Broken("connections use one line only, endpoints or not", _path_manager),
-    "configuration-rejected": Broken("a change of the configuration has no effect", _configuration),
-    "state-file-error": Broken(
-        "endpoints are taken for somebody else's after a crash", _state_file
+    "mptcp-paused": Broken("new connections are plain TCP, although all seems well", _paused),
+    "path-manager": Broken(
+        "connections use only one uplink, although there are endpoints", _path_manager
     ),
-    "hints-ignored": Broken("a lease's gateway is not used", _hints),
-    "netifd-unreachable": Broken("a gateway or device that netifd knows is not used", _netifd),
+    "configuration-rejected": Broken("a change of the configuration has no effect", _configuration),
+    "state-file-error": Broken("endpoints count as another program's after a crash", _state_file),
+    "hints-ignored": Broken("the gateway of a lease is not used", _hints),
+    "netifd-unreachable": Broken("a gateway or device known to netifd is not used", _netifd),
     "endpoint-limit": Broken("some addresses have no endpoint", _endpoint_limit),
-    "foreign-endpoint": Broken("flags of an endpoint are not those of the mode", _foreign_endpoint),
-    "misrouted": Broken("an uplink has everything but its endpoint", _misrouted),
-    "blackhole-default": Broken(
-        "an uplink works until main has no other default", _blackhole_default
+    "foreign-endpoint": Broken(
+        "the flags of an endpoint are not those of the mode", _foreign_endpoint
     ),
     "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
     "gateway-remembered": Broken(
         "an uplink works although table main has no route through it", _remembered
     ),
-    "no-mark": Broken("marked traffic does not leave by its uplink", _no_mark),
-    "removed-externally": Broken("rules were gone for a moment", _removed(2)),
-    "rate-limited": Broken("rules come and go", _removed(7)),
-    "operation-failed": Broken("an uplink's table belongs to somebody else", _operation_failed),
-    "failed-in-use": Broken("no line works, and one of them is used all the same", _checked(1, 2)),
-    "mptcpd-running": Broken("endpoints are there that nobody configured", _mptcpd),
-    "limits-above-max": Broken("fewer subflows than configured", _low_limits),
+    "misrouted": Broken("an uplink is usable, but has no endpoint", _misrouted),
+    "blackhole-default": Broken(
+        "an uplink stops working when main has no other default route", _blackhole_default
+    ),
+    "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
+    "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
+    "rate-limited": Broken("rules keep disappearing", _removed(10)),
+    "operation-failed": Broken("another program uses the table of an uplink", _operation_failed),
+    "failed-in-use": Broken("no uplink works, but one is still used", _checked(1, 2)),
+    "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),
+    "limits-above-max": Broken("there are fewer subflows than configured", _low_limits),
 }
 
 
 def codes(daemon: Daemon) -> set[str]:
-    """What the status names now."""
+    """The codes in the status now."""
     status = daemon.status()
     reasons = {family["reason"] for uplink in status["uplinks"] for family in uplink["families"]}
     return {problem["code"] for problem in status["problems"]} | (reasons - {None})
 
 
-def paragraph(text: str, daemon: Daemon, code: str) -> str:
-    """The lines of a printed status that speak of `code`."""
+def paragraph(printed: str, daemon: Daemon, code: str) -> str:
+    """The lines of a printed status about `code`; the last of several, which has the advice."""
     status = daemon.status()
-    wanted = [problem["text"] for problem in status["problems"] if problem["code"] == code]
-    wanted += [
+    texts = [problem["text"] for problem in status["problems"] if problem["code"] == code]
+    texts += [
         family["text"]
         for uplink in status["uplinks"]
         for family in uplink["families"]
         if family["reason"] == code
     ]
-    blocks = text.split("\n! ")[1:]
-    start = wanted[0][:30] if wanted else ""
+    beginning = texts[0][:30] if texts else ""
     found = []
-    for block in blocks:
-        lines = block.split("\n")
-        kept = [lines[0], *(line for line in lines[1:] if line.startswith("  "))]
-        if start and start in " ".join(line.strip() for line in kept):
-            found.append("! " + "\n".join(kept))
-    # Of several, the last has the advice for all.
-    return next((each for each in found if "\n  →" in each), "".join(found[:1]))
+    for block in printed.split("\n! ")[1:]:
+        first, *rest = block.split("\n")
+        lines = [first, *(line for line in rest if line.startswith("  "))]
+        if beginning and beginning in " ".join(line.strip() for line in lines):
+            found.append("! " + "\n".join(lines))
+    return next((lines for lines in found if "\n  →" in lines), "".join(found[:1]))

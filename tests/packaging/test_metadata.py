@@ -87,7 +87,7 @@ def test_debian_packages_each_say_why() -> None:
     entries = [line.split(maxsplit=2) for line in lines if line and not line.startswith("#")]
     assert entries
     assert [entry for entry in entries if len(entry) != 3] == []
-    assert {entry[0] for entry in entries} <= {"install", "unpack", "browser"}
+    assert {entry[0] for entry in entries} <= {"install", "unpack", "browser", "kernels"}
     names = [entry[1] for entry in entries]
     assert len(names) == len(set(names))
 

@@ -22,7 +22,7 @@ def test_a_script_draws_no_markup_and_fits_on_one_reading(path: Path) -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", text)
 
 
-@pytest.mark.parametrize("path", (APP / "htdocs").rglob("*.js"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*(APP / "htdocs").rglob("*.js")], ids=lambda path: path.name)
 def test_a_view_gives_luci_no_text_that_it_would_take_for_markup(path: Path) -> None:
     """E(tag, attributes, 'text') sets innerHTML; E(tag, attributes, ['text']) is text."""
     assert re.findall(r"\bE\([^()]*\{[^{}]*\},\s*[^\[\s]", path.read_text()) == []

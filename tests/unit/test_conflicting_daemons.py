@@ -56,9 +56,9 @@ def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: st
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
     calm: dict[str, Any] = {"enabled": True, "degraded": False, "uplinks": [], "problems": []}
     assert with_conflicts(calm, {*CONFLICTING_DAEMONS.values()} - {"mptcpd"}) == calm
-    told = with_conflicts(calm, {"mptcpd"})
-    assert [each["code"] for each in told["problems"]] == ["mptcpd-running"]
-    assert told["degraded"] is True
+    status = with_conflicts(calm, {"mptcpd"})
+    assert [reported["code"] for reported in status["problems"]] == ["mptcpd-running"]
+    assert status["degraded"] is True
     idle = {**calm, "enabled": False}
     assert with_conflicts(idle, {"mptcpd"}) == idle
 

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
-    "statefile": "planning.state safefile",
+    "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
     "reconciler": "model configuration planning netlink passes hints statefile",
@@ -52,8 +52,8 @@ MAY_IMPORT = {
     "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.types",
-    "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
-    " reconciler services statefile status subflows",
+    "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
+    " planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
@@ -202,7 +202,8 @@ def test_no_import_goes_in_a_circle() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_nothing_by_itself(package: str) -> None:
     folder = PACKAGE.joinpath(*package.split("."))
-    assert list(imports((folder / "__init__.py").read_text())) == []
+    found = [name for name, _, _ in imports((folder / "__init__.py").read_text())]
+    assert found == ([] if package else ["sys"])  # which refuses an old Python
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def value(found: Values, name: str, **labels: str) -> float | None:
     return found.get((name, tuple(sorted(labels.items()))))
 
 
-def told(status: dict[str, Any] | None) -> Values:
+def exposed(status: dict[str, Any] | None) -> Values:
     from mproutd.status.exporter import metrics_text
 
     return parsed(metrics_text(lambda: status))
@@ -95,11 +95,11 @@ def test_names_by_prometheus_rules(name: str) -> None:
 
 
 def test_every_metric_is_told_of_a_broken_world(status: dict[str, Any]) -> None:
-    assert {name for name, _ in told(status)} == METRICS.keys()
+    assert {name for name, _ in exposed(status)} == METRICS.keys()
 
 
 def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
-    found = told(status)
+    found = exposed(status)
     assert value(found, "mproutd_up") == 1
     assert value(found, "mproutd_degraded") == 1
     assert value(found, "mproutd_info", version=status["mproutd"]) == 1
@@ -135,7 +135,7 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
 
 def test_problems_are_counted_by_code(status: dict[str, Any]) -> None:
     status["problems"] = [{"code": "misrouted"}, {"code": "misrouted"}, {"code": "of-tomorrow"}]
-    found = told(status)
+    found = exposed(status)
     assert value(found, "mproutd_problems", code="misrouted") == 2
     assert value(found, "mproutd_problems", code="of-tomorrow") == 1
     assert value(found, "mproutd_problems", code="endpoint-limit") == 0
@@ -144,7 +144,7 @@ def test_problems_are_counted_by_code(status: dict[str, Any]) -> None:
 def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
     status["mptcp"] = None
     status["uplinks"][0].update(received=None, sent=None, since=None)
-    found = told(status)
+    found = exposed(status)
     assert value(found, "mproutd_mptcp_available") == 0
     assert value(found, "mproutd_mptcp_enabled") is None
     assert value(found, "mproutd_uplink_received_bytes_total", uplink="wan1") is None
@@ -153,14 +153,14 @@ def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
 
 def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
     status["uplinks"][0]["name"] = 'a"b\\c\nd'
-    found = told(status)
+    found = exposed(status)
     shown = 'a"b\\c\\nd'  # a label is one line, like all that is printed of a status
     assert value(found, "mproutd_uplink_received_bytes_total", uplink=shown) == 1000
 
 
 def test_without_a_daemon_only_that_is_told() -> None:
     assert samples(None) == {"mproutd_up": [((), 0.0)]}
-    assert told(None) == {("mproutd_up", ()): 0.0}
+    assert exposed(None) == {("mproutd_up", ()): 0.0}
 
 
 # -- the dashboard ------------------------------------------------------------------------
@@ -171,14 +171,14 @@ def queries() -> list[str]:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) > 10
     found = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     assert all(panel["targets"] for panel in board["panels"])
-    choices = [each.get("definition", "") for each in board["templating"]["list"]]
+    choices = [item.get("definition", "") for item in board["templating"]["list"]]
     return [*found, *choices]
 
 
 def test_the_dashboard_asks_only_for_what_there_is() -> None:
-    asked = {name for query in queries() for name in re.findall(r"mproutd_\w+", query)}
-    assert asked <= METRICS.keys()
-    assert len(asked) > 15
+    names = {name for query in queries() for name in re.findall(r"mproutd_\w+", query)}
+    assert names <= METRICS.keys()
+    assert len(names) > 15
 
 
 def test_the_dashboard_uses_only_labels_that_there_are() -> None:
@@ -207,9 +207,9 @@ def test_panels_do_not_lie_on_each_other() -> None:
 
 def test_the_rules_in_the_document_ask_only_for_what_there_is() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text().split("<!-- metrics -->")[0]
-    asked = re.findall(r"\b(mproutd_\w+)", text)
-    assert asked
-    assert set(asked) <= METRICS.keys()
+    names = re.findall(r"\b(mproutd_\w+)", text)
+    assert names
+    assert set(names) <= METRICS.keys()
 
 
 # -- the command --------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_on_stdout_and_in_a_file() -> None:
             daemon.settle()
             assert daemon.call("metrics", "--output", "/run/metrics/mproutd.prom") == (0, "", "")
             found = parsed(file.read_text())
-            assert [each.name for each in file.parent.iterdir()] == ["mproutd.prom"]
+            assert [item.name for item in file.parent.iterdir()] == ["mproutd.prom"]
             assert file.stat().st_mode & 0o444 == 0o444
             assert value(found, "mproutd_degraded") == 0
             assert value(found, "mproutd_uplink_endpoints", uplink="wan2", state="ok") == 2

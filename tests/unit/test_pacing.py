@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from socket import AF_INET
+
+import pytest
 
 from mproutd.model import Endpoint, Operation, Route, Rule
 from mproutd.planning.pacing import (
+    FIRST_DELAY,
     MISROUTED_GRACE,
     RESTORE_BURST,
     RESTORE_INTERVAL,
@@ -40,7 +44,7 @@ def test_what_is_new_is_no_removal() -> None:
     assert removals.next_at() is None
 
 
-def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None:
+def test_the_first_are_restored_at_once_and_further_ones_after_growing_delays() -> None:
     removals, clock = settled()
     for _ in range(RESTORE_BURST):
         assert removals.allow(ADD, ())
@@ -49,17 +53,42 @@ def test_the_first_ones_are_made_good_at_once_and_then_one_an_interval() -> None
     removals.record_pass([RULE], [RULE])
     assert removals.rate_limited() == {RULE}
     assert removals.restored() == {RULE: RESTORE_BURST}
-    assert removals.next_at() == clock.now + RESTORE_INTERVAL
-    done = 0
+    assert removals.next_at() == clock.now + FIRST_DELAY
+    restored = fight(removals, clock, 10 * RESTORE_INTERVAL)
+    delays = [after - before for before, after in pairwise(restored)]
+    assert delays[:4] == [pytest.approx(FIRST_DELAY * 2**n, abs=0.02) for n in range(1, 5)]
+    assert delays[-3:] == [pytest.approx(RESTORE_INTERVAL, abs=0.02)] * 3
+
+
+def fight(removals: RemovalLimiter, clock: Clock, seconds: float) -> list[float]:
+    """When the rule was restored while another program removes it at once, every time."""
+    restored = []
     start = clock.now
-    while clock.now < start + 10 * RESTORE_INTERVAL:
-        clock.now += 0.1
+    while clock.now < start + seconds:
+        clock.now += 0.01
         if removals.allow(ADD, ()):
-            done += 1
+            restored.append(clock.now)
             removals.record_pass([RULE])
         else:
             removals.record_pass([RULE], [RULE])
-    assert 9 <= done <= 10
+    return restored
+
+
+@pytest.mark.parametrize("deletions", [6, 10, 50])
+def test_a_burst_of_deletions_that_has_ended_costs_no_five_seconds(deletions: int) -> None:
+    """A program deletes the rule again whenever it sees it, 10 ms apart, until it is done."""
+    removals, clock = settled()
+    for _ in range(deletions):
+        clock.now += 0.01
+        there = removals.allow(ADD, ())
+        removals.record_pass([RULE], () if there else [RULE])
+        if not there:
+            break  # what is gone cannot be deleted
+    at = removals.next_at()
+    assert at is not None
+    assert at - clock.now == pytest.approx(FIRST_DELAY)
+    clock.now = at
+    assert removals.allow(ADD, ())
 
 
 def test_next_at_is_when_it_may_be_done() -> None:
@@ -102,19 +131,19 @@ def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
 
 
 def test_what_waits_for_something_else_wakes_nobody() -> None:
-    """Its time is over, but no pass comes to it: it is led away, or its routes are missing."""
+    """Its time is over, but no pass asks: it is misrouted, or its routes are missing."""
     removals, clock = settled()
     while removals.allow(ADD, ()):
         removals.record_pass([RULE])
     removals.record_pass([RULE], [RULE])
-    assert removals.next_at() == clock.now + RESTORE_INTERVAL
+    assert removals.next_at() == clock.now + FIRST_DELAY
     removals.record_pass([RULE], [RULE])
     assert removals.next_at() is None
     assert removals.rate_limited() == {RULE}, "it is still missing because it was removed too often"
     assert not removals.allow(ADD, ()), "its turn, and its time is not over"
     removals.record_pass([RULE], [RULE])
-    assert removals.next_at() == clock.now + RESTORE_INTERVAL
-    clock.now += RESTORE_INTERVAL
+    assert removals.next_at() == clock.now + FIRST_DELAY
+    clock.now += FIRST_DELAY
     assert removals.allow(ADD, ())
 
 
@@ -165,13 +194,13 @@ def test_what_we_take_away_ourselves_is_expected() -> None:
 
 def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
     clock = Clock()
-    patience = GracePeriod(clock)
-    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}
+    grace = GracePeriod(clock)
+    assert grace.grant(["10.1.1.2"]) == {"10.1.1.2"}
     clock.now += MISROUTED_GRACE / 2
-    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
-    assert patience.next_at() == clock.now + MISROUTED_GRACE / 2
+    assert grace.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
+    assert grace.next_at() == clock.now + MISROUTED_GRACE / 2
     clock.now += MISROUTED_GRACE / 2
-    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
-    assert patience.grant([]) == frozenset()
-    assert patience.next_at() is None
-    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"
+    assert grace.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
+    assert grace.grant([]) == frozenset()
+    assert grace.next_at() is None
+    assert grace.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"

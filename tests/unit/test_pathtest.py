@@ -47,6 +47,7 @@ TCP = VIEW | {"accepted": "tcp", "mptcp": False}
         (GOOD, "works"),
         (Evidence(synack_mp_capable=True, mptcp=True, acked=True), "works"),
         (Evidence(synack_mp_capable=True, mptcp=True, acked=False), "timeout"),
+        (Evidence(local="unsupported"), "local-unsupported"),
         (Evidence(local="disabled"), "local-disabled"),
         (PLAIN._replace(local="paused"), "local-paused"),
         (PLAIN, "not-negotiated"),

@@ -34,14 +34,14 @@ def status(tmp_path: pathlib.Path) -> dict[str, Any]:
     site.settle()
     site.world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     site.settle()
-    told: dict[str, Any] = site.status()
-    told["uplinks"][0]["health"] = [GOOD, GOOD | {"family": "ipv6"}]
-    told["uplinks"][1]["health"] = [BAD]
-    told["problems"] = [
+    printed: dict[str, Any] = site.status()
+    printed["uplinks"][0]["health"] = [GOOD, GOOD | {"family": "ipv6"}]
+    printed["uplinks"][1]["health"] = [BAD]
+    printed["problems"] = [
         {"code": "x", "text": f"about {name}", "advice": "look", "uplink": name}
         for name in ("wan1", "wan2")
     ]
-    return told
+    return printed
 
 
 def plain(lines: list[str]) -> list[str]:
@@ -128,8 +128,10 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
 
     def answer(route: Route | None) -> tuple[str | None, bool]:
-        told = family_status(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
-        (lookup,) = told["lookups"]
+        printed = family_status(
+            path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}"
+        )
+        (lookup,) = printed["lookups"]
         return lookup["result"], lookup["matches"]
 
     assert answer(None) == (None, False)
@@ -143,10 +145,12 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
 
 def test_a_lookup_that_had_to_ask_elsewhere_tells_the_question_that_was_answered() -> None:
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
-    for asked in ("240.0.0.1", "192.52.193.1"):
-        route = Route(AF_INET, 7001, asked, 2)
-        told = family_status(path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}")
-        assert told["lookups"][0]["command"] == f"ip route get {asked} from 10.1.1.2"
+    for destination in ("240.0.0.1", "192.52.193.1"):
+        route = Route(AF_INET, 7001, destination, 2)
+        printed = family_status(
+            path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}"
+        )
+        assert printed["lookups"][0]["command"] == f"ip route get {destination} from 10.1.1.2"
 
 
 def test_an_endpoint_without_a_device_as_a_command() -> None:

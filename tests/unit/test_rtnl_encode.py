@@ -363,6 +363,12 @@ def subnet(attributes: bytes = OIF, **fields: int) -> bytes:
     return event(rtnl_decode.RTM_NEWROUTE, route_body(24, 2, attributes, **fields))
 
 
+def setting(key: int, value: int, index: int = 2) -> bytes:
+    """The kernel's message about net.ipv4.conf.DEVICE.KEY (linux/netconf.h)."""
+    body = bytes([AF_INET, 0, 0, 0]) + put_u32(1, index) + put_u32(key, value)
+    return event(rtnl_decode.RTM_NEWNETCONF, body)
+
+
 @pytest.mark.parametrize(
     ("message", "through"),
     [
@@ -383,9 +389,13 @@ def subnet(attributes: bytes = OIF, **fields: int) -> bytes:
         (subnet(kind=6), False),
         (event(rtnl_decode.RTM_NEWRULE, bytes(12)), True),
         (event(rtnl_decode.RTM_NEWRULE, bytes(12), port=4711), False),
+        (setting(3, 1), True),
+        (setting(3, 0), True),
+        (setting(3, 2), False),  # loose: what mproutd writes itself
+        (setting(2, 1), False),  # NETCONFA_FORWARDING
     ],
 )
-def test_the_filter_of_routes(message: bytes, through: bool) -> None:
+def test_the_filter_of_events(message: bytes, through: bool) -> None:
     assert passes(event_filter(4711), message) == through
 
 
@@ -419,6 +429,10 @@ def address(index: int, text: str, length: int) -> Message:
     ("message", "ours"),
     [
         (link(2), True),
+        (Message(80, 0, 0, 0, setting(3, 1)[16:]), True),
+        (Message(80, 0, 0, 0, setting(3, 1, 9)[16:]), False),
+        (Message(80, 0, 0, 0, setting(3, 1, 0xFFFFFFFF)[16:]), True),  # of all devices
+        (Message(80, 0, 0, 0, b""), True),
         (link(9, "eth1"), True),
         (link(9, "eth9"), False),
         (link(9), True),  # no name: it may be ours

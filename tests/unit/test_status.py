@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.configuration.config import ConfigError
-from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -90,8 +90,18 @@ def no_mptcp(site: Site) -> None:
     site.settle()
 
 
+def no_mptcp_diag(site: Site) -> None:
+    site.world.mptcp_diag = False
+    site.settle()
+
+
 def mptcp_disabled(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(enabled=False)
+    site.settle()
+
+
+def mptcp_paused(site: Site) -> None:
+    site.world.paused = True
     site.settle()
 
 
@@ -201,6 +211,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             address_without_gateway,
             gateway_remembered,
             no_mptcp,
+            no_mptcp_diag,
+            mptcp_paused,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -235,27 +247,26 @@ def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
     site.world.forget_default("eth1")
     site.settle()
     assert "ipv4" not in site.status()["default"]
-    assert [each["uplink"] for each in site.problems() if each["code"] == "blackhole-default"] == [
-        "wan2"
-    ]
+    problems = {problem["code"]: problem for problem in site.problems()}
+    assert problems["blackhole-default"]["uplink"] == "wan2"
 
 
 @pytest.mark.parametrize("code", WORLDS)
 def test_the_problem_is_named(site: Site, code: str) -> None:
     WORLDS[code](site)
-    told = site.problems()
-    assert {problem["code"] for problem in told} == {code}
+    reported = site.problems()
+    assert {problem["code"] for problem in reported} == {code}
     status = site.status()
     assert status["degraded"] is True
     lines = status_lines(status)
     unbroken = " ".join(line.strip() for line in lines)
-    assert all(f"! {problem['text']}" in unbroken for problem in told)
+    assert all(f"! {problem['text']}" in unbroken for problem in reported)
     # said once, after the last that it is about
-    assert f"! {told[-1]['text']} → {told[-1]['advice']}" in unbroken
-    assert unbroken.count(f"→ {told[-1]['advice']}") == 1
+    assert f"! {reported[-1]['text']} → {reported[-1]['advice']}" in unbroken
+    assert unbroken.count(f"→ {reported[-1]['advice']}") == 1
     words = max(len(word) for line in lines for word in line.split())
     assert all(len(line) <= max(80, words + 4) for line in lines)
-    assert all(len(problem["text"].splitlines()) == 1 for problem in told)
+    assert all(len(problem["text"].splitlines()) == 1 for problem in reported)
 
 
 def test_all_is_well(site: Site) -> None:
@@ -277,6 +288,39 @@ def test_all_is_well(site: Site) -> None:
     for kind in ("routes", "rules"):
         assert first[kind]["desired"], kind
         assert set(first[kind]["desired"]) <= set(first[kind]["actual"]), kind
+
+
+def test_thirty_addresses_without_an_endpoint_are_one_problem(site: Site) -> None:
+    for n in range(100, 130):
+        site.world.add_address("eth2", f"10.2.2.{n}/24")
+    site.settle()
+    (told,) = site.problems()
+    assert (told["code"], told["uplink"]) == ("endpoint-limit", "wan2")
+    assert f"no endpoint for {told['address']} and 23 others: " in told["text"]
+    assert told["text"] == told["template"].format(**told)
+    assert len({told["address"], *told["others"]}) == 24
+    assert sum(line.startswith("!") for line in status_lines(site.status())) == 1
+
+
+def test_one_program_that_removes_all_our_rules_is_one_problem(site: Site) -> None:
+    site.settle()
+    rules = [rule for rule in site.world.rules if rule.protocol == PROTOCOL]
+    for rule in rules:
+        site.world.change_rule("delete", rule)
+    site.settle()
+    (told,) = site.problems()
+    assert told["code"] == "removed-externally"
+    assert len(told["others"]) == len(rules) - 1
+
+
+def test_much_drift_is_counted(site: Site) -> None:
+    site.settle()
+    for rule in [rule for rule in site.world.rules if rule.protocol == PROTOCOL]:
+        site.world.change_rule("delete", rule)
+    status = site.status()
+    lines = [line for line in status_lines(status) if line.startswith("! drift")]
+    assert len(lines) == 5
+    assert lines[-1] == f"! drift, repairing: and {len(status['drift']) - 4} more"
 
 
 def test_what_drifts_is_listed(site: Site) -> None:
@@ -376,7 +420,7 @@ def test_a_loop_of_removals_is_answered_at_a_bounded_rate(site: Site) -> None:
     for _ in range(300):
         take_a_rule_away(site)
         site.clock.now += 0.1
-    assert 8 <= len(site.world.done) <= 12
+    assert 12 <= len(site.world.done) <= 16
 
 
 def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
@@ -390,8 +434,8 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
 
 def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
     before = site.world.state()
-    told = [change["command"] for change in planned_changes(site.reconciler.preview())]
+    reported = [change["command"] for change in planned_changes(site.reconciler.preview())]
     assert site.world.state() == before
     site.reconciler.configure()
     done = [change["command"] for change in changes(site.reconciler.converge())]
-    assert told == done
+    assert reported == done

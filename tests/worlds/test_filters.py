@@ -8,12 +8,12 @@ import pytest
 
 from mproutd.model import Operation, Sysctl
 from mproutd.netlink.kernel import SnapshotRequest
-from tests.lab import TWO_UPLINKS, Daemon, Wan, eventually
+from tests.lab import SERVER, TWO_UPLINKS, Daemon, Wan, eventually
 from tests.lab.in_process import Keeping
 
 pytestmark = pytest.mark.kernel
 
-SECOND_OFF = TWO_UPLINKS.replace("'on'", "'off'")
+ONLY_FIRST = TWO_UPLINKS[: TWO_UPLINKS.index("config interface 'wan2'")]
 
 
 def rp_filter(wan: Wan, device: str = "eth2", value: int | None = None) -> int:
@@ -34,7 +34,7 @@ def test_strict_becomes_loose_with_the_endpoint_and_strict_again_without(wan):
         daemon.kill9()
         daemon.start()
         assert rp_filter(wan) == 2
-        daemon.configure(SECOND_OFF)
+        daemon.configure(ONLY_FIRST)
         daemon.reconcile()
         assert rp_filter(wan) == 1
         daemon.configure(TWO_UPLINKS)
@@ -45,6 +45,43 @@ def test_strict_becomes_loose_with_the_endpoint_and_strict_again_without(wan):
     assert rp_filter(wan) == 1
 
 
+@pytest.mark.parametrize("mode", ["on", "off", "handover"])
+def test_a_steered_host_gets_replies_in_every_mode(wan, mode):
+    """The firewall marks a LAN host's packets for wan2; main leads to the server by eth1."""
+    for device in ("all", "eth1", "eth2"):
+        rp_filter(wan, device, 1)
+    wan.masquerade()
+    with Daemon(wan.gateway, TWO_UPLINKS.replace("'on'", f"'{mode}'")) as daemon:
+        mark = daemon.uplink("wan2")["mark"].partition("/")[0]
+        hook = "type filter hook prerouting priority mangle"
+        wan.gateway.run(
+            *("nft", "-f", "-"),
+            input="table inet steer { chain pre { "
+            f'{hook}; iifname "br-lan" meta mark set {mark}; }}; }}\n',
+        )
+        wan.lan.run("ping", "-c1", "-W2", SERVER)
+        assert rp_filter(wan) == 2
+
+
+def test_what_sysctl_resets_is_loosened_again_at_once(wan):
+    """`sysctl --system` after the daemon: the kernel announces each value that it writes."""
+    rp_filter(wan, value=1)
+    with Daemon(wan.gateway, verbose=True) as daemon:
+        assert rp_filter(wan) == 2
+        passes = daemon.asked()["counts"]["passes"]
+        for _ in range(3):
+            rp_filter(wan, value=1)
+            eventually(lambda: rp_filter(wan) == 2, timeout=2)
+        rp_filter(wan, value=0)
+        daemon.settle()
+        assert rp_filter(wan) == 0, "looser than ours: an administrator's"
+        rp_filter(wan, "all", 1)
+        eventually(lambda: rp_filter(wan) == 2, timeout=2)
+        assert daemon.asked()["counts"]["passes"] - passes < 12
+        (told,) = daemon.asked()["problems"]
+        assert told["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
+
+
 @pytest.mark.parametrize("everywhere", [0, 2])
 @pytest.mark.parametrize("value", [0, 2])
 def test_what_an_admin_chose_is_kept(wan, value, everywhere):
@@ -52,7 +89,7 @@ def test_what_an_admin_chose_is_kept(wan, value, everywhere):
     rp_filter(wan, "all", everywhere)
     with Daemon(wan.gateway) as daemon:
         assert rp_filter(wan) == value
-        daemon.configure(SECOND_OFF)
+        daemon.configure(ONLY_FIRST)
         daemon.reconcile()
         assert rp_filter(wan) == value
     assert daemon.call("flush").code == 0
@@ -67,7 +104,7 @@ def test_strict_everywhere_counts_and_is_not_touched(wan, value):
     rp_filter(wan, "all", 1)
     with Daemon(wan.gateway) as daemon:
         assert rp_filter(wan) == 2
-        daemon.configure(SECOND_OFF)
+        daemon.configure(ONLY_FIRST)
         daemon.reconcile()
         assert rp_filter(wan) == value
         daemon.configure(TWO_UPLINKS)

@@ -8,6 +8,8 @@ import { filesWithMode } from './uci.js';
 
 const INTERVAL = 2000;
 const INTERVAL_WITHOUT_DAEMON = 10000;
+/* Of a thousand connections the daemon talks for a tenth of a second. */
+const INTERVAL_OF_CONNECTIONS = 6000;
 
 const permission = cockpit.permission({ admin: true });
 const page = new Page(document.getElementById('page'), {
@@ -16,11 +18,13 @@ const page = new Page(document.getElementById('page'), {
 	controls: modeControl,
 	onConnections: open => {
 		connectionsOpen = open;
+		connectionsRead = -Infinity;
 		update();
 	},
 });
 
 let connectionsOpen = false;
+let connectionsRead = -Infinity;
 let busy = false;
 let timer = null;
 let configuration = null;
@@ -56,6 +60,7 @@ async function refreshStatus() {
 }
 
 async function refreshConnections() {
+	connectionsRead = performance.now();
 	try {
 		const json = await readConnections();
 		if (json.error)
@@ -74,7 +79,7 @@ async function update() {
 	if (cockpit.hidden)
 		return;
 	const pause = await refreshStatus();
-	if (connectionsOpen)
+	if (connectionsOpen && performance.now() - connectionsRead >= INTERVAL_OF_CONNECTIONS)
 		await refreshConnections();
 	window.clearTimeout(timer);
 	timer = window.setTimeout(update, pause);
@@ -115,7 +120,6 @@ function modeControl(uplink) {
 	const select = element('select', {
 		'aria-label': fill(_('Mode of {uplink}'), { uplink: uplink.name }),
 		'data-key': 'mode ' + uplink.mode + ' ' + (allowed && !busy),
-		'data-keep': true,
 		disabled: !allowed || busy,
 	}, MODES.map(mode => element('option', { value: mode, selected: mode === uplink.mode }, mode)));
 	select.addEventListener('change', () => {

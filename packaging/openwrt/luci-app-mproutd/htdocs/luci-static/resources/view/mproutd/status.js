@@ -11,6 +11,7 @@ var callReconcile = rpc.declare({ object: 'mproutd', method: 'reconcile', params
 
 /* Without a daemon each answer starts a program: of so many polls only one asks. */
 var POLLS_WITHOUT_DAEMON = 6;
+var POLLS_OF_CONNECTIONS = 2;
 
 function why(error) {
 	return error.message || String(error);
@@ -41,7 +42,8 @@ return view.extend({
 		}).catch(function(error) {
 			page.fail(_('The status of mproutd cannot be read.'), why(error));
 		}).then(function() {
-			return self.connections ? self.refreshConnections(module, page) : null;
+			return self.connections && ++self.polls % POLLS_OF_CONNECTIONS === 0
+				? self.refreshConnections(module, page) : null;
 		});
 	},
 
@@ -110,6 +112,7 @@ return view.extend({
 		var page = new module.Page(root, options);
 		this.running = true;
 		this.skipped = 0;
+		this.polls = 0;
 		this.refresh(module, page);
 		poll.add(function() { return self.refresh(module, page); });
 		return E('div', {}, [

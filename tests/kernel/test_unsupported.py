@@ -1,0 +1,151 @@
+"""Kernels and Pythons that lack what mproutd needs, real ones: what it says, what it still does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab import uml
+from tests.lab.modes import network
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.kernel
+
+PREPARE = f"""
+ip link add eth1 type veth peer name far1
+ip link set eth1 up
+ip link set far1 up
+ip address add 10.1.1.2/24 dev eth1
+ip route add default via 10.1.1.1 dev eth1 metric 1
+cat >/run/config/network <<'E'
+{network(eth1="master")}E
+"""
+
+
+def section(output: str, name: str) -> list[str]:
+    """The lines that the script printed between `== name` and the next such line."""
+    return output.split(f"== {name}\n", 1)[1].split("== ", 1)[0].splitlines()
+
+
+@pytest.fixture(scope="module")
+def without_mptcp() -> str:
+    """What the commands print on Debian's user-mode Linux."""
+    if not uml.DEBIAN.exists():
+        pytest.skip("no user-mode Linux here: packaging/setup.sh unpack")
+    script = (
+        PREPARE
+        + """
+echo "== start"
+mproutd run &
+daemon=$!
+while [ ! -S /run/mproutd/control.sock ]; do sleep 0.1; done
+for command in status connections reconcile "test wan1 --to 10.1.1.2:7000"; do
+	echo "== $command"
+	mproutd $command
+	echo "exit $?"
+done
+echo "== rules"
+ip rule
+echo "== end"
+kill $daemon
+wait $daemon
+mproutd flush
+echo "== flushed"
+ip rule
+"""
+    )
+    return uml.run_in_uml(uml.DEBIAN, script, uml.modules("veth"))
+
+
+def test_without_mptcp_routes_and_rules_are_maintained(without_mptcp: str) -> None:
+    rules = "\n".join(section(without_mptcp, "rules"))
+    assert "7501:\tfrom 10.1.1.2 lookup 7001 proto 77" in rules
+    assert "proto 77" not in "\n".join(section(without_mptcp, "flushed"))
+
+
+def test_without_mptcp_status_names_it_once(without_mptcp: str) -> None:
+    lines = section(without_mptcp, "status")
+    assert sum("does not support MPTCP" in line for line in lines) == 1
+    assert "CONFIG_MPTCP=y" in "\n".join(lines)
+    assert lines[-1] == "exit 1"
+
+
+@pytest.mark.parametrize("command", ["connections", "test wan1 --to 10.1.1.2:7000"])
+def test_without_mptcp_a_command_that_needs_it_says_so(without_mptcp: str, command: str) -> None:
+    text = "\n".join(section(without_mptcp, command))
+    assert text.count("does not support MPTCP") == 1
+    assert "CONFIG_MPTCP=y" in text
+    assert "Traceback" not in without_mptcp
+
+
+@pytest.mark.parametrize("family", uml.WITHOUT_RULES)
+def test_without_policy_routing_it_refuses_and_changes_nothing(family: str) -> None:
+    kernel = uml.WITHOUT_RULES[family]
+    if not kernel.exists():
+        pytest.skip("such a kernel takes minutes to build: tests/qemu/build-uml")
+    script = (
+        PREPARE
+        + """
+ip address add 2001:db8:1::2/64 dev eth1 nodad
+ip route add default via 2001:db8:1::1 dev eth1 metric 1
+routes() { ip route; ip -6 route; }
+routes >/run/before
+for command in run status reconcile flush; do
+	echo "== $command"
+	(mproutd $command)
+	echo "exit $?"
+done
+echo "== routes"
+routes | diff /run/before -
+"""
+    )
+    output = uml.run_in_uml(kernel, script)
+    for command in ("run", "status", "reconcile", "flush"):
+        line, status = section(output, command)
+        assert line.startswith(f"mproutd: the kernel has no policy routing for {family}: ")
+        assert status == "exit 2"
+    assert section(output, "routes") == []
+
+
+# -- Python ---------------------------------------------------------------------------------
+
+
+def old_pythons() -> list[str]:
+    """The interpreters here that are too old, by their commands."""
+    names = [f"python3.{minor}" for minor in range(6, 11)] + ["python2.7", "pypy3"]
+    found = [path for name in names if (path := shutil.which(name))]
+    found += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    old = "import sys; sys.exit(sys.version_info >= (3, 11))"
+    return [path for path in found if not subprocess.call([path, "-c", old], stderr=-3)]
+
+
+def test_a_python_that_is_too_old() -> None:
+    pythons = old_pythons()
+    if not pythons:
+        pytest.skip("no Python before 3.11 here")
+    for python in pythons:
+        done = subprocess.run(
+            [python, "-m", "mproutd", "--version"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("mproutd: needs Python 3.11 or later; ")
+
+
+def test_a_python_that_says_that_it_is_too_old() -> None:
+    """Where there is no old one: this one, under a false version."""
+    code = "import sys; sys.version_info = (3, 10, 0, 'final', 0); import mproutd"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("mproutd: needs Python 3.11 or later; ")
