@@ -49,8 +49,8 @@ PROBLEMS = {
     "usable: it stays in use",
     "gateway-remembered": "{uplink}: table main has had no {families} default route via {device} "
     "for {duration}; the last known gateway {gateway} stays in use",
-    "address-without-gateway": "{uplink}: no gateway is known for {address} on {device}: "
-    "{gateway} is in another subnet; the address gets no endpoint",
+    "address-without-gateway": "{uplink}: no gateway is known for {address}: "
+    "{gateway} on {device} is in another subnet; no endpoint is kept there",
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
     "same flags, and does not remove them when it stops",
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
@@ -65,6 +65,7 @@ SUBJECTS = {
     "removed-externally": "object",
     "rate-limited": "object",
     "operation-failed": "command",
+    "address-without-gateway": "address",
 }
 """Code → the field that tells problems of the same cause apart."""
 MAX_SIMILAR = 3
