@@ -20,10 +20,9 @@ TABLES = {
     n: [
         f"-4 route 10.{n}.{n}.0/24 dev eth{n} table 700{n} proto 77 scope link src 10.{n}.{n}.2",
         f"-4 route default via 10.{n}.{n}.1 dev eth{n} table 700{n} proto 77",
-        f"-6 route 2001:db8:{n}::/64 dev eth{n} table 700{n} proto 77 src 2001:db8:{n}::2"
-        " metric 1024 pref medium",
+        f"-6 route 2001:db8:{n}::/64 dev eth{n} table 700{n} proto 77 metric 1024 pref medium",
         f"-6 route default via 2001:db8:{n}::1 dev eth{n} table 700{n} proto 77"
-        f" src 2001:db8:{n}::2 metric 1024 pref medium",
+        " metric 1024 pref medium",
     ]
     for n in (1, 2)
 }

@@ -34,6 +34,11 @@ def ours(wan: Wan, *words: str) -> list[str]:
 
 
 def test_a_renewed_lease_writes_nothing(wan: Wan, daemon: Daemon) -> None:
+    # With the first lifetime, the kernel takes the subnet's route for one that has expired.
+    for _ in range(2):
+        wan.gateway.ip("address replace 2001:db8:1::2/64 dev eth1 valid_lft 900 preferred_lft 900")
+    daemon.settle()
+    daemon.writes()
     before = wan.gateway.state(ids=True)
     with Monitor(wan.gateway) as monitor, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
@@ -88,15 +93,13 @@ def test_an_address_changes_within_its_subnet(
         assert not echo.report().error
 
 
-def test_two_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
-    wan.routers[1].ip("address add 10.1.8.1/24 dev access")
-    wan.server.ip("route add 10.1.8.0/24 via 10.9.1.1 src 10.9.9.9")
+def test_several_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
+    """The gateway is in the subnet of two of them; nobody says that it serves the third."""
     wan.gateway.ip("address add 10.1.1.3/24 dev eth1", "address add 10.1.8.2/24 dev eth1")
     daemon.settle()
     assert ours(wan, "10.1.") == [
         "-4 endpoint 10.1.1.2 subflow dev eth1",
         "-4 endpoint 10.1.1.3 subflow dev eth1",
-        "-4 endpoint 10.1.8.2 subflow dev eth1",
         "-4 route 10.1.1.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.1.2",
         "-4 route 10.1.8.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.8.2",
         "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77",
@@ -108,9 +111,11 @@ def test_two_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
         eventually(
             lambda: (
                 {subflow.local for subflow in subflows(wan.gateway, echo.port)}
-                == {"10.1.1.2", "10.1.1.3", "10.1.8.2", "10.2.2.2"}
+                == {"10.1.1.2", "10.1.1.3", "10.2.2.2"}
             )
         )
+        (problem,) = daemon.status()["problems"]
+        assert (problem["code"], problem["address"]) == ("address-without-gateway", "10.1.8.2")
         wan.gateway.ip("address delete 10.1.8.2/24 dev eth1")
         eventually(
             lambda: (
