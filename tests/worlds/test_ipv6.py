@@ -72,12 +72,14 @@ ENDPOINT_2 = "-4 endpoint 2001:db8:2::2 subflow dev eth2"
 
 def wanted(prefix: str, address: str, gateway: str) -> list[str]:
     """wan1's part of the kernel with one usable address."""
+    hops = " hoplimit 64" if gateway.startswith("fe80") else ""  # of the advertisement
     return sorted(
         [
             f"-4 endpoint {address} subflow dev eth1",
             ENDPOINT_2,
             f"-6 route {prefix} dev eth1 table 7001 proto 77 metric 1024 pref medium",
-            f"-6 route default via {gateway} dev eth1 table 7001 proto 77 metric 1024 pref medium",
+            f"-6 route default via {gateway} dev eth1 table 7001 proto 77 metric 1024{hops}"
+            " pref medium",
             f"-6 rule 7501 from {address} lookup 7001 proto 77",
         ]
     )

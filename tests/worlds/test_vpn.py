@@ -107,7 +107,7 @@ def test_a_tunnel_that_was_there_first(wan: Wan, far: Namespace) -> None:
 
 
 def test_a_tunnel_that_replaces_the_default_route(wan: Wan, far: Namespace) -> None:
-    """Main's defaults are gone while it is up: the uplinks keep their gateways, other traffic follows."""
+    """Main's defaults are gone while it is up: the uplinks keep their gateways."""
     gateway = wan.gateway
     with Daemon(gateway, verbose=True) as daemon:
         daemon.settle()

@@ -85,7 +85,7 @@ def test_a_deleted_default_is_followed_and_a_link_that_flaps_is_not(wan: Wan) ->
         wan.admin_up(2)
         eventually(lambda: "endpoint 10.2.2.2" in gateway.state())
         gateway.ip("route delete default dev eth1", family=4)
-        eventually(lambda: "endpoint 10.1.1.2" not in gateway.state(), within=4)
+        eventually(lambda: "endpoint 10.1.1.2" not in gateway.state(), 4)
         uplinks = daemon.status()["uplinks"]
         assert uplinks[0]["families"][0]["reason"] == "no-gateway"
         assert uplinks[1]["families"][0]["gateway_from"] == "remembered"
