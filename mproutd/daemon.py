@@ -18,6 +18,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
+from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
@@ -28,6 +29,7 @@ from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.passes import already_deleted
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
+from mproutd.planning.routes import main_default_devices
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext
 from mproutd.services.registry import Services
@@ -80,6 +82,7 @@ class Daemon:
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
         self._wake_fifo = WakeFifo(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
+        self._namespace = network_namespace()
         self._rates = Rates(time.monotonic)
         self._running = True
         self._touched: set[int] | None = None
@@ -147,6 +150,8 @@ class Daemon:
         uplinks = last.plan.uplinks if last else ()
         devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
         indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
+        if last:
+            indexes |= main_default_devices(last.snapshot)
         subnets = subnet_keys(uplinks)
         relevant = [
             message for message in messages if is_relevant(message, indexes, devices, subnets)
@@ -287,7 +292,7 @@ class Daemon:
         self._services.add_to_status(reply)
         if inspection.drift:
             self.request_pass()
-        return {**reply}
+        return {**reply, "namespace": self._namespace}
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""

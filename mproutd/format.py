@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _PREFIXES = ("", "k", "M", "G", "T", "P")
@@ -73,3 +74,10 @@ def address_port(address: str, port: int) -> str:
     if address.startswith("::ffff:") and "." in address:
         address = address[7:]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def shortened(lines: Sequence[str], most: int = 5) -> list[str]:
+    """The first of them, and how many more there are."""
+    if len(lines) <= most:
+        return [*lines]
+    return [*lines[: most - 1], f"and {len(lines) - most + 1} more"]

@@ -34,6 +34,9 @@ TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 """linux/mptcp_pm.h, MPTCP_PM_ADDR_FLAG_*."""
 
+ANY_DEVICE = 0
+"""In place of an ifindex."""
+
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
@@ -242,7 +245,8 @@ class Snapshot(NamedTuple):
     routes: tuple[Route, ...] = ()
     """All routes of the requested tables, not only ours."""
     defaults: Mapping[tuple[int, int], Route] = {}
-    """Main's best default route by (ifindex, family)."""
+    """Main's best default route by (ifindex, family); with ANY_DEVICE for the ifindex, the one
+    that main gives to whoever asks for no device."""
     rules: tuple[Rule, ...] = ()
     mptcp: Mptcp | None = None
     """None when the kernel has no MPTCP."""

@@ -124,6 +124,7 @@ def snapshot_request(
         state.without_endpoint,
         full,
         failed_devices,
+        any_device=any(uplink.mode == "master" for uplink in config.uplinks),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 

@@ -22,6 +22,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from mproutd.model import (
+    ANY_DEVICE,
     FALLBACK_DESTINATION,
     FAMILIES,
     LOOKUP_DESTINATION,
@@ -102,6 +103,7 @@ class RtnlCache:
                 del self._tables[table]
         for family in FAMILIES:
             self._defaults.pop((index, family), None)
+            self._defaults.pop((ANY_DEVICE, family), None)
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
@@ -111,6 +113,7 @@ class RtnlCache:
         for route in routes:
             self._tables.pop(route.table, None)
             self._defaults.pop((route.device, route.family), None)
+            self._defaults.pop((ANY_DEVICE, route.family), None)
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Account for our own changes, whose events are filtered out.
@@ -140,14 +143,19 @@ class RtnlCache:
 
     # -- reading --------------------------------------------------------------------------
 
-    def read(self, devices: Collection[str], tables: Sequence[int], mark: int) -> RtnlSnapshot:
+    def read(
+        self, devices: Collection[str], tables: Sequence[int], mark: int, any_device: bool = False
+    ) -> RtnlSnapshot:
         """Everything; the default routes of main for `devices` (names).  OSError.
 
-        `mark` is the mark whose rule sends a lookup to main; 0 for none.
+        `mark` is the mark whose rule sends a lookup to main; 0 for none.  With `any_device`, also
+        main's default route for traffic without a device.
         """
         try:
             links = self._read_links()
             indexes = [link.index for link in links.values() if link.up and link.name in devices]
+            if any_device:
+                indexes.append(ANY_DEVICE)
             rules = self._read_rules()
             # With the mark's rule in place, a reply from one of our tables means that main had no
             # route: the lookup went on to the uplink's own rule.
@@ -230,7 +238,8 @@ class RtnlCache:
                     route.table != TABLE_MAIN and route.table not in own_tables for route in routes
                 )
                 if foreign:
-                    routes = self._dump_main(index, family)
+                    # Without a device main may be large, and the foreign rule wins in any case.
+                    routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
                 known[index, family] = default = _best_default(routes, index)
                 if default is None and not foreign:
                     unknown.append((index, family))
@@ -284,7 +293,7 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
             for route in routes
             if route.table == TABLE_MAIN
             and route.destination == "default"
-            and route.device == index
+            and index in (ANY_DEVICE, route.device)
         ),
         key=lambda route: route.metric,
         default=None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
@@ -32,6 +33,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Encode, Events, Requests
@@ -53,6 +55,9 @@ _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 
 class UnsupportedKernel(Exception):
     """The kernel lacks what mproutd cannot do without."""
+
+
+_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class Kernel(Protocol):
@@ -82,6 +87,8 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    any_device: bool = False
+    """Main's default route for traffic without a device matters too."""
     probe_laminar: bool = False
     """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
@@ -152,7 +159,7 @@ class NetlinkKernel:
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark)
+        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
@@ -242,6 +249,30 @@ class NetlinkKernel:
                 if error.errno not in _UNSUPPORTED:
                     raise
         return replies
+
+    def mptcp_paused(self) -> bool:
+        """Whether the kernel asks for MPTCP in no new connection for a while.
+
+        It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
+        net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
+        mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
+        socket that connects while MPTCP is paused is counted.  It connects to a loopback port
+        that refuses it, which the kernel neither takes for a loss nor for a success.
+        """
+        before = _mptcp_counters()
+        if not before.get("Blackhole"):
+            return False
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
+            trial.setblocking(False)
+            trial.connect_ex(("127.0.0.1", 1))
+        return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+
+    def real_name(self, name: str) -> str:
+        """The name of the device that has this one, which may be an alternative name (altname in
+        ip-link(8)); `name` itself if there is none."""
+        reply = self._requests.query([partial(rtnl_encode.get_link, name=name)])[0]
+        link = None if isinstance(reply, OSError) else rtnl_decode.link(reply.body)
+        return link.name if link else name
 
     def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]:
         """The route that a packet from each (address, ifindex) takes to the Internet, or None.
@@ -379,6 +410,14 @@ def _ifindex(device: str) -> int:
         return if_nametoindex(device)
     except OSError:
         return 0
+
+
+def _mptcp_counters() -> dict[str, int]:
+    try:
+        with open("/proc/net/netstat", encoding="ascii") as file:
+            return parse_counters(file.read())
+    except OSError:
+        return {}
 
 
 def _read_sysctl(device: str, key: str) -> int:

@@ -44,6 +44,10 @@ class Plan(NamedTuple):
     numbers: dict[str, Numbers]
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
+    main_default: dict[int, int]
+    """Family → the device, no uplink, through which main leads other traffic despite a master."""
+    barred: frozenset[int]
+    """Families in which other traffic has no way out once no uplink may carry it."""
     over_cap: dict[str, str]
     """Address → uplink, for which the kernel has no room for an endpoint."""
     state: State
@@ -88,6 +92,8 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         uplinks=tuple(uplinks),
         numbers=numbers,
         default=routing.default,
+        main_default=routing.main_default,
+        barred=routing.barred,
         over_cap=over_cap,
         state=new_state._replace(failed=failed),
     )
@@ -96,4 +102,5 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
 def _empty_plan(ownership: Ownership, snapshot: Snapshot) -> Plan:
     """Nothing of ours, and the limits as they were found."""
     limits = original_limits(ownership, snapshot)
-    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, prune(ownership, snapshot))
+    state = prune(ownership, snapshot)
+    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, frozenset(), {}, state)

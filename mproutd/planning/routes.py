@@ -16,18 +16,24 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
+Two kinds of traffic must not be led elsewhere by a master.  Where main's best default route leaves
+through a device that is no uplink (a VPN), table_base has no default route in that family, so main
+decides.  And where an uplink that is `off` has a default route in main, table_base ends in an
+unreachable route: when the default before it goes, even for a moment, nothing leaves via `off`.
+
 With `strict`, an uplink's rules stay while it is not usable, and its table ends in an
 unreachable route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.model import (
+    ANY_DEVICE,
     FAMILIES,
     SCOPE_LINK,
     TABLE_MAIN,
@@ -60,6 +66,10 @@ class Routing(NamedTuple):
     """An empty name for a rule that belongs to no uplink alone."""
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
+    main_default: dict[int, int]
+    """Family → the device, no uplink, through which main leads other traffic despite a master."""
+    barred: frozenset[int]
+    """Families in which other traffic has no way out once no uplink may carry it."""
 
 
 def plan_routing(
@@ -89,12 +99,23 @@ def plan_routing(
         routes.update(own_routes)
         rules.update(own_rules)
     has_master = any(uplink.config.mode == "master" for uplink in uplinks)
-    defaults = _default_routes(uplinks, config.table_base) if has_master else {}
-    routes.update(defaults)
+    defaults: dict[Route, str] = {}
+    main_default: dict[int, int] = {}
+    barred: frozenset[int] = frozenset()
+    if has_master:
+        main_default = _main_default(snapshot, uplinks)
+        defaults = _default_routes(uplinks, config.table_base, main_default)
+        carried = {route.family for route in defaults}
+        barred = _barred(snapshot, uplinks, carried).difference(main_default)
+        routes.update(defaults)
+        for family in barred:
+            route = Route(family, config.table_base, "default", metric=STRICT_METRIC)
+            routes[route._replace(type=UNREACHABLE)] = ""
     for family in FAMILIES:
-        if any(rule.family == family for rule in rules):
+        if family in barred or any(rule.family == family for rule in rules):
             rules.update(dict.fromkeys(_common_rules(config, family, has_master), ""))
-    return Routing(routes, rules, {route.family: name for route, name in defaults.items()})
+    default = {route.family: name for route, name in defaults.items()}
+    return Routing(routes, rules, default, main_default, barred)
 
 
 # -- one uplink ---------------------------------------------------------------------------
@@ -214,12 +235,55 @@ def _common_rules(config: Config, family: int, has_master: bool) -> list[Rule]:
     return rules
 
 
-def _default_routes(uplinks: Sequence[ObservedUplink], table: int) -> dict[Route, str]:
-    """The default route for other traffic: in each family by the best usable uplink."""
+def main_default_devices(snapshot: Snapshot) -> frozenset[int]:
+    """The devices through which main leads traffic without a device."""
+    routes = [snapshot.defaults.get((ANY_DEVICE, family)) for family in FAMILIES]
+    return frozenset(route.device for route in routes if route)
+
+
+def _main_default(snapshot: Snapshot, uplinks: Sequence[ObservedUplink]) -> dict[int, int]:
+    """Family → the device of main's default, where that is no uplink's and better than theirs."""
+    devices = {uplink.link.index for uplink in uplinks if uplink.link}
+    found: dict[int, int] = {}
+    for family in FAMILIES:
+        best = snapshot.defaults.get((ANY_DEVICE, family))
+        if best is None or best.device in devices:
+            continue
+        own = [snapshot.defaults.get((index, family)) for index in devices]
+        if all(route is None or best.metric < route.metric for route in own):
+            found[family] = best.device
+    return found
+
+
+def _barred(
+    snapshot: Snapshot, uplinks: Sequence[ObservedUplink], carried: Collection[int]
+) -> frozenset[int]:
+    """The families in which main could lead other traffic to an uplink that is `off`.
+
+    Where no uplink is usable (not `carried`), and main leads to one that is not `off`, that one
+    stays: it may work for other traffic, for example with a unique local address behind NAT66.
+    """
+    off = {uplink.link.index for uplink in uplinks if uplink.link and uplink.config.mode == "off"}
+    barred = set()
+    for family in FAMILIES:
+        if any((index, family) in snapshot.defaults for index in off):
+            best = snapshot.defaults.get((ANY_DEVICE, family))
+            if family in carried or best is None or best.device in off:
+                barred.add(family)
+    return frozenset(barred)
+
+
+def _default_routes(
+    uplinks: Sequence[ObservedUplink], table: int, skipped: Collection[int]
+) -> dict[Route, str]:
+    """The default route for other traffic: in each family by the best usable uplink.
+
+    None in the `skipped` families.
+    """
     defaults: dict[Route, str] = {}
     ranked = by_rank(uplinks)
     for index, family in enumerate(FAMILIES):
-        for uplink in ranked:
+        for uplink in ranked if family not in skipped else ():
             path = uplink.paths[index]
             if path.usable and uplink.link is not None:
                 # IPv6 chooses among a device's addresses by RFC 6724; naming one here would

@@ -14,7 +14,7 @@ from mproutd.iproute2 import DeviceNames, describe, ip_command
 from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import Plan
-from mproutd.status.problems import failed_operations, problem, removed_objects
+from mproutd.status.problems import failed_operations, merge, problem, removed_objects
 from mproutd.status.uplink import (
     KernelView,
     describe_object,
@@ -49,7 +49,7 @@ def build_status(
     config, plan = inspection.config, inspection.plan
     uplinks = [uplink_status(inspection, view, uplink, traffic) for uplink in plan.uplinks]
     drift = [ip_command(operation, view.name) for operation in inspection.drift]
-    problems = list(_problems(inspection, view, uplinks))
+    problems = merge(_problems(inspection, view, uplinks))
     unusable = any(uplink["mode"] != "off" and not uplink["usable"] for uplink in uplinks)
     status: Status = {
         "version": VERSION,
@@ -157,6 +157,8 @@ def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
         yield problem("mptcp-disabled")
     if mptcp.path_manager != "kernel":
         yield problem("path-manager", path_manager=mptcp.path_manager)
+    if inspection.mptcp_paused:
+        yield problem("mptcp-paused")
     if not inspection.lists_connections:
         yield problem("no-mptcp-diag")
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.max_limit:

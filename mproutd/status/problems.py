@@ -21,6 +21,8 @@ PROBLEMS = {
     "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
     "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "mptcp-paused": "the kernel has paused MPTCP: new connections of this machine are plain TCP, "
+    "since a path dropped a SYN with MP_CAPABLE and answered one without",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
     "use: {error}",
@@ -33,10 +35,10 @@ PROBLEMS = {
     "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
-    "misrouted": "{uplink}: {address} is routed through another device than {device} "
-    "({command}); its endpoint is withheld",
-    "blackhole-default": "{uplink}: {address} cannot leave via {device}: table main is looked up "
-    "first, and its default route discards the packets ({route}); its endpoint is withheld",
+    "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
+    "no endpoint is kept there",
+    "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
+    "first, and its default route discards the packets ({route}); no endpoint is kept there",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
@@ -50,6 +52,19 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
 }
 """Code → text, in which {NAME} is a field of the problem."""
+
+SUBJECTS = {
+    "endpoint-limit": "address",
+    "foreign-endpoint": "address",
+    "misrouted": "address",
+    "blackhole-default": "address",
+    "removed-externally": "object",
+    "rate-limited": "object",
+    "operation-failed": "command",
+}
+"""Code → the field that tells problems of the same cause apart."""
+MAX_SIMILAR = 3
+"""How many problems of one cause are listed one by one."""
 
 ADVICE = {
     # Reasons of a path (planning.uplinks.REASONS).
@@ -72,6 +87,8 @@ ADVICE = {
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
     "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "mptcp-paused": "find the uplink: mproutd test UPLINK --to HOST:PORT; to end the pause: "
+    "sysctl -w net.mptcp.blackhole_timeout=3600",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
@@ -131,6 +148,33 @@ def problem(code: str, **values: Any) -> Problem:
         "advice": ADVICE[code],
         **values,  # type: ignore[typeddict-item]
     }
+
+
+def merge(problems: Iterable[Problem]) -> list[Problem]:
+    """The same with one problem for each cause.
+
+    Where more than MAX_SIMILAR problems say the same about an uplink's addresses, or about objects
+    of one kind, the first one stands for all; its `others` lists the rest.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for position, reported in enumerate(problems):
+        values: Mapping[str, Any] = reported
+        same = [values.get(key, "") for key in ("uplink", "kind", "error")]
+        subject = SUBJECTS.get(reported["code"])
+        groups.setdefault((reported["code"], *same, "" if subject else position), []).append(values)
+    merged: list[Any] = []
+    for (code, *_), group in groups.items():
+        if len(group) <= MAX_SIMILAR:
+            merged += group
+            continue
+        subject = SUBJECTS[code]
+        first, *others = group
+        template = PROBLEMS[code].replace(
+            f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
+        )
+        text, rest = template.format(**first), [each[subject] for each in others]
+        merged.append({**first, "text": text, "template": template, "others": rest})
+    return merged
 
 
 def failed_operations(

@@ -16,6 +16,7 @@ from mproutd.format import (
     format_rate,
     safe,
     safe_values,
+    shortened,
     truncate,
 )
 
@@ -208,7 +209,7 @@ def _attention(status: Status, color: bool) -> list[str]:
         following = problems[index + 1]["advice"] if index + 1 < len(problems) else ""
         advice = problem["advice"]
         lines += attention_lines(problem["text"], "" if advice == following else advice, mark)
-    for command in status["drift"]:
+    for command in shortened(status["drift"]):
         lines += attention_lines(f"drift, repairing: {command}", "", mark)
     for warning in status["warnings"]:
         lines += wrap(f"note: {warning}", "", "  ")

@@ -311,6 +311,8 @@ class Problem(TypedDict):
     """the text with {NAME} in place of each value, for translations"""
     advice: str
     """what to do about it"""
+    others: NotRequired[list[str]]
+    """further addresses, objects or commands that it is about; absent for none"""
 
 
 class Counts(TypedDict):
@@ -345,6 +347,8 @@ one is added"""
     """whether the daemon answered; otherwise the command read the kernel itself"""
     pid: NotRequired[Count]
     """the daemon's process id; only while it runs"""
+    namespace: NotRequired[Count]
+    """inode of the daemon's network namespace; only while it runs"""
     enabled: bool
     """whether `multipath` of `globals` is enable"""
     degraded: bool

@@ -215,3 +215,17 @@ def test_the_command_line_never_answers_with_a_traceback(arguments):
     )
     assert "Traceback" not in done.stderr
     assert done.returncode == (0 if "--help" in arguments or "--version" in arguments else 2)
+
+
+def test_the_state_of_another_network_namespace_is_left_alone(world: Wan) -> None:
+    """A container that sees the host's runtime directory: what it records is not here."""
+    with Daemon(world.gateway) as daemon:
+        elsewhere = daemon.call("status", prefix=("unshare", "--net"))
+        assert (elsewhere.code, elsewhere.out) == (1, "")
+        assert "network namespace" in elsewhere.err
+    for verb in ("flush", "status", "reconcile"):
+        elsewhere = daemon.call(verb, prefix=("unshare", "--net"))
+        assert (elsewhere.code, elsewhere.out) == (1, ""), verb
+        assert "network namespace" in elsewhere.err
+    with Daemon(world.gateway) as daemon:
+        assert daemon.call("status").code == 0

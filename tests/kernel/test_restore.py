@@ -39,9 +39,10 @@ REMOVALS = {
 def removals(daemon: Daemon) -> set[tuple[str, str]]:
     """(code, object) of what status says that others remove."""
     return {
-        (problem["code"], problem["object"])
+        (problem["code"], text)
         for problem in daemon.asked()["problems"]
         if problem["code"] in ("removed-externally", "rate-limited")
+        for text in (problem["object"], *problem.get("others", ()))
     }
 
 

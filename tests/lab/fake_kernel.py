@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import (
+    ANY_DEVICE,
     BACKUP,
     FAMILIES,
     FULLMESH,
@@ -71,6 +72,7 @@ class FakeKernel:
         self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
@@ -97,6 +99,11 @@ class FakeKernel:
                     best = self._default_in_main(link.index, family, want.mark)
                     if best is not None:
                         defaults[link.index, family] = best
+        if want.any_device:
+            for family in FAMILIES:
+                route = self.walk(LOOKUP_DESTINATION[family], mark=want.mark)
+                if route and (route.table, route.destination) == (TABLE_MAIN, "default"):
+                    defaults[ANY_DEVICE, family] = route
         return Snapshot(
             dict(self.links),
             tuple(self.addresses),
@@ -128,8 +135,14 @@ class FakeKernel:
             for address, device in questions
         ]
 
+    def mptcp_paused(self) -> bool:
+        return self.paused
+
     def lists_connections(self) -> bool:
         return self.mptcp_diag
+
+    def real_name(self, name: str) -> str:
+        return name
 
     def blackhole_defaults(self) -> list[Route]:
         return [
@@ -253,7 +266,8 @@ class FakeKernel:
         if not route.gateway or route.onlink or route.gateway.startswith("fe80"):
             return 0
         way = self.match(route.table, route.gateway, route.device, direct=True)
-        way = way or self.walk(route.gateway, oif=route.device)
+        if way is None or way.type != UNICAST:  # a reject route there does not decide
+            way = self.walk(route.gateway, oif=route.device)
         if way is None or way.gateway or way.device != route.device:
             return errno.ENETUNREACH if route.family == AF_INET else errno.EHOSTUNREACH
         return 0

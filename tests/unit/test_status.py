@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.configuration.config import ConfigError
-from mproutd.model import SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -82,6 +82,11 @@ def no_mptcp_diag(site: Site) -> None:
 
 def mptcp_disabled(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(enabled=False)
+    site.settle()
+
+
+def mptcp_paused(site: Site) -> None:
+    site.world.paused = True
     site.settle()
 
 
@@ -190,6 +195,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             failed_in_use,
             no_mptcp,
             no_mptcp_diag,
+            mptcp_paused,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -265,6 +271,39 @@ def test_all_is_well(site: Site) -> None:
     for kind in ("routes", "rules"):
         assert first[kind]["desired"], kind
         assert set(first[kind]["desired"]) <= set(first[kind]["actual"]), kind
+
+
+def test_thirty_addresses_without_an_endpoint_are_one_problem(site: Site) -> None:
+    for n in range(100, 130):
+        site.world.add_address("eth2", f"10.2.2.{n}/24")
+    site.settle()
+    (told,) = site.problems()
+    assert (told["code"], told["uplink"]) == ("endpoint-limit", "wan2")
+    assert f"no endpoint for {told['address']} and 23 others: " in told["text"]
+    assert told["text"] == told["template"].format(**told)
+    assert len({told["address"], *told["others"]}) == 24
+    assert sum(line.startswith("!") for line in status_lines(site.status())) == 1
+
+
+def test_one_program_that_removes_all_our_rules_is_one_problem(site: Site) -> None:
+    site.settle()
+    rules = [rule for rule in site.world.rules if rule.protocol == PROTOCOL]
+    for rule in rules:
+        site.world.change_rule("delete", rule)
+    site.settle()
+    (told,) = site.problems()
+    assert told["code"] == "removed-externally"
+    assert len(told["others"]) == len(rules) - 1
+
+
+def test_much_drift_is_counted(site: Site) -> None:
+    site.settle()
+    for rule in [rule for rule in site.world.rules if rule.protocol == PROTOCOL]:
+        site.world.change_rule("delete", rule)
+    status = site.status()
+    lines = [line for line in status_lines(status) if line.startswith("! drift")]
+    assert len(lines) == 5
+    assert lines[-1] == f"! drift, repairing: and {len(status['drift']) - 4} more"
 
 
 def test_what_drifts_is_listed(site: Site) -> None:

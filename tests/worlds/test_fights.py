@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,7 +72,10 @@ def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
         status = daemon.asked()
         assert status["degraded"]
         named = [
-            each["object"] for each in status["problems"] if each["code"] == "removed-externally"
+            text
+            for each in status["problems"]
+            if each["code"] == "removed-externally"
+            for text in (each["object"], *each.get("others", ()))
         ]
         assert any(each.startswith("7501: from 10.1.1.2 lookup 7001") for each in named)
         assert ports(wan, echo) == connected, "no subflow was lost over it"
@@ -131,6 +135,8 @@ def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
         before = wan.gateway.state()
         assert daemon.process
         daemon.process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{daemon.process.pid}/stat")
+        eventually(lambda: ") T " in stat.read_text())
         wan.admin_down(2)
         wan.admin_up(2)
         wan.address_up(2)
@@ -146,7 +152,8 @@ def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
 
 
 def held(daemon: Daemon) -> list[str]:
-    return [each["text"] for each in daemon.asked()["problems"] if each["code"] == "rate-limited"]
+    problems = [each for each in daemon.asked()["problems"] if each["code"] == "rate-limited"]
+    return [text for each in problems for text in (each["text"], *each.get("others", ()))]
 
 
 def test_everything_is_flushed_and_comes_back(wan):
@@ -159,7 +166,9 @@ def test_everything_is_flushed_and_comes_back(wan):
             wan.gateway.ip("route flush table 7001", "route flush table 7000", family=family)
             eventually(lambda: ours(wan) == before)
         assert ports(wan, echo) == connected
-        named = " ".join(each["text"] for each in daemon.asked()["problems"])
+        problems = daemon.asked()["problems"]
+        assert len(problems) == 2, "one for the rules, one for the routes"
+        named = " ".join(" ".join([each["text"], *each["others"]]) for each in problems)
         for each in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
             assert each in named
 
