@@ -263,9 +263,7 @@ def _barred(
     Where no uplink is usable (not `carried`), and main leads to one that is not `off`, that one
     stays: it may work for other traffic, for example with a unique local address behind NAT66.
     """
-    off = {
-        uplink.link.index for uplink in uplinks if uplink.link and uplink.config.mode == "off"
-    }
+    off = {uplink.link.index for uplink in uplinks if uplink.link and uplink.config.mode == "off"}
     barred = set()
     for family in FAMILIES:
         if any((index, family) in snapshot.defaults for index in off):
