@@ -137,7 +137,9 @@ def _rule(rule: Rule) -> str:
         words.append(_KINDS.get(rule.action, f"action {rule.action}"))
     if rule.suppress_prefixlength >= 0:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
-    return " ".join([*words, "protocol", str(rule.protocol)])
+    if rule.protocol:
+        words += ["protocol", str(rule.protocol)]
+    return " ".join(words)
 
 
 def _endpoint(verb: str, value: Endpoint, name: DeviceNames) -> str:

@@ -67,8 +67,13 @@ def flows(
                 for address in path.covered:
                     packet = Packet(path.family, address.address)
                     found.append(Flow("source", packet, observed.config.name))
+    marks = set()
     for rule in snapshot.rules:
         if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
+            mark = (rule.family, rule.fwmark, rule.fwmask)
+            if mark in marks:
+                continue
+            marks.add(mark)
             packet = Packet(rule.family, mark=rule.fwmark)
             found.append(Flow("rule", packet, plan.default[rule.family], rule=rule))
     return found

@@ -12,14 +12,15 @@ _TABLE_MAIN = 254
 
 
 def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> list[str]:
-    """`IPv4 via wan1`, `IPv4 via tun0 (main)`, `IPv6 unreachable`, `from br-lan IPv4 via wg0`."""
+    """`IPv4 via wan1`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0 (main)`."""
     words = []
     for each in traffic:
         origin = f"from {each['origin']} " if each["origin"] else ""
         way = each["uplink"] or each["device"]
+        off = f" ({', '.join(each['barred'])} off)" if each["barred"] else ""
         by_main = " (main)" if each["table"] == _TABLE_MAIN else ""
         words.append(
             f"{origin}{families[each['family']]} "
-            + (f"via {way}{by_main}" if way else "unreachable")
+            + (f"via {way}{by_main}" if way else f"unreachable{off}")
         )
     return words

@@ -55,6 +55,7 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
                 "uplink": names.get(route.device) if route else None,
                 "device": view.name(route.device) if route else None,
                 "table": route.table if route else None,
+                "barred": [] if route else _barred(inspection, family),
             }
         )
     return listed
@@ -75,6 +76,17 @@ def _uplink_names(inspection: Inspection) -> dict[int, str]:
         for observed in inspection.plan.uplinks
         if observed.link
     }
+
+
+def _barred(inspection: Inspection, family: int) -> list[str]:
+    """The uplinks that are `off` and would have a way out."""
+    if family not in inspection.plan.barred:
+        return []
+    return [
+        observed.config.name
+        for observed in inspection.plan.uplinks
+        if observed.config.mode == "off" and observed.paths[FAMILIES.index(family)].usable
+    ]
 
 
 def _has_master(inspection: Inspection) -> bool:

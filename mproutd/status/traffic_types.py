@@ -30,3 +30,6 @@ traffic leaves elsewhere"""
     """the device; null when it is unreachable"""
     table: Annotated[int, ("minimum", 0)] | None
     """the routing table that decides: 7000 beside a master, 254 is main"""
+    barred: list[str]
+    """where it is unreachable: the uplinks with a way out that may not carry it, because they are
+off"""
