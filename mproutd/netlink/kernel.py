@@ -25,6 +25,7 @@ from mproutd.model import (
     Limits,
     Mptcp,
     Operation,
+    Packet,
     Route,
     Rule,
     Snapshot,
@@ -35,6 +36,7 @@ from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
+from mproutd.netlink.packet_routes import packet_routes
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Encode, Events, Requests
 
@@ -304,6 +306,10 @@ class NetlinkKernel:
             None if isinstance(reply, OSError) else rtnl_decode.lookup_reply(reply.body)
             for reply in self._requests.query(requests)
         ]
+
+    def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
+        """The entry of a routing table that leads each packet to the internet, or None."""
+        return packet_routes(self._requests, packets)
 
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
