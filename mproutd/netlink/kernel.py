@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
@@ -34,11 +33,11 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
-from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.packet_routes import packet_routes
-from mproutd.netlink.path_manager import PathManager
+from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
+from mproutd.netlink.sysctl import read_sysctl, sysctl_path
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
@@ -51,15 +50,9 @@ _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
 
-_CONF = "/proc/sys/net/ipv4/conf/"
-_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
-
 
 class UnsupportedKernel(Exception):
     """The kernel lacks what mproutd cannot do without."""
-
-
-_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class Kernel(Protocol):
@@ -154,13 +147,13 @@ class NetlinkKernel:
                     message.type == rtnl_decode.RTM_NEWNETCONF
                     and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
                 ):
-                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
+                    self._rp_filter_all = read_sysctl("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
-            self._rp_filter_all = _read_sysctl("all", "rp_filter")
+            self._rp_filter_all = read_sysctl("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
@@ -253,21 +246,8 @@ class NetlinkKernel:
         return replies
 
     def mptcp_paused(self) -> bool:
-        """Whether the kernel asks for MPTCP in no new connection for a while.
-
-        It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
-        net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
-        mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
-        socket that connects while MPTCP is paused is counted.  It connects to a loopback port
-        that refuses it, which the kernel neither takes for a loss nor for a success.
-        """
-        before = _mptcp_counters()
-        if not before.get("Blackhole"):
-            return False
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
-            trial.setblocking(False)
-            trial.connect_ex(("127.0.0.1", 1))
-        return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+        """Whether the kernel uses MPTCP for no new connection for a while."""
+        return mptcp_paused()
 
     def real_name(self, name: str) -> str:
         """The name of the device that has this one, which may be an alternative name (altname in
@@ -373,8 +353,8 @@ class NetlinkKernel:
             assert isinstance(setting, Sysctl)
             known = self._cache.link(setting.device)
             try:
-                with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                    value = _read_sysctl(setting.device, setting.key)
+                with open(sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
+                    value = read_sysctl(setting.device, setting.key)
                     if known and _ifindex(setting.device) != known.index:
                         failed[index] = Ack(errno.ENODEV)
                     elif known and value != getattr(known, setting.key):
@@ -416,26 +396,3 @@ def _ifindex(device: str) -> int:
         return if_nametoindex(device)
     except OSError:
         return 0
-
-
-def _mptcp_counters() -> dict[str, int]:
-    try:
-        with open("/proc/net/netstat", encoding="ascii") as file:
-            return parse_counters(file.read())
-    except OSError:
-        return {}
-
-
-def _read_sysctl(device: str, key: str) -> int:
-    try:
-        with open(_sysctl_path(device, key), encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _sysctl_path(device: str, key: str) -> str:
-    """OSError (EINVAL) for a name that would lead to another directory."""
-    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
-        raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
-    return f"{_CONF}{device}/{key}"
