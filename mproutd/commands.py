@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from mproutd.environment import conflicting_daemons, find_program
+from mproutd.environment import conflicting_daemons, find_program, network_namespace
 from mproutd.format import safe
 
 if TYPE_CHECKING:
@@ -119,13 +119,16 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     """A reconciler of this process; `change` takes the lock that a daemon would hold."""
     from mproutd.netlink.kernel import NetlinkKernel, UnsupportedKernel
     from mproutd.reconciler import Reconciler
-    from mproutd.statefile import Lock, StateFile
+    from mproutd.statefile import Lock, OtherNamespaceError, StateFile
 
     runtime = runtime_dir(options)
     if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
         raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
     state = StateFile(runtime)
-    state.load()
+    try:
+        state.load()
+    except OtherNamespaceError as error:
+        raise CommandError(str(error)) from None
     if state.error:
         warn(state.error)
     try:
@@ -157,6 +160,11 @@ def status(options: argparse.Namespace) -> Status:
     reply = query_daemon(options, {"command": "status"})
     if reply is not None:
         status = cast("Status", reply)
+        if reply.get("namespace", network_namespace()) != network_namespace():
+            raise CommandError(
+                f"{control_socket(options)}: the daemon runs in another network namespace, "
+                f"net:[{reply['namespace']}]; run this there"
+            )
     else:
         own = reconciler(options, change=False)
         configure(own)

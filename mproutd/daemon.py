@@ -18,6 +18,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
+from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
 from mproutd.monitor import Monitor
@@ -81,6 +82,7 @@ class Daemon:
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
         self._wake_fifo = WakeFifo(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
+        self._namespace = network_namespace()
         self._rates = Rates(time.monotonic)
         self._running = True
         self._touched: set[int] | None = None
@@ -290,7 +292,7 @@ class Daemon:
         self._services.add_to_status(reply)
         if inspection.drift:
             self.request_pass()
-        return {**reply}
+        return {**reply, "namespace": self._namespace}
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""

@@ -8,6 +8,14 @@ from __future__ import annotations
 import os
 
 
+def network_namespace() -> int:
+    """The inode of this process' network namespace (namespaces(7)); 0 where /proc is missing."""
+    try:
+        return os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return 0
+
+
 def find_program(name: str) -> str:
     """The path of a program, as execvp(3) would find it; empty when there is none."""
     for directory in os.get_exec_path():

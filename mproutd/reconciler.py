@@ -27,7 +27,7 @@ from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.traffic import flows
-from mproutd.planning.uplinks import Facts
+from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 
 HANDBACK_DELAY = 1.0
@@ -97,12 +97,20 @@ class Reconciler:
     def _collect_facts(self) -> Facts:
         """The facts of all sources; the configuration in use gets the devices that they name."""
         facts = self.add_service_facts(self._hinted)
-        config = resolve_devices(self._loaded, facts.devices)
-        if facts.devices is not None and config != self.config:
+        config = self._resolve(self._loaded, facts)
+        if config is not self.config and config != self.config:
             self.config = config
             self.refresh()  # hints are kept by device
             facts = self.add_service_facts(self._hinted)
         return facts
+
+    def _resolve(self, config: Config, facts: Facts) -> Config:
+        """The configuration with the real names of its devices."""
+        links = by_name(self.last.snapshot.links) if self.last else {}
+        unknown = {uplink.device for uplink in config.uplinks} - links.keys() - {""}
+        names = {device: self.kernel.real_name(device) for device in unknown}
+        real_names = {device: name for device, name in names.items() if device != name}
+        return resolve_devices(config, facts.devices, real_names)
 
     def _current_facts(self) -> Facts:
         """The facts of all sources and, after the first pass, which uplinks have settled.
@@ -251,6 +259,7 @@ class Reconciler:
             flows=list(zip(kinds, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
+            mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),
             blackhole_defaults=self.kernel.blackhole_defaults()
             if misrouted or None in routes
             else (),
@@ -271,7 +280,7 @@ class Reconciler:
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
         loaded, state = load(self.directory), self.state_file.state
-        config = resolve_devices(loaded, self.add_service_facts(self._hinted).devices)
+        config = self._resolve(loaded, self.add_service_facts(self._hinted))
         facts = self.add_service_facts(self._read_hints(config))
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)

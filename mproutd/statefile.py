@@ -12,6 +12,7 @@ import json
 import os
 from functools import partial
 
+from mproutd.environment import network_namespace
 from mproutd.planning.state import State, decode, encode
 from mproutd.safefile import (
     TEMPORARY_SUFFIX,
@@ -30,32 +31,49 @@ LOCK_RETRY_INTERVAL = 0.02
 """Seconds between two attempts to take the lock."""
 
 
+class OtherNamespaceError(Exception):
+    """The state is that of another network namespace; str() is one line that says so."""
+
+
 class StateFile:
-    """The state, kept in DIRECTORY/state.json."""
+    """The state, kept in DIRECTORY/state.json, with the network namespace that it is of."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._path = os.path.join(directory, STATE_FILE)
+        self._namespace = network_namespace()
         self.state = State()
         self.error = ""
         """Why the file could not be read or written; empty when it could."""
 
     def load(self) -> None:
-        """Read the file; without one, or with an invalid one, start with an empty state."""
+        """Read the file; without one, or with an invalid one, start with an empty state.
+
+        OtherNamespaceError: to use it here would lose what it records there.
+        """
         try:
-            self.state = decode(json.loads(read_file(self._path, MAX_STATE_BYTES)))
+            data = json.loads(read_file(self._path, MAX_STATE_BYTES))
+            self.state = decode(data)
         except FileNotFoundError:
-            pass
+            return
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
             self.error = f"{self._path}: {reason}; starting with an empty state"
+            return
+        namespace = data.get("namespace", self._namespace)
+        if namespace != self._namespace:
+            self.state = State()
+            raise OtherNamespaceError(
+                f"{self._path}: belongs to another network namespace, net:[{namespace}]; run this "
+                "there, or use another --runtime-dir; delete the file if that namespace is gone"
+            )
 
     def save(self, state: State) -> None:
         """Keep the state, and write it to the file if it is new."""
         if state == self.state and not self.error:
             return
         self.state = state
-        data = json.dumps(encode(state)).encode()
+        data = json.dumps({**encode(state), "namespace": self._namespace}).encode()
         try:
             replace_file(self._path, data, partial(_give_to_owner, directory=self.directory))
             self.error = ""

@@ -13,14 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.test_imports import FILES, PURE, ROOT
+from tests.unit.test_imports import FILES, ROOT, is_pure
 
 CORE, WHOLE = 100, 90
 """Percent, at least."""
 FIGURES = ROOT / ".build/coverage"
 
 # What they build and boot takes minutes and touches nothing of the core.
-SLOW = ("booted", "networks", "test_package.py", "test_hooks.py", "test_openwrt*")
+SLOW = ("booted", "browser", "networks", "packaging/test_hooks.py", "packaging/test_openwrt*")
 ALIKE = ("-q", "-p", "no:randomly", "--hypothesis-seed=0")
 
 
@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
         old.unlink()
     without = [f"--ignore-glob={Path('tests') / name}" for name in SLOW]
     failed = measured("-m", "not kernel", *without)
-    core = ",".join(sorted(str(FILES[name].relative_to(ROOT)) for name in PURE))
+    pure = sorted(path for module, path in FILES.items() if is_pure(module))
+    core = ",".join(str(path.relative_to(ROOT)) for path in pure)
     print(f"\nthe pure core: {CORE} % by the tests that need no root", flush=True)
     failed |= coverage("report", f"--include={core}", f"--fail-under={CORE}")
     if arguments != ["core"]:

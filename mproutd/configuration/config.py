@@ -109,6 +109,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     resolver.raise_first()
 
     enabled, warnings = _read_switch(network)
+    warnings += resolver.warnings
     warnings += [warning for given in values if (warning := ignored(given))]
     if uplinks and enabled is None:
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"

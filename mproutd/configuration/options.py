@@ -70,6 +70,7 @@ MODE = OptionSpec(
 )
 DEVICE = OptionSpec(device_or_alias, "its network device, or @ and an interface that has it")
 IFNAME = DEVICE._replace(summary="the older spelling of device")
+DISABLED = OptionSpec(boolean, "the section is ignored, as netifd and LuCI do", "0")
 
 NETWORK_GLOBALS: Mapping[str, OptionSpec] = {
     "multipath": OptionSpec(
@@ -80,6 +81,7 @@ INTERFACE: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
     "ifname": IFNAME,
+    "disabled": DISABLED,
     "proto": OptionSpec(
         str, "netifd's protocol for it; most protocols make a device of their own", "none"
     ),

@@ -23,8 +23,9 @@ from mproutd.model import (
 TRUE = ("1", "yes", "on", "true", "enabled")
 FALSE = ("0", "no", "off", "false", "disabled")
 """What UCI accepts as a boolean (OpenWrt's UCI documentation)."""
-MAX_DEVICE_BYTES = 15
-"""linux/if.h: IFNAMSIZ is 16 with the terminating zero."""
+MAX_DEVICE_BYTES = 127
+"""linux/if.h: ALTIFNAMSIZ is 128 with the terminating zero.  A name proper has at most 15, but an
+alternative one serves as well."""
 MAX_PATH_LENGTH = 1000
 U32 = 0xFFFFFFFF
 

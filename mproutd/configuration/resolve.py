@@ -23,6 +23,7 @@ from mproutd.configuration.sections import ConfigError, OptionValue, Section
 
 MAX_ERRORS = 20
 """Errors after which an earlier one is not looked for."""
+LOOPBACK = "lo"
 MAX_ALIASES = 8
 """From one interface to the next until one has a device."""
 
@@ -42,15 +43,18 @@ class Resolver:
         self.files = list(dict.fromkeys(section.file for section in (*network, *mproutd)))
         self.errors: list[ConfigError] = []
         self._mproutd = mproutd
-        self._interfaces = [section for section in network if section.type == "interface"]
+        self.warnings: list[ConfigError] = []
+        self._values: dict[tuple[str, str, str], list[OptionValue]] = {}
+        interfaces = [section for section in network if section.type == "interface"]
+        disabled = {section.name for section in interfaces if self._is_disabled(section)}
+        self._interfaces = [section for section in interfaces if section.name not in disabled]
         self._by_name = {section.name: section for section in self._interfaces if section.name}
         self._uplinks = {
             section.name: section
             for section in mproutd
-            if section.type == "uplink" and section.name
+            if section.type == "uplink" and section.name and section.name not in disabled
         }
         self._names = (*self._by_name, *self._uplinks)
-        self._values: dict[tuple[str, str, str], list[OptionValue]] = {}
 
     def raise_first(self) -> None:
         """Raise the error that comes first in the files, if there is any."""
@@ -61,6 +65,11 @@ class Resolver:
         self.errors.append(error)
         if len(self.errors) == MAX_ERRORS:
             self.raise_first()
+
+    def _is_disabled(self, section: Section) -> bool:
+        """`option disabled '1'`; an anonymous section is nobody's to manage anyway."""
+        self._parse(section, INTERFACE, ("disabled",))
+        return bool(section.name) and any(v.value for v in self._parsed(section, "disabled"))
 
     # -- values ---------------------------------------------------------------------------
 
@@ -108,9 +117,20 @@ class Resolver:
             values += self._parsed(section, option)
             if own is not section:
                 values += self._parsed(own, option)
+        if option == "multipath":
+            values.sort(key=lambda value: _has_one_family(value.section))
         for other in values[1:]:
             first = values[0]
-            if other.value != first.value and not UPLINK[option].is_list:
+            if other.value == first.value or UPLINK[option].is_list:
+                continue
+            if option == "multipath" and _has_one_family(other.section):
+                self.warnings.append(
+                    other.error(
+                        f"ignored: {first.section.title} has the same device, "
+                        f"{uplink.device.value}, and its mode {_written(first)} holds for both"
+                    )
+                )
+            else:
                 self._add(
                     other.error(
                         f"{_written(other)} contradicts {_written(first)} at {first.location}: "
@@ -159,7 +179,10 @@ class Resolver:
         for section in managed:
             errors = len(self.errors)
             device = self._device(section)
-            if device:
+            if device and device.value == LOOPBACK:
+                if any(mode.value != "off" for mode in self._parsed(section, "multipath")):
+                    self.warnings.append(device.error("the loopback device is never an uplink"))
+            elif device:
                 found.setdefault(device.value, UplinkSections(device, [])).sections.append(section)
             elif len(self.errors) == errors:
                 reason = "has no device"
@@ -222,6 +245,12 @@ class Resolver:
                         self._parse(owner, table, (option,))
                     return next(iter(self._parsed(owner, option)), None)
         return None
+
+
+def _has_one_family(section: Section) -> bool:
+    """Whether netifd uses the section for one family: the IPv6 half of an uplink, say."""
+    proto = section.options.get("proto")
+    return proto is not None and proto.values[-1] == "dhcpv6"
 
 
 def _written(value: OptionValue) -> str:

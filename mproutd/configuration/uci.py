@@ -86,7 +86,7 @@ def read_text(file: str) -> str | None:
     if nul >= 0:
         raise ConfigError("contains a NUL byte", file, data.count(b"\n", 0, nul) + 1)
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"byte {data[error.start]:#04x} is not UTF-8", file, line) from None

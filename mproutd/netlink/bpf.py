@@ -17,12 +17,14 @@ from struct import Struct
 from sys import byteorder
 
 from mproutd.model import PROTOCOL
-from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, text
+from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, spans, text
 from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
     IFADDR,
     IFINFO,
+    IFLA_ALT_IFNAME,
     IFLA_IFNAME,
+    IFLA_PROP_LIST,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
@@ -130,7 +132,7 @@ def sock_fprog(instructions: list[Instruction]) -> tuple[bytes, array[int]]:
 def is_relevant(
     message: Message,
     indexes: Collection[int],
-    names: Collection[str],
+    names: frozenset[str],
     networks: Collection[tuple[int, int, int]] = (),
 ) -> bool:
     """Whether a link, address, route or rule event can affect these devices now.
@@ -159,13 +161,25 @@ def is_relevant(
             if index in indexes:
                 return True
             name = attribute(body, 16, IFLA_IFNAME)
-            return name is None or text(name) in names
+            return name is None or text(name) in names or not names.isdisjoint(_other_names(body))
         if kind == RTM_NEWNETCONF:
             index = netconf_ifindex(body)
             return index == ALL_DEVICES or index in indexes
     except DecodeError:
         return True
     return False
+
+
+def _other_names(body: bytes) -> list[str]:
+    """A device's alternative names (IFLA_ALT_IFNAME, as ip-link(8) calls them: altname)."""
+    properties = attribute(body, 16, IFLA_PROP_LIST)
+    if properties is None:
+        return []
+    return [
+        text(properties[start:end])
+        for kind, start, end in spans(properties)
+        if kind == IFLA_ALT_IFNAME
+    ]
 
 
 def netconf_ifindex(body: bytes) -> int:

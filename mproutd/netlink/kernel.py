@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
@@ -33,6 +34,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.packet_routes import packet_routes
 from mproutd.netlink.path_manager import PathManager
@@ -55,6 +57,9 @@ _SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 
 class UnsupportedKernel(Exception):
     """The kernel lacks what mproutd cannot do without."""
+
+
+_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class Kernel(Protocol):
@@ -247,6 +252,30 @@ class NetlinkKernel:
                     raise
         return replies
 
+    def mptcp_paused(self) -> bool:
+        """Whether the kernel asks for MPTCP in no new connection for a while.
+
+        It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
+        net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
+        mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
+        socket that connects while MPTCP is paused is counted.  It connects to a loopback port
+        that refuses it, which the kernel neither takes for a loss nor for a success.
+        """
+        before = _mptcp_counters()
+        if not before.get("Blackhole"):
+            return False
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
+            trial.setblocking(False)
+            trial.connect_ex(("127.0.0.1", 1))
+        return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+
+    def real_name(self, name: str) -> str:
+        """The name of the device that has this one, which may be an alternative name (altname in
+        ip-link(8)); `name` itself if there is none."""
+        reply = self._requests.query([partial(rtnl_encode.get_link, name=name)])[0]
+        link = None if isinstance(reply, OSError) else rtnl_decode.link(reply.body)
+        return link.name if link else name
+
     def lookups(self, sources: Sequence[tuple[str, int]]) -> list[Route | None]:
         """The route that a packet from each (address, ifindex) takes to the Internet, or None.
 
@@ -387,6 +416,14 @@ def _ifindex(device: str) -> int:
         return if_nametoindex(device)
     except OSError:
         return 0
+
+
+def _mptcp_counters() -> dict[str, int]:
+    try:
+        with open("/proc/net/netstat", encoding="ascii") as file:
+            return parse_counters(file.read())
+    except OSError:
+        return {}
 
 
 def _read_sysctl(device: str, key: str) -> int:

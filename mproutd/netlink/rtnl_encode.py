@@ -40,6 +40,7 @@ from mproutd.netlink.rtnl_decode import (
     FRA_TABLE,
     IFADDR,
     IFINFO,
+    IFLA_ALT_IFNAME,
     NDMSG,
     RTA_DST,
     RTA_GATEWAY,
@@ -86,6 +87,13 @@ def dump_links(sequence: int) -> bytes:
     """All devices, without their statistics (RTEXT_FILTER_SKIP_STATS)."""
     body = IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
     return request(RTM_GETLINK, NLM_F_DUMP, sequence, body)
+
+
+def get_link(sequence: int, name: str) -> bytes:
+    """The device that has this name, proper or alternative (rtnl_getlink(), IFLA_ALT_IFNAME)."""
+    body = IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    body += put(IFLA_ALT_IFNAME, name.encode("utf-8", "surrogateescape") + b"\0")
+    return request(RTM_GETLINK, 0, sequence, body)
 
 
 def dump_addresses(sequence: int, family: int = AF_UNSPEC, device: int = 0) -> bytes:

@@ -11,7 +11,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.netlink.mptcp_info import TcpInfo, counter_increase
 from mproutd.pathtest import protocol
@@ -25,6 +25,9 @@ from mproutd.pathtest.connection import (
 )
 from mproutd.pathtest.select import Peer, Source, joinable_uplinks, uplink_of
 from mproutd.pathtest.verdict import VERSION, Evidence, diagnose, side
+
+if TYPE_CHECKING:
+    from mproutd.pathtest.types import PathTestResult
 
 JOIN_TIMEOUT = 1.0
 """Seconds to wait for further subflows."""
@@ -45,7 +48,7 @@ _FAILURES = {
 """errno of connect(2) → Evidence.failed; all others are `no-answer`."""
 
 
-def result(source: Source | None, peer: Peer | None, code: str, **fields: Any) -> dict[str, Any]:
+def result(source: Source | None, peer: Peer | None, code: str, **fields: Any) -> PathTestResult:
     """What `mproutd test --json` prints, see docs/test.md; `fields` replace the empty ones."""
     unknown: dict[str, Any] = dict.fromkeys(
         (
@@ -61,7 +64,7 @@ def result(source: Source | None, peer: Peer | None, code: str, **fields: Any) -
             "listener",
         )
     )
-    return {
+    whole = {
         "version": VERSION,
         "verdict": code,
         "side": side(code),
@@ -74,6 +77,7 @@ def result(source: Source | None, peer: Peer | None, code: str, **fields: Any) -
         "counters": {},
         **fields,
     }
+    return cast("PathTestResult", whole)
 
 
 class PathTest:
@@ -95,7 +99,7 @@ class PathTest:
         }
         self._counters_before = read_counters()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> PathTestResult:
         code = diagnose(self._collect())
         if code in _REPEATED and not self._deadline.over:
             second = diagnose(self._collect())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mproutd.commands import INVALID, CommandError, warn
 from mproutd.pathtest.client import PathTest, result
@@ -17,6 +17,9 @@ from mproutd.pathtest.connection import Deadline, resolve
 from mproutd.pathtest.render import view_text
 from mproutd.pathtest.select import match, parse_host_port, sources
 from mproutd.pathtest.server import Listener, listen
+
+if TYPE_CHECKING:
+    from mproutd.pathtest.types import PathTestResult
 
 TEST_TIMEOUT, LISTEN_TIMEOUT = 10.0, 600.0
 """Seconds without --timeout: for a test, and for --listen."""
@@ -76,7 +79,7 @@ def _listen(options: argparse.Namespace) -> Listener:
         ) from None
 
 
-def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, Any]:
+def test(options: argparse.Namespace, status: Mapping[str, Any]) -> PathTestResult:
     """The result of one test.  CommandError."""
     deadline = Deadline(timeout(options))
     try:
@@ -91,7 +94,7 @@ def test(options: argparse.Namespace, status: Mapping[str, Any]) -> dict[str, An
         raise CommandError(f"unknown uplink {options.uplink!r}; {known}", INVALID)
     uplink = uplinks[options.uplink]
 
-    def untested(code: str, error: str) -> dict[str, Any]:
+    def untested(code: str, error: str) -> PathTestResult:
         names = {"uplink": uplink["name"], "device": uplink["device"]}
         return result(None, None, code, error=error, **names)
 

@@ -186,6 +186,8 @@ def _sysctls(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> list[Opera
         if getattr(named[sysctl.device], sysctl.key) != sysctl.value
     ]
     planned = {(named[sysctl.device].index, sysctl.key) for sysctl in plan.sysctls}
+    if not plan.state.sysctls:
+        return changes
     recorded = Ownership(ownership.config, plan.state)
     changes += [
         Operation("change", Sysctl(links[device].name, key, original))

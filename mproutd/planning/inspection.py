@@ -69,6 +69,8 @@ class Inspection(NamedTuple):
     """Addresses whose packets leave through another device than planned."""
     lists_connections: bool = True
     """The kernel has mptcp_diag."""
+    mptcp_paused: bool = False
+    """The kernel does not use MPTCP for new connections for a while."""
     blackhole_defaults: Sequence[Route] = ()
     """Default routes of main that discard; read only where a lookup failed."""
     failed: Collection[FailedOperation] = ()

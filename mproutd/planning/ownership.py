@@ -47,8 +47,9 @@ class Ownership:
         """Where our rules lie, now and under earlier configurations."""
 
     def own_routes(self, routes: Iterable[Route]) -> frozenset[Route]:
+        tables = self.tables
         return frozenset(
-            route for route in routes if route.protocol == PROTOCOL and route.table in self.tables
+            route for route in routes if route.protocol == PROTOCOL and route.table in tables
         )
 
     def own_rules(self, rules: tuple[Rule, ...]) -> frozenset[Rule]:

@@ -150,6 +150,8 @@ def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
         yield problem("mptcp-disabled")
     if mptcp.path_manager != "kernel":
         yield problem("path-manager", path_manager=mptcp.path_manager)
+    if inspection.mptcp_paused:
+        yield problem("mptcp-paused")
     if not inspection.lists_connections:
         yield problem("no-mptcp-diag")
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.max_limit:

@@ -21,16 +21,18 @@ PROBLEMS = {
     "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
     "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "mptcp-paused": "the kernel has paused MPTCP: new connections of this machine are plain TCP, "
+    "since a path dropped a SYN with MP_CAPABLE and answered one without",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
     "use: {error}",
     "state-file-error": "{error}",
     "hints-ignored": "hints from hooks are ignored: {error}",
-    "netifd-unreachable": "netifd does not answer: {error}; its last known state stays in use",
+    "netifd-unreachable": "cannot query netifd: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
-    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts {endpoints_max} "
-    "at most",
+    "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts at most "
+    "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
     "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
@@ -92,12 +94,14 @@ ADVICE = {
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
     "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "mptcp-paused": "find the uplink: mproutd test UPLINK --to HOST:PORT; to end the pause: "
+    "sysctl -w net.mptcp.blackhole_timeout=3600",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
     "state-file-error": "make sure that the runtime directory is writable and not full; the file "
     "is rewritten at the next change",
-    "hints-ignored": "only root may be able to write there: chown and chmod it",
+    "hints-ignored": "the directory must belong to root and have the mode 0755",
     "netifd-unreachable": "check: ubus call network.interface dump; log: logread -e netifd",
     "laminar-unsupported": "use a newer kernel, or remove the option `laminar`",
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "

@@ -218,7 +218,7 @@ def _attention(status: Status, now: float, color: bool) -> list[str]:
 
 def _unusable_lines(uplink: UplinkStatus, now: float, mark: str) -> list[str]:
     subject = f"{uplink['name']} is not usable"
-    if uplink["since"]:
+    if uplink["since"] and now - uplink["since"] >= 1:
         duration = format_duration(now - uplink["since"])
         subject = f"{uplink['name']} has not been usable for {duration}"
     reasons = {family["reason"]: family for family in _shown_families(uplink)}

@@ -340,6 +340,8 @@ one is added"""
     """whether the daemon answered; otherwise the command read the kernel itself"""
     pid: NotRequired[Count]
     """the daemon's process id; only while it runs"""
+    namespace: NotRequired[Count]
+    """inode of the daemon's network namespace; only while it runs"""
     enabled: bool
     """whether `multipath` of `globals` is enable"""
     degraded: bool

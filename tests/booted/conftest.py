@@ -90,12 +90,14 @@ def package(checkout: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def newer_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same files as version 9.0."""
+    """The same files as version 9.0, but for the explanations in the configuration."""
     folder = tmp_path_factory.mktemp("newer")
     tree, newer = folder / "tree", folder / "newer.deb"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
     control = tree / "DEBIAN/control"
     control.write_text(re.sub("(?m)^Version: .*", "Version: 9.0", control.read_text()))
+    with (tree / "usr/share/mproutd/network").open("a") as example:
+        example.write("# explained better\n")
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, newer], check=True)
     return newer
 

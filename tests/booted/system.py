@@ -28,6 +28,7 @@ PACKAGES = (
     *("ifupdown", "isc-dhcp-client", "man-db", "bash-completion"),
     # Not there: what our package needs, for apt to fetch it as it would from a mirror.
     *("+python3", "+python3-tenacity", "+python3-systemd", "+adduser"),
+    "+python3-prometheus-client",
 )
 RELEASE = os.environ.get("DEBIAN") or "12"
 """Of the tests that do not choose one: `make booted DEBIAN=13`."""

@@ -110,7 +110,7 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     assert "File exists" in done.stdout
     assert "eth2:4" not in hints(machine)
     said = machine.call("mproutd status")
-    assert "the gateway is not known" in said.stdout
+    assert "no gateway is known" in said.stdout
     machine.run("ip address flush dev eth2")
 
     # -- with one; the stanza has a name of its own

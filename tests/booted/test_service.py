@@ -158,7 +158,7 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
     assert gateway.call("systemctl reload mproutd").returncode == 1
     assert gateway.unit_state("mproutd") == "active"
     told = gateway.unit_state("mproutd", "StatusText")
-    assert told.startswith("configuration refused, the last good one is in use: /etc/mproutd/")
+    assert told.startswith("configuration rejected, using the last good one: /etc/mproutd/")
     assert told.endswith(BOTH)
     assert gateway.network.state(ids=True) == before
     gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'wan2'", "'lte'"))
@@ -209,6 +209,20 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
         eventually(lambda: verdicts() == ["1 of 1 hosts reply"] * 2)
     finally:
         gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
+
+
+def test_the_metrics_are_served_with_debians_own_library(gateway):
+    """0.16 in Debian 12, 0.21 in Debian 13."""
+    gateway.run("apt-get install --yes python3-prometheus-client")
+    gateway.run("systemd-run --unit=metrics mproutd metrics --listen '[::1]:9785'")
+    scrape = (
+        "import urllib.request as web; print(web.urlopen('http://[::1]:9785/').read().decode())"
+    )
+    try:
+        eventually(lambda: "mproutd_up 1.0" in gateway.call(f'python3 -c "{scrape}"').stdout, 10)
+        assert gateway.unit_state("metrics") == "active"
+    finally:
+        gateway.run("systemctl stop metrics", check=False)
 
 
 def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -129,7 +130,7 @@ class Chromium:
             entry["message"]
             for entry in self.driver.execute("getLog", {"type": "browser"})["value"]
             if entry["level"] in ("SEVERE", "WARNING")
-            if "net::ERR_CONNECTION_" not in entry["message"]
+            if not re.search("net::ERR_(CONNECTION|SOCKET)_", entry["message"])
         ]
 
     def violations(self) -> list[str]:

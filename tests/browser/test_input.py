@@ -178,6 +178,28 @@ def test_the_state_decides_and_not_the_browsers_clock(
         page.wait(lambda: "for 3 d 2 h" in page.text('article[data-key="wan1"]'))
 
 
+def test_the_graph_draws_the_rates_with_the_newest_at_the_right(
+    real: dict[str, Any], wan: Wan, browse: Browse
+) -> None:
+    uplink = real["status"]["uplinks"][0]
+    uplink["rate"] = {"seconds": 1, "received": 0, "sent": 0}
+    graph = "article[data-key=wan1] .graph"
+    with answering(wan.gateway, real), Luci(Daemon(wan.gateway)):
+        page = browse(wan.gateway)
+        page.open(STATUS)
+        page.wait(lambda: page.script("return document.querySelector(a[0])", graph))
+        uplink["rate"] = {"seconds": 1, "received": 2e6, "sent": 1e6}
+        page.wait(lambda: "2.0 Mbit/s" in page.text(".rates"))
+        uplink["rate"] = None
+        page.wait(lambda: "\u2013" in page.text("article[data-key=wan1] .rates"))
+        drawn = "return a[0].map(s => document.querySelector(s).getAttribute('points'))"
+        received, sent = page.script(drawn, [f"{graph} .received", f"{graph} .sent"])
+        assert re.search(r" \S+,1\.0 (\S+,31\.0 )*120\.0,31\.0 120,32$", received)
+        assert re.search(r" \S+,16\.0 (\S+,31\.0 )*120\.0,31\.0$", sent)
+        label = page.script("return document.querySelector(a[0]).ariaLabel", graph)
+        assert label.endswith("updates, at most 2.0 Mbit/s")
+
+
 # -- many uplinks -------------------------------------------------------------------------
 
 MANY = 34

@@ -97,6 +97,19 @@ def test_a_mode_set_in_the_form_reaches_the_kernel(
     assert written.split() == TWO_UPLINKS.replace("'on'", "'backup'").split()
 
 
+def test_the_form_switches_everything_off(luci: Luci, daemon: Daemon, browse: Browse) -> None:
+    page = browse(daemon.node)
+    page.open(CONFIGURATION)
+    box = "document.querySelector('[data-option=\"network.globals.multipath\"]')"
+    page.wait(lambda: page.script(f"return {box} && {box}.checked"))
+    page.script(f"{box}.checked = false")
+    page.click("#save")
+    eventually(lambda: "7001" not in daemon.node.ip("rule show"))
+    assert "multipath 'disable'" in (daemon.node.path(CONFIG_DIR) / "network").read_text()
+    page.open(STATUS)
+    page.wait(lambda: "Multipath is not enabled." in page.text())
+
+
 def test_options_of_an_uplink_are_added_and_taken_away(
     luci: Luci, daemon: Daemon, browse: Browse
 ) -> None:

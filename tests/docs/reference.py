@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.connection_types import ConnectionList
@@ -30,6 +31,7 @@ TYPES = {
     "reconcile": Reconciliation,
     "connections": ConnectionList,
     "monitor": MonitorEvent,
+    "test": PathTestResult,
 }
 """Name of a schema in docs/ → the type that it is generated from."""
 
@@ -69,8 +71,7 @@ def _code_rows(texts: dict[str, str]) -> list[str]:
 
 
 def _field_table(name: str) -> str:
-    node = document(TYPES[name], name) if name in TYPES else schema(name)
-    return table("| field | type | meaning |", fields(node))
+    return table("| field | type | meaning |", fields(document(TYPES[name], name)))
 
 
 def tables() -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""JSON schemas, generated from the types of mproutd.status.types.
+"""JSON schemas, generated from the types of the program: status/types.py and others.
 
 A field's annotation gives its type, and the docstring below it its description.
 """
@@ -57,6 +57,8 @@ def schema_of(annotation: Any) -> dict[str, Any]:
         return _nullable(arguments)
     if origin is list:
         return {"type": "array", "items": schema_of(arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(arguments[1])}
     if typing.is_typeddict(annotation):
         return object_schema(annotation)
     return {"type": JSON_TYPES[annotation]}

@@ -49,13 +49,13 @@ STEPS = st.one_of(
     st.tuples(st.just("say"), mutated(REQUESTS)),
     st.tuples(st.just("go"), st.none()),
     st.tuples(st.just("half"), st.none()),
-    st.tuples(st.just("hear"), st.none()),
+    st.tuples(st.just("receive"), st.none()),
     st.tuples(st.just("wait"), st.sampled_from((0.0, 0.1, 1.0, 6.0))),
     st.tuples(st.just("happen"), st.integers(0, 3000)),
 )
 
 
-class House:
+class Serving:
     """A server with a clock of its own, and the clients that it has had."""
 
     def __init__(self, directory: str) -> None:
@@ -107,22 +107,22 @@ class House:
                     self.sockets.remove(one)
                 elif what == "half":
                     one.shutdown(socket.SHUT_WR)
-                elif what == "hear":
+                elif what == "receive":
                     one.recv(1 << 12)
             except OSError:
                 pass
 
     def close(self) -> None:
-        for each in self.sockets:
-            each.close()
+        for client_socket in self.sockets:
+            client_socket.close()
         self.server.close()
         self.loop.close()
 
 
 @contextmanager
-def house() -> Iterator[House]:
+def serving() -> Iterator[Serving]:
     with tempfile.TemporaryDirectory(prefix="fuzz") as directory:
-        made = House(directory)
+        made = Serving(directory)
         try:
             yield made
         finally:
@@ -141,7 +141,7 @@ def house() -> Iterator[House]:
 def test_whoever_comes_the_next_one_is_answered(
     steps: list[tuple[tuple[str, Any], int]],
 ) -> None:
-    with house() as made:
+    with serving() as made:
         for (what, value), which in steps:
             made.act(what, value, which)
             made.turn()
@@ -163,7 +163,7 @@ def test_whoever_comes_the_next_one_is_answered(
 @given(mutated(REQUESTS), st.lists(st.integers(1, 2000), max_size=12))
 def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: list[int]) -> None:
     data = data[: data.index(b"\n") + 1] if b"\n" in data else data + b"\n"
-    with house() as made:
+    with serving() as made:
         made.come()
         one = made.sockets[0]
         try:
@@ -176,7 +176,7 @@ def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: lis
                 made.turn()
             answer = one.recv(1 << 18)
         except OSError:
-            return  # it said too much
+            return  # it sent too much
         if answer:
             assert answer.endswith(b"\n")
             assert isinstance(json.loads(answer), dict)
@@ -187,7 +187,7 @@ def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: lis
 
 @contextmanager
 def speaker(pieces: list[bytes]) -> Iterator[str]:
-    """A daemon that says this, whatever it is asked, and goes."""
+    """A daemon that sends this, whatever the request, and closes."""
     with (
         tempfile.TemporaryDirectory(prefix="fuzz") as directory,
         socket.socket(socket.AF_UNIX) as listening,
@@ -250,8 +250,8 @@ def test_any_line_for_a_listener_can_be_printed_or_is_one_error(pieces: list[byt
     try:
         with speaker(pieces) as path:
             try:
-                for told in client.listen(path, writing):
-                    assert event_line(told, "12:00:00").isprintable()
+                for event in client.listen(path, writing):
+                    assert event_line(event, "12:00:00").isprintable()
             except (OSError, client.ConnectionLost, client.Refused):
                 pass
     finally:
@@ -290,10 +290,10 @@ def test_any_answer_is_printed_or_told_of_in_one_line(answer: bytes, words: list
         code = cli.main([*words, "--runtime-dir", os.path.dirname(path)])
     out.flush()
     err.flush()
-    said = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    errors = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
     printed = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert code in (0, 1, 2, 3)
-    assert all(line.isprintable() for line in (said + printed).split("\n"))
-    if said:
-        assert said.startswith("mproutd: ")
-        assert said.count("\n") == 1
+    assert all(line.isprintable() for line in (errors + printed).split("\n"))
+    if errors:
+        assert errors.startswith("mproutd: ")
+        assert errors.count("\n") == 1

@@ -118,6 +118,7 @@ def test_a_configuration_is_read_or_refused_in_one_line(network: bytes, own: byt
 @example(b"config t 'n'\n\toption v 'a\x0bb'\n")
 @example("config t 'n'\n\toption v 'a\u2028b'\n".encode())
 @example(b"config t 'n'\n\toption v ' '\n")
+@example(b"config t 'n'\n\toption v \"it's\"\n")
 @example(b"config t 'n'\n\toption v '''\n")
 def test_what_was_read_is_read_again_from_its_plainest_spelling(data: bytes) -> None:
     with folder() as directory:

@@ -103,7 +103,7 @@ def test_a_hold_is_told() -> None:
             assert (told["failed"], told["flaps"]) == (True, 1)
             assert 50 < told["hold"] <= 60
             eventually(lambda: check(daemon)["good_rounds"] > 5)
-            assert "out for 5" in daemon.call("status").words
+            assert re.search(r"for 5\d s", daemon.call("status").words)
             assert re.search(
                 r"wan1: health check failed \(IPv4\): 0 of 1 hosts reply; held down for 60 s",
                 daemon.log(),
@@ -446,8 +446,7 @@ def test_who_may_not_ask_concludes_nothing() -> None:
             eventually(lambda: check(daemon)["error"] == "operation not permitted")
             time.sleep(0.5)
             assert not check(daemon)["failed"]
-            said = daemon.call("status").words
-            assert "check IPv4: nobody could be asked: operation not permitted" in said
+            assert "operation not permitted" in daemon.call("status").words
             wan.gateway.sysctl("net.ipv4.ping_group_range", "0 2147483647")
             warmed(daemon, 1)
             assert check(daemon)["error"] is None
@@ -614,5 +613,5 @@ def test_what_the_screens_say(wan: Wan) -> None:
         one = daemon.call("status", "wan1").words
         assert "check by ping: 1 of 2 hosts reply" in one
         assert f"{SERVER}: " in one
-        assert re.search(rf"{NOBODY}: [^,]+, 100 % lost", one)
+        assert re.search(rf"{NOBODY}: .*100 ?%", one)
         assert daemon.call("status").code == 0

@@ -168,9 +168,14 @@ class Daemon:
         assert found, f"no uplink {name}"
         return found[0]
 
-    def call(self, verb: str, *arguments: str, timeout: float = 20) -> Answer:
-        """Run another command of mproutd in the node: call("check"), call("flush")."""
-        argv = self.node.command(*self.command(verb, *arguments))
+    def call(
+        self, verb: str, *arguments: str, timeout: float = 20, prefix: tuple[str, ...] = ()
+    ) -> Answer:
+        """Run another command of mproutd in the node: call("check"), call("flush").
+
+        `prefix` runs it by another program, for example unshare(1).
+        """
+        argv = self.node.command(*prefix, *self.command(verb, *arguments))
         done = subprocess.run(argv, text=True, capture_output=True, timeout=scaled(timeout))
         return Answer(done.returncode, done.stdout, done.stderr)
 

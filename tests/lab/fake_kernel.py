@@ -73,6 +73,7 @@ class FakeKernel:
         self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
@@ -135,6 +136,9 @@ class FakeKernel:
             for address, device in questions
         ]
 
+    def mptcp_paused(self) -> bool:
+        return self.paused
+
     def lists_connections(self) -> bool:
         return self.mptcp_diag
 
@@ -148,6 +152,9 @@ class FakeKernel:
             )
             for packet in packets
         ]
+
+    def real_name(self, name: str) -> str:
+        return name
 
     def blackhole_defaults(self) -> list[Route]:
         return [

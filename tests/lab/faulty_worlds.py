@@ -5,11 +5,22 @@ For the tests, and for docs/troubleshooting.md, which is printed from here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually, veth
+from tests.lab import (
+    RUNTIME_DIR,
+    SERVER,
+    TWO_UPLINKS,
+    Daemon,
+    Ubus,
+    Wan,
+    address,
+    eventually,
+    veth,
+)
 
 
 class Broken(NamedTuple):
@@ -146,6 +157,18 @@ def _operation_failed(wan: Wan, daemon: Daemon) -> None:
     daemon.start()
 
 
+def _paused(wan: Wan, daemon: Daemon) -> None:
+    """Behind wan1 SYNs with MP_CAPABLE are lost: the kernel falls back after the third."""
+    drop = "tcp flags & syn == syn tcp option mptcp exists drop"
+    text = f"table inet box {{ chain way {{ type filter hook forward priority 0; {drop}; }}; }}"
+    wan.routers[1].run("nft", "-f", "-", input=text)
+    code = "import socket; s = socket.socket(2, 1, 262); s.settimeout(15)\n"
+    code += f"s.bind(({address(1)!r}, 0))\ntry: s.connect(({SERVER!r}, 9))\nexcept OSError: pass"
+    listener = "import socket, time; s = socket.create_server(('', 9)); time.sleep(20)"
+    wan.server.popen(sys.executable, "-c", listener)
+    wan.gateway.run(sys.executable, "-c", code)
+
+
 def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(own=OWN + "\toption subflows '100'\n")
     daemon.call("reconcile")
@@ -218,6 +241,7 @@ BROKEN: dict[str, Broken] = {
         "connections use only one uplink",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
+    "mptcp-paused": Broken("new connections are plain TCP, although all seems well", _paused),
     "path-manager": Broken(
         "connections use only one uplink, although there are endpoints", _path_manager
     ),

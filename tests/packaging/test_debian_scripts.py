@@ -48,7 +48,14 @@ def install(tmp_path: Path, **files: str) -> dict[str, str]:
         os.utime(file, (1_700_000_000 + n, 1_700_000_000 + n))
     script = POSTINST.read_text().replace(HOOK, str(ROOT / HOOK[1:]))
     done = subprocess.run(
-        ["dash", "-c", script.replace("/var/lib/dhcp", str(leases)), "postinst", "configure"],
+        [
+            "dash",
+            "-c",
+            script.replace("/var/lib/dhcp", str(leases)),
+            "postinst",
+            "configure",
+            "0.1",
+        ],
         env={"PATH": os.environ["PATH"], "MPROUTD_RUNTIME_DIR": str(runtime)},
         capture_output=True,
         text=True,

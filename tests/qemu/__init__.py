@@ -9,6 +9,7 @@ guest.py      qemu, and commands that run in it (agent.py and init are its other
 features.py   asks the kernel that it runs on what it can do
 selection.py  which tests run
 outcomes.py   a pytest plugin: one line of JSON for each test
+runner.py     what runs on one kernel
 results.py    what a kernel said and how its tests went; docs/kernels.md
 
 The guest's clock counts instructions (-icount): it sees a steady machine of 1 GHz with one

@@ -13,7 +13,7 @@ from tests.qemu.archive import CACHE, CHECKOUT
 
 RESULTS = CACHE / "results"
 PAGE = CHECKOUT / "docs/kernels.md"
-HOST = "this machine's"
+HOST = "host"
 
 
 class Outcome(NamedTuple):
@@ -43,8 +43,7 @@ class Results:
     @property
     def column(self) -> str:
         """The kernel as the head of its column names it."""
-        where = "host" if self.name == HOST else f"Debian's {self.name}"
-        return f"{self.data['version']} ({where})"
+        return f"{self.data['version']}, {self.name}"
 
     def save(self, key: str, value: object) -> None:
         self.data[key] = value

@@ -1,4 +1,4 @@
-"""Two UCI files and what they ask for, or the one line that says what is wrong."""
+"""Two UCI files: the configuration that they give, or one line with what is wrong."""
 
 from __future__ import annotations
 
@@ -29,6 +29,45 @@ def refusal(network: str, mproutd: str = "") -> str:
     with pytest.raises(ConfigError) as caught:
         parse(network, mproutd)
     return str(caught.value)
+
+
+def modes(config: Config) -> dict[str, str]:
+    return {uplink.name: uplink.mode for uplink in config.uplinks}
+
+
+def test_a_disabled_interface_is_as_if_it_were_not_there() -> None:
+    old = "config interface 'old'\n option device 'eth1'\n option disabled '1'\n"
+    old += " option multipath 'off'\n"
+    config = parse(ON + old + WAN1 + WAN2 + " option disabled 'true'\n")
+    assert modes(config) == {"wan1": "master"}
+    assert modes(parse(ON + WAN1 + " option disabled '0'\n")) == {"wan1": "master"}
+
+
+def test_the_uplink_section_of_a_disabled_interface_is_ignored_too() -> None:
+    disabled = "config interface 'wan1'\n option device 'eth1'\n option disabled '1'\n"
+    assert modes(parse(ON + disabled, "config uplink 'wan1'\n option multipath 'on'\n")) == {}
+
+
+SIX = "config interface 'wan1_6'\n option device 'eth1'\n option proto 'dhcpv6'\n"
+
+
+@pytest.mark.parametrize("network", [WAN1 + SIX, SIX + "{off}" + WAN1])
+def test_the_mode_of_a_section_for_ipv6_alone_is_ignored_with_a_warning(network: str) -> None:
+    off = " option multipath 'off'\n"
+    text = ON + (network.format(off=off) if "{off}" in network else network + off)
+    config = parse(text)
+    assert [uplink.mode for uplink in config.uplinks] == ["master"]
+    (warning,) = config.warnings
+    assert "wan1_6" in warning
+    assert "'off'" not in refusal(ON + WAN1 + WAN1.replace("wan1", "b").replace("master", "on"))
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [("off", 0), ("on", 1)])
+def test_the_loopback_device_is_no_uplink(mode: str, warnings: int) -> None:
+    lo = f"config interface 'loopback'\n option device 'lo'\n option multipath '{mode}'\n"
+    config = parse(ON + lo + WAN1)
+    assert modes(config) == {"wan1": "master"}
+    assert len(config.warnings) == warnings
 
 
 def test_the_example_of_the_manual() -> None:
@@ -326,13 +365,13 @@ REFUSED = [
     ),
     # devices
     (
-        network_device("abcdefghijklmnop"),
+        network_device("a" * 128),
         "network:2",
         "interface 'w'",
         "device",
-        ["'abcdefghijklmnop'", "16", "15"],
+        ["128", "127"],
     ),
-    (network_device("é" * 8), "network:2", "interface 'w'", "device", ["'éééééééé'", "16", "15"]),
+    (network_device("é" * 64), "network:2", "interface 'w'", "device", ["128", "127"]),
     (network_device(".."), "network:2", "interface 'w'", "device", ["'..'"]),
     (network_device("a/b"), "network:2", "interface 'w'", "device", ["'a/b'", "'/'"]),
     (network_device("eth0 eth1"), "network:2", "interface 'w'", "device", ["'eth0 eth1'", "' '"]),
@@ -746,15 +785,15 @@ def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Sect
     for kind, options in types.items():
         names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
         for name in draw(names)[: 1 if kind == "mproutd" else 4]:
-            said = {}
+            given = {}
             if kind != "mproutd" and draw(st.integers(0, 9)):
                 line = len(found) * 20 + 20
-                said["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
+                given["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
             for option in draw(st.lists(st.sampled_from(options), unique=True)):
                 sensible = st.sampled_from(PLAUSIBLE[option])
                 value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
-                said[option] = Option((value,), (len(found) * 20 + len(said) + 2,))
-            found.append(Section(file, len(found) * 20 + 1, kind, name, said))
+                given[option] = Option((value,), (len(found) * 20 + len(given) + 2,))
+            found.append(Section(file, len(found) * 20 + 1, kind, name, given))
     return tuple(found)
 
 

@@ -17,7 +17,7 @@ TWO = uci(WAN1 + WAN2)
 
 
 def steps(world: World) -> list[str]:
-    return [f"{each.verb} {world.show([each.value])[0]}" for each in world.done]
+    return [f"{operation.verb} {world.show([operation.value])[0]}" for operation in world.done]
 
 
 def test_up_is_connected_route_default_rules_endpoint() -> None:
@@ -200,24 +200,24 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
 def test_a_dry_run_says_what_a_pass_would_do() -> None:
     world = two_lines()
     snapshot = world.snapshot(snapshot_request(TWO, State(), sweep=True, full=True))
-    told = dry_run(TWO, snapshot, State())
+    previewed = dry_run(TWO, snapshot, State())
     world.run(TWO)
-    assert [*told] == world.done
+    assert [*previewed] == world.done
 
 
-# -- the order, and whose each step is ------------------------------------------------------
+# -- the order, and the uplink of each operation --------------------------------------------
 
 
-def told(world: World) -> list[str]:
+def by_uplink(world: World) -> list[str]:
     """Each change with its uplink, `*` for none."""
-    names = ["*" if each.uplink == "" else each.uplink for each in world.done]
+    names = ["*" if operation.uplink == "" else operation.uplink for operation in world.done]
     return [f"{name}: {line}" for name, line in zip(names, steps(world), strict=True)]
 
 
 def test_connected_routes_come_before_the_defaults_and_the_common_ones_last() -> None:
     world = two_lines()
     world.run(TWO)
-    assert [line.partition(" proto")[0] for line in told(world) if " table " in line] == [
+    assert [line.partition(" proto")[0] for line in by_uplink(world) if " table " in line] == [
         "wan1: add 10.1.1.0/24 dev eth1 table 7001",
         "wan2: add 10.2.2.0/24 dev eth2 table 7002",
         "wan1: add default via 10.1.1.1 dev eth1 table 7001",
@@ -234,7 +234,7 @@ def test_rules_go_by_priority_whatever_their_family() -> None:
     world.run(uci(WAN1 + WAN2, iif))
     world.done.clear()
     world.run(WAN1)
-    assert [line.partition(" lookup")[0] for line in told(world) if " lookup " in line] == [
+    assert [line.partition(" lookup")[0] for line in by_uplink(world) if " lookup " in line] == [
         "*: delete -6 7000: from all fwmark 0x7f000000/0x7f000000",
         "*: delete -6 7010: from all",
         "*: delete 7102: from all fwmark 0x2000000/0x7f000000",
@@ -264,7 +264,7 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     dry = dry_run(TWO, snapshot, world.store.state)
     world.run(TWO)
     assert [*dry] == world.done  # each once
-    assert told(world) == [
+    assert by_uplink(world) == [
         "wan1: delete 10.1.1.2 signal dev eth1",
         "wan1: add 10.1.1.2 subflow dev eth1",
         "wan2: change 10.2.2.2 subflow dev eth2",
@@ -299,7 +299,7 @@ def test_what_the_kernel_made_at_an_address_of_ours_is_not_taken_for_ours() -> N
     world.mptcp = world.mptcp._replace(endpoints=(made, second))
     world.done.clear()
     world.run(TWO)
-    assert told(world) == ["wan1: add 10.1.1.2 subflow dev eth1"]
+    assert by_uplink(world) == ["wan1: add 10.1.1.2 subflow dev eth1"]
 
 
 def test_what_the_kernel_made_at_an_address_that_is_gone_is_closed_by_its_id() -> None:
@@ -330,7 +330,7 @@ def test_a_setting_is_written_and_put_back_in_the_name_of_its_device() -> None:
     world.set("eth1", rp_filter=1)
     world.run(TWO)
     world.run(WAN2)
-    assert [line for line in told(world) if "net/" in line] == [
+    assert [line for line in by_uplink(world) if "net/" in line] == [
         "wan1: change net/ipv4/conf/eth1/rp_filter = 2",
         "*: change net/ipv4/conf/eth1/rp_filter = 1",
     ]

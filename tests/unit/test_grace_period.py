@@ -25,8 +25,8 @@ class Flushed(World):
     def a_pass(self) -> Outcome:
         return run_pass(self, CONFIG)
 
-    def carrying(self) -> list[str]:
-        return [each.address for each in (self.mptcp.endpoints if self.mptcp else ())]
+    def endpoints(self) -> list[str]:
+        return [endpoint.address for endpoint in (self.mptcp.endpoints if self.mptcp else ())]
 
 
 def up() -> Flushed:
@@ -34,7 +34,7 @@ def up() -> Flushed:
     world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
     while world.a_pass().done:
         pass
-    assert world.carrying() == ["10.1.1.2"]
+    assert world.endpoints() == ["10.1.1.2"]
     return world
 
 
@@ -44,9 +44,9 @@ def test_a_look_in_the_middle_of_a_flush_closes_nothing() -> None:
     world.blind = 1
     outcome = world.a_pass()
     assert outcome.run_again
-    assert world.carrying() == ["10.1.1.2"]
+    assert world.endpoints() == ["10.1.1.2"]
     world.a_pass()
-    assert world.carrying() == ["10.1.1.2"]
+    assert world.endpoints() == ["10.1.1.2"]
 
 
 def test_what_is_still_led_elsewhere_at_the_second_look_is_closed() -> None:
@@ -55,4 +55,4 @@ def test_what_is_still_led_elsewhere_at_the_second_look_is_closed() -> None:
     world.blind = 2
     assert world.a_pass().run_again
     world.a_pass()
-    assert world.carrying() == []
+    assert world.endpoints() == []

@@ -1,4 +1,4 @@
-"""What the options of health checks ask for, or the one line that says what is wrong."""
+"""The options of health checks: the configuration that they give, or one line with the mistake."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def uplink(*lines: str) -> str:
     return "config uplink wan1\n" + "".join(f" {line}\n" for line in lines)
 
 
-def asked(*lines: str) -> HealthConfig | None:
+def health_of(*lines: str) -> HealthConfig | None:
     config = parse(ON + WAN1, uplink(*lines))
     assert config.warnings == ()
     return config.uplinks[0].health
 
 
 def test_without_track_ip_nothing_is_checked() -> None:
-    assert asked("option mark 0x01000000") is None
+    assert health_of("option mark 0x01000000") is None
     (warning,) = parse(ON + WAN1, uplink("option interval 3", "option up 2")).warnings
     assert warning == PLACE.format(2, "interval") + "has no effect without track_ip"
 
 
 def test_what_there_is_without_more() -> None:
-    assert asked("list track_ip 9.9.9.9") == HealthConfig((Target("9.9.9.9", AF_INET),))
+    assert health_of("list track_ip 9.9.9.9") == HealthConfig((Target("9.9.9.9", AF_INET),))
 
 
 def test_everything() -> None:
-    assert asked(
+    assert health_of(
         "list track_ip gateway",
         "list track_ip gateway6",
         "list track_ip 2001:DB8:0::1",
@@ -100,18 +100,22 @@ def test_everything() -> None:
 
 
 def test_who_is_asked_for_which_family() -> None:
-    found = asked("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
+    found = health_of("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
     assert found is not None
-    assert [each.text for each in found.targets(AF_INET)] == ["192.0.2.1", "gateway", "one.example"]
-    assert [each.text for each in found.targets(AF_INET6)] == ["2001:db8::1"]
-    assert [each.text for each in found.track_ip if each.is_name] == ["one.example"]
+    assert [target.text for target in found.targets(AF_INET)] == [
+        "192.0.2.1",
+        "gateway",
+        "one.example",
+    ]
+    assert [target.text for target in found.targets(AF_INET6)] == ["2001:db8::1"]
+    assert [target.text for target in found.track_ip if target.is_name] == ["one.example"]
 
 
 @pytest.mark.parametrize(
     ("method", "port"), [("ping", 0), ("tcp", 443), ("http", 80), ("https", 443)]
 )
 def test_where_a_method_asks(method: str, port: int) -> None:
-    found = asked("list track_ip 9.9.9.9", f"option track_method {method}")
+    found = health_of("list track_ip 9.9.9.9", f"option track_method {method}")
     assert found is not None
     assert found.port == port
 
@@ -165,7 +169,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("lines", "option", "reason"), MISTAKES)
 def test_a_mistake_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
-    told = refusal(ON + WAN1, uplink(*lines))
-    assert f": uplink 'wan1', option '{option}': " in told
-    assert reason in told
-    assert "\n" not in told
+    message = refusal(ON + WAN1, uplink(*lines))
+    assert f": uplink 'wan1', option '{option}': " in message
+    assert reason in message
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""The verdict on a line, by table and by whatever hypothesis thinks of; the clock is a number."""
+"""When a health check fails and recovers, by tables and by any sequence of rounds."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BASIC = HealthConfig((Target(HOST, AF_INET), Target(OTHER, AF_INET)), down=3, up
 
 
 def story(options: HealthConfig, rounds: str, every: float = 1.0) -> str:
-    """Rounds of both hosts as `+` (both answer), `1` (one), `-` (none), `.` (none was asked).
+    """Rounds of both hosts as `+` (both reply), `1` (one), `-` (none), `.` (no probe was sent).
 
-    What comes out is the state after each: `u` up, `F` failed.
+    Returns the state after each round: `u` up, `F` failed.
     """
     hysteresis, out = Hysteresis(options), ""
     for number, what in enumerate(rounds):
-        answers = {
+        replies = {
             "+": {HOST: [0.01], OTHER: [0.02]},
             "1": {HOST: [0.01], OTHER: [None]},
             "-": {HOST: [None], OTHER: [None]},
             ".": {},
         }[what]
         before = hysteresis.failed
-        changed = hysteresis.record_round(number * every, answers)
+        changed = hysteresis.record_round(number * every, replies)
         assert changed == (hysteresis.failed != before)
         out += "F" if hysteresis.failed else "u"
     return out
@@ -45,7 +45,7 @@ def story(options: HealthConfig, rounds: str, every: float = 1.0) -> str:
         # one dead host of two
         (BASIC, "111111", "uuuuuu"),
         (BASIC._replace(reliability=2), "111+", "uuFF"),
-        # who cannot be asked says nothing
+        # rounds without probes say nothing
         (BASIC, "--...-++", "uuuuuFFu"),
         (BASIC, "......", "uuuuuu"),
         # quick and slow
@@ -57,20 +57,20 @@ def test_rounds_in_a_row(options: HealthConfig, rounds: str, states: str) -> Non
     assert story(options, rounds) == states
 
 
-def test_reliability_of_hosts_that_could_be_asked() -> None:
+def test_reliability_counts_only_hosts_that_were_probed() -> None:
     hysteresis = Hysteresis(BASIC._replace(reliability=2, down=1))
     assert not hysteresis.record_round(0, {HOST: [0.01]})
     assert hysteresis.record_round(1, {HOST: [0.01], OTHER: [None]})
     assert hysteresis.summary == "1 of 2 hosts reply"
 
 
-def test_one_answer_of_several_is_enough() -> None:
+def test_one_reply_to_several_probes_is_enough() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, count=3))
     assert not hysteresis.record_round(0, {HOST: [None, None, 0.3]})
     assert hysteresis.record_round(1, {HOST: [None, None, None]})
 
 
-def test_the_pauses() -> None:
+def test_the_interval_depends_on_the_state() -> None:
     hysteresis = Hysteresis(
         BASIC._replace(interval=5, failure_interval=1, recovery_interval=9, down=2)
     )
@@ -86,7 +86,7 @@ def test_the_pauses() -> None:
 # -- flapping -----------------------------------------------------------------------------
 
 
-def test_each_return_waits_twice_as_long() -> None:
+def test_each_flap_doubles_the_hold() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     now, out = 0.0, []
     for _ in range(6):
@@ -101,7 +101,7 @@ def test_each_return_waits_twice_as_long() -> None:
     assert hysteresis.flaps == 5
 
 
-def test_who_was_back_for_long_is_forgiven() -> None:
+def test_a_long_recovery_resets_the_flaps() -> None:
     hysteresis = Hysteresis(BASIC._replace(down=1, up=1, hold=10, hold_max=60))
     for now, answer in ((0, None), (1, 0.01), (2, None), (12, 0.01), (72, None)):
         assert hysteresis.record_round(now, {HOST: [answer]})
@@ -129,9 +129,9 @@ PICKY = BASIC._replace(check_quality=True, down=2, up=2, quality_window=10)
 
 def test_loss_has_two_thresholds() -> None:
     hysteresis = Hysteresis(PICKY)
-    answers = [0.01] * 10 + [None, 0.01] * 4
-    for now, each in enumerate(answers):
-        hysteresis.record_round(now, {HOST: [each]})
+    replies = [0.01] * 10 + [None, 0.01] * 4
+    for now, latency in enumerate(replies):
+        hysteresis.record_round(now, {HOST: [latency]})
     # With the fourth of ten a round is silent, and the next one is lossy: two in a row.
     assert hysteresis.failed
     assert hysteresis.summary == "0 of 1 hosts are good (40 % lost)"
@@ -153,13 +153,13 @@ def test_latency_has_two_thresholds() -> None:
     assert verdicts == "uuuFFFFFu"
 
 
-def test_why_a_slow_line_is_out() -> None:
+def test_the_summary_of_a_slow_uplink() -> None:
     hysteresis = Hysteresis(PICKY._replace(quality_window=2, down=1))
     hysteresis.record_round(0, {HOST: [1.5, 1.3], OTHER: [None, None]})
     assert hysteresis.summary == "0 of 2 hosts are good (1400 ms)"
 
 
-def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
+def test_losses_of_an_outage_do_not_count_after_it() -> None:
     hysteresis = Hysteresis(PICKY)
     for now in range(20):
         hysteresis.record_round(now, {HOST: [0.01 if now < 8 else None]})
@@ -168,10 +168,10 @@ def test_what_was_lost_in_an_outage_is_not_held_against_the_line() -> None:
     assert hysteresis.record_round(21, {HOST: [0.01]})
 
 
-def test_a_line_in_use_is_not_condemned_by_its_first_probes() -> None:
+def test_an_uplink_in_use_does_not_fail_by_its_first_probes() -> None:
     hysteresis = Hysteresis(PICKY._replace(down=1))
-    for now, each in enumerate([0.01, None, 0.01, 0.01, None, 0.01][0:1] + [5.0] * 8):
-        hysteresis.record_round(now, {HOST: [each]})
+    for now, latency in enumerate([0.01, None, 0.01, 0.01, None, 0.01][0:1] + [5.0] * 8):
+        hysteresis.record_round(now, {HOST: [latency]})
     assert not hysteresis.failed
 
 
@@ -200,18 +200,18 @@ options = st.builds(
 
 
 @given(options, st.booleans(), rounds)
-def test_a_verdict_is_never_hasty_and_never_late(
-    options: HealthConfig, failed: bool, told: list[tuple[float, dict[str, list[float | None]]]]
+def test_a_verdict_is_neither_early_nor_late(
+    options: HealthConfig, failed: bool, sequence: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
     hysteresis, now = Hysteresis(options, failed), 0.0
     since = 0
-    """Rounds that said anything since the last change of the verdict."""
-    for pause, answers in told:
+    """Rounds with probes since the last change of the verdict."""
+    for pause, replies in sequence:
         now += pause
         before, held = hysteresis.failed, hysteresis.held_until
-        changed = hysteresis.record_round(now, answers)
+        changed = hysteresis.record_round(now, replies)
         assert changed == (before != hysteresis.failed)
-        since += bool(answers)
+        since += bool(replies)
         if changed:
             if hysteresis.failed:
                 assert hysteresis.bad_rounds >= options.down
@@ -220,7 +220,8 @@ def test_a_verdict_is_never_hasty_and_never_late(
                 assert hysteresis.good_rounds >= options.up
                 assert held is None or now >= held
             since = 0
-        silent = bool(answers) and all(each is None for one in answers.values() for each in one)
+        latencies = [latency for probes in replies.values() for latency in probes]
+        silent = bool(replies) and all(latency is None for latency in latencies)
         assert not (silent and hysteresis.good_rounds)
         assert hysteresis.failed or hysteresis.bad_rounds < options.down
         if hysteresis.failed and hysteresis.good_rounds >= options.up:
@@ -229,13 +230,13 @@ def test_a_verdict_is_never_hasty_and_never_late(
 
 
 @given(options, rounds)
-def test_a_line_that_is_mended_for_good_comes_back(
-    options: HealthConfig, told: list[tuple[float, dict[str, list[float | None]]]]
+def test_a_repaired_uplink_recovers(
+    options: HealthConfig, sequence: list[tuple[float, dict[str, list[float | None]]]]
 ) -> None:
     hysteresis, now = Hysteresis(options), 0.0
-    for pause, answers in told:
+    for pause, replies in sequence:
         now += pause
-        hysteresis.record_round(now, answers)
+        hysteresis.record_round(now, replies)
     latest = now + hysteresis.hold_remaining(now)
     for _ in range(options.quality_window + options.up + 1):
         latest = max(latest, now) + 1

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
-    "statefile": "planning.state safefile",
+    "statefile": "environment planning.state safefile",
     "hints": "model planning.uplinks safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
     "reconciler": "model configuration planning netlink passes hints statefile",
@@ -52,8 +52,8 @@ MAY_IMPORT = {
     "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.types",
-    "daemon": "configuration control eventloop hints log model monitor netlink passes planning"
-    " reconciler services statefile status subflows",
+    "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
+    " planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",

@@ -47,18 +47,18 @@ def test_an_interface_that_is_down_has_nothing() -> None:
 def test_the_facts_are_by_device_and_go_before_what_a_hook_said() -> None:
     lease = Gateway("10.2.2.254", "lease")
     facts = Facts({("w2", AF_INET): (lease,), ("eth9", AF_INET): (lease,)})
-    told = add_netifd_facts(recorded("interface-dump-up"), facts)
-    assert told.gateways == {
+    merged = add_netifd_facts(recorded("interface-dump-up"), facts)
+    assert merged.gateways == {
         ("w1", AF_INET): (Gateway("10.1.1.1", "netifd"),),
         ("w1", AF_INET6): (Gateway("2001:db8:1::1", "netifd"),),
         ("w2", AF_INET): (Gateway("10.2.2.1", "netifd"), lease),
         ("w3", AF_INET): (Gateway("10.3.3.1", "netifd"),),
         ("eth9", AF_INET): (lease,),
     }
-    assert told.tables == {("w3", AF_INET): 103}
-    assert told.devices is not None
-    assert told.devices["wan1"] == "w1"
-    assert told.devices["lte"] == ""
+    assert merged.tables == {("w3", AF_INET): 103}
+    assert merged.devices is not None
+    assert merged.devices["wan1"] == "w1"
+    assert merged.devices["lte"] == ""
 
 
 def one(**fields: Any) -> str:
@@ -194,8 +194,8 @@ def section(name: str, mode: str, *options: str) -> str:
 
 
 def dump(*interfaces: dict[str, Any]) -> Facts:
-    told = [{"up": True, **each} for each in interfaces]
-    return add_netifd_facts(parse_dump(json.dumps({"interface": told})), Facts())
+    dump = [{"up": True, **each} for each in interfaces]
+    return add_netifd_facts(parse_dump(json.dumps({"interface": dump})), Facts())
 
 
 def run(made: World, config: Config, facts: Facts) -> list[str]:
@@ -219,7 +219,7 @@ def test_the_prefix_has_a_rule_and_the_default_no_source() -> None:
         "-6 7301: from all oif eth2 lookup 7001",
         "-6 7501: from 2001:db8:a200::/56 lookup 7001",
     ]
-    # The line has lost the prefix: the rule goes, and IPv4 is as it was.
+    # The uplink has lost the prefix: the rule goes, and IPv4 is as it was.
     lines = run(made, uci(interface("wan2", "eth2", "on")), dump(WAN2))
     assert not [line for line in lines if "-6" in line]
     assert "default via 10.2.2.1 dev eth2 table 7001 src 10.2.2.2" in lines
@@ -317,18 +317,18 @@ DEVICES: dict[str, tuple[str, dict[str, str] | None, list[str]]] = {
 }
 
 
-def told(config: Config) -> list[str]:
+def uplinks_of(config: Config) -> list[str]:
     return [" ".join((u.name, u.device or "-", u.mode, *u.interfaces)) for u in config.uplinks]
 
 
 @pytest.mark.parametrize(("written", "devices", "expected"), DEVICES.values(), ids=DEVICES)
 def test_devices(written: str, devices: dict[str, str] | None, expected: list[str]) -> None:
-    assert told(resolve_devices(uci(written), devices)) == expected
+    assert uplinks_of(resolve_devices(uci(written), devices)) == expected
 
 
 def test_a_device_of_mproutds_own_file_stands() -> None:
     config = uci(PPPOE, "config uplink wan\n option device ppp9\n")
-    assert told(resolve_devices(config, {"wan": "pppoe-wan"})) == ["wan ppp9 master wan"]
+    assert uplinks_of(resolve_devices(config, {"wan": "pppoe-wan"})) == ["wan ppp9 master wan"]
 
 
 def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
@@ -338,7 +338,7 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
     )
     assert config.warnings == ()
     one = resolve_devices(config, {"wan": "pppoe-wan"})
-    assert told(one) == ["wan pppoe-wan master wan wan6"]
+    assert uplinks_of(one) == ["wan pppoe-wan master wan wan6"]
     assert (one.uplinks[0].gateway6, one.uplinks[0].table) == ("fe80::1", None)
     (warning,) = one.warnings
     assert warning.startswith("network: uplink 'wan6': ")
@@ -349,7 +349,7 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
 def test_a_second_one_that_is_off_joins_without_a_word() -> None:
     config = uci(PPPOE + section("wan6", "off", "proto dhcpv6", "device pppoe-wan"))
     one = resolve_devices(config, {"wan": "pppoe-wan"})
-    assert (told(one), one.warnings) == (["wan pppoe-wan master wan wan6"], ())
+    assert (uplinks_of(one), one.warnings) == (["wan pppoe-wan master wan wan6"], ())
 
 
 def test_an_uplink_keeps_its_place_whatever_device_it_has() -> None:
@@ -397,3 +397,8 @@ def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
         lines = run(made, config, facts)
     clean.store.state = State(gateways=made.store.state.gateways)
     assert sorted(lines) == sorted(run(clean, config, last))
+
+
+def test_a_device_by_another_name_gets_its_own() -> None:
+    config = uci("config interface 'wan'\n option device 'enp9s0'\n option multipath 'on'\n")
+    assert resolve_devices(config, None, {"enp9s0": "eth1"}).uplinks[0].device == "eth1"

@@ -119,14 +119,14 @@ def test_each_operation_fails_with_each_errno(name: str) -> None:
         for error in ERRORS:
             world = at_start(change)
             world.refused, world.number = operation, getattr(errno, error)
-            told = a_pass(world, change.after).failures
+            failures = a_pass(world, change.after).failures
             note = f"{name}: {operation} refused with {error}"
             kind = type(operation.value).__name__
             gone = ALREADY_DELETED | ({"EINVAL"} if kind == "Endpoint" else set())
             if operation.verb == "delete" and error in gone:
-                assert not told, note
+                assert not failures, note
             else:
-                assert {each.operation for each in told} == {operation}, note
+                assert {failure.operation for failure in failures} == {operation}, note
             world.refused = None
             settle(world, change.after)
             assert world.state() == expected, note
@@ -134,7 +134,7 @@ def test_each_operation_fails_with_each_errno(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_does_not_need_it_is_done_all_the_same(name: str) -> None:
-    """An uplink whose operation is refused holds up no other."""
+    """An uplink with a failed operation delays no other."""
     change = CHANGES[name]
     world = at_start(change)
     settle(world, change.after)
@@ -144,6 +144,6 @@ def test_what_does_not_need_it_is_done_all_the_same(name: str) -> None:
         world.refused, world.number = operation, errno.EPERM
         a_pass(world, change.after)
         a_pass(world, change.after)
-        others = {each for each in operations if each.uplink not in ("", operation.uplink)}
+        others = {other for other in operations if other.uplink not in ("", operation.uplink)}
         if operation.uplink:
             assert others <= set(world.done), f"{name}: {operation}"

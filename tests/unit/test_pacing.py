@@ -131,7 +131,7 @@ def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
 
 
 def test_what_waits_for_something_else_wakes_nobody() -> None:
-    """Its time is over, but no pass comes to it: it is led away, or its routes are missing."""
+    """Its time is over, but no pass asks: it is misrouted, or its routes are missing."""
     removals, clock = settled()
     while removals.allow(ADD, ()):
         removals.record_pass([RULE])
@@ -194,13 +194,13 @@ def test_what_we_take_away_ourselves_is_expected() -> None:
 
 def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
     clock = Clock()
-    patience = GracePeriod(clock)
-    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}
+    grace = GracePeriod(clock)
+    assert grace.grant(["10.1.1.2"]) == {"10.1.1.2"}
     clock.now += MISROUTED_GRACE / 2
-    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
-    assert patience.next_at() == clock.now + MISROUTED_GRACE / 2
+    assert grace.grant(["10.1.1.2", "10.2.2.2"]) == {"10.1.1.2", "10.2.2.2"}
+    assert grace.next_at() == clock.now + MISROUTED_GRACE / 2
     clock.now += MISROUTED_GRACE / 2
-    assert patience.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
-    assert patience.grant([]) == frozenset()
-    assert patience.next_at() is None
-    assert patience.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"
+    assert grace.grant(["10.1.1.2", "10.2.2.2"]) == {"10.2.2.2"}
+    assert grace.grant([]) == frozenset()
+    assert grace.next_at() is None
+    assert grace.grant(["10.1.1.2"]) == {"10.1.1.2"}, "it was back, so its time begins anew"

@@ -195,7 +195,7 @@ def test_on_and_backup_change_the_flag_of_the_same_endpoint() -> None:
     before = world.mptcp.endpoints
     world.done.clear()
     world.run(WAN1 + interface("wan2", "eth2", "backup"))
-    assert [each.verb for each in world.done] == ["change"]
+    assert [operation.verb for operation in world.done] == ["change"]
     assert endpoints(world)[1] == "10.2.2.2 subflow backup dev eth2"
     world.run(WAN1 + WAN2)
     assert world.mptcp.endpoints == before
@@ -601,7 +601,7 @@ def test_the_last_path_goes_with_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "asked", "wanted"),
+    ("found", "setting", "wanted"),
     [
         (Limits(2, 0), "", Limits(8, 8)),
         (Limits(2, 0), "option subflows '4'", Limits(4, 8)),
@@ -611,12 +611,12 @@ def test_the_last_path_goes_with_its_address() -> None:
     ],
 )
 def test_limits_are_raised_never_lowered_and_put_back(
-    found: Limits, asked: str, wanted: Limits
+    found: Limits, setting: str, wanted: Limits
 ) -> None:
     world = two_lines()
     assert world.mptcp is not None
     world.mptcp = world.mptcp._replace(limits=found)
-    config = uci(WAN1, f"config mproutd 'globals'\n {asked}\n")
+    config = uci(WAN1, f"config mproutd 'globals'\n {setting}\n")
     world.run(config)
     assert world.mptcp.limits == wanted
     world.run(config._replace(enabled=False))
@@ -754,7 +754,7 @@ def test_a_new_gateway_changes_the_default_routes_alone() -> None:
     world.default("eth1", "10.1.1.254")
     world.done.clear()
     world.run(WAN1 + WAN2)
-    assert [(each.verb, *world.show([each.value])) for each in world.done] == [
+    assert [(operation.verb, *world.show([operation.value])) for operation in world.done] == [
         ("replace", "default via 10.1.1.254 dev eth1 table 7001 proto 77 src 10.1.1.2"),
         ("replace", "default via 10.1.1.254 dev eth1 table 7000 proto 77 src 10.1.1.2"),
     ]
@@ -868,7 +868,7 @@ def test_disabled_wants_nothing_and_remembers_slots_and_gateways() -> None:
 def test_strict_holds_back_ipv6_where_the_host_has_any(
     lan: tuple[str, ...], families: list[str]
 ) -> None:
-    """A line without IPv6 must not let a host of the LAN out by another one."""
+    """Without IPv6 on a strict uplink, no host of the LAN may leave via another uplink."""
     world = two_lines()
     world.device("lan0", *lan)
     world.run(uci(WAN1 + WAN2, "config uplink 'wan2'\n option strict '1'\n"))
@@ -912,8 +912,8 @@ def test_a_delegated_prefix_on_a_line_without_an_address() -> None:
     """The hosts behind us leave by it; the router itself has no address to prefer."""
     world = World()
     world.device("eth1")
-    line = ("eth1", AF_INET6)
-    facts = Facts({line: (Gateway("fe80::1", "netifd"),)}, prefixes={"eth1": ("2001:db8:9::/56",)})
+    key = ("eth1", AF_INET6)
+    facts = Facts({key: (Gateway("fe80::1", "netifd"),)}, prefixes={"eth1": ("2001:db8:9::/56",)})
     world.run(interface("wan1", "eth1", "on"), facts)
     assert part(world.ours(), "7001") == [
         "-6 default via fe80::1 dev eth1 table 7001 metric 1024",

@@ -53,14 +53,14 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     node.sysctl("net.ipv4.icmp_echo_ignore_all", 1)
     node.sysctl("net.ipv4.ping_group_range", "0 2147483647" if allowed else "1 0")
     node.ip("address add 192.0.2.1/32 dev lo", "address add 192.0.2.2/32 dev lo")
-    told: list[str] = []
+    results: list[str] = []
     loop = Loop()
     with node.enter():
-        ear = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        receiver = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         forger = socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         pings = IcmpProber(loop, ProbePath(AF_INET, "lo", 1, "192.0.2.1"), 32, 9)
-    pings.probe("192.0.2.2", "", told.append)
-    packet, _ = ear.recvfrom(2048)
+    pings.probe("192.0.2.2", "", results.append)
+    packet, _ = receiver.recvfrom(2048)
     assert packet[8] == 9  # the TTL
     assert socket.inet_ntoa(packet[12:16]) == "192.0.2.1"
     echo = packet[20:]
@@ -82,18 +82,18 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
     forge("192.0.2.2", ident, (seq + 1) & 0xFFFF, data)
     forge("192.0.2.2", ident ^ 1, seq, data)
     forge("192.0.2.1", ident, seq, data)  # from somebody else
-    assert told == []
+    assert results == []
     forge("192.0.2.2", ident, seq, data)
-    assert told == [""]
+    assert results == [""]
     forge("192.0.2.2", ident, seq, data)  # twice
-    assert told == [""]
-    stop = pings.probe("192.0.2.2", "", told.append)
+    assert results == [""]
+    stop = pings.probe("192.0.2.2", "", results.append)
     stop()
     assert not pings._pending
     pings.close()
     pings.close()
-    for each in (ear, forger):
-        each.close()
+    for opened in (receiver, forger):
+        opened.close()
     loop.close()
 
 

@@ -1,4 +1,4 @@
-"""Which of a name's addresses is asked, by which line, and when it is looked up again."""
+"""Which of a name's addresses is probed, by which uplink, and when it is resolved again."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class World:
         except OSError as error:
             done(None, str(error.strerror))
 
-    def asked(self, seconds: float, dead: tuple[str, ...] = (), line: str = "wan1") -> list[str]:
-        """Who is asked in this time, in this order; a round every second."""
-        found, end = [""], self.now + seconds
+    def probed(self, seconds: float, dead: tuple[str, ...] = (), uplink: str = "wan1") -> list[str]:
+        """The addresses probed in this time, in order; a round every second."""
+        addresses, end = [""], self.now + seconds
         while self.now < end:
-            found.append(self.names.address(line, NAME, AF_INET, found[-1] in dead))
+            addresses.append(self.names.address(uplink, NAME, AF_INET, addresses[-1] in dead))
             self.now += 1.0
-        return [each for before, each in pairwise(found) if each != before]
+        return [address for before, address in pairwise(addresses) if address != before]
 
 
 @pytest.fixture
@@ -51,47 +51,47 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
-def test_the_same_one_is_asked_as_long_as_it_answers(world: World) -> None:
-    assert world.asked(1) == [A]
+def test_an_address_is_kept_while_it_replies(world: World) -> None:
+    assert world.probed(1) == [A]
     world.served = [C, B, A]
-    assert world.asked(3 * REFRESH_INTERVAL) == [A]
+    assert world.probed(3 * REFRESH_INTERVAL) == [A]
     assert world.lookups == 4
     world.served = [C, B]
-    assert world.asked(REFRESH_INTERVAL) == [A, C]
+    assert world.probed(REFRESH_INTERVAL) == [A, C]
 
 
 @pytest.mark.parametrize(
-    ("dead", "asked"), [((A,), [A, B]), ((A, B), [A, B, C]), ((A, B, C), [A, B, C, A])]
+    ("dead", "probed"), [((A,), [A, B]), ((A, B), [A, B, C]), ((A, B, C), [A, B, C, A])]
 )
-def test_while_one_does_not_answer_the_next_is_asked(
-    world: World, dead: tuple[str, ...], asked: list[str]
+def test_the_next_address_is_probed_while_one_does_not_reply(
+    world: World, dead: tuple[str, ...], probed: list[str]
 ) -> None:
-    assert world.asked(3 * RETRY_INTERVAL + 5, dead) == asked
+    assert world.probed(3 * RETRY_INTERVAL + 5, dead) == probed
 
 
-def test_a_server_that_turns_its_answers_round_hides_none(world: World) -> None:
-    found = []
+def test_a_name_server_that_rotates_its_answers_hides_none(world: World) -> None:
+    addresses = []
     for served in ([A, B, C], [B, C, A], [C, A, B], [A, B, C]):
         world.served = served
-        found += world.asked(RETRY_INTERVAL, (A, B))
-    assert [each for each in (A, B, C) if each in found] == [A, B, C]
-    assert found[-1] == C
+        addresses += world.probed(RETRY_INTERVAL, (A, B))
+    assert [address for address in (A, B, C) if address in addresses] == [A, B, C]
+    assert addresses[-1] == C
 
 
-def test_a_dead_line_moves_no_other_line(world: World) -> None:
-    assert world.asked(1, line="wan2") == [A]
-    assert world.asked(3 * RETRY_INTERVAL, (A, B, C)) == [A, B, C]
-    assert world.asked(RETRY_INTERVAL, line="wan2") == [A]
+def test_a_dead_uplink_changes_no_other_uplinks_address(world: World) -> None:
+    assert world.probed(1, uplink="wan2") == [A]
+    assert world.probed(3 * RETRY_INTERVAL, (A, B, C)) == [A, B, C]
+    assert world.probed(RETRY_INTERVAL, uplink="wan2") == [A]
 
 
-def test_without_a_name_server_the_last_address_is_asked(world: World) -> None:
+def test_without_a_name_server_the_last_address_is_probed(world: World) -> None:
     world.served = []
-    assert world.asked(1) == []
+    assert world.probed(1) == []
     assert "name resolution" in world.names.error("wan1", NAME, AF_INET)
     world.served = [A]
-    assert world.asked(RETRY_INTERVAL) == [A]
+    assert world.probed(RETRY_INTERVAL) == [A]
     assert world.names.error("wan1", NAME, AF_INET) == ""
     world.served = []
-    assert world.asked(2 * REFRESH_INTERVAL, (A,)) == [A]
+    assert world.probed(2 * REFRESH_INTERVAL, (A,)) == [A]
     world.served = [A]
-    assert world.asked(2 * RETRY_INTERVAL, (A,)) == [A]
+    assert world.probed(2 * RETRY_INTERVAL, (A,)) == [A]

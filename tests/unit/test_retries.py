@@ -93,5 +93,5 @@ def test_what_is_not_to_be_added_any_more_does_not_stand() -> None:
     retries = Retries(Clock())
     retries.record_pass([(RULE, "File exists"), (OTHER, "File exists")])
     retries.deletion_failed(CLOSING, "Input/output error")
-    assert {each.operation for each in retries.still_wanted([RULE])} == {RULE, CLOSING}
+    assert {failed.operation for failed in retries.still_wanted([RULE])} == {RULE, CLOSING}
     assert len(retries.failed()) == 3

@@ -1,4 +1,4 @@
-"""Files of the runtime folder: whose are believed, and what stands under a name already.
+"""Files of the runtime directory: which are trusted, and names that exist already.
 
 Somebody else is user 12345 here; the daemon's user is `nobody`, since every system has that one.
 """
@@ -126,7 +126,7 @@ def test_a_command_of_roots_beside_a_daemon_that_is_not(
         os.chown(folder, nobody, -1)
     assert Lock(str(runtime)).acquire()
     StateFile(str(runtime)).save(MEMORY)
-    assert {each: (runtime / each).stat().st_uid for each in ("lock", "state.json")} == {
+    assert {name: (runtime / name).stat().st_uid for name in ("lock", "state.json")} == {
         "lock": nobody,
         "state.json": nobody,
     }
@@ -224,7 +224,7 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
         wake = WakeFifo(str(directory))
         server = Server(str(directory / "control.sock"), Loop(), dict)
         assert os.umask(umask) == umask
-        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()}
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
         modes["."] = stat.S_IMODE(directory.stat().st_mode)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(directory / "control.sock"))

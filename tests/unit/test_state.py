@@ -109,22 +109,22 @@ def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -
 
 
 def test_an_answer_is_worked_out_once_and_all_are_forgotten_when_there_are_too_many() -> None:
-    asked = []
+    calls = []
 
     @cache_last_by(lambda name, *_: name)
     def double(name: str, number: int) -> int:
         """Twice."""
-        asked.append((name, number))
+        calls.append((name, number))
         return 2 * number
 
     assert [double("a", 1), double("a", 1), double("a", 2), double("a", 1)] == [2, 2, 4, 2]
-    assert asked == [("a", 1), ("a", 2), ("a", 1)]
+    assert calls == [("a", 1), ("a", 2), ("a", 1)]
     for number in range(MAX_ENTRIES - 1):
         double(f"b{number}", 1)
-    asked.clear()
+    calls.clear()
     double("a", 1)
-    assert asked == []
+    assert calls == []
     double("c", 1)
     double("a", 1)
-    assert asked == [("c", 1), ("a", 1)]
+    assert calls == [("c", 1), ("a", 1)]
     assert double.__doc__ == "Twice."

@@ -85,6 +85,11 @@ def mptcp_disabled(site: Site) -> None:
     site.settle()
 
 
+def mptcp_paused(site: Site) -> None:
+    site.world.paused = True
+    site.settle()
+
+
 def path_manager(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(path_manager="bpf")
     site.settle()
@@ -225,6 +230,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             failed_in_use,
             no_mptcp,
             no_mptcp_diag,
+            mptcp_paused,
             mptcp_disabled,
             path_manager,
             configuration_rejected,

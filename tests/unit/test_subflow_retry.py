@@ -1,4 +1,4 @@
-"""Looking for subflows that nobody told of: when, how often, and what it leads to."""
+"""When connections are scanned and failed subflows retried."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Kernel:
     """Says which connections there are, and takes its time for it."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.takes, self.asked = clock, 0.0, 0
+        self.clock, self.takes, self.queries = clock, 0.0, 0
         self.fails: Exception | None = None
         self.there: list[tuple[Connection, list[Subflow]]] = []
 
@@ -54,7 +54,7 @@ class Kernel:
         assert list(addresses) == [HERE.address]
         if self.fails:
             raise self.fails
-        self.asked += 1
+        self.queries += 1
         self.clock.now += self.takes
         return [each[0] for each in self.there], [one for each in self.there for one in each[1]]
 
@@ -69,13 +69,13 @@ class World:
         self.clock, self.kernel = clock, Kernel(clock)
         self.done: list[Operation] = []
         self.unexplained = 0
-        self.told: list[str] = []
-        self.heard: list[bytes] | None = None
+        self.published: list[str] = []
+        self.messages: list[bytes] | None = None
         """What events there are; None for some lost."""
         self.filters: list[Any] = []
         events = SimpleNamespace(
             attach=self.filters.append,
-            read=lambda: self.heard and [SimpleNamespace(body=each) for each in self.heard],
+            read=lambda: self.messages and [SimpleNamespace(body=each) for each in self.messages],
         )
         state = State(endpoints=frozenset({(HERE.address, HERE.device)}))
         self.reconciler: Any = SimpleNamespace(
@@ -111,7 +111,7 @@ class World:
         self.retrier.on_pass()
 
     def _publish(self, kind: str, priority: int, text: str) -> None:
-        self.told.append(text)
+        self.published.append(text)
 
     def _count(self) -> None:
         self.unexplained += 1
@@ -142,7 +142,7 @@ def test_the_first_look_and_one_try_in_each_way(clock: Clock) -> None:
     world.kernel.there = [connection(7)]
     assert world.wait() == INITIAL_SCAN_DELAY
     assert world.turns(INITIAL_SCAN_DELAY - 0.1) == []
-    assert world.kernel.asked == 0
+    assert world.kernel.queries == 0
     assert world.turns(5) == GENTLY + ANEW
     for _ in range(5):  # it is refused again: the kernel tells, or it stays as it is
         assert world.turns(SCAN_INTERVAL) == []
@@ -158,7 +158,7 @@ def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7, address="192.168.70.1")]
     assert world.turns(5) == []
-    world.heard = [failed(7)]
+    world.messages = [failed(7)]
     world.retrier.on_events()
     assert world.turns(5) == []
 
@@ -169,7 +169,7 @@ def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
     world.turns(2)
     here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
     world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
-    world.heard = [failed(7)]
+    world.messages = [failed(7)]
     world.retrier.on_events()
     assert world.turns(20) == []
     world.kernel.there = [connection(7)]
@@ -180,7 +180,7 @@ def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7, joined(7))]
     assert world.turns(SCAN_INTERVAL) == []
-    world.heard = [failed(7, 0)]
+    world.messages = [failed(7, 0)]
     world.retrier.on_events()
     assert world.unexplained == 1
     assert world.turns(INITIAL_BACKOFF) == [], "it is there"
@@ -195,9 +195,9 @@ def test_with_many_connections_it_looks_less_often(clock: Clock) -> None:
     world.turns(INITIAL_SCAN_DELAY)
     assert world.wait() is None, "that alone wakes nobody"
     world.turns(0.25 / SCAN_TIME_SHARE - 1)
-    assert world.kernel.asked == 1
+    assert world.kernel.queries == 1
     world.turns(1.1)
-    assert world.kernel.asked == 2
+    assert world.kernel.queries == 2
 
 
 def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
@@ -212,8 +212,8 @@ def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Excep
     world = World(clock)
     world.kernel.there, world.kernel.fails = [connection(7)], error
     assert world.turns(2.5) == []
-    assert [text for text in world.told if str(error) in text]
-    assert len(world.told) <= 3
+    assert [text for text in world.published if str(error) in text]
+    assert len(world.published) <= 3
     world.kernel.fails = None
     assert world.turns(4)[:2] == GENTLY
 
@@ -223,7 +223,7 @@ def test_before_the_first_pass_it_waits(clock: Clock) -> None:
     world.reconciler.last = None
     world.kernel.there = [connection(7)]
     assert world.turns(9) == []
-    assert world.kernel.asked == 0
+    assert world.kernel.queries == 0
     assert world.wait() is None
 
 
@@ -231,7 +231,7 @@ def test_what_has_ended_gets_no_try(clock: Clock) -> None:
     """The end came before the filter let such events through."""
     world = World(clock)
     world.turns(2)
-    world.heard = [failed(7)]
+    world.messages = [failed(7)]
     world.retrier.on_events()
     assert world.turns(60) == []
     assert world.filters == [FAILED, JOINED, FAILED]
@@ -243,7 +243,7 @@ def test_a_busy_deleter_is_waited_for(clock: Clock) -> None:
     world.deleter.busy = True
     clock.now += 9
     world.turns(0)
-    assert world.kernel.asked == 0
+    assert world.kernel.queries == 0
     world.deleter.busy = False
     world.retrier.on_pass()
     assert world.turns(1)[:2] == GENTLY
@@ -269,16 +269,16 @@ def test_what_the_peer_began_is_dropped_and_the_filter_follows(clock: Clock) -> 
     world = World(clock)
     world.kernel.there = [taken(7)]
     assert world.turns(5) == []
-    world.heard = [failed(7)]
+    world.messages = [failed(7)]
     world.retrier.on_events()
     assert world.filters == [FAILED, JOINED]
     assert world.turns(5) == []
     assert world.filters == [FAILED, JOINED, FAILED]
-    world.heard = [failed(7), failed(8)]
+    world.messages = [failed(7), failed(8)]
     world.kernel.there = [taken(7), connection(8)]
     world.retrier.on_events()
     assert world.turns(INITIAL_BACKOFF + 0.01) == GENTLY, "for 8"
-    world.heard = [failed(9)]
+    world.messages = [failed(9)]
     world.kernel.there = [(connection(9)[0], [])]
     world.retrier.on_events()
     assert world.turns(2)[:1] == ANEW, "of 9 there is no subflow left: it may be ours"
@@ -288,19 +288,19 @@ def test_asking_who_began_it_takes_little_of_the_time(clock: Clock) -> None:
     """A busy server: each connection that comes in brings a failure."""
     world = World(clock)
     world.turns(INITIAL_SCAN_DELAY)
-    world.kernel.takes, asked = 0.05, world.kernel.asked
+    world.kernel.takes, queries = 0.05, world.kernel.queries
     began = clock.now
     for token in range(1000):
-        world.heard = [failed(token)]
+        world.messages = [failed(token)]
         world.kernel.there.append(taken(token))
         world.retrier.on_events()
         clock.now += 0.05
         world.turns(0)
-    asked = world.kernel.asked - asked
-    assert asked >= 3
-    assert asked * world.kernel.takes <= 1.2 * QUERY_TIME_SHARE * (clock.now - began)
+    queries = world.kernel.queries - queries
+    assert queries >= 3
+    assert queries * world.kernel.takes <= 1.2 * QUERY_TIME_SHARE * (clock.now - began)
     assert world.done == []
-    world.heard = [failed(7)]
+    world.messages = [failed(7)]
     world.retrier.on_events()
     wait = world.wait()
     assert wait is not None

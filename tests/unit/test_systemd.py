@@ -1,4 +1,4 @@
-"""What is said to a service manager, and when: by real sockets, and a clock of our own."""
+"""What a service manager receives, and when: with real sockets and a clock of our own."""
 
 from __future__ import annotations
 

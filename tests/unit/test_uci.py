@@ -120,8 +120,8 @@ SPELLINGS = {
     "quotes in double quotes, twice": ("""option v "'a' 'b'" """, "'a' 'b'"),
     "nothing": ("option v ''", None),
     "no value at all": ("option v", None),
-    "said twice": ("option v a\noption v bc", "bc"),
-    "said twice, the second time nothing": ("option v a\noption v ''", "a"),
+    "set twice": ("option v a\noption v bc", "bc"),
+    "set twice, the second time to nothing": ("option v a\noption v ''", "a"),
     "a list": ("list v a\nlist v 'b c'", ("a", "b c")),
     "a list with nothing in it": ("list v ''\nlist v b", ("", "b")),
     "an option, then a list": ("option v a\nlist v b", ("a", "b")),
@@ -139,13 +139,13 @@ def test_a_value(
     (section,) = found
     assert (section.type, section.name, section.line) == ("t", "n", 1)
     assert section.options["last"].values == ("1",)
-    said = section.options.get("v")
+    option = section.options.get("v")
     if expected is None:
-        assert said is None
+        assert option is None
     else:
-        assert said is not None
-        assert said.is_list == isinstance(expected, tuple)
-        assert said.values == (expected if isinstance(expected, tuple) else (expected,))
+        assert option is not None
+        assert option.is_list == isinstance(expected, tuple)
+        assert option.values == (expected if isinstance(expected, tuple) else (expected,))
 
 
 def test_lines_and_sections(reader: str, network: Path) -> None:
@@ -171,7 +171,6 @@ def test_lines_and_sections(reader: str, network: Path) -> None:
 MALFORMED = {
     "conifg interface a": (1, "'conifg' 'config'"),
     "{}": (1, "'{}'"),
-    "\ufeffconfig a": (1, r"'\ufeffconfig' 'config'"),
     "'config' a": (1, "'config' quoted"),
     "option a b": (1, "option before config"),
     "config": (1, "config type"),
@@ -236,8 +235,8 @@ def test_what_is_saved_and_not_committed_does_not_count() -> None:
     """`uci set` alone: libuci gives the new value to whoever asks it by the file's name."""
     argv = ["unshare", "-m", "sh", "-ec", SAVED, "sh", sys.executable, "-c", ASKED]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    told = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["backup", "on"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["backup", "on"]
 
 
 def test_libuci_that_reads_something_else(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +397,7 @@ def test_what_uci_writes_is_read_back(
 # -- what comes with the project ---------------------------------------------------
 
 
-@pytest.mark.parametrize("text_of", ["as it is", "with every option said"])
+@pytest.mark.parametrize("text_of", ["as it is", "with every option set"])
 def test_the_samples(reader: str, tmp_path: Path, text_of: str) -> None:
     for name in ("network", "mproutd"):
         text = (ROOT / "etc/mproutd" / name).read_text()
@@ -427,3 +426,10 @@ def test_the_recording_of_netifd(reader: str) -> None:
         "wan3 w3 backup",
         "lte wwan0 handover",
     ]
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    network = tmp_path / "network"
+    network.write_bytes(b"\xef\xbb\xbfconfig interface 'wan'\n\toption device 'eth1'\n")
+    (section,) = uci.read(str(network)) or ()
+    assert (section.name, section.line) == ("wan", 1)

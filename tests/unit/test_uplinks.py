@@ -136,8 +136,8 @@ def test_the_first_that_knows_the_gateway() -> None:
     lease, netifd = Gateway("10.1.1.5", "lease"), Gateway("10.1.1.6", "netifd")
     assert gateway(world, lease=lease) == lease
     assert gateway(world, lease=lease, netifd=netifd) == netifd
-    told = gateway(world, "option gateway '10.1.1.7'", lease=lease)
-    assert told == Gateway("10.1.1.7", "configuration")
+    found = gateway(world, "option gateway '10.1.1.7'", lease=lease)
+    assert found == Gateway("10.1.1.7", "configuration")
 
 
 def test_a_lease_older_than_the_address_is_not_believed() -> None:

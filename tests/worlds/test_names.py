@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, bridge, eventually, subflows, veth
+from tests.lab.kernel_links import needs_renames_while_up
 
 pytestmark = pytest.mark.kernel
 
@@ -31,7 +32,10 @@ def names_of_our_things(node: Namespace) -> str:
 @pytest.fixture
 def alike(bare_wan: Wan) -> Wan:
     """eth0 with 10.1.1.2 and eth0.300 with 10.2.2.2, and strict filters on both."""
-    bare_wan.gateway.ip("link set eth1 name eth0", "link set eth2 name eth0.300")
+    for old, new in (("eth1", "eth0"), ("eth2", "eth0.300")):
+        bare_wan.gateway.ip(
+            f"link set {old} down", f"link set {old} name {new}", f"link set {new} up"
+        )
     for device, n in (("eth0", 1), ("eth0.300", 2)):
         bare_wan.gateway.sysctl(f"net/ipv4/conf/{device}/rp_filter", 1)
         bare_wan.gateway.ip(
@@ -85,6 +89,7 @@ def test_eth0_and_eth0_300_and_wan1_and_wan10_are_four_names(alike):
 
 
 def test_a_device_renamed_away_and_back_while_up(wan):
+    needs_renames_while_up()
     gateway = wan.gateway
     gateway.sysctl("net.ipv4.conf.eth2.rp_filter", 1)
     with Daemon(gateway) as daemon, Echo(gateway, wan.server, SERVER) as echo:
@@ -110,6 +115,7 @@ def test_a_device_renamed_away_and_back_while_up(wan):
 
 def test_two_devices_that_swap_their_names(wan):
     """The uplink is the name: wan1 follows "eth1" to the other device, addresses and all."""
+    needs_renames_while_up()
     gateway = wan.gateway
     with Daemon(gateway) as daemon:
         gateway.ip("link set eth1 name x", "link set eth2 name eth1", "link set x name eth2")
@@ -142,3 +148,18 @@ def test_devices_that_are_none_of_our_business_cost_no_pass(wan, nodes):
         assert gateway.state() == state
         assert after["passes"] - before["passes"] == 0
         assert after["writes"] == before["writes"]
+
+
+@pytest.mark.parametrize("name", ["enp9s0lte", "eni-00000000000000001"])
+def test_a_device_may_be_named_by_an_alternative_name(wan: Wan, name: str) -> None:
+    """Rules need the name proper; the other one may come later, from udev."""
+    network = (
+        "config globals 'globals'\n option multipath 'enable'\n"
+        f"config interface 'wan2'\n option device '{name}'\n option multipath 'on'\n"
+    )
+    with Daemon(wan.gateway, network) as daemon:
+        assert "endpoint" not in names_of_our_things(wan.gateway)
+        wan.gateway.ip(f"link property add dev eth2 altname {name}")
+        eventually(lambda: "endpoint 10.2.2.2" in wan.gateway.state())
+        assert "oif eth2 lookup 7001" in names_of_our_things(wan.gateway)
+        assert daemon.call("status").code == 0

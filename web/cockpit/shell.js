@@ -120,7 +120,6 @@ function modeControl(uplink) {
 	const select = element('select', {
 		'aria-label': fill(_('Mode of {uplink}'), { uplink: uplink.name }),
 		'data-key': 'mode ' + uplink.mode + ' ' + (allowed && !busy),
-		'data-keep': true,
 		disabled: !allowed || busy,
 	}, MODES.map(mode => element('option', { value: mode, selected: mode === uplink.mode }, mode)));
 	select.addEventListener('change', () => {

@@ -72,8 +72,7 @@ function patchChildren(current, wanted) {
 
 /*
  * Makes `current`, which is in the document, look like `wanted`, with as few changes as possible.
- * Elements with a data-key stay the same element wherever they move; what is below an element
- * with data-keep is left alone once it is there.
+ * Elements with a data-key stay the same element wherever they move.
  */
 export function patch(current, wanted) {
 	if (current.nodeType !== Node.ELEMENT_NODE) {
@@ -81,8 +80,6 @@ export function patch(current, wanted) {
 			current.nodeValue = wanted.nodeValue;
 		return;
 	}
-	if (current.hasAttribute('data-keep') && wanted.hasAttribute('data-keep'))
-		return;
 	patchAttributes(current, wanted);
 	patchChildren(current, wanted);
 }

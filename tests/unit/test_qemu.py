@@ -1,0 +1,111 @@
+"""make kernels without a guest: what it says where it cannot run, and the page it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.qemu import results
+from tests.qemu.outcomes import MARK
+from tests.qemu.results import Outcome, Results
+from tests.qemu.runner import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_what_the_machine_lacks_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.qemu", "smoke"],
+        cwd=ROOT,
+        env=os.environ | {"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("make kernels: this machine lacks ")
+    assert "apt-get install --no-install-recommends qemu-system-x86 debootstrap cpio" in done.stderr
+
+
+PAGE = """\
+# K
+<!-- features -->
+old
+<!-- end -->
+<!-- tests -->
+<!-- end -->
+<!-- exceptions -->
+<!-- end -->
+after
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "kernels.md")
+    results.PAGE.write_text(PAGE)
+    return tmp_path
+
+
+def outcome(name: str, outcome: str = "passed", reason: str = "") -> Outcome:
+    return Outcome(f"tests/kernel/test_a.py::{name}", outcome, reason, 1.0)
+
+
+def test_the_page_has_what_the_kernels_said(folder: Path) -> None:
+    old, new = Results("bookworm", "6.1.0-1-x", "6.1.9-1"), Results("sid", "7.2-x", "7.2.1-1")
+    old.save("features", {"limits": "8", "kernel": "6.1.0-1-x"})
+    new.save("features", {"limits": "64"})
+    old.save_tests([outcome("one"), outcome("two", "failed", "E  a | b")], whole_files=True)
+    new.save_tests([outcome("one"), outcome("two", "skipped", "no such flag")], whole_files=True)
+    results.write_page([old, new])
+    page = results.PAGE.read_text()
+    assert "|  | 6.1.9-1, bookworm | 7.2.1-1, sid |" in page
+    assert "| limits | 8 | 64 |" in page
+    assert "6.1.0-1-x" not in page
+    assert "| `kernel/test_a.py` | 1, **1 failed** | 1, 1 skipped |" in page
+    assert "| `two` | 6.1.9-1 | failed | E  a \\| b |" in page
+    assert "| `two` | 7.2.1-1 | skipped | no such flag |" in page
+    assert page.endswith("after\n")
+    assert "old" not in page
+
+
+def test_results_outlive_a_run_and_not_a_new_kernel(folder: Path) -> None:
+    Results("sid", "7.2-x", "7.2.1-1").save_tests([outcome("one"), outcome("gone")], True)
+    again = Results("sid", "7.2-x", "7.2.1-1")
+    again.save_tests([outcome("one", "failed", "why")], whole_files=False)
+    assert [each[1] for each in again.group("tests/kernel/test_a.py")] == ["failed", "passed"]
+    again.save_tests([outcome("one")], whole_files=True)
+    assert [each[0] for each in again.group("tests/kernel/test_a.py")] == [outcome("one").test]
+    assert Results("sid", "7.3-x", "7.3-1").group("tests/kernel/test_a.py") == []
+
+
+class Machine:
+    """Prints `pieces`, as a guest sends them."""
+
+    boot_seconds = 0.0
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    def run(self, argv: object, on_output: object, environment: object = None) -> int:
+        for piece in self._pieces:
+            on_output(piece)  # type: ignore[operator]
+        return 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_outcomes_are_taken_out_of_the_output(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes], size: int
+) -> None:
+    records = [json.dumps(outcome(name)._asdict()).encode() for name in ("one", "two")]
+    sent = b".%b%b%bF%b%b%b\n" % (MARK, records[0], MARK, MARK, records[1], MARK)
+    machine = Machine(*(sent[n : n + size] for n in range(0, len(sent), size)))
+    found = Results("sid", "7.2-x", "7.2.1-1")
+    Run(machine, found).tests()  # type: ignore[arg-type]
+    assert capfdbinary.readouterr().out.startswith(b".F\n")
+    assert len(found.data["tests"]) == 2
