@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -32,7 +32,7 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
@@ -50,9 +50,6 @@ _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
-
-_CONF = "/proc/sys/net/ipv4/conf/"
-_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 
 
 class UnsupportedKernel(Exception):
@@ -154,13 +151,13 @@ class NetlinkKernel:
                     message.type == rtnl_decode.RTM_NEWNETCONF
                     and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
                 ):
-                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
+                    self._rp_filter_all = sysctls.read("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
-            self._rp_filter_all = _read_sysctl("all", "rp_filter")
+            self._rp_filter_all = sysctls.read("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
@@ -346,7 +343,7 @@ class NetlinkKernel:
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
-                failed = self._write_sysctls(batch)
+                failed = sysctls.write(batch, self._cache.link)
             elif kind is Endpoint:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
@@ -360,30 +357,6 @@ class NetlinkKernel:
             ]
         self._cache.on_applied(operations, certain=not failures)
         return failures
-
-    def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Write them, unless something changed since the last read; failures by index.
-
-        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
-        is another device written to that took over the name: its value would never be restored.
-        """
-        failed = {}
-        for index, operation in enumerate(operations):
-            setting = operation.value
-            assert isinstance(setting, Sysctl)
-            known = self._cache.link(setting.device)
-            try:
-                with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                    value = _read_sysctl(setting.device, setting.key)
-                    if known and _ifindex(setting.device) != known.index:
-                        failed[index] = Ack(errno.ENODEV)
-                    elif known and value != getattr(known, setting.key):
-                        failed[index] = Ack(errno.EAGAIN, "changed by another program just now")
-                    else:
-                        file.write(str(setting.value))
-            except OSError as error:
-                failed[index] = Ack(error.errno or errno.EIO)
-        return failed
 
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
@@ -410,32 +383,9 @@ def device_name(index: int) -> str:
         return f"if{index}"
 
 
-def _ifindex(device: str) -> int:
-    """0 when no device has this name."""
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0
-
-
 def _mptcp_counters() -> dict[str, int]:
     try:
         with open("/proc/net/netstat", encoding="ascii") as file:
             return parse_counters(file.read())
     except OSError:
         return {}
-
-
-def _read_sysctl(device: str, key: str) -> int:
-    try:
-        with open(_sysctl_path(device, key), encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _sysctl_path(device: str, key: str) -> str:
-    """OSError (EINVAL) for a name that would lead to another directory."""
-    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
-        raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
-    return f"{_CONF}{device}/{key}"
