@@ -18,8 +18,8 @@ from mproutd.configuration.uci import load
 from mproutd.hints import Hints
 from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
-from mproutd.netlink.packet_routes import forwarding_devices
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
 from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources

@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -31,13 +31,12 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.nlmsg import Ack, Message
 from mproutd.netlink.packet_routes import packet_routes
 from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
-from mproutd.netlink.sysctl import read_sysctl, sysctl_path
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
@@ -147,13 +146,13 @@ class NetlinkKernel:
                     message.type == rtnl_decode.RTM_NEWNETCONF
                     and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
                 ):
-                    self._rp_filter_all = read_sysctl("all", "rp_filter")
+                    self._rp_filter_all = sysctls.read("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
-            self._rp_filter_all = read_sysctl("all", "rp_filter")
+            self._rp_filter_all = sysctls.read("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
@@ -326,7 +325,7 @@ class NetlinkKernel:
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
-                failed = self._write_sysctls(batch)
+                failed = sysctls.write(batch, self._cache.link)
             elif kind is Endpoint:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
@@ -340,30 +339,6 @@ class NetlinkKernel:
             ]
         self._cache.on_applied(operations, certain=not failures)
         return failures
-
-    def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Write them, unless something changed since the last read; failures by index.
-
-        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
-        is another device written to that took over the name: its value would never be restored.
-        """
-        failed = {}
-        for index, operation in enumerate(operations):
-            setting = operation.value
-            assert isinstance(setting, Sysctl)
-            known = self._cache.link(setting.device)
-            try:
-                with open(sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                    value = read_sysctl(setting.device, setting.key)
-                    if known and _ifindex(setting.device) != known.index:
-                        failed[index] = Ack(errno.ENODEV)
-                    elif known and value != getattr(known, setting.key):
-                        failed[index] = Ack(errno.EAGAIN, "changed by another program just now")
-                    else:
-                        file.write(str(setting.value))
-            except OSError as error:
-                failed[index] = Ack(error.errno or errno.EIO)
-        return failed
 
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
@@ -388,11 +363,3 @@ def device_name(index: int) -> str:
         return if_indextoname(index)
     except OSError:
         return f"if{index}"
-
-
-def _ifindex(device: str) -> int:
-    """0 when no device has this name."""
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from socket import AF_INET, AF_INET6
 
 from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
 from mproutd.netlink import rtnl_decode, rtnl_encode
@@ -36,21 +35,3 @@ def packet_routes(requests: Requests, packets: Sequence[Packet]) -> list[Route |
                 route = rtnl_decode.lookup_reply(reply.body)
                 routes[index] = route if route.table and route.device else None
     return routes
-
-
-def forwarding_devices(names: Iterable[str]) -> frozenset[tuple[str, int]]:
-    """(device, family) for which this host is a router."""
-    return frozenset(
-        (name, family)
-        for name in names
-        for family, version in ((AF_INET, "ipv4"), (AF_INET6, "ipv6"))
-        if _is_forwarding(name, version)
-    )
-
-
-def _is_forwarding(device: str, version: str) -> bool:
-    try:
-        with open(f"/proc/sys/net/{version}/conf/{device}/forwarding", encoding="ascii") as file:
-            return file.read().strip() == "1"
-    except OSError:
-        return False

@@ -32,7 +32,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
-from mproutd.netlink.sysctl import sysctl_path
+from mproutd.netlink.sysctls import _sysctl_path
 from mproutd.planning.diff import own_endpoint_deletions
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership
@@ -240,7 +240,7 @@ def sent(operation: Operation) -> None:
     if isinstance(value, Endpoint | Limits):
         mptcp_pm.change(operation, 28, 1)
     elif isinstance(value, Sysctl):
-        sysctl_path(value.device, value.key)
+        _sysctl_path(value.device, value.key)
     else:
         rtnl_encode.change(operation, 1)
 

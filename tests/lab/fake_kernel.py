@@ -142,9 +142,6 @@ class FakeKernel:
     def lists_connections(self) -> bool:
         return self.mptcp_diag
 
-    def real_name(self, name: str) -> str:
-        return name
-
     def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
         return [
             self.walk(
@@ -155,6 +152,9 @@ class FakeKernel:
             )
             for packet in packets
         ]
+
+    def real_name(self, name: str) -> str:
+        return name
 
     def blackhole_defaults(self) -> list[Route]:
         return [
