@@ -87,8 +87,12 @@ class RtnlCache:
         kind, body = message.type, message.body
         if kind in _LINK_EVENTS or kind in _ADDRESS_EVENTS:
             index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
+            families: Sequence[int] = FAMILIES
             if kind in _LINK_EVENTS:
                 self._links = None
+            elif body and body[0] in FAMILIES:
+                families = body[:1]
+            self._main.drop_device(index, families)
             if index not in self._stale_addresses:
                 self._stale_addresses.add(index)
                 self._drop_routes_through(index)
@@ -104,7 +108,6 @@ class RtnlCache:
         for table, routes in list(self._tables.items()):
             if any(route.device == index for route in routes):
                 del self._tables[table]
-        self._main.drop_device(index)
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
@@ -167,17 +170,19 @@ class RtnlCache:
             addresses = self._read_addresses()
             routes = tuple(chain.from_iterable(self._read_table(table) for table in tables))
             main = self._main.read(indexes, addresses, lookups)
-            without_device = {
-                family
-                for family in FAMILIES
-                if any_device
-                or any(
-                    (index, family) not in main.defaults
-                    and (links[index].name, family) in remembered
-                    for index in indexes
-                )
-            }
-            main.defaults.update(self._main.read_any_default(without_device, lookups))
+            if any_device or remembered:
+                families = {
+                    family
+                    for family in FAMILIES
+                    if any_device
+                    or any(
+                        (index, family) not in main.defaults
+                        and (links[index].name, family) in remembered
+                        for index in indexes
+                    )
+                }
+                others = self._main.read_any_default(families, lookups)
+                main = main._replace(defaults={**main.defaults, **others})
             return RtnlSnapshot(links, addresses, routes, *main, rules)
         except OSError:
             self.invalidate()

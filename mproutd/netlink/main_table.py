@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from socket import AF_INET6
+from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.model import (
@@ -76,21 +76,26 @@ class MainTable:
     def invalidate_lookups(self) -> None:
         """Look up again everything but what takes a dump."""
         self._defaults: dict[tuple[int, int], Route | None] = {}
-        self._connected: dict[int, tuple[Route, ...]] = {}
+        self._connected: dict[tuple[int, int], tuple[Route, ...]] = {}
         self._sourced: dict[int, tuple[Route, ...]] = {}
+        self._last: tuple[Sequence[int], MainRoutes] | None = None
+        """What read() returned for these devices, until something is dropped."""
 
-    def drop_device(self, index: int) -> None:
-        """Look up everything of this device again."""
-        for family in FAMILIES:
+    def drop_device(self, index: int, families: Iterable[int] = FAMILIES) -> None:
+        """Look up everything of this device again, in these families."""
+        self._last = None
+        for family in families:
             self._defaults.pop((index, family), None)
             self._defaults.pop((ANY_DEVICE, family), None)
-        self._connected.pop(index, None)
-        self._sourced.pop(index, None)
+            self._connected.pop((index, family), None)
+            if family == AF_INET6:
+                self._sourced.pop(index, None)
 
     def drop(self, route: Route) -> None:
         """Look up again what this route, which came or went, may have changed."""
+        self._last = None
         if route.destination != "default":
-            self._connected.pop(route.device, None)
+            self._connected.pop((route.device, route.family), None)
             return
         self._defaults.pop((route.device, route.family), None)
         self._defaults.pop((ANY_DEVICE, route.family), None)
@@ -101,15 +106,23 @@ class MainTable:
         self, indexes: Sequence[int], addresses: Sequence[Address], lookups: MainLookups
     ) -> MainRoutes:
         """Of the devices `indexes`; `addresses` are all of the machine.  OSError."""
+        if self._last is not None and self._last[0] == indexes:
+            return self._last[1]
         self._read_subnets(indexes, addresses, lookups)
-        return MainRoutes(
+        routes = MainRoutes(
             self._read_defaults(
                 [(index, family) for index in indexes for family in FAMILIES], lookups
             ),
-            {index: routes for index in indexes if (routes := self._connected[index])},
-            {index: routes for index in indexes if (routes := self._sourced[index])},
+            {
+                index: found
+                for index in indexes
+                if (found := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
+            },
+            {index: found for index in indexes if (found := self._sourced[index])},
             self._read_delegated(indexes, addresses),
         )
+        self._last = indexes, routes
+        return routes
 
     def read_any_default(
         self, families: Collection[int], lookups: MainLookups
@@ -124,43 +137,55 @@ class MainTable:
 
         One lookup for each subnet and each IPv6 address of a device whose routes may have changed.
         """
-        changed = {i for i in indexes if i not in self._connected or i not in self._sourced}
-        if not changed:
+        unknown = {
+            (index, family)
+            for index in indexes
+            for family in FAMILIES
+            if (index, family) not in self._connected
+        }
+        changed = {index for index in indexes if index not in self._sourced}
+        if not unknown and not changed:
             return
         taken = {address.address for address in addresses}
-        own = [each for each in addresses if each.link in changed and each.scope == SCOPE_GLOBAL]
+        own = [
+            each
+            for each in addresses
+            if each.scope == SCOPE_GLOBAL
+            and ((each.link, each.family) in unknown or each.link in changed)
+        ]
         subnets = list(
             dict.fromkeys(
                 (each.link, each.network)
                 for each in own
-                if each.link not in self._connected
+                if (each.link, each.family) in unknown
                 and each.network not in (each.address, "default")
             )
         )
         sources = [
             (each.link, each.address)
             for each in own
-            if each.family == AF_INET6 and each.link not in self._sourced
+            if each.family == AF_INET6 and each.link in changed
         ]
         replies = self._look_up_main(
             main.mark,
             [(index, address_within(network, taken), "") for index, network in subnets]
             + [(index, LOOKUP_DESTINATION[AF_INET6], source) for index, source in sources],
         )
-        connected: dict[int, list[Route]] = {}
+        connected: dict[tuple[int, int], list[Route]] = {}
         sourced: dict[int, list[Route]] = {}
         for (index, network), routes in zip(subnets, replies, strict=False):
+            family = family_of(network)
             if main.hides_main(routes) or any(_is_within(route, network) for route in routes):
-                routes = self._dump_main(index, family_of(network))
-            connected.setdefault(index, []).extend(_connected(routes, index, network)[:1])
+                routes = self._dump_main(index, family)
+            found = connected.setdefault((index, family), [])
+            found += _connected(routes, index, network)[:1]
         for (index, source), routes in zip(sources, replies[len(subnets) :], strict=True):
             if main.hides_main(routes):
                 routes = self._dump_main(index, AF_INET6)
             found = sourced.setdefault(index, [])
             found += [route for route in _sourced(routes, index, source) if route not in found]
-        for index in changed:
-            self._connected.setdefault(index, tuple(connected.get(index, ())))
-            self._sourced.setdefault(index, tuple(sourced.get(index, ())))
+        self._connected |= {key: tuple(connected.get(key, ())) for key in unknown}
+        self._sourced |= {index: tuple(sourced.get(index, ())) for index in changed}
 
     def _read_defaults(
         self, keys: Sequence[tuple[int, int]], main: MainLookups
