@@ -6,8 +6,8 @@ attention, each with a reason and advice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mproutd.format import (
     format_age,
@@ -19,6 +19,7 @@ from mproutd.format import (
     shortened,
     truncate,
 )
+from mproutd.status.render_traffic import ways_out
 
 if TYPE_CHECKING:
     from mproutd.status.connection_types import ConnectionStatus, SubflowStatus
@@ -59,7 +60,7 @@ def status_lines(status: Status, color: bool = False, now: float = 0.0) -> list[
         lines = ["no uplink is configured"]
     else:
         lines = [*_table(status["uplinks"], now, color), *default_lines(status)]
-    attention = _attention(status, now, color)
+    attention = _attention(status, color)
     return [*lines, "", *attention] if attention else lines
 
 
@@ -188,21 +189,20 @@ def _family_lines(uplink: UplinkStatus, family: FamilyStatus, widths: tuple[int,
 
 
 def default_lines(status: Status) -> list[str]:
-    """The uplinks that carry other traffic."""
-    defaults: Mapping[str, Any] = status["default"]
-    words = [f"{FAMILIES[family]} via {uplink}" for family, uplink in defaults.items()]
+    """Where other traffic leaves."""
+    words = ways_out(status["other_traffic"], FAMILIES)
     return wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
 
 
 # -- what needs attention -----------------------------------------------------------------
 
 
-def _attention(status: Status, now: float, color: bool) -> list[str]:
+def _attention(status: Status, color: bool) -> list[str]:
     mark = colored("!", RED if color else "")
     lines: list[str] = []
     for uplink in status["uplinks"]:
         if uplink["mode"] != "off" and not uplink["usable"]:
-            lines += _unusable_lines(uplink, now, mark)
+            lines += _unusable_lines(uplink, mark)
     problems = status["problems"]
     for index, problem in enumerate(problems):
         # Equal advice once, below the last problem that it is for.
@@ -216,17 +216,14 @@ def _attention(status: Status, now: float, color: bool) -> list[str]:
     return lines
 
 
-def _unusable_lines(uplink: UplinkStatus, now: float, mark: str) -> list[str]:
-    subject = f"{uplink['name']} is not usable"
-    if uplink["since"] and now - uplink["since"] >= 1:
-        duration = format_duration(now - uplink["since"])
-        subject = f"{uplink['name']} has not been usable for {duration}"
+def _unusable_lines(uplink: UplinkStatus, mark: str) -> list[str]:
     reasons = {family["reason"]: family for family in _shown_families(uplink)}
     lines = []
     for family in reasons.values():
         checks = failed_checks(uplink) if family["reason"] == "check-failed" else ""
         advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-        lines += attention_lines(f"{subject}: {family['text']}{checks}", advice, mark)
+        text = f"{uplink['name']} is not usable: {family['text']}{checks}"
+        lines += attention_lines(text, advice, mark)
     return lines
 
 
