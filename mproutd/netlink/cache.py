@@ -102,8 +102,10 @@ class RtnlCache:
             if any(route.device == index for route in routes):
                 del self._tables[table]
         for family in FAMILIES:
-            self._defaults.pop((index, family), None)
-            self._defaults.pop((ANY_DEVICE, family), None)
+            own = self._defaults.pop((index, family), None)
+            best = self._defaults.get((ANY_DEVICE, family))
+            if best is not None and (own is not None or best.device == index):
+                del self._defaults[ANY_DEVICE, family]
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
