@@ -57,6 +57,10 @@ chaos: setup
 longrun: setup
 	@$(python) -m tests.chaos.longrun $(SEED:%=--seed %) $(ARGS)
 
+# PYTHONS='3.13 3.15' selects the versions.
+pythons:
+	@packaging/pythons.sh $(ARGS)
+
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)

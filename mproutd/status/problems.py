@@ -52,6 +52,9 @@ PROBLEMS = {
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
     "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
+    "family-unusable": "{uplink}: {family} is not used: there are addresses, but no gateway",
+    "check-idle": "{uplink}: its health check probes no host: {reason}; a failure would go "
+    "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
@@ -123,6 +126,11 @@ ADVICE = {
     "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
     "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
+    "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "
+    "`gateway6`); with net.ipv6.conf.DEVICE.forwarding=1, router advertisements count only with "
+    "accept_ra=2",
+    "check-idle": "name hosts in `track_ip` that can be reached by the uplink's family, or by "
+    "address instead of by name",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",

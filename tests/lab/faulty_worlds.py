@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tests.lab import (
     RUNTIME_DIR,
     SERVER,
+    SERVER6,
     TWO_UPLINKS,
     Daemon,
     Ubus,
@@ -169,6 +170,19 @@ def _paused(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.run(sys.executable, "-c", code)
 
 
+def _no_ipv6_gateway(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.call("flush")
+    wan.gateway.ip("route delete default dev eth2", family=6)
+    daemon.start()
+
+
+def _idle_check(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address flush dev eth2 scope global", family=6)
+    daemon.configure(own=f"config uplink 'wan2'\n\tlist track_ip '{SERVER6}'\n")
+    daemon.call("reconcile")
+
+
 def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(own=OWN + "\toption subflows '100'\n")
     daemon.call("reconcile")
@@ -241,6 +255,8 @@ BROKEN: dict[str, Broken] = {
         "connections use only one uplink",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
+    "family-unusable": Broken("IPv6 does not use an uplink that works", _no_ipv6_gateway),
+    "check-idle": Broken("an uplink is dead, and its check does not notice", _idle_check),
     "mptcp-paused": Broken("new connections are plain TCP, although all seems well", _paused),
     "path-manager": Broken(
         "connections use only one uplink, although there are endpoints", _path_manager

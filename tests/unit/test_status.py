@@ -85,6 +85,11 @@ def mptcp_disabled(site: Site) -> None:
     site.settle()
 
 
+def family_unusable(site: Site) -> None:
+    site.world.add_address("eth2", "2001:db8:2::2/64")
+    site.settle()
+
+
 def mptcp_paused(site: Site) -> None:
     site.world.paused = True
     site.settle()
@@ -231,6 +236,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             no_mptcp,
             no_mptcp_diag,
             mptcp_paused,
+            family_unusable,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -257,8 +263,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 
 
 def test_every_problem_has_a_world() -> None:
-    # The last one is named by the command alone: tests/lab/faulty_worlds.py.
-    assert {*WORLDS, "mptcpd-running"} == set(PROBLEMS)
+    # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
+    assert {*WORLDS, "mptcpd-running", "check-idle"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
