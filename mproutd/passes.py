@@ -23,6 +23,7 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
+    family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning.diff import Differences, compare, own_endpoint_deletions, replaces_all
@@ -116,6 +117,7 @@ def snapshot_request(
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
     failed = {name for name, _ in effective(config, state, facts)}
+    remembered = {(device, family_of(address)) for device, address in state.gateways}
     failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
     return SnapshotRequest(
         devices,
@@ -124,6 +126,7 @@ def snapshot_request(
         state.without_endpoint,
         full,
         failed_devices,
+        remembered,
         any_device=any(uplink.mode == "master" for uplink in config.uplinks),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
@@ -369,22 +372,24 @@ def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int
         if operation.verb == "add" and isinstance(operation.value, Endpoint)
     }
     return [
-        (path.gateway.address, uplink.link.index)
+        (gateway, uplink.link.index)
         for uplink in plan.uplinks
         if uplink.link and uplink.link.index in devices
         for path in uplink.paths
-        if path.usable and path.gateway and path.gateway.address
+        if path.usable
+        for gateway in path.all_gateways
     ]
 
 
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """The addresses of planned endpoints whose packets would not leave as planned."""
-    expected: dict[str, tuple[int, str]] = {}
+    expected: dict[str, tuple[int, tuple[str, ...]]] = {}
     for uplink in plan.uplinks:
         for path in uplink.paths:
             if path.usable and path.gateway and uplink.link:
                 for address in path.eligible:
-                    expected[address.address] = (uplink.link.index, path.gateway.address)
+                    gateways = path.gateways(address.address)
+                    expected[address.address] = (uplink.link.index, gateways)
     sources = [
         (endpoint.address, endpoint.device)
         for endpoint in plan.endpoints
@@ -392,8 +397,15 @@ def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     ]
     if not sources:
         return ()
+
+    def is_expected(address: str, route: Route | None) -> bool:
+        device, gateways = expected[address]
+        if route is None or not route.table:
+            return False
+        return route.device == device and route.gateway in gateways
+
     return tuple(
         address
         for (address, _), route in zip(sources, kernel.lookups(sources), strict=True)
-        if route is None or not route.table or (route.device, route.gateway) != expected[address]
+        if not is_expected(address, route)
     )

@@ -81,6 +81,9 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    remembered: Collection[tuple[str, int]] = ()
+    """(device, family) with a remembered gateway: where main has no default for one, the snapshot
+    has main's default through any device, with ifindex 0."""
     any_device: bool = False
     """Main's default route for traffic without a device matters too."""
     probe_laminar: bool = False
@@ -153,7 +156,9 @@ class NetlinkKernel:
         if want.full:
             self._cache.invalidate()
             self._rp_filter_all = sysctls.read("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
+        routing = self._cache.read(
+            want.devices, tuple(want.tables), want.mark, want.remembered, want.any_device
+        )
         mptcp = None
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
@@ -285,6 +290,14 @@ class NetlinkKernel:
             None if isinstance(reply, OSError) else rtnl_decode.lookup_reply(reply.body)
             for reply in self._requests.query(requests)
         ]
+
+    def default_tables(self, device: int, family: int) -> set[int]:
+        """The tables with a default route through a device."""
+        return self._cache.default_tables(device, family)
+
+    def ignores_advertisements(self, device: str) -> bool:
+        """Whether the kernel ignores router advertisements, although accept_ra permits them."""
+        return sysctls.ignores_advertisements(device)
 
     def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
         """The entry of a routing table that leads each packet to the internet, or None."""

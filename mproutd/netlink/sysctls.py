@@ -58,6 +58,18 @@ def forwarding_devices(names: Iterable[str]) -> frozenset[tuple[str, int]]:
     )
 
 
+def ignores_advertisements(device: str) -> bool:
+    """Whether accept_ra is 1 and forwarding on: the kernel then ignores routers.
+
+    With accept_ra 0, a program may read the advertisements instead.
+    """
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{device}/accept_ra", encoding="ascii") as file:
+            return file.read().strip() == "1" and _is_forwarding(device, "ipv6")
+    except OSError:
+        return False
+
+
 def _is_forwarding(device: str, version: str) -> bool:
     try:
         with open(f"/proc/sys/net/{version}/conf/{device}/forwarding", encoding="ascii") as file:

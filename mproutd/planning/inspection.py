@@ -82,6 +82,13 @@ class Inspection(NamedTuple):
     rate_limited: Collection[Object] = ()
     """What others removed so often that it is restored only every few seconds."""
     last_changes: LastChanges = LastChanges()
+    remembered: Mapping[tuple[str, int], float] = {}
+    """(device, family) → seconds for which its gateway has been remembered."""
+    ignores_advertisements: Collection[str] = ()
+    """Devices without an IPv6 gateway whose accept_ra and forwarding tell the kernel to ignore
+    routers."""
+    default_tables: Mapping[tuple[str, int], Sequence[int]] = {}
+    """(device, family) without a gateway → other programs' tables with a default through it."""
     passes: int = 0
     writes: int = 0
     """Passes, and changes requested from the kernel, since the start."""

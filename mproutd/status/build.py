@@ -14,6 +14,7 @@ from mproutd.iproute2 import DeviceNames, describe, ip_command
 from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import Plan
+from mproutd.status.path_problems import path_problems
 from mproutd.status.problems import failed_operations, merge, problem, removed_objects
 from mproutd.status.traffic import carrier, other_traffic, traffic_problems
 from mproutd.status.uplink import (
@@ -133,6 +134,7 @@ def _problems(
     yield from traffic_problems(inspection, view)
     yield from _failed_in_use(inspection.plan)
     yield from _one_family_only(inspection.plan)
+    yield from path_problems(inspection)
     for uplink in uplinks:
         if uplink["mark"] is None:
             yield problem("no-mark", uplink=uplink["name"])

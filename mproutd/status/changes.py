@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.uplinks import REASONS, Gateway, ObservedUplink, Path
+from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
 if TYPE_CHECKING:
     from mproutd.status.change_types import Change

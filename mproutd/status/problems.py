@@ -57,6 +57,10 @@ PROBLEMS = {
     "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
+    "gateway-remembered": "{uplink}: table main has had no {families} default route via {device} "
+    "for {duration}; the last known gateway {gateway} stays in use",
+    "address-without-gateway": "{uplink}: no gateway is known for {address}: "
+    "{gateway} on {device} is in another subnet; no endpoint is kept there",
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
     "same flags, and does not remove them when it stops",
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
@@ -71,6 +75,7 @@ SUBJECTS = {
     "removed-externally": "object",
     "rate-limited": "object",
     "operation-failed": "command",
+    "address-without-gateway": "address",
 }
 """Code → the field that tells problems of the same cause apart."""
 MAX_SIMILAR = 3
@@ -133,6 +138,10 @@ ADVICE = {
     "address instead of by name",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
+    "gateway-remembered": "restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink",
+    "address-without-gateway": "if the gateway serves this address too, set `gateway` for the "
+    "uplink; a second modem on the same port needs a device of its own: ip link add link DEVICE "
+    "name NAME type macvlan mode bridge",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
 }
@@ -144,6 +153,16 @@ _NETWORKD_ADVICE = (
     "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
+ADVERTISEMENTS_IGNORED = (
+    "the kernel ignores router advertisements on {device}, since forwarding is on and accept_ra "
+    "is 1: sysctl -w net/ipv6/conf/{device}/accept_ra=2"
+)
+DEFAULT_ELSEWHERE = (
+    "table {table} has a default route via {device}: set `table` '{table}' for the uplink, or "
+    "`gateway` (IPv6: `gateway6`)"
+)
+"""Instead of the advice for a path without an address or a gateway, where that is the cause."""
+
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
     "waits for a new lease when it recovers; to keep the address, set `nolink` in "

@@ -79,8 +79,8 @@ rules as well"""
     """the gateway; null when unknown or not needed"""
     gateway_from: str | None
     """its origin: configuration, netifd, lease, ifupdown (an interfaces(5) stanza), main (a
-default route of the device in table main), remembered, or point-to-point (none needed); null
-when unknown"""
+default route of the device in table main), table (another program's, in the uplink's pinned
+table), remembered, or point-to-point (none needed); null when unknown"""
     lookups: list[Lookup]
     """where packets from each of `sources` are routed, without naming a device"""
 

@@ -6,10 +6,12 @@ For the tests, and for docs/troubleshooting.md, which is printed from here.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mproutd.status.path_problems import MEMORY_UNNAMED
 from tests.lab import (
     RUNTIME_DIR,
     SERVER,
@@ -65,6 +67,16 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _without_gateway(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address add 192.168.8.100/24 dev eth2")
+
+
+def _remembered(wan: Wan, daemon: Daemon) -> None:
+    wan.admin_down(2)
+    wan.admin_up(2)
+    time.sleep(MEMORY_UNNAMED + 1)
 
 
 def _address_conflict(wan: Wan, daemon: Daemon) -> None:
@@ -154,7 +166,7 @@ def _removed(times: int) -> Callable[[Wan, Daemon], None]:
 def _operation_failed(wan: Wan, daemon: Daemon) -> None:
     daemon.stop()
     daemon.call("flush")
-    wan.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    wan.gateway.ip("route add default via 10.1.1.254 dev eth1 table 7001 proto static")
     daemon.start()
 
 
@@ -268,6 +280,10 @@ BROKEN: dict[str, Broken] = {
     "endpoint-limit": Broken("some addresses have no endpoint", _endpoint_limit),
     "foreign-endpoint": Broken(
         "the flags of an endpoint are not those of the mode", _foreign_endpoint
+    ),
+    "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
+    "gateway-remembered": Broken(
+        "an uplink works although table main has no route through it", _remembered
     ),
     "misrouted": Broken("an uplink is usable, but has no endpoint", _misrouted),
     "blackhole-default": Broken(

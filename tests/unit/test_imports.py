@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "environment planning.state safefile",
-    "hints": "model planning.uplinks safefile",
+    "hints": "model planning.gateways safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
     "reconciler": "model configuration planning netlink passes hints statefile",
     "subflows": "netlink subflows",

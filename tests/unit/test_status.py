@@ -70,6 +70,21 @@ def failed_in_use(site: Site) -> None:
     site.settle()
 
 
+def address_without_gateway(site: Site) -> None:
+    site.world.add_address("eth2", "192.168.8.100/24")
+    site.settle()
+
+
+def gateway_remembered(site: Site) -> None:
+    """The link went down and up, and nobody has restored main's route."""
+    site.settle()
+    site.world.down("eth2")
+    site.settle()
+    site.world.up("eth2")
+    site.settle()
+    site.clock.now += 61
+
+
 def no_mptcp(site: Site) -> None:
     site.world.mptcp = None
     site.settle()
@@ -233,6 +248,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         (make.__name__, make)
         for make in (
             failed_in_use,
+            address_without_gateway,
+            gateway_remembered,
             no_mptcp,
             no_mptcp_diag,
             mptcp_paused,

@@ -297,5 +297,4 @@ def _probe_path(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, s
         return None, ""
     if not path.usable and path.reason != "check-failed":
         return None, ""
-    source = path.eligible[0].address
-    return ProbePath(path.family, link.name, link.index, source), path.gateway.address
+    return ProbePath(path.family, link.name, link.index, path.probe_source), path.gateway.address
