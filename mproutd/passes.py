@@ -26,7 +26,13 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
-from mproutd.planning.diff import Differences, compare, own_endpoint_deletions, replaces_all
+from mproutd.planning.diff import (
+    Differences,
+    compare,
+    new_gateways,
+    own_endpoint_deletions,
+    replaces_all,
+)
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
@@ -229,7 +235,7 @@ class Pass:
         additions = self._verified_additions()
         if not self._make_before_break:
             self._delete(withdrawn)
-        self._kernel.flush_unreachable_neighbours(_gateways(self._plan, additions))
+        self._kernel.flush_unreachable_neighbours(new_gateways(self._plan, additions))
         incomplete = self._incomplete_uplinks()
         self._apply(
             [
@@ -362,23 +368,6 @@ class Pass:
             for operation in self._differences.add_routes
             if isinstance(operation.value, Route | Rule) and operation not in in_place
         }
-
-
-def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
-    """(gateway, ifindex) of the paths that are about to get an endpoint."""
-    devices = {
-        operation.value.device
-        for operation in additions
-        if operation.verb == "add" and isinstance(operation.value, Endpoint)
-    }
-    return [
-        (gateway, uplink.link.index)
-        for uplink in plan.uplinks
-        if uplink.link and uplink.link.index in devices
-        for path in uplink.paths
-        if path.usable
-        for gateway in path.all_gateways
-    ]
 
 
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:

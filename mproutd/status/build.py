@@ -133,24 +133,12 @@ def _problems(
     yield from _reconciler_problems(inspection, view.name)
     yield from traffic_problems(inspection, view)
     yield from _failed_in_use(inspection.plan)
-    yield from _one_family_only(inspection.plan)
     yield from path_problems(inspection)
     for uplink in uplinks:
         if uplink["mark"] is None:
             yield problem("no-mark", uplink=uplink["name"])
     for endpoint, uplink_name in inspection.plan.endpoints.items():
         yield from _endpoint_problem(inspection, view, endpoint, uplink_name)
-
-
-def _one_family_only(plan: Plan) -> Iterator[Problem]:
-    """Uplinks that carry one family and have addresses of the other without a way out."""
-    for observed in plan.uplinks:
-        if observed.config.mode == "off" or not observed.usable:
-            continue  # not expected to carry anything, or reported as not usable
-        for path in observed.paths:
-            if path.reason == "no-gateway" and path.eligible:
-                family = FAMILY_NAMES[path.family]
-                yield problem("family-unusable", uplink=observed.config.name, family=family)
 
 
 def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
