@@ -127,6 +127,9 @@ screens: setup
 	@packaging/setup.sh browser
 	@$(python) -m tests.browser.screens
 
+messages: setup
+	@$(python) packaging/messages.py
+
 # Output goes into docs/networks, measurements into docs/performance.md.
 guides:
 	@packaging/setup.sh unpack
