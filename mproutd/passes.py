@@ -124,7 +124,12 @@ def snapshot_request(
         state.without_endpoint,
         full,
         failed_devices,
-        any_device=any(uplink.mode == "master" for uplink in config.uplinks),
+        any_device=sweep
+        or bool(config.add_addr_accepted)
+        or any(
+            uplink.mode == "master" or uplink.fullmesh or uplink.laminar
+            for uplink in config.uplinks
+        ),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 

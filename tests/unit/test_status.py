@@ -19,7 +19,7 @@ from mproutd.status.build import build_status as build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render import status_lines
-from tests.lab.fake_world import ENABLED, World
+from tests.lab.fake_world import ENABLED, World, interface
 from tests.unit.test_pacing import Clock
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 
@@ -143,6 +143,19 @@ def blackhole_default(site: Site) -> None:
     site.settle()
 
 
+def limit_not_lowered(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '1'\n")
+    site.settle()
+
+
+def announced_addresses(site: Site) -> None:
+    """Main's default with the lowest metric leaves via eth1."""
+    paid = interface("wan1", "eth1", "handover")
+    own = "config mproutd 'globals'\n option add_addr_accepted '4'\n"
+    site.write(paid + WAN2, own)
+    site.settle()
+
+
 def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -206,6 +219,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             rate_limited,
             operation_failed,
             limits_above_max,
+            limit_not_lowered,
+            announced_addresses,
         )
     ]
 }
