@@ -11,7 +11,7 @@ file; the state file is written before the kernel is changed as it says.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from errno import EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
+from errno import EEXIST
 from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
@@ -23,6 +23,7 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
+    already_deleted,
     family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
@@ -43,20 +44,6 @@ from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
-
-ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
-"""Errors of a delete whose object is gone already."""
-
-
-def already_deleted(operation: Operation, errno: int) -> bool:
-    """Whether a delete failed because its object was gone already.
-
-    For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
-    mptcp_pm_nl_del_addr_doit).
-    """
-    if operation.verb != "delete":
-        return False
-    return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))
 
 
 class Store(Protocol):
@@ -133,7 +120,12 @@ def snapshot_request(
         full,
         failed_devices,
         remembered,
-        any_device=any(uplink.mode == "master" for uplink in config.uplinks),
+        any_device=sweep
+        or bool(config.add_addr_accepted)
+        or any(
+            uplink.mode == "master" or uplink.fullmesh or uplink.laminar
+            for uplink in config.uplinks
+        ),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 

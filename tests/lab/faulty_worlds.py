@@ -200,6 +200,19 @@ def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _limit_not_lowered(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own=OWN + "\toption subflows '1'\n")
+    daemon.call("reconcile")
+
+
+def _announced_addresses(wan: Wan, daemon: Daemon) -> None:
+    """Main's default route with the lowest metric leaves via eth1."""
+    daemon.configure(
+        TWO_UPLINKS.replace("'master'", "'handover'"), own=OWN + "\toption add_addr_accepted '4'\n"
+    )
+    daemon.call("reconcile")
+
+
 def _mptcpd(wan: Wan, daemon: Daemon) -> None:
     libraries = next(UNPACKED.glob("usr/lib/*-linux-gnu"))
     wan.gateway.popen(
@@ -300,6 +313,10 @@ BROKEN: dict[str, Broken] = {
     "failed-in-use": Broken("no uplink works, but one is still used", _checked(1, 2)),
     "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),
     "limits-above-max": Broken("there are fewer subflows than configured", _low_limits),
+    "limit-not-lowered": Broken("there are more subflows than configured", _limit_not_lowered),
+    "announced-addresses": Broken(
+        "no subflow is opened to an address that the peer announces", _announced_addresses
+    ),
 }
 
 

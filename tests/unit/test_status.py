@@ -168,6 +168,19 @@ def blackhole_default(site: Site) -> None:
     site.settle()
 
 
+def limit_not_lowered(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '1'\n")
+    site.settle()
+
+
+def announced_addresses(site: Site) -> None:
+    """Main's default with the lowest metric leaves via eth1."""
+    paid = interface("wan1", "eth1", "handover")
+    own = "config mproutd 'globals'\n option add_addr_accepted '4'\n"
+    site.write(paid + WAN2, own)
+    site.settle()
+
+
 def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -274,6 +287,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             mark_follows_main,
             traffic_diverted,
             off_has_default,
+            limit_not_lowered,
+            announced_addresses,
         )
     ]
 }
