@@ -21,12 +21,12 @@ from mproutd.control.server import Server
 from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import WakeFifo
+from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
-from mproutd.passes import already_deleted
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import main_default_devices

@@ -12,6 +12,7 @@ costs 11 ms and 2.7 MB on a router.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from errno import EINVAL, ENODEV, ENOENT, ESRCH
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
@@ -350,3 +351,18 @@ class Failure(NamedTuple):
     operation: Operation
     errno: int
     text: str
+
+
+ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
+"""Errors of a delete whose object is gone already."""
+
+
+def already_deleted(operation: Operation, errno: int) -> bool:
+    """Whether a delete failed because its object was gone already.
+
+    For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
+    mptcp_pm_nl_del_addr_doit).
+    """
+    if operation.verb != "delete":
+        return False
+    return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))

@@ -11,7 +11,7 @@ file; the state file is written before the kernel is changed as it says.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from errno import EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
+from errno import EEXIST
 from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
@@ -23,10 +23,17 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
+    already_deleted,
     family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
-from mproutd.planning.diff import Differences, compare, own_endpoint_deletions, replaces_all
+from mproutd.planning.diff import (
+    Differences,
+    compare,
+    new_gateways,
+    own_endpoint_deletions,
+    replaces_all,
+)
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
@@ -37,20 +44,6 @@ from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
-
-ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
-"""Errors of a delete whose object is gone already."""
-
-
-def already_deleted(operation: Operation, errno: int) -> bool:
-    """Whether a delete failed because its object was gone already.
-
-    For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
-    mptcp_pm_nl_del_addr_doit).
-    """
-    if operation.verb != "delete":
-        return False
-    return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))
 
 
 class Store(Protocol):
@@ -127,7 +120,12 @@ def snapshot_request(
         full,
         failed_devices,
         remembered,
-        any_device=any(uplink.mode == "master" for uplink in config.uplinks),
+        any_device=sweep
+        or bool(config.add_addr_accepted)
+        or any(
+            uplink.mode == "master" or uplink.fullmesh or uplink.laminar
+            for uplink in config.uplinks
+        ),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
@@ -229,7 +227,7 @@ class Pass:
         additions = self._verified_additions()
         if not self._make_before_break:
             self._delete(withdrawn)
-        self._kernel.flush_unreachable_neighbours(_gateways(self._plan, additions))
+        self._kernel.flush_unreachable_neighbours(new_gateways(self._plan, additions))
         incomplete = self._incomplete_uplinks()
         self._apply(
             [
@@ -362,23 +360,6 @@ class Pass:
             for operation in self._differences.add_routes
             if isinstance(operation.value, Route | Rule) and operation not in in_place
         }
-
-
-def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
-    """(gateway, ifindex) of the paths that are about to get an endpoint."""
-    devices = {
-        operation.value.device
-        for operation in additions
-        if operation.verb == "add" and isinstance(operation.value, Endpoint)
-    }
-    return [
-        (gateway, uplink.link.index)
-        for uplink in plan.uplinks
-        if uplink.link and uplink.link.index in devices
-        for path in uplink.paths
-        if path.usable
-        for gateway in path.all_gateways
-    ]
 
 
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:

@@ -85,8 +85,10 @@ class MainTable:
         """Look up everything of this device again, in these families."""
         self._last = None
         for family in families:
-            self._defaults.pop((index, family), None)
-            self._defaults.pop((ANY_DEVICE, family), None)
+            own = self._defaults.pop((index, family), None)
+            best = self._defaults.get((ANY_DEVICE, family))
+            if best is not None and (own is not None or best.device == index):
+                del self._defaults[ANY_DEVICE, family]
             self._connected.pop((index, family), None)
             if family == AF_INET6:
                 self._sourced.pop(index, None)

@@ -239,3 +239,20 @@ def _by_family(addresses: Collection[str]) -> list[set[str]]:
     return [
         {address for address in addresses if family_of(address) == family} for family in FAMILIES
     ]
+
+
+def new_gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
+    """(gateway, ifindex) of the paths that are about to get an endpoint."""
+    devices = {
+        operation.value.device
+        for operation in additions
+        if operation.verb == "add" and isinstance(operation.value, Endpoint)
+    }
+    return [
+        (gateway, uplink.link.index)
+        for uplink in plan.uplinks
+        if uplink.link and uplink.link.index in devices
+        for path in uplink.paths
+        if path.usable
+        for gateway in path.all_gateways
+    ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from mproutd.configuration.config import Config
+from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
     BACKUP,
     FAMILIES,
@@ -44,18 +44,18 @@ def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     return regular or usable[:1]
 
 
-def flags_for(config: Config, uplink: ObservedUplink, laminar: bool) -> int:
+def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
     """MPTCP_PM_ADDR_FLAG_* for an uplink's endpoints; `laminar`: the kernel knows that flag.
 
     `backup` has no effect without `subflow`; the kernel rejects fullmesh with signal
     (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit).
     """
     flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
-    if uplink.config.mode == "backup":
+    if uplink.mode == "backup":
         flags |= BACKUP
-    if uplink.config.fullmesh and flags == flags & (SUBFLOW | BACKUP):
+    if uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
         flags |= FULLMESH
-    if uplink.config.laminar and laminar and flags & SUBFLOW:
+    if uplink.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
 
@@ -133,7 +133,7 @@ def _candidates(
     candidates: list[tuple[int, Endpoint, str]] = []
     for uplink in [*carrying, *standby]:
         assert uplink.link is not None
-        flags = flags_for(config, uplink, mptcp.laminar)
+        flags = flags_for(config, uplink.config, mptcp.laminar)
         flags |= BACKUP if uplink in standby else 0
         by_family = (path.eligible for path in uplink.paths if path.usable)
         alternating = (

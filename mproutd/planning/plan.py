@@ -80,7 +80,7 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
-    limits = plan_limits(ownership, snapshot)
+    limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.default)
     sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, routing.rules, shared)
     new_state = next_state(ownership, snapshot, numbers, uplinks, endpoints, limits, sysctls)
     return Plan(

@@ -1,6 +1,7 @@
 """The MPTCP limits and the sysctls of devices: what they should be and what they were.  Pure.
 
-Invariants: a value that an administrator chose stays; what was found first can be put back.
+Invariants: a value that an administrator chose stays; what was found first can be put back; no
+limit is raised further than needed, and none so that an uplink which must not carry gets subflows.
 """
 
 from __future__ import annotations
@@ -8,9 +9,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET
 
-from mproutd.model import Endpoint, Limits, Link, Rule, Snapshot, Sysctl
+from mproutd.configuration.config import Config
+from mproutd.model import (
+    ANY_DEVICE,
+    FAMILIES,
+    FULLMESH,
+    IMPLICIT,
+    LAMINAR,
+    SUBFLOW,
+    Endpoint,
+    Limits,
+    Link,
+    Mptcp,
+    Rule,
+    Snapshot,
+    Sysctl,
+    family_of,
+)
+from mproutd.planning.endpoints import flags_for
 from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
-from mproutd.planning.uplinks import ObservedUplink
+from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank
 
 
 def original_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
@@ -18,20 +36,112 @@ def original_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
     return ownership.original_limits(snapshot.mptcp.limits) if snapshot.mptcp else None
 
 
-def plan_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
-    """What is configured, or all that the kernel accepts; never below an administrator's."""
+def plan_limits(
+    ownership: Ownership,
+    snapshot: Snapshot,
+    uplinks: Sequence[ObservedUplink],
+    endpoints: Collection[Endpoint],
+    default: Mapping[int, str],
+) -> Limits | None:
+    """What is configured, or else what the endpoints need; never below an administrator's.
+
+    `default`: family → the uplink that carries other traffic, with a master.
+    """
     config, original = ownership.config, original_limits(ownership, snapshot)
     if snapshot.mptcp is None or original is None or not config.uplinks:
         return original
     highest = snapshot.mptcp.max_limit
+    accepted = min(wanted_announcements(config, snapshot.mptcp), highest)
+    if accepted and exposed_uplinks(snapshot, uplinks, endpoints, default):
+        accepted = 0
+    accepted = max(original.add_addr_accepted, accepted)
+    subflows = config.subflows
+    if subflows is None:
+        subflows = _needed_subflows(ownership, snapshot.mptcp, uplinks, accepted)
+    return Limits(max(original.subflows, min(subflows, highest)), accepted)
 
-    def raised(wanted: int | None, found: int) -> int:
-        return max(found, highest if wanted is None else min(wanted, highest))
 
-    return Limits(
-        raised(config.subflows, original.subflows),
-        raised(config.add_addr_accepted, original.add_addr_accepted),
+def wanted_announcements(config: Config, mptcp: Mptcp) -> int:
+    """How many announced addresses a connection is to accept, as far as it is safe.
+
+    The option, or else as many as possible where an uplink has endpoints for announced addresses.
+    """
+    if config.add_addr_accepted is not None:
+        return config.add_addr_accepted
+    return mptcp.max_limit if _joins_announced(config, mptcp) else 0
+
+
+def exposed_uplinks(
+    snapshot: Snapshot,
+    uplinks: Sequence[ObservedUplink],
+    endpoints: Collection[Endpoint],
+    default: Mapping[int, str],
+) -> list[tuple[ObservedUplink, int]]:
+    """(uplink, family) where a subflow to an announced address would leave, and none may.
+
+    Without a fullmesh or laminar endpoint in the family, the kernel binds such a subflow to
+    nothing, so that it leaves like other traffic (net/mptcp/pm_kernel.c, fill_local_addresses_vec).
+    An uplink that is `off` may carry none, one that is `handover` only while it has endpoints.
+    """
+    carrying = {(endpoint.device, family_of(endpoint.address)) for endpoint in endpoints}
+    bound = {
+        family_of(endpoint.address)
+        for endpoint in endpoints
+        if endpoint.flags & (FULLMESH | LAMINAR)
+    }
+    exposed: list[tuple[ObservedUplink, int]] = []
+    for family in FAMILIES:
+        route = snapshot.defaults.get((ANY_DEVICE, family))
+        for uplink in uplinks if family not in bound else ():
+            if family in default:
+                leads_here = uplink.config.name == default[family]
+            else:
+                leads_here = bool(route and uplink.link and route.device == uplink.link.index)
+            if not leads_here or uplink.link is None:
+                continue
+            mode = uplink.config.mode
+            idle = (uplink.link.index, family) not in carrying
+            if mode == "off" or (mode == "handover" and idle):
+                exposed.append((uplink, family))
+    return exposed
+
+
+def _joins_announced(config: Config, mptcp: Mptcp) -> bool:
+    """Whether an uplink, when it carries, has endpoints for addresses that peers announce."""
+    return any(
+        flags_for(config, uplink, mptcp.laminar) & (FULLMESH | LAMINAR)
+        for uplink in config.uplinks
+        if uplink.mode in RANK
     )
+
+
+def _needed_subflows(
+    ownership: Ownership, mptcp: Mptcp, uplinks: Sequence[ObservedUplink], accepted: int
+) -> int:
+    """How many subflows a connection may need beside its initial one.
+
+    One from each address of the uplinks, also from the one where it began: the initial subflow,
+    which does not count, may be lost, and that address joins again.  An uplink counts once
+    before it has an address, so that a lost lease changes nothing.  How many a server's clients
+    open, and how many addresses meet a fullmesh endpoint, is for the peers to decide.
+    """
+    config = ownership.config
+    if config.role != "client" or (accepted and _joins_announced(config, mptcp)):
+        return mptcp.max_limit
+    needed = 0
+    for index, family in enumerate(FAMILIES):
+        paths = [uplink.paths[index] for uplink in by_rank(uplinks)]
+        own = {address.address for path in paths for address in path.eligible}
+        without_address = sum(not path.eligible for path in paths)
+        others = {
+            endpoint.address
+            for endpoint in mptcp.endpoints
+            if family_of(endpoint.address) == family
+            and endpoint.flags & (SUBFLOW | IMPLICIT) == SUBFLOW
+            and not ownership.owns_endpoint(endpoint)
+        }
+        needed = max(needed, len(own | others) + without_address)
+    return needed + accepted
 
 
 def recorded_limits(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from mproutd import __version__
 from mproutd.iproute2 import DeviceNames, describe, ip_command
-from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
+from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, Mptcp, family_of
 from mproutd.planning.inspection import Inspection
+from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
+from mproutd.planning.tunables import exposed_uplinks, wanted_announcements
 from mproutd.status.path_problems import path_problems
 from mproutd.status.problems import failed_operations, merge, problem, removed_objects
 from mproutd.status.traffic import carrier, other_traffic, traffic_problems
@@ -158,6 +160,7 @@ def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
         yield problem("no-mptcp-diag")
     if max(config.subflows or 0, config.add_addr_accepted or 0) > mptcp.max_limit:
         yield problem("limits-above-max", limit_max=mptcp.max_limit)
+    yield from _limit_problems(inspection, mptcp)
     if not mptcp.laminar:
         for uplink in config.uplinks:
             if uplink.laminar:
@@ -165,6 +168,27 @@ def _mptcp_problems(inspection: Inspection) -> Iterator[Problem]:
     limit = mptcp.max_endpoints
     for address, name in inspection.plan.over_cap.items():
         yield problem("endpoint-limit", uplink=name, address=address, endpoints_max=limit)
+
+
+def _limit_problems(inspection: Inspection, mptcp: Mptcp) -> Iterator[Problem]:
+    """Options that do nothing, and uplinks that announced addresses must not use."""
+    config, plan = inspection.config, inspection.plan
+    original = Ownership(config, inspection.state).original_limits(mptcp.limits)
+    for option, limit in original._asdict().items():
+        value = getattr(config, option)
+        if value is not None and value < limit:
+            yield problem("limit-not-lowered", option=option, value=value, limit=limit)
+    desired = plan.limits or mptcp.limits
+    if wanted_announcements(config, mptcp) or desired.add_addr_accepted:
+        exposed = exposed_uplinks(inspection.snapshot, plan.uplinks, plan.endpoints, plan.default)
+        for uplink, family in exposed:
+            yield problem(
+                "announced-addresses",
+                uplink=uplink.config.name,
+                mode=uplink.config.mode,
+                family=FAMILY_NAMES[family],
+                limit=desired.add_addr_accepted,
+            )
 
 
 def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> Iterator[Problem]:

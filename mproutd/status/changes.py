@@ -15,7 +15,7 @@ from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
 if TYPE_CHECKING:
-    from mproutd.status.types import Change
+    from mproutd.status.change_types import Change
 
 MAX_STATUS_LENGTH = 1000
 """Characters of status_line(): a service manager accepts datagrams of 4096 bytes."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mproutd.format import format_duration
 from mproutd.model import FAMILY_NAMES
 from mproutd.planning.inspection import Inspection
+from mproutd.planning.plan import Plan
 from mproutd.status.problems import problem
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ MEMORY_UNNAMED = 60.0
 
 
 def path_problems(inspection: Inspection) -> Iterator[Problem]:
+    yield from _one_family_only(inspection.plan)
     for observed in inspection.plan.uplinks:
         uplink = observed.config
         for path in observed.paths:
@@ -40,3 +42,14 @@ def path_problems(inspection: Inspection) -> Iterator[Problem]:
                     device=uplink.device,
                     gateway=path.gateway.address if path.gateway else "",
                 )
+
+
+def _one_family_only(plan: Plan) -> Iterator[Problem]:
+    """Uplinks that carry one family and have addresses of the other without a way out."""
+    for observed in plan.uplinks:
+        if observed.config.mode == "off" or not observed.usable:
+            continue  # not expected to carry anything, or reported as not usable
+        for path in observed.paths:
+            if path.reason == "no-gateway" and path.eligible:
+                family = FAMILY_NAMES[path.family]
+                yield problem("family-unusable", uplink=observed.config.name, family=family)

@@ -52,6 +52,9 @@ PROBLEMS = {
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
     "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
+    "family-unusable": "{uplink}: {family} is not used: there are addresses, but no gateway",
+    "check-idle": "{uplink}: its health check probes no host: {reason}; a failure would go "
+    "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
     "gateway-remembered": "{uplink}: table main has had no {families} default route via {device} "
@@ -61,6 +64,10 @@ PROBLEMS = {
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
     "same flags, and does not remove them when it stops",
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
+    "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
+    "mproutd, which lowers none: {limit} applies",
+    "announced-addresses": "{uplink} is {mode}, but unbound {family} traffic leaves there, and a "
+    "subflow to an announced address would, too: add_addr_accepted is {limit}",
 }
 """Code → text, in which {NAME} is a field of the problem."""
 
@@ -128,6 +135,11 @@ ADVICE = {
     "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
     "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
+    "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "
+    "`gateway6`); with net.ipv6.conf.DEVICE.forwarding=1, router advertisements count only with "
+    "accept_ra=2",
+    "check-idle": "name hosts in `track_ip` that can be reached by the uplink's family, or by "
+    "address instead of by name",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
     "gateway-remembered": "restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink",
@@ -136,6 +148,11 @@ ADVICE = {
     "name NAME type macvlan mode bridge",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
+    "limit-not-lowered": "ip mptcp limits set LIMIT N, or remove the option; LIMIT is the option's "
+    "name",
+    "announced-addresses": "set `fullmesh` on an uplink that may carry them, or give such an "
+    "uplink's default route in main the lowest metric; to accept none: ip mptcp limits set "
+    "add_addr_accepted 0, and remove the option",
 }
 """Code → what to do; DEVICE stands for the uplink's device, ID for an endpoint's."""
 

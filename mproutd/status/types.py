@@ -1,4 +1,4 @@
-"""The JSON of `mproutd status` and `mproutd reconcile`, as types.
+"""The JSON of `mproutd status`, as types.
 
 Used by the type checker and by tests/docs/schema.py, which generates the JSON schemas and the
 tables of docs/ from the annotations and docstrings here; no command imports this module.
@@ -366,32 +366,3 @@ one is added"""
     """totals since the daemon started"""
     configuration: ConfigurationStatus
     """where the configuration comes from"""
-
-
-# -- reconcile ----------------------------------------------------------------------------
-
-
-class Change(TypedDict):
-    """A change of the kernel, or one that failed."""
-
-    verb: Literal["add", "replace", "change", "delete"]
-    """what it does to the object"""
-    uplink: str | None
-    """the uplink that it belongs to; null for none"""
-    command: str
-    """the change as a command"""
-    error: str | None
-    """the kernel's error; null when it succeeded"""
-
-
-class Reconciliation(TypedDict):
-    """mproutd reconcile --json"""
-
-    version: Count
-    """of this format: 1"""
-    dry_run: bool
-    """whether the changes were only computed"""
-    failed: bool
-    """whether one of them failed: exit status 1"""
-    changes: list[Change]
-    """in order"""

@@ -16,6 +16,7 @@ its connection may not get back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -80,6 +81,14 @@ class ConnectionSnapshot(NamedTuple):
             if (":" in address) == (":" in connection.address)
             and (connection.token, address) not in used
         }
+
+    def joined(self) -> Counter[int]:
+        """Token → established subflows beside the initial one: those that peers limit."""
+        return Counter(
+            subflow.token
+            for subflow in self.subflows
+            if subflow.established and not subflow.initial
+        )
 
     def sole_paths(self) -> set[str]:
         """The addresses where closing subflows could cost a connection its only path for good.

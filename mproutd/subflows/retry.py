@@ -4,7 +4,8 @@ The kernel tries an endpoint once for each connection and address: after a failu
 connection stays without that subflow.  The kernel does not report failures from before the
 start or from a netlink overrun, and a clean close does not say which connection lost a subflow.
 So connections are also scanned now and then, and a subflow that a scan finds missing gets one
-retry in each way.
+retry in each way.  A peer refuses subflows beyond its limit, so the same subflow gets another
+retry in each way when the connection has lost one of its others.
 
 Invariants: the number of retries is bounded (policy.py); no endpoint is retried for a connection
 that it cannot help, nor while another connection has its only subflow there (connections.py).
@@ -63,8 +64,11 @@ class SubflowRetrier:
         """When to scan: with a timer, or by the first pass after that."""
         self._query_at = 0.0
         """No query of the connections before this time."""
-        self._retried: set[tuple[int, str]] = set()
-        """(token, address) that a scan found missing, so that retries were made."""
+        self._retried: dict[tuple[int, str], int] = {}
+        """(token, address) that a scan found missing, so that retries were made → how many
+        subflows had joined then or later.  Once there are fewer, the peer may accept one again."""
+        self._refused: set[int] = set()
+        """The tokens in `_retried`."""
 
     def fileno(self) -> int:
         return self._events.fileno()
@@ -79,9 +83,12 @@ class SubflowRetrier:
             self._scan_within(INITIAL_SCAN_DELAY)
         for message in messages or ():
             event = mptcp_pm.event(message.body)
-            if self._policy.on_event(event) and self._has_endpoint(event.source):
+            unexplained = self._policy.on_event(event)
+            if unexplained and self._has_endpoint(event.source):
                 self._on_unexplained()
                 self._scan_within(INITIAL_BACKOFF)
+            if (unexplained or event.error) and event.token in self._refused:
+                self._scan_within(INITIAL_SCAN_DELAY)
         self._update_filter()
         self._arm()
 
@@ -154,9 +161,15 @@ class SubflowRetrier:
         missing = connections.missing(addresses, self._lan_addresses())
         pause = max(SCAN_INTERVAL, duration / SCAN_TIME_SHARE)
         self._scan_at, self._scan_on_time = self._loop.clock() + pause, False
-        for token, address in missing - self._retried:
-            self._policy.add_missing(address, token)
-        self._retried = missing
+        joined, retried = connections.joined(), self._retried
+        self._retried = {}
+        for token, address in missing:
+            before, now = retried.get((token, address)), joined[token]
+            if before is None or now < before:
+                self._policy.add_missing(address, token)
+                before = now
+            self._retried[token, address] = max(before, now)
+        self._refused = {token for token, _ in missing}
 
     def _retry(self) -> None:
         """Choose an endpoint and have it tried again; the pass that follows restores it."""

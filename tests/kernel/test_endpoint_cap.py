@@ -142,10 +142,11 @@ def test_limits_are_raised_to_what_is_needed_and_put_back(node):
     assert limits(node) == (2, 0)
     daemon, highest = Daemon(node, SIX), max_limit()
     for own, wanted in (
-        ("", (highest, highest)),
-        (option(subflows=4), (4, highest)),
+        ("", (7, 0)),
+        (option(subflows=4), (4, 0)),
         (option(subflows=1, add_addr_accepted=3), (2, 3)),
-        (option(subflows=200), (highest, highest)),
+        (option() + "config uplink 'wan2'\n\toption fullmesh '1'\n", (highest, highest)),
+        (option(subflows=200, add_addr_accepted=200), (highest, highest)),
     ):
         daemon.configure(own=own)
         daemon.reconcile()

@@ -82,9 +82,10 @@ def test_flush_leaves_the_kernel_as_before_the_first_start(world):
     for device in ("eth1", "eth2"):
         world.gateway.sysctl(f"net.ipv4.conf.{device}.rp_filter", 1)
     before = world.gateway.state(ids=True)
-    with Daemon(world.gateway) as daemon:
+    own = "config mproutd 'globals'\n\toption subflows '8'\n"
+    with Daemon(world.gateway, own=own) as daemon:
         assert world.gateway.sysctl("net.ipv4.conf.eth1.rp_filter") == "2"
-        assert "limits add_addr_accepted 8 subflows 8" in world.gateway.state()
+        assert "limits add_addr_accepted 1 subflows 8" in world.gateway.state()
         while_it_ran = world.gateway.state(ids=True)
         refused = daemon.call("flush")
         assert (refused.code, refused.out) == (1, "")
@@ -104,11 +105,11 @@ def test_flush_leaves_the_kernel_as_before_the_first_start(world):
 def test_an_admin_who_raises_a_limit_or_sets_rp_filter_keeps_it(world):
     world.gateway.sysctl("net.ipv4.conf.eth1.rp_filter", 1)
     with Daemon(world.gateway, own="config mproutd 'globals'\n\toption subflows '4'\n") as daemon:
-        assert "limits add_addr_accepted 8 subflows 4" in world.gateway.state()
-        world.gateway.ip("mptcp limits set subflows 6 add_addr_accepted 8")
+        assert "limits add_addr_accepted 0 subflows 4" in world.gateway.state()
+        world.gateway.ip("mptcp limits set subflows 6 add_addr_accepted 0")
         world.gateway.sysctl("net.ipv4.conf.eth1.rp_filter", 0)
         daemon.reconcile()
-        assert "limits add_addr_accepted 8 subflows 6" in world.gateway.state()
+        assert "limits add_addr_accepted 0 subflows 6" in world.gateway.state()
         assert world.gateway.sysctl("net.ipv4.conf.eth1.rp_filter") == "0"
     daemon.call("flush")
     assert "limits add_addr_accepted 0 subflows 6" in world.gateway.state()

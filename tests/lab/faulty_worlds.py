@@ -15,6 +15,7 @@ from mproutd.status.path_problems import MEMORY_UNNAMED
 from tests.lab import (
     RUNTIME_DIR,
     SERVER,
+    SERVER6,
     TWO_UPLINKS,
     Daemon,
     Ubus,
@@ -181,8 +182,34 @@ def _paused(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.run(sys.executable, "-c", code)
 
 
+def _no_ipv6_gateway(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.call("flush")
+    wan.gateway.ip("route delete default dev eth2", family=6)
+    daemon.start()
+
+
+def _idle_check(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address flush dev eth2 scope global", family=6)
+    daemon.configure(own=f"config uplink 'wan2'\n\tlist track_ip '{SERVER6}'\n")
+    daemon.call("reconcile")
+
+
 def _low_limits(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(own=OWN + "\toption subflows '100'\n")
+    daemon.call("reconcile")
+
+
+def _limit_not_lowered(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own=OWN + "\toption subflows '1'\n")
+    daemon.call("reconcile")
+
+
+def _announced_addresses(wan: Wan, daemon: Daemon) -> None:
+    """Main's default route with the lowest metric leaves via eth1."""
+    daemon.configure(
+        TWO_UPLINKS.replace("'master'", "'handover'"), own=OWN + "\toption add_addr_accepted '4'\n"
+    )
     daemon.call("reconcile")
 
 
@@ -253,6 +280,8 @@ BROKEN: dict[str, Broken] = {
         "connections use only one uplink",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
+    "family-unusable": Broken("IPv6 does not use an uplink that works", _no_ipv6_gateway),
+    "check-idle": Broken("an uplink is dead, and its check does not notice", _idle_check),
     "mptcp-paused": Broken("new connections are plain TCP, although all seems well", _paused),
     "path-manager": Broken(
         "connections use only one uplink, although there are endpoints", _path_manager
@@ -284,6 +313,10 @@ BROKEN: dict[str, Broken] = {
     "failed-in-use": Broken("no uplink works, but one is still used", _checked(1, 2)),
     "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),
     "limits-above-max": Broken("there are fewer subflows than configured", _low_limits),
+    "limit-not-lowered": Broken("there are more subflows than configured", _limit_not_lowered),
+    "announced-addresses": Broken(
+        "no subflow is opened to an address that the peer announces", _announced_addresses
+    ),
 }
 
 

@@ -34,7 +34,6 @@ def test_up_is_connected_route_default_rules_endpoint() -> None:
         "add 7010: from all lookup main suppress_prefixlength 7 protocol 77",
         "add 32764: from all lookup main suppress_prefixlength 0 protocol 77",
         "add 32765: from all lookup 7000 protocol 77",
-        "change add_addr_accepted 8 subflows 8",
         "add 10.1.1.2 subflow dev eth1",
     ]
 

@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
     "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
-    "services.health": "configuration eventloop log model planning services status.types",
+    "services.health": "configuration eventloop log model planning services status.problems"
+    " status.types",
     "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
     " planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",

@@ -69,7 +69,7 @@ def test_two_uplinks() -> None:
         "10.2.2.2 subflow dev eth2\n"
     )
     assert world.mptcp is not None
-    assert world.mptcp.limits == Limits(8, 8)
+    assert world.mptcp.limits == Limits(2, 0)
 
 
 def test_ipv6_beside_ipv4() -> None:
@@ -474,7 +474,7 @@ def test_the_room_for_endpoints_and_the_highest_limit_are_two_numbers(
     assert len(endpoints(world)) == max_endpoints
     assert len(outcome.plan.over_cap) == 300 - max_endpoints
     assert world.mptcp
-    assert world.mptcp.limits == Limits(max_limit, max_limit)
+    assert world.mptcp.limits == Limits(max_limit, 0)
     assert not outcome.failures
 
 
@@ -604,10 +604,16 @@ def test_the_last_path_goes_with_its_address() -> None:
 @pytest.mark.parametrize(
     ("found", "setting", "wanted"),
     [
-        (Limits(2, 0), "", Limits(8, 8)),
-        (Limits(2, 0), "option subflows '4'", Limits(4, 8)),
-        (Limits(6, 0), "option subflows '4'", Limits(6, 8)),
-        (Limits(2, 0), "option subflows '100'", Limits(8, 8)),
+        (Limits(2, 0), "", Limits(2, 0)),
+        (Limits(0, 0), "", Limits(1, 0)),
+        (Limits(2, 0), "option subflows '4'", Limits(4, 0)),
+        (Limits(6, 0), "option subflows '4'", Limits(6, 0)),
+        (Limits(2, 0), "option subflows '100'", Limits(8, 0)),
+        (Limits(2, 0), "option add_addr_accepted '3'", Limits(4, 3)),
+        (Limits(2, 0), "option add_addr_accepted '0'", Limits(2, 0)),
+        (Limits(2, 5), "option add_addr_accepted '3'", Limits(6, 5)),
+        (Limits(2, 0), "option role 'server'", Limits(8, 0)),
+        (Limits(2, 0), "option role 'both'", Limits(8, 0)),
         (Limits(8, 8), "option subflows '1'", Limits(8, 8)),
     ],
 )
@@ -624,6 +630,84 @@ def test_limits_are_raised_never_lowered_and_put_back(
     assert world.mptcp.limits == found
 
 
+@pytest.mark.parametrize(
+    ("modes", "own", "wanted"),
+    [
+        (("on", "on", "on", "on"), "", Limits(4, 0)),
+        (("on", "on", "backup", "handover"), "", Limits(4, 0)),
+        (("off", "on", "on", "on"), "", Limits(3, 0)),
+        (("on", "on"), "config uplink 'wan2'\n option fullmesh '1'\n", Limits(8, 8)),
+        (("on", "on"), "config uplink 'wan2'\n option laminar '1'\n", Limits(8, 8)),
+        (("on", "off"), "config uplink 'wan2'\n option fullmesh '1'\n", Limits(2, 0)),
+    ],
+)
+def test_limits_follow_what_the_endpoints_need(
+    modes: tuple[str, ...], own: str, wanted: Limits
+) -> None:
+    world, text = World(), ""
+    for n, mode in enumerate(modes, 1):
+        world.device(f"eth{n}", f"10.{n}.{n}.2/24", gateway=f"10.{n}.{n}.1")
+        text += interface(f"wan{n}", f"eth{n}", mode)
+    world.run(uci(text, own))
+    assert world.mptcp
+    assert world.mptcp.limits == wanted
+    writes = len(world.done)
+    world.set("eth2", carrier=False)
+    world.run(uci(text, own))
+    world.set("eth2", carrier=True)
+    world.run(uci(text, own))
+    assert world.mptcp.limits == wanted
+    changes = [operation.value for operation in world.done[writes:]]
+    assert not any(isinstance(value, Limits) for value in changes), "the same without a carrier"
+
+
+def test_an_address_more_and_an_endpoint_of_another_program_need_one_more_subflow() -> None:
+    world = two_lines()
+    world.add_address("eth2", "10.2.2.3/24")
+    world.foreign(Endpoint("192.0.2.7", 0, SUBFLOW), Endpoint("192.0.2.8", 0, SIGNAL))
+    world.run(WAN1 + WAN2)
+    assert world.mptcp
+    assert world.mptcp.limits == Limits(4, 0)
+
+
+ACCEPT = "config mproutd 'globals'\n option add_addr_accepted '4'\n"
+FULLMESH_2 = "config uplink 'wan2'\n option fullmesh '1'\n"
+
+
+@pytest.mark.parametrize(
+    ("modes", "own", "accepted"),
+    [
+        (("on", "on"), ACCEPT, 4),
+        (("off", "on"), ACCEPT, 0),
+        (("handover", "on"), ACCEPT, 0),
+        (("handover", "handover"), ACCEPT, 4),  # the first one is in use
+        (("on", "off"), ACCEPT, 4),
+        (("off", "master"), ACCEPT, 4),  # other traffic leaves via the master
+        (("off", "on"), ACCEPT + FULLMESH_2, 4),
+        (("off", "on"), FULLMESH_2, 8),
+    ],
+)
+def test_no_announced_address_is_joined_by_an_uplink_that_must_not_carry(
+    modes: tuple[str, str], own: str, accepted: int
+) -> None:
+    """Main's default with the lowest metric leaves via eth1."""
+    world = two_lines()
+    text = interface("wan1", "eth1", modes[0]) + interface("wan2", "eth2", modes[1])
+    world.run(uci(text, own))
+    assert world.mptcp
+    assert world.mptcp.limits.add_addr_accepted == accepted
+
+
+def test_announced_addresses_are_accepted_while_the_handover_uplink_is_in_use() -> None:
+    world = two_lines()
+    text = interface("wan1", "eth1", "handover") + interface("wan2", "eth2", "on")
+    for carrier, accepted in ((True, 0), (False, 4), (True, 0)):
+        world.set("eth2", carrier=carrier)
+        world.run(uci(text, ACCEPT))
+        assert world.mptcp
+        assert world.mptcp.limits.add_addr_accepted == accepted
+
+
 def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end() -> None:
     world = two_lines()
     config = uci(WAN1, "config mproutd 'globals'\n option subflows '4'\n")
@@ -631,10 +715,10 @@ def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end()
     assert world.mptcp is not None
     world.mptcp = world.mptcp._replace(limits=Limits(0, 0))
     world.run(config)
-    assert world.mptcp.limits == Limits(4, 8)
-    world.mptcp = world.mptcp._replace(limits=Limits(7, 8))
+    assert world.mptcp.limits == Limits(4, 0)
+    world.mptcp = world.mptcp._replace(limits=Limits(7, 0))
     world.run(config)
-    assert world.mptcp.limits == Limits(7, 8)
+    assert world.mptcp.limits == Limits(7, 0)
     world.run(config._replace(enabled=False))
     assert world.mptcp.limits == Limits(7, 0)
 
@@ -847,7 +931,7 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
         "wan2": Numbers(2, 7002, 0x2000000, 0x7F000000),
         "tun": Numbers(3, 7003, 0x3000000, 0x7F000000),
     }
-    assert (wanted.limits, wanted.sysctls, wanted.over_cap) == (Limits(8, 8), {}, {})
+    assert (wanted.limits, wanted.sysctls, wanted.over_cap) == (Limits(3, 0), {}, {})
 
 
 def test_disabled_wants_nothing_and_remembers_slots_and_gateways() -> None:

@@ -100,6 +100,11 @@ def mptcp_disabled(site: Site) -> None:
     site.settle()
 
 
+def family_unusable(site: Site) -> None:
+    site.world.add_address("eth2", "2001:db8:2::2/64")
+    site.settle()
+
+
 def mptcp_paused(site: Site) -> None:
     site.world.paused = True
     site.settle()
@@ -160,6 +165,19 @@ def blackhole_default(site: Site) -> None:
     site.settle()
     world.foreign(Route(2, 254, "default", metric=254, type=6, protocol=4))
     world.forget_default("eth2")
+    site.settle()
+
+
+def limit_not_lowered(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '1'\n")
+    site.settle()
+
+
+def announced_addresses(site: Site) -> None:
+    """Main's default with the lowest metric leaves via eth1."""
+    paid = interface("wan1", "eth1", "handover")
+    own = "config mproutd 'globals'\n option add_addr_accepted '4'\n"
+    site.write(paid + WAN2, own)
     site.settle()
 
 
@@ -248,6 +266,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             no_mptcp,
             no_mptcp_diag,
             mptcp_paused,
+            family_unusable,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -268,14 +287,16 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             mark_follows_main,
             traffic_diverted,
             off_has_default,
+            limit_not_lowered,
+            announced_addresses,
         )
     ]
 }
 
 
 def test_every_problem_has_a_world() -> None:
-    # The last one is named by the command alone: tests/lab/faulty_worlds.py.
-    assert {*WORLDS, "mptcpd-running"} == set(PROBLEMS)
+    # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
+    assert {*WORLDS, "mptcpd-running", "check-idle"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:

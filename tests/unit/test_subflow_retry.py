@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from errno import ECONNREFUSED, ENOBUFS
+from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,6 +155,40 @@ def test_the_first_look_and_one_try_in_each_way(clock: Clock) -> None:
     assert world.turns(SCAN_INTERVAL) + world.turns(5) == GENTLY + ANEW, "it had one in between"
 
 
+def test_what_a_peer_refused_is_tried_again_once_it_may_have_room(clock: Clock) -> None:
+    """The peer accepts two subflows beside the initial one; 10.2.2.2 came last."""
+    world = World(clock)
+    third, fourth = (
+        Subflow(7, address, initial=False, initiated_locally=True)
+        for address in ("10.3.3.2", "10.4.4.2")
+    )
+    world.kernel.there = [connection(7, third, fourth)]
+    assert world.turns(9) == GENTLY + ANEW
+    assert world.turns(3 * SCAN_INTERVAL) == []
+    world.kernel.there = [connection(7, third)]
+    world.messages = [failed(7, 0, "10.4.4.2")]  # its endpoint is deleted: no error
+    world.retrier.on_events()
+    assert world.turns(INITIAL_SCAN_DELAY) + world.turns(9) == GENTLY + ANEW
+    for others in ((third,), (third, fourth), (third, fourth)):
+        world.kernel.there = [connection(7, *others)]
+        assert world.turns(SCAN_INTERVAL) == [], "there are not fewer"
+    world.kernel.there = [connection(7, fourth)]  # without an event
+    assert world.turns(SCAN_INTERVAL) + world.turns(9) == GENTLY + ANEW
+    world.kernel.there = [connection(7, fourth, joined(7))]
+    assert world.turns(SCAN_INTERVAL) == []
+
+
+def test_the_end_of_a_subflow_of_another_connection_is_no_reason(clock: Clock) -> None:
+    world = World(clock)
+    world.kernel.there = [connection(7)]
+    world.turns(9)
+    queries = world.kernel.queries
+    world.messages = [failed(8, 0, "10.4.4.2")]
+    world.retrier.on_events()
+    assert world.turns(9) == []
+    assert world.kernel.queries == queries
+
+
 def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
     world = World(clock)
     world.kernel.there = [connection(7, address="192.168.70.1")]
@@ -252,9 +287,9 @@ def test_a_busy_deleter_is_waited_for(clock: Clock) -> None:
 FAILED, JOINED = (subflow_event_filter(everything=everything) for everything in (False, True))
 
 
-def failed(token: int, error: int = ECONNREFUSED) -> bytes:
+def failed(token: int, error: int = ECONNREFUSED, source: str = HERE.address) -> bytes:
     """MPTCP_EVENT_SUB_CLOSED as the kernel writes it: refused from 10.2.2.2."""
-    ends = put(5, bytes([10, 2, 2, 2])) + put(7, bytes([10, 9, 9, 9]))
+    ends = put(5, IPv4Address(source).packed) + put(7, bytes([10, 9, 9, 9]))
     why = put(12, bytes([error])) if error else b""
     return bytes([11, 1, 0, 0]) + put(1, U32.pack(token)) + ends + why
 

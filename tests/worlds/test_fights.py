@@ -204,15 +204,16 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
 
 def test_limits_that_somebody_resets_come_back_when_looked_at(wan):
     """No event tells of it: a resync, SIGHUP, reconcile or status finds it."""
-    with Daemon(wan.gateway) as daemon:
-        eight = "add_addr_accepted 8 subflows 8"
-        assert eight in wan.gateway.ip("mptcp limits show")
+    own = "config mproutd 'globals'\n\toption subflows '4'\n"
+    with Daemon(wan.gateway, own=own) as daemon:
+        four = "add_addr_accepted 0 subflows 4"
+        assert four in wan.gateway.ip("mptcp limits show")
         wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
         daemon.asked()
-        eventually(lambda: eight in wan.gateway.ip("mptcp limits show"))
+        eventually(lambda: four in wan.gateway.ip("mptcp limits show"))
         wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
         assert "ip mptcp limits set" in daemon.reconcile()
-        assert eight in wan.gateway.ip("mptcp limits show")
+        assert four in wan.gateway.ip("mptcp limits show")
     daemon.configure(TWO_UPLINKS.replace("enable", "disable"))
     daemon.reconcile()
     assert "add_addr_accepted 0 subflows 2" in wan.gateway.ip("mptcp limits show")

@@ -1,8 +1,8 @@
-// The daemon by its control socket, and the command `mproutd` for what changes something.
+// Queries the daemon through its control socket, and runs `mproutd` for changes.
 
 const SOCKET = '/run/mproutd/control.sock';
 
-/* Since Debian 13 the bridge calls each failure to connect "terminated", and adds the errno. */
+/* The bridge of Debian 13 reports every failed connect(2) as "terminated", with the errno. */
 const CONNECT_ERRORS = { 2: 'not-found', 13: 'access-denied', 111: 'not-found' };
 
 function problemOf({ problem, message }) {
@@ -10,7 +10,7 @@ function problemOf({ problem, message }) {
 	return problem === 'terminated' && errno && CONNECT_ERRORS[errno[1]] || problem;
 }
 
-/* One question by the control socket; no process is started.  Rejects with a `problem`. */
+/* Sends a request to the control socket. Rejects with { problem, message }. */
 function request(question) {
 	return new Promise((resolve, reject) => {
 		const channel = cockpit.channel({ payload: 'stream', unix: SOCKET, superuser: 'try' });
@@ -36,7 +36,7 @@ function parse(text) {
 	}
 }
 
-/* Runs `mproutd` with these arguments; `status` is null where it could not be run. */
+/* Runs `mproutd`; the `status` of the result is null if it did not start. */
 function run(...words) {
 	return new Promise(resolve => {
 		cockpit.spawn(['mproutd', ...words], { superuser: 'try', err: 'message' })
@@ -50,7 +50,7 @@ function run(...words) {
 	});
 }
 
-/* Asks the daemon; where none is running, the command, which finds out by itself. */
+/* Queries the daemon; if none is running, the command, which reads the kernel itself. */
 async function ask(name) {
 	try {
 		return parse(await request({ command: name }));
@@ -72,7 +72,7 @@ export function readConnections() {
 	return ask('connections');
 }
 
-/* What a reconcile does, or with `dry` would do: { changes } or { refused }. */
+/* Reconciles, or with `dry` only plans it: { changes } or { refused }. */
 export async function reconcile(dry) {
 	const { out, message, problem } = await run('reconcile', '--json', ...(dry ? ['--dry-run'] : []));
 	if (out)
