@@ -33,6 +33,7 @@ from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
+from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
@@ -124,12 +125,7 @@ def snapshot_request(
         state.without_endpoint,
         full,
         failed_devices,
-        any_device=sweep
-        or bool(config.add_addr_accepted)
-        or any(
-            uplink.mode == "master" or uplink.fullmesh or uplink.laminar
-            for uplink in config.uplinks
-        ),
+        any_device=sweep or needs_main_default(config),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
