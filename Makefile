@@ -57,6 +57,10 @@ chaos: setup
 longrun: setup
 	@$(python) -m tests.chaos.longrun $(SEED:%=--seed %) $(ARGS)
 
+# PYTHONS='3.13 3.15' selects the versions.
+pythons:
+	@packaging/pythons.sh $(ARGS)
+
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
@@ -122,6 +126,9 @@ screens: setup
 	@$(python) -m tests.docs.screens $(ARGS)
 	@packaging/setup.sh browser
 	@$(python) -m tests.browser.screens
+
+messages: setup
+	@$(python) packaging/messages.py
 
 # Output goes into docs/networks, measurements into docs/performance.md.
 guides:

@@ -38,7 +38,7 @@ ip mptcp endpoint add $1 dev eth2 subflow
 """,
     "route": """\
 #!/bin/sh
-ip route add default via 10.2.2.1 dev eth2 src $1 table 7002 protocol 77
+ip route add default via 10.2.2.1 dev eth2 table 7002 protocol 77
 ip rule add fwmark 0x2000000/0x7f000000 lookup 7002 priority 7102 protocol 77
 ip mptcp endpoint add $1 dev eth2 subflow
 """,

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
-from mproutd.planning.uplinks import Gateway
+from mproutd.planning.gateways import Gateway
 from mproutd.safefile import why_untrusted
 
 HINTS_DIRECTORY, WAKE_FIFO = "hints", "wake"

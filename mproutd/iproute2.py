@@ -12,10 +12,12 @@ from mproutd.model import (
     LAMINAR,
     SIGNAL,
     SUBFLOW,
+    TO_TABLE,
     UNREACHABLE,
     Endpoint,
     Limits,
     Link,
+    Metrics,
     Object,
     Operation,
     Route,
@@ -35,6 +37,29 @@ _FLAGS = {
     LAMINAR: "laminar",
     IMPLICIT: "implicit",
 }
+
+_LOCK, _FEATURES, _RTO_MIN = 1, 12, 13
+_METRICS = {
+    2: "mtu",
+    3: "window",
+    4: "rtt",
+    5: "rttvar",
+    6: "ssthresh",
+    7: "cwnd",
+    8: "advmss",
+    9: "reordering",
+    10: "hoplimit",
+    11: "initcwnd",
+    12: "features",
+    13: "rto_min",
+    14: "initrwnd",
+    15: "quickack",
+    16: "congctl",
+    17: "fastopen_no_cookie",
+}
+"""linux/rtnetlink.h, RTAX_*, by ip-route(8)'s names."""
+_MILLISECONDS = {4: 8, 5: 4, 13: 1}
+"""The metrics that ip(8) takes in milliseconds, and how many of the kernel's units that is."""
 
 DeviceNames = Callable[[int], str]
 """ifindex → device name."""
@@ -99,13 +124,12 @@ def _route(route: Route, name: DeviceNames) -> str:
     words = [route.destination]
     if route.type in _KINDS:
         words.insert(0, _KINDS[route.type])
-    if route.gateway:
-        words.append("via")
-        if family_of(route.gateway) != route.family:
-            words.append("inet6")
-        words.append(route.gateway)
-    if route.device:
-        words += ["dev", name(route.device)]
+    if route.from_prefix:
+        words += ["from", route.from_prefix]
+    if not route.nexthops:
+        words += _via(route.gateway, route.family)
+        if route.device:
+            words += ["dev", name(route.device)]
     words += ["table", _TABLES.get(route.table, str(route.table)), "proto", str(route.protocol)]
     if route.scope in _SCOPES:
         words += ["scope", _SCOPES[route.scope]]
@@ -113,13 +137,43 @@ def _route(route: Route, name: DeviceNames) -> str:
         words += ["src", route.source]
     if route.metric:
         words += ["metric", str(route.metric)]
-    if route.onlink:
+    if route.onlink and not route.nexthops:
         words.append("onlink")
+    words += _metrics(route.metrics)
+    for hop in route.nexthops:
+        words += ["nexthop", *_via(hop.gateway, route.family), "dev", name(route.device)]
+        words += ["weight", str(hop.weight)] + (["onlink"] if hop.onlink else [])
     return " ".join(words)
 
 
+def _via(gateway: str, family: int) -> list[str]:
+    if not gateway:
+        return []
+    return ["via", *(["inet6"] if family_of(gateway) != family else []), gateway]
+
+
+def _metrics(metrics: Metrics) -> list[str]:
+    """Metrics in the order of ip-route(8); a locked one has `lock` before its value."""
+    locked = dict(metrics).get(_LOCK, 0)
+    words = []
+    for kind, value in metrics:
+        if kind == _LOCK or kind not in _METRICS:
+            continue
+        words.append(_METRICS[kind])
+        if isinstance(locked, int) and locked & 1 << kind and kind != _RTO_MIN:  # implied
+            words.append("lock")
+        if kind == _FEATURES:
+            words.append("ecn" if value == 1 else str(value))
+        elif kind in _MILLISECONDS and isinstance(value, int):
+            words.append(f"{value / _MILLISECONDS[kind]:g}ms")
+        else:
+            words.append(str(value))
+    return words
+
+
 def _rule(rule: Rule) -> str:
-    words = ["from", rule.source or "all"]
+    words = ["not"] if rule.inverted else []
+    words += ["from", rule.source or "all"]
     if rule.destination:
         words += ["to", rule.destination]
     if rule.fwmask:
@@ -129,10 +183,15 @@ def _rule(rule: Rule) -> str:
         words += ["iif", rule.iif]
     if rule.oif:
         words += ["oif", rule.oif]
-    words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
+    if rule.action == TO_TABLE:
+        words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
+    else:
+        words.append(_KINDS.get(rule.action, f"action {rule.action}"))
     if rule.suppress_prefixlength >= 0:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
-    return " ".join([*words, "protocol", str(rule.protocol)])
+    if rule.protocol:
+        words += ["protocol", str(rule.protocol)]
+    return " ".join(words)
 
 
 def _endpoint(verb: str, value: Endpoint, name: DeviceNames) -> str:

@@ -11,7 +11,7 @@ costs 11 ms and 2.7 MB on a router.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
@@ -27,6 +27,9 @@ SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 
 UNICAST, UNREACHABLE = 1, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
+
+TO_TABLE = 1
+"""linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
 
 TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 """linux/if_addr.h, IFA_F_*.  0x01 means temporary for IPv6, secondary for IPv4."""
@@ -104,6 +107,26 @@ def leading_bits(network: str) -> tuple[int, int]:
     return int.from_bytes(base, "big") >> bits(family) - length, length
 
 
+def address_within(network: str, taken: Collection[str]) -> str:
+    """An address in the prefix `network` that is not `taken` and no host's by convention.
+
+    In the middle, where neither gateways nor the kernel's broadcast addresses are.
+    """
+    family = family_of(network)
+    base, length = split_prefix(network, family)
+    start, spare = int.from_bytes(base, "big"), bits(family) - length
+    offset = 1 << spare >> 1
+    text = ""
+    for distance in range(min(1 << spare, 256)):
+        place = offset ^ distance
+        if spare > 1 and place in (0, (1 << spare) - 1):
+            continue
+        text = inet_ntop(family, (start + place).to_bytes(bits(family) // 8, "big"))
+        if text not in taken:
+            break
+    return text
+
+
 @lru_cache(1024)
 def _network(address: str, length: int) -> str:
     family = family_of(address)
@@ -149,6 +172,21 @@ class Address(NamedTuple):
         return _network(self.peer or self.address, self.prefixlen)
 
 
+Metrics = tuple[tuple[int, int | str], ...]
+"""A route's metrics as (RTAX_*, value), sorted by number and without zeros, as the kernel keeps
+them; the value is text only for RTAX_CC_ALGO."""
+
+NO_METRICS: Metrics = ()
+
+
+class Nexthop(NamedTuple):
+    """One of several ways of a route (struct rtnexthop)."""
+
+    gateway: str
+    weight: int = 1
+    onlink: bool = False
+
+
 class Route(NamedTuple):
     """A route (RTM_NEWROUTE), with the fields that the kernel reports."""
 
@@ -166,11 +204,22 @@ class Route(NamedTuple):
     protocol: int = PROTOCOL
     onlink: bool = False
     """RTNH_F_ONLINK: the gateway is reachable through the device without a route to it."""
+    metrics: Metrics = NO_METRICS
+    """RTA_METRICS: mtu, advmss, initcwnd …"""
+    from_prefix: str = ""
+    """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
+    nexthops: tuple[Nexthop, ...] = ()
+    """All ways, where the route has several through its device; `gateway` is the first one's."""
 
     @property
-    def key(self) -> tuple[int, int, str, int]:
-        """Of which the kernel allows one route: family, table, destination, metric."""
-        return (self.family, self.table, self.destination, self.metric)
+    def key(self) -> tuple[int, int, str, int, str]:
+        """Of which the kernel allows one route."""
+        return (self.family, self.table, self.destination, self.metric, self.from_prefix)
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The gateways of all its ways."""
+        return tuple(hop.gateway for hop in self.nexthops) or (self.gateway,)
 
 
 class Rule(NamedTuple):
@@ -190,6 +239,21 @@ class Rule(NamedTuple):
     protocol: int = PROTOCOL
     plain: bool = True
     """False for a rule with attributes that have no field here; such a rule is never ours."""
+    inverted: bool = False
+    """`not`: it matches what its selectors do not.  Never plain."""
+    action: int = TO_TABLE
+    """With any other it is not plain."""
+
+
+class Packet(NamedTuple):
+    """What the rules decide on, of a packet to the internet."""
+
+    family: int
+    source: str = ""
+    """Empty for a socket that is not bound."""
+    iif: int = ANY_DEVICE
+    """The ifindex that it came in by; ANY_DEVICE for one from this host."""
+    mark: int = 0
 
 
 class Endpoint(NamedTuple):
@@ -245,8 +309,14 @@ class Snapshot(NamedTuple):
     routes: tuple[Route, ...] = ()
     """All routes of the requested tables, not only ours."""
     defaults: Mapping[tuple[int, int], Route] = {}
-    """Main's best default route by (ifindex, family); with ANY_DEVICE for the ifindex, the one
-    that main gives to whoever asks for no device."""
+    """Main's best default route for any source, by (ifindex, family); with ANY_DEVICE for the
+    ifindex, the one that main gives to whoever asks for no device."""
+    connected: Mapping[int, tuple[Route, ...]] = {}
+    """ifindex → main's routes to the subnets of the device's addresses."""
+    sourced: Mapping[int, tuple[Route, ...]] = {}
+    """ifindex → main's IPv6 defaults that only the device's own addresses take (`from PREFIX`)."""
+    delegated: tuple[str, ...] = ()
+    """IPv6 prefixes, of /48 or longer, that are unreachable in main except for parts of them."""
     rules: tuple[Rule, ...] = ()
     mptcp: Mptcp | None = None
     """None when the kernel has no MPTCP."""

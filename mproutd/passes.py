@@ -1,8 +1,7 @@
 """One pass: read the kernel, plan, compare, act; Pass.run() lists the steps.
 
-A pass is level-triggered: it compares all that it read with all that is planned, whatever
-event caused it.  It is the daemon's only way to change the kernel's routing and endpoints,
-except for the retries of failed subflows.
+A pass is level-triggered: it compares all that it read with all that is planned.  Apart from the
+retries of failed subflows, only a pass changes the kernel's routing and endpoints.
 
 Invariants: a pass without a difference writes nothing, neither to the kernel nor to the state
 file; the state file is written before the kernel is changed as it says.
@@ -23,9 +22,16 @@ from mproutd.model import (
     Rule,
     Snapshot,
     Sysctl,
+    family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
-from mproutd.planning.diff import Differences, compare, own_endpoint_deletions, replaces_all
+from mproutd.planning.diff import (
+    Differences,
+    compare,
+    new_gateways,
+    own_endpoint_deletions,
+    replaces_all,
+)
 from mproutd.planning.health import effective
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
@@ -117,6 +123,7 @@ def snapshot_request(
         tables = state.tables | {own.table for own in numbers} | {config.table_base}
     devices = {uplink.device for uplink in config.uplinks}
     failed = {name for name, _ in effective(config, state, facts)}
+    remembered = {(device, family_of(address)) for device, address in state.gateways}
     failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
     return SnapshotRequest(
         devices,
@@ -125,6 +132,7 @@ def snapshot_request(
         state.without_endpoint,
         full,
         failed_devices,
+        remembered,
         any_device=sweep or needs_main_default(config),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
@@ -227,7 +235,7 @@ class Pass:
         additions = self._verified_additions()
         if not self._make_before_break:
             self._delete(withdrawn)
-        self._kernel.flush_unreachable_neighbours(_gateways(self._plan, additions))
+        self._kernel.flush_unreachable_neighbours(new_gateways(self._plan, additions))
         incomplete = self._incomplete_uplinks()
         self._apply(
             [
@@ -362,30 +370,15 @@ class Pass:
         }
 
 
-def _gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
-    """(gateway, ifindex) of the paths that are about to get an endpoint."""
-    devices = {
-        operation.value.device
-        for operation in additions
-        if operation.verb == "add" and isinstance(operation.value, Endpoint)
-    }
-    return [
-        (path.gateway.address, uplink.link.index)
-        for uplink in plan.uplinks
-        if uplink.link and uplink.link.index in devices
-        for path in uplink.paths
-        if path.usable and path.gateway and path.gateway.address
-    ]
-
-
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """The addresses of planned endpoints whose packets would not leave as planned."""
-    expected: dict[str, tuple[int, str]] = {}
+    expected: dict[str, tuple[int, tuple[str, ...]]] = {}
     for uplink in plan.uplinks:
         for path in uplink.paths:
             if path.usable and path.gateway and uplink.link:
                 for address in path.eligible:
-                    expected[address.address] = (uplink.link.index, path.gateway.address)
+                    gateways = path.gateways(address.address)
+                    expected[address.address] = (uplink.link.index, gateways)
     sources = [
         (endpoint.address, endpoint.device)
         for endpoint in plan.endpoints
@@ -393,8 +386,15 @@ def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     ]
     if not sources:
         return ()
+
+    def is_expected(address: str, route: Route | None) -> bool:
+        device, gateways = expected[address]
+        if route is None or not route.table:
+            return False
+        return route.device == device and route.gateway in gateways
+
     return tuple(
         address
         for (address, _), route in zip(sources, kernel.lookups(sources), strict=True)
-        if route is None or not route.table or (route.device, route.gateway) != expected[address]
+        if not is_expected(address, route)
     )

@@ -19,12 +19,15 @@ from mproutd.hints import Hints
 from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
+from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
-from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
+from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 
@@ -61,6 +64,7 @@ class Reconciler:
         self._collaborators = Collaborators(
             kernel, state_file, self.removals, self.retries, self._grace_period
         )
+        self._gateway_memory = GatewayMemory(clock)
         self._hints = Hints(state_file.directory)
         self._hinted = Facts()
         """What the hints say."""
@@ -116,6 +120,7 @@ class Reconciler:
         Before it, every usable uplink counts as settled.
         """
         facts = self._collect_facts()
+        facts = facts._replace(withdrawn=self._gateway_memory.withdrawn())
         if self.last is None:
             return facts
         latest = self._clock() - HANDBACK_DELAY
@@ -184,6 +189,7 @@ class Reconciler:
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self._last_changes.record(plan.uplinks, time.time())
         self._record_usable(plan)
+        self._gateway_memory.record_pass(*remembered_gateways(outcome.snapshot, plan.uplinks))
         self.last = outcome
 
     def _record_usable(self, plan: Plan) -> None:
@@ -219,6 +225,7 @@ class Reconciler:
             self.removals.next_at(),
             self._grace_period.next_at(),
             self.retries.next_at(),
+            self._gateway_memory.next_at(),
             self._hand_back_at,
         )
         return min((at for at in times if at is not None), default=None)
@@ -238,6 +245,10 @@ class Reconciler:
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
+        own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
+        routers = forwarding_devices(link.name for link in snapshot.links.values())
+        kinds = flows(snapshot, plan, own_rules, routers)
+        packet_routes = self.kernel.packet_routes([flow.packet for flow in kinds])
         return Inspection(
             config=self.config,
             directory=self.directory,
@@ -250,8 +261,10 @@ class Reconciler:
                 if getattr(operation.value, "address", None) not in misrouted
             ],
             misrouted=misrouted,
+            flows=list(zip(kinds, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
+            mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),
             blackhole_defaults=self.kernel.blackhole_defaults()
             if misrouted or None in routes
             else (),
@@ -261,6 +274,14 @@ class Reconciler:
             restored=self.removals.restored(),
             rate_limited=self.removals.rate_limited(),
             last_changes=self._last_changes,
+            remembered=self._gateway_memory.ages(),
+            default_tables=self._default_tables(plan),
+            ignores_advertisements=[
+                uplink.config.device
+                for uplink in plan.uplinks
+                if uplink.paths[1].reason in ("no-address", "no-gateway")
+                and self.kernel.ignores_advertisements(uplink.config.device)
+            ],
             passes=self.passes,
             writes=self.writes,
             config_error=self.config_error,
@@ -268,6 +289,20 @@ class Reconciler:
             hints_error=self._hints.error,
             netifd_error=self.add_service_facts(self._hinted).source_error,
         )
+
+    def _default_tables(self, plan: Plan) -> dict[tuple[str, int], list[int]]:
+        """The tables of other programs with a default through a device without a gateway."""
+        own = Ownership(self.config, self.state_file.state).tables
+        return {
+            (uplink.config.device, path.family): sorted(
+                table
+                for table in self.kernel.default_tables(uplink.link.index, path.family)
+                if table not in own
+            )
+            for uplink in plan.uplinks
+            for path in uplink.paths
+            if uplink.link and path.reason == "no-gateway"
+        }
 
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""

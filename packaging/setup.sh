@@ -60,7 +60,7 @@ debian_packages() {
 
 # The first Python that is new enough and can make virtual environments.
 python() {
-	for candidate in "${PYTHON:-/usr/bin/python3}" /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+	for candidate in "${PYTHON:-/usr/bin/python3}" /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
 		if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
 			echo "$candidate"
 			return

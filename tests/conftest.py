@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import LabError, Namespace, Wan
 
@@ -29,6 +30,9 @@ def pytest_configure() -> None:
     """A shell ignores Ctrl-C for what it runs in the background, and so would all that we start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes says more about the machine's other work than about the code.
+    settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -39,6 +39,7 @@ class UplinkConfig(NamedTuple):
     """Table and mark are None where the slot gives them, mask where it is mark_mask."""
     gateway: str = _default("gateway")
     gateway6: str = _default("gateway6")
+    prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
     strict: bool = _default("strict")
     ula: bool = _default("ula")
@@ -134,7 +135,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
     plain = {
         option: given[0].value
         for option, given in values.items()
-        if given and option in UplinkConfig._fields and option not in ("mark", "iif")
+        if given and option in UplinkConfig._fields and option not in ("mark", "prefix", "iif")
     }
     return UplinkConfig(
         name=name,
@@ -142,6 +143,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
         mode=values["multipath"][0].value if values["multipath"] else "off",
         mark=mark,
         mask=mask,
+        prefix=tuple(dict.fromkeys(item.value for item in values["prefix"])),
         iif=tuple(item.value for item in values["iif"]),
         interfaces=tuple(sorted(names, key=lambda other: other != name)),
         netifd_interface=device[1:] if by_netifd else name if in_network else "",

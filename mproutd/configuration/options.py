@@ -25,6 +25,7 @@ from mproutd.configuration.parsers import (
     one_of,
     program,
     seconds,
+    source_prefix,
     table,
     target,
     url_path,
@@ -156,6 +157,12 @@ UPLINK: Mapping[str, OptionSpec] = {
     "mark": OptionSpec(mark, "the packet mark that selects it, optionally with its own mask"),
     "gateway": OptionSpec(gateway(AF_INET, "gateway6"), "its IPv4 gateway", "", unset=""),
     "gateway6": OptionSpec(gateway(AF_INET6, "gateway"), "its IPv6 gateway", "", unset=""),
+    "prefix": OptionSpec(
+        source_prefix,
+        "what has an address from these prefixes leaves via this uplink",
+        is_list=True,
+        unset=(),
+    ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
     ),

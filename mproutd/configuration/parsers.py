@@ -8,7 +8,7 @@ file, the line and the option.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
 from mproutd.model import (
@@ -16,8 +16,11 @@ from mproutd.model import (
     TABLE_DEFAULT,
     TABLE_LOCAL,
     TABLE_MAIN,
+    bits,
     canonical,
     family_of,
+    prefix,
+    split_prefix,
 )
 
 TRUE = ("1", "yes", "on", "true", "enabled")
@@ -192,6 +195,21 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
         raise ValueError(f"{quoted(text)} cannot be a gateway: it is {kind}")
 
     return parse
+
+
+def source_prefix(text: str) -> str:
+    """A unicast prefix of either family, in canonical form."""
+    address, slash, length = text.partition("/")
+    if not _is_address(address) or (slash and not length.isdecimal()):
+        raise ValueError(f"{quoted(text)} is not a prefix such as 2001:db8:1::/56")
+    family = family_of(address)
+    packed, size = inet_pton(family, address), int(length) if slash else bits(family)
+    if not 1 <= size <= bits(family):
+        raise ValueError(f"{quoted(text)}: the length must be from 1 to {bits(family)}")
+    found = prefix(packed, size, family)
+    if split_prefix(found, family)[0] != packed:
+        raise ValueError(f"{quoted(text)} has bits beyond its length: write {found}")
+    return found
 
 
 class Target(NamedTuple):

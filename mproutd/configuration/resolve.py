@@ -134,7 +134,8 @@ class Resolver:
                 self._add(
                     other.error(
                         f"{_written(other)} contradicts {_written(first)} at {first.location}: "
-                        f"both sections have device {uplink.device.value}"
+                        f"both sections have device {uplink.device.value}; modems that share a "
+                        "port need a macvlan device each"
                     )
                 )
         return values

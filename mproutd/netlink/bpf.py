@@ -12,11 +12,11 @@ they still update the cache (cache.py).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from struct import Struct
 from sys import byteorder
 
-from mproutd.model import PROTOCOL
+from mproutd.model import PROTOCOL, TABLE_MAIN, UNICAST
 from mproutd.netlink.nlmsg import U32, DecodeError, Message, attribute, spans, text
 from mproutd.netlink.rtnl_decode import (
     IFA_ADDRESS,
@@ -25,6 +25,11 @@ from mproutd.netlink.rtnl_decode import (
     IFLA_ALT_IFNAME,
     IFLA_IFNAME,
     IFLA_PROP_LIST,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_VIA,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
@@ -34,6 +39,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
+    RTMSG,
 )
 
 SO_ATTACH_FILTER = 26
@@ -42,10 +48,17 @@ SO_ATTACH_FILTER = 26
 Instruction = tuple[int, int, int, int]
 """struct sock_filter (linux/filter.h): code, jump if true, jump if false, k."""
 
+_Step = tuple[int, int, str, str]
+"""Code, k, and the labels to jump to if true and if false."""
+
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _JUMP_EQUAL, _RETURN = 0x15, 0x06
-_TYPE, _PORT, _DST_LEN, _PROTOCOL = 4, 12, 17, 21
-"""Offsets: of nlmsghdr's fields, and of rtmsg's behind it."""
+_LOAD_VALUE, _LOAD_INDEX = 0x00, 0x01
+"""Of a constant into A, and into X."""
+_TYPE, _PORT, _DST_LEN, _TABLE, _PROTOCOL, _ROUTE_TYPE, _ATTRIBUTES = 4, 12, 17, 20, 21, 23, 28
+"""Offsets: of nlmsghdr's fields, and of rtmsg's and its attributes behind it."""
+_FIND_ATTRIBUTE = 0xFFFFF00C
+"""SKF_AD_OFF + SKF_AD_NLATTR: the offset of the attribute of type X from offset A on, or 0."""
 _NETCONF_IFINDEX, _NETCONF_KEY, _NETCONF_VALUE = 24, 30, 32
 """Offsets in a RTM_NEWNETCONF for one setting: netconfmsg's family, then two attributes."""
 _NETCONFA_RP_FILTER = 3
@@ -59,6 +72,9 @@ _COMMAND = 16
 _CLOSED, _SUB_ESTABLISHED, _SUB_CLOSED = 3, 10, 11
 """linux/mptcp_pm.h: MPTCP_EVENT_*."""
 
+_LINK_LOCAL = b"\xfe\x80"
+"""Every device is connected to fe80::/64."""
+
 _FILTER = Struct("=HBBL")
 _FPROG = Struct("@HP")
 
@@ -71,26 +87,63 @@ def _as_loaded(value: int, size: int) -> int:
 def event_filter(port: int) -> list[Instruction]:
     """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
-    Of routes, defaults and those with our protocol pass, so that the removal of our routes by
-    other programs is noticed.  Of sysctls (RTM_NEWNETCONF), those that set rp_filter pass, except
-    to the value that mproutd sets itself.  All other messages pass; which there are depends on the
-    multicast groups of the socket.
+    Of routes, these pass: defaults; those with our protocol, so that their removal by other
+    programs is noticed; and those of main without a gateway, which connect a device to its subnet.
+    Of sysctls (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd
+    sets itself.  All other messages pass; which there are depends on the multicast groups of the
+    socket.
     """
+    program: list[_Step | str] = [
+        (_LOAD_WORD, _PORT, "", ""),
+        (_JUMP_EQUAL, _as_loaded(port, 4), "drop", ""),
+        (_LOAD_HALF, _TYPE, "", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_NEWNETCONF, 2), "sysctl", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_NEWROUTE, 2), "route", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_DELROUTE, 2), "route", "pass"),
+        "sysctl",
+        (_LOAD_HALF, _NETCONF_KEY, "", ""),
+        (_JUMP_EQUAL, _as_loaded(_NETCONFA_RP_FILTER, 2), "", "drop"),
+        (_LOAD_WORD, _NETCONF_VALUE, "", ""),
+        (_JUMP_EQUAL, _as_loaded(_LOOSE, 4), "drop", "pass"),
+        "route",
+        (_LOAD_BYTE, _DST_LEN, "", ""),
+        (_JUMP_EQUAL, 0, "pass", ""),
+        (_LOAD_BYTE, _PROTOCOL, "", ""),
+        (_JUMP_EQUAL, PROTOCOL, "pass", ""),
+        (_LOAD_BYTE, _TABLE, "", ""),
+        (_JUMP_EQUAL, TABLE_MAIN, "", "drop"),
+        (_LOAD_BYTE, _ROUTE_TYPE, "", ""),
+        (_JUMP_EQUAL, UNICAST, "", "drop"),
+    ]
+    for kind in (RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH):
+        program += [
+            (_LOAD_INDEX, kind, "", ""),
+            (_LOAD_VALUE, _ATTRIBUTES, "", ""),
+            (_LOAD_WORD, _FIND_ATTRIBUTE, "", ""),
+            (_JUMP_EQUAL, 0, "", "drop"),
+        ]
+    return _assemble(program)
+
+
+def _assemble(program: Sequence[_Step | str]) -> list[Instruction]:
+    """Instructions whose jumps have labels, which are the strings between them.
+
+    No label means the next instruction; "pass" and "drop" end the program.
+    """
+    steps = [step for step in program if not isinstance(step, str)]
+    labels = {"pass": len(steps), "drop": len(steps) + 1}
+    for position, step in enumerate(program):
+        if isinstance(step, str):
+            labels[step] = position - sum(isinstance(each, str) for each in program[:position])
+
+    def distance(index: int, label: str) -> int:
+        return labels[label] - index - 1 if label else 0
+
     return [
-        (_LOAD_WORD, 0, 0, _PORT),
-        (_JUMP_EQUAL, 13, 0, _as_loaded(port, 4)),
-        (_LOAD_HALF, 0, 0, _TYPE),
-        (_JUMP_EQUAL, 2, 0, _as_loaded(RTM_NEWROUTE, 2)),
-        (_JUMP_EQUAL, 1, 0, _as_loaded(RTM_DELROUTE, 2)),
-        (_JUMP_EQUAL, 4, 8, _as_loaded(RTM_NEWNETCONF, 2)),
-        (_LOAD_BYTE, 0, 0, _DST_LEN),
-        (_JUMP_EQUAL, 6, 0, 0),
-        (_LOAD_BYTE, 0, 0, _PROTOCOL),
-        (_JUMP_EQUAL, 4, 5, PROTOCOL),
-        (_LOAD_HALF, 0, 0, _NETCONF_KEY),
-        (_JUMP_EQUAL, 0, 3, _as_loaded(_NETCONFA_RP_FILTER, 2)),
-        (_LOAD_WORD, 0, 0, _NETCONF_VALUE),
-        (_JUMP_EQUAL, 1, 0, _as_loaded(_LOOSE, 4)),
+        *(
+            (code, distance(index, if_true), distance(index, if_false), value)
+            for index, (code, value, if_true, if_false) in enumerate(steps)
+        ),
         (_RETURN, 0, 0, 0xFFFFFFFF),
         (_RETURN, 0, 0, 0),
     ]
@@ -139,13 +192,25 @@ def is_relevant(
 
     A device matches by ifindex, which covers a rename away, or by name, which covers a new device
     and a rename to this name.  An address on another device matches if its subnet is among
-    `networks`, as (family, length, leading bits).  Routes and rules always match, since routes
-    have passed event_filter().  So does a broken message.
+    `networks`, as (family, length, leading bits).  A foreign route to a subnet matches if it leads
+    there through one of the devices; other routes, which have passed event_filter(), and rules
+    always match.  So does a broken message.
     """
     kind, body = message.type, message.body
-    if kind in (RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE):
+    if kind in (RTM_NEWRULE, RTM_DELRULE):
         return True
     try:
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            if len(body) < RTMSG.size:
+                return True
+            _, length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
+            if not length or protocol == PROTOCOL:
+                return True
+            device = attribute(body, RTMSG.size, RTA_OIF)
+            if device is None or len(device) != U32.size:
+                return True
+            destination = attribute(body, RTMSG.size, RTA_DST) or b""
+            return U32.unpack(device)[0] in indexes and not destination.startswith(_LINK_LOCAL)
         if kind in (RTM_NEWADDR, RTM_DELADDR):
             if len(body) < 8:
                 return True

@@ -16,16 +16,14 @@ anything that a person reads.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from mproutd.model import (
-    ANY_DEVICE,
     FALLBACK_DESTINATION,
     FAMILIES,
-    LOOKUP_DESTINATION,
     TABLE_MAIN,
     Address,
     Link,
@@ -36,8 +34,9 @@ from mproutd.model import (
     contains,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink.main_table import MainLookups, MainTable
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
-from mproutd.netlink.sockets import Encode, Requests
+from mproutd.netlink.sockets import Requests
 
 _LINK_EVENTS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
 _ADDRESS_EVENTS = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
@@ -54,6 +53,9 @@ class RtnlSnapshot(NamedTuple):
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
     defaults: dict[tuple[int, int], Route]
+    connected: dict[int, tuple[Route, ...]]
+    sourced: dict[int, tuple[Route, ...]]
+    delegated: tuple[str, ...]
     rules: tuple[Rule, ...]
 
 
@@ -62,6 +64,7 @@ class RtnlCache:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
+        self._main = MainTable(requests)
         self._decode_link = rtnl_decode.LinkCache()
         self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
@@ -77,7 +80,7 @@ class RtnlCache:
         self._stale_addresses: set[int] = set()
         self._rules: tuple[Rule, ...] | None = None
         self._tables: dict[int, tuple[Route, ...]] = {}
-        self._defaults: dict[tuple[int, int], Route | None] = {}
+        self._main.invalidate()
 
     def on_event(self, message: Message) -> None:
         """Drop what this event makes stale.  DecodeError for a broken route message."""
@@ -95,25 +98,22 @@ class RtnlCache:
             self._links = None
         else:
             self._rules = None
-            self._defaults.clear()
+            self._main.invalidate_lookups()
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
             if any(route.device == index for route in routes):
                 del self._tables[table]
-        for family in FAMILIES:
-            self._defaults.pop((index, family), None)
-            self._defaults.pop((ANY_DEVICE, family), None)
+        self._main.drop_device(index)
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
         if not routes or message.flags & NLM_F_REPLACE:
             # The event does not say through which device the replaced route went.
-            self._defaults.clear()
+            self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
-            self._defaults.pop((route.device, route.family), None)
-            self._defaults.pop((ANY_DEVICE, route.family), None)
+            self._main.drop(route)
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Account for our own changes, whose events are filtered out.
@@ -133,7 +133,7 @@ class RtnlCache:
                 else:
                     self._rules = tuple(rule for rule in self._rules if rule != value)
                 if value.table == TABLE_MAIN:
-                    self._defaults.clear()
+                    self._main.invalidate_lookups()
             elif isinstance(value, Sysctl):
                 self._links = None
 
@@ -144,30 +144,41 @@ class RtnlCache:
     # -- reading --------------------------------------------------------------------------
 
     def read(
-        self, devices: Collection[str], tables: Sequence[int], mark: int, any_device: bool = False
+        self,
+        devices: Collection[str],
+        tables: Sequence[int],
+        mark: int,
+        remembered: Collection[tuple[str, int]] = (),
+        any_device: bool = False,
     ) -> RtnlSnapshot:
         """Everything; the default routes of main for `devices` (names).  OSError.
 
-        `mark` is the mark whose rule sends a lookup to main; 0 for none.  With `any_device`, also
-        main's default route for traffic without a device.
+        `mark` is the mark whose rule sends a lookup to main; 0 for none.  `remembered`,
+        `any_device`: see SnapshotRequest.
         """
         try:
             links = self._read_links()
             indexes = [link.index for link in links.values() if link.up and link.name in devices]
-            if any_device:
-                indexes.append(ANY_DEVICE)
             rules = self._read_rules()
             # With the mark's rule in place, a reply from one of our tables means that main had no
             # route: the lookup went on to the uplink's own rule.
             has_mark_rule = any(rule.fwmark == rule.fwmask == mark for rule in rules if rule.fwmask)
-            own_tables = frozenset(tables) if has_mark_rule else frozenset()
-            return RtnlSnapshot(
-                links,
-                self._read_addresses(),
-                tuple(chain.from_iterable(self._read_table(table) for table in tables)),
-                self._read_defaults(indexes, mark, own_tables),
-                rules,
-            )
+            lookups = MainLookups(mark, frozenset(tables) if has_mark_rule else frozenset())
+            addresses = self._read_addresses()
+            routes = tuple(chain.from_iterable(self._read_table(table) for table in tables))
+            main = self._main.read(indexes, addresses, lookups)
+            without_device = {
+                family
+                for family in FAMILIES
+                if any_device
+                or any(
+                    (index, family) not in main.defaults
+                    and (links[index].name, family) in remembered
+                    for index in indexes
+                )
+            }
+            main.defaults.update(self._main.read_any_default(without_device, lookups))
+            return RtnlSnapshot(links, addresses, routes, *main, rules)
         except OSError:
             self.invalidate()
             raise
@@ -217,58 +228,6 @@ class RtnlCache:
             self._tables[table] = routes
         return routes
 
-    def _read_defaults(
-        self, indexes: Sequence[int], mark: int, own_tables: frozenset[int]
-    ) -> dict[tuple[int, int], Route]:
-        """Main's default route through each device: one lookup each, however large main is.
-
-        A lookup without a default is repeated for a second destination, since main may have a
-        more specific route to the first.  Where a foreign rule answered instead of main, main is
-        dumped, which is slow only if it is large.  A reply from one of `own_tables` means that
-        main has no default.
-        """
-        known = self._defaults
-        keys = [(index, family) for index in indexes for family in FAMILIES]
-        unknown = [key for key in keys if key not in known]
-        for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
-            requested, unknown = unknown, []
-            replies = self._look_up_main(requested, destination, mark)
-            for (index, family), routes in zip(requested, replies, strict=True):
-                foreign = any(
-                    route.table != TABLE_MAIN and route.table not in own_tables for route in routes
-                )
-                if foreign:
-                    # Without a device main may be large, and the foreign rule wins in any case.
-                    routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
-                known[index, family] = default = _best_default(routes, index)
-                if default is None and not foreign:
-                    unknown.append((index, family))
-        return {key: route for key in keys if (route := known[key]) is not None}
-
-    def _look_up_main(
-        self, keys: Sequence[tuple[int, int]], destination: Mapping[int, str], mark: int
-    ) -> list[Sequence[Route]]:
-        """The route in main to `destination` through each (ifindex, family); () for none."""
-        requests: list[Encode] = [
-            partial(
-                rtnl_encode.lookup,
-                destination=destination[family],
-                device=index,
-                mark=mark,
-                match=True,
-            )
-            for index, family in keys
-        ]
-        replies = self._requests.query(requests)
-        return [
-            () if isinstance(reply, OSError) else self._decode_routes[reply.body]
-            for reply in replies
-        ]
-
-    def _dump_main(self, index: int, family: int) -> list[Route]:
-        dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
-        return [route for body in self._requests.dump(dump) for route in rtnl_decode.routes(body)]
-
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route.
 
@@ -284,17 +243,15 @@ class RtnlCache:
             if contains(route.destination, FALLBACK_DESTINATION[route.family])
         ]
 
+    def default_tables(self, device: int, family: int) -> set[int]:
+        """The tables with a default route through this device.
 
-def _best_default(routes: Iterable[Route], index: int) -> Route | None:
-    """The default route of main through this device with the lowest metric."""
-    return min(
-        (
-            route
-            for route in routes
-            if route.table == TABLE_MAIN
-            and route.destination == "default"
-            and index in (ANY_DEVICE, route.device)
-        ),
-        key=lambda route: route.metric,
-        default=None,
-    )
+        Like blackhole_defaults() for a status only: slow where main is large.
+        """
+        dump = partial(rtnl_encode.dump_routes, table=0, family=family, device=device)
+        return {
+            route.table
+            for body in self._requests.dump(dump)
+            for route in rtnl_decode.routes(body)
+            if route.destination == "default" and route.device == device
+        }

@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -24,16 +24,18 @@ from mproutd.model import (
     Limits,
     Mptcp,
     Operation,
+    Packet,
     Route,
     Rule,
     Snapshot,
     Sysctl,
     family_of,
 )
-from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.nlmsg import Ack, Message
-from mproutd.netlink.path_manager import PathManager
+from mproutd.netlink.packet_routes import packet_routes
+from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
@@ -46,9 +48,6 @@ _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
-
-_CONF = "/proc/sys/net/ipv4/conf/"
-_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
 
 
 class UnsupportedKernel(Exception):
@@ -82,6 +81,9 @@ class SnapshotRequest(NamedTuple):
     """Read everything anew; else only what events may have changed."""
     suspect_devices: Collection[str] = ()
     """Names of devices whose link counts as dead whatever its carrier."""
+    remembered: Collection[tuple[str, int]] = ()
+    """(device, family) with a remembered gateway: where main has no default for one, the snapshot
+    has main's default through any device, with ifindex 0."""
     any_device: bool = False
     """Main's default route for traffic without a device matters too."""
     probe_laminar: bool = False
@@ -147,14 +149,16 @@ class NetlinkKernel:
                     message.type == rtnl_decode.RTM_NEWNETCONF
                     and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
                 ):
-                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
+                    self._rp_filter_all = sysctls.read("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
-            self._rp_filter_all = _read_sysctl("all", "rp_filter")
-        routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
+            self._rp_filter_all = sysctls.read("all", "rp_filter")
+        routing = self._cache.read(
+            want.devices, tuple(want.tables), want.mark, want.remembered, want.any_device
+        )
         mptcp = None
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
@@ -245,6 +249,10 @@ class NetlinkKernel:
                     raise
         return replies
 
+    def mptcp_paused(self) -> bool:
+        """Whether the kernel uses MPTCP for no new connection for a while."""
+        return mptcp_paused()
+
     def real_name(self, name: str) -> str:
         """The name of the device that has this one, which may be an alternative name (altname in
         ip-link(8)); `name` itself if there is none."""
@@ -283,6 +291,18 @@ class NetlinkKernel:
             for reply in self._requests.query(requests)
         ]
 
+    def default_tables(self, device: int, family: int) -> set[int]:
+        """The tables with a default route through a device."""
+        return self._cache.default_tables(device, family)
+
+    def ignores_advertisements(self, device: str) -> bool:
+        """Whether the kernel ignores router advertisements, although accept_ra permits them."""
+        return sysctls.ignores_advertisements(device)
+
+    def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
+        """The entry of a routing table that leads each packet to the internet, or None."""
+        return packet_routes(self._requests, packets)
+
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
         return self._cache.blackhole_defaults()
@@ -318,7 +338,7 @@ class NetlinkKernel:
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
-                failed = self._write_sysctls(batch)
+                failed = sysctls.write(batch, self._cache.link)
             elif kind is Endpoint:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
@@ -332,30 +352,6 @@ class NetlinkKernel:
             ]
         self._cache.on_applied(operations, certain=not failures)
         return failures
-
-    def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Write them, unless something changed since the last read; failures by index.
-
-        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
-        is another device written to that took over the name: its value would never be restored.
-        """
-        failed = {}
-        for index, operation in enumerate(operations):
-            setting = operation.value
-            assert isinstance(setting, Sysctl)
-            known = self._cache.link(setting.device)
-            try:
-                with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                    value = _read_sysctl(setting.device, setting.key)
-                    if known and _ifindex(setting.device) != known.index:
-                        failed[index] = Ack(errno.ENODEV)
-                    elif known and value != getattr(known, setting.key):
-                        failed[index] = Ack(errno.EAGAIN, "changed by another program just now")
-                    else:
-                        file.write(str(setting.value))
-            except OSError as error:
-                failed[index] = Ack(error.errno or errno.EIO)
-        return failed
 
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
@@ -380,26 +376,3 @@ def device_name(index: int) -> str:
         return if_indextoname(index)
     except OSError:
         return f"if{index}"
-
-
-def _ifindex(device: str) -> int:
-    """0 when no device has this name."""
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0
-
-
-def _read_sysctl(device: str, key: str) -> int:
-    try:
-        with open(_sysctl_path(device, key), encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _sysctl_path(device: str, key: str) -> str:
-    """OSError (EINVAL) for a name that would lead to another directory."""
-    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
-        raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
-    return f"{_CONF}{device}/{key}"

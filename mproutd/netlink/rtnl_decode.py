@@ -14,7 +14,18 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
 
-from mproutd.model import Address, Link, Route, Rule, bits, prefix
+from mproutd.model import (
+    NO_METRICS,
+    TO_TABLE,
+    Address,
+    Link,
+    Metrics,
+    Nexthop,
+    Route,
+    Rule,
+    bits,
+    prefix,
+)
 from mproutd.netlink.nlmsg import S32, U16, U32, DecodeError, attribute, attributes, spans, text
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
@@ -32,8 +43,10 @@ _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
-RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
-RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 9, 15, 16, 18
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 8, 9, 15, 16, 18
+RTAX_CC_ALGO = 16
+"""The only metric that is text, not a number."""
 RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
 DISCARD_TYPES = (6, 7, 8)
 """linux/rtnetlink.h: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT."""
@@ -43,7 +56,8 @@ _WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
-FR_ACT_TO_TBL = 1
+_INVERT = 0x2
+"""linux/fib_rules.h, FIB_RULE_INVERT."""
 _DETACHED = 0x18
 """linux/fib_rules.h, FIB_RULE_IIF_DETACHED | OIF_DETACHED: the device does not exist now."""
 
@@ -179,9 +193,8 @@ def _gateway(attrs: dict[int, bytes], family: int) -> str:
 def routes(body: bytes) -> tuple[Route, ...]:
     """A route, or one for each nexthop of a multipath route; () for what Route cannot express.
 
-    Ignored: families other than IPv4 and IPv6, cached routes (RTM_F_CLONED), and routes for one
-    type of service.  The source prefix of IPv6's `default from PREFIX` is dropped, since OpenWrt's
-    netifd writes such routes as defaults.
+    Of several nexthops, those through one device are one value.  Ignored: families other than IPv4
+    and IPv6, cached routes (RTM_F_CLONED), and routes for one type of service.
     """
     return _routes(body, RTM_F_CLONED)
 
@@ -196,7 +209,9 @@ def lookup_reply(body: bytes) -> Route:
 
 def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
     try:
-        family, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
+        family, length, source_length, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(
+            body
+        )
         if family not in (AF_INET, AF_INET6) or flags & unwanted or tos:
             return ()
         attrs = attributes(body, 12)
@@ -208,14 +223,20 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         source = "" if preferred is None else inet_ntop(family, preferred)
         rank = attrs.get(RTA_PRIORITY)
         metric = 0 if rank is None else U32.unpack(rank)[0]
+        packed = attrs.get(RTA_METRICS)
+        metrics = NO_METRICS if packed is None else _metrics(packed)
+        from_prefix = ""
+        if source_length:
+            from_prefix = _prefix(attrs.get(RTA_SRC, b""), source_length, family)
         several = attrs.get(RTA_MULTIPATH)
         if several is not None:
             return tuple(
                 Route(
-                    family, table, destination, device, gateway, source, metric,
-                    scope, kind, protocol, onlink,
+                    family, table, destination, device, hops[0].gateway, source, metric, scope,
+                    kind, protocol, hops[0].onlink, metrics, from_prefix,
+                    hops if len(hops) > 1 else (),
                 )
-                for device, gateway, onlink in _nexthops(several, family)
+                for device, hops in _nexthops(several, family).items()
             )  # fmt: skip
         out = attrs.get(RTA_OIF)
         device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
@@ -224,23 +245,34 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         return (
             Route(
                 family, table, destination, device, gateway, source, metric,
-                scope, kind, protocol, onlink,
+                scope, kind, protocol, onlink, metrics, from_prefix,
             ),
         )  # fmt: skip
     except (error, ValueError) as problem:
         raise DecodeError(str(problem)) from None
 
 
-def _nexthops(data: bytes, family: int) -> list[tuple[int, str, bool]]:
-    """Device, gateway and RTNH_F_ONLINK of each struct rtnexthop in RTA_MULTIPATH."""
-    hops, offset = [], 0
+def _metrics(data: bytes) -> Metrics:
+    """RTA_METRICS in canonical form."""
+    found = [
+        (kind, text(payload) if kind == RTAX_CC_ALGO else U32.unpack(payload)[0])
+        for kind, payload in attributes(data).items()
+    ]
+    return tuple(sorted(metric for metric in found if metric[1]))
+
+
+def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:
+    """Device → its struct rtnexthops in RTA_MULTIPATH."""
+    hops: dict[int, tuple[Nexthop, ...]] = {}
+    offset = 0
     while offset < len(data):
-        length, flags, _, device = RTNEXTHOP.unpack_from(data, offset)
+        length, flags, weight, device = RTNEXTHOP.unpack_from(data, offset)
         last = offset + length
         if length < 8 or last > len(data):
             raise DecodeError(f"nexthop of {length} bytes, {len(data) - offset} are left")
         attrs = attributes(data[offset:last], 8)
-        hops.append((device, _gateway(attrs, family), flags & RTNH_F_ONLINK != 0))
+        hop = Nexthop(_gateway(attrs, family), weight + 1, flags & RTNH_F_ONLINK != 0)
+        hops[device] = (*hops.get(device, ()), hop)
         offset = (last + 3) & ~3
     return hops
 
@@ -265,7 +297,7 @@ def rule(body: bytes) -> Rule | None:
         if family not in (AF_INET, AF_INET6):
             return None
         attrs = attributes(body, 12)
-        plain = action == FR_ACT_TO_TBL and not tos and not flags & ~_DETACHED
+        plain = action == TO_TABLE and not tos and not flags & ~_DETACHED
         if not attrs.keys() <= _RULE_ATTRIBUTES:
             plain = plain and not any(
                 kind <= _FRA_LAST or payload.strip(b"\0")
@@ -289,6 +321,8 @@ def rule(body: bytes) -> Rule | None:
             S32.unpack(suppress)[0] if suppress else -1,
             protocol[0] if protocol else 0,
             plain,
+            flags & _INVERT != 0,
+            action,
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

@@ -12,8 +12,19 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
 
-from mproutd.model import Operation, Route, Rule, bits, family_of, split_prefix
+from mproutd.model import (
+    TO_TABLE,
+    Metrics,
+    Nexthop,
+    Operation,
+    Route,
+    Rule,
+    bits,
+    family_of,
+    split_prefix,
+)
 from mproutd.netlink.nlmsg import (
+    NLA_F_NESTED,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -28,7 +39,6 @@ from mproutd.netlink.nlmsg import (
 )
 from mproutd.netlink.rtnl_decode import (
     FIB_RULE,
-    FR_ACT_TO_TBL,
     FRA_DST,
     FRA_FWMARK,
     FRA_FWMASK,
@@ -45,7 +55,10 @@ from mproutd.netlink.rtnl_decode import (
     NDMSG,
     RTA_DST,
     RTA_GATEWAY,
+    RTA_IIF,
     RTA_MARK,
+    RTA_METRICS,
+    RTA_MULTIPATH,
     RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
@@ -62,6 +75,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
+    RTNEXTHOP,
     RTNH_F_ONLINK,
 )
 
@@ -110,12 +124,14 @@ def dump_routes(
     protocol: int = 0,
     kind: int = 0,
 ) -> bytes:
-    """The routes of one table; AF_UNSPEC returns both families in one dump.  `kind` is an RTN_*.
+    """The routes of one table, or of all (0); AF_UNSPEC returns both families.  `kind` is an RTN_*.
 
     With one family, a table that does not exist ends the dump with ENOENT; with AF_UNSPEC it is
     just empty.
     """
-    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + put_u32(RTA_TABLE, table)
+    body = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0)
+    if table:
+        body += put_u32(RTA_TABLE, table)
     if device:
         body += put_u32(RTA_OIF, device)
     return request(RTM_GETROUTE, NLM_F_DUMP, sequence, body)
@@ -132,10 +148,13 @@ def lookup(
     *,
     source: str = "",
     device: int = 0,
+    iif: int = 0,
     mark: int = 0,
     match: bool = False,
 ) -> bytes:
     """Request the route that a packet takes; rtnl_decode.lookup_reply() decodes the reply.
+
+    `device` is the one that it is bound to, `iif` the one that it came in by; 0 for none.
 
     The table in the reply is the one that the rules selected; 0 means that there is no route and
     IPv4 assumes the destination on the device's own link, which is no success.  `match`
@@ -155,6 +174,8 @@ def lookup(
         body += put_address(RTA_SRC, inet_pton(family, source))
     if device:
         body += put_u32(RTA_OIF, device)
+    if iif:
+        body += put_u32(RTA_IIF, iif)
     if mark:
         body += put_u32(RTA_MARK, mark)
     return request(RTM_GETROUTE, 0, sequence, body)
@@ -185,40 +206,70 @@ def _route(value: Route) -> bytes:
     A delete of an IPv4 route with metric 0 that is already gone hits the route with the lowest
     metric instead, since the kernel takes 0 for any (fib_nh_match).
     """
-    (family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink) = (
-        value
-    )
+    (
+        family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink,
+        metrics, from_prefix, nexthops,
+    ) = value  # fmt: skip
     packed, length = split_prefix(destination, family)
+    start, from_length = split_prefix(from_prefix, family) if from_prefix else (b"", 0)
     parts = [
         RTMSG.pack(
             family,
             length,
-            0,
+            from_length,
             0,
             table if table < 256 else RT_TABLE_COMPAT,
             protocol,
             scope,
             kind,
-            RTNH_F_ONLINK if onlink else 0,
+            RTNH_F_ONLINK if onlink and not nexthops else 0,
         ),
         put_u32(RTA_TABLE, table),
     ]
     if length:
         parts.append(put_address(RTA_DST, packed))
-    if device:
-        parts.append(put_u32(RTA_OIF, device))
-    if gateway:
-        gateway_family = family_of(gateway)
-        packed = inet_pton(gateway_family, gateway)
-        if gateway_family == family:
-            parts.append(put_address(RTA_GATEWAY, packed))
-        else:
-            parts.append(put(RTA_VIA, U16.pack(gateway_family) + packed))
+    if from_length:
+        parts.append(put_address(RTA_SRC, start))
+    if nexthops:
+        hops = b"".join(_nexthop(hop, device, family) for hop in nexthops)
+        parts.append(put(RTA_MULTIPATH, hops))
+    else:
+        if device:
+            parts.append(put_u32(RTA_OIF, device))
+        if gateway:
+            parts.append(_gateway(gateway, family))
     if source:
         parts.append(put_address(RTA_PREFSRC, inet_pton(family, source)))
     if metric or family == AF_INET6:
         parts.append(put_u32(RTA_PRIORITY, metric or IP6_RT_PRIO_USER))
+    if metrics:
+        parts.append(_metrics(metrics))
     return b"".join(parts)
+
+
+def _gateway(gateway: str, family: int) -> bytes:
+    gateway_family = family_of(gateway)
+    packed = inet_pton(gateway_family, gateway)
+    if gateway_family == family:
+        return put_address(RTA_GATEWAY, packed)
+    return put(RTA_VIA, U16.pack(gateway_family) + packed)
+
+
+def _nexthop(hop: Nexthop, device: int, family: int) -> bytes:
+    """A struct rtnexthop and its attributes; the length covers both."""
+    gateway = _gateway(hop.gateway, family) if hop.gateway else b""
+    flags = RTNH_F_ONLINK if hop.onlink else 0
+    return RTNEXTHOP.pack(RTNEXTHOP.size + len(gateway), flags, hop.weight - 1, device) + gateway
+
+
+def _metrics(metrics: Metrics) -> bytes:
+    payload = b"".join(
+        put_u32(kind, value)
+        if isinstance(value, int)
+        else put(kind, value.encode("utf-8", "surrogateescape") + b"\0")
+        for kind, value in metrics
+    )
+    return put(NLA_F_NESTED | RTA_METRICS, payload)
 
 
 def _rule(value: Rule) -> bytes:
@@ -227,16 +278,14 @@ def _rule(value: Rule) -> bytes:
     The kernel compares only what a delete contains (net/core/fib_rules.c, rule_find): among rules
     of one priority, protocol and table, a delete may hit a rule with further selectors.
     """
-    (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, plain) = (
-        value
-    )
-    if not plain:
+    (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, *_) = value
+    if not value.plain:
         raise ValueError("a rule with selectors or actions that Rule cannot express")
     from_, from_length = split_prefix(source, family) if source else (b"", 0)
     to, to_length = split_prefix(target, family) if target else (b"", 0)
     short = table if table < 256 else RT_TABLE_COMPAT
     parts = [
-        FIB_RULE.pack(family, to_length, from_length, 0, short, FR_ACT_TO_TBL, 0),
+        FIB_RULE.pack(family, to_length, from_length, 0, short, TO_TABLE, 0),
         put_u32(FRA_PRIORITY, priority),
         put_u32(FRA_TABLE, table),
         put_u8(FRA_PROTOCOL, protocol),

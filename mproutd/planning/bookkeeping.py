@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from mproutd.configuration.options import RULE_SPAN
-from mproutd.model import Endpoint, Limits, Snapshot, Sysctl
+from mproutd.model import ANY_DEVICE, Endpoint, Limits, Metrics, Snapshot, Sysctl
 from mproutd.planning.endpoints import active
+from mproutd.planning.gateways import is_memorable
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.state import REMEMBERED_GATEWAYS, State
@@ -37,6 +38,7 @@ def next_state(
         if endpoint.address not in foreign
     }
     pruned = prune(ownership, snapshot)
+    gateways = _gateways(ownership.state, uplinks)
     original_sysctls = dict(pruned.sysctls)
     named = by_name(snapshot.links)
     for device, key, value in sysctls:
@@ -47,7 +49,9 @@ def next_state(
         slots={name: own_numbers.slot for name, own_numbers in numbers.items()},
         tables=pruned.tables | {own.table for own in numbers.values()} | {config.table_base},
         priorities=pruned.priorities | {config.rule_priority},
-        gateways=_gateways(ownership.state, uplinks),
+        gateways=gateways,
+        attributes=_attributes(ownership.state, uplinks, gateways),
+        dropped=_dropped(ownership.state, uplinks) & gateways.keys(),
         endpoints=pruned.endpoints | own,
         without_endpoint=_without_endpoint(
             ownership.state, snapshot, uplinks, {address for address, _ in own}
@@ -120,11 +124,71 @@ def _gateways(state: State, uplinks: Sequence[ObservedUplink]) -> dict[tuple[str
         (uplink.config.device, address.address): path.gateway.address
         for uplink in uplinks
         for path in uplink.paths
-        if path.gateway and path.gateway.origin in ("netifd", "lease", "ifupdown", "main")
+        if path.gateway and is_memorable(path.gateway, path.default)
         for address in path.covered
     }
-    gateways = {**state.gateways, **current}
+    withdrawn = {
+        (uplink.config.device, address.address)
+        for uplink in uplinks
+        for path in uplink.paths
+        if path.withdrawn or (path.gateway and path.gateway.origin in ("main", "table"))
+        for address in path.covered
+    }
+    gateways = {key: each for key, each in state.gateways.items() if key not in withdrawn}
+    gateways |= current
     surplus = len(gateways) - max(REMEMBERED_GATEWAYS, len(current))
     for key in [key for key in gateways if key not in current][: max(0, surplus)]:
         del gateways[key]
     return gateways
+
+
+def _attributes(
+    state: State, uplinks: Sequence[ObservedUplink], gateways: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], tuple[str, Metrics]]:
+    """Source and metrics of main's routes by the remembered gateways."""
+    attributes = {key: each for key, each in state.attributes.items() if key in gateways}
+    for uplink in uplinks:
+        for path in uplink.paths:
+            if path.default is None:
+                continue
+            for address in path.covered:
+                key = (uplink.config.device, address.address)
+                attributes.pop(key, None)
+                if key in gateways and (path.default.source or path.default.metrics):
+                    attributes[key] = (path.default.source, path.default.metrics)
+    return attributes
+
+
+def _dropped(state: State, uplinks: Sequence[ObservedUplink]) -> frozenset[tuple[str, str]]:
+    """The addresses whose remembered gateway's route went with the link or the address."""
+    known = {
+        (uplink.config.device, address.address): path.dropped
+        for uplink in uplinks
+        for path in uplink.paths
+        if path.gateway is not None
+        for address in path.covered
+    }
+    kept = {key for key in state.dropped if known.get(key, True)}
+    return frozenset(kept | {key for key, dropped in known.items() if dropped})
+
+
+def remembered_gateways(
+    snapshot: Snapshot, uplinks: Sequence[ObservedUplink]
+) -> tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]:
+    """(device, family) whose gateway is remembered, and those where nothing justifies it.
+
+    Justified: the kernel dropped main's route itself, or another default has replaced it, through
+    a device that is no uplink (a VPN).
+    """
+    own = {uplink.link.index for uplink in uplinks if uplink.link}
+    remembered, deleted = set(), set()
+    for uplink in uplinks:
+        for path in uplink.paths:
+            if path.gateway is None or path.gateway.origin != "remembered":
+                continue
+            key = (uplink.config.device, path.family)
+            remembered.add(key)
+            other = snapshot.defaults.get((ANY_DEVICE, path.family))
+            if not path.dropped and (other is None or other.device in own):
+                deleted.add(key)
+    return frozenset(remembered), frozenset(deleted)

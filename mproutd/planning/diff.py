@@ -79,7 +79,12 @@ def routing(
     routes = ownership.own_routes(snapshot.routes)
     rules = ownership.own_rules(snapshot.rules)
     keys = {route.key for route in routes}
-    new_routes = [item for item in plan.routes.items() if item[0] not in routes]
+    foreign = {route.key: route for route in snapshot.routes if route not in routes}
+    new_routes = [
+        (route, uplink)
+        for route, uplink in plan.routes.items()
+        if route not in routes and not _leads_the_same_way(foreign.get(route.key), route)
+    ]
     additions = _sysctls(ownership, snapshot, plan) + [
         Operation("replace" if route.key in keys else "add", route, uplink)
         for route, uplink in sorted(new_routes, key=_connected_first)
@@ -99,12 +104,22 @@ def routing(
     return additions, deletions
 
 
+def _leads_the_same_way(foreign: Route | None, wanted: Route) -> bool:
+    """Whether another program's route is in the place of ours and will do.
+
+    The kernel allows one of them; that happens in a table that others keep as well.
+    """
+    if foreign is None or (foreign.type, foreign.device) != (wanted.type, wanted.device):
+        return False
+    return foreign.gateways == wanted.gateways
+
+
 def _connected_first(item: tuple[Route, str]) -> bool:
     """A gateway has to be reachable before it is used.  The table for other traffic stays last."""
     return item[0].destination == "default"
 
 
-def _default_first(route: Route) -> tuple[bool, tuple[int, int, str, int]]:
+def _default_first(route: Route) -> tuple[bool, tuple[int, int, str, int, str]]:
     return (route.destination != "default", route.key)
 
 
@@ -223,4 +238,21 @@ def replaces_all(snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation])
 def _by_family(addresses: Collection[str]) -> list[set[str]]:
     return [
         {address for address in addresses if family_of(address) == family} for family in FAMILIES
+    ]
+
+
+def new_gateways(plan: Plan, additions: Sequence[Operation]) -> list[tuple[str, int]]:
+    """(gateway, ifindex) of the paths that are about to get an endpoint."""
+    devices = {
+        operation.value.device
+        for operation in additions
+        if operation.verb == "add" and isinstance(operation.value, Endpoint)
+    }
+    return [
+        (gateway, uplink.link.index)
+        for uplink in plan.uplinks
+        if uplink.link and uplink.link.index in devices
+        for path in uplink.paths
+        if path.usable
+        for gateway in path.all_gateways
     ]

@@ -13,6 +13,7 @@ from mproutd.model import Object, Operation, Route, Snapshot
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
+from mproutd.planning.traffic import Flow
 from mproutd.planning.uplinks import ObservedUplink
 
 Lookups = Mapping[str, Route | None]
@@ -62,10 +63,14 @@ class Inspection(NamedTuple):
     lookups: Lookups
     restored: Mapping[Object, int]
     """What others remove → how often it was restored lately."""
+    flows: Sequence[tuple[Flow, Route | None]] = ()
+    """Kinds of traffic, and the entry of a routing table that leads each to the internet."""
     misrouted: Sequence[str] = ()
     """Addresses whose packets leave through another device than planned."""
     lists_connections: bool = True
     """The kernel has mptcp_diag."""
+    mptcp_paused: bool = False
+    """The kernel does not use MPTCP for new connections for a while."""
     blackhole_defaults: Sequence[Route] = ()
     """Default routes of main that discard; read only where a lookup failed."""
     failed: Collection[FailedOperation] = ()
@@ -77,6 +82,13 @@ class Inspection(NamedTuple):
     rate_limited: Collection[Object] = ()
     """What others removed so often that it is restored only every few seconds."""
     last_changes: LastChanges = LastChanges()
+    remembered: Mapping[tuple[str, int], float] = {}
+    """(device, family) → seconds for which its gateway has been remembered."""
+    ignores_advertisements: Collection[str] = ()
+    """Devices without an IPv6 gateway whose accept_ra and forwarding tell the kernel to ignore
+    routers."""
+    default_tables: Mapping[tuple[str, int], Sequence[int]] = {}
+    """(device, family) without a gateway → other programs' tables with a default through it."""
     passes: int = 0
     writes: int = 0
     """Passes, and changes requested from the kernel, since the start."""

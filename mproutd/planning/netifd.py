@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from mproutd.configuration.parsers import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
-from mproutd.planning.uplinks import Facts, Gateway
+from mproutd.planning.gateways import Gateway
+from mproutd.planning.uplinks import Facts
 
 T = TypeVar("T")
 

@@ -19,6 +19,10 @@ GracePeriod: how long an endpoint stays while its address is misrouted.  Another
 remove a rule between our adding it and our lookup, so the endpoint is deleted only when the
 address has been misrouted for MISROUTED_GRACE; meanwhile its subflows are bound to their device.
 
+GatewayMemory: how long a gateway is used that no source names any more.  DHCP clients delete main's
+route before they add it again, so a deletion counts after WITHDRAWAL_DELAY.  A gateway whose route
+the kernel dropped with the link, or that a VPN has replaced, stays in use; status names it.
+
 Retries: when an operation that the kernel refused is tried again, with exponential backoff.
 """
 
@@ -32,6 +36,7 @@ from mproutd.model import Endpoint, Object, Operation, Route
 RESTORE_BURST = 5
 FIRST_DELAY, RESTORE_INTERVAL = 0.2, 5.0
 MISROUTED_GRACE = 1.0
+WITHDRAWAL_DELAY = 2.0
 INITIAL_BACKOFF, MAX_BACKOFF = 0.1, 30.0
 """Seconds, but for the burst."""
 
@@ -144,6 +149,37 @@ def _identity(value: Object) -> Object:
     The flags of an endpoint stay: a change of those that are wanted is no removal.
     """
     return value._replace(id=0) if isinstance(value, Endpoint) else value
+
+
+class GatewayMemory:
+    """By (device, family)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[tuple[str, int], float] = {}
+        self._deleted: dict[tuple[str, int], float] = {}
+
+    def record_pass(
+        self, remembered: Collection[tuple[str, int]], deleted: Collection[tuple[str, int]]
+    ) -> None:
+        """`deleted`: those of `remembered` whose route somebody deleted and nothing replaces."""
+        now = self._clock()
+        self._since = {key: self._since.get(key, now) for key in remembered}
+        self._deleted = {key: self._deleted.get(key, now) for key in deleted}
+
+    def withdrawn(self) -> frozenset[tuple[str, int]]:
+        latest = self._clock() - WITHDRAWAL_DELAY
+        return frozenset(key for key, since in self._deleted.items() if since <= latest)
+
+    def ages(self) -> dict[tuple[str, int], float]:
+        """Seconds for which each gateway has been remembered."""
+        now = self._clock()
+        return {key: now - since for key, since in self._since.items()}
+
+    def next_at(self) -> float | None:
+        """When the next one is withdrawn, on the clock."""
+        first = min(self._deleted.values(), default=None)
+        return None if first is None else first + WITHDRAWAL_DELAY
 
 
 class GracePeriod:

@@ -1,8 +1,10 @@
 """The routes and rules of each uplink and of other traffic.  Pure.
 
 An uplink has a table of its own with its connected routes and its default route, and rules
-that send its traffic there.  Other traffic is whatever no such rule selects: while there is a
-master, `table_base` holds the default route of the best usable uplink for it.
+that send its traffic there.  Where main has such routes for the device, they are copied with all
+attributes: source, MTU and other metrics, source prefix, several nexthops.  Other traffic is
+whatever no such rule selects: while there is a master, `table_base` holds the default route of
+the best usable uplink for it.
 
 Rule priorities; those with + are relative to `rule_priority`, T is the uplink's table:
 
@@ -35,6 +37,7 @@ from mproutd.configuration.config import Config
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
+    PROTOCOL,
     SCOPE_LINK,
     TABLE_MAIN,
     UNREACHABLE,
@@ -148,42 +151,34 @@ def _plan_uplink(
 def _uplink_routes(uplink: ObservedUplink, path: Path, table: int, strict: bool) -> list[Route]:
     """Connected routes first, since the default's gateway must be reachable when it is added."""
     family, link = path.family, uplink.link
-    metric = METRIC[family]
-    routes: dict[tuple[int, int, str, int], Route] = {}
+    routes: list[Route] = []
     if link is not None and link.up:
-        scope = SCOPE_LINK if family == AF_INET else 0
-        for address in path.covered:
-            network = address.network
-            if network != address.address:
-                route = Route(
-                    family, table, network, link.index, "", address.address, metric, scope
-                )
-                routes.setdefault(route.key, route)
+        routes += [_copy(route, table) for route in path.connected]
         if path.routable:
-            addresses = (*path.eligible, *path.covered)
-            source = addresses[0].address if addresses else ""
-            route = _default_route(path, table, link.index, source)
-            routes[route.key] = route
+            routes += _default_routes_of(path, table, link.index)
     if strict:
-        route = Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE)
-        routes[route.key] = route
-    return list(routes.values())
+        routes.append(Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE))
+    return routes
 
 
-def _default_route(path: Path, table: int, device: int, source: str) -> Route:
+def _default_routes_of(path: Path, table: int, device: int) -> list[Route]:
+    """The defaults of a path; what main says about them is copied with every attribute."""
     assert path.gateway is not None
+    sourced = [_copy(route, table) for route in path.sourced]
+    if path.default is not None:
+        own = _copy(path.default, table)._replace(onlink=path.onlink)
+        return sourced if own.from_prefix else [*sourced, own]
     scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
-    return Route(
-        path.family,
-        table,
-        "default",
-        device,
-        path.gateway.address,
-        source,
-        METRIC[path.family],
-        scope,
-        onlink=path.onlink,
-    )
+    route = Route(path.family, table, "default", device, path.gateway.address, path.source)
+    return [
+        *sourced,
+        route._replace(metric=METRIC[path.family], scope=scope, onlink=path.onlink),
+    ]
+
+
+def _copy(route: Route, table: int) -> Route:
+    """Another program's route as one of ours."""
+    return route._replace(table=table, metric=METRIC[route.family], protocol=PROTOCOL)
 
 
 def _uplink_rules(
@@ -263,9 +258,7 @@ def _barred(
     Where no uplink is usable (not `carried`), and main leads to one that is not `off`, that one
     stays: it may work for other traffic, for example with a unique local address behind NAT66.
     """
-    off = {
-        uplink.link.index for uplink in uplinks if uplink.link and uplink.config.mode == "off"
-    }
+    off = {uplink.link.index for uplink in uplinks if uplink.link and uplink.config.mode == "off"}
     barred = set()
     for family in FAMILIES:
         if any((index, family) in snapshot.defaults for index in off):
@@ -288,10 +281,7 @@ def _default_routes(
         for uplink in ranked if family not in skipped else ():
             path = uplink.paths[index]
             if path.usable and uplink.link is not None:
-                # IPv6 chooses among a device's addresses by RFC 6724; naming one here would
-                # override the preference for temporary addresses.
-                source = path.eligible[0].address if family == AF_INET else ""
-                route = _default_route(path, table, uplink.link.index, source)
-                defaults[route] = uplink.config.name
+                for route in _default_routes_of(path, table, uplink.link.index):
+                    defaults[route] = uplink.config.name
                 break
     return defaults

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, canonical
+from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, Metrics, canonical
 
 VERSION = 2
 REMEMBERED_GATEWAYS = 64
@@ -41,6 +41,10 @@ class State(NamedTuple):
     """(ifindex, key) → the value before ours."""
     failed: tuple[tuple[str, int], ...] = ()
     """(uplink, family) whose health check has failed, in the order in which they failed."""
+    attributes: Mapping[tuple[str, str], tuple[str, Metrics]] = {}
+    """As in gateways → source and metrics of main's route by that gateway, where it has any."""
+    dropped: frozenset[tuple[str, str]] = frozenset()
+    """As in gateways, where the kernel itself dropped main's route with the link or address."""
 
 
 def encode(state: State) -> dict[str, Any]:
@@ -51,6 +55,11 @@ def encode(state: State) -> dict[str, Any]:
         "tables": sorted(state.tables),
         "priorities": sorted(state.priorities),
         "gateways": [[*key, gateway] for key, gateway in state.gateways.items()],
+        "attributes": [
+            [*key, source, [list(metric) for metric in metrics]]
+            for key, (source, metrics) in state.attributes.items()
+        ],
+        "dropped": sorted(map(list, state.dropped)),
         "endpoints": sorted([address, device] for address, device in state.endpoints),
         "without_endpoint": sorted(state.without_endpoint),
         "limits": [list(limits) for limits in state.limits] if state.limits else None,
@@ -79,6 +88,16 @@ def _decode(data: Any) -> State:
             (_text(device), canonical(address)): canonical(gateway) if gateway else ""
             for device, address, gateway in data["gateways"]
         },
+        attributes={
+            (_text(device), canonical(address)): (
+                canonical(source) if source else "",
+                tuple((_number(kind), _metric(value)) for kind, value in metrics),
+            )
+            for device, address, source, metrics in data.get("attributes", ())
+        },
+        dropped=frozenset(
+            (_text(device), canonical(address)) for device, address in data.get("dropped", ())
+        ),
         endpoints=frozenset(
             (canonical(address), _number(device)) for address, device in data["endpoints"]
         ),
@@ -100,6 +119,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     return value
+
+
+def _metric(value: object) -> int | str:
+    return value if isinstance(value, str) else _number(value)
 
 
 def _table(value: object) -> int:

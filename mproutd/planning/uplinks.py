@@ -7,7 +7,7 @@ needed), and no health check has failed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from socket import AF_INET, AF_INET6
+from socket import AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
@@ -22,11 +22,23 @@ from mproutd.model import (
     Link,
     Route,
     Snapshot,
-    bits,
     contains,
     family_of,
+    leading_bits,
 )
 from mproutd.planning.cache import cache_last_by
+from mproutd.planning.delegation import delegated_prefixes
+from mproutd.planning.gateways import (
+    DeviceFacts,
+    Gateway,
+    find_gateway,
+    foreign_default,
+    is_ipv4ll,
+    main_routes,
+    with_memory,
+    with_named_sources,
+    without_gateway,
+)
 from mproutd.planning.state import State
 
 REASONS = {
@@ -45,15 +57,6 @@ REASONS = {
 """Why a path is not usable; status prints the text, JSON carries the key."""
 
 
-class Gateway(NamedTuple):
-    """The next hop of a device's default route, and which source knows it."""
-
-    address: str
-    """Empty for a device that needs none."""
-    origin: str
-    """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
-
-
 class Facts(NamedTuple):
     """What sources other than the kernel and the configuration know."""
 
@@ -70,6 +73,8 @@ class Facts(NamedTuple):
     """Device → IPv6 prefixes delegated to us through it."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
+    withdrawn: frozenset[tuple[str, int]] = frozenset()
+    """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -88,11 +93,24 @@ class Path(NamedTuple):
     since connections still use them."""
     gateway: Gateway | None = None
     onlink: bool = False
-    """The gateway is in no subnet of the device's addresses."""
+    """The default route needs RTNH_F_ONLINK."""
+    connected: tuple[Route, ...] = ()
+    """Main's routes to the subnets of the covered addresses."""
+    default: Route | None = None
+    """Main's default route through this gateway, which ours is a copy of; None where main has
+    none."""
+    sourced: tuple[Route, ...] = ()
+    """Main's IPv6 defaults for some sources only (`default from PREFIX`), to be copied as well."""
     duplicates: tuple[Address, ...] = ()
     """Addresses of the device that another uplink has as well, and that count as that one's."""
     prefixes: tuple[str, ...] = ()
     """Prefixes delegated through the uplink, for the hosts behind us; they get a source rule."""
+    withdrawn: bool = False
+    """A remembered gateway is not used any more, since main's route to it was deleted."""
+    dropped: bool = False
+    """The gateway is remembered, and the kernel itself dropped main's route to it."""
+    without_gateway: tuple[Address, ...] = ()
+    """In a subnet of their own, of which no gateway is known: the path's leads elsewhere."""
     table: int = 0
     """Where netifd keeps the routes, with rules of its own; 0: the table is ours."""
 
@@ -100,6 +118,45 @@ class Path(NamedTuple):
     def sources(self) -> tuple[str, ...]:
         """The addresses and prefixes whose packets belong to this path."""
         return (*(address.address for address in self.covered), *self.prefixes)
+
+    @property
+    def source(self) -> str:
+        """The source address that the default route names; empty for the kernel's choice."""
+        if self.default is not None:
+            return self.default.source
+        if self.family == AF_INET6:
+            # The kernel chooses by RFC 6724; naming one would hide temporary addresses.
+            return ""
+        addresses = (*self.eligible, *self.covered)
+        gateway = self.gateway.address if self.gateway else ""
+        return next(
+            (each.address for each in addresses if gateway and contains(each.network, gateway)),
+            addresses[0].address if addresses else "",
+        )
+
+    @property
+    def probe_source(self) -> str:
+        """The address from which a health check speaks, as other traffic of this machine does."""
+        gateway = self.gateway.address if self.gateway else ""
+        near = (each for each in self.eligible if gateway and contains(each.network, gateway))
+        return self.source or next(near, self.eligible[0]).address
+
+    def gateways(self, address: str) -> tuple[str, ...]:
+        """Where packets from an address of this path may go first."""
+        matching = [route for route in self.sourced if contains(route.from_prefix, address)]
+        if matching:
+            return max(matching, key=lambda route: leading_bits(route.from_prefix)[1]).gateways
+        if self.default is not None:
+            return self.default.gateways
+        return (self.gateway.address,) if self.gateway else ()
+
+    @property
+    def all_gateways(self) -> tuple[str, ...]:
+        """Every gateway of the path; none where packets go straight to the device."""
+        routes = (*((self.default,) if self.default else ()), *self.sourced)
+        known = dict.fromkeys((self.gateway.address,) if self.gateway else ())
+        known |= dict.fromkeys(gateway for route in routes for gateway in route.gateways)
+        return tuple(gateway for gateway in known if gateway)
 
     @property
     def routable(self) -> bool:
@@ -136,16 +193,6 @@ def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
     return {link.name: link for link in links.values()}
 
 
-class _DeviceFacts(NamedTuple):
-    """What is known of a device in one family beside its addresses."""
-
-    gateways: tuple[Gateway, ...]
-    main_default: Route | None
-    """Its default route in main."""
-    prefixes: tuple[str, ...]
-    table: int
-
-
 def observe(
     config: Config,
     snapshot: Snapshot,
@@ -161,23 +208,43 @@ def observe(
     by_link: dict[int, list[Address]] = {}
     for address in snapshot.addresses:
         by_link.setdefault(address.link, []).append(address)
+    # With netifd, its answer is complete.
+    delegated = delegated_prefixes(config, snapshot, named) if facts.devices is None else {}
     uplinks = []
     for uplink in config.uplinks:
         device = uplink.device
         link = named.get(device)
-        addresses = by_link.get(link.index, []) if link else []
+        index = link.index if link else 0
+        addresses = by_link.get(index, []) if link else []
         known = [
-            _DeviceFacts(
+            DeviceFacts(
                 facts.gateways.get((device, family), ()),
-                snapshot.defaults.get((link.index, family)) if link else None,
-                facts.prefixes.get(device, ()) if family == AF_INET6 else (),
+                snapshot.defaults.get((index, family)),
+                snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
+                snapshot.connected.get(index, ()),
+                tuple(
+                    dict.fromkeys(
+                        prefix
+                        for prefix in (
+                            *uplink.prefix,
+                            *facts.prefixes.get(device, ()),
+                            *delegated.get(device, ()),
+                        )
+                        if family_of(prefix) == family
+                    )
+                ),
                 facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
         ]
-        remembered = [state.gateways.get((device, address.address)) for address in addresses]
+        for place, family in enumerate(FAMILIES if uplink.table else ()):
+            route = foreign_default(snapshot, uplink, index, family)
+            if route is not None:
+                known[place] = known[place]._replace(main_default=route, default_origin="table")
+        known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
+        addresses, known = with_named_sources(snapshot, addresses, known)
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)
-        uplinks.append(_observe(uplink, link, addresses, known, remembered, failures))
+        uplinks.append(_observe(uplink, link, addresses, known, failures))
     return _without_duplicates(uplinks)
 
 
@@ -186,22 +253,15 @@ def _observe(
     uplink: UplinkConfig,
     link: Link | None,
     addresses: list[Address],
-    known: list[_DeviceFacts],
-    remembered: list[str | None],
+    known: list[DeviceFacts],
     failed: tuple[bool, ...],
 ) -> ObservedUplink:
-    """One uplink; `remembered` are the gateways last known for its addresses, one each."""
     if link is None:
         reason = "no-device" if uplink.device else "awaiting-device"
         absent = tuple(Path(family, False, reason) for family in FAMILIES)
         return ObservedUplink(uplink, None, (absent[0], absent[1]))
-    last_gateways = {
-        address.address: gateway
-        for address, gateway in zip(addresses, remembered, strict=True)
-        if gateway is not None
-    }
     v4, v6 = (
-        _path(uplink, link, family, addresses, known[index], last_gateways, failed[index])
+        _path(uplink, link, family, addresses, known[index], failed[index])
         for index, family in enumerate(FAMILIES)
     )
     return ObservedUplink(uplink, link, (v4, v6))
@@ -212,14 +272,20 @@ def _path(
     link: Link,
     family: int,
     addresses: list[Address],
-    known: _DeviceFacts,
-    last_gateways: Mapping[str, str],
+    known: DeviceFacts,
     failed: bool,
 ) -> Path:
     covered, eligible, no_address = sorted_addresses(uplink, family, addresses)
     if not link.up:
         return Path(family, False, "link-down", (), covered)
-    gateway = _gateway(uplink, link, family, covered, known, last_gateways)
+    gateway, known = find_gateway(uplink, link, family, covered, known)
+    routes = main_routes(gateway, covered, known)
+    found = Path(family, False, "", eligible, covered, gateway, *routes)
+    stranded = () if gateway is None else without_gateway(gateway, covered, routes, found.source)
+    if stranded:
+        eligible = tuple(each for each in eligible if each not in stranded)
+        no_address = no_address if not found.eligible or eligible else "no-gateway"
+        found = found._replace(eligible=eligible, without_gateway=stranded)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
@@ -230,56 +296,14 @@ def _path(
         reason = "check-failed"
     else:
         reason = ""
-    path = Path(
-        family, not reason, reason, eligible, covered, gateway, _is_onlink(gateway, covered)
+    return found._replace(
+        usable=not reason,
+        reason=reason,
+        prefixes=known.prefixes,
+        table=known.table,
+        withdrawn=known.withdrawn,
+        dropped=known.dropped and gateway is not None and gateway.origin == "remembered",
     )
-    if known.prefixes or known.table:
-        return path._replace(prefixes=known.prefixes, table=known.table)
-    return path
-
-
-def _gateway(
-    uplink: UplinkConfig,
-    link: Link,
-    family: int,
-    covered: tuple[Address, ...],
-    known: _DeviceFacts,
-    last_gateways: Mapping[str, str],
-) -> Gateway | None:
-    """From the first source that knows one."""
-    configured = uplink.gateway if family == AF_INET else uplink.gateway6
-    if configured:
-        return Gateway(configured, "configuration")
-    for gateway in known.gateways:
-        if _is_current(gateway.address, covered):
-            return gateway
-    # dhcpcd has such a default with an IPv4LL address as its source until there is a lease, and
-    # for some milliseconds longer: it leads no further than the link.
-    if known.main_default is not None and not _is_ipv4ll(known.main_default.source):
-        return Gateway(known.main_default.gateway, "main")
-    for address in covered:
-        if address.address in last_gateways:
-            return Gateway(last_gateways[address.address], "remembered")
-    return Gateway("", "point-to-point") if link.pointopoint else None
-
-
-def _is_current(gateway: str, covered: tuple[Address, ...]) -> bool:
-    """Whether a lease's gateway belongs to the addresses that are there now.
-
-    The lease may be older than the address.  Only with a /32 may the gateway be anywhere.
-    """
-    if not gateway or gateway.startswith("fe80"):
-        return True
-    return any(
-        contains(address.network, gateway) or address.prefixlen == bits(address.family)
-        for address in covered
-    )
-
-
-def _is_onlink(gateway: Gateway | None, covered: tuple[Address, ...]) -> bool:
-    if gateway is None or not gateway.address or gateway.address.startswith("fe80"):
-        return False
-    return not any(contains(address.network, gateway.address) for address in covered)
 
 
 def _without_duplicates(uplinks: list[ObservedUplink]) -> list[ObservedUplink]:
@@ -317,7 +341,13 @@ def _own_addresses(path: Path, uplink: str, owners: Mapping[str, str]) -> Path:
     eligible = tuple(address for address in path.eligible if is_own(address))
     covered = tuple(address for address in path.covered if is_own(address))
     duplicates = tuple(address for address in path.covered if not is_own(address))
-    path = path._replace(eligible=eligible, covered=covered, duplicates=duplicates)
+    networks = {address.network for address in covered}
+    path = path._replace(
+        eligible=eligible,
+        covered=covered,
+        duplicates=duplicates,
+        connected=tuple(route for route in path.connected if route.destination in networks),
+    )
     if path.usable and not eligible:
         return path._replace(usable=False, reason="address-conflict")
     return path
@@ -329,11 +359,6 @@ def _own_addresses(path: Path, uplink: str, owners: Mapping[str, str]) -> Path:
 def is_ula(address: str) -> bool:
     """RFC 4193: fc00::/7."""
     return address[:2] in ("fc", "fd") and ":" in address
-
-
-def _is_ipv4ll(address: str) -> bool:
-    """RFC 3927: 169.254/16 is link-local whatever scope it was given."""
-    return address.startswith("169.254.")
 
 
 def sorted_addresses(
@@ -352,7 +377,7 @@ def sorted_addresses(
     for address in addresses:
         if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
             continue
-        if _is_ipv4ll(address.address) or (is_ula(address.address) and not uplink.ula):
+        if is_ipv4ll(address.address) or (is_ula(address.address) and not uplink.ula):
             continue
         if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
             reason = "dad-failed" if address.flags & DAD_FAILED else "tentative"

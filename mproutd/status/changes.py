@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.uplinks import REASONS, Gateway, ObservedUplink, Path
+from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 
 if TYPE_CHECKING:
-    from mproutd.status.types import Change
+    from mproutd.status.change_types import Change
 
 MAX_STATUS_LENGTH = 1000
 """Characters of status_line(): a service manager accepts datagrams of 4096 bytes."""
@@ -80,7 +81,10 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
         default = now.default.get(family, "")
         if default != defaults.get(family, ""):
             traffic = f"other traffic ({FAMILY_NAMES[family]})"
-            text = f"{traffic} leaves via {default}" if default else f"{traffic} follows table main"
+            text = f"{traffic} leaves via {default}"
+            if not default:
+                barred = family in now.barred
+                text = f"{traffic} has no way out" if barred else f"{traffic} follows table main"
             decided.append(Decision(text, default))
     return decided
 

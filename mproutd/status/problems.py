@@ -21,6 +21,8 @@ PROBLEMS = {
     "no-mptcp-diag": "the kernel does not list MPTCP connections: the last path of one may be "
     "closed, and subflows that failed unnoticed are not re-established",
     "mptcp-disabled": "net.mptcp.enabled is 0: new connections do not use MPTCP",
+    "mptcp-paused": "the kernel has paused MPTCP: new connections of this machine are plain TCP, "
+    "since a path dropped a SYN with MP_CAPABLE and answered one without",
     "path-manager": "the path manager is {path_manager!r}: it ignores the kernel's endpoints",
     "configuration-rejected": "the configuration on disk is invalid, the previous one stays in "
     "use: {error}",
@@ -37,14 +39,28 @@ PROBLEMS = {
     "no endpoint is kept there",
     "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
     "first, and its default route discards the packets ({route}); no endpoint is kept there",
+    "foreign-rule": "{rule}: another program's rule comes before mproutd's and diverts {traffic} "
+    "to {actual}",
+    "mark-follows-main": "{rule}: packets with this mark follow table main to {actual} instead of "
+    "{expected}",
+    "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
+    "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
+    "({device}, {family}); other traffic goes via {expected} all the same",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
     "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
+    "family-unusable": "{uplink}: {family} is not used: there are addresses, but no gateway",
+    "check-idle": "{uplink}: its health check probes no host: {reason}; a failure would go "
+    "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
     "usable: it stays in use",
+    "gateway-remembered": "{uplink}: table main has had no {families} default route via {device} "
+    "for {duration}; the last known gateway {gateway} stays in use",
+    "address-without-gateway": "{uplink}: no gateway is known for {address}: "
+    "{gateway} on {device} is in another subnet; no endpoint is kept there",
     "mptcpd-running": "mptcpd is running: it creates endpoints for all addresses, all with the "
     "same flags, and does not remove them when it stops",
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
@@ -63,6 +79,7 @@ SUBJECTS = {
     "removed-externally": "object",
     "rate-limited": "object",
     "operation-failed": "command",
+    "address-without-gateway": "address",
 }
 """Code → the field that tells problems of the same cause apart."""
 MAX_SIMILAR = 3
@@ -89,6 +106,8 @@ ADVICE = {
     "no-mptcp": "use a kernel with CONFIG_MPTCP=y",
     "no-mptcp-diag": "modprobe mptcp_diag, or use a kernel with CONFIG_INET_MPTCP_DIAG",
     "mptcp-disabled": "sysctl -w net.mptcp.enabled=1",
+    "mptcp-paused": "find the uplink: mproutd test UPLINK --to HOST:PORT; to end the pause: "
+    "sysctl -w net.mptcp.blackhole_timeout=3600",
     "path-manager": "sysctl -w net.mptcp.path_manager=kernel; on older kernels: "
     "sysctl -w net.mptcp.pm_type=0",
     "configuration-rejected": "correct it, then: mproutd check && mproutd reconcile",
@@ -103,6 +122,12 @@ ADVICE = {
     "misrouted": "a rule with a higher priority matches first (ip rule); move or narrow it",
     "blackhole-default": "move that route to a table that is looked up after main (table "
     "default), or add a default route via the device to main with a lower metric",
+    "foreign-rule": "give it a priority behind mproutd's source rules and before 32764 (ip rule "
+    "add ... priority 10000), or narrow it; docs/beside.md has WireGuard and Tailscale",
+    "mark-follows-main": "let these packets follow other traffic: {command}",
+    "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
+    "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
+    "better default route of a device without one wins; else raise the metric of that route",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
     "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
@@ -110,8 +135,17 @@ ADVICE = {
     "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
     "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
+    "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "
+    "`gateway6`); with net.ipv6.conf.DEVICE.forwarding=1, router advertisements count only with "
+    "accept_ra=2",
+    "check-idle": "name hosts in `track_ip` that can be reached by the uplink's family, or by "
+    "address instead of by name",
     "failed-in-use": "check whether the hosts of `track_ip` answer from elsewhere; if they do, ask "
     "the provider",
+    "gateway-remembered": "restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink",
+    "address-without-gateway": "if the gateway serves this address too, set `gateway` for the "
+    "uplink; a second modem on the same port needs a device of its own: ip link add link DEVICE "
+    "name NAME type macvlan mode bridge",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
     "limit-not-lowered": "lower the limit with ip mptcp limits set, or remove the option",
@@ -127,6 +161,16 @@ _NETWORKD_ADVICE = (
     "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
     "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
 )
+ADVERTISEMENTS_IGNORED = (
+    "the kernel ignores router advertisements on {device}, since forwarding is on and accept_ra "
+    "is 1: sysctl -w net/ipv6/conf/{device}/accept_ra=2"
+)
+DEFAULT_ELSEWHERE = (
+    "table {table} has a default route via {device}: set `table` '{table}' for the uplink, or "
+    "`gateway` (IPv6: `gateway6`)"
+)
+"""Instead of the advice for a path without an address or a gateway, where that is the cause."""
+
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
     "waits for a new lease when it recovers; to keep the address, set `nolink` in "
@@ -149,7 +193,7 @@ def problem(code: str, **values: Any) -> Problem:
         "code": code,
         "text": template.format(**values),
         "template": template,
-        "advice": ADVICE[code],
+        "advice": ADVICE[code].replace("{command}", str(values.get("command", ""))),
         **values,  # type: ignore[typeddict-item]
     }
 

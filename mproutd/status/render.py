@@ -6,35 +6,33 @@ attention, each with a reason and advice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mproutd.format import (
     format_age,
     format_bytes,
-    format_duration,
     format_rate,
     safe,
     safe_values,
     shortened,
     truncate,
 )
+from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
+from mproutd.status.render_traffic import ways_out
 
 if TYPE_CHECKING:
+    from mproutd.status.change_types import Change
     from mproutd.status.connection_types import ConnectionStatus, SubflowStatus
     from mproutd.status.event_types import MonitorEvent
     from mproutd.status.types import (
-        Change,
-        CheckStatus,
         FamilyStatus,
-        HostStatus,
         Status,
         UplinkStatus,
     )
 
 WIDTH = 80
 GREEN, RED, _RESET = "\x1b[32m", "\x1b[31m", "\x1b[0m"
-FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 ORIGINS = {
     "configuration": "configured",
     "point-to-point": "device",
@@ -59,7 +57,7 @@ def status_lines(status: Status, color: bool = False, now: float = 0.0) -> list[
         lines = ["no uplink is configured"]
     else:
         lines = [*_table(status["uplinks"], now, color), *default_lines(status)]
-    attention = _attention(status, now, color)
+    attention = _attention(status, color)
     return [*lines, "", *attention] if attention else lines
 
 
@@ -188,21 +186,20 @@ def _family_lines(uplink: UplinkStatus, family: FamilyStatus, widths: tuple[int,
 
 
 def default_lines(status: Status) -> list[str]:
-    """The uplinks that carry other traffic."""
-    defaults: Mapping[str, Any] = status["default"]
-    words = [f"{FAMILIES[family]} via {uplink}" for family, uplink in defaults.items()]
+    """Where other traffic leaves."""
+    words = ways_out(status["other_traffic"], FAMILIES)
     return wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
 
 
 # -- what needs attention -----------------------------------------------------------------
 
 
-def _attention(status: Status, now: float, color: bool) -> list[str]:
+def _attention(status: Status, color: bool) -> list[str]:
     mark = colored("!", RED if color else "")
     lines: list[str] = []
     for uplink in status["uplinks"]:
         if uplink["mode"] != "off" and not uplink["usable"]:
-            lines += _unusable_lines(uplink, now, mark)
+            lines += _unusable_lines(uplink, mark)
     problems = status["problems"]
     for index, problem in enumerate(problems):
         # Equal advice once, below the last problem that it is for.
@@ -216,17 +213,14 @@ def _attention(status: Status, now: float, color: bool) -> list[str]:
     return lines
 
 
-def _unusable_lines(uplink: UplinkStatus, now: float, mark: str) -> list[str]:
-    subject = f"{uplink['name']} is not usable"
-    if uplink["since"] and now - uplink["since"] >= 1:
-        duration = format_duration(now - uplink["since"])
-        subject = f"{uplink['name']} has not been usable for {duration}"
+def _unusable_lines(uplink: UplinkStatus, mark: str) -> list[str]:
     reasons = {family["reason"]: family for family in _shown_families(uplink)}
     lines = []
     for family in reasons.values():
         checks = failed_checks(uplink) if family["reason"] == "check-failed" else ""
         advice = (family["advice"] or "").replace("DEVICE", uplink["device"])
-        lines += attention_lines(f"{subject}: {family['text']}{checks}", advice, mark)
+        text = f"{uplink['name']} is not usable: {family['text']}{checks}"
+        lines += attention_lines(text, advice, mark)
     return lines
 
 
@@ -249,74 +243,6 @@ def wrap(text: str, indent: str, further: str | None = None, width: int = WIDTH)
         line += word if empty else f" {word}"
         empty = False
     return [*lines, line]
-
-
-# -- health checks ------------------------------------------------------------------------
-
-
-def check_summaries(uplink: UplinkStatus) -> list[str]:
-    """A line for each checked family: `check IPv4: 2 of 2 hosts answer, 12 ms`."""
-    return [
-        safe(f"check {FAMILIES[check['family']]}: {_check_state(check)}")
-        for check in uplink.get("health") or ()
-    ]
-
-
-def failed_checks(uplink: UplinkStatus) -> str:
-    """What failed checks found, as the end of a sentence; "" for none."""
-    results = [
-        f"{check['summary']}{_hold(check)}"
-        for check in uplink.get("health") or ()
-        if check["failed"] and check["summary"]
-    ]
-    return f" ({'; '.join(results)})" if results else ""
-
-
-def _hold(check: CheckStatus) -> str:
-    return f", held down for {check['hold']:.0f} s" if check["hold"] else ""
-
-
-def _check_state(check: CheckStatus) -> str:
-    if check["error"]:
-        return f"cannot probe: {check['error']}"
-    if not check["running"]:
-        return "failed, not running" if check["failed"] else "not running"
-    words = [check["summary"] or "no result yet"]
-    latencies = [host["latency"] for host in check["hosts"] if host["latency"] is not None]
-    if latencies and not check["failed"]:
-        words.append(_latency(min(latencies)))
-    if check["in_use"]:
-        words.append("failed, but in use: no other uplink is usable")
-    elif check["failed"]:
-        words.append(f"failed; {check['good_rounds']} of {check['up']} successful rounds")
-    elif check["bad_rounds"]:
-        words.append(f"{check['bad_rounds']} of {check['down']} failed rounds")
-    return ", ".join(words) + _hold(check)
-
-
-def _latency(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
-
-
-def check_lines(check: CheckStatus, now: float) -> list[str]:
-    """A line for the check of one family, and one for each host.  `now` in epoch seconds."""
-    age = f", for {format_duration(now - check['since'])}" if check["since"] else ""
-    flaps = f", flapped {check['flaps']} times" if check["flaps"] else ""
-    first = f"check by {check['method']}{age}: {_check_state(check)}{flaps}"
-    return [safe(line) for line in (first, *map(_host_line, check["hosts"]))]
-
-
-def _host_line(host: HostStatus) -> str:
-    name = host["host"]
-    if host["address"] and host["address"] != name:
-        name += f" ({host['address']})"
-    words = ["reachable" if host["reachable"] else host["error"] or "not probed yet"]
-    if host["latency"] is not None:
-        words.append(_latency(host["latency"]))
-    if host["sent"]:
-        words.append(f"{host['loss']:.0f} % loss")
-        words.append(f"{host['replies']} replies to {host['sent']} probes")
-    return f"{name}: {', '.join(words)}"
 
 
 # -- the other commands -------------------------------------------------------------------

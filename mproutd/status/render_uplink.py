@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from mproutd.format import format_bytes, format_duration, format_rate, safe_values
 from mproutd.status.render import (
-    FAMILIES,
     GREEN,
     ORIGINS,
     RED,
     attention_lines,
-    check_lines,
     colored,
     state_word,
     wrap,
 )
+from mproutd.status.render_health import FAMILIES, check_lines
 
 if TYPE_CHECKING:
     from mproutd.status.types import (

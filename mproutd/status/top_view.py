@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.format import format_age, format_rate, safe, truncate
-from mproutd.status.render import FAMILIES, state_word
+from mproutd.status.render import state_word
+from mproutd.status.render_health import FAMILIES
 
 if TYPE_CHECKING:
     from mproutd.status.types import Status, UplinkStatus

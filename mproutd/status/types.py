@@ -1,4 +1,4 @@
-"""The JSON of `mproutd status` and `mproutd reconcile`, as types.
+"""The JSON of `mproutd status`, as types.
 
 Used by the type checker and by tests/docs/schema.py, which generates the JSON schemas and the
 tables of docs/ from the annotations and docstrings here; no command imports this module.
@@ -7,6 +7,8 @@ tables of docs/ from the annotations and docstrings here; no command imports thi
 from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
+
+from mproutd.status.traffic_types import Defaults, OtherTraffic
 
 Count = Annotated[int, ("minimum", 0)]
 Seconds = Annotated[float, ("minimum", 0)]
@@ -77,8 +79,8 @@ rules as well"""
     """the gateway; null when unknown or not needed"""
     gateway_from: str | None
     """its origin: configuration, netifd, lease, ifupdown (an interfaces(5) stanza), main (a
-default route of the device in table main), remembered, or point-to-point (none needed); null
-when unknown"""
+default route of the device in table main), table (another program's, in the uplink's pinned
+table), remembered, or point-to-point (none needed); null when unknown"""
     lookups: list[Lookup]
     """where packets from each of `sources` are routed, without naming a device"""
 
@@ -249,15 +251,6 @@ unless one is configured"""
 where no uplink has one"""
 
 
-class Defaults(TypedDict, total=False):
-    """Address family → uplink."""
-
-    ipv4: str
-    """an uplink's name"""
-    ipv6: str
-    """an uplink's name"""
-
-
 class Common(TypedDict):
     """What belongs to no single uplink."""
 
@@ -357,6 +350,8 @@ one is added"""
     """the configured uplinks, in the order of the file"""
     default: Defaults
     """the uplink that carries other traffic, by family; where it is missing, table main decides"""
+    other_traffic: list[OtherTraffic]
+    """where the kernel sends other traffic, whatever is configured"""
     common: Common
     """what belongs to no single uplink"""
     mptcp: MptcpStatus | None
@@ -371,32 +366,3 @@ one is added"""
     """totals since the daemon started"""
     configuration: ConfigurationStatus
     """where the configuration comes from"""
-
-
-# -- reconcile ----------------------------------------------------------------------------
-
-
-class Change(TypedDict):
-    """A change of the kernel, or one that failed."""
-
-    verb: Literal["add", "replace", "change", "delete"]
-    """what it does to the object"""
-    uplink: str | None
-    """the uplink that it belongs to; null for none"""
-    command: str
-    """the change as a command"""
-    error: str | None
-    """the kernel's error; null when it succeeded"""
-
-
-class Reconciliation(TypedDict):
-    """mproutd reconcile --json"""
-
-    version: Count
-    """of this format: 1"""
-    dry_run: bool
-    """whether the changes were only computed"""
-    failed: bool
-    """whether one of them failed: exit status 1"""
-    changes: list[Change]
-    """in order"""

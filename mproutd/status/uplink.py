@@ -11,7 +11,7 @@ from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Endpoint, Ro
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVICE
+from mproutd.status.problems import ADVERTISEMENTS_IGNORED, ADVICE, DEFAULT_ELSEWHERE
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
@@ -84,13 +84,18 @@ def uplink_status(
         "table": numbers.table,
         "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
         "families": [
-            family_status(
+            _with_specific_advice(
+                inspection,
+                uplink.device,
                 path,
-                link.index if link else -1,
-                numbers.table,
-                since(uplink.name, path.family),
-                inspection.lookups,
-                view.name,
+                family_status(
+                    path,
+                    link.index if link else -1,
+                    numbers.table,
+                    since(uplink.name, path.family),
+                    inspection.lookups,
+                    view.name,
+                ),
             )
             for path in observed.paths
         ],
@@ -199,6 +204,20 @@ def family_status(
     }
 
 
+def _with_specific_advice(
+    inspection: Inspection, device: str, path: Path, status: FamilyStatus
+) -> FamilyStatus:
+    """The advice for what is the matter on this device, where that is known."""
+    if path.reason == "no-gateway":
+        tables = inspection.default_tables.get((device, path.family), ())
+        if tables:
+            advice = DEFAULT_ELSEWHERE.format(device=device, table=tables[0])
+            return {**status, "advice": advice}
+    if path.family == AF_INET6 and device in inspection.ignores_advertisements:
+        return {**status, "advice": ADVERTISEMENTS_IGNORED.format(device=device)}
+    return status
+
+
 def _lookup(path: Path, source: str, device: int, route: Route | None, name: DeviceNames) -> Lookup:
     destination, result, matches = LOOKUP_DESTINATION[path.family], None, False
     if route is not None and route.table:
@@ -206,8 +225,8 @@ def _lookup(path: Path, source: str, device: int, route: Route | None, name: Dev
             destination = route.destination
         via = f"via {route.gateway} " if route.gateway else ""
         result = f"{via}dev {name(route.device)} table {route.table}"
-        gateway = path.gateway.address if path.gateway else ""
-        matches = (route.device, route.gateway) == (device, gateway)
+        gateways = path.gateways(source) or ("",)
+        matches = route.device == device and route.gateway in gateways
     return {
         "command": f"ip route get {destination} from {source}",
         "result": result,

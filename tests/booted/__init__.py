@@ -1,4 +1,4 @@
-"""A whole Debian 12 with the real systemd as PID 1, and what only such a machine shows.
+"""A whole Debian with the real systemd as PID 1, and what only such a machine shows.
 
     from tests.booted import Booted, Providers
 
@@ -10,8 +10,9 @@
         machine.network.ip("rule show")         # its network, as a node of tests/lab
         assert "bound to" in machine.journal()
 
-`make booted` runs these; `make test` leaves them out unless it is told `--booted`.  The system
-is made once by packaging/root.sh; each machine writes to a throw-away layer in memory.
+`make booted` runs these on Debian 12, `make booted DEBIAN=13` on Debian 13; `make test` leaves them
+out unless it is told `--booted`.  The system is made once by packaging/root.sh; each machine writes
+to a throw-away layer in memory.
 """
 
 from tests.booted.providers import Providers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -50,6 +51,10 @@ def page(daemon: Daemon, browse: Browse) -> Iterator[Chromium]:
         yield browser
 
 
+@pytest.mark.skipif(
+    os.environ.get("DEBIAN", "12") != "12",
+    reason="without D-Bus the frame of a newer Cockpit ends its own bridge, on any page",
+)
 def test_cockpits_menu_leads_to_it(daemon: Daemon) -> None:
     # Without D-Bus and systemd other pages of Cockpit complain on the console.
     with Cockpit(daemon), Chromium(daemon.node) as browser:
@@ -185,7 +190,7 @@ def test_a_file_that_somebody_else_changes_meanwhile_is_not_overwritten(
     page.script(f"{area}.value = {area}.value + '# ours'")
     page.click("dialog button", "Save")
     page.wait(lambda: "was not saved" in page.text("dialog"))
-    assert "Somebody else has changed it" in page.text("dialog")
+    assert "The file has changed since it was read." in page.text("dialog")
     assert network(daemon) == theirs
 
 
@@ -216,7 +221,7 @@ def test_a_stopped_daemon_is_named_and_the_page_comes_back_with_it(
 def test_a_daemon_of_another_version_is_not_misread(page: Chromium, daemon: Daemon) -> None:
     daemon.stop()
     with answering(daemon.node, {"version": 99, "uplinks": "who knows"}):
-        page.wait(lambda: "of another version" in page.text(), 15)
+        page.wait(lambda: "have different versions" in page.text(), 15)
         assert "version 99" in page.text()
         assert page.text("article") == ""
 
@@ -226,7 +231,7 @@ def test_who_has_no_right_sees_why(daemon: Daemon, browse: Browse) -> None:
         browser = browse(daemon.node)
         browser.open(URL)
         browser.wait(lambda: "You are not allowed to read the status" in browser.text())
-        assert "Only root and the group mproutd are." in browser.text()
+        assert "Only root and members of the group mproutd" in browser.text()
         browser.wait(lambda: "Limited access" in browser.text("#toolbar"))
         working = "return document.querySelectorAll('select:enabled, button').length"
         assert browser.script(working) == 0

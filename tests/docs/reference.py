@@ -16,12 +16,13 @@ from typing import Any
 from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
+from mproutd.status.change_types import Reconciliation
 from mproutd.status.connection_types import ConnectionList
 from mproutd.status.event_types import MonitorEvent
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
 from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
-from mproutd.status.types import Reconciliation, Status
+from mproutd.status.types import Status
 from tests.docs.schema import document
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -22,7 +22,7 @@ from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK
 from mproutd.configuration.options import MODES, OPTIONS
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.planning.uplinks import Gateway
+from mproutd.planning.gateways import Gateway
 from tests.lab import Namespace
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from mproutd.status import event_types, types
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import ENDPOINT_STATES
 from mproutd.status.problems import ADVICE, PROBLEMS
-from mproutd.status.render import FAMILIES
+from mproutd.status.render_health import FAMILIES
 from tests.docs.reference import DOCS, TYPES, filled, generated_schema, schema, tables
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.lab.faulty_worlds import BROKEN, ELSEWHERE, codes, paragraph

@@ -32,13 +32,14 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
-from mproutd.netlink.kernel import _sysctl_path
+from mproutd.netlink.sysctls import _sysctl_path
 from mproutd.planning.diff import own_endpoint_deletions
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import make_plan
 from mproutd.planning.state import State, decode, encode
-from mproutd.planning.uplinks import Facts, Gateway
+from mproutd.planning.uplinks import Facts
 from mproutd.status.build import build_status
 from tests.fuzz.material import quick
 from tests.lab.fake_world import ENABLED, dry_run
@@ -167,9 +168,19 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         limits = Limits(draw(st.integers(0, cap)), draw(st.integers(0, cap)))
         mptcp = Mptcp(found, limits, cap, max_endpoints=room, laminar=draw(flag))
     return Snapshot(
-        links, tuple(addresses), routes, defaults, rules, mptcp, draw(st.integers(0, 2)),
-        frozenset(draw(st.lists(HOSTS, max_size=2))),
+        links, tuple(addresses), routes, defaults,
+        by_device([route for route in routes if not route.gateway]),
+        by_device([route for route in routes if route.from_prefix]),
+        tuple(draw(st.lists(st.just("2001:db8:7::/56"), max_size=1))),
+        rules, mptcp, draw(st.integers(0, 2)), frozenset(draw(st.lists(HOSTS, max_size=2))),
     )  # fmt: skip
+
+
+def by_device(routes: list[Route]) -> dict[int, tuple[Route, ...]]:
+    return {
+        each.device: tuple(route for route in routes if route.device == each.device)
+        for each in routes
+    }
 
 
 @st.composite

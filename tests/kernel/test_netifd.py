@@ -88,7 +88,7 @@ def test_a_gateway_that_netifd_keeps_to_itself(wan: Wan) -> None:
     daemon = Daemon(wan.gateway)
     daemon.reconcile()
     alone = ours(wan)
-    assert "-4 route default via 10.2.2.1 dev eth2 table 7002 src 10.2.2.2" in alone
+    assert "-4 route default via 10.2.2.1 dev eth2 table 7002" in alone
     assert "-4 endpoint 10.2.2.2 subflow dev eth2" in alone
     daemon.call("flush")
     assert ours(wan) == []
@@ -120,7 +120,7 @@ def test_the_recordings() -> None:
             second = [
                 "-4 endpoint 10.2.2.2 subflow dev w2",
                 "-4 route 10.2.2.0/24 dev w2 table 7002 scope link src 10.2.2.2",
-                "-4 route default via 10.2.2.1 dev w2 table 7002 src 10.2.2.2",
+                "-4 route default via 10.2.2.1 dev w2 table 7002",
                 "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 7002",
                 "-4 rule 7302 from all oif w2 lookup 7002",
                 "-4 rule 7502 from 10.2.2.2 lookup 7002",
@@ -129,8 +129,8 @@ def test_the_recordings() -> None:
                 "-4 endpoint 10.1.1.2 subflow dev w1",
                 "-4 endpoint 10.3.3.2 subflow backup dev w3",
                 "-4 route 10.1.1.0/24 dev w1 table 7001 scope link src 10.1.1.2",
-                "-4 route default via 10.1.1.1 dev w1 table 7000 src 10.1.1.2",
-                "-4 route default via 10.1.1.1 dev w1 table 7001 src 10.1.1.2",
+                "-4 route default via 10.1.1.1 dev w1 table 7000",
+                "-4 route default via 10.1.1.1 dev w1 table 7001",
                 "-4 rule 32764 from all lookup main suppress_prefixlength 0",
                 "-4 rule 32765 from all lookup 7000",
                 "-4 rule 7000 from all fwmark 0x7f000000/0x7f000000 lookup main",

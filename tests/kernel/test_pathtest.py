@@ -395,10 +395,12 @@ def test_the_kernel_has_paused_mptcp(shared: World) -> None:
         other.bind((address(1), 0))
         other.settimeout(10)
         other.connect((SERVER, PORT))
+    assert "mptcp-paused" in {problem["code"] for problem in shared.daemon.status()["problems"]}
     result = shared.test()
     assert (result["verdict"], result["side"], result["exit"]) == ("local-paused", "local", 1)
     gateway.sysctl("net.mptcp.blackhole_timeout", 3600)  # as the advice says
     assert shared.test()["verdict"] == "works"
+    assert "mptcp-paused" not in {problem["code"] for problem in shared.daemon.status()["problems"]}
 
 
 def test_checksums_detect_modified_data(shared: World) -> None:

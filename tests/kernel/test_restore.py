@@ -74,14 +74,14 @@ def test_endpoints_come_back_by_themselves_after_a_status(world, daemon):
 
 
 def test_somebody_who_removes_again_and_again_is_not_fought(world, daemon):
-    """A loop that deletes one rule: it comes back five times at once, then every 5 s."""
+    """A loop that deletes one rule: it comes back five times at once, then after 0.2 s, 0.4 s …"""
     script = (
         "n=0; end=$(($(date +%s) + 3));"
         "while [ $(date +%s) -lt $end ]; do"
         " ip rule del priority 7502 2>/dev/null && n=$((n + 1)); sleep 0.02; done; echo $n"
     )
     removed = int(world.gateway.run("sh", "-c", script))
-    assert 5 <= removed <= 8
+    assert 5 <= removed <= 11
     assert ("rate-limited", "7502: from 10.2.2.2 lookup 7002 protocol 77") in removals(daemon)
     # Nothing else suffers meanwhile.
     world.gateway.ip("rule delete priority 7501")
@@ -132,7 +132,7 @@ def test_a_rule_in_front_that_leads_elsewhere_takes_the_endpoint_away(world, dae
     assert "endpoint 2001:db8:1::2" in world.gateway.state()
     told = daemon.call("status")
     assert told.code == 1
-    assert "10.1.1.2 is routed through another device than eth1" in told.words
+    assert "wan1: routed through another device than eth1: 10.1.1.2 (" in told.words
     world.gateway.ip(f"rule delete {rule}")
     eventually(lambda: "endpoint 10.1.1.2 subflow dev eth1" in world.gateway.state())
     assert daemon.call("status").code == 0

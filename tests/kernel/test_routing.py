@@ -12,6 +12,7 @@ from mproutd.model import (
     SCOPE_LINK,
     UNREACHABLE,
     Address,
+    Nexthop,
     Route,
     Rule,
 )
@@ -35,6 +36,53 @@ ROUTES = {
     ),
     "default via 192.0.2.1 dev eth1 proto 77 onlink": Route(
         AF_INET, 7001, "default", 11, "192.0.2.1", onlink=True
+    ),
+    "default via 10.1.1.1 dev eth1 proto 77 mtu lock 1400 window 9000 rtt 100ms rttvar 25ms "
+    "ssthresh 7 cwnd 9 advmss 1360 reordering 5 hoplimit 65 initcwnd 20 features ecn "
+    "initrwnd 30 quickack 1 congctl reno fastopen_no_cookie 1": Route(
+        AF_INET,
+        7001,
+        "default",
+        11,
+        "10.1.1.1",
+        metrics=(
+            (1, 4),
+            (2, 1400),
+            (3, 9000),
+            (4, 800),
+            (5, 100),
+            (6, 7),
+            (7, 9),
+            (8, 1360),
+            (9, 5),
+            (10, 65),
+            (11, 20),
+            (12, 1),
+            (14, 30),
+            (15, 1),
+            (16, "reno"),
+            (17, 1),
+        ),
+    ),
+    "default proto 77 nexthop via 10.1.1.1 dev eth1 weight 3 "
+    "nexthop via 192.0.2.1 dev eth1 weight 1 onlink": Route(
+        AF_INET,
+        7001,
+        "default",
+        11,
+        "10.1.1.1",
+        nexthops=(Nexthop("10.1.1.1", 3), Nexthop("192.0.2.1", 1, onlink=True)),
+    ),
+    "default from 2001:db8:1::/56 via fe80::1 dev eth1 proto 77 metric 1024 mtu 1400 "
+    "pref medium": Route(
+        AF_INET6,
+        7001,
+        "default",
+        11,
+        "fe80::1",
+        metric=1024,
+        metrics=((2, 1400),),
+        from_prefix="2001:db8:1::/56",
     ),
     "10.9.0.2 dev eth1 proto 77 scope link": Route(AF_INET, 7001, "10.9.0.2", 11, scope=SCOPE_LINK),
     "unreachable default proto 77 metric 4294967295": Route(
@@ -68,7 +116,7 @@ def test_a_route_is_read_printed_and_deleted(machine: Machine, line: str, table:
     family = 6 if route.family == AF_INET6 else 4
     typed = line.replace(" dev lo", "").replace(" pref medium", "")
 
-    machine.node.ip(f"route add {typed} table {table}", family=family)
+    machine.node.ip(f"route add table {table} {typed}", family=family)
     assert machine.routes(table) == [route]
     assert machine.write("add", route) == 17  # EEXIST
     assert machine.write("replace", route) == 0
@@ -114,11 +162,22 @@ def test_multipath_and_foreign_routes_of_main(machine: Machine) -> None:
     )
     static = [route for route in machine.routes(254) if route.protocol in (3, 4)]
     assert static == [
-        Route(AF_INET, 254, "10.6.0.0/16", 11, "10.1.1.1", protocol=4),
-        Route(AF_INET, 254, "10.6.0.0/16", 11, "192.0.2.9", protocol=4, onlink=True),
+        Route(
+            AF_INET,
+            254,
+            "10.6.0.0/16",
+            11,
+            "10.1.1.1",
+            protocol=4,
+            metrics=((2, 1400),),
+            nexthops=(Nexthop("10.1.1.1"), Nexthop("192.0.2.9", onlink=True)),
+        ),
         Route(AF_INET, 254, "10.7.0.0/16", type=6, protocol=3),
-        Route(AF_INET6, 254, "default", 11, "fe80::1", metric=1024, protocol=4),
-    ]
+        Route(
+            AF_INET6, 254, "default", 11, "fe80::1", "", 1024, protocol=4,
+            from_prefix="2001:db8:1::/64",
+        ),
+    ]  # fmt: skip
 
 
 def test_dumps_are_filtered_by_the_kernel(machine: Machine) -> None:

@@ -60,6 +60,7 @@ def test_pyroute2_reads_the_routes_that_we_write(route: Route) -> None:
         route.scope,
     )
     assert seen["flags"] == (4 if route.onlink else 0)
+    assert seen["src_len"] == split_prefix(route.from_prefix or "default", route.family)[1]
     attributes = dict(seen["attrs"])
     through = attributes.get("RTA_VIA", {}).get("addr") or attributes.get("RTA_GATEWAY", "")
     assert attributes["RTA_TABLE"] == route.table
@@ -67,9 +68,24 @@ def test_pyroute2_reads_the_routes_that_we_write(route: Route) -> None:
     assert attributes.get("RTA_OIF", 0) == route.device
     assert through == route.gateway
     assert attributes.get("RTA_PREFSRC", "") == route.source
+    assert attributes.get("RTA_SRC", "") == route.from_prefix.partition("/")[0]
+    assert oracle.metrics(attributes.get("RTA_METRICS", {"attrs": []})) == route.metrics
     assert attributes.get("RTA_PRIORITY", 0) == (
         route.metric or (1024 if route.family == AF_INET6 else 0)
     )
+
+
+@many
+@given(generated.multipath_routes())
+def test_pyroute2_reads_the_nexthops_that_we_write(route: Route) -> None:
+    seen = oracle.decoded(rtmsg, written(route))  # its parts are decoded when they are read
+    attributes = dict(seen["attrs"])
+    assert not attributes.keys() & {"RTA_OIF", "RTA_GATEWAY", "RTA_VIA"}
+    hops = [
+        (hop["oif"], hop["hops"] + 1, hop["flags"] == 4, dict(hop["attrs"]).get("RTA_GATEWAY", ""))
+        for hop in attributes["RTA_MULTIPATH"]
+    ]
+    assert hops == [(route.device, hop.weight, hop.onlink, hop.gateway) for hop in route.nexthops]
 
 
 @many
@@ -115,7 +131,7 @@ def test_pyroute2_reads_the_endpoints_that_we_write(endpoint: Endpoint) -> None:
 
 
 @many
-@given(generated.routes())
+@given(generated.routes() | generated.multipath_routes())
 def test_we_read_the_routes_that_pyroute2_writes(route: Route) -> None:
     assert rtnl_decode.routes(body(oracle.route(route))) == (route,)
 
@@ -148,7 +164,10 @@ def test_we_read_the_endpoints_that_pyroute2_writes(endpoint: Endpoint) -> None:
 
 
 @many
-@given(generated.routes(), st.sampled_from(("add", "replace", "delete")))
+@given(
+    generated.routes() | generated.multipath_routes(),
+    st.sampled_from(("add", "replace", "delete")),
+)
 def test_a_route_comes_back_whatever_the_verb(route: Route, verb: str) -> None:
     (back,) = rtnl_decode.routes(body(written(route, verb)))
     assert back == (
@@ -162,7 +181,7 @@ def test_a_rule_comes_back_whatever_the_verb(rule: Rule, verb: str) -> None:
     assert rtnl_decode.rule(body(written(rule, verb))) == rule
 
 
-def test_a_multipath_route_is_one_value_for_each_nexthop() -> None:
+def test_a_multipath_route_is_one_value_for_each_device() -> None:
     head = rtnl_decode.RTMSG.pack(AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
     first = pack("=HBBl", 16, 0, 0, 3) + put(rtnl_decode.RTA_GATEWAY, bytes((10, 1, 1, 1)))
     second = pack("=HBBl", 16, 4, 0, 4) + put(rtnl_decode.RTA_GATEWAY, bytes((10, 2, 1, 1)))

@@ -29,6 +29,7 @@ from mproutd.model import (
     TABLE_MAIN,
     TENTATIVE,
     UNICAST,
+    UNREACHABLE,
     Address,
     Endpoint,
     Failure,
@@ -36,6 +37,7 @@ from mproutd.model import (
     Link,
     Mptcp,
     Operation,
+    Packet,
     Route,
     Rule,
     Snapshot,
@@ -72,7 +74,10 @@ class FakeKernel:
         self.mptcp_diag = True
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
+        self.ignored_advertisements: set[str] = set()
+        """Devices with accept_ra 1 and forwarding."""
         self.closed_initial: list[str] = []
         """Addresses whose initial subflows were closed through id 0."""
         self.done: list[Operation] = []
@@ -91,10 +96,17 @@ class FakeKernel:
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         tables = set(want.tables)
-        defaults = {}
+        defaults, connected, sourced = {}, {}, {}
         for link in self.links.values():
             if link.up and link.name in want.devices:
+                own = [each for each in self.addresses if each.link == link.index]
+                connected[link.index] = self._subnets_in_main(link.index, own)
+                sourced[link.index] = self._sourced_in_main(link.index, own)
                 for family in FAMILIES:
+                    if (link.name, family) in want.remembered:
+                        anyone = self._default_in_main(ANY_DEVICE, family, want.mark)
+                        if anyone is not None:
+                            defaults[ANY_DEVICE, family] = anyone
                     best = self._default_in_main(link.index, family, want.mark)
                     if best is not None:
                         defaults[link.index, family] = best
@@ -108,10 +120,42 @@ class FakeKernel:
             tuple(self.addresses),
             tuple(route for route in self.routes if route.table in tables),
             defaults,
+            connected,
+            sourced,
+            tuple(
+                route.destination
+                for route in self.routes
+                if (route.family, route.table, route.type) == (AF_INET6, TABLE_MAIN, UNREACHABLE)
+                and route.destination != "default"
+            ),
             tuple(self.rules),
             self.mptcp,
             self.rp_filter_all,
             self.sole_path,
+        )
+
+    def _subnets_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
+        networks = dict.fromkeys(
+            each.network for each in own if not each.scope and each.network != each.address
+        )
+        found = []
+        for network in networks:
+            routes = [
+                route
+                for route in self.routes
+                if (route.table, route.destination, route.device, route.gateway)
+                == (TABLE_MAIN, network, device, "")
+            ]
+            found += sorted(routes, key=lambda route: route.metric)[:1]
+        return tuple(found)
+
+    def _sourced_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
+        return tuple(
+            route
+            for route in self.routes
+            if (route.table, route.destination, route.device) == (TABLE_MAIN, "default", device)
+            and route.from_prefix
+            and any(contains(route.from_prefix, each.address) for each in own if not each.scope)
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
@@ -121,8 +165,9 @@ class FakeKernel:
         found = [
             route
             for route in self.routes
-            if (route.family, route.table, route.destination, route.device)
-            == (family, TABLE_MAIN, "default", device)
+            if (route.family, route.table, route.destination) == (family, TABLE_MAIN, "default")
+            and device in (ANY_DEVICE, route.device)
+            and not route.from_prefix
         ]
         return min(found, key=lambda route: route.metric, default=None)
 
@@ -134,8 +179,22 @@ class FakeKernel:
             for address, device in questions
         ]
 
+    def mptcp_paused(self) -> bool:
+        return self.paused
+
     def lists_connections(self) -> bool:
         return self.mptcp_diag
+
+    def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
+        return [
+            self.walk(
+                LOOKUP_DESTINATION[packet.family],
+                source=packet.source,
+                iif=self.links[packet.iif].name if packet.iif else "",
+                mark=packet.mark,
+            )
+            for packet in packets
+        ]
 
     def real_name(self, name: str) -> str:
         return name
@@ -147,6 +206,16 @@ class FakeKernel:
             if (route.table, route.destination) == (TABLE_MAIN, "default") and route.type != UNICAST
         ]
 
+    def default_tables(self, device: int, family: int) -> set[int]:
+        return {
+            route.table
+            for route in self.routes
+            if (route.family, route.device, route.destination) == (family, device, "default")
+        }
+
+    def ignores_advertisements(self, device: str) -> bool:
+        return device in self.ignored_advertisements
+
     def walk(
         self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
     ) -> Route | None:
@@ -154,15 +223,18 @@ class FakeKernel:
         family = family_of(destination)
         name = self.links[oif].name if oif in self.links else ""
         for rule in self.rules:
-            if rule.family != family or (mark ^ rule.fwmark) & rule.fwmask:
+            if rule.family != family:
                 continue
-            if (rule.oif and rule.oif != name) or (rule.iif and rule.iif != iif):
+            selected = (
+                not (mark ^ rule.fwmark) & rule.fwmask
+                and rule.oif in ("", name)
+                and rule.iif in ("", iif)
+                and (not rule.source or bool(source and contains(rule.source, source)))
+                and (not rule.destination or contains(rule.destination, destination))
+            )
+            if selected == rule.inverted:
                 continue
-            if rule.source and not (source and contains(rule.source, source)):
-                continue
-            if rule.destination and not contains(rule.destination, destination):
-                continue
-            route = self.match(rule.table, destination, oif)
+            route = self.match(rule.table, destination, oif, source=source)
             if route is None:
                 continue
             if route.type != UNICAST:  # not suppressed, however short it is
@@ -172,7 +244,9 @@ class FakeKernel:
             return route
         return None
 
-    def match(self, table: int, destination: str, oif: int, direct: bool = False) -> Route | None:
+    def match(
+        self, table: int, destination: str, oif: int, direct: bool = False, source: str = ""
+    ) -> Route | None:
         """The longest prefix, then the lowest metric; `direct` wants one without a gateway."""
         family = family_of(destination)
         fit = [
@@ -184,10 +258,15 @@ class FakeKernel:
             and (not route.device or self.links[route.device].up)
             and (not oif or route.device in (0, oif))
             and not (direct and route.gateway)
+            and (not route.from_prefix or (source and contains(route.from_prefix, source)))
         ]
         return min(
             fit,
-            key=lambda route: (-split_prefix(route.destination, family)[1], route.metric),
+            key=lambda route: (
+                -split_prefix(route.destination, family)[1],
+                -split_prefix(route.from_prefix or "default", family)[1],
+                route.metric,
+            ),
             default=None,
         )
 

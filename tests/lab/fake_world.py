@@ -159,6 +159,9 @@ class World(FakeKernel):
         left = [each.family for each in self.addresses if each.link == index]
         alone = gone.family not in left
         elsewhere = any(each.address == text for each in self.addresses)
+        same_subnet = any(
+            each.link == index and each.network == gone.network for each in self.addresses
+        )
         kept = []
         for route in self.routes:
             if route.family == AF_INET and gone.family == AF_INET:
@@ -166,7 +169,7 @@ class World(FakeKernel):
                     continue
                 if route == self._connected(gone):
                     continue
-            elif gone.family == AF_INET6 and route == self._connected(gone):
+            elif gone.family == AF_INET6 and route == self._connected(gone) and not same_subnet:
                 continue
             elif route.source == text and not elsewhere:
                 route = route._replace(source="")

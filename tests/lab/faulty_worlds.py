@@ -5,11 +5,25 @@ For the tests, and for docs/troubleshooting.md, which is printed from here.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, eventually
+from mproutd.status.path_problems import MEMORY_UNNAMED
+from tests.lab import (
+    RUNTIME_DIR,
+    SERVER,
+    SERVER6,
+    TWO_UPLINKS,
+    Daemon,
+    Ubus,
+    Wan,
+    address,
+    eventually,
+    veth,
+)
 
 
 class Broken(NamedTuple):
@@ -53,6 +67,16 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _without_gateway(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address add 192.168.8.100/24 dev eth2")
+
+
+def _remembered(wan: Wan, daemon: Daemon) -> None:
+    wan.admin_down(2)
+    wan.admin_up(2)
+    time.sleep(MEMORY_UNNAMED + 1)
 
 
 def _address_conflict(wan: Wan, daemon: Daemon) -> None:
@@ -142,8 +166,33 @@ def _removed(times: int) -> Callable[[Wan, Daemon], None]:
 def _operation_failed(wan: Wan, daemon: Daemon) -> None:
     daemon.stop()
     daemon.call("flush")
-    wan.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    wan.gateway.ip("route add default via 10.1.1.254 dev eth1 table 7001 proto static")
     daemon.start()
+
+
+def _paused(wan: Wan, daemon: Daemon) -> None:
+    """Behind wan1 SYNs with MP_CAPABLE are lost: the kernel falls back after the third."""
+    drop = "tcp flags & syn == syn tcp option mptcp exists drop"
+    text = f"table inet box {{ chain way {{ type filter hook forward priority 0; {drop}; }}; }}"
+    wan.routers[1].run("nft", "-f", "-", input=text)
+    code = "import socket; s = socket.socket(2, 1, 262); s.settimeout(15)\n"
+    code += f"s.bind(({address(1)!r}, 0))\ntry: s.connect(({SERVER!r}, 9))\nexcept OSError: pass"
+    listener = "import socket, time; s = socket.create_server(('', 9)); time.sleep(20)"
+    wan.server.popen(sys.executable, "-c", listener)
+    wan.gateway.run(sys.executable, "-c", code)
+
+
+def _no_ipv6_gateway(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.call("flush")
+    wan.gateway.ip("route delete default dev eth2", family=6)
+    daemon.start()
+
+
+def _idle_check(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address flush dev eth2 scope global", family=6)
+    daemon.configure(own=f"config uplink 'wan2'\n\tlist track_ip '{SERVER6}'\n")
+    daemon.call("reconcile")
 
 
 def _low_limits(wan: Wan, daemon: Daemon) -> None:
@@ -188,6 +237,29 @@ def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
     return make
 
 
+def _foreign_rule(wan: Wan, daemon: Daemon) -> None:
+    veth(wan.gateway, "wg0", wan.server, "wg0")
+    wan.gateway.ip(
+        "address add 10.8.0.2/24 dev wg0",
+        "route add default via 10.8.0.1 dev wg0 table 51820",
+        "rule add not fwmark 51820 lookup 51820",
+    )
+
+
+def _mark_follows_main(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("rule add priority 5210 fwmark 0x80000/0xff0000 lookup main")
+    wan.unplug(1)
+
+
+def _traffic_diverted(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("route add default via 2001:db8:2::1 dev eth2 metric 1 table 7000", family=6)
+
+
+def _off_has_default(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(TWO_UPLINKS.replace("'master'", "'off'").replace("'on'", "'master'"))
+    daemon.call("reconcile")
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -208,6 +280,9 @@ BROKEN: dict[str, Broken] = {
         "connections use only one uplink",
         lambda wan, daemon: wan.gateway.sysctl("net.mptcp.enabled", 0) and None,
     ),
+    "family-unusable": Broken("IPv6 does not use an uplink that works", _no_ipv6_gateway),
+    "check-idle": Broken("an uplink is dead, and its check does not notice", _idle_check),
+    "mptcp-paused": Broken("new connections are plain TCP, although all seems well", _paused),
     "path-manager": Broken(
         "connections use only one uplink, although there are endpoints", _path_manager
     ),
@@ -219,10 +294,18 @@ BROKEN: dict[str, Broken] = {
     "foreign-endpoint": Broken(
         "the flags of an endpoint are not those of the mode", _foreign_endpoint
     ),
+    "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
+    "gateway-remembered": Broken(
+        "an uplink works although table main has no route through it", _remembered
+    ),
     "misrouted": Broken("an uplink is usable, but has no endpoint", _misrouted),
     "blackhole-default": Broken(
         "an uplink stops working when main has no other default route", _blackhole_default
     ),
+    "foreign-rule": Broken("traffic bound to an uplink leaves through a VPN", _foreign_rule),
+    "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
+    "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
+    "off-has-default": Broken("a VPN does not carry other traffic", _off_has_default),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
     "rate-limited": Broken("rules keep disappearing", _removed(10)),

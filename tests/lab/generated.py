@@ -7,7 +7,19 @@ from struct import pack
 
 from hypothesis import strategies as st
 
-from mproutd.model import Address, Endpoint, Limits, Link, Operation, Route, Rule, bits, prefix
+from mproutd.model import (
+    Address,
+    Endpoint,
+    Limits,
+    Link,
+    Metrics,
+    Nexthop,
+    Operation,
+    Route,
+    Rule,
+    bits,
+    prefix,
+)
 from mproutd.netlink import mptcp_pm, rtnl_encode
 from mproutd.netlink.nlmsg import put
 
@@ -33,6 +45,25 @@ def prefixes(draw: st.DrawFn, family: int) -> str:
 
 
 @st.composite
+def metrics(draw: st.DrawFn) -> Metrics:
+    """Sorted, without zeros; the congestion control's name is the only text."""
+    numbers = draw(st.dictionaries(st.integers(1, 15), U32.filter(bool), max_size=4))
+    values: dict[int, int | str] = {**numbers}
+    if draw(st.booleans()):
+        values[16] = draw(st.sampled_from(("bbr", "cubic")))
+    return tuple(sorted(values.items()))
+
+
+@st.composite
+def multipath_routes(draw: st.DrawFn) -> Route:
+    """A route with several ways through its device."""
+    route = draw(routes().filter(lambda route: route.type == 1 and route.device))
+    hop = st.builds(Nexthop, st.just("") | texts(route.family), st.integers(1, 256), st.booleans())
+    hops = tuple(draw(st.lists(hop, min_size=2, max_size=4)))
+    return route._replace(nexthops=hops, gateway=hops[0].gateway, onlink=hops[0].onlink)
+
+
+@st.composite
 def routes(draw: st.DrawFn) -> Route:
     family = draw(FAMILIES)
     through = draw(st.sampled_from((family, AF_INET6)))
@@ -49,6 +80,8 @@ def routes(draw: st.DrawFn) -> Route:
         kind,
         draw(st.integers(0, 255)),
         draw(st.booleans()),
+        draw(metrics()),
+        draw(st.just("") | prefixes(family)).replace("default", "") if family == AF_INET6 else "",
     )
 
 

@@ -60,30 +60,62 @@ def _said(attributes: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in attributes if value not in ("", 0)]
 
 
+_RTAX = (
+    "UNSPEC LOCK MTU WINDOW RTT RTTVAR SSTHRESH CWND ADVMSS REORDERING HOPLIMIT INITCWND FEATURES "
+    "RTO_MIN INITRWND QUICKACK CC_ALGO"
+).split()
+
+
+def _metric(metric: tuple[int, int | str]) -> tuple[str, int | str]:
+    return f"RTAX_{_RTAX[metric[0]]}", metric[1]
+
+
+def metrics(attributes: Any) -> tuple[tuple[int, int | str], ...]:
+    """pyroute2's RTA_METRICS as ours."""
+    return tuple(
+        (_RTAX.index(name.removeprefix("RTAX_")), value) for name, value in attributes["attrs"]
+    )
+
+
 def route(value: Route) -> bytes:
     _, length = split_prefix(value.destination, value.family)
     address = "" if not length else value.destination.partition("/")[0]
+    _, source_length = split_prefix(value.from_prefix or "default", value.family)
+    single = not value.nexthops
     same = value.gateway and family_of(value.gateway) == value.family
     via = {"family": family_of(value.gateway), "addr": value.gateway}
+    hops = [
+        {
+            "oif": value.device,
+            "hops": hop.weight - 1,
+            "flags": 4 if hop.onlink else 0,
+            "attrs": _said([("RTA_GATEWAY", hop.gateway)]),
+        }
+        for hop in value.nexthops
+    ]
     return encoded(
         rtmsg,
         24,
         {
             "family": value.family,
             "dst_len": length,
+            "src_len": source_length,
             "table": value.table if value.table < 256 else 252,
             "proto": value.protocol,
             "scope": value.scope,
             "type": value.type,
-            "flags": 4 if value.onlink else 0,
+            "flags": 4 if value.onlink and single else 0,
         },
         _said(
             [
                 ("RTA_TABLE", value.table),
                 ("RTA_DST", address),
-                ("RTA_OIF", value.device),
-                ("RTA_GATEWAY", value.gateway if same else ""),
-                ("RTA_VIA", via if value.gateway and not same else ""),
+                ("RTA_SRC", value.from_prefix.partition("/")[0]),
+                ("RTA_MULTIPATH", hops or ""),
+                ("RTA_METRICS", {"attrs": list(map(_metric, value.metrics))}),
+                ("RTA_OIF", value.device if single else 0),
+                ("RTA_GATEWAY", value.gateway if same and single else ""),
+                ("RTA_VIA", via if value.gateway and not same and single else ""),
                 ("RTA_PREFSRC", value.source),
                 ("RTA_PRIORITY", value.metric),
                 ("RTA_PREF", 1),

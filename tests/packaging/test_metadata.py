@@ -104,3 +104,10 @@ def test_the_console_script_answers_help(setup: configparser.ConfigParser) -> No
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "reconcile" in done.stdout
+
+
+def test_every_target_of_make_has_a_rule() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
+    assert set(re.findall(r"^([a-z][\w-]*):", text, re.MULTILINE)) == targets
+    assert set(re.findall(r"^\t@echo 'make ([\w-]+) ", text, re.MULTILINE)) <= targets

@@ -68,13 +68,10 @@ class Run:
         finally:
             self._results.save_tests(self._outcomes, whole_files)
 
-    def chaos(self) -> int:
-        rounds = str(CHAOS_ROUNDS)
-        status = self._command(
-            "tests.chaos", "--seconds", "36000", "--rounds", rounds, "--seed", "1"
-        )
-        done = f"{CHAOS_ROUNDS} rounds"
-        self._results.save("chaos", f"**failed** (of {done})" if status else done)
+    def chaos(self, rounds: int) -> int:
+        words = ("--seconds", "360000", "--rounds", str(rounds), "--seed", "1")
+        status = self._command("tests.chaos", *words)
+        self._results.save("chaos", f"{rounds} rounds" + ", **failed**" * bool(status))
         return status
 
 
@@ -89,7 +86,7 @@ def run(results: Results, machine: Guest | Host, what: str, arguments: Sequence[
         if what == "features":
             return each.features()
         if what == "chaos":
-            return each.chaos()
+            return each.chaos(int(arguments[0]) if arguments else CHAOS_ROUNDS)
         if what == "smoke":
             return each.features() | each.demo() | each.tests(*SMOKE)
         chosen = ALL if what == "all" else CHOSEN

@@ -9,7 +9,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.hints import Hints, WakeFifo
-from mproutd.planning.uplinks import Gateway
+from mproutd.planning.gateways import Gateway
 
 
 def leave(runtime: Path, device: str, text: str) -> None:

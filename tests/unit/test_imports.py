@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "environment planning.state safefile",
-    "hints": "model planning.uplinks safefile",
+    "hints": "model planning.gateways safefile",
     "passes": "model configuration planning netlink.kernel netlink.path_manager",
     "reconciler": "model configuration planning netlink passes hints statefile",
     "subflows": "netlink subflows",
@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
     "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
-    "services.health": "configuration eventloop log model planning services status.types",
+    "services.health": "configuration eventloop log model planning services status.problems"
+    " status.types",
     "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
     " planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",

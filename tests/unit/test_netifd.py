@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from mproutd.configuration.config import Config
 from mproutd.configuration.netifd import resolve_devices
 from mproutd.model import Route, Rule
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.netifd import Interface, add_netifd_facts, parse_dump
 from mproutd.planning.state import State
-from mproutd.planning.uplinks import Facts, Gateway
+from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import STATIC, World, interface, uci
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "netifd"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mproutd import format
-from mproutd.status.render import check_lines, check_summaries, failed_checks
+from mproutd.status.render_health import check_lines, check_summaries, failed_checks
 
 HOST = {
     "host": "one.example",

@@ -12,8 +12,9 @@ import pytest
 from mproutd.iproute2 import ip_command
 from mproutd.model import SIGNAL, SUBFLOW, Address, Endpoint, Operation, Route, contains
 from mproutd.planning.endpoints import is_client_endpoint
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.overlaps import subnet_keys
-from mproutd.planning.uplinks import Gateway, Path
+from mproutd.planning.uplinks import Path
 from mproutd.status.connections import UplinkNames, uplink_names
 from mproutd.status.metrics import samples
 from mproutd.status.render import status_lines

@@ -344,8 +344,23 @@ def event(kind: int, body: bytes, port: int = 0) -> bytes:
     return pack("=LHHLL", 16 + len(body), kind, 0, 0, port) + body
 
 
+GATEWAY, OIF, MULTIPATH = put(5, b"\12\1\1\1"), put_u32(4, 2), put(9, bytes(8))
+"""Attributes of a route: RTA_GATEWAY, RTA_OIF, RTA_MULTIPATH."""
+
+
+def route_body(
+    length: int, protocol: int, attributes: bytes = GATEWAY, table: int = 254, kind: int = 1
+) -> bytes:
+    head = rtnl_decode.RTMSG.pack(AF_INET, length, 0, 0, table, protocol, 0, kind, 0)
+    return head + put_u32(15, table) + attributes
+
+
 def route(length: int, protocol: int, kind: int = rtnl_decode.RTM_NEWROUTE, port: int = 0) -> bytes:
-    return event(kind, rtnl_decode.RTMSG.pack(AF_INET, length, 0, 0, 254, protocol, 0, 1, 0), port)
+    return event(kind, route_body(length, protocol), port)
+
+
+def subnet(attributes: bytes = OIF, **fields: int) -> bytes:
+    return event(rtnl_decode.RTM_NEWROUTE, route_body(24, 2, attributes, **fields))
 
 
 def setting(key: int, value: int, index: int = 2) -> bytes:
@@ -363,6 +378,15 @@ def setting(key: int, value: int, index: int = 2) -> bytes:
         (route(24, 4, rtnl_decode.RTM_DELROUTE), False),
         (route(24, PROTOCOL, rtnl_decode.RTM_DELROUTE), True),
         (route(0, PROTOCOL, port=4711), False),
+        (subnet(), True),
+        (subnet(b""), True),
+        (event(rtnl_decode.RTM_DELROUTE, route_body(24, 2, OIF)), True),
+        (event(rtnl_decode.RTM_DELROUTE, route_body(24, 2, OIF), port=4711), False),
+        (subnet(OIF + GATEWAY), False),
+        (subnet(put(18, b"\12\0" + bytes(16)) + OIF), False),
+        (subnet(MULTIPATH), False),
+        (subnet(table=255), False),
+        (subnet(kind=6), False),
         (event(rtnl_decode.RTM_NEWRULE, bytes(12)), True),
         (event(rtnl_decode.RTM_NEWRULE, bytes(12), port=4711), False),
         (setting(3, 1), True),
@@ -422,6 +446,22 @@ def address(index: int, text: str, length: int) -> Message:
         (address(9, "10.1.1.77", 25), False),
         (Message(rtnl_decode.RTM_NEWADDR, 0, 0, 0, b"short"), True),
         (Message(rtnl_decode.RTM_DELRULE, 0, 0, 0, b""), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, b"short"), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, route_body(0, 4)), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, route_body(24, PROTOCOL)), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, route_body(24, 2, OIF)), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, route_body(24, 2, b"")), True),
+        (Message(rtnl_decode.RTM_NEWROUTE, 0, 0, 0, route_body(24, 2, put_u32(4, 9))), False),
+        (
+            Message(
+                rtnl_decode.RTM_NEWROUTE,
+                0,
+                0,
+                0,
+                route_body(64, 2, OIF + put(1, b"\xfe\x80" + bytes(14))),
+            ),
+            False,
+        ),
         (Message(rtnl_decode.RTM_DELNEIGH, 0, 0, 0, b""), False),
     ],
 )

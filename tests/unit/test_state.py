@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mproutd.model import Limits
 from mproutd.planning.cache import MAX_ENTRIES, cache_last_by
 from mproutd.planning.state import REMEMBERED_GATEWAYS, State, decode, encode
-from tests.lab.generated import FAMILIES, NAMES, U32, texts
+from tests.lab.generated import FAMILIES, NAMES, U32, metrics, texts
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 
 ADDRESSES = FAMILIES.flatmap(texts)
@@ -27,6 +27,12 @@ MEMORIES = st.builds(
     st.none() | st.tuples(LIMITS, LIMITS) | st.tuples(LIMITS, LIMITS, LIMITS),
     st.dictionaries(st.tuples(U32, NAMES), U32, max_size=4),
     st.lists(st.tuples(NAMES, U32), max_size=4).map(tuple),
+    st.dictionaries(
+        st.tuples(NAMES, ADDRESSES),
+        st.tuples(ADDRESSES | st.just(""), metrics()),
+        max_size=4,
+    ),
+    st.frozensets(st.tuples(NAMES, ADDRESSES), max_size=4),
 )
 
 
@@ -69,6 +75,9 @@ def spoilt(**changes: object) -> dict[str, object]:
         spoilt(limits=[1, 2]),
         spoilt(limits={"a": 1}),
         spoilt(sysctls=[[5, 7, 1]]),
+        spoilt(attributes=[["eth1", "10.1.1.2", ""]]),
+        spoilt(attributes=[["eth1", "10.1.1.2", "", [["mtu", 1400]]]]),
+        spoilt(dropped=[["eth1", "no address"]]),
         spoilt(failed=[["wan1"]]),
         spoilt(failed=[["wan1", "ipv4"]]),
         spoilt(failed={"wan1": 2}),

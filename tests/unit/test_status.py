@@ -70,6 +70,21 @@ def failed_in_use(site: Site) -> None:
     site.settle()
 
 
+def address_without_gateway(site: Site) -> None:
+    site.world.add_address("eth2", "192.168.8.100/24")
+    site.settle()
+
+
+def gateway_remembered(site: Site) -> None:
+    """The link went down and up, and nobody has restored main's route."""
+    site.settle()
+    site.world.down("eth2")
+    site.settle()
+    site.world.up("eth2")
+    site.settle()
+    site.clock.now += 61
+
+
 def no_mptcp(site: Site) -> None:
     site.world.mptcp = None
     site.settle()
@@ -82,6 +97,16 @@ def no_mptcp_diag(site: Site) -> None:
 
 def mptcp_disabled(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(enabled=False)
+    site.settle()
+
+
+def family_unusable(site: Site) -> None:
+    site.world.add_address("eth2", "2001:db8:2::2/64")
+    site.settle()
+
+
+def mptcp_paused(site: Site) -> None:
+    site.world.paused = True
     site.settle()
 
 
@@ -190,6 +215,41 @@ def operation_failed(site: Site) -> None:
     site.world._refusals.clear()
 
 
+def foreign_rule(site: Site) -> None:
+    """wg-quick after mproutd: without a priority its rule comes before all others."""
+    world = site.world
+    site.settle()
+    world.device("wg0", "10.8.0.2/24")
+    world.foreign(Route(2, 51820, "default", world.link("wg0").index, "10.8.0.1", protocol=4))
+    rule = Rule(2, 6999, 51820, fwmark=51820, fwmask=0xFFFFFFFF, protocol=0)
+    world.foreign(rule._replace(plain=False, inverted=True))
+    site.settle()
+
+
+def mark_follows_main(site: Site) -> None:
+    """Tailscale's rule, while the master has no carrier and main's default still leads there."""
+    site.world.foreign(Rule(2, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
+    site.settle()
+    assert site.problems() == []
+    site.world.set("eth1", carrier=False)
+    site.settle()
+
+
+def traffic_diverted(site: Site) -> None:
+    """Somebody's IPv6 route in table 7000 is better than ours."""
+    world = site.world
+    for n in (1, 2):
+        world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")
+    index = world.link("eth2").index
+    world.foreign(Route(10, 7000, "default", index, "fe80::2", metric=1, protocol=4))
+    site.settle()
+
+
+def off_has_default(site: Site) -> None:
+    site.write(interface("wan1", "eth1", "off") + interface("wan2", "eth2", "master"))
+    site.settle()
+
+
 def limits_above_max(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
@@ -201,8 +261,12 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         (make.__name__, make)
         for make in (
             failed_in_use,
+            address_without_gateway,
+            gateway_remembered,
             no_mptcp,
             no_mptcp_diag,
+            mptcp_paused,
+            family_unusable,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -221,14 +285,18 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             limits_above_max,
             limit_not_lowered,
             announced_addresses,
+            foreign_rule,
+            mark_follows_main,
+            traffic_diverted,
+            off_has_default,
         )
     ]
 }
 
 
 def test_every_problem_has_a_world() -> None:
-    # The last one is named by the command alone: tests/lab/faulty_worlds.py.
-    assert {*WORLDS, "mptcpd-running"} == set(PROBLEMS)
+    # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
+    assert {*WORLDS, "mptcpd-running", "check-idle"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
@@ -332,10 +400,9 @@ def test_an_uplink_that_is_not_usable_says_why(site: Site) -> None:
     now = status["uplinks"][1]["since"] + 3700
     family = status["uplinks"][1]["families"][0]
     assert (family["reason"], family["text"]) == ("no-carrier", REASONS["no-carrier"])
-    line, advice = status_lines(status, now=now)[-2:]
-    assert line.startswith("! wan2 ")
-    assert "1 h 1 min" in line
-    assert line.endswith(family["text"])
+    *table, line, advice = status_lines(status, now=now)
+    assert any(row.startswith("wan2 ") and " 1 h" in row for row in table)
+    assert line == f"! wan2 is not usable: {family['text']}"
     assert advice == f"  → {family['advice']}"
 
 

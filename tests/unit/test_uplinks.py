@@ -9,8 +9,9 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.passes import snapshot_request
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.state import State
-from mproutd.planning.uplinks import REASONS, Facts, Gateway, ObservedUplink, observe
+from mproutd.planning.uplinks import REASONS, Facts, ObservedUplink, observe
 from tests.lab.fake_world import World, interface, uci
 
 ONE = interface("wan1", "eth1", "on")

@@ -34,6 +34,11 @@ def ours(wan: Wan, *words: str) -> list[str]:
 
 
 def test_a_renewed_lease_writes_nothing(wan: Wan, daemon: Daemon) -> None:
+    # With the first lifetime, the kernel takes the subnet's route for one that has expired.
+    for _ in range(2):
+        wan.gateway.ip("address replace 2001:db8:1::2/64 dev eth1 valid_lft 900 preferred_lft 900")
+    daemon.settle()
+    daemon.writes()
     before = wan.gateway.state(ids=True)
     with Monitor(wan.gateway) as monitor, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
@@ -74,7 +79,7 @@ def test_an_address_changes_within_its_subnet(
         assert ours(wan, "10.1.1.") == [
             "-4 endpoint 10.1.1.3 subflow dev eth1",
             "-4 route 10.1.1.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.1.3",
-            "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77 src 10.1.1.3",
+            "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77",
             "-4 rule 7501 from 10.1.1.3 lookup 7001 proto 77",
         ]
         eventually(
@@ -88,18 +93,16 @@ def test_an_address_changes_within_its_subnet(
         assert not echo.report().error
 
 
-def test_two_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
-    wan.routers[1].ip("address add 10.1.8.1/24 dev access")
-    wan.server.ip("route add 10.1.8.0/24 via 10.9.1.1 src 10.9.9.9")
+def test_several_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
+    """The gateway is in the subnet of two of them; nobody says that it serves the third."""
     wan.gateway.ip("address add 10.1.1.3/24 dev eth1", "address add 10.1.8.2/24 dev eth1")
     daemon.settle()
     assert ours(wan, "10.1.") == [
         "-4 endpoint 10.1.1.2 subflow dev eth1",
         "-4 endpoint 10.1.1.3 subflow dev eth1",
-        "-4 endpoint 10.1.8.2 subflow dev eth1",
         "-4 route 10.1.1.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.1.2",
         "-4 route 10.1.8.0/24 dev eth1 table 7001 proto 77 scope link src 10.1.8.2",
-        "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77 src 10.1.1.2",
+        "-4 route default via 10.1.1.1 dev eth1 table 7001 proto 77",
         "-4 rule 7501 from 10.1.1.2 lookup 7001 proto 77",
         "-4 rule 7501 from 10.1.1.3 lookup 7001 proto 77",
         "-4 rule 7501 from 10.1.8.2 lookup 7001 proto 77",
@@ -108,9 +111,11 @@ def test_two_addresses_on_one_device(wan: Wan, daemon: Daemon) -> None:
         eventually(
             lambda: (
                 {subflow.local for subflow in subflows(wan.gateway, echo.port)}
-                == {"10.1.1.2", "10.1.1.3", "10.1.8.2", "10.2.2.2"}
+                == {"10.1.1.2", "10.1.1.3", "10.2.2.2"}
             )
         )
+        (problem,) = daemon.status()["problems"]
+        assert (problem["code"], problem["address"]) == ("address-without-gateway", "10.1.8.2")
         wan.gateway.ip("address delete 10.1.8.2/24 dev eth1")
         eventually(
             lambda: (
@@ -143,15 +148,14 @@ def test_a_new_gateway_changes_the_default_routes_alone(wan: Wan, daemon: Daemon
         wan.gateway.ip("route replace default via 10.1.1.254 dev eth1 metric 1")
         daemon.settle()
         assert sorted(monitor.ours()) == [
-            "default via 10.1.1.254 dev eth1 table 7000 proto 77 src 10.1.1.2",
-            "default via 10.1.1.254 dev eth1 table 7001 proto 77 src 10.1.1.2",
+            "default via 10.1.1.254 dev eth1 table 7000 proto 77",
+            "default via 10.1.1.254 dev eth1 table 7001 proto 77",
         ]
         wan.gateway.ip("route replace default via fe80::254 dev eth1 metric 1")
         daemon.settle()
         assert sorted(monitor.ours()) == [
             "default via fe80::254 dev eth1 table 7000 proto 77 metric 1024 pref medium",
-            "default via fe80::254 dev eth1 table 7001 proto 77 src 2001:db8:1::2"
-            " metric 1024 pref medium",
+            "default via fe80::254 dev eth1 table 7001 proto 77 metric 1024 pref medium",
         ]
         assert len(daemon.writes()) == 4
         assert set(wan.gateway.state(ids=True).splitlines()) == {
@@ -174,8 +178,8 @@ def test_a_gateway_that_is_taken_away_before_the_next_one_comes(wan: Wan, daemon
         wan.gateway.ip("route add default via 10.1.1.254 dev eth1 metric 1")
         daemon.settle()
         assert sorted(monitor.ours()) == [
-            "default via 10.1.1.254 dev eth1 table 7000 proto 77 src 10.1.1.2",
-            "default via 10.1.1.254 dev eth1 table 7001 proto 77 src 10.1.1.2",
+            "default via 10.1.1.254 dev eth1 table 7000 proto 77",
+            "default via 10.1.1.254 dev eth1 table 7001 proto 77",
         ]
 
 

@@ -118,8 +118,6 @@ def test_a_pinned_table_takes_its_place_and_the_other_moves_without_a_loss(wan, 
         assert "endpoint" not in daemon.reconcile()
         assert places(daemon)["wan2"][0] == 7001
         assert places(daemon)["wan1"][0] == 7002
-        assert "-4 route default via 10.2.2.1 dev eth2 table 7001 proto 77 src 10.2.2.2" in ours(
-            wan, "eth2"
-        )
+        assert "-4 route default via 10.2.2.1 dev eth2 table 7001 proto 77" in ours(wan, "eth2")
         assert [subflow[:5] for subflow in subflows(wan.gateway, echo.port)] == connected
         assert not echo.report().error

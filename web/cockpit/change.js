@@ -1,10 +1,10 @@
-// A change of the configuration: saved, shown as what it would do, then applied or undone.
+// Changes the configuration: saves it, shows the resulting commands, then applies or undoes it.
 
 import { ask, commandList } from './dialog.js';
 import { reconcile } from './daemon.js';
 import { _, element, fill, readChanges, readError } from './page/page.js';
 
-/* What Cockpit calls a file that was changed since it was read, of old and today. */
+/* Cockpit's problem codes for a file that has changed since it was read. */
 const CONFLICTS = ['change-conflict', 'out-of-date'];
 
 function paragraph(text) {
@@ -17,12 +17,12 @@ function tell(title, ...content) {
 
 function notWritten(path, error) {
 	const why = CONFLICTS.includes(error.problem)
-		? _('Somebody else has changed it since it was read. Start again with the file as it is now.')
+		? _('The file has changed since it was read. Start again with the current version.')
 		: error.message;
 	return tell(fill(_('{path} was not saved'), { path }), paragraph(why));
 }
 
-/* Puts the files back as they were. */
+/* Restores the files. */
 async function undo(configuration, saved) {
 	for (const { name, before, tag } of saved) {
 		try {
@@ -33,7 +33,7 @@ async function undo(configuration, saved) {
 	}
 }
 
-/* Writes the edits ({ name, before, text, tag }); null when one of them cannot be written. */
+/* Writes all edits ({ name, before, text, tag }); null, with nothing changed, if one fails. */
 async function save(configuration, edits) {
 	const saved = [];
 	for (const edit of edits) {
@@ -55,10 +55,10 @@ async function apply() {
 	if (refused)
 		return tell(_('The configuration was refused'), paragraph(refused));
 	const failed = readChanges(result).filter(change => change.error);
-	return failed.length ? tell(_('Not everything could be done'), commandList(failed)) : null;
+	return failed.length ? tell(_('Some changes failed'), commandList(failed)) : null;
 }
 
-/* What a reconcile would do now, and the question whether to; resolves to the answer. */
+/* Shows the commands of a reconciliation and returns the user's choice. */
 async function review(title, otherwise) {
 	const plan = await reconcile(true);
 	const refused = readError(plan);
@@ -71,7 +71,7 @@ async function review(title, otherwise) {
 	return ask(title, content, [['apply', _('Apply')], otherwise]);
 }
 
-/* Saves, shows what that would do, and applies it or undoes the saving. */
+/* Saves the edits, shows the resulting commands, and applies or restores as the user chooses. */
 export async function change(configuration, edits, title) {
 	const saved = await save(configuration, edits);
 	if (!saved)
@@ -82,13 +82,13 @@ export async function change(configuration, edits, title) {
 		await undo(configuration, saved);
 }
 
-/* Shows what a reconcile would do, and does it if that is wanted. */
+/* Shows the commands of a reconciliation and runs it if the user agrees. */
 export async function reconcileAfterReview() {
 	if (await review(_('Reconcile'), ['cancel', _('Cancel')]) === 'apply')
 		await apply();
 }
 
-/* Lets the user edit a file; resolves when it is saved and applied, undone or left alone. */
+/* Edits a file as text, with the same steps. */
 export async function edit(configuration, name) {
 	const { text, tag } = await configuration.read(name);
 	const path = configuration.path(name);

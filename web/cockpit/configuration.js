@@ -1,4 +1,4 @@
-// The two configuration files.  A file is written only over the text that was read.
+// Reads and writes the two configuration files, never over a version that was not read.
 
 const FILES = ['network', 'mproutd'];
 
@@ -15,7 +15,7 @@ export class Configuration {
 		return cockpit.file(this.path(name), { superuser: 'try' });
 	}
 
-	/* The text (null: there is no file) and the tag that stands for it. */
+	/* The text (null for a missing file) and the tag of this version. */
 	read(name) {
 		return new Promise((resolve, reject) => {
 			this.handle(name).read()
@@ -28,7 +28,7 @@ export class Configuration {
 		return Promise.all(FILES.map(name => this.read(name)));
 	}
 
-	/* Rejects with the problem `out-of-date` if it is another file by now. */
+	/* Replaces the version that `tag` names; rejects if the file has changed since. */
 	replace(name, text, tag) {
 		return new Promise((resolve, reject) => {
 			this.handle(name).replace(text, tag).then(resolve).catch(reject);

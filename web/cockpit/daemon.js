@@ -1,16 +1,25 @@
-// The daemon by its control socket, and the command `mproutd` for what changes something.
+// Queries the daemon through its control socket, and runs `mproutd` for changes.
 
 const SOCKET = '/run/mproutd/control.sock';
 
-/* One question by the control socket; no process is started.  Rejects with a `problem`. */
+/* The bridge of Debian 13 reports every failed connect(2) as "terminated", with the errno. */
+const CONNECT_ERRORS = { 2: 'not-found', 13: 'access-denied', 111: 'not-found' };
+
+function problemOf({ problem, message }) {
+	const errno = /^\[Errno (\d+)\]/.exec(message || '');
+	return problem === 'terminated' && errno && CONNECT_ERRORS[errno[1]] || problem;
+}
+
+/* Sends a request to the control socket. Rejects with { problem, message }. */
 function request(question) {
 	return new Promise((resolve, reject) => {
 		const channel = cockpit.channel({ payload: 'stream', unix: SOCKET, superuser: 'try' });
 		let answer = '';
 		channel.addEventListener('message', (event, data) => { answer += data; });
 		channel.addEventListener('close', (event, options) => {
-			if (options.problem)
-				reject({ problem: options.problem, message: cockpit.message(options.problem) });
+			const problem = problemOf(options);
+			if (problem)
+				reject({ problem, message: options.message || cockpit.message(problem) });
 			else
 				resolve(answer);
 		});
@@ -27,7 +36,7 @@ function parse(text) {
 	}
 }
 
-/* Runs `mproutd` with these arguments; `status` is null where it could not be run. */
+/* Runs `mproutd`; the `status` of the result is null if it did not start. */
 function run(...words) {
 	return new Promise(resolve => {
 		cockpit.spawn(['mproutd', ...words], { superuser: 'try', err: 'message' })
@@ -41,7 +50,7 @@ function run(...words) {
 	});
 }
 
-/* Asks the daemon; where none is running, the command, which finds out by itself. */
+/* Queries the daemon; if none is running, the command, which reads the kernel itself. */
 async function ask(name) {
 	try {
 		return parse(await request({ command: name }));
@@ -63,7 +72,7 @@ export function readConnections() {
 	return ask('connections');
 }
 
-/* What a reconcile does, or with `dry` would do: { changes } or { refused }. */
+/* Reconciles, or with `dry` only plans it: { changes } or { refused }. */
 export async function reconcile(dry) {
 	const { out, message, problem } = await run('reconcile', '--json', ...(dry ? ['--dry-run'] : []));
 	if (out)

@@ -1,10 +1,10 @@
-// A dialog that is asked and answered.
+// Modal dialogs.
 
 import { element } from './page/page.js';
 
 /*
- * Shows `content` with a button for each [answer, label]; the first is the default.  Resolves to
- * the answer, 'cancel' for the Escape key.
+ * Shows `content` with a button for each [answer, label], the first as default. Resolves to the
+ * answer, or 'cancel' for Escape.
  */
 export function ask(title, content, buttons) {
 	const heading = element('h2', { id: 'dialog-title' }, title);
@@ -23,7 +23,7 @@ export function ask(title, content, buttons) {
 	});
 }
 
-/* Commands as a list; those that failed with the kernel's words. */
+/* A list of commands, with the kernel's error for failed ones. */
 export function commandList(changes) {
 	return element('ul', { class: 'lines' }, changes.map(({ command, error }) =>
 		element('li', { class: error ? 'why' : null }, command, error ? ' – ' + error : null)));

@@ -1,4 +1,4 @@
-// The page in Cockpit: where its data comes from, and what can be done.
+// The page in Cockpit: polls the daemon and offers changes.
 
 import { change, edit, reconcileAfterReview } from './change.js';
 import { Configuration } from './configuration.js';
@@ -8,7 +8,7 @@ import { filesWithMode } from './uci.js';
 
 const INTERVAL = 2000;
 const INTERVAL_WITHOUT_DAEMON = 10000;
-/* Of a thousand connections the daemon talks for a tenth of a second. */
+/* Listing a thousand connections takes the daemon a tenth of a second. */
 const INTERVAL_OF_CONNECTIONS = 6000;
 
 const permission = cockpit.permission({ admin: true });
@@ -34,7 +34,7 @@ let configuration = null;
 function explain(error) {
 	if (error.problem === 'access-denied' || error.problem === 'not-authorized')
 		page.fail(_('You are not allowed to read the status of mproutd.'),
-			_('Only root and the group mproutd are. Turn on administrative access, or log in as one of them.'));
+			_('Only root and members of the group mproutd are allowed to. Turn on administrative access, or log in as such a user.'));
 	else if (error.problem === 'not-found' || error.problem === 'not-running')
 		page.fail(_('mproutd is not running.'), error.message || '', 'systemctl start mproutd');
 	else
@@ -72,7 +72,7 @@ async function refreshConnections() {
 	}
 }
 
-/* Reads everything now, and again after a while as long as somebody looks. */
+/* Reads everything, and schedules the next time unless the page is hidden. */
 async function update() {
 	window.clearTimeout(timer);
 	timer = null;
@@ -95,7 +95,7 @@ async function act(what) {
 	try {
 		await what();
 	} catch (error) {
-		page.fail(_('This did not work.'), error.message || String(error));
+		page.fail(_('The action failed.'), error.message || String(error));
 	} finally {
 		busy = false;
 		await update();
@@ -114,7 +114,7 @@ async function changeMode(uplink, mode) {
 	await change(configuration, edits, fill(_('{uplink}: mode {mode}'), { uplink: uplink.name, mode }));
 }
 
-/* A drop-down in place of the mode; what it shows is the mode until the change is done. */
+/* A selection of the mode. It shows the current mode until a change has been applied. */
 function modeControl(uplink) {
 	const allowed = permission.allowed === true;
 	const select = element('select', {

@@ -1,9 +1,9 @@
-// The mode of an uplink in the text of its UCI files, everything else left as it is.
+// Changes the mode of an uplink in the text of the UCI files and leaves the rest as it is.
 
 const SPACE = ' \t\n\v\f\r';
 const END = SPACE + '\'"\\#';
 
-/* Where the quoted part that begins at `at` ends, and what it stands for. */
+/* The value of the quoted string at `at`, and its end. */
 function quoted(text, at) {
 	const quote = text[at];
 	let value = '', next = at + 1;
@@ -16,7 +16,7 @@ function quoted(text, at) {
 	return [value, next + 1];
 }
 
-/* The words of the statement at `at`, each with its place, and where the next line begins. */
+/* The words of the statement at `at` with their positions, and the start of the next line. */
 function words(text, at) {
 	const found = [];
 	let word = null;
@@ -57,7 +57,7 @@ function words(text, at) {
 
 const KEYWORDS = { c: 'config', o: 'option', l: 'list', p: 'package' };
 
-/* The sections of a file: type, name, options (name → [words of the statement]) and end of head. */
+/* The sections of a file: type, name, options (name → statements) and the end of the first line. */
 export function sections(text) {
 	const found = [];
 	for (let at = 0; at < text.length;) {
@@ -85,7 +85,7 @@ function lastValue(section, option) {
 
 const TYPES = { network: 'interface', mproutd: 'uplink' };
 
-/* Sections of one device are one uplink, and their modes have to agree. */
+/* Sections with the same device are one uplink, and their modes must agree. */
 function belongs(section, type, uplink) {
 	if (section.type !== type)
 		return false;
@@ -114,8 +114,8 @@ function addMode(text, section, mode) {
 }
 
 /*
- * The files (name → text) whose text changes when the uplink gets this mode; none where no
- * section of theirs is the uplink's.
+ * The files (name → new text) that change when the uplink gets this mode. Empty if no section
+ * belongs to it.
  */
 export function filesWithMode(files, uplink, mode) {
 	const changed = {};

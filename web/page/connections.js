@@ -4,7 +4,7 @@ import { element } from './dom.js';
 import { _, bytes, fill, milliseconds } from './text.js';
 import { badge, name } from './uplink.js';
 
-/* Connections that are shown unless all are asked for. */
+/* How many connections are shown until the user requests all. */
 export const SHOWN = 25;
 
 function notes(subflow, connection) {
@@ -55,7 +55,7 @@ function connectionItem(connection) {
 			connection.subflows.map(subflow => subflowRow(subflow, connection)))));
 }
 
-/* What readConnections() returned, or null while nothing is known; `all` of them or the first. */
+/* The result of readConnections(), or null before the first one; `all`, or the first SHOWN. */
 export function connectionList(connections, all) {
 	if (connections === null)
 		return element('p', {}, _('Loading…'));

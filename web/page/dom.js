@@ -1,4 +1,4 @@
-// Elements without markup, and their replacement that keeps focus and what the user opened.
+// Builds elements without markup, and updates a tree in place so that focus and open details stay.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -13,7 +13,7 @@ function build(node, attributes, children) {
 	return node;
 }
 
-/* An element; a child that is a string becomes text, never markup. */
+/* Creates an element. String children become text nodes, never markup. */
 export function element(tag, attributes, ...children) {
 	return build(document.createElement(tag), attributes || {}, children);
 }
@@ -22,7 +22,7 @@ export function svgElement(tag, attributes, ...children) {
 	return build(document.createElementNS(SVG, tag), attributes || {}, children);
 }
 
-/* What belongs to the user or to a script, not to the latest status. */
+/* Attributes that the user or a script sets, and an update must not reset. */
 const KEPT = { DETAILS: ['open'], DIALOG: ['open'] };
 
 function patchAttributes(current, wanted) {
@@ -71,8 +71,8 @@ function patchChildren(current, wanted) {
 }
 
 /*
- * Makes `current`, which is in the document, look like `wanted`, with as few changes as possible.
- * Elements with a data-key stay the same element wherever they move.
+ * Changes `current`, which is in the document, into `wanted` with as few changes as possible.
+ * Elements are matched by data-key, or else by position.
  */
 export function patch(current, wanted) {
 	if (current.nodeType !== Node.ELEMENT_NODE) {

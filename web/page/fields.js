@@ -1,11 +1,11 @@
-// The JSON of `mproutd status` and `mproutd connections`: the one place that knows its names.
+// Reads the JSON of `mproutd status` and `mproutd connections`. Only this file knows its names.
 //
-// Everything else works on what readStatus() and readConnections() return.  A value of another
-// type than the documented one counts as missing, and every text is made printable here.
+// The rest of the module uses the results of readStatus() and readConnections(). A value of an
+// undocumented type counts as missing. All text is made printable here.
 
 import { _, N_, fill, isForeign, printable } from './text.js';
 
-/* The version of the status that is understood. */
+/* The supported version of the status. */
 const VERSION = 1;
 
 function text(value) {
@@ -49,27 +49,27 @@ const GATEWAY_SOURCES = {
 const ENDPOINT_STATES = {
 	missing: N_('missing'),
 	differs: N_('differs'),
-	foreign: N_('not ours'),
+	foreign: N_('of another program'),
 	misrouted: N_('withheld'),
 };
 
-/* A word of the daemon's, in the language of the page where that is known. */
+/* Translates one of the daemon's codes by a table; unknown codes are shown as they are. */
 function word(table, value) {
 	return typeof value === 'string' && Object.hasOwn(table, value) ? _(table[value]) : text(value);
 }
 
-/* A text with the language that it is in: null is that of the page. */
+/* Text and its language; null is the language of the page. */
 function phrase(words, isEnglish) {
 	return { text: words, lang: isEnglish && isForeign() ? 'en' : null };
 }
 
-/* A fixed sentence of the daemon's, which speaks English. */
+/* Translates a fixed English sentence of the daemon. */
 function sentence(value, replace = whole => whole) {
 	const english = text(value), translation = english ? _(english) : '';
 	return phrase(replace(translation), translation === english);
 }
 
-/* One with values in it: `template` is the sentence without them, where it is sent. */
+/* Translates a sentence with values: looks up its `template` and inserts `values`. */
 function filledSentence(value, template, values) {
 	if (typeof template !== 'string' || _(template) === template)
 		return phrase(text(value), true);
@@ -138,7 +138,12 @@ function readRate(raw) {
 function readAction(raw) {
 	if (raw === null || typeof raw !== 'object')
 		return null;
-	return { event: text(raw.event), program: text(raw.program), text: text(raw.text), output: text(raw.output) };
+	return {
+		event: text(raw.event),
+		program: text(raw.program),
+		text: text(raw.text),
+		output: text(raw.output),
+	};
 }
 
 function readQuota(raw) {
@@ -146,7 +151,7 @@ function readQuota(raw) {
 	return used === null || limit === null ? null : { used, limit };
 }
 
-/* What is wanted beside what is found: [mark, line] with =, + (missing) or - (too much). */
+/* Compares desired and actual lines: [mark, line], where + is missing and - not desired. */
 function compare(raw) {
 	const wanted = texts(object(raw).desired), found = texts(object(raw).actual);
 	return [
@@ -181,7 +186,7 @@ function readUplink(raw) {
 	};
 }
 
-/* Which uplinks carry other traffic: a name for each family, or shares in percent by name. */
+/* The uplinks that carry other traffic: one name per family, or shares in percent by name. */
 function readOther(raw) {
 	return Object.entries(object(raw)).map(([family, carriers]) => ({
 		family: familyName(family),
@@ -194,7 +199,7 @@ function readOther(raw) {
 	}));
 }
 
-/* The families that say why an uplink is not usable: those that have what could be used. */
+/* The families whose reasons explain an unusable uplink: those with addresses, else the first. */
 function tellingFamilies(uplink) {
 	const telling = uplink.families.filter(family => family.addresses.length ||
 		['tentative', 'duplicate'].includes(family.reason));
@@ -241,8 +246,8 @@ function readProblems(raw, uplinks) {
 }
 
 /*
- * A status as plain values.  `otherVersion` is the version of one that is not understood, of
- * which nothing else is read; `moment` is the browser's epoch second, for daemons that send none.
+ * Parses a status. If its version is not supported, the result has only `otherVersion`. `moment`
+ * is the browser's time in epoch seconds, for a status without a time of its own.
  */
 export function readStatus(json, moment) {
 	const raw = object(json);
@@ -282,7 +287,7 @@ function readSubflow(raw) {
 	};
 }
 
-/* The connections, the one that moved most first. */
+/* Parses the connections, sorted by traffic. */
 export function readConnections(json) {
 	const found = list(object(json).connections).map(object).map((raw, place) => ({
 		key: text(raw.token) || 'plain-' + place,
@@ -297,7 +302,7 @@ export function readConnections(json) {
 		other.sent + other.received - one.sent - one.received);
 }
 
-/* What `reconcile` has done or would do: each change as a command, with its error if it failed. */
+/* Parses the changes of a reconciliation: commands, with the kernel's error for failed ones. */
 export function readChanges(json) {
 	return list(object(json).changes).map(object).map(change => ({
 		command: text(change.command),
@@ -305,7 +310,7 @@ export function readChanges(json) {
 	}));
 }
 
-/* The command's own words where it did not do what was asked; '' where it did. */
+/* The error message of a reply; '' if there is none. */
 export function readError(json) {
 	const raw = object(json);
 	return text(raw.error) || text(raw.refused);

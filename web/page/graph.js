@@ -1,4 +1,4 @@
-// The rates of the last minutes, and a small graph of them.
+// History of the rates, and a small graph of it.
 
 import { svgElement } from './dom.js';
 import { _, fill, rate } from './text.js';
@@ -7,13 +7,13 @@ const SAMPLES = 60;
 const WIDTH = 120;
 const HEIGHT = 32;
 
-/* The latest rates of each uplink, one for each status that was shown. */
+/* The latest rates of each uplink, one sample per status. */
 export class History {
 	constructor() {
 		this.samples = new Map();
 	}
 
-	/* Adds what a status says, and forgets uplinks that are gone. */
+	/* Adds a sample for each uplink and drops the history of removed uplinks. */
 	record(uplinks) {
 		const samples = new Map();
 		for (const { key, rate: current } of uplinks) {
@@ -28,7 +28,7 @@ export class History {
 	}
 }
 
-/* "x,y x,y …", the newest sample at the right edge. */
+/* SVG points; the newest sample is at the right edge. */
 function points(samples, direction, top) {
 	const start = SAMPLES - samples.length;
 	return samples.map((sample, place) => {
@@ -39,7 +39,7 @@ function points(samples, direction, top) {
 	});
 }
 
-/* Received as an area, sent as a line: told apart without colours. */
+/* An area for received, a line for sent: distinguishable without colour. */
 export function graph(samples) {
 	const known = samples.filter(sample => sample !== null);
 	const top = Math.max(1, ...known.map(sample => Math.max(sample.received, sample.sent)));

@@ -1,4 +1,4 @@
-// The page: a status and the connections as DOM.  Both shells draw with this.
+// The page: renders a status and the connections. Both shells use it.
 
 import { connectionList } from './connections.js';
 import { element, patch } from './dom.js';
@@ -20,12 +20,12 @@ function notice(kind, title, ...paragraphs) {
 }
 
 function otherVersionNotice(version) {
-	return notice('error', _('The daemon is of another version than this page.'),
-		fill(_('Its status has version {version}. Reload the page; if that does not help, install ' +
+	return notice('error', _('The daemon and this page have different versions.'),
+		fill(_('Its status has version {version}. Reload the page. If this does not help, install ' +
 			'the page and the daemon from the same release.'), { version }));
 }
 
-/* For how long is left to the eyes: a screen reader would announce each new second. */
+/* The duration is hidden from screen readers, which would announce every change of it. */
 function problemItem(problem, now) {
 	const long = since(problem.since, now);
 	if (long)
@@ -71,14 +71,14 @@ function headline(status) {
 	const count = fill(_('{usable} of {count} uplinks usable'),
 		{ usable: status.usable, count: status.uplinks.length });
 	return element('p', { class: 'headline' }, status.running ? count
-		: [count, ' – ', _('mproutd is not running; this is what it would find.')]);
+		: [count, ' – ', _('mproutd is not running; this is what it would find when started.')]);
 }
 
-/* Draws into `root`; `gettext` and `language` are the shell's. */
+/* Renders into `root`, in the shell's language. */
 export class Page {
 	/*
-	 * `controls` makes what stands in place of an uplink's mode; `onConnections` is called when
-	 * the user wants to see the connections, and when no longer.
+	 * `controls(uplink)` returns an element that replaces the mode of an uplink's card.
+	 * `onConnections(open)` is called when the user opens or closes the connections.
 	 */
 	constructor(root, { gettext, language, controls = null, onConnections = null }) {
 		useLanguage(gettext, language);
@@ -128,7 +128,7 @@ export class Page {
 		return status;
 	}
 
-	/* Draws the last status again, since a control has changed. */
+	/* Renders the last status again, after a control has changed. */
 	redraw() {
 		if (this.status)
 			this.draw(...this.sections(this.status));
@@ -137,7 +137,7 @@ export class Page {
 	sections(status) {
 		if (!status.enabled)
 			return [notice('plain', _('Multipath is not enabled.'),
-				_('mproutd has nothing in the kernel until `multipath` is `enable` in the section ' +
+				_('mproutd installs nothing until `multipath` is set to `enable` in the section ' +
 					'`globals` of the file `network`.'))];
 		if (!status.uplinks.length)
 			return [headline(status), notice('plain', _('No uplink is configured.'))];
@@ -154,7 +154,7 @@ export class Page {
 		this.section.hidden = !this.status;
 	}
 
-	/* Says why there is no new status; what was shown last stays, marked as old. */
+	/* Reports why there is no new status. The last one stays, dimmed. */
 	fail(title, ...paragraphs) {
 		this.root.classList.toggle('stale', this.status !== null);
 		patch(this.notices, element('div', { 'aria-live': 'assertive' },
@@ -179,11 +179,11 @@ export class Page {
 	}
 
 	failConnections(text) {
-		patch(this.list, element('div', {}, notice('error', _('The connections are not known.'), printable(text))));
+		patch(this.list, element('div', {}, notice('error', _('The connections cannot be listed.'), printable(text))));
 	}
 }
 
-/* The uplinks in a few lines, for an overview of the whole router. */
+/* A short table of the uplinks, for the overview of a router. */
 export function summary(json, { gettext, language }) {
 	useLanguage(gettext, language);
 	const status = readStatus(json, epochSeconds());

@@ -1,9 +1,9 @@
-// Words, numbers and times for people, in the language of the page.
+// Formats text, numbers and times in the language of the page.
 
 let gettext = text => text;
 let language = 'en';
 
-/* `translate` is the shell's gettext; `tag` names its language as BCP 47 does. */
+/* Sets the shell's gettext function and its language as a BCP 47 tag. */
 export function useLanguage(translate, tag) {
 	gettext = translate;
 	language = tag || 'en';
@@ -13,23 +13,23 @@ export function _(text) {
 	return gettext(text);
 }
 
-/* Marks a text for translation that is looked up later. */
+/* Marks a text for extraction; it is translated where it is used. */
 export function N_(text) {
 	return text;
 }
 
-/* Whether the page speaks another language than the daemon, which speaks English. */
+/* Whether the page is in another language than English, the daemon's. */
 export function isForeign() {
 	return language.split(/[-_]/)[0] !== 'en';
 }
 
-/* Replaces each {name} of an already translated text by its value. */
+/* Inserts values for each {name} of a translated text. */
 export function fill(text, values) {
 	return text.replace(/\{(\w+)[^}]*\}/g, (whole, name) =>
 		(Object.hasOwn(values, name) ? String(values[name]) : whole));
 }
 
-/* Makes visible what would be invisible or would change the direction of the text around it. */
+/* Escapes invisible characters and those that change the direction of text. */
 export function printable(text) {
 	return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu, character =>
 		'\\u{' + character.codePointAt(0).toString(16) + '}');
@@ -69,7 +69,7 @@ export function percent(value) {
 
 const PERIODS = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]];
 
-/* How long, in the two largest units that apply: 3 d 2 h. */
+/* A duration in its two largest units: 3 d 2 h. */
 export function duration(seconds) {
 	const left = Math.max(0, Math.floor(seconds));
 	const at = Math.max(0, PERIODS.findIndex(([, size]) => left >= size));

@@ -1,15 +1,15 @@
-// One uplink as a card.
+// The card of an uplink.
 
 import { element } from './dom.js';
 import { graph } from './graph.js';
 import { _, bytes, duration, fill, milliseconds, percent, rate, when } from './text.js';
 
-/* A name that somebody else chose: its direction stays its own. */
+/* A name from the configuration or the kernel, isolated from the text direction around it. */
 export function name(text) {
 	return element('bdi', {}, text);
 }
 
-/* A term and what there is to say of it; what is null is left out. */
+/* A term with its details, without those that are null. */
 function fact(term, ...details) {
 	return element('div', { class: 'fact' }, element('dt', {}, term),
 		details.filter(detail => detail !== null).map(detail => element('dd', {}, detail)));
@@ -19,14 +19,14 @@ export function badge(kind, text, lang = null) {
 	return element('span', { class: 'badge ' + kind, lang }, text);
 }
 
-/* How an uplink is doing, in one word and a shape. */
+/* The state of an uplink as a word and a symbol. */
 export function stateBadge(uplink) {
 	if (uplink.usable)
 		return badge('good', _('up'));
 	return uplink.unused ? badge('off', _('not usable')) : badge('bad', _('not usable'));
 }
 
-/* A phrase of fields.js, marked with its language where that is not the page's. */
+/* An element for a phrase of fields.js, with its lang attribute. */
 export function phraseElement(tag, attributes, phrase) {
 	return element(tag, { ...attributes, lang: phrase.lang }, phrase.text);
 }
@@ -34,7 +34,8 @@ export function phraseElement(tag, attributes, phrase) {
 export function since(moment, now) {
 	if (moment === null)
 		return null;
-	return element('time', { class: 'since', title: when(moment), datetime: new Date(moment * 1000).toISOString() },
+	const datetime = new Date(moment * 1000).toISOString();
+	return element('time', { class: 'since', title: when(moment), datetime },
 		fill(_('for {duration}'), { duration: duration(now - moment) }));
 }
 
@@ -100,7 +101,8 @@ function checkFact(check) {
 	const state = !check.running ? badge('off', _('not running'))
 		: check.failed ? badge('bad', _('failed')) : badge('good', _('passed'));
 	return fact(_('Health'),
-		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state, check.inUse ? ' ' + _('in use all the same: no other uplink is usable') : null],
+		[fill(_('{family} by {method}'), { family: check.family, method: check.method }), ' ', state,
+			check.inUse ? ' ' + _('still in use: no other uplink is usable') : null],
 		check.error ? element('span', { class: 'why' }, check.error) : null,
 		...check.hosts.map(hostLine));
 }
@@ -128,7 +130,7 @@ function quotaFact(quota) {
 function compared(title, rows) {
 	if (!rows.length)
 		return null;
-	const meanings = { '=': _('present'), '+': _('missing'), '-': _('not wanted') };
+	const meanings = { '=': _('present'), '+': _('missing'), '-': _('unexpected') };
 	return [element('h4', {}, title), element('ul', { class: 'lines' }, rows.map(([mark, line]) =>
 		element('li', { class: mark === '=' ? null : 'why' },
 			element('span', { class: 'mark', 'aria-hidden': 'true' }, mark),
@@ -141,7 +143,7 @@ function lookups(uplink) {
 		return null;
 	return [element('h4', {}, _('Route lookups')), element('ul', { class: 'lines' }, rows.map(each =>
 		element('li', {}, each.command, element('br', {}), each.answer || _('no route'), ' ',
-			each.right ? badge('good', _('right')) : badge('bad', _('wrong')))))];
+			each.right ? badge('good', _('matches')) : badge('bad', _('does not match')))))];
 }
 
 function details(uplink) {
@@ -162,8 +164,7 @@ function actionFact(action) {
 }
 
 /*
- * `samples` are its rates so far, `controls` what stands in place of the mode where it can be
- * changed.
+ * `samples` is the history of its rates, `controls` an element that replaces the mode, or null.
  */
 export function uplinkCard(uplink, now, samples, controls) {
 	const total = fill(_('{received} in, {sent} out'),

@@ -26,9 +26,10 @@ from mproutd.services.base import Service, ServiceContext
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.tracker import Tracker, TrackerContext
+from mproutd.status.problems import problem
 
 if TYPE_CHECKING:
-    from mproutd.status.types import CheckStatus, Family, Status
+    from mproutd.status.types import CheckStatus, Family, Status, UplinkStatus
 
 Key = tuple[str, int]
 """(uplink, family)"""
@@ -189,6 +190,11 @@ class HealthChecker(Service):
                 for key, tracker in self._trackers.items()
                 if key[0] == uplink["name"]
             ] or None
+            if reason := _why_idle(uplink):
+                status["problems"].append(
+                    problem("check-idle", uplink=uplink["name"], reason=reason)
+                )
+                status["degraded"] = True
 
     def _check_status(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
         hysteresis, now = tracker.hysteresis, self._context.clock()
@@ -261,6 +267,15 @@ class HealthChecker(Service):
         self._worker.close()
 
 
+def _why_idle(uplink: UplinkStatus) -> str:
+    """Why no host of a usable uplink is probed; empty if one is, or if nobody asked for it."""
+    checks = uplink["health"] if uplink["usable"] else None
+    if not checks or any(check["running"] and not check["error"] for check in checks):
+        return ""
+    errors = [check["error"] for check in checks if check["running"] and check["error"]]
+    return errors[0] if errors else "the hosts are of a family in which it has no path"
+
+
 def _tls_context(verify: bool) -> Any:
     import ssl
 
@@ -282,5 +297,4 @@ def _probe_path(uplink: ObservedUplink, path: Path) -> tuple[ProbePath | None, s
         return None, ""
     if not path.usable and path.reason != "check-failed":
         return None, ""
-    source = path.eligible[0].address
-    return ProbePath(path.family, link.name, link.index, source), path.gateway.address
+    return ProbePath(path.family, link.name, link.index, path.probe_source), path.gateway.address

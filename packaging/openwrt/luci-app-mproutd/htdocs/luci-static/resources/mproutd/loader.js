@@ -1,7 +1,7 @@
 'use strict';
 'require baseclass';
 
-/* Whether the page around `node` is dark, whatever theme it has. */
+/* Whether the background of `node` is dark, by its computed style: themes differ. */
 function isDark(node) {
 	for (var each = node; each; each = each.parentElement) {
 		var parts = getComputedStyle(each).backgroundColor.match(/[\d.]+/g) || [];
@@ -11,7 +11,7 @@ function isDark(node) {
 	return false;
 }
 
-/* What Cockpit's page draws with, too: an ES module and its style sheet. */
+/* Loads the module that Cockpit's page uses too, and its style sheet. */
 return baseclass.extend({
 	load: function() {
 		var href = L.resource('mproutd/page.css');
@@ -24,7 +24,7 @@ return baseclass.extend({
 		return { gettext: _, language: document.documentElement.lang || 'en' };
 	},
 
-	/* Follows the theme of the page around. */
+	/* Adapts an element to the theme. */
 	adapt: function(node) {
 		node.dataset.theme = isDark(document.body) ? 'dark' : 'light';
 		return node;

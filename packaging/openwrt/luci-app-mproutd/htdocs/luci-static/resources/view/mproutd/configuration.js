@@ -5,13 +5,13 @@
 var MODES = [ 'on', 'master', 'backup', 'handover', 'off' ];
 
 /*
- * The options of mproutd: name, kind, title, what it does, and what stands there if it is not set.
- * A list of words in place of the kind is a choice.
+ * The options of mproutd: name, form class or list of choices, title, description, default and
+ * datatype.
  */
 var GLOBALS = [
 	[ 'role', [ 'client', 'server', 'both' ], _('Role'), _('client opens subflows from its addresses, server announces them to the peer.'), 'client' ],
-	[ 'subflows', form.Value, _('Subflows'), _('How many a connection may have besides its first.'), '8', 'range(0, 255)' ],
-	[ 'add_addr_accepted', form.Value, _('Announced addresses'), _('How many addresses that the peer announces a connection uses.'), '8', 'range(0, 255)' ],
+	[ 'subflows', form.Value, _('Subflows'), _('Additional subflows per connection.'), '8', 'range(0, 255)' ],
+	[ 'add_addr_accepted', form.Value, _('Announced addresses'), _('Addresses announced by the peer that a connection accepts.'), '8', 'range(0, 255)' ],
 	[ 'main_routes', form.Flag, _('Prefer specific routes of the main table'), '', '1' ],
 	[ 'rule_priority', form.Value, _('First rule priority'), '', '7000', 'uinteger' ],
 	[ 'table_base', form.Value, _('First routing table'), '', '7000', 'uinteger' ],
@@ -19,14 +19,14 @@ var GLOBALS = [
 ];
 
 var GENERAL = [
-	[ 'multipath', MODES, _('Mode'), _('Only where no interface has this name.') ],
-	[ 'device', form.Value, _('Device'), _('In place of the device of the interface.') ],
-	[ 'gateway', form.Value, _('IPv4 gateway'), _('Only where it cannot be found out.'), '', 'ip4addr("nomask")' ],
-	[ 'gateway6', form.Value, _('IPv6 gateway'), _('Only where it cannot be found out.'), '', 'ip6addr("nomask")' ],
+	[ 'multipath', MODES, _('Mode'), _('Only if there is no interface with this name.') ],
+	[ 'device', form.Value, _('Device'), _('Overrides the device of the interface.') ],
+	[ 'gateway', form.Value, _('IPv4 gateway'), _('Only if it is not found automatically.'), '', 'ip4addr("nomask")' ],
+	[ 'gateway6', form.Value, _('IPv6 gateway'), _('Only if it is not found automatically.'), '', 'ip6addr("nomask")' ],
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
-	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with it leave by this uplink.'), _('automatic') ],
-	[ 'iif', form.DynamicList, _('Incoming devices'), _('What arrives on these leaves by this uplink.') ],
-	[ 'strict', form.Flag, _('Strict'), _('What its rules select never leaves by another uplink.'), '0' ],
+	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
+	[ 'iif', form.DynamicList, _('Incoming devices'), _('Traffic that arrives on these devices leaves via this uplink.') ],
+	[ 'strict', form.Flag, _('Strict'), _('Traffic selected by its rules never uses another uplink.'), '0' ],
 	[ 'ula', form.Flag, _('Endpoints for unique local addresses'), '', '0' ],
 	[ 'fullmesh', form.Flag, _('Full mesh'), _('Connect to every address of the peer.'), '0' ],
 	[ 'laminar', form.Flag, _('Laminar'), _('Answer each announced address with one subflow (Linux 6.18).'), '0' ],
@@ -63,12 +63,12 @@ var HEALTH = [
 ];
 
 var SCRIPTS = [
-	[ 'on_up', form.Value, _('When it becomes usable'), _('A program with its whole path.') ],
-	[ 'on_down', form.Value, _('When it is lost'), _('A program with its whole path.') ],
+	[ 'on_up', form.Value, _('When it becomes usable'), _('A program with its absolute path.') ],
+	[ 'on_down', form.Value, _('When it is lost'), _('A program with its absolute path.') ],
 	[ 'action_timeout', form.Value, _('Timeout (s)'), '', '30', 'range(1, 3600)' ]
 ];
 
-/* Adds the options of a table; `add` is the section's own way to do so. */
+/* Adds the options of a table with `add`, a method of the section. */
 function addOptions(table, add) {
 	table.forEach(function(row) {
 		var choice = Array.isArray(row[1]);
@@ -115,7 +115,7 @@ function ownMap() {
 	});
 
 	var uplinks = map.section(form.TypedSection, 'uplink', _('Options of an uplink'),
-		_('The name is that of the interface.'));
+		_('Named after the interface.'));
 	uplinks.addremove = true;
 	[
 		[ 'general', _('General'), GENERAL ],

@@ -9,7 +9,8 @@ var callStatus = rpc.declare({ object: 'mproutd', method: 'status', reject: true
 var callConnections = rpc.declare({ object: 'mproutd', method: 'connections', reject: true });
 var callReconcile = rpc.declare({ object: 'mproutd', method: 'reconcile', params: [ 'dry_run' ], reject: true });
 
-/* Without a daemon each answer starts a program: of so many polls only one asks. */
+/* Without a daemon each call starts a program, and listing connections takes time: only every
+   such poll makes the call. */
 var POLLS_WITHOUT_DAEMON = 6;
 var POLLS_OF_CONNECTIONS = 2;
 
@@ -59,7 +60,7 @@ return view.extend({
 		});
 	},
 
-	/* Shows what a reconcile would do, and does it when that is wanted. */
+	/* Shows the commands of a reconciliation and runs it if the user agrees. */
 	reconcile: function(module, page) {
 		var self = this;
 		return callReconcile(true).then(function(json) {
