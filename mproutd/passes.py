@@ -1,8 +1,7 @@
 """One pass: read the kernel, plan, compare, act; Pass.run() lists the steps.
 
-A pass is level-triggered: it compares all that it read with all that is planned, whatever
-event caused it.  It is the daemon's only way to change the kernel's routing and endpoints,
-except for the retries of failed subflows.
+A pass is level-triggered: it compares all that it read with all that is planned.  Apart from the
+retries of failed subflows, only a pass changes the kernel's routing and endpoints.
 
 Invariants: a pass without a difference writes nothing, neither to the kernel nor to the state
 file; the state file is written before the kernel is changed as it says.
@@ -41,6 +40,7 @@ from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
+from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
 
 NO_FACTS = Facts()
@@ -120,12 +120,7 @@ def snapshot_request(
         full,
         failed_devices,
         remembered,
-        any_device=sweep
-        or bool(config.add_addr_accepted)
-        or any(
-            uplink.mode == "master" or uplink.fullmesh or uplink.laminar
-            for uplink in config.uplinks
-        ),
+        any_device=sweep or needs_main_default(config),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 

@@ -71,6 +71,13 @@ def wanted_announcements(config: Config, mptcp: Mptcp) -> int:
     return mptcp.max_limit if _joins_announced(config, mptcp) else 0
 
 
+def needs_main_default(config: Config) -> bool:
+    """Whether the plan depends on where main leads unbound traffic: by a master or limits."""
+    return bool(config.add_addr_accepted) or any(
+        uplink.mode == "master" or uplink.fullmesh or uplink.laminar for uplink in config.uplinks
+    )
+
+
 def exposed_uplinks(
     snapshot: Snapshot,
     uplinks: Sequence[ObservedUplink],

@@ -180,13 +180,18 @@ def _limit_problems(inspection: Inspection, mptcp: Mptcp) -> Iterator[Problem]:
             yield problem("limit-not-lowered", option=option, value=value, limit=limit)
     desired = plan.limits or mptcp.limits
     if wanted_announcements(config, mptcp) or desired.add_addr_accepted:
-        exposed = exposed_uplinks(inspection.snapshot, plan.uplinks, plan.endpoints, plan.default)
-        for uplink, family in exposed:
+        families: dict[tuple[str, str], list[str]] = {}
+        for uplink, family in exposed_uplinks(
+            inspection.snapshot, plan.uplinks, plan.endpoints, plan.default
+        ):
+            key = (uplink.config.name, uplink.config.mode)
+            families.setdefault(key, []).append(FAMILY_NAMES[family])
+        for (name, mode), names in families.items():
             yield problem(
                 "announced-addresses",
-                uplink=uplink.config.name,
-                mode=uplink.config.mode,
-                family=FAMILY_NAMES[family],
+                uplink=name,
+                mode=mode,
+                families=" and ".join(names),
                 limit=desired.add_addr_accepted,
             )
 

@@ -66,8 +66,8 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
     "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
     "mproutd, which lowers none: {limit} applies",
-    "announced-addresses": "{uplink} is {mode}, but unbound {family} traffic leaves there, and a "
-    "subflow to an announced address would, too: add_addr_accepted is {limit}",
+    "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "
+    "and so would subflows to announced addresses: add_addr_accepted is {limit}",
 }
 """Code → text, in which {NAME} is a field of the problem."""
 
@@ -148,8 +148,7 @@ ADVICE = {
     "name NAME type macvlan mode bridge",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
-    "limit-not-lowered": "ip mptcp limits set LIMIT N, or remove the option; LIMIT is the option's "
-    "name",
+    "limit-not-lowered": "lower the limit with ip mptcp limits set, or remove the option",
     "announced-addresses": "set `fullmesh` on an uplink that may carry them, or give such an "
     "uplink's default route in main the lowest metric; to accept none: ip mptcp limits set "
     "add_addr_accepted 0, and remove the option",
