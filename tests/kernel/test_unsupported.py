@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import uml
+from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows, uml
 from tests.lab.modes import network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,38 @@ routes | diff /run/before -
         assert line.startswith(f"mproutd: the kernel has no policy routing for {family}: ")
         assert status == "exit 2"
     assert section(output, "routes") == []
+
+
+@pytest.fixture
+def no_mptcp_diag() -> Iterator[Callable[[], None]]:
+    """The module is not to be had, until the function is called."""
+    if not os.environ.get("MPROUTD_GUEST"):
+        pytest.skip("hides a module from the whole machine: only in a guest of tests/qemu")
+    folder = Path("/lib/modules", os.uname().release, "kernel/net/mptcp")
+    (module,) = folder.glob("mptcp_diag.ko*")
+    hidden = module.with_suffix(".hidden")
+    subprocess.run(["modprobe", "--remove", "mptcp_diag"], check=False)
+    module.rename(hidden)
+
+    def restore() -> None:
+        if hidden.exists():
+            hidden.rename(module)
+
+    yield restore
+    restore()
+
+
+def test_without_mptcp_diag(no_mptcp_diag: Callable[[], None], wan: Wan) -> None:
+    with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
+        (problem,) = daemon.asked()["problems"]
+        assert problem["code"] == "no-mptcp-diag"
+        eventually(lambda: "10.2.2.2" in daemon.call("connections").out)
+        wan.unplug(1)  # everything else works
+        wan.plug(1)
+        eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
+        no_mptcp_diag()
+        eventually(lambda: daemon.asked()["problems"] == [])
+        assert not echo.report().error
 
 
 # -- Python ---------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ SILENT_SECONDS = 3600
 TIME_FACTOR = 6
 """The guest is about this many times slower than the machine that the tests' limits are for."""
 
-ENVIRONMENT = {"MPROUTD_TIME_FACTOR": str(TIME_FACTOR), "CI": "true"}
+ENVIRONMENT = {"MPROUTD_TIME_FACTOR": str(TIME_FACTOR), "MPROUTD_GUEST": "1", "CI": "true"}
 
 
 class GuestError(Exception):

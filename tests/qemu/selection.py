@@ -13,6 +13,7 @@ CHOSEN = (
     "tests/kernel/test_plain_tcp.py",
     "tests/kernel/test_restart.py",
     "tests/kernel/test_pathtest.py",
+    "tests/kernel/test_unsupported.py::test_without_mptcp_diag",
     "tests/worlds",
 )
 """Events, endpoints and their limits, modes, roles, handover, connections and how they survive,
@@ -23,6 +24,7 @@ SMOKE = (
     "tests/kernel/test_events.py::test_the_endpoint_goes_with_the_carrier_and_the_routes_stay",
     "tests/kernel/test_endpoint_cap.py::test_limits_are_raised_to_what_is_needed_and_put_back",
     "tests/worlds/test_revival.py::test_a_subflow_that_was_refused_joins_again",
+    "tests/kernel/test_unsupported.py::test_without_mptcp_diag",
 )
 """A few seconds each, and each of another part that depends on the kernel."""
 
