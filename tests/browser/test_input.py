@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.planning.uplinks import REASONS
-from mproutd.status.problems import ADVICE, PROBLEMS
+from mproutd.status.problems import ADVICE, PROBLEMS, merge, problem
 from tests.browser.chromium import Chromium
 from tests.browser.cockpit import URL, Cockpit
 from tests.browser.luci import OVERVIEW, STATUS, Luci
@@ -282,6 +282,32 @@ def test_german(wan: Wan, browse: Browse, messages: Any) -> None:  # noqa: F811
             page.open(STATUS)
             check_german(page, catalog)
             assert "Abgleichen …" in page.text("button")
+
+
+def test_a_problem_that_stands_for_several_is_translated_and_names_them(
+    real: dict[str, Any],
+    wan: Wan,
+    browse: Browse,
+    messages: Any,  # noqa: F811
+) -> None:
+    device, command = "eth1", "ip route get"
+    each = [
+        problem("misrouted", uplink="wan1", address=f"10.1.1.{n}", device=device, command=command)
+        for n in range(1, 9)
+    ]
+    (one,) = merge(each)
+    real["status"]["problems"] = [one, problem("family-unusable", uplink="wan2", family="IPv6")]
+    catalog = messages.catalog(messages.languages()["de"])
+    with (
+        answering(wan.gateway, real),
+        Luci(Daemon(wan.gateway), language="de", catalog=catalog),
+    ):
+        page = browse(wan.gateway)
+        page.open(STATUS)
+        page.wait(lambda: "10.1.1.1 und 7 weitere" in page.text(".problems"))
+        assert "10.1.1.2, 10.1.1.3, 10.1.1.4" in page.text(".problems")
+        assert "eth2" in page.text(".problems .advice")
+        assert page.script("return document.querySelectorAll('.problems [lang=en]').length") == 0
 
 
 def test_what_is_not_translated_is_marked_as_english(

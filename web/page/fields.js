@@ -69,14 +69,22 @@ function sentence(value, replace = whole => whole) {
 	return phrase(replace(translation), translation === english);
 }
 
+/* "{name} and 3 others" in a template: one problem that stands for several. */
+const OTHERS = /(\{(\w+)\}) and (\d+) others/;
+
 /* Translates a sentence with values: looks up its `template` and inserts `values`. */
 function filledSentence(value, template, values) {
-	if (typeof template !== 'string' || _(template) === template)
+	const known = typeof template === 'string' ? template : '';
+	const single = known.replace(OTHERS, '$1');
+	if (!single || _(single) === single)
 		return phrase(text(value), true);
 	const printed = {};
 	for (const [name, each] of Object.entries(values))
 		printed[name] = typeof each === 'number' ? Math.round(each) : text(each);
-	return phrase(fill(_(template), printed), false);
+	const others = OTHERS.exec(known);
+	if (others)
+		printed[others[2]] += ' ' + fill(_('and {count} others'), { count: others[3] });
+	return phrase(fill(_(single), printed), false);
 }
 
 function readFamily(raw, device) {
@@ -215,31 +223,35 @@ function unusable(uplink) {
 			{ uplink: uplink.name, reason: family.why.text }), false),
 		advice: family.advice,
 		since: uplink.since,
+		others: [],
 	}));
 }
 
-function readProblem(raw) {
+function readProblem(raw, uplinks) {
+	const uplink = uplinks.find(each => each.key === raw.uplink);
+	const device = uplink && uplink.device || 'DEVICE';
 	return {
 		severity: 'error',
 		text: filledSentence(raw.text, raw.template, raw),
-		advice: sentence(raw.advice),
+		advice: sentence(raw.advice, whole => whole.replaceAll('DEVICE', () => device)),
 		since: null,
+		others: texts(raw.others),
 	};
 }
 
 function driftItem(command) {
 	const words = phrase(fill(_('Drift, repairing: {command}'), { command }), false);
-	return { severity: 'error', text: words, advice: phrase('', false), since: null };
+	return { severity: 'error', text: words, advice: phrase('', false), since: null, others: [] };
 }
 
 function warningItem(warning) {
-	return { severity: 'note', text: phrase(warning, true), advice: phrase('', false), since: null };
+	return { severity: 'note', text: phrase(warning, true), advice: phrase('', false), since: null, others: [] };
 }
 
 function readProblems(raw, uplinks) {
 	return [
 		...uplinks.filter(uplink => !uplink.usable && !uplink.unused).flatMap(unusable),
-		...list(raw.problems).map(object).map(readProblem),
+		...list(raw.problems).map(object).map(each => readProblem(each, uplinks)),
 		...texts(raw.drift).map(driftItem),
 		...texts(raw.warnings).map(warningItem),
 	];

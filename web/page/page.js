@@ -32,6 +32,7 @@ function problemItem(problem, now) {
 		long.setAttribute('aria-hidden', 'true');
 	return element('li', { class: problem.severity },
 		element('p', { class: 'problem' }, phraseElement('span', {}, problem.text), long ? [' ', long] : null),
+		problem.others.length ? element('p', { class: 'aside' }, problem.others.join(', ')) : null,
 		problem.advice.text ? phraseElement('p', { class: 'advice' }, problem.advice) : null);
 }
 
