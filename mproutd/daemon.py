@@ -47,7 +47,7 @@ CROWDED_RESYNC_INTERVAL = 2.0
 UNEXPLAINED_INTERVAL = 1.0
 """Seconds between passes caused by subflows that were closed without an error."""
 HALT_SECONDS = 5.0
-"""How late a resync is at least when the process was stopped meanwhile."""
+"""A resync that is later than this means that the process was stopped meanwhile."""
 ERROR_RETRY_DELAY = 1.0
 """Seconds until the pass after one in which the kernel did not answer."""
 
@@ -140,7 +140,7 @@ class Daemon:
             self.request_pass()
 
     def _read_events(self) -> bool:
-        """Account for the pending events; whether one of them may change a plan."""
+        """Read the pending events; return whether one of them may change the plan."""
         messages = self._events.read()
         self._reconciler.kernel.on_events(messages)
         if messages is None:
@@ -253,8 +253,9 @@ class Daemon:
         self._arm()
 
     def _read_before_resync(self, now: float) -> None:
-        """Take the events that a full pass overtakes, or what the kernel removed would be blamed
-        on another program; after a halt nobody is blamed, since events do not tell everything."""
+        """Read the pending events before a full pass, so that what the kernel removed does not
+        count as removed by another program; after a halt nothing counts so, since events may be
+        missing."""
         self._read_events()
         if self._resync_at and now - self._resync_at > HALT_SECONDS:
             self._touched = None

@@ -12,6 +12,7 @@ from mproutd.model import (
     LAMINAR,
     SIGNAL,
     SUBFLOW,
+    TO_TABLE,
     UNREACHABLE,
     Endpoint,
     Limits,
@@ -119,7 +120,8 @@ def _route(route: Route, name: DeviceNames) -> str:
 
 
 def _rule(rule: Rule) -> str:
-    words = ["from", rule.source or "all"]
+    words = ["not"] if rule.inverted else []
+    words += ["from", rule.source or "all"]
     if rule.destination:
         words += ["to", rule.destination]
     if rule.fwmask:
@@ -129,10 +131,15 @@ def _rule(rule: Rule) -> str:
         words += ["iif", rule.iif]
     if rule.oif:
         words += ["oif", rule.oif]
-    words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
+    if rule.action == TO_TABLE:
+        words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
+    else:
+        words.append(_KINDS.get(rule.action, f"action {rule.action}"))
     if rule.suppress_prefixlength >= 0:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
-    return " ".join([*words, "protocol", str(rule.protocol)])
+    if rule.protocol:
+        words += ["protocol", str(rule.protocol)]
+    return " ".join(words)
 
 
 def _endpoint(verb: str, value: Endpoint, name: DeviceNames) -> str:

@@ -28,6 +28,9 @@ SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 UNICAST, UNREACHABLE = 1, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
 
+TO_TABLE = 1
+"""linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
+
 TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 """linux/if_addr.h, IFA_F_*.  0x01 means temporary for IPv6, secondary for IPv4."""
 
@@ -190,6 +193,21 @@ class Rule(NamedTuple):
     protocol: int = PROTOCOL
     plain: bool = True
     """False for a rule with attributes that have no field here; such a rule is never ours."""
+    inverted: bool = False
+    """`not`: it matches what its selectors do not.  Never plain."""
+    action: int = TO_TABLE
+    """With any other it is not plain."""
+
+
+class Packet(NamedTuple):
+    """What the rules decide on, of a packet to the internet."""
+
+    family: int
+    source: str = ""
+    """Empty for a socket that is not bound."""
+    iif: int = ANY_DEVICE
+    """The ifindex that it came in by; ANY_DEVICE for one from this host."""
+    mark: int = 0
 
 
 class Endpoint(NamedTuple):

@@ -19,12 +19,14 @@ from mproutd.hints import Hints
 from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
 from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 
@@ -238,6 +240,10 @@ class Reconciler:
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
+        own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
+        routers = forwarding_devices(link.name for link in snapshot.links.values())
+        kinds = flows(snapshot, plan, own_rules, routers)
+        packet_routes = self.kernel.packet_routes([flow.packet for flow in kinds])
         return Inspection(
             config=self.config,
             directory=self.directory,
@@ -250,6 +256,7 @@ class Reconciler:
                 if getattr(operation.value, "address", None) not in misrouted
             ],
             misrouted=misrouted,
+            flows=list(zip(kinds, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
             mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from socket import AF_INET, AF_INET6, if_indextoname, if_nametoindex
+from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
 
 from mproutd.model import (
@@ -25,17 +24,18 @@ from mproutd.model import (
     Limits,
     Mptcp,
     Operation,
+    Packet,
     Route,
     Rule,
     Snapshot,
     Sysctl,
     family_of,
 )
-from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag
+from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
-from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, Message
-from mproutd.netlink.path_manager import PathManager
+from mproutd.netlink.packet_routes import packet_routes
+from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
@@ -49,15 +49,9 @@ _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
 
-_CONF = "/proc/sys/net/ipv4/conf/"
-_SYSCTLS = frozenset(("rp_filter", "arp_ignore", "arp_announce"))
-
 
 class UnsupportedKernel(Exception):
     """The kernel lacks what mproutd cannot do without."""
-
-
-_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class Kernel(Protocol):
@@ -152,13 +146,13 @@ class NetlinkKernel:
                     message.type == rtnl_decode.RTM_NEWNETCONF
                     and bpf.netconf_ifindex(message.body) == bpf.ALL_DEVICES
                 ):
-                    self._rp_filter_all = _read_sysctl("all", "rp_filter")
+                    self._rp_filter_all = sysctls.read("all", "rp_filter")
 
     def snapshot(self, want: SnapshotRequest) -> Snapshot:
         """Everything that a pass decides on.  OSError when the kernel does not answer."""
         if want.full:
             self._cache.invalidate()
-            self._rp_filter_all = _read_sysctl("all", "rp_filter")
+            self._rp_filter_all = sysctls.read("all", "rp_filter")
         routing = self._cache.read(want.devices, tuple(want.tables), want.mark, want.any_device)
         mptcp = None
         if self.path_manager:
@@ -251,21 +245,8 @@ class NetlinkKernel:
         return replies
 
     def mptcp_paused(self) -> bool:
-        """Whether the kernel asks for MPTCP in no new connection for a while.
-
-        It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
-        net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
-        mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
-        socket that connects while MPTCP is paused is counted.  It connects to a loopback port
-        that refuses it, which the kernel neither takes for a loss nor for a success.
-        """
-        before = _mptcp_counters()
-        if not before.get("Blackhole"):
-            return False
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
-            trial.setblocking(False)
-            trial.connect_ex(("127.0.0.1", 1))
-        return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+        """Whether the kernel uses MPTCP for no new connection for a while."""
+        return mptcp_paused()
 
     def real_name(self, name: str) -> str:
         """The name of the device that has this one, which may be an alternative name (altname in
@@ -305,6 +286,10 @@ class NetlinkKernel:
             for reply in self._requests.query(requests)
         ]
 
+    def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
+        """The entry of a routing table that leads each packet to the internet, or None."""
+        return packet_routes(self._requests, packets)
+
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
         return self._cache.blackhole_defaults()
@@ -340,7 +325,7 @@ class NetlinkKernel:
         for kind, batch in _batches(operations):
             failed: Mapping[int, Ack]
             if kind is Sysctl:
-                failed = self._write_sysctls(batch)
+                failed = sysctls.write(batch, self._cache.link)
             elif kind is Endpoint:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
@@ -354,30 +339,6 @@ class NetlinkKernel:
             ]
         self._cache.on_applied(operations, certain=not failures)
         return failures
-
-    def _write_sysctls(self, operations: Sequence[Operation]) -> dict[int, Ack]:
-        """Write them, unless something changed since the last read; failures by index.
-
-        A value that somebody else has just set is kept, since the next pass decides about it.  Nor
-        is another device written to that took over the name: its value would never be restored.
-        """
-        failed = {}
-        for index, operation in enumerate(operations):
-            setting = operation.value
-            assert isinstance(setting, Sysctl)
-            known = self._cache.link(setting.device)
-            try:
-                with open(_sysctl_path(setting.device, setting.key), "w", encoding="ascii") as file:
-                    value = _read_sysctl(setting.device, setting.key)
-                    if known and _ifindex(setting.device) != known.index:
-                        failed[index] = Ack(errno.ENODEV)
-                    elif known and value != getattr(known, setting.key):
-                        failed[index] = Ack(errno.EAGAIN, "changed by another program just now")
-                    else:
-                        file.write(str(setting.value))
-            except OSError as error:
-                failed[index] = Ack(error.errno or errno.EIO)
-        return failed
 
 
 def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation]]]:
@@ -402,34 +363,3 @@ def device_name(index: int) -> str:
         return if_indextoname(index)
     except OSError:
         return f"if{index}"
-
-
-def _ifindex(device: str) -> int:
-    """0 when no device has this name."""
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0
-
-
-def _mptcp_counters() -> dict[str, int]:
-    try:
-        with open("/proc/net/netstat", encoding="ascii") as file:
-            return parse_counters(file.read())
-    except OSError:
-        return {}
-
-
-def _read_sysctl(device: str, key: str) -> int:
-    try:
-        with open(_sysctl_path(device, key), encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _sysctl_path(device: str, key: str) -> str:
-    """OSError (EINVAL) for a name that would lead to another directory."""
-    if key not in _SYSCTLS or "/" in device or device in ("", ".", "..", "default"):
-        raise OSError(errno.EINVAL, f"not a per-device sysctl: {device}.{key}")
-    return f"{_CONF}{device}/{key}"

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from collections.abc import Collection, Sequence
 from functools import partial
 
 from mproutd.model import LAMINAR, Endpoint, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
+from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, DecodeCache
 from mproutd.netlink.sockets import Encode, Events, Requests
 
@@ -25,6 +27,9 @@ _FULL = (errno.ERANGE, errno.EINVAL)
 """The kernel's reply to one endpoint too many; EINVAL on Linux 6.1."""
 _UNASSIGNED = "192.0.2.77"
 """An address that no host has (RFC 5737)."""
+
+
+_PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
 class PathManager:
@@ -224,3 +229,29 @@ def _path_manager() -> str:
     """net.mptcp.path_manager (Linux 6.16), else what net.mptcp.pm_type meant before."""
     name = _read_sysctl("path_manager", "")
     return name or ("kernel" if _read_sysctl("pm_type", "0") == "0" else "userspace")
+
+
+def mptcp_paused() -> bool:
+    """Whether the kernel asks for MPTCP in no new connection for a while.
+
+    It does so after a SYN with MP_CAPABLE was lost and one without was answered, for
+    net.mptcp.blackhole_timeout and longer each time (net/mptcp/ctrl.c,
+    mptcp_active_detect_blackhole, since Linux 6.12).  No setting shows it, so try: an MPTCP
+    socket that connects while MPTCP is paused is counted.  It connects to a loopback port
+    that refuses it, which the kernel neither takes for a loss nor for a success.
+    """
+    before = _mptcp_counters()
+    if not before.get("Blackhole"):
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
+        trial.setblocking(False)
+        trial.connect_ex(("127.0.0.1", 1))
+    return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)
+
+
+def _mptcp_counters() -> dict[str, int]:
+    try:
+        with open("/proc/net/netstat", encoding="ascii") as file:
+            return parse_counters(file.read())
+    except OSError:
+        return {}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
 
-from mproutd.model import Address, Link, Route, Rule, bits, prefix
+from mproutd.model import TO_TABLE, Address, Link, Route, Rule, bits, prefix
 from mproutd.netlink.nlmsg import S32, U16, U32, DecodeError, attribute, attributes, spans, text
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
@@ -32,7 +32,7 @@ _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
-RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
 RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 9, 15, 16, 18
 RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
 DISCARD_TYPES = (6, 7, 8)
@@ -43,7 +43,8 @@ _WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
-FR_ACT_TO_TBL = 1
+_INVERT = 0x2
+"""linux/fib_rules.h, FIB_RULE_INVERT."""
 _DETACHED = 0x18
 """linux/fib_rules.h, FIB_RULE_IIF_DETACHED | OIF_DETACHED: the device does not exist now."""
 
@@ -265,7 +266,7 @@ def rule(body: bytes) -> Rule | None:
         if family not in (AF_INET, AF_INET6):
             return None
         attrs = attributes(body, 12)
-        plain = action == FR_ACT_TO_TBL and not tos and not flags & ~_DETACHED
+        plain = action == TO_TABLE and not tos and not flags & ~_DETACHED
         if not attrs.keys() <= _RULE_ATTRIBUTES:
             plain = plain and not any(
                 kind <= _FRA_LAST or payload.strip(b"\0")
@@ -289,6 +290,8 @@ def rule(body: bytes) -> Rule | None:
             S32.unpack(suppress)[0] if suppress else -1,
             protocol[0] if protocol else 0,
             plain,
+            flags & _INVERT != 0,
+            action,
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
 
-from mproutd.model import Operation, Route, Rule, bits, family_of, split_prefix
+from mproutd.model import TO_TABLE, Operation, Route, Rule, bits, family_of, split_prefix
 from mproutd.netlink.nlmsg import (
     NLM_F_ACK,
     NLM_F_CREATE,
@@ -28,7 +28,6 @@ from mproutd.netlink.nlmsg import (
 )
 from mproutd.netlink.rtnl_decode import (
     FIB_RULE,
-    FR_ACT_TO_TBL,
     FRA_DST,
     FRA_FWMARK,
     FRA_FWMASK,
@@ -45,6 +44,7 @@ from mproutd.netlink.rtnl_decode import (
     NDMSG,
     RTA_DST,
     RTA_GATEWAY,
+    RTA_IIF,
     RTA_MARK,
     RTA_OIF,
     RTA_PREFSRC,
@@ -132,10 +132,13 @@ def lookup(
     *,
     source: str = "",
     device: int = 0,
+    iif: int = 0,
     mark: int = 0,
     match: bool = False,
 ) -> bytes:
     """Request the route that a packet takes; rtnl_decode.lookup_reply() decodes the reply.
+
+    `device` is the one that it is bound to, `iif` the one that it came in by; 0 for none.
 
     The table in the reply is the one that the rules selected; 0 means that there is no route and
     IPv4 assumes the destination on the device's own link, which is no success.  `match`
@@ -155,6 +158,8 @@ def lookup(
         body += put_address(RTA_SRC, inet_pton(family, source))
     if device:
         body += put_u32(RTA_OIF, device)
+    if iif:
+        body += put_u32(RTA_IIF, iif)
     if mark:
         body += put_u32(RTA_MARK, mark)
     return request(RTM_GETROUTE, 0, sequence, body)
@@ -227,16 +232,14 @@ def _rule(value: Rule) -> bytes:
     The kernel compares only what a delete contains (net/core/fib_rules.c, rule_find): among rules
     of one priority, protocol and table, a delete may hit a rule with further selectors.
     """
-    (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, plain) = (
-        value
-    )
-    if not plain:
+    (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, *_) = value
+    if not value.plain:
         raise ValueError("a rule with selectors or actions that Rule cannot express")
     from_, from_length = split_prefix(source, family) if source else (b"", 0)
     to, to_length = split_prefix(target, family) if target else (b"", 0)
     short = table if table < 256 else RT_TABLE_COMPAT
     parts = [
-        FIB_RULE.pack(family, to_length, from_length, 0, short, FR_ACT_TO_TBL, 0),
+        FIB_RULE.pack(family, to_length, from_length, 0, short, TO_TABLE, 0),
         put_u32(FRA_PRIORITY, priority),
         put_u32(FRA_TABLE, table),
         put_u8(FRA_PROTOCOL, protocol),

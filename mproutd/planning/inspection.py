@@ -13,6 +13,7 @@ from mproutd.model import Object, Operation, Route, Snapshot
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
+from mproutd.planning.traffic import Flow
 from mproutd.planning.uplinks import ObservedUplink
 
 Lookups = Mapping[str, Route | None]
@@ -62,6 +63,8 @@ class Inspection(NamedTuple):
     lookups: Lookups
     restored: Mapping[Object, int]
     """What others remove → how often it was restored lately."""
+    flows: Sequence[tuple[Flow, Route | None]] = ()
+    """Kinds of traffic, and the entry of a routing table that leads each to the internet."""
     misrouted: Sequence[str] = ()
     """Addresses whose packets leave through another device than planned."""
     lists_connections: bool = True

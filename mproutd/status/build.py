@@ -15,6 +15,7 @@ from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, family_of
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.plan import Plan
 from mproutd.status.problems import failed_operations, merge, problem, removed_objects
+from mproutd.status.traffic import carrier, other_traffic, traffic_problems
 from mproutd.status.uplink import (
     KernelView,
     describe_object,
@@ -25,8 +26,8 @@ from mproutd.status.uplink import (
 )
 
 if TYPE_CHECKING:
+    from mproutd.status.traffic_types import Defaults
     from mproutd.status.types import (
-        Defaults,
         MptcpStatus,
         Problem,
         Status,
@@ -59,7 +60,8 @@ def build_status(
         "degraded": bool((config.enabled and unusable) or drift or problems),
         "running": pid is not None,
         "uplinks": uplinks,
-        "default": _defaults(inspection, view),
+        "default": _defaults(inspection),
+        "other_traffic": other_traffic(inspection, view),
         "common": {
             "rules": [
                 describe_object(rule, view.name)
@@ -85,25 +87,15 @@ def build_status(
 # -- what belongs to no single uplink -----------------------------------------------------
 
 
-def _defaults(inspection: Inspection, view: KernelView) -> Defaults:
-    """The uplink of other traffic, unless main discards it before the last rule applies."""
+def _defaults(inspection: Inspection) -> Defaults:
+    """The uplink that carries other traffic beside a master, as the kernel says."""
     defaults: Defaults = {}
-    for family, uplink in inspection.plan.default.items():
-        if family not in view.blackholes or _has_route(inspection, uplink, family):
-            defaults[family_name(family)] = uplink
+    for flow, route in inspection.flows:
+        if flow.kind == "host" and flow.uplink and route is not None:
+            name = carrier(inspection, route)
+            if name:
+                defaults[family_name(flow.packet.family)] = name
     return defaults
-
-
-def _has_route(inspection: Inspection, uplink: str, family: int) -> bool:
-    """Whether the kernel routes packets from any of an uplink's addresses to the internet."""
-    return any(
-        inspection.lookups.get(address.address) is not None
-        for observed in inspection.plan.uplinks
-        if observed.config.name == uplink
-        for path in observed.paths
-        if path.family == family
-        for address in path.eligible
-    )
 
 
 def _mptcp(inspection: Inspection, view: KernelView) -> MptcpStatus | None:
@@ -138,6 +130,7 @@ def _problems(
 ) -> Iterator[Problem]:
     yield from _mptcp_problems(inspection)
     yield from _reconciler_problems(inspection, view.name)
+    yield from traffic_problems(inspection, view)
     yield from _failed_in_use(inspection.plan)
     for uplink in uplinks:
         if uplink["mark"] is None:

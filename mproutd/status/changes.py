@@ -80,7 +80,10 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
         default = now.default.get(family, "")
         if default != defaults.get(family, ""):
             traffic = f"other traffic ({FAMILY_NAMES[family]})"
-            text = f"{traffic} leaves via {default}" if default else f"{traffic} follows table main"
+            text = f"{traffic} leaves via {default}"
+            if not default:
+                barred = family in now.barred
+                text = f"{traffic} has no way out" if barred else f"{traffic} follows table main"
             decided.append(Decision(text, default))
     return decided
 

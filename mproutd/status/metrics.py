@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mproutd.status.problems import PROBLEMS
 
 if TYPE_CHECKING:
-    from mproutd.status.types import CheckStatus, Defaults, MptcpStatus, Status, UplinkStatus
+    from mproutd.status.traffic_types import Defaults
+    from mproutd.status.types import CheckStatus, MptcpStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
 

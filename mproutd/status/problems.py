@@ -39,6 +39,13 @@ PROBLEMS = {
     "no endpoint is kept there",
     "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
     "first, and its default route discards the packets ({route}); no endpoint is kept there",
+    "foreign-rule": "{rule}: another program's rule comes before mproutd's and diverts {traffic} "
+    "to {actual}",
+    "mark-follows-main": "{rule}: packets with this mark follow table main to {actual} instead of "
+    "{expected}",
+    "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
+    "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
+    "({device}, {family}); other traffic goes via {expected} all the same",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
@@ -103,6 +110,12 @@ ADVICE = {
     "misrouted": "a rule with a higher priority matches first (ip rule); move or narrow it",
     "blackhole-default": "move that route to a table that is looked up after main (table "
     "default), or add a default route via the device to main with a lower metric",
+    "foreign-rule": "give it a priority behind mproutd's source rules and before 32764 (ip rule "
+    "add ... priority 10000), or narrow it; docs/beside.md has WireGuard and Tailscale",
+    "mark-follows-main": "let these packets follow other traffic: {command}",
+    "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
+    "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
+    "better default route of a device without one wins; else raise the metric of that route",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
     "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
@@ -145,7 +158,7 @@ def problem(code: str, **values: Any) -> Problem:
         "code": code,
         "text": template.format(**values),
         "template": template,
-        "advice": ADVICE[code],
+        "advice": ADVICE[code].replace("{command}", str(values.get("command", ""))),
         **values,  # type: ignore[typeddict-item]
     }
 

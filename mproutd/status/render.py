@@ -6,8 +6,8 @@ attention, each with a reason and advice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mproutd.format import (
     format_age,
@@ -19,6 +19,7 @@ from mproutd.format import (
     truncate,
 )
 from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
+from mproutd.status.render_traffic import ways_out
 
 if TYPE_CHECKING:
     from mproutd.status.change_types import Change
@@ -185,9 +186,8 @@ def _family_lines(uplink: UplinkStatus, family: FamilyStatus, widths: tuple[int,
 
 
 def default_lines(status: Status) -> list[str]:
-    """The uplinks that carry other traffic."""
-    defaults: Mapping[str, Any] = status["default"]
-    words = [f"{FAMILIES[family]} via {uplink}" for family, uplink in defaults.items()]
+    """Where other traffic leaves."""
+    words = ways_out(status["other_traffic"], FAMILIES)
     return wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
 
 

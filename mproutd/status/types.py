@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
+from mproutd.status.traffic_types import Defaults, OtherTraffic
+
 Count = Annotated[int, ("minimum", 0)]
 Seconds = Annotated[float, ("minimum", 0)]
 Time = Annotated[float, ("minimum", 0)]
@@ -249,15 +251,6 @@ unless one is configured"""
 where no uplink has one"""
 
 
-class Defaults(TypedDict, total=False):
-    """Address family → uplink."""
-
-    ipv4: str
-    """an uplink's name"""
-    ipv6: str
-    """an uplink's name"""
-
-
 class Common(TypedDict):
     """What belongs to no single uplink."""
 
@@ -357,6 +350,8 @@ one is added"""
     """the configured uplinks, in the order of the file"""
     default: Defaults
     """the uplink that carries other traffic, by family; where it is missing, table main decides"""
+    other_traffic: list[OtherTraffic]
+    """where the kernel sends other traffic, whatever is configured"""
     common: Common
     """what belongs to no single uplink"""
     mptcp: MptcpStatus | None

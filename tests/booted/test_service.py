@@ -10,6 +10,7 @@ import pytest
 from mproutd.planning.uplinks import REASONS
 from tests.booted import Booted, Providers
 from tests.booted.providers import lease
+from tests.booted.system import REPOSITORY
 from tests.lab import TWO_UPLINKS, eventually
 
 pytestmark = pytest.mark.booted
@@ -223,6 +224,16 @@ def test_the_metrics_are_served_with_debians_own_library(gateway):
         assert gateway.unit_state("metrics") == "active"
     finally:
         gateway.run("systemctl stop metrics", check=False)
+
+
+def test_what_the_source_package_has_for_autopkgtest_passes(gateway):
+    gateway.run("systemctl stop mproutd; mproutd flush; ifdown eth1 eth2")
+    gateway.run("cp /usr/share/mproutd/network /etc/mproutd/")
+    for script in ("uplinks", "service"):
+        text = (REPOSITORY / "packaging/debian/tests" / script).read_text()
+        gateway.write(f"/root/{script}", text)
+        done = gateway.call(f"AUTOPKGTEST_TMP=$(mktemp -d) /root/{script}")
+        assert done.returncode == 0, done.stdout
 
 
 def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):

@@ -1,9 +1,16 @@
-"""Debian's Cockpit in a node, with the page of this checkout."""
+"""Debian's Cockpit in a node, with the page of this checkout.
+
+`make browser DEBIAN=13` runs that of Debian 13, in a root of its own beside the rest.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
 import socket
+import subprocess
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,6 +25,47 @@ URL = f"http://127.0.0.1:{PORT}/cockpit/@localhost/mproutd/index.html"
 """The page alone."""
 FRAMED = f"http://127.0.0.1:{PORT}/mproutd"
 """The page within Cockpit's own."""
+PACKAGES = ("cockpit-ws", "cockpit-bridge", "cockpit-system", "python3")
+
+_INSIDE = """
+set -eu
+mount --bind "$1" /mnt
+mount --rbind /run /mnt/run
+mount --rbind /dev /mnt/dev
+mount --bind "$2" /mnt/srv
+mount -t proc proc /mnt/proc
+shift 2
+exec chroot /mnt "$@"
+"""
+"""The checkout is /srv there."""
+
+
+@functools.cache
+def root() -> Path | None:
+    """Where another Debian is; None for this machine's own."""
+    if os.environ.get("DEBIAN", "12") == "12":
+        return None
+    argv = [REPOSITORY / "packaging/root.sh", *PACKAGES]
+    return Path(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+def inside(*argv: str) -> list[str]:
+    """The command line in that Debian."""
+    if root() is None:
+        return list(argv)
+    enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh")
+    return [*enter, str(root()), str(REPOSITORY), *argv]
+
+
+def command(daemon: Daemon) -> list[str]:
+    """`mproutd` by the Python of that Debian; its verb is a variable of the shell."""
+    usual = daemon.command('"$verb"')
+    if root() is None:
+        return usual
+    site = Path(sysconfig.get_path("purelib")).relative_to(REPOSITORY)
+    return ["env", f"PYTHONPATH=/srv:/srv/{site}", "python3", *usual[usual.index("-m") :]]
+
+
 AS_NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups "
 
 
@@ -34,7 +82,7 @@ class Cockpit:
         package = home / "share/cockpit/mproutd"
         install(package)
         (home / "etc").mkdir()
-        install_command(daemon)
+        install_command(daemon, command(daemon))
         bridge = AS_NOBODY if as_nobody else ""
         install_program(node, "bridge", f"#!/bin/sh\nexec {bridge}cockpit-bridge\n")
         if as_nobody:
@@ -52,9 +100,11 @@ class Cockpit:
         }
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() does)
         self._server = node.popen(
-            *("env", "-i", *(f"{name}={value}" for name, value in environment.items())),
-            *("/usr/lib/cockpit/cockpit-ws", "--address", "127.0.0.1", "--port", str(PORT)),
-            f"--local-session={BIN}/bridge",
+            *inside(
+                *("env", "-i", *(f"{name}={value}" for name, value in environment.items())),
+                *("/usr/lib/cockpit/cockpit-ws", "--address", "127.0.0.1", "--port", str(PORT)),
+                f"--local-session={BIN}/bridge",
+            ),
             stdout=self._log,
             stderr=self._log,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab import Daemon, Namespace
@@ -25,8 +26,8 @@ def install_program(node: Namespace, name: str, text: str) -> Path:
     return file
 
 
-def install_command(daemon: Daemon) -> None:
-    """`mproutd VERB …`, with the directories of this daemon."""
+def install_command(daemon: Daemon, command: Sequence[str] = ()) -> None:
+    """`mproutd VERB …`, with the directories of this daemon; by another `command` if given."""
     # The verb is a variable of the shell.
-    command = " ".join(daemon.command('"$verb"'))
-    install_program(daemon.node, "mproutd", _MPROUTD.format(command=command))
+    words = " ".join(command or daemon.command('"$verb"'))
+    install_program(daemon.node, "mproutd", _MPROUTD.format(command=words))

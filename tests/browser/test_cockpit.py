@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -50,6 +51,10 @@ def page(daemon: Daemon, browse: Browse) -> Iterator[Chromium]:
         yield browser
 
 
+@pytest.mark.skipif(
+    os.environ.get("DEBIAN", "12") != "12",
+    reason="without D-Bus the frame of a newer Cockpit ends its own bridge, on any page",
+)
 def test_cockpits_menu_leads_to_it(daemon: Daemon) -> None:
     # Without D-Bus and systemd other pages of Cockpit complain on the console.
     with Cockpit(daemon), Chromium(daemon.node) as browser:

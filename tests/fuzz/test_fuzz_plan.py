@@ -32,7 +32,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink import mptcp_pm, rtnl_encode
-from mproutd.netlink.kernel import _sysctl_path
+from mproutd.netlink.sysctls import _sysctl_path
 from mproutd.planning.diff import own_endpoint_deletions
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership

@@ -157,14 +157,14 @@ def test_other_traffic_follows_master_on_backup_handover(four):
 def test_two_masters_none_and_one_without_multipath_tcp(four):
     """By `mproutd reconcile` alone, without a daemon."""
     gateway = four.gateway
-    daemon = Daemon(gateway, network(eth2="master", eth3="master"))
+    daemon = Daemon(gateway, network(eth1="off", eth2="master", eth3="master"))
     with Visitors(four.server) as visitors:
         daemon.reconcile()
         assert visitors.source(gateway) == address(2)
         (warning,) = daemon.status()["warnings"]
         assert "treated as on" in warning
 
-        daemon.configure(network(eth2="on", eth3="on"))
+        daemon.configure(network(eth1="off", eth2="on", eth3="on"))
         daemon.reconcile()
         assert visitors.source(gateway) == address(1)  # as main says
         for family in (4, 6):
@@ -175,7 +175,7 @@ def test_two_masters_none_and_one_without_multipath_tcp(four):
         assert gateway.ip("route show table 7000") == ""
 
         gateway.sysctl("net.mptcp.enabled", 0)
-        daemon.configure(network(eth3="master", eth2="on"))
+        daemon.configure(network(eth1="off", eth3="master", eth2="on"))
         daemon.reconcile()
         assert visitors.source(gateway) == address(3)
         assert "mptcp-disabled" in {problem["code"] for problem in daemon.status()["problems"]}

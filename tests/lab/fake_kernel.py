@@ -36,6 +36,7 @@ from mproutd.model import (
     Link,
     Mptcp,
     Operation,
+    Packet,
     Route,
     Rule,
     Snapshot,
@@ -141,6 +142,17 @@ class FakeKernel:
     def lists_connections(self) -> bool:
         return self.mptcp_diag
 
+    def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
+        return [
+            self.walk(
+                LOOKUP_DESTINATION[packet.family],
+                source=packet.source,
+                iif=self.links[packet.iif].name if packet.iif else "",
+                mark=packet.mark,
+            )
+            for packet in packets
+        ]
+
     def real_name(self, name: str) -> str:
         return name
 
@@ -158,13 +170,16 @@ class FakeKernel:
         family = family_of(destination)
         name = self.links[oif].name if oif in self.links else ""
         for rule in self.rules:
-            if rule.family != family or (mark ^ rule.fwmark) & rule.fwmask:
+            if rule.family != family:
                 continue
-            if (rule.oif and rule.oif != name) or (rule.iif and rule.iif != iif):
-                continue
-            if rule.source and not (source and contains(rule.source, source)):
-                continue
-            if rule.destination and not contains(rule.destination, destination):
+            selected = (
+                not (mark ^ rule.fwmark) & rule.fwmask
+                and rule.oif in ("", name)
+                and rule.iif in ("", iif)
+                and (not rule.source or bool(source and contains(rule.source, source)))
+                and (not rule.destination or contains(rule.destination, destination))
+            )
+            if selected == rule.inverted:
                 continue
             route = self.match(rule.table, destination, oif)
             if route is None:

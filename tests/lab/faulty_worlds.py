@@ -10,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.lab import RUNTIME_DIR, SERVER, TWO_UPLINKS, Daemon, Ubus, Wan, address, eventually
+from tests.lab import (
+    RUNTIME_DIR,
+    SERVER,
+    TWO_UPLINKS,
+    Daemon,
+    Ubus,
+    Wan,
+    address,
+    eventually,
+    veth,
+)
 
 
 class Broken(NamedTuple):
@@ -188,6 +198,29 @@ def _checked(*dead: int) -> Callable[[Wan, Daemon], None]:
     return make
 
 
+def _foreign_rule(wan: Wan, daemon: Daemon) -> None:
+    veth(wan.gateway, "wg0", wan.server, "wg0")
+    wan.gateway.ip(
+        "address add 10.8.0.2/24 dev wg0",
+        "route add default via 10.8.0.1 dev wg0 table 51820",
+        "rule add not fwmark 51820 lookup 51820",
+    )
+
+
+def _mark_follows_main(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("rule add priority 5210 fwmark 0x80000/0xff0000 lookup main")
+    wan.unplug(1)
+
+
+def _traffic_diverted(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("route add default via 2001:db8:2::1 dev eth2 metric 1 table 7000", family=6)
+
+
+def _off_has_default(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(TWO_UPLINKS.replace("'master'", "'off'").replace("'on'", "'master'"))
+    daemon.call("reconcile")
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -224,6 +257,10 @@ BROKEN: dict[str, Broken] = {
     "blackhole-default": Broken(
         "an uplink stops working when main has no other default route", _blackhole_default
     ),
+    "foreign-rule": Broken("traffic bound to an uplink leaves through a VPN", _foreign_rule),
+    "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
+    "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
+    "off-has-default": Broken("a VPN does not carry other traffic", _off_has_default),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
     "rate-limited": Broken("rules keep disappearing", _removed(10)),

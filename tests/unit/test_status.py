@@ -19,7 +19,7 @@ from mproutd.status.build import build_status as build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render import status_lines
-from tests.lab.fake_world import ENABLED, World
+from tests.lab.fake_world import ENABLED, World, interface
 from tests.unit.test_pacing import Clock
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 
@@ -182,6 +182,41 @@ def operation_failed(site: Site) -> None:
     site.world._refusals.clear()
 
 
+def foreign_rule(site: Site) -> None:
+    """wg-quick after mproutd: without a priority its rule comes before all others."""
+    world = site.world
+    site.settle()
+    world.device("wg0", "10.8.0.2/24")
+    world.foreign(Route(2, 51820, "default", world.link("wg0").index, "10.8.0.1", protocol=4))
+    rule = Rule(2, 6999, 51820, fwmark=51820, fwmask=0xFFFFFFFF, protocol=0)
+    world.foreign(rule._replace(plain=False, inverted=True))
+    site.settle()
+
+
+def mark_follows_main(site: Site) -> None:
+    """Tailscale's rule, while the master has no carrier and main's default still leads there."""
+    site.world.foreign(Rule(2, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
+    site.settle()
+    assert site.problems() == []
+    site.world.set("eth1", carrier=False)
+    site.settle()
+
+
+def traffic_diverted(site: Site) -> None:
+    """Somebody's IPv6 route in table 7000 is better than ours."""
+    world = site.world
+    for n in (1, 2):
+        world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")
+    index = world.link("eth2").index
+    world.foreign(Route(10, 7000, "default", index, "fe80::2", metric=1, protocol=4))
+    site.settle()
+
+
+def off_has_default(site: Site) -> None:
+    site.write(interface("wan1", "eth1", "off") + interface("wan2", "eth2", "master"))
+    site.settle()
+
+
 def limits_above_max(site: Site) -> None:
     site.write(WAN1 + WAN2, "config mproutd 'globals'\n option subflows '100'\n")
     site.settle()
@@ -212,6 +247,10 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             rate_limited,
             operation_failed,
             limits_above_max,
+            foreign_rule,
+            mark_follows_main,
+            traffic_diverted,
+            off_has_default,
         )
     ]
 }

@@ -2,6 +2,14 @@
 
 const SOCKET = '/run/mproutd/control.sock';
 
+/* Since Debian 13 the bridge calls each failure to connect "terminated", and adds the errno. */
+const CONNECT_ERRORS = { 2: 'not-found', 13: 'access-denied', 111: 'not-found' };
+
+function problemOf({ problem, message }) {
+	const errno = /^\[Errno (\d+)\]/.exec(message || '');
+	return problem === 'terminated' && errno && CONNECT_ERRORS[errno[1]] || problem;
+}
+
 /* One question by the control socket; no process is started.  Rejects with a `problem`. */
 function request(question) {
 	return new Promise((resolve, reject) => {
@@ -9,8 +17,9 @@ function request(question) {
 		let answer = '';
 		channel.addEventListener('message', (event, data) => { answer += data; });
 		channel.addEventListener('close', (event, options) => {
-			if (options.problem)
-				reject({ problem: options.problem, message: cockpit.message(options.problem) });
+			const problem = problemOf(options);
+			if (problem)
+				reject({ problem, message: options.message || cockpit.message(problem) });
 			else
 				resolve(answer);
 		});

@@ -1,0 +1,130 @@
+"""Kinds of traffic, and through which uplink the plan leads each of them.  Pure.
+
+A status asks the kernel for the route of each, since rules of other programs may come first: the
+plan says what should happen, not what does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Literal, NamedTuple
+
+from mproutd.model import (
+    FAMILIES,
+    SCOPE_GLOBAL,
+    TABLE_DEFAULT,
+    TABLE_MAIN,
+    Address,
+    Packet,
+    Rule,
+    Snapshot,
+    bits,
+    contains,
+    leading_bits,
+    prefix,
+)
+from mproutd.planning.plan import Plan
+from mproutd.planning.routes import OTHER_TRAFFIC_MAIN
+
+MAX_LANS = 64
+"""How many devices with hosts behind them are looked at."""
+
+
+class Flow(NamedTuple):
+    """One kind of traffic."""
+
+    kind: Literal["host", "lan", "mark", "source", "rule"]
+    """Of this host; of the hosts behind a device; with an uplink's mark; from an uplink's address;
+    with the mark of another program's rule that leads to main."""
+    packet: Packet
+    uplink: str
+    """Through which it should leave; empty where main decides."""
+    name: str = ""
+    """The device of a LAN."""
+    rule: Rule | None = None
+    """Another program's."""
+
+
+def flows(
+    snapshot: Snapshot,
+    plan: Plan,
+    own_rules: Collection[Rule],
+    routers: Collection[tuple[str, int]],
+) -> list[Flow]:
+    """What to look up; `routers` are the (device, family) between which this host forwards."""
+    families = [family for family in FAMILIES if any(rule.family == family for rule in plan.rules)]
+    found = [Flow("host", Packet(family), plan.default.get(family, "")) for family in families]
+    for name, address in _lans(snapshot, plan, routers):
+        if address.family in families and (host := _neighbour(address)):
+            packet = Packet(address.family, host, address.link)
+            found.append(Flow("lan", packet, _expected(plan, packet, name), name))
+    for rule, uplink in plan.rules.items():
+        if uplink and rule.fwmask:
+            found.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), uplink))
+    for observed in plan.uplinks:
+        for path in observed.paths:
+            if path.usable:
+                for address in path.covered:
+                    packet = Packet(path.family, address.address)
+                    found.append(Flow("source", packet, observed.config.name))
+    marks = set()
+    for rule in snapshot.rules:
+        if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
+            mark = (rule.family, rule.fwmark, rule.fwmask)
+            if mark in marks:
+                continue
+            marks.add(mark)
+            packet = Packet(rule.family, mark=rule.fwmark)
+            found.append(Flow("rule", packet, plan.default[rule.family], rule=rule))
+    return found
+
+
+def _leads_mark_to_main(rule: Rule) -> bool:
+    return (
+        rule.plain
+        and rule.priority < OTHER_TRAFFIC_MAIN
+        and rule.fwmask != 0
+        and rule.table in (TABLE_MAIN, TABLE_DEFAULT)
+        and not (rule.source or rule.destination or rule.iif or rule.oif)
+    )
+
+
+def _lans(
+    snapshot: Snapshot, plan: Plan, routers: Collection[tuple[str, int]]
+) -> Iterator[tuple[str, Address]]:
+    """The first address of each device, no uplink, for whose hosts this one is a router."""
+    uplinks = {observed.link.index for observed in plan.uplinks if observed.link}
+    seen: set[tuple[str, int]] = set()
+    for address in snapshot.addresses:
+        link = snapshot.links.get(address.link)
+        if link is None or not link.up or link.index in uplinks or link.pointopoint:
+            continue
+        device = (link.name, address.family)
+        if device not in routers or device in seen or address.scope != SCOPE_GLOBAL:
+            continue
+        if len(seen) < MAX_LANS:
+            seen.add(device)
+            yield link.name, address
+
+
+def _neighbour(address: Address) -> str:
+    """Another host in the subnet of an address; "" where there is room for none."""
+    size = bits(address.family)
+    if size - address.prefixlen < 2 or address.network == "default":
+        return ""
+    start, length = leading_bits(address.network)
+    for host in (1, 2):
+        packed = ((start << size - length) + host).to_bytes(size // 8, "big")
+        if (text := prefix(packed, size, address.family)) != address.address:
+            return text
+    return ""
+
+
+def _expected(plan: Plan, packet: Packet, iif: str) -> str:
+    """The uplink of the first rule in the plan that selects the packet of a LAN."""
+    for rule, uplink in sorted(plan.rules.items(), key=lambda item: item[0].priority):
+        if uplink and rule.family == packet.family and not (rule.fwmask or rule.oif):
+            by_source = bool(rule.source) and contains(rule.source, packet.source)
+            if not rule.destination and (by_source or rule.iif == iif):
+                return uplink
+    return plan.default.get(packet.family, "")

@@ -1,0 +1,255 @@
+"""Where traffic leaves, as the kernel says, and which foreign rules divert it.  Pure.
+
+A VPN may take other traffic, whatever the plan says: it leaves through a device that is no uplink.
+It is a problem if other traffic leaves by the wrong uplink or not at all, and if anything but its
+own uplink carries what has the uplink's mark or address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mproutd.iproute2 import describe
+from mproutd.model import (
+    ANY_DEVICE,
+    FAMILIES,
+    FAMILY_NAMES,
+    LOOKUP_DESTINATION,
+    TABLE_MAIN,
+    Packet,
+    Route,
+    Rule,
+    contains,
+)
+from mproutd.planning.inspection import Inspection
+from mproutd.planning.traffic import Flow
+from mproutd.status.problems import problem
+from mproutd.status.uplink import KernelView, family_name
+
+if TYPE_CHECKING:
+    from mproutd.status.traffic_types import OtherTraffic
+    from mproutd.status.types import Problem
+
+_PROTOCOL_KERNEL = 2
+"""linux/rtnetlink.h, RTPROT_KERNEL: of the rules that every system has."""
+
+
+def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic]:
+    """Of this host in each family, and of those LANs that differ from it."""
+    names = _uplink_names(inspection)
+    listed: list[OtherTraffic] = []
+    general: dict[int, Route | None] = {}
+    for flow, route in inspection.flows:
+        family = flow.packet.family
+        if flow.kind == "host":
+            general[family] = route
+            if route is None and not _has_master(inspection):
+                continue
+        elif flow.kind != "lan" or _way(route) == _way(general.get(family)):
+            continue
+        listed.append(
+            {
+                "family": family_name(family),
+                "origin": flow.name or None,
+                "uplink": names.get(route.device) if route else None,
+                "device": view.name(route.device) if route else None,
+                "table": route.table if route else None,
+                "barred": [] if route else _barred(inspection, family),
+            }
+        )
+    return listed
+
+
+def carrier(inspection: Inspection, route: Route) -> str:
+    """The uplink whose device a route leaves through; "" for another device."""
+    return _uplink_names(inspection).get(route.device, "")
+
+
+def _way(route: Route | None) -> int:
+    return route.device if route else ANY_DEVICE
+
+
+def _uplink_names(inspection: Inspection) -> dict[int, str]:
+    return {
+        observed.link.index: observed.config.name
+        for observed in inspection.plan.uplinks
+        if observed.link
+    }
+
+
+def _barred(inspection: Inspection, family: int) -> list[str]:
+    """The uplinks that are `off` and would have a way out."""
+    if family not in inspection.plan.barred:
+        return []
+    return [
+        observed.config.name
+        for observed in inspection.plan.uplinks
+        if observed.config.mode == "off" and observed.paths[FAMILIES.index(family)].usable
+    ]
+
+
+def _has_master(inspection: Inspection) -> bool:
+    return any(uplink.mode == "master" for uplink in inspection.config.uplinks)
+
+
+# -- problems -----------------------------------------------------------------------------
+
+
+def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Problem]:
+    """One for each foreign rule that diverts traffic, or for each kind of traffic without one."""
+    if any(isinstance(operation.value, Route | Rule) for operation in inspection.drift):
+        return  # the plan is not in the kernel yet
+    diverted: dict[Rule, list[tuple[Flow, Route | None]]] = {}
+    for flow, route in inspection.flows:
+        if flow.kind == "rule":
+            yield from _stuck_mark(inspection, view, flow, route)
+        elif _is_diverted(inspection, view, flow, route):
+            rule = _responsible(inspection, view, flow.packet, route)
+            if rule is not None:
+                diverted.setdefault(rule, []).append((flow, route))
+            elif flow.kind in ("host", "lan"):
+                yield problem(
+                    "traffic-diverted",
+                    traffic=_traffic(flow),
+                    actual=_target(inspection, view, route),
+                    expected=flow.uplink or "nothing",
+                )
+    yield from _off_in_main(inspection)
+    for rule, flows in diverted.items():
+        targets = [_target(inspection, view, route) for _, route in flows]
+        yield problem(
+            "foreign-rule",
+            rule=_describe(rule, view),
+            traffic=_summary(flows),
+            actual=" and ".join(dict.fromkeys(targets)),
+        )
+
+
+def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Route | None) -> bool:
+    family, plan = flow.packet.family, inspection.plan
+    expected = {observed.config.name: observed for observed in plan.uplinks}.get(flow.uplink)
+    names = _uplink_names(inspection)
+    if flow.kind in ("mark", "source"):
+        if flow.packet.source in inspection.misrouted or family in view.blackholes:
+            return False  # named already
+        link = expected.link if expected else None
+        return link is not None and (route is None or route.device != link.index)
+    if route is None:
+        return expected is not None and family not in view.blackholes
+    if route.device not in names or (route.table == TABLE_MAIN and route.destination != "default"):
+        return False
+    if expected is None:
+        return family in plan.barred
+    rule = _responsible(inspection, view, flow.packet, route)
+    selective = flow.kind == "lan" and rule is not None and bool(rule.source or rule.iif)
+    return names[route.device] != flow.uplink and not selective
+
+
+def _responsible(
+    inspection: Inspection, view: KernelView, packet: Packet, route: Route | None
+) -> Rule | None:
+    """The first foreign rule that may have led the packet to this route."""
+    for rule in inspection.snapshot.rules:
+        if rule.family != packet.family or rule.protocol == _PROTOCOL_KERNEL:
+            continue
+        if rule in view.own_rules or not _may_match(inspection, rule, packet):
+            continue
+        same_table = route is not None and route.table == rule.table
+        if same_table or (route is None and rule.action != 1):
+            return rule
+    return None
+
+
+def _may_match(inspection: Inspection, rule: Rule, packet: Packet) -> bool:
+    if rule.inverted:
+        return True
+    link = inspection.snapshot.links.get(packet.iif)
+    return (
+        not (packet.mark ^ rule.fwmark) & rule.fwmask
+        and not rule.oif
+        and (not rule.iif or (link is not None and link.name == rule.iif))
+        and (not rule.source or (bool(packet.source) and contains(rule.source, packet.source)))
+        and (not rule.destination or contains(rule.destination, LOOKUP_DESTINATION[packet.family]))
+    )
+
+
+def _stuck_mark(
+    inspection: Inspection, view: KernelView, flow: Flow, route: Route | None
+) -> Iterator[Problem]:
+    """A rule that leads marked packets to main, whose default leaves via an uplink that is out."""
+    assert flow.rule is not None
+    names, family = _uplink_names(inspection), flow.packet.family
+    if route is not None:
+        if route.table != TABLE_MAIN or route.device not in names:
+            return
+        observed = next(
+            o for o in inspection.plan.uplinks if o.link and o.link.index == route.device
+        )
+        path = observed.paths[FAMILIES.index(family)]
+        if path.usable and observed.config.mode != "off":
+            return
+    rule = flow.rule
+    mark = f"{rule.fwmark:#x}/{rule.fwmask:#x}"
+    version = "-6 " if family != FAMILIES[0] else ""
+    yield problem(
+        "mark-follows-main",
+        rule=_describe(rule, view),
+        actual=_target(inspection, view, route),
+        expected=flow.uplink,
+        command=f"ip {version}rule add priority {rule.priority - 1} fwmark {mark} "
+        f"lookup {inspection.config.table_base}",
+    )
+
+
+def _off_in_main(inspection: Inspection) -> Iterator[Problem]:
+    """An uplink that is `off` has main's best default: a VPN that was given a section, perhaps."""
+    ranked = {o.link.index for o in inspection.plan.uplinks if o.link and o.config.mode != "off"}
+    defaults = inspection.snapshot.defaults
+    for observed in inspection.plan.uplinks:
+        for family in FAMILIES:
+            best = defaults.get((ANY_DEVICE, family))
+            if not observed.link or not best or family not in inspection.plan.default:
+                continue
+            own = [defaults.get((index, family)) for index in ranked]
+            better = all(route is None or best.metric < route.metric for route in own)
+            if observed.config.mode == "off" and observed.link.index == best.device and better:
+                yield problem(
+                    "off-has-default",
+                    uplink=observed.config.name,
+                    device=observed.config.device,
+                    family=FAMILY_NAMES[family],
+                    expected=inspection.plan.default[family],
+                )
+
+
+# -- words --------------------------------------------------------------------------------
+
+
+def _describe(rule: Rule, view: KernelView) -> str:
+    return ("-6 " if rule.family != FAMILIES[0] else "") + describe(rule, view.name)
+
+
+def _traffic(flow: Flow) -> str:
+    family = FAMILY_NAMES[flow.packet.family]
+    if flow.kind == "lan":
+        return f"traffic from {flow.name} ({family})"
+    return f"other traffic ({family})"
+
+
+def _summary(flows: list[tuple[Flow, Route | None]]) -> str:
+    """What a rule diverts: each kind once, with the uplinks that it belongs to."""
+    words = [_traffic(flow) for flow, _ in flows if flow.kind in ("host", "lan")]
+    for kind, text in (("mark", "the mark of"), ("source", "the addresses of")):
+        uplinks = dict.fromkeys(flow.uplink for flow, _ in flows if flow.kind == kind)
+        if uplinks:
+            words.append(f"{text} {', '.join(uplinks)}")
+    return "; ".join(dict.fromkeys(words))
+
+
+def _target(inspection: Inspection, view: KernelView, route: Route | None) -> str:
+    if route is None:
+        return "nowhere"
+    name = _uplink_names(inspection).get(route.device)
+    device = view.name(route.device)
+    return f"{name} ({device})" if name else device
