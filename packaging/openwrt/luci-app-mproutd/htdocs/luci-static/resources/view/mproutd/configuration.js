@@ -26,6 +26,7 @@ var GENERAL = [
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
 	[ 'iif', form.DynamicList, _('Incoming devices'), _('Traffic that arrives on these devices leaves via this uplink.') ],
+	[ 'prefix', form.DynamicList, _('Source prefixes'), _('Traffic from these prefixes leaves via this uplink.') ],
 	[ 'strict', form.Flag, _('Strict'), _('Traffic selected by its rules never uses another uplink.'), '0' ],
 	[ 'ula', form.Flag, _('Endpoints for unique local addresses'), '', '0' ],
 	[ 'fullmesh', form.Flag, _('Full mesh'), _('Connect to every address of the peer.'), '0' ],
