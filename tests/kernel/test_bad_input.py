@@ -38,8 +38,8 @@ BAD = {
         "",
         f"{NETWORK}:13: interface 'wan6', option 'multipath': ",
     ),
-    "16 characters": (
-        TWO_UPLINKS + interface("wan3", "abcdefghijklmnop", "on"),
+    "128 characters": (
+        TWO_UPLINKS + interface("wan3", "a" * 128, "on"),
         "",
         f"{NETWORK}:12: interface 'wan3', option 'device': ",
     ),

@@ -71,7 +71,7 @@ def test_reconcile_prints_its_changes_and_is_0_1_or_2(world):
     # Somebody else's route where ours has to be: the kernel refuses ours.
     world.gateway.ip(
         "route delete default table 7002",
-        "route add default via 10.2.2.1 dev eth2 table 7002 proto static",
+        "route add default via 10.2.2.9 dev eth2 table 7002 proto static",
     )
     failed = daemon.call("reconcile")
     assert failed.code == 1

@@ -84,7 +84,7 @@ NetlinkKernel.snapshot = silent
 
 def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
     """Also while an operation that it refused waits to be tried again."""
-    world.gateway.ip("route add default via 10.2.2.1 dev eth2 table 7002 proto static")
+    world.gateway.ip("route add default via 10.2.2.9 dev eth2 table 7002 proto static")
     daemon = Prepared(world.gateway)
     daemon.lines = SILENT
     with daemon:

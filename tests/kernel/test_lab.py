@@ -173,8 +173,8 @@ def test_state_is_stable_and_shows_all_that_counts(wan):
         "-4 limits add_addr_accepted 8 subflows 8",
         "-4 route 10.1.1.0/24 dev eth1 table 101 scope link src 10.1.1.2",
         "-4 route 10.2.2.0/24 dev eth2 table 102 scope link src 10.2.2.2",
-        "-4 route default via 10.1.1.1 dev eth1 table 101",
-        "-4 route default via 10.2.2.1 dev eth2 table 102",
+        "-4 route default via 10.1.1.1 dev eth1 table 101 src 10.1.1.2",
+        "-4 route default via 10.2.2.1 dev eth2 table 102 src 10.2.2.2",
         "-4 rule 1001 from 10.1.1.2 lookup 101",
         "-4 rule 1002 from 10.2.2.2 lookup 102",
     }

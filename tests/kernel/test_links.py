@@ -106,7 +106,8 @@ def test_the_filter_passes_defaults_our_routes_and_other_messages(
 ) -> None:
     for family, near, far in ((4, "10.1.1.1", "10.7.0.0/16"), (6, "fe80::1", "2001:db8:7::/48")):
         for passes, route in (
-            (False, f"{far} dev eth1"),
+            (True, f"{far} dev eth1"),  # perhaps the subnet of an uplink
+            (False, f"{far} via {near} dev eth1"),
             (False, f"{far} dev eth1 table 7001 proto static metric 3"),
             (True, f"{far} dev eth1 table 7001 proto 77 metric 4"),
             (True, f"default via {near} dev eth1"),

@@ -88,7 +88,7 @@ def test_a_gateway_that_netifd_keeps_to_itself(wan: Wan) -> None:
     daemon = Daemon(wan.gateway)
     daemon.reconcile()
     alone = ours(wan)
-    assert "-4 route default via 10.2.2.1 dev eth2 table 7002" in alone
+    assert "-4 route default via 10.2.2.1 dev eth2 table 7002 src 10.2.2.2" in alone
     assert "-4 endpoint 10.2.2.2 subflow dev eth2" in alone
     daemon.call("flush")
     assert ours(wan) == []
@@ -120,7 +120,7 @@ def test_the_recordings() -> None:
             second = [
                 "-4 endpoint 10.2.2.2 subflow dev w2",
                 "-4 route 10.2.2.0/24 dev w2 table 7002 scope link src 10.2.2.2",
-                "-4 route default via 10.2.2.1 dev w2 table 7002",
+                "-4 route default via 10.2.2.1 dev w2 table 7002 src 10.2.2.2",
                 "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 7002",
                 "-4 rule 7302 from all oif w2 lookup 7002",
                 "-4 rule 7502 from 10.2.2.2 lookup 7002",

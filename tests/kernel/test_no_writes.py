@@ -65,15 +65,24 @@ def test_sighup_writes_nothing(wan, daemon):
 
 def test_a_lease_that_is_renewed_writes_nothing(wan, daemon):
     """dhclient and odhcp6c replace the address with the same one and a new lifetime."""
-    file = when_written(daemon)
-    for lifetime in (3600, 7200):
+
+    def lease(lifetime: int) -> None:
         wan.gateway.ip(
             f"address change 10.1.1.2/24 dev eth1 valid_lft {lifetime} preferred_lft {lifetime}",
             f"address change 2001:db8:1::2/64 dev eth1 valid_lft {lifetime} preferred_lft 1800",
             "route replace default via 10.1.1.1 dev eth1 metric 1",
         )
-    eventually(daemon.heard)
-    passes(daemon)
+        eventually(daemon.heard)
+        passes(daemon)
+
+    # The first lifetime of a permanent IPv6 address lets its subnet's route expire at once, until
+    # the next one (seen on Linux 6.18).  A lease's address has one from the beginning.
+    lease(3600)
+    lease(7200)
+    daemon.written()
+    file = when_written(daemon)
+    lease(3600)
+    lease(7200)
     assert daemon.written() == []
     assert when_written(daemon) == file
 

@@ -91,10 +91,10 @@ def test_somebody_who_removes_again_and_again_is_not_fought(world, daemon):
 
 def test_an_operation_that_fails_stops_no_other_and_is_tried_again(world):
     """Somebody else's default in our table: it has the key that ours would have."""
-    world.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    world.gateway.ip("route add default via 10.1.1.9 dev eth1 table 7001 proto static")
     with Daemon(world.gateway) as daemon:
         state = world.gateway.state()
-        assert "default via 10.1.1.1 dev eth1 table 7001 proto static" in state
+        assert "default via 10.1.1.9 dev eth1 table 7001 proto static" in state
         assert "default via 10.2.2.1 dev eth2 table 7002 proto 77" in state
         assert "endpoint 10.2.2.2" in state
         told = daemon.call("status")
@@ -110,12 +110,13 @@ def test_an_operation_that_fails_stops_no_other_and_is_tried_again(world):
 
         eventually(lambda: refused() >= 4)
         world.gateway.ip("route delete default table 7001")
-        eventually(lambda: "eth1 table 7001 proto 77 src" in world.gateway.state(), timeout=2)
+        ours = "default via 10.1.1.1 dev eth1 table 7001 proto 77"
+        eventually(lambda: ours in world.gateway.state(), timeout=2)
         eventually(lambda: daemon.call("status").code == 0)
 
 
 def test_the_delay_between_tries_grows(world):
-    world.gateway.ip("route add default via 10.1.1.1 dev eth1 table 7001 proto static")
+    world.gateway.ip("route add default via 10.1.1.9 dev eth1 table 7001 proto static")
     with Daemon(
         world.gateway,
     ) as daemon:

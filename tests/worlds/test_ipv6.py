@@ -240,6 +240,7 @@ def test_one_more_address_changes_no_route(wan: Wan) -> None:
         daemon.settle()
         assert daemon.writes() == [
             "ip -6 rule add from 2001:db8:1::3 lookup 7001 protocol 77 priority 7501",
+            "ip mptcp limits set subflows 3 add_addr_accepted 0",
             "ip mptcp endpoint add 2001:db8:1::3 dev eth1 subflow",
         ]
 
