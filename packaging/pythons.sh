@@ -31,7 +31,7 @@ tests='
 
 mkdir -p .build/pythons
 # Of a worktree, git's own folder is elsewhere.
-common=$(git rev-parse --path-format=absolute --git-common-dir 2>/dev/null || echo "$PWD/.git")
+common=$(git rev-parse --path-format=absolute --git-common-dir 2>/dev/null || pwd)
 for version in ${PYTHONS:-3.11 3.13 3.14}; do
 	case $version in
 		3.11) release=12 ;;
