@@ -75,13 +75,15 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, width=(int(columns) if columns.isdecimal() else 80) - 2)
 
     def _set_color(self, color: bool, **_: Any) -> None:
-        """Called by Python 3.14 for each formatter: load colors only to print a help text."""
+        """Called by Python 3.14 for each formatter; its own imports dataclasses, also for none."""
+        self._theme, self._decolor = _NoColors(), str
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("_theme", "_decolor"):
-            raise AttributeError(name)
-        super()._set_color(False)  # type: ignore[misc]
-        return self.__dict__[name]
+
+class _NoColors:
+    """A theme of Python 3.14's argparse."""
+
+    def __getattr__(self, name: str) -> str:
+        return ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,8 @@ tests='
 '
 
 mkdir -p .build/pythons
+# Of a worktree, git's own folder is elsewhere.
+common=$(git rev-parse --path-format=absolute --git-common-dir 2>/dev/null || pwd)
 for version in ${PYTHONS:-3.11 3.13 3.14}; do
 	case $version in
 		3.11) release=12 ;;
@@ -38,8 +40,8 @@ for version in ${PYTHONS:-3.11 3.13 3.14}; do
 	esac
 	echo "== Python $version, Debian $release"
 	root=$(DEBIAN=$release packaging/root.sh "python$version-venv" ca-certificates git \
-		make iproute2 procps busybox man-db)
-	if packaging/inside.sh "$root" "$PWD=$PWD" -- sh -c "$tests" sh "$PWD" "python$version" "$@"; then
+		make iproute2 procps busybox socat man-db)
+	if packaging/inside.sh "$root" "$common=$common" "$PWD=$PWD" -- sh -c "$tests" sh "$PWD" "python$version" "$@"; then
 		summary="$summary$version passed  "
 	else
 		status=1 summary="$summary$version FAILED  "

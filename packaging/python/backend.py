@@ -43,7 +43,7 @@ def build_sdist(folder: str, settings: Settings = None) -> str:
     into = os.path.abspath(folder)
     with _copy() as copy:
         # Tests and documents too, for whoever packages it.
-        (copy / "MANIFEST.in").write_text("graft .\nglobal-exclude *.py[co]\nprune *.egg-info\n")
+        (copy / "MANIFEST.in").write_text("graft .\nglobal-exclude *.py[co]\n")
         return build_meta.build_sdist(into, settings)
 
 

@@ -150,3 +150,33 @@ def test_this_tree_has_one() -> None:
     if (ROOT / ".git").exists() and not shutil.which("git"):
         pytest.skip("no git here")
     assert version(ROOT).startswith(__version__)
+
+
+def test_the_sdist_has_its_version_and_can_test_itself(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", reason="no setuptools in this environment")
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("no git here")
+    code = "import sys, backend; print(backend.build_sdist(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "packaging/python")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.split()[-1]
+    shutil.unpack_archive(tmp_path / name, tmp_path)
+    tree = tmp_path / name.removesuffix(".tar.gz")
+    assert name == f"mproutd-{version(tree)}.tar.gz"
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True).stdout
+    tracked = [each for each in listed.splitlines() if (ROOT / each).exists()]
+    assert [each for each in tracked if not (tree / each).exists()] == []
+    tests = ["tests/packaging/test_metadata.py", "tests/unit/test_uci.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
