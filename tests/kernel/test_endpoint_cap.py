@@ -94,20 +94,20 @@ def test_an_uplink_that_goes_leaves_its_slots_and_takes_them_again(node):
 
 def test_a_slot_that_somebody_else_leaves_is_taken_without_any_event(node):
     node.ip(
-        "mptcp endpoint add 192.0.2.1 id 99 signal", "mptcp endpoint add 192.0.2.2 id 98 signal"
+        "mptcp endpoint add 192.0.2.1 id 255 signal", "mptcp endpoint add 192.0.2.2 id 254 signal"
     )
     foreign = {"192.0.2.1", "192.0.2.2"}
     with Daemon(node, SIX):
         assert taken(node) == v4(6, 2, 3, 4, 7, 1) | foreign
-        node.ip("mptcp endpoint delete id 99")
+        node.ip("mptcp endpoint delete id 255")
         eventually(lambda: v6(6) < taken(node), timeout=4)
-        node.ip("mptcp endpoint delete id 98", "address add 192.0.2.3/32 dev eth2")
+        node.ip("mptcp endpoint delete id 254", "address add 192.0.2.3/32 dev eth2")
         eventually(lambda: v6(6, 2) < taken(node), timeout=1)  # at the next event
 
 
 def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node):
     """It refuses with ERANGE, and the plan then goes by what it took."""
-    node.ip("mptcp endpoint add 192.0.2.1 id 99 signal")
+    node.ip("mptcp endpoint add 192.0.2.1 id 255 signal")
     with Keeping(node, SIX, EIGHT, max_endpoints=max_endpoints() + 56) as keeping:
         first = keeping.asked(keeping.a_pass())
         assert len([text for text in first if " endpoint add " in text]) == 12
@@ -117,7 +117,7 @@ def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node)
         assert without(keeping) == [f"2001:db8:{n}::2" for n in (2, 3, 4, 7, 1)]
         assert keeping.problems() == ["endpoint-limit"] * 5
         assert keeping.reconciler.next_at() is None
-        node.ip("mptcp endpoint delete id 99")
+        node.ip("mptcp endpoint delete id 255")
         (added,) = keeping.asked(keeping.a_pass())
         assert added.startswith("ip mptcp endpoint add 2001:db8:2::2 ")
         assert keeping.asked(keeping.a_pass()) == []
