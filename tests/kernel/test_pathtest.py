@@ -396,6 +396,9 @@ def test_the_kernel_has_paused_mptcp(shared: World) -> None:
         other.settimeout(10)
         other.connect((SERVER, PORT))
     assert "mptcp-paused" in {problem["code"] for problem in shared.daemon.status()["problems"]}
+    gateway.sysctl("net.mptcp.enabled", 0)
+    assert "mptcp-disabled" in {problem["code"] for problem in shared.daemon.status()["problems"]}
+    gateway.sysctl("net.mptcp.enabled", 1)
     result = shared.test()
     assert (result["verdict"], result["side"], result["exit"]) == ("local-paused", "local", 1)
     gateway.sysctl("net.mptcp.blackhole_timeout", 3600)  # as the advice says
