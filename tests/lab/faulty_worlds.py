@@ -24,6 +24,7 @@ from tests.lab import (
     eventually,
     veth,
 )
+from tests.lab.kernel_limits import max_endpoints
 
 
 class Broken(NamedTuple):
@@ -118,7 +119,8 @@ def _netifd(wan: Wan, daemon: Daemon) -> None:
 
 
 def _endpoint_limit(wan: Wan, daemon: Daemon) -> None:
-    more = [f"address add 10.2.2.{host}/24 dev eth2" for host in range(20, 20 + 64)]
+    hosts = range(3, min(255, 3 + max_endpoints()))
+    more = [f"address add 10.2.2.{host}/24 dev eth2" for host in hosts]
     wan.gateway.ip(*more)
     daemon.reconcile()
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Wan, eventually, subflows
+from tests.lab.kernel_limits import leave_room
 
 pytestmark = pytest.mark.kernel
 
@@ -115,8 +116,7 @@ def test_no_connection_loses_its_only_path_to_save_another_one_time(wan):
 
 
 def test_an_address_that_the_cap_left_without_endpoint(wan):
-    strangers = [f"192.0.2.{n}" for n in range(1, 8)]
-    wan.gateway.ip(*(f"mptcp endpoint add {address} signal" for address in strangers))
+    leave_room(wan.gateway, 1)
     wan.gateway.ip("address delete 2001:db8:1::2/64 dev eth1")
     wan.gateway.ip("address delete 2001:db8:2::2/64 dev eth2")
     with Daemon(wan.gateway) as daemon:
