@@ -345,8 +345,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
+    from mproutd.firewall import table as firewall
     from mproutd.services import scripts
-    from mproutd.status.changes import changes
+    from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
     reconciler = commands.reconciler(options, change=True)
@@ -354,10 +355,14 @@ def _flush(options: argparse.Namespace) -> int:
         reconciler.configure()
     except ConfigError:
         pass  # what mproutd installed is known without it
-    made = changes(reconciler.flush())
+    outcomes = reconciler.flush()
+    runtime = commands.runtime_dir(options)
+    last = outcomes[-1]
+    table = firewall.change_now(runtime, reconciler.config, last.plan, last.snapshot)
+    made = [*changes(outcomes), *table_changes(table)]
     if made:
         print("\n".join(change_lines(made)))
-    scripts.forget(commands.runtime_dir(options))
+    scripts.forget(runtime)
     return FAILED if any(change["error"] for change in made) else OK
 
 

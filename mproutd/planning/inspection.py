@@ -102,7 +102,9 @@ class Inspection(NamedTuple):
 class Preview(NamedTuple):
     """What a reconciliation would change."""
 
+    config: Config
     snapshot: Snapshot
+    plan: Plan
     operations: Sequence[Operation]
 
 

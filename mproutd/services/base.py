@@ -8,7 +8,7 @@ Invariants: a service never blocks, and none depends on another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
@@ -17,6 +17,8 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 if TYPE_CHECKING:
+    from mproutd.model import Operation
+    from mproutd.planning.inspection import Preview
     from mproutd.status.event_types import EventKind
     from mproutd.status.types import Status
 
@@ -74,6 +76,10 @@ class Service:
     def add_facts(self, facts: Facts) -> Facts:
         """The facts of the other sources with those of this one.  Called by every pass."""
         return facts
+
+    def preview(self, preview: Preview) -> Sequence[Operation]:
+        """What it would change in the kernel, for a dry run."""
+        return ()
 
     def add_to_status(self, status: Status) -> None:
         """Add to a status before it is sent."""

@@ -14,6 +14,7 @@ EventKind = Literal[
     "configuration",
     "action",
     "conntrack",
+    "nftables",
     "connection",
     "subflow",
     "address",

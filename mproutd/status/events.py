@@ -30,6 +30,7 @@ EVENT_KINDS = {
     "configuration": "the configuration was rejected at a reload",
     "action": "a program of `on_up` or `on_down` ended, or could not be run",
     "conntrack": "connections of an uplink were removed from connection tracking, or could not be",
+    "nftables": "mproutd's nftables table was written or removed, or could not be",
     "connection": "an MPTCP connection was created, established or closed",
     "subflow": "a subflow was established or closed, or changed its priority",
     "address": "the peer announced an address, or withdrew one",

@@ -64,6 +64,8 @@ def _summary(
     age = f" for {format_duration(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
     lines.append(f"  {state}{age}")
     lines += wrap(_traffic(uplink), "  ")
+    if (flows := uplink.get("flows")) is not None:
+        lines += wrap(f"connections that keep it: {flows}", "  ")
     if action := uplink.get("action"):
         lines += wrap(_action(action, now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
