@@ -5,6 +5,8 @@ Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mproutd.netlink.nlmsg import DecodeError, Message, attribute, text
 
 NETLINK_NETFILTER = 12
@@ -12,8 +14,8 @@ RULESET_GROUP = 7
 """NFNLGRP_NFTABLES."""
 _SUBSYSTEM = 10
 """NFNL_SUBSYS_NFTABLES, in the upper byte of a message's type."""
-_NEW_RULE = 6
-_OF_A_TABLE = frozenset((0, 2, 3, 5, _NEW_RULE, 8))
+_NEW_TABLE, _DELETE_TABLE, _NEW_RULE = 0, 2, 6
+_OF_A_TABLE = frozenset((_NEW_TABLE, _DELETE_TABLE, 3, 5, _NEW_RULE, 8))
 """NFT_MSG_NEW and NFT_MSG_DEL of TABLE, CHAIN and RULE.  Sets and their elements may change."""
 _FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 _TABLE_NAME = 1
@@ -33,6 +35,12 @@ def concerns(message: Message, table: str) -> bool:
     except DecodeError:
         return True
     return found is not None and text(found) == name
+
+
+def deleted(messages: Iterable[Message]) -> bool:
+    """Of events that concern a table: whether it was deleted, and not added again."""
+    kinds = [message.type & 0xFF for message in messages]
+    return _DELETE_TABLE in kinds and _NEW_TABLE not in kinds
 
 
 def new_rule(message: Message) -> bool:

@@ -21,7 +21,7 @@ from mproutd.firewall import nft
 from mproutd.firewall.ruleset import TABLE, connection_marks, overwriting_rules
 from mproutd.firewall.table import is_router, pending_change, table_problems, wanted_table
 from mproutd.model import NftTable, Operation
-from mproutd.netlink.nftables import NETLINK_NETFILTER, RULESET_GROUP, concerns, new_rule
+from mproutd.netlink.nftables import NETLINK_NETFILTER, RULESET_GROUP, concerns, deleted, new_rule
 from mproutd.netlink.sockets import Events
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Outcome
@@ -112,19 +112,22 @@ class PinnedFlows(Service):
 
     def _check(self) -> None:
         """Compare the table with what is wanted, now or after what is running."""
+        if self._begin():
+            self._worker.submit(_list, self._on_listed)
+
+    def _begin(self) -> bool:
+        """Whether nft may run now; if it is running, the table is checked after that."""
         self._cancel_timer()
         if self._busy:
             self._check_again = True
-            return
-        self._busy, self._check_again = True, False
+            return False
         try:
             self._subscribe()
         except OSError as error:
-            self._busy = False
-            text = error.strerror or str(error)
-            self._fail(nft.NftError("nft-unsupported", text))
-            return
-        self._worker.submit(_list, self._on_listed)
+            self._fail(nft.NftError("nft-unsupported", error.strerror or str(error)))
+            return False
+        self._busy, self._check_again = True, False
+        return True
 
     def _on_listed(self, result: _Written, error: str) -> None:
         self._busy = False
@@ -215,8 +218,13 @@ class PinnedFlows(Service):
     def _on_events(self) -> None:
         assert self._events is not None
         messages = self._events.read()
-        if messages is None or any(concerns(message, TABLE) for message in messages):
+        if messages is None:
             self._check()
+        elif own := [message for message in messages if concerns(message, TABLE)]:
+            if deleted(own) and self._in_place and self._begin():
+                self._on_listed(_Written(), "")  # without asking nft: it is urgent
+            else:
+                self._check()
         elif any(new_rule(message) for message in messages):
             self._search_conflicts(CONFLICT_INTERVAL)
 
