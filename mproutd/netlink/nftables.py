@@ -317,6 +317,12 @@ def concerns(message: Message, table: str) -> bool:
         return True
 
 
+def is_deleted(messages: Iterable[Message]) -> bool:
+    """Of events that concern a table: whether it was deleted, and not added again."""
+    kinds = [message.type & 0xFF for message in messages]
+    return _DELETE_TABLE in kinds and _NEW_TABLE not in kinds
+
+
 def new_rule(message: Message) -> bool:
     """Whether an event adds a rule to any table."""
     return message.type == _SUBSYSTEM << 8 | _NEW_RULE

@@ -2,7 +2,9 @@
 
 The table depends on the configuration and the slots only (firewall/ruleset.py), so no pass writes
 it.  It is compared with what is there at the start, after each change of the configuration, and
-whenever the kernel reports that somebody changed it; all of that in the worker thread.
+whenever the kernel reports that somebody changed it; all of that in the worker thread.  Only a
+table that was deleted is added at once, as a pass does with routes: that takes less than a
+millisecond, and every packet that leaves meanwhile may end a masqueraded connection.
 
 Invariants: one job at a time; a table that others remove is restored at the rate of everything
 else that others remove; without nf_tables in the kernel, all the rest works.
@@ -10,7 +12,7 @@ else that others remove; without nf_tables in the kernel, all the rest works.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ from mproutd.netlink.nftables import (
     RULESET_GROUP,
     Table,
     concerns,
+    is_deleted,
     new_rule,
 )
 from mproutd.netlink.sockets import Events
@@ -123,7 +126,7 @@ class PinnedFlows(Service):
         self._busy, self._check_again = True, False
         self._worker.submit(nft.read_table, self._on_read)
 
-    def _on_read(self, found: nft.Found | None, error: str) -> None:
+    def _on_read(self, found: nft.Found | None, error: str, urgent: bool = False) -> None:
         self._busy = False
         if found is None:
             self._fail(error)
@@ -144,9 +147,19 @@ class PinnedFlows(Service):
             what = "changed" if found else "removed"
             text = f"another program {what} the nftables table inet {TABLE}; restoring it"
             self._context.publish("nftables", log.WARNING, text)
-        self._busy = True
         job = partial(nft.write_table, wanted, self._record.is_as_left(found))
+        if urgent:
+            self._write_now(job, wanted, change)
+            return
+        self._busy = True
         self._worker.submit(job, partial(self._on_written, wanted, change))
+
+    def _write_now(self, job: Callable[[], nft.Found], wanted: Table, change: Operation) -> None:
+        try:
+            written, error = job(), ""
+        except OSError as problem:
+            written, error = None, problem.strerror or str(problem)
+        self._on_written(wanted, change, written, error)
 
     def _on_written(
         self, wanted: Table, change: Operation, found: nft.Found | None, error: str
@@ -211,9 +224,12 @@ class PinnedFlows(Service):
     def _on_events(self) -> None:
         assert self._events is not None
         messages = self._events.read()
-        if messages is None or any(concerns(message, TABLE) for message in messages):
+        own = [message for message in messages or () if concerns(message, TABLE)]
+        if is_deleted(own) and self._in_place and not self._busy:
+            self._on_read(nft.Found(), "", urgent=True)
+        elif messages is None or own:
             self._check()
-        elif any(new_rule(message) for message in messages):
+        elif any(map(new_rule, messages)):
             self._search_conflicts(CONFLICT_INTERVAL)
 
     def _search_conflicts(self, delay: float) -> None:
