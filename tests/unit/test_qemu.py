@@ -67,9 +67,9 @@ def test_the_page_has_what_the_kernels_said(folder: Path) -> None:
     assert "|  | 6.1.9-1, bookworm | 7.2.1-1, sid |" in page
     assert "| limits | 8 | 64 |" in page
     assert "6.1.0-1-x" not in page
-    assert "| `kernel/test_a.py` | 1, **1 failed** | 1, 1 skipped |" in page
-    assert "| `two` | 6.1.9-1 | failed | E  a \\| b |" in page
-    assert "| `two` | 7.2.1-1 | skipped | no such flag |" in page
+    assert "| `tests/kernel/test_a.py` | 1, **1 failed** | 1, 1 skipped |" in page
+    assert "| `tests/kernel/test_a.py::two` | 6.1.9-1 | failed | E  a \\| b |" in page
+    assert "| `tests/kernel/test_a.py::two` | 7.2.1-1 | skipped | no such flag |" in page
     assert page.endswith("after\n")
     assert "old" not in page
 
