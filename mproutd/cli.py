@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "run the daemon in the foreground")
     run.add_argument("--verbose", action="store_true", help="log every change of the kernel")
+    run.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
     status = add("status", _status, "show the uplinks, and what needs attention")
     status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
@@ -177,9 +178,9 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.setup()
+    log.setup(options.syslog)
     reconciler = commands.reconciler(options, change=True)
-    commands.configure(reconciler)
+    commands.configure(reconciler, lambda text: log.event(log.WARNING, text))
     Daemon(reconciler, commands.runtime_dir(options)).run()
     return OK
 

@@ -9,6 +9,7 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.environment import conflicting_daemons, find_program, network_namespace
@@ -143,8 +144,8 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     return own
 
 
-def configure(reconciler: Reconciler) -> None:
-    """Read the configuration.  CommandError when it is invalid."""
+def configure(reconciler: Reconciler, warn: Callable[[str], None] = warn) -> None:
+    """Read the configuration.  CommandError when it is invalid; `warn` gets its warnings."""
     from mproutd.configuration.config import ConfigError
 
     try:

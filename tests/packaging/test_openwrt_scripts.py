@@ -89,7 +89,7 @@ def box(tmp_path: Path) -> Box:
 
 AS_ROOT = """\
 procd_open_instance
-procd_set_param command PROGRAM run
+procd_set_param command PROGRAM run --syslog
 procd_set_param respawn 3600 5 0
 procd_set_param file /etc/config/network /etc/config/mproutd
 procd_set_param reload_signal HUP
