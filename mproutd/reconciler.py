@@ -276,6 +276,7 @@ class Reconciler:
             last_changes=self._last_changes,
             remembered=self._gateway_memory.ages(),
             default_tables=self._default_tables(plan),
+            netifd=facts.devices,
             ignores_advertisements=[
                 uplink.config.device
                 for uplink in plan.uplinks

@@ -170,6 +170,10 @@ DEFAULT_ELSEWHERE = (
     "`gateway` (IPv6: `gateway6`)"
 )
 """Instead of the advice for a path without an address or a gateway, where that is the cause."""
+NETIFD_REASONS = ("awaiting-device", "link-down")
+NETIFD_UNKNOWN = "netifd has not read the interface {interface} yet: reload_config"
+NETIFD_DOWN = "ifup {interface}; details: ifstatus {interface}"
+"""Instead of the advice for NETIFD_REASONS, where netifd replies."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
