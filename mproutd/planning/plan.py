@@ -21,6 +21,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning.bookkeeping import next_state, prune
+from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints
 from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.numbering import Numbers, assign_numbers
@@ -69,6 +70,7 @@ class Outcome(NamedTuple):
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
 
 
+@cache_last
 def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     ownership = Ownership(config, state)
