@@ -117,7 +117,9 @@ class Requests:
                 bodies.append(body)
 
     def query_and_dump(self, query: Encode, dump: Encode) -> tuple[Message | OSError, list[bytes]]:
-        """The same as query() and dump(), in one send."""
+        """The same as query() and dump(), in one send where the receive buffer allows."""
+        if self._batch_size == 1:
+            return self.query([query])[0], self.dump(dump)
         sequence = self._send([query, dump])
         first: list[Message] = []
         bodies, interrupted = self._receive_dump(sequence + 1, first)
