@@ -82,6 +82,12 @@ class ConnectionSnapshot(NamedTuple):
             and (connection.token, address) not in used
         }
 
+    def established(self) -> set[tuple[str, int]]:
+        """(address, token) of the established subflows."""
+        return {
+            (subflow.address, subflow.token) for subflow in self.subflows if subflow.established
+        }
+
     def joined(self) -> Counter[int]:
         """Token → established subflows beside the initial one: those that peers limit."""
         return Counter(

@@ -192,6 +192,7 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
         "foreign-rule": bool(site.misrouted),
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
+        "limit-not-lowered": site.limits.subflows > 2,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
             path.reason in ("no-gateway", "no-address")
