@@ -16,10 +16,11 @@ from mproutd.configuration.config import Config, build
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.passes import misrouted_addresses, snapshot_request
+from mproutd.passes import snapshot_request
 from mproutd.planning.endpoints import active
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan, make_plan
+from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
@@ -193,6 +194,7 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
+        "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
             path.reason in ("no-gateway", "no-address")
