@@ -22,6 +22,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning.bookkeeping import next_state, prune
+from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints
 from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.numbering import Numbers, assign_numbers
@@ -72,6 +73,7 @@ class Outcome(NamedTuple):
     """Address → connections for which an endpoint stays that is to be deleted."""
 
 
+@cache_last
 def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     ownership = Ownership(config, state)
