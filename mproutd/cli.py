@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "check the configuration")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
-    add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    flush.add_argument("--force", action="store_true", help="even if connections end with it")
     _add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
 
@@ -355,11 +356,16 @@ def _flush(options: argparse.Namespace) -> int:
         reconciler.configure()
     except ConfigError:
         pass  # what mproutd installed is known without it
-    made = changes(reconciler.flush())
+    outcomes = reconciler.flush(force=options.force)
+    made = changes(outcomes)
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
-    return FAILED if any(change["error"] for change in made) else OK
+    kept = outcomes[-1].kept
+    for address, count in kept.items():
+        ends = "1 connection ends" if count == 1 else f"{count} connections end"
+        warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
+    return FAILED if kept or any(change["error"] for change in made) else OK
 
 
 def _files(options: argparse.Namespace) -> int:

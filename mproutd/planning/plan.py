@@ -6,6 +6,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
@@ -68,6 +69,8 @@ class Outcome(NamedTuple):
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
+    kept: Mapping[str, int] = {}
+    """Address → connections for which an endpoint stays that is to be deleted."""
 
 
 @cache_last
