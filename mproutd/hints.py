@@ -42,9 +42,7 @@ NETIFD_FILE = ".netifd"
 """netifd's hook writes nothing to it, as a sign of a change that netifd knows about."""
 FAMILIES = (int(AF_INET), int(AF_INET6))
 MAX_HINT_BYTES = 4096
-CHANGES = (
-    fcntl.DN_MULTISHOT | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MODIFY
-)
+CHANGES = fcntl.DN_MULTISHOT | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MODIFY
 """What hooks do in the directory; not DN_ACCESS, since the daemon reads there."""
 
 
