@@ -6,6 +6,7 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import os
 import sys
@@ -123,8 +124,11 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, OtherNamespaceError, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
-        raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+    if change:
+        lock = Lock(runtime)
+        if not lock.acquire(LOCK_TIMEOUT):
+            raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+        atexit.register(lock.release)
     state = StateFile(runtime)
     try:
         state.load()

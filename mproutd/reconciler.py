@@ -89,9 +89,10 @@ class Reconciler:
             raise
         self._collect_facts()
 
-    def refresh(self) -> None:
-        """Read the hints again."""
-        self._hinted = self._read_hints(self.config)
+    def refresh(self) -> bool:
+        """Read the hints again; return whether they have changed."""
+        before, self._hinted = self._hinted, self._read_hints(self.config)
+        return before != self._hinted
 
     def _read_hints(self, config: Config) -> Facts:
         devices = (uplink.device for uplink in config.uplinks if uplink.device)
