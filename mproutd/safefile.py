@@ -68,11 +68,16 @@ def read_file(path: str, max_bytes: int) -> bytes:
 
 
 def replace_file(
-    path: str, data: bytes, prepare: Callable[[int], None] = lambda descriptor: None
+    path: str,
+    data: bytes,
+    prepare: Callable[[int], None] = lambda descriptor: None,
+    *,
+    durable: bool = False,
 ) -> None:
     """Write a small file, readable by us alone, and rename it over the old one.  OSError.
 
-    `prepare` gets the descriptor of the new file while that is empty.
+    `prepare` gets the descriptor of the new file while that is empty.  With `durable`, a power
+    failure leaves the old file or the new one; that waits for the disk.
     """
     temporary = path + TEMPORARY_SUFFIX
     unlink_if_present(temporary)  # left by a crash, perhaps of another user
@@ -82,6 +87,8 @@ def replace_file(
         prepare(descriptor)
         if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)
