@@ -34,6 +34,7 @@ from mproutd.planning.diff import (
     replaces_all,
 )
 from mproutd.planning.health import effective
+from mproutd.planning.modes import Verdicts
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
@@ -116,14 +117,15 @@ def snapshot_request(
     devices = {uplink.device for uplink in config.uplinks}
     failed = {name for name, _ in effective(config, state, facts)}
     remembered = {(device, family_of(address)) for device, address in state.gateways}
-    failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
+    suspect_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
+    suspect_devices |= Verdicts(config, state, facts).suspect_devices(config)
     return SnapshotRequest(
         devices,
         sorted(tables),
         config.mark_mask,
         state.without_endpoint,
         full,
-        failed_devices,
+        suspect_devices,
         remembered,
         any_device=sweep or needs_main_default(config),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),

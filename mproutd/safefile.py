@@ -72,8 +72,11 @@ def open_directory(path: str, follow_link: bool = False) -> int:
     return descriptor
 
 
-def replace_file(path: str, data: bytes) -> None:
-    """Write a small file, readable by us alone, and rename it over the old one.  OSError."""
+def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
+    """Write a small file, readable by us alone, and rename it over the old one.  OSError.
+
+    With `durable`, a power failure leaves the old file or the new one; that waits for the disk.
+    """
     temporary = path + TEMPORARY_SUFFIX
     unlink_if_present(temporary)  # left by a crash, perhaps of another user
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,6 +84,8 @@ def replace_file(path: str, data: bytes) -> None:
     try:
         if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)

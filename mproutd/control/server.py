@@ -34,7 +34,7 @@ MAX_CLIENTS = 32
 """At once; further ones wait in the socket's queue."""
 BACKLOG = 1024
 """Length of that queue: connect(2) fails with EAGAIN for one more."""
-LOGGED_COMMANDS = ("reconcile",)
+LOGGED_COMMANDS = ("reconcile", "quota")
 """Commands that change something."""
 MAX_LISTENERS = 8
 """They stay connected, and must leave room for requests."""

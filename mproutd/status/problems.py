@@ -48,6 +48,13 @@ PROBLEMS = {
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
+    "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
+    "{until}",
+    "quota-in-use": "{uplink}: the quota is used up: {used} of {limit} until {until}; it stays in "
+    "use as the last usable uplink",
+    "ledger-error": "quotas: {error}",
+    "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {others} is "
+    "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
@@ -132,6 +139,13 @@ ADVICE = {
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
+    "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "
+    "AMOUNT; for more volume, raise `quota`",
+    "quota-in-use": "to switch it off even then, set `quota_hard`",
+    "ledger-error": "make sure that the state directory is writable and not full; after a loss, "
+    "enter the provider's figure: mproutd quota UPLINK --set AMOUNT",
+    "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
+    "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
     "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "control.client": "",
     "control.server": "eventloop log status.events",
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
-    "services": "configuration environment eventloop log model netlink planning safefile"
+    "services": "configuration environment eventloop format log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
@@ -61,8 +61,10 @@ MAY_IMPORT = {
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
-    "commands": "configuration control.client environment format netlink reconciler services.netifd"
-    " statefile status",
+    "commands": "configuration control.client environment format netlink reconciler services.base"
+    " services.netifd statefile status",
+    "help_formatter": "",
+    "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",
     "__main__": "cli",
