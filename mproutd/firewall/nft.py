@@ -108,7 +108,7 @@ class Record:
 
     def is_as_left(self, found: Found) -> bool:
         """Whether the table in the kernel is as we left it."""
-        return bool(self.script) and self.found == found
+        return bool(found) and bool(self.script) and self.found == found
 
     def holds(self, table: Table) -> bool:
         """Whether this is what we wrote last."""
