@@ -359,18 +359,10 @@ def _flush(options: argparse.Namespace) -> int:
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(runtime)
-<<<<<<< HEAD
-    kept = last.kept
-    for address, count in kept.items():
-        ends = "1 connection ends" if count == 1 else f"{count} connections end"
-        warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
-    return FAILED if kept or any(change["error"] for change in made) else OK
-=======
     for address, count in last.kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
     return FAILED if last.kept or any(change["error"] for change in made) else OK
->>>>>>> main
 
 
 def _files(options: argparse.Namespace) -> int:

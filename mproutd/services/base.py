@@ -89,15 +89,6 @@ class Service:
         """The facts of the other sources with those of this one.  Called by every pass."""
         return facts
 
-<<<<<<< HEAD
-    def preview(self, preview: Preview) -> Sequence[Operation]:
-        """What it would change in the kernel, for a dry run."""
-        return ()
-
-    def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """The reply to a request of the control socket; None for one of another service."""
-        return None
-=======
     def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The reply to a request of the control socket; None for one of another service."""
         return None
@@ -105,7 +96,6 @@ class Service:
     def preview(self, preview: Preview) -> Sequence[Operation]:
         """What it would change in the kernel, for a dry run."""
         return ()
->>>>>>> main
 
     def add_to_status(self, status: Status) -> None:
         """Add to a status before it is sent."""

@@ -151,14 +151,11 @@ class Services:
             facts = service.add_facts(facts)
         return facts
 
-<<<<<<< HEAD
-=======
     def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The reply of the service that knows the request; None if none does."""
         replies = (service.on_request(request) for service in self._services.values())
         return next((reply for reply in replies if reply is not None), None)
 
->>>>>>> main
     def preview(self, preview: Preview) -> Preview:
         """A preview of passes with what services would do as well."""
         further = [
@@ -167,14 +164,6 @@ class Services:
             for operation in service.preview(preview)
         ]
         return preview._replace(operations=[*preview.operations, *further])
-<<<<<<< HEAD
-
-    def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """The reply of the service that knows the request; None if none does."""
-        replies = (service.on_request(request) for service in self._services.values())
-        return next((reply for reply in replies if reply is not None), None)
-=======
->>>>>>> main
 
     def add_to_status(self, status: Status) -> None:
         for service in self._services.values():

@@ -68,17 +68,10 @@ def _summary(
     age = f" for {format_duration(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
     lines.append(f"  {state}{age}")
     lines += wrap(_traffic(uplink), "  ")
-<<<<<<< HEAD
-    if (flows := uplink.get("flows")) is not None:
-        lines += wrap(f"connections that keep it: {flows}", "  ")
-    for text in (*cost_summaries(uplink, now), load_line(uplink)):
-        lines += wrap(text, "  ", "    ") if text else []
-=======
     for text in (*cost_summaries(uplink, now), load_line(uplink)):
         lines += wrap(text, "  ", "    ") if text else []
     if (flows := uplink.get("flows")) is not None:
         lines += wrap(f"connections that keep it: {flows}", "  ")
->>>>>>> main
     if action := uplink.get("action"):
         lines += wrap(_action(action, now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"
