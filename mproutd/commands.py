@@ -6,6 +6,7 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import os
 import sys
@@ -17,6 +18,7 @@ from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
+    from mproutd.services.base import StateDirectory
     from mproutd.status.connection_types import ConnectionStatus
     from mproutd.status.types import Status
 
@@ -60,6 +62,19 @@ def runtime_dir(options: argparse.Namespace) -> str:
     directory = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
     default = "/var/run/mproutd" if _is_openwrt() else "/run/mproutd"
     return str(directory or environment("RUNTIME_DIRECTORY") or default)
+
+
+def state_dir(options: argparse.Namespace) -> StateDirectory:
+    """The directory of what outlives a reboot: the ledger of quotas.
+
+    On OpenWrt, /var is in memory.
+    """
+    from mproutd.services.base import StateDirectory
+
+    environment, on_flash = os.environ.get, _is_openwrt()
+    directory = options.state_dir or environment("MPROUTD_STATE_DIR")
+    default = "/etc/mproutd" if on_flash else "/var/lib/mproutd"
+    return StateDirectory(directory or environment("STATE_DIRECTORY") or default, on_flash)
 
 
 def _is_openwrt() -> bool:
@@ -123,8 +138,11 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, OtherNamespaceError, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
-        raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+    if change:
+        lock = Lock(runtime)
+        if not lock.acquire(LOCK_TIMEOUT):
+            raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+        atexit.register(lock.release)
     state = StateFile(runtime)
     try:
         state.load()

@@ -85,7 +85,8 @@ def uplink_status(
         "name": uplink.name,
         "device": uplink.device,
         "ifindex": link.index if link else None,
-        "mode": uplink.mode,  # type: ignore[typeddict-item]
+        "mode": _configured_mode(inspection, uplink.name),  # type: ignore[typeddict-item]
+        "effective_mode": uplink.mode,  # type: ignore[typeddict-item]
         "usable": observed.usable,
         "since": since(uplink.name),
         "slot": numbers.slot,
@@ -118,6 +119,10 @@ def uplink_status(
         "sent": counters["sent"],
         "rate": counters["rate"],
     }
+
+
+def _configured_mode(inspection: Inspection, name: str) -> str:
+    return next(uplink.mode for uplink in inspection.config.uplinks if uplink.name == name)
 
 
 def _routes(inspection: Inspection, view: KernelView, observed: ObservedUplink) -> Comparison:

@@ -46,9 +46,7 @@ def section(name: str, mode: str, *options: str) -> str:
 
 def wake(daemon: Daemon) -> None:
     """What every hook does in the end."""
-    fifo = os.open(daemon.node.path(f"{RUNTIME_DIR}/wake"), os.O_WRONLY | os.O_NONBLOCK)
-    os.write(fifo, b"x")
-    os.close(fifo)
+    Path(daemon.node.path(f"{RUNTIME_DIR}-hints/.netifd")).write_text("")
 
 
 def hotplug(daemon: Daemon, **told: str) -> None:
