@@ -164,12 +164,15 @@ def lookup(
     and protocol, instead of the resolved path to one host.  Errors: ENETUNREACH or EHOSTUNREACH
     for no route, ENETUNREACH or EINVAL for an IPv4 source that is not a local address.
     """
-    body = _lookup(destination, source, device, iif, mark, match)
+    body = _lookup_body(destination, source, device, iif, mark, match)
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
 @lru_cache(256)
-def _lookup(destination: str, source: str, device: int, iif: int, mark: int, match: bool) -> bytes:
+def _lookup_body(
+    destination: str, source: str, device: int, iif: int, mark: int, match: bool
+) -> bytes:
+    """Cached, since every pass verifies the same endpoints."""
     family = family_of(destination)
     length = bits(family)
     flags = _RTM_F_FIB_MATCH if match else 0
