@@ -104,7 +104,7 @@ def dump_links(sequence: int) -> bytes:
     return request(RTM_GETLINK, NLM_F_DUMP, sequence, body)
 
 
-def get_link(sequence: int, index: int = 0, name: str = "") -> bytes:
+def get_link(sequence: int, name: str = "", index: int = 0) -> bytes:
     """The device with this ifindex or name, proper or alternative (IFLA_ALT_IFNAME); or ENODEV."""
     body = IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
     if name:
