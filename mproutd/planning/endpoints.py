@@ -18,6 +18,7 @@ from itertools import zip_longest
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
+    ANY_DEVICE,
     BACKUP,
     FAMILIES,
     FULLMESH,
@@ -59,6 +60,17 @@ def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
     if uplink.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
+
+
+def _bound_to(uplink: ObservedUplink) -> int:
+    """The ifindex in an uplink's endpoints.
+
+    None for one that leads to its own subnets only: a socket that is bound to a device takes any
+    IPv4 address for a neighbour there (net/ipv4/route.c, ip_route_output_key_hash_rcu), while
+    without one a subflow to the internet fails at once, by the unreachable route in its table.
+    """
+    assert uplink.link is not None
+    return uplink.link.index if uplink.config.default_route else ANY_DEVICE
 
 
 def is_client_endpoint(flags: int) -> bool:
@@ -149,7 +161,7 @@ def _candidates(
             if address is not None
         )
         for turn, address in enumerate(alternating):
-            endpoint = Endpoint(address.address, uplink.link.index, flags)
+            endpoint = Endpoint(address.address, _bound_to(uplink), flags)
             candidates.append((turn, endpoint, uplink.config.name))
     candidates.sort(key=lambda candidate: candidate[0])
     return [(endpoint, name) for _, endpoint, name in candidates]
@@ -247,7 +259,7 @@ def _keep_present(
 ) -> dict[Endpoint, str]:
     """Our existing endpoints, as they are, whose address is still on its device."""
     owners = {
-        (address.address, uplink.link.index): uplink.config.name
+        (address.address, _bound_to(uplink)): uplink.config.name
         for uplink in uplinks
         if uplink.link is not None
         for path in uplink.paths
