@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "environment": "",
     "safefile": "",
     "log": "",
+    "limits": "eventloop",
     "configuration": "model configuration",
     "configuration.uci": "configuration safefile",
     "planning": "model configuration planning",
@@ -47,7 +48,9 @@ MAY_IMPORT = {
     "subflows": "netlink subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
     "control.client": "",
-    "control.server": "eventloop log status.events",
+    "control.admission": "",
+    "control.socket_file": "",
+    "control.server": "control.admission control.socket_file eventloop limits log status.events",
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
     "services": "configuration environment eventloop log model netlink planning safefile"
     " services status",
