@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -217,7 +218,8 @@ def as_member(daemon: Daemon, script: str, processes: int) -> Iterator[None]:
     running = [
         daemon.node.popen(
             *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
-            *("python3", "-c", script, f"{RUNTIME_DIR}/control.sock"),
+            # Where every user may read it, unlike a virtual environment.
+            *(os.path.realpath(sys.executable), "-c", script, f"{RUNTIME_DIR}/control.sock"),
             stdout=subprocess.PIPE,
         )
         for _ in range(processes)
