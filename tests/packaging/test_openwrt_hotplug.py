@@ -161,9 +161,7 @@ def test_the_hook_and_the_daemon_agree_where_it_is(monkeypatch: pytest.MonkeyPat
 def test_it_starts_no_program(box: Box) -> None:
     """What is left is the shell's own work: netifd has the next event wait for this one."""
     script = f'PATH=/nonexistent; for i in 1 2 3 4 5 6 7 8 9 10; do . "{HOOK}"; done'
-    begun = time.monotonic()
     box.sh(script, box.environment(UP))
-    assert time.monotonic() - begun < 1.0
     assert box.woke()
 
 

@@ -87,11 +87,16 @@ def box(tmp_path: Path) -> Box:
 
 # -- procd --------------------------------------------------------------------------------
 
-AS_ROOT = """\
+FILES_READ = " ".join(
+    f"{folder}/{name}"
+    for folder in ("/etc/config", "/var/run/uci")
+    for name in ("network", "mproutd")
+)
+AS_ROOT = f"""\
 procd_open_instance
-procd_set_param command PROGRAM run
+procd_set_param command PROGRAM run --syslog
 procd_set_param respawn 3600 5 0
-procd_set_param file /etc/config/network /etc/config/mproutd
+procd_set_param file {FILES_READ}
 procd_set_param reload_signal HUP
 procd_set_param stderr 1
 procd_close_instance

@@ -112,7 +112,7 @@ def test_the_lock_is_waited_for_as_long_as_asked(runtime: Path) -> None:
     assert not waiting.acquire()
     began = time.monotonic()
     assert not waiting.acquire(0.1)
-    assert 0.1 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.1
     threading.Timer(0.1, holder.release).start()
     assert waiting.acquire(10)
     waiting.release()
