@@ -1,4 +1,4 @@
-"""What one source may cause: processor time, and lines of the log.
+"""What one source may cause: processor time, passes, and lines of the log.
 
 Invariants: what is delayed or left out is bounded by its own source, and others are not affected;
 lines that are left out are counted, and the count is logged.
@@ -6,9 +6,15 @@ lines that are left out are counted, and the count is logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterable
 
 from mproutd.eventloop import Loop, Timer
+
+EVENT_SHARE, EVENT_BURST = 0.05, 1.0
+"""Of the processor, and seconds of it, for the passes that one source of events causes."""
+MAX_SOURCES = 64
+"""From which on quiet ones are forgotten."""
 
 
 class Budget:
@@ -28,11 +34,73 @@ class Budget:
         left = self._now()
         return 0.0 if left > 0.0 else -left / self._share + 0.001
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing of it has been used lately."""
+        return self._now() >= self._burst
+
     def _now(self) -> float:
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._share)
         self._at = now
         return self._left
+
+
+class PassLimiter:
+    """When to make the pass that events ask for: at once, unless their source asks too much.
+
+    A router that sends advertisements without a pause changes addresses and routes hundreds of
+    times a second.  The passes that one source causes may take EVENT_SHARE of the processor; those
+    beyond are delayed and, with what has arrived meanwhile, become one.  A source that is quiet
+    has EVENT_BURST seconds of passes in advance, and no other source's events are delayed.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._clock, self._used = clock, used
+        self._budgets: dict[Hashable, Budget] = {}
+        self._pending: set[Hashable] = set()
+        """Sources of the events since the last pass."""
+        self._causes: set[Hashable] = set()
+        """Of the pass that is being made."""
+        self._began = 0.0
+
+    def add(self, sources: Iterable[Hashable]) -> None:
+        """There were events of these sources."""
+        self._pending.update(sources)
+
+    def delay(self) -> float:
+        """Seconds until the pass that the events ask for."""
+        budgets = self._budgets
+        if not all(source in budgets for source in self._pending):
+            return 0.0
+        return min((budgets[source].delay() for source in self._pending), default=0.0)
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._causes, self._pending = self._pending, set()
+        self._began = self._used()
+
+    def end(self, again: bool) -> None:
+        """It has ended; `again`: another one has to follow, for the same reason."""
+        spent = self._used() - self._began
+        for source in self._causes:
+            if source not in self._budgets:
+                self._make_room()
+                self._budgets[source] = Budget(self._clock, EVENT_SHARE, EVENT_BURST)
+            self._budgets[source].spend(spent)
+        if again:
+            self._pending |= self._causes
+
+    def _make_room(self) -> None:
+        """Forget the sources that have been quiet; devices come and go."""
+        if len(self._budgets) >= MAX_SOURCES:
+            self._budgets = {
+                source: budget for source, budget in self._budgets.items() if not budget.full
+            }
 
 
 class LineLimiter:

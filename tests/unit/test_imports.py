@@ -54,12 +54,12 @@ MAY_IMPORT = {
     "control.admission": "",
     "control.socket_file": "",
     "control.server": "control.admission control.socket_file eventloop limits log status.events",
-    "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
+    "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler status",
     "services": "configuration environment eventloop format log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
-    "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
+    "daemon": "configuration control environment eventloop hints limits log model monitor netlink passes"
     " planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",

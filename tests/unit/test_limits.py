@@ -15,7 +15,14 @@ from mproutd import log
 from mproutd.control import server as control
 from mproutd.control.server import SAVED_SECONDS, USER_SHARE, Server
 from mproutd.eventloop import Loop
-from mproutd.limits import Budget, LineLimiter
+from mproutd.limits import (
+    EVENT_BURST,
+    EVENT_SHARE,
+    MAX_SOURCES,
+    Budget,
+    LineLimiter,
+    PassLimiter,
+)
 
 
 class Clock:
@@ -40,6 +47,71 @@ def test_a_budget_is_saved_up_overdrawn_once_and_paid_back() -> None:
     clock.now += 1e6
     budget.spend(3)
     assert budget.delay() == pytest.approx(10, abs=0.1), "no more is saved than the burst"
+
+
+class Passes:
+    """Passes of 10 ms of the processor each."""
+
+    def __init__(self) -> None:
+        self.clock, self.used, self.made = Clock(), 0.0, 0
+        self.limiter = PassLimiter(self.clock, lambda: self.used)
+
+    def events(self, *sources: str) -> float:
+        """Events arrive; the pass is made where it is due at once."""
+        self.limiter.add(sources)
+        delay = self.limiter.delay()
+        if not delay:
+            self.make_pass()
+        return delay
+
+    def make_pass(self, again: bool = False) -> None:
+        self.limiter.begin()
+        self.used += 0.01
+        self.made += 1
+        self.limiter.end(again)
+
+
+def test_a_source_that_is_quiet_has_its_pass_at_once() -> None:
+    passes = Passes()
+    for _ in range(1000):
+        assert passes.events("eth1") == 0
+        passes.clock.now += 0.01 / EVENT_SHARE
+    assert passes.made == 1000
+
+
+def test_a_flood_takes_its_share_and_delays_nobody_else() -> None:
+    passes = Passes()
+    begun = passes.clock.now
+    while passes.clock.now < begun + 60:
+        delay = passes.events("eth1")
+        if delay:
+            assert delay <= 0.011 / EVENT_SHARE
+            assert passes.limiter.delay() == delay
+            passes.clock.now += delay
+            passes.make_pass()
+        passes.clock.now += 0.001
+    assert passes.used <= EVENT_BURST + 60 * EVENT_SHARE + 0.02
+    passes.limiter.add(["eth1"])
+    assert passes.limiter.delay() > 0
+    assert passes.events("eth2") == 0, "with the events of eth1, as one pass"
+    assert passes.limiter.delay() == 0, "nothing is left to do"
+
+
+def test_what_a_pass_has_to_do_again_counts_too() -> None:
+    passes = Passes()
+    for _ in range(2 + int(EVENT_BURST / 0.02)):
+        passes.limiter.add(["eth1"])
+        passes.make_pass(again=True)
+        passes.make_pass()
+    assert passes.events("eth1") > 0
+
+
+def test_devices_that_come_and_go_are_forgotten() -> None:
+    passes = Passes()
+    for n in range(1000):
+        passes.events(f"tun{n}")
+        passes.clock.now += 1
+    assert len(passes.limiter._budgets) <= MAX_SOURCES
 
 
 class Lines:
