@@ -137,6 +137,7 @@ class Pass:
     _plan: Plan
     _differences: Differences
     _misrouted: tuple[str, ...]
+    _withheld: frozenset[str]
 
     def __init__(
         self, collaborators: Collaborators, config: Config, facts: Facts, options: PassOptions
@@ -158,7 +159,6 @@ class Pass:
         self._repaired_routing = False
         self._run_again = False
         self._kept: dict[str, int] = {}
-        """Address → connections that keep its endpoint: see relocation.py."""
 
     def run(self) -> Outcome:
         """Make the pass.  OSError when the kernel does not answer.
@@ -247,6 +247,11 @@ class Pass:
 
     def _verify_routing(self) -> None:
         self._misrouted = misrouted_addresses(self._kernel, self._plan)
+        tolerated = set(self._tolerated()) - self._facts.withheld
+        self._withheld = frozenset(self._misrouted).difference(tolerated)
+        modes = {uplink.config.mode for uplink in self._plan.uplinks if uplink.usable}
+        if "handover" in modes and self._withheld != self._facts.withheld:
+            self._run_again = True  # with a handover uplink in place of what carries nothing
 
     def _add_endpoints(self) -> None:
         if self._deleting:
@@ -295,6 +300,7 @@ class Pass:
             self._misrouted,
             main_query_changed or self._deleting or self._run_again,
             tuple(missing),
+            self._withheld,
             self._kept,
         )
 
@@ -360,13 +366,14 @@ class Pass:
         """The endpoints to delete because their addresses are misrouted.
 
         None right after this pass has repaired the routing: another program may be changing the
-        rules at this moment, so an endpoint in use is deleted only when the next pass agrees.
+        rules at this moment, so an endpoint in use is deleted only when the next pass agrees.  Nor
+        while a handover uplink may take its place.
         """
-        addresses = set(self._misrouted).difference(self._tolerated())
+        addresses = self._withheld
         deletions = own_endpoint_deletions(self._ownership, self._snapshot, addresses)
         going = {operation.value for operation in self._differences.delete_endpoints}
         withdrawn = [operation for operation in deletions if operation.value not in going]
-        if withdrawn and self._repaired_routing:
+        if withdrawn and (self._repaired_routing or self._run_again):
             self._run_again = True
             return []
         return withdrawn

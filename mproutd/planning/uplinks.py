@@ -75,6 +75,8 @@ class Facts(NamedTuple):
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses that were misrouted when they were verified last, beyond the grace period."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -172,10 +174,21 @@ class ObservedUplink(NamedTuple):
     """None: there is no such device."""
     paths: tuple[Path, Path]
     """IPv4, IPv6: in the order of FAMILIES."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses without an endpoint that opens subflows: see Facts, and endpoints.py."""
 
     @property
     def usable(self) -> bool:
         return self.paths[0].usable or self.paths[1].usable
+
+    @property
+    def carries(self) -> bool:
+        """Whether it is usable for MPTCP in a family."""
+        return any(map(self.path_carries, self.paths))
+
+    def path_carries(self, path: Path) -> bool:
+        addresses = {address.address for address in path.eligible} if self.withheld else ()
+        return path.usable and (not addresses or not self.withheld.issuperset(addresses))
 
 
 RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
