@@ -284,6 +284,13 @@ class Sysctl(NamedTuple):
     value: int
 
 
+class NftTable(NamedTuple):
+    """The nftables table `inet mproutd`."""
+
+    script: str = ""
+    """What nft reads to make it."""
+
+
 class Mptcp(NamedTuple):
     """The state and the abilities of the kernel's MPTCP."""
 
@@ -331,7 +338,7 @@ class Snapshot(NamedTuple):
     """Addresses of implicit endpoints without a subflow; looked for while no endpoint is free."""
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable
 
 
 class Operation(NamedTuple):
@@ -360,11 +367,13 @@ ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
 
 
 def already_deleted(operation: Operation, errno: int) -> bool:
-    """Whether a delete failed because its object was gone already.
+    """Whether a delete failed because its object was gone already, or a sysctl with its device.
 
     For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
     mptcp_pm_nl_del_addr_doit).
     """
+    if isinstance(operation.value, Sysctl):
+        return errno in (ENOENT, ENODEV)
     if operation.verb != "delete":
         return False
     return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))

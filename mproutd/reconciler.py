@@ -23,6 +23,7 @@ from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
+from mproutd.planning.endpoints import carries
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
@@ -89,9 +90,10 @@ class Reconciler:
             raise
         self._collect_facts()
 
-    def refresh(self) -> None:
-        """Read the hints again."""
-        self._hinted = self._read_hints(self.config)
+    def refresh(self) -> bool:
+        """Read the hints again; return whether they have changed."""
+        before, self._hinted = self._hinted, self._read_hints(self.config)
+        return before != self._hinted
 
     def _read_hints(self, config: Config) -> Facts:
         devices = (uplink.device for uplink in config.uplinks if uplink.device)
@@ -213,7 +215,7 @@ class Reconciler:
         self._usable_since = {
             uplink.config.name: self._usable_since.get(uplink.config.name, since)
             for uplink in plan.uplinks
-            if uplink._replace(withheld=uplink.withheld.union(misrouted)).carries
+            if carries(uplink._replace(withheld=uplink.withheld.union(misrouted)))
         }
         regular = [
             since
@@ -290,6 +292,7 @@ class Reconciler:
             last_changes=self._last_changes,
             remembered=self._gateway_memory.ages(),
             default_tables=self._default_tables(plan),
+            netifd=facts.devices,
             ignores_advertisements=[
                 uplink.config.device
                 for uplink in plan.uplinks
@@ -358,4 +361,5 @@ class Reconciler:
             facts = facts._replace(withheld=self.last.withheld)
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
-        return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)
+        operations = compare(Ownership(config, state), snapshot, plan).operations
+        return Preview(config, snapshot, plan, operations)

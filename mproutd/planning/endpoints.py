@@ -31,7 +31,7 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.planning.ownership import Ownership
-from mproutd.planning.uplinks import ObservedUplink, by_rank
+from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
 
 def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -42,13 +42,23 @@ def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """
     usable = [uplink for uplink in by_rank(uplinks) if uplink.usable]
     regular = [uplink for uplink in usable if uplink.config.mode != "handover"]
-    if any(uplink.carries for uplink in regular):
+    if any(carries(uplink) for uplink in regular):
         return regular
     reserve = usable[len(regular) :]
-    first = next((place for place, uplink in enumerate(reserve) if uplink.carries), None)
+    first = next((place for place, uplink in enumerate(reserve) if carries(uplink)), None)
     if first is None:
         return regular or usable[:1]
     return [*regular, *reserve[: first + 1]]
+
+
+def carries(uplink: ObservedUplink) -> bool:
+    """Whether it is usable for MPTCP in a family."""
+    return any(path_carries(uplink, path) for path in uplink.paths)
+
+
+def path_carries(uplink: ObservedUplink, path: Path) -> bool:
+    addresses = {address.address for address in path.eligible} if uplink.withheld else set()
+    return path.usable and (not addresses or not addresses <= uplink.withheld)
 
 
 def without_service(
@@ -236,10 +246,10 @@ def _standby(
     """
     standby = []
     for index in range(len(FAMILIES)):
-        if any(uplink.path_carries(uplink.paths[index]) for uplink in carrying):
+        if any(path_carries(uplink, uplink.paths[index]) for uplink in carrying):
             continue
         first = next(
-            (uplink for uplink in by_rank(uplinks) if uplink.path_carries(uplink.paths[index])),
+            (uplink for uplink in by_rank(uplinks) if path_carries(uplink, uplink.paths[index])),
             None,
         )
         if first is not None:
@@ -254,10 +264,18 @@ def _standby(
 def _keep_present(
     ownership: Ownership, mptcp: Mptcp, uplinks: Sequence[ObservedUplink]
 ) -> dict[Endpoint, str]:
-    """Our existing endpoints, as they are, whose address is still on its device."""
+    """Our existing endpoints, as they are, whose address is still on its device.
+
+    Also of an uplink that a quota has switched off, unless it is a hard one.
+    """
+    switched_off = [
+        uplink
+        for uplink in uplinks
+        if uplink.over_quota and uplink.config.mode == "off" and not uplink.config.quota_hard
+    ]
     owners = {
         (address.address, uplink.link.index): uplink.config.name
-        for uplink in by_rank(uplinks)
+        for uplink in [*by_rank(uplinks), *switched_off]
         if uplink.link is not None
         for path in uplink.paths
         for address in path.covered

@@ -92,6 +92,8 @@ class Inspection(NamedTuple):
     routers."""
     default_tables: Mapping[tuple[str, int], Sequence[int]] = {}
     """(device, family) without a gateway → other programs' tables with a default through it."""
+    netifd: Mapping[str, str] | None = None
+    """Interface → its device, as Facts has it."""
     passes: int = 0
     writes: int = 0
     """Passes, and changes requested from the kernel, since the start."""
@@ -105,7 +107,9 @@ class Inspection(NamedTuple):
 class Preview(NamedTuple):
     """What a reconciliation would change."""
 
+    config: Config
     snapshot: Snapshot
+    plan: Plan
     operations: Sequence[Operation]
 
 

@@ -25,6 +25,7 @@ from mproutd.planning.bookkeeping import next_state, prune
 from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints, without_service
 from mproutd.planning.health import effective, keep_last_usable
+from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
@@ -83,7 +84,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         return _empty_plan(ownership, snapshot)
     numbers = assign_numbers(config, state.slots)
     failed = effective(config, state, facts)
-    uplinks = keep_last_usable(observe(config, snapshot, state, facts, failed), failed)
+    verdicts = Verdicts(config, state, facts)
+    observed = observe(with_effective_modes(config, verdicts), snapshot, state, facts, failed)
+    uplinks = switch_off(keep_last_usable(observed, failed), verdicts.over_quota)
     withheld = facts.withheld | without_service(ownership, snapshot.mptcp, uplinks)
     if withheld:
         uplinks = [uplink._replace(withheld=withheld) for uplink in uplinks]
@@ -105,7 +108,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         main_default=routing.main_default,
         barred=routing.barred,
         over_cap=over_cap,
-        state=new_state._replace(failed=failed),
+        state=new_state._replace(
+            failed=failed, over_quota=verdicts.over_quota, overflowing=verdicts.overflowing
+        ),
     )
 
 

@@ -101,7 +101,8 @@ def plan_routing(
         )
         routes.update(own_routes)
         rules.update(own_rules)
-    has_master = any(uplink.config.mode == "master" for uplink in uplinks)
+    # As configured: other traffic stays ours although the master's quota is used up.
+    has_master = any(uplink.mode == "master" for uplink in config.uplinks)
     defaults: dict[Route, str] = {}
     main_default: dict[int, int] = {}
     barred: frozenset[int] = frozenset()

@@ -77,6 +77,10 @@ class Facts(NamedTuple):
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
     withheld: frozenset[str] = frozenset()
     """Addresses that were misrouted when they were verified last, beyond the grace period."""
+    over_quota: frozenset[str] | None = None
+    """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
+    overflowing: frozenset[str] | None = None
+    """Uplinks that carry because the regular ones are full; None while nothing is measured."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -170,35 +174,31 @@ class ObservedUplink(NamedTuple):
     """An uplink with its device and paths, as a pass finds them."""
 
     config: UplinkConfig
+    """With the effective mode: see modes.py."""
     link: Link | None
     """None: there is no such device."""
     paths: tuple[Path, Path]
     """IPv4, IPv6: in the order of FAMILIES."""
     withheld: frozenset[str] = frozenset()
     """Addresses without an endpoint that opens subflows: see Facts, and endpoints.py."""
+    over_quota: bool = False
+    """Its quota is used up, so it comes last among those of its mode."""
 
     @property
     def usable(self) -> bool:
         return self.paths[0].usable or self.paths[1].usable
 
-    @property
-    def carries(self) -> bool:
-        """Whether it is usable for MPTCP in a family."""
-        return any(map(self.path_carries, self.paths))
 
-    def path_carries(self, path: Path) -> bool:
-        addresses = {address.address for address in path.eligible} if self.withheld else ()
-        return path.usable and (not addresses or not self.withheld.issuperset(addresses))
-
-
-RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
-"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it."""
+OFF, OVERFLOW = "off", "overflow"
+RANK = {"master": 0, "on": 1, OVERFLOW: 2, "backup": 3, "handover": 4}
+"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it.
+Nobody configures `overflow`: see modes.py."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
-    """master, on, backup, handover; within a mode the order of the file; never off."""
+    """master, on, overflow, backup, handover; within a mode the order of the file; never off."""
     ranked = [uplink for uplink in uplinks if uplink.config.mode in RANK]
-    return sorted(ranked, key=lambda uplink: RANK[uplink.config.mode])
+    return sorted(ranked, key=lambda uplink: (RANK[uplink.config.mode], uplink.over_quota))
 
 
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:

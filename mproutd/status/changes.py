@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
-from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.model import FAMILIES, FAMILY_NAMES, NftTable, Operation
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
@@ -47,13 +47,21 @@ def planned_changes(preview: Preview) -> list[Change]:
     return [_change(operation, ip_command(operation, name)) for operation in preview.operations]
 
 
+def table_changes(done: Iterable[tuple[Operation, str]]) -> list[Change]:
+    """Changes of the nftables table, each with its error."""
+    return [_change(operation, ip_command(operation, str), error) for operation, error in done]
+
+
 def _change(operation: Operation, command: str, error: str = "") -> Change:
-    return {
+    change: Change = {
         "verb": operation.verb,
         "uplink": operation.uplink or None,
         "command": command,
         "error": error or None,
     }
+    if isinstance(operation.value, NftTable) and operation.verb != "delete" and not error:
+        change["input"] = operation.value.script
+    return change
 
 
 # -- decisions ----------------------------------------------------------------------------
@@ -73,8 +81,12 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     """The differences between two plans; without an old one, the state of every uplink."""
     previous = {uplink.config.name: uplink for uplink in before.uplinks} if before else {}
     decided = []
+    # The services say why a mode changes by itself.
+    services = now.state.over_quota | now.state.overflowing
+    services |= before.state.over_quota | before.state.overflowing if before else frozenset()
     for uplink in now.uplinks:
-        decided += _uplink_decisions(previous.pop(uplink.config.name, None), uplink)
+        name = uplink.config.name
+        decided += _uplink_decisions(previous.pop(name, None), uplink, name in services)
     decided += [Decision(f"{name} is no longer configured", name) for name in sorted(previous)]
     defaults = before.default if before else {}
     for family in FAMILIES:
@@ -89,7 +101,10 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     return decided
 
 
-def _uplink_decisions(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
+def _uplink_decisions(
+    before: ObservedUplink | None, now: ObservedUplink, by_itself: bool
+) -> list[Decision]:
+    """`by_itself`: the mode is not only the configured one."""
     decided = []
     name, device = now.config.name, now.config.device
     for index, path in enumerate(now.paths):
@@ -111,7 +126,7 @@ def _uplink_decisions(before: ObservedUplink | None, now: ObservedUplink) -> lis
         if before is None or reason not in ("no-address", before.paths[0].reason):
             text = f"{name} is not usable: {REASONS[reason]}"
             decided.append(Decision(text, name, device, False))
-    if before is not None and before.config.mode != now.config.mode:
+    if before is not None and before.config.mode != now.config.mode and not by_itself:
         text = f"{name} changes its mode to {now.config.mode}"
         decided.append(Decision(text, name, device))
     return decided

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mproutd.status.problems import PROBLEMS
 
 if TYPE_CHECKING:
+    from mproutd.status.cost_types import DirectionLoad
     from mproutd.status.traffic_types import Defaults
     from mproutd.status.types import CheckStatus, MptcpStatus, Status, UplinkStatus
 
@@ -30,6 +31,7 @@ class Metric(NamedTuple):
 
 
 _UPLINK, _FAMILY = ("uplink",), ("uplink", "family")
+_DIRECTION = ("uplink", "direction")
 _HOST = ("uplink", "family", "host")
 
 METRICS = {
@@ -44,6 +46,9 @@ METRICS = {
         GAUGE, "Parts of the configuration that are valid but probably unintended."
     ),
     "mproutd_problems": Metric(GAUGE, "Problems by code.", ("code",)),
+    "mproutd_pins_flows": Metric(
+        GAUGE, "Whether forwarded connections keep their uplink; missing where that is not wanted."
+    ),
     "mproutd_drift": Metric(GAUGE, "Differences in the kernel that the next pass will repair."),
     "mproutd_passes_total": Metric(COUNTER, "Passes since the daemon started."),
     "mproutd_writes_total": Metric(
@@ -69,11 +74,32 @@ METRICS = {
     "mproutd_uplink_endpoints": Metric(
         GAUGE, "Desired MPTCP endpoints by state.", ("uplink", "state")
     ),
+    "mproutd_uplink_flows": Metric(
+        GAUGE, "Tracked connections that keep an uplink; missing while they are not known.", _UPLINK
+    ),
     "mproutd_uplink_received_bytes_total": Metric(
         COUNTER, "Bytes received by the device of an uplink.", _UPLINK
     ),
     "mproutd_uplink_sent_bytes_total": Metric(
         COUNTER, "Bytes sent by the device of an uplink.", _UPLINK
+    ),
+    "mproutd_uplink_effective_mode_info": Metric(
+        GAUGE, "The mode in use: quotas and overflow change it.", ("uplink", "mode")
+    ),
+    "mproutd_uplink_quota_bytes": Metric(GAUGE, "Bytes that a period includes.", _UPLINK),
+    "mproutd_uplink_quota_used_bytes": Metric(GAUGE, "Bytes used in this period.", _UPLINK),
+    "mproutd_uplink_quota_end_timestamp_seconds": Metric(
+        GAUGE, "When the next period begins.", _UPLINK
+    ),
+    "mproutd_uplink_quota_reached": Metric(GAUGE, "Whether the quota is used up.", _UPLINK),
+    "mproutd_uplink_overflow_carrying": Metric(
+        GAUGE, "Whether an uplink carries since the regular ones are full.", _UPLINK
+    ),
+    "mproutd_uplink_capacity_bits_per_second": Metric(
+        GAUGE, "What a regular uplink can carry, configured or learned.", _DIRECTION
+    ),
+    "mproutd_uplink_load_ratio": Metric(
+        GAUGE, "Its rate over two seconds as a share of that.", _DIRECTION
     ),
     "mproutd_uplink_health_failed": Metric(
         GAUGE, "Whether the health check of an uplink has failed.", _FAMILY
@@ -132,6 +158,8 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     codes = Counter(problem["code"] for problem in status["problems"])
     for code in [*PROBLEMS, *(code for code in codes if code not in PROBLEMS)]:
         yield "mproutd_problems", (code,), codes[code]
+    if (pinned := status.get("pins_flows")) is not None:
+        yield "mproutd_pins_flows", (), pinned
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
     yield "mproutd_writes_total", (), status["counts"]["writes"]
@@ -156,13 +184,35 @@ def _uplink(uplink: UplinkStatus, default: Defaults) -> Iterator[_Named]:
         yield "mproutd_uplink_since_timestamp_seconds", (name,), uplink["since"]
     for check in uplink.get("health") or ():
         yield from _check(name, check)
+    yield from _cost(name, uplink)
     states = Counter[str](endpoint["state"] for endpoint in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
+    if (flows := uplink.get("flows")) is not None:
+        yield "mproutd_uplink_flows", (name,), flows
     if uplink["received"] is not None:
         yield "mproutd_uplink_received_bytes_total", (name,), uplink["received"]
     if uplink["sent"] is not None:
         yield "mproutd_uplink_sent_bytes_total", (name,), uplink["sent"]
+
+
+def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
+    """Quotas and overflow, where they are configured."""
+    yield "mproutd_uplink_effective_mode_info", (name, uplink["effective_mode"]), 1
+    if quota := uplink.get("quota"):
+        yield "mproutd_uplink_quota_bytes", (name,), quota["limit"]
+        yield "mproutd_uplink_quota_used_bytes", (name,), quota["used"]
+        yield "mproutd_uplink_quota_end_timestamp_seconds", (name,), quota["end"]
+        yield "mproutd_uplink_quota_reached", (name,), quota["state"] == "reached"
+    if overflow := uplink.get("overflow"):
+        yield "mproutd_uplink_overflow_carrying", (name,), overflow["carrying"]
+    if load := uplink.get("load"):
+        for direction in ("download", "upload"):
+            each: DirectionLoad = load[direction]
+            if each["capacity"] is not None:
+                yield "mproutd_uplink_capacity_bits_per_second", (name, direction), each["capacity"]
+            if each["percent"] is not None:
+                yield "mproutd_uplink_load_ratio", (name, direction), each["percent"] / 100
 
 
 def _check(uplink: str, check: CheckStatus) -> Iterator[_Named]:

@@ -48,7 +48,23 @@ PROBLEMS = {
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
+    "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
+    "{until}",
+    "quota-in-use": "{uplink}: the quota is used up: {used} of {limit} until {until}; it stays in "
+    "use as the last usable uplink",
+    "ledger-error": "quotas: {error}",
+    "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {others} is "
+    "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
+    "nft-missing": "forwarded connections do not keep their uplink, and only the default uplink "
+    "answers port forwards: {error}",
+    "nft-unsupported": "forwarded connections do not keep their uplink: the kernel lacks nf_tables "
+    "or connection tracking ({error})",
+    "nft-failed": "forwarded connections do not keep their uplink: nft: {error}",
+    "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
+    "`failback`): the kernel does not list them ({error})",
+    "mark-overwritten": "nftables table {table} overwrites mproutd's bits of the mark, so that "
+    "connections may change their uplink: {rule}",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
@@ -132,12 +148,27 @@ ADVICE = {
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
+    "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "
+    "AMOUNT; for more volume, raise `quota`",
+    "quota-in-use": "to switch it off even then, set `quota_hard`",
+    "ledger-error": "make sure that the state directory is writable and not full; after a loss, "
+    "enter the provider's figure: mproutd quota UPLINK --set AMOUNT",
+    "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
+    "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
+    "nft-missing": "install nftables, or set `pin_flows` '0'",
+    "nft-unsupported": "load or build the modules nf_tables, nft_ct and nf_conntrack, with "
+    "CONFIG_NF_CONNTRACK_MARK, or set `pin_flows` '0'",
+    "nft-failed": "resolve nft's error; mproutd retries every minute at least; or set "
+    "`pin_flows` '0'",
+    "no-conntrack-netlink": "modprobe nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
+    "mark-overwritten": "let that rule preserve the bits of `mark_mask` (ct mark set ct mark & "
+    "0x80ffffff | VALUE), or choose another `mark_mask`",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
     "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
-    "for a sysctl: the files in /etc/sysctl.d",
+    "for a sysctl: the files in /etc/sysctl.d; for the nftables table: nft monitor",
     "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
-    "/etc/sysctl.d",
+    "/etc/sysctl.d; for the nftables table: nft monitor",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "
     "`gateway6`); with net.ipv6.conf.DEVICE.forwarding=1, router advertisements count only with "
@@ -174,6 +205,10 @@ DEFAULT_ELSEWHERE = (
     "`gateway` (IPv6: `gateway6`)"
 )
 """Instead of the advice for a path without an address or a gateway, where that is the cause."""
+NETIFD_REASONS = ("awaiting-device", "link-down")
+NETIFD_UNKNOWN = "netifd has not read the interface {interface} yet: reload_config"
+NETIFD_DOWN = "ifup {interface}; details: ifstatus {interface}"
+"""Instead of the advice for NETIFD_REASONS, where netifd replies."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "

@@ -18,6 +18,7 @@ from mproutd.format import (
     shortened,
     truncate,
 )
+from mproutd.status.render_cost import cost_summaries
 from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
 from mproutd.status.render_traffic import ways_out
 
@@ -76,7 +77,7 @@ def _table(uplinks: Sequence[UplinkStatus], now: float, color: bool) -> list[str
         lines.append("  ".join(cells).rstrip())
         for family in _shown_families(uplink):
             lines += _family_lines(uplink, family, inner_widths)
-        for summary in check_summaries(uplink):
+        for summary in (*check_summaries(uplink), *cost_summaries(uplink, now)):
             lines += wrap(summary, _INDENT, _INDENT * 2)
     return lines
 
@@ -250,14 +251,16 @@ def wrap(text: str, indent: str, further: str | None = None, width: int = WIDTH)
 
 def change_lines(changes: Iterable[Change]) -> list[str]:
     """A command for each change; the kernel's error behind one that failed."""
-    return [
-        safe(
-            f"{change['command']}    # failed: {change['error']}"
-            if change.get("error")
-            else change["command"]
-        )
-        for change in changes
-    ]
+    lines = []
+    for change in changes:
+        script = change.get("input", "")
+        command = f"{change['command']} <<'END'" if script else change["command"]
+        error = f"    # failed: {change['error']}" if change.get("error") else ""
+        lines.append(safe(f"{command}{error}"))
+        if script:
+            body = [safe(line.expandtabs(2)) for line in script.splitlines()]
+            lines += [*body, "END"]
+    return lines
 
 
 def connection_lines(connections: list[ConnectionStatus]) -> list[str]:

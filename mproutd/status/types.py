@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
+from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
 
 Count = Annotated[int, ("minimum", 0)]
@@ -17,6 +18,7 @@ Time = Annotated[float, ("minimum", 0)]
 
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
+EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
 Method = Literal["ping", "tcp", "http", "https"]
 Reason = Literal[
     "awaiting-device",
@@ -219,6 +221,9 @@ class UplinkStatus(TypedDict):
     """the device's index; null when it does not exist"""
     mode: Mode
     """the configured mode"""
+    effective_mode: EffectiveMode
+    """the mode in use: another one once a quota is used up, or overflow while an uplink carries
+since the regular ones are full"""
     usable: bool
     """whether one of its families is"""
     since: Time | None
@@ -243,9 +248,20 @@ class UplinkStatus(TypedDict):
     """bytes since the device was created; null when there is no device"""
     rate: Rate | None
     """mean rates since an earlier sample; null until there are two samples"""
+    flows: NotRequired[Count | None]
+    """tracked connections that keep this uplink; null when they are not known; missing without a
+daemon"""
     action: NotRequired[Action | None]
     """the last run of on_up or on_down; null when there was none since the start; missing
 unless one is configured"""
+    quota: NotRequired[QuotaStatus | None]
+    """its quota; null where this uplink has none; missing without a daemon and where no uplink has
+one"""
+    overflow: NotRequired[OverflowStatus | None]
+    """when it carries beside the regular ones; null where `overflow` is not set or has no effect;
+missing without a daemon and where no uplink has it"""
+    load: NotRequired[LoadStatus | None]
+    """how full it is; null for an uplink that is not regular; missing as `overflow`"""
     health: NotRequired[list[CheckStatus] | None]
     """health checks, by family; null where this uplink has none; missing without a daemon and
 where no uplink has one"""
@@ -354,6 +370,9 @@ one is added"""
     """where the kernel sends other traffic, whatever is configured"""
     common: Common
     """what belongs to no single uplink"""
+    pins_flows: NotRequired[bool | None]
+    """whether forwarded connections keep their uplink, that is, mproutd's nftables table is in
+place; null where it is not wanted (`pin_flows` 0, or no forwarding); missing without a daemon"""
     mptcp: MptcpStatus | None
     """the kernel's MPTCP; null where it has none"""
     drift: list[str]

@@ -26,7 +26,7 @@ from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
 
-FILES = {"state.json", "state.json.new", "lock", "control.sock", "hints", "wake"}
+FILES = {"state.json", "state.json.new", "lock", "control.sock"}
 """What may be in the runtime directory."""
 LATELY = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
