@@ -13,7 +13,7 @@ after net.mptcp.close_timeout.  So a last path is never closed:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import zip_longest
 
 from mproutd.configuration.config import Config, UplinkConfig
@@ -32,17 +32,57 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.planning.ownership import Ownership
-from mproutd.planning.uplinks import ObservedUplink, by_rank, local_only
+from mproutd.planning.uplinks import ObservedUplink, Path, by_rank, local_only
 
 
 def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """The uplinks that carry MPTCP now, best first.
 
-    Of the handover uplinks only the first usable one, and only while no other uplink is usable.
+    Of the handover uplinks only the first usable one, and only while no other uplink carries.
+    Uplinks that are usable and carry nothing stay, so that their routing is verified further.
     """
     usable = [uplink for uplink in by_rank(uplinks) if uplink.usable]
     regular = [uplink for uplink in usable if uplink.config.mode != "handover"]
-    return regular or usable[:1]
+    if any(carries(uplink) for uplink in regular):
+        return regular
+    reserve = usable[len(regular) :]
+    first = next((place for place, uplink in enumerate(reserve) if carries(uplink)), None)
+    if first is None:
+        return regular or usable[:1]
+    return [*regular, *reserve[: first + 1]]
+
+
+def carries(uplink: ObservedUplink) -> bool:
+    """Whether it is usable for MPTCP in a family."""
+    return any(path_carries(uplink, path) for path in uplink.paths)
+
+
+def path_carries(uplink: ObservedUplink, path: Path) -> bool:
+    addresses = {address.address for address in path.eligible} if uplink.withheld else set()
+    return path.usable and (not addresses or not addresses <= uplink.withheld)
+
+
+def without_service(
+    ownership: Ownership, mptcp: Mptcp | None, uplinks: Sequence[ObservedUplink]
+) -> frozenset[str]:
+    """The addresses at which another program's endpoint takes the place of ours and serves not.
+
+    It may have another role, or bind subflows to another device.
+    """
+    found = mptcp.endpoints if mptcp else ()
+    foreign = ownership.foreign_addresses(found)
+    if not foreign:
+        return frozenset()
+    useless = set()
+    for uplink in uplinks:
+        wanted = flags_for(ownership.config, uplink.config, False) & (SUBFLOW | SIGNAL)
+        own = {address.address for path in uplink.paths for address in path.eligible}
+        for endpoint in found:
+            if endpoint.address in foreign & own and not endpoint.port and uplink.link:
+                bound_here = endpoint.device in (0, uplink.link.index)
+                if not (endpoint.flags & wanted and bound_here):
+                    useless.add(endpoint.address)
+    return frozenset(useless)
 
 
 def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
@@ -95,7 +135,12 @@ def plan_endpoints(
     mptcp = snapshot.mptcp
     if mptcp is None:
         return {}, {}
-    carrying = [*active(uplinks), *_handing_back(ownership, mptcp, uplinks, settled)]
+    carrying = active(uplinks)
+    carrying += [
+        uplink
+        for uplink in _handing_back(ownership, mptcp, uplinks, settled)
+        if uplink not in carrying
+    ]
     near = [uplink for uplink in local_only(uplinks) if uplink.usable]
     planned: dict[Endpoint, str] = {}
     if not near:
@@ -115,7 +160,7 @@ def plan_endpoints(
     planned |= {
         endpoint: name for endpoint, name in backups.items() if endpoint.address in sole_path
     }
-    room = _room(ownership, mptcp, addresses) - len(planned)
+    room = _room(ownership, mptcp, addresses | snapshot.idle_implicit) - len(planned)
     foreign = ownership.foreign_addresses(mptcp.endpoints)
     over_cap: dict[str, str] = {}
     for endpoint, name in candidates:
@@ -167,14 +212,11 @@ def _candidates(
     return [(endpoint, name) for _, endpoint, name in candidates]
 
 
-def _room(ownership: Ownership, mptcp: Mptcp, addresses: set[str]) -> int:
-    """How many endpoints of ours fit beside the others.
-
-    An implicit endpoint at one of our `addresses` gives way to ours.
-    """
+def _room(ownership: Ownership, mptcp: Mptcp, yielding: Collection[str]) -> int:
+    """How many endpoints of ours fit beside the others; implicit ones at `yielding` give way."""
     others = sum(
         not ownership.owns_endpoint(endpoint)
-        and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
+        and not (endpoint.flags & IMPLICIT and endpoint.address in yielding)
         for endpoint in mptcp.endpoints
     )
     return mptcp.max_endpoints - others
@@ -217,14 +259,17 @@ def _standby(
 ) -> list[ObservedUplink]:
     """The first usable uplink in each family in which no carrying one is usable, in that family.
 
-    It is a handover uplink, since all others carry.  A connection of that family which began
+    It is a handover uplink, since all others are tried.  A connection of that family which began
     there can move nowhere else: without its endpoint it would end although its path works.
     """
     standby = []
     for index in range(len(FAMILIES)):
-        if any(uplink.paths[index].usable for uplink in carrying):
+        if any(path_carries(uplink, uplink.paths[index]) for uplink in carrying):
             continue
-        first = next((uplink for uplink in by_rank(uplinks) if uplink.paths[index].usable), None)
+        first = next(
+            (uplink for uplink in by_rank(uplinks) if path_carries(uplink, uplink.paths[index])),
+            None,
+        )
         if first is not None:
             v4, v6 = (
                 path._replace(usable=path.usable and position == index)

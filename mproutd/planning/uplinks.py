@@ -71,6 +71,8 @@ class Facts(NamedTuple):
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses that were misrouted when they were verified last, beyond the grace period."""
     over_quota: frozenset[str] | None = None
     """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
     overflowing: frozenset[str] | None = None
@@ -174,6 +176,8 @@ class ObservedUplink(NamedTuple):
     """None: there is no such device."""
     paths: tuple[Path, Path]
     """IPv4, IPv6: in the order of FAMILIES."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses without an endpoint that opens subflows: see Facts, and endpoints.py."""
     over_quota: bool = False
     """Its quota is used up, so it comes last among those of its mode."""
 

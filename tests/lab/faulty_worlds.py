@@ -18,6 +18,7 @@ from tests.lab import (
     SERVER6,
     TWO_UPLINKS,
     Daemon,
+    Echo,
     Ubus,
     Wan,
     address,
@@ -25,6 +26,9 @@ from tests.lab import (
     veth,
 )
 from tests.lab.kernel_limits import max_endpoints
+
+_connections: list[Echo] = []
+"""They have to stay open, and end with their world."""
 
 
 class Broken(NamedTuple):
@@ -68,6 +72,12 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _endpoint_in_use(wan: Wan, daemon: Daemon) -> None:
+    _connections.append(Echo(wan.server, wan.gateway, address(1)))
+    daemon.configure(own=OWN + "\toption role 'both'\n")
+    daemon.call("reconcile")
 
 
 def _without_gateway(wan: Wan, daemon: Daemon) -> None:
@@ -296,6 +306,7 @@ BROKEN: dict[str, Broken] = {
     "foreign-endpoint": Broken(
         "the flags of an endpoint are not those of the mode", _foreign_endpoint
     ),
+    "endpoint-in-use": Broken("an endpoint does not follow a change of the role", _endpoint_in_use),
     "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
     "gateway-remembered": Broken(
         "an uplink works although table main has no route through it", _remembered
