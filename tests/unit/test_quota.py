@@ -1,4 +1,4 @@
-"""Periods and counting of quotas: tables of dates, clocks and counters, and any sequence of them."""
+"""Periods and counting of quotas: tables of dates, clocks and counters, and any sequence."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ def test_periods(period: str, start: int, now: str, expected: tuple[str, str]) -
 def test_summer_time(
     berlin: None, period: str, start: int, now: str, expected: tuple[str, str], hours: int
 ) -> None:
-    found = period_at(
-        at(now, LOCAL), LTE._replace(quota_period=period, quota_start=start), LOCAL
-    )
+    found = period_at(at(now, LOCAL), LTE._replace(quota_period=period, quota_start=start), LOCAL)
     assert dates(found, LOCAL) == expected
     assert found.end - found.start == hours * 3600
 
@@ -127,9 +125,7 @@ def test_summer_time(
     st.integers(0, 31),
     st.integers(0, 4 * 10**9),
 )
-def test_periods_include_the_time_and_follow_one_another(
-    period: str, start: int, now: int
-) -> None:
+def test_periods_include_the_time_and_follow_one_another(period: str, start: int, now: int) -> None:
     start = {"month": max(1, start), "week": start % 7 + 1, "day": start % 24}[period]
     uplink = LTE._replace(quota_period=period, quota_start=start)
     found = period_at(now, uplink, UTC)
@@ -264,6 +260,7 @@ def test_the_ledger_can_be_read_again() -> None:
     assert decode(encode(LEDGER, 7.0)) == (LEDGER, 7.0)
 
 
+GOOD = encode(LEDGER, 1)["uplinks"]["lte"]
 DAMAGES = [
     None,
     [],
@@ -274,7 +271,11 @@ DAMAGES = [
     {"version": 1, "time": float("nan"), "uplinks": {}},
     {"version": 1, "time": 1, "uplinks": {"lte": {"period": [1, 2]}}},
     *(
-        {"version": 1, "time": 1, "uplinks": {"lte": {**encode(LEDGER, 1)["uplinks"]["lte"], **bad}}}
+        {
+            "version": 1,
+            "time": 1,
+            "uplinks": {"lte": {**encode(LEDGER, 1)["uplinks"]["lte"], **bad}},
+        }
         for bad in (
             {"used": -1},
             {"used": True},
