@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "run the daemon in the foreground")
     run.add_argument("--verbose", action="store_true", help="log every change of the kernel")
+    run.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
     run.add_argument("--state-dir", metavar="DIR", help="directory of what outlives a reboot")
     status = add("status", _status, "show the uplinks, and what needs attention")
     status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
@@ -105,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "check the configuration")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    flush.add_argument("--force", action="store_true", help="even if connections end with it")
     _add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
-    add("flush", _flush, "remove everything that mproutd installed in the kernel")
     _add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
 
@@ -164,9 +166,9 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.setup()
+    log.setup(options.syslog)
     reconciler = commands.reconciler(options, change=True)
-    commands.configure(reconciler)
+    commands.configure(reconciler, lambda text: log.event(log.WARNING, text))
     Daemon(reconciler, commands.runtime_dir(options), commands.state_dir(options)).run()
     return OK
 
@@ -348,11 +350,16 @@ def _flush(options: argparse.Namespace) -> int:
         reconciler.configure()
     except ConfigError:
         pass  # what mproutd installed is known without it
-    made = changes(reconciler.flush())
+    outcomes = reconciler.flush(force=options.force)
+    made = changes(outcomes)
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
-    return FAILED if any(change["error"] for change in made) else OK
+    kept = outcomes[-1].kept
+    for address, count in kept.items():
+        ends = "1 connection ends" if count == 1 else f"{count} connections end"
+        warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
+    return FAILED if kept or any(change["error"] for change in made) else OK
 
 
 def _files(options: argparse.Namespace) -> int:

@@ -6,9 +6,11 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.environment import conflicting_daemons, find_program, network_namespace
@@ -136,8 +138,11 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, OtherNamespaceError, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
-        raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+    if change:
+        lock = Lock(runtime)
+        if not lock.acquire(LOCK_TIMEOUT):
+            raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+        atexit.register(lock.release)
     state = StateFile(runtime)
     try:
         state.load()
@@ -157,8 +162,8 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     return own
 
 
-def configure(reconciler: Reconciler) -> None:
-    """Read the configuration.  CommandError when it is invalid."""
+def configure(reconciler: Reconciler, warn: Callable[[str], None] = warn) -> None:
+    """Read the configuration.  CommandError when it is invalid; `warn` gets its warnings."""
     from mproutd.configuration.config import ConfigError
 
     try:

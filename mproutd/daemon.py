@@ -20,7 +20,7 @@ from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
 from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
-from mproutd.hints import WakeFifo
+from mproutd.hints import HintsWatch
 from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
@@ -46,6 +46,8 @@ CROWDED_RESYNC_INTERVAL = 2.0
 """The same while an address waits for a free endpoint."""
 UNEXPLAINED_INTERVAL = 1.0
 """Seconds between passes caused by subflows that were closed without an error."""
+HINTS_INTERVAL = 1.0
+"""Seconds between two looks at the hints, for kernels that do not report changes."""
 HALT_SECONDS = 5.0
 """A resync that is later than this means that the process was stopped meanwhile."""
 ERROR_RETRY_DELAY = 1.0
@@ -92,7 +94,7 @@ class Daemon:
         )
         reconciler.add_service_facts = self._services.add_facts
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
-        self._wake_fifo = WakeFifo(runtime_dir)
+        self._hints_watch = HintsWatch(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
         self._namespace = network_namespace()
         self._rates = Rates(time.monotonic)
@@ -137,11 +139,13 @@ class Daemon:
         self._signals.setblocking(False)
         self._signal_write.setblocking(False)
         signal.set_wakeup_fd(self._signal_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO):
             signal.signal(number, lambda number, frame: None)
+        self._hints_watch.renew()
+        if not self._hints_watch.supported:
+            self._look_for_hints()
         self._loop.watch(self._events, self._on_kernel_events)
         self._loop.watch(self._signals, self._on_signal)
-        self._loop.watch(self._wake_fifo, self._on_hint)
         if self._deleter:
             self._loop.watch(self._deleter, self._on_endpoints_deleted)
         if self._retrier:
@@ -173,10 +177,16 @@ class Daemon:
         return bool(relevant)
 
     def _on_hint(self) -> None:
-        self._wake_fifo.drain()
-        self._reconciler.refresh()
+        """A hook has changed something in the directory of the hints."""
+        if self._reconciler.refresh():
+            self.request_pass()
         self._services.on_hint()
-        self.request_pass()
+
+    def _look_for_hints(self) -> None:
+        """For a kernel that does not report changes of a directory."""
+        if self._hints_watch.has_changed():
+            self._on_hint()
+        self._loop.call_later(HINTS_INTERVAL, self._look_for_hints)
 
     def _on_endpoints_deleted(self) -> None:
         assert self._deleter is not None
@@ -197,7 +207,10 @@ class Daemon:
             self._arm()
 
     def _on_signal(self) -> None:
-        for number in self._signals.recv(64):
+        numbers = self._signals.recv(4096)
+        if signal.SIGIO in numbers:
+            self._on_hint()
+        for number in numbers:
             if number == signal.SIGHUP:
                 reply = self.answer({"command": "reconcile"})
                 if "error" in reply:
@@ -269,6 +282,7 @@ class Daemon:
         count as removed by another program; after a halt nothing counts so, since events may be
         missing."""
         self._read_events()
+        self._hints_watch.renew()
         if self._resync_at and now - self._resync_at > HALT_SECONDS:
             self._touched = None
 

@@ -358,11 +358,13 @@ ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
 
 
 def already_deleted(operation: Operation, errno: int) -> bool:
-    """Whether a delete failed because its object was gone already.
+    """Whether a delete failed because its object was gone already, or a sysctl with its device.
 
     For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
     mptcp_pm_nl_del_addr_doit).
     """
+    if isinstance(operation.value, Sysctl):
+        return errno in (ENOENT, ENODEV)
     if operation.verb != "delete":
         return False
     return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))

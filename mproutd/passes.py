@@ -43,6 +43,9 @@ from mproutd.planning.routes import MAIN_QUERY
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
+from mproutd.subflows.connections import ConnectionSnapshot
+from mproutd.subflows.relocation import last_endpoints, relocate, without
+from mproutd.verification import misrouted_addresses
 
 NO_FACTS = Facts()
 
@@ -89,6 +92,8 @@ class PassOptions(NamedTuple):
     """Delete endpoints in the background and grant misrouted ones a grace period."""
     keep_misrouted: bool = False
     """Keep the endpoints of misrouted addresses: this pass may still correct their routing."""
+    force: bool = False
+    """Delete endpoints even if that ends connections."""
 
 
 def snapshot_request(
@@ -154,6 +159,8 @@ class Pass:
         self._make_before_break = False
         self._repaired_routing = False
         self._run_again = False
+        self._kept: dict[str, int] = {}
+        """Address → connections that keep its endpoint: see relocation.py."""
 
     def run(self) -> Outcome:
         """Make the pass.  OSError when the kernel does not answer.
@@ -196,6 +203,8 @@ class Pass:
         plan = make_plan(self._config, self._snapshot, self._state, self._facts)
         self._plan = plan
         self._differences = compare(self._ownership, self._snapshot, plan)
+        self._relocate_connections()
+        plan = self._plan
         self._make_before_break = replaces_all(
             self._snapshot, plan, self._differences.delete_endpoints
         )
@@ -203,6 +212,30 @@ class Pass:
         departed = self._state.without_endpoint - plan.state.without_endpoint
         on_file = plan.state.without_endpoint | departed
         self._store.save(plan.state._replace(without_endpoint=on_file))
+
+    def _relocate_connections(self) -> None:
+        """Where a family's last endpoints go, have connections outlive them."""
+        differences, plan = self._differences, self._plan
+        last = last_endpoints(self._snapshot, plan, differences.delete_endpoints)
+        if not last:
+            return
+        connections = ConnectionSnapshot(
+            *self._kernel.subflows([endpoint.address for endpoint in last])
+        )
+        relocation = relocate(
+            self._snapshot,
+            differences.delete_endpoints,
+            last,
+            connections,
+            force=self._options.force,
+        )
+        self._kept = relocation.kept
+        self._differences = differences._replace(
+            delete_endpoints=relocation.deletions,
+            add_endpoints=without(differences.add_endpoints, relocation.kept),
+        )
+        endpoints = plan.state.endpoints | relocation.wildcards
+        self._plan = plan._replace(state=plan.state._replace(endpoints=endpoints))
 
     def _delete_endpoints(self) -> None:
         if not self._deleting and not self._make_before_break:
@@ -252,7 +285,9 @@ class Pass:
         wanted = (*self._differences.add_routes, *self._verified_additions())
         missing = [operation.value for operation in wanted if operation not in done]
         missing += [
-            endpoint for endpoint in self._plan.endpoints if endpoint.address in self._misrouted
+            endpoint
+            for endpoint in self._plan.endpoints
+            if endpoint.address in self._misrouted or endpoint.address in self._kept
         ]
         return Outcome(
             self._snapshot,
@@ -262,6 +297,7 @@ class Pass:
             self._misrouted,
             main_query_changed or self._deleting or self._run_again,
             tuple(missing),
+            self._kept,
         )
 
     # -- helpers --------------------------------------------------------------------------
@@ -357,33 +393,3 @@ class Pass:
             for operation in self._differences.add_routes
             if isinstance(operation.value, Route | Rule) and operation not in in_place
         }
-
-
-def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
-    """The addresses of planned endpoints whose packets would not leave as planned."""
-    expected: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for uplink in plan.uplinks:
-        for path in uplink.paths:
-            if path.usable and path.gateway and uplink.link:
-                for address in path.eligible:
-                    gateways = path.gateways(address.address)
-                    expected[address.address] = (uplink.link.index, gateways)
-    sources = [
-        (endpoint.address, endpoint.device)
-        for endpoint in plan.endpoints
-        if endpoint.address in expected
-    ]
-    if not sources:
-        return ()
-
-    def is_expected(address: str, route: Route | None) -> bool:
-        device, gateways = expected[address]
-        if route is None or not route.table:
-            return False
-        return route.device == device and route.gateway in gateways
-
-    return tuple(
-        address
-        for (address, _), route in zip(sources, kernel.lookups(sources), strict=True)
-        if not is_expected(address, route)
-    )

@@ -6,6 +6,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
@@ -21,6 +22,7 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning.bookkeeping import next_state, prune
+from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints
 from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
@@ -68,8 +70,11 @@ class Outcome(NamedTuple):
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
+    kept: Mapping[str, int] = {}
+    """Address → connections for which an endpoint stays that is to be deleted."""
 
 
+@cache_last
 def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     ownership = Ownership(config, state)

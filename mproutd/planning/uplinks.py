@@ -225,23 +225,14 @@ def observe(
         link = named.get(device)
         index = link.index if link else 0
         addresses = by_link.get(index, []) if link else []
+        prefixes = (*uplink.prefix, *facts.prefixes.get(device, ()), *delegated.get(device, ()))
         known = [
             DeviceFacts(
                 facts.gateways.get((device, family), ()),
                 snapshot.defaults.get((index, family)),
                 snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
                 snapshot.connected.get(index, ()),
-                tuple(
-                    dict.fromkeys(
-                        prefix
-                        for prefix in (
-                            *uplink.prefix,
-                            *facts.prefixes.get(device, ()),
-                            *delegated.get(device, ()),
-                        )
-                        if family_of(prefix) == family
-                    )
-                ),
+                _of_family(prefixes, family) if prefixes else (),
                 facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
@@ -255,6 +246,10 @@ def observe(
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)
         uplinks.append(_observe(uplink, link, addresses, known, failures))
     return _without_duplicates(uplinks)
+
+
+def _of_family(prefixes: Sequence[str], family: int) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(prefix for prefix in prefixes if family_of(prefix) == family))
 
 
 @cache_last_by(lambda uplink, *_: uplink.name)

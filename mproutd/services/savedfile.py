@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from mproutd.eventloop import Worker
-from mproutd.safefile import read_file, replace_file, why_untrusted
+from mproutd.safefile import open_directory, read_file, replace_file
 from mproutd.services.base import ServiceContext
 
 MAX_BYTES = 1 << 20
@@ -56,8 +56,13 @@ class SavedFile:
         for directory in dict.fromkeys((self._directory, self._context.runtime_dir)):
             path = os.path.join(directory, self._name)
             try:
-                if fault := why_untrusted(directory, follow_link=True):
-                    raise ValueError(f"its directory {fault}")
+                os.close(open_directory(directory, follow_link=True))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self.error = f"{directory}: {error.strerror}"
+                continue
+            try:
                 found.append(decode(json.loads(read_file(path, MAX_BYTES))))
             except FileNotFoundError:
                 continue

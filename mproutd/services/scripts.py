@@ -33,6 +33,7 @@ FILE = "actions"
 """In the runtime directory."""
 MAX_FILE_BYTES = 1 << 16
 UP, DOWN = "up", "down"
+TABLES = ("MPROUTD_TABLE", "MPROUTD_TABLE6")
 
 
 def environment(
@@ -46,7 +47,6 @@ def environment(
         "MPROUTD_DEVICE": uplink.config.device,
         "MPROUTD_MODE": uplink.config.mode,
         "MPROUTD_REASON": "" if event == UP else reason(uplink),
-        "MPROUTD_TABLE": str(numbers.table),
         "MPROUTD_MARK": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else "",
         "MPROUTD_USABLE": " ".join(usable),
     }
@@ -55,6 +55,7 @@ def environment(
         addresses = " ".join(address.address for address in path.eligible)
         variables["MPROUTD_ADDRESS" + suffix] = addresses
         variables["MPROUTD_GATEWAY" + suffix] = path.gateway.address if path.gateway else ""
+        variables["MPROUTD_TABLE" + suffix] = str(path.table or numbers.table)
     return variables
 
 
@@ -128,6 +129,10 @@ class Scripts(Service):
             if name in self._uplinks:
                 event = UP if uplink.usable else DOWN
                 variables = environment(event, uplink, plan.numbers[name], usable)
+                if event == DOWN and name in self._state:
+                    # netifd does not name its table while the interface is down
+                    known = self._state[name][1]
+                    variables |= {variable: known[variable] for variable in TABLES}
                 self._state[name] = (event, variables)
                 self._act(name)
 

@@ -35,6 +35,8 @@ PROBLEMS = {
     "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
+    "endpoint-in-use": "{address}: its endpoint is to be deleted or changed, but stays until the "
+    "connections that would end with it have ended ({count})",
     "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
     "no endpoint is kept there",
     "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
@@ -81,6 +83,7 @@ PROBLEMS = {
 SUBJECTS = {
     "endpoint-limit": "address",
     "foreign-endpoint": "address",
+    "endpoint-in-use": "address",
     "misrouted": "address",
     "blackhole-default": "address",
     "removed-externally": "object",
@@ -126,6 +129,7 @@ ADVICE = {
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "
     "an uplink to off",
     "foreign-endpoint": "if it is no longer needed: ip mptcp endpoint delete id ID",
+    "endpoint-in-use": "wait; or end them now: ip mptcp endpoint delete id ID",
     "misrouted": "a rule with a higher priority matches first (ip rule); move or narrow it",
     "blackhole-default": "move that route to a table that is looked up after main (table "
     "default), or add a default route via the device to main with a lower metric",
@@ -184,6 +188,10 @@ DEFAULT_ELSEWHERE = (
     "`gateway` (IPv6: `gateway6`)"
 )
 """Instead of the advice for a path without an address or a gateway, where that is the cause."""
+NETIFD_REASONS = ("awaiting-device", "link-down")
+NETIFD_UNKNOWN = "netifd has not read the interface {interface} yet: reload_config"
+NETIFD_DOWN = "ifup {interface}; details: ifstatus {interface}"
+"""Instead of the advice for NETIFD_REASONS, where netifd replies."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -225,10 +224,8 @@ def test_34_uplinks(nodes: Callable[[str], Namespace], browse: Browse) -> None:
     gateway, far = nodes("gateway"), nodes("far")
     with Daemon(gateway, many(gateway, far)) as daemon, Cockpit(daemon):
         page = browse(gateway)
-        begun = time.monotonic()
         page.open(URL)
         page.wait(lambda: f"{MANY} of {MANY} uplinks usable" in page.text(".headline"))
-        assert time.monotonic() - begun < 10
         assert page.script("return document.querySelectorAll('article').length") == MANY
         far.ip("link set far20 down")
         page.wait(lambda: f"{MANY - 1} of {MANY} uplinks usable" in page.text(".headline"), 5)

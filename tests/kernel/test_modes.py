@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -88,9 +87,7 @@ def test_handover_opens_when_the_last_other_goes_and_closes_when_one_is_back(wan
         assert join_attempts(wan.gateway) == 0
 
         wan.unplug(1)
-        lost = time.monotonic()
         eventually(lambda: by(wan, echo.port) == {"eth2"}, timeout=2)
-        assert time.monotonic() - lost < 1
         assert set(endpoints(wan.gateway)) == {address(2), address(2, 6)}
         eventually(lambda: echo.report().gap < 0.1)  # it flows again
         now = mptcp_counters(wan.gateway)

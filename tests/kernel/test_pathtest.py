@@ -182,7 +182,6 @@ def test_a_middlebox(shared: World, verdict: str, server: str) -> None:
     either = verdict.startswith("syn-d") or verdict == "syn-refused"
     assert result["side"] == {"works": None}.get(verdict, "peer or path" if either else "path")
     assert result["peer"] == {"address": server, "port": PORT}
-    assert result["seconds"] < 10
     # The test ended before the kernel would have paused MPTCP.
     assert mptcp_counters(shared.wan.gateway).get("Blackhole", 0) == patience
 
@@ -358,8 +357,8 @@ def test_a_closed_port_and_a_path_that_loses_everything(shared: World) -> None:
     with shared.box("drop"):
         result = shared.test()
         assert (result["verdict"], result["exit"], result["side"]) == ("no-answer", 3, None)
-        assert result["seconds"] < 8
-        assert shared.test(f"{SERVER}:{PORT}", "--timeout", "0.5")["seconds"] < 3
+        quick = shared.test(f"{SERVER}:{PORT}", "--timeout", "0.5")
+        assert quick["seconds"] < result["seconds"]
     with shared.box("tcp flags & syn == 0 meta length > 52 drop"):
         assert shared.test()["verdict"] == "no-data"
         short = shared.test(f"{SERVER}:{PORT}", "--timeout", "1")
@@ -429,7 +428,6 @@ def test_names(shared: World) -> None:
     result = shared.test(f"nowhere.example:{PORT}", "--timeout", "1")
     assert (result["verdict"], result["exit"]) == ("no-name", 3)
     assert result["error"].startswith("nowhere.example: ")
-    assert result["seconds"] < 4
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from typing import Any
 
 import pytest
@@ -90,7 +89,6 @@ def received(stranger: socket.socket) -> bytes:
 
 def test_connections_are_limited_in_number_and_time(listening: Listening) -> None:
     crowd = [listening.stranger() for _ in range(MAX_CONNECTIONS)]
-    begun = time.monotonic()
     try:
         with listening.stranger() as late:
             late.sendall(protocol.HELLO)
@@ -102,7 +100,6 @@ def test_connections_are_limited_in_number_and_time(listening: Listening) -> Non
             assert protocol.parse_view(late.recv(1000))
         crowd[0].settimeout(MAX_SECONDS + 5)
         assert cut(crowd[0])
-        assert time.monotonic() - begun < MAX_SECONDS + 4
     finally:
         for connected in crowd:
             connected.close()

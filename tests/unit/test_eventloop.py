@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -68,7 +69,7 @@ def test_run_once_waits_for_the_next_timer_and_runs_descriptors_first() -> None:
     began = time.monotonic()
     loop.run_once()
     assert ran == ["timer"]
-    assert 0.04 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.04
     ours, theirs = socket.socketpair()
     theirs.send(b".")
     loop.watch(ours, lambda: ran.append(ours.recv(1)))
@@ -91,8 +92,9 @@ def test_the_thread_tells_in_the_loop_and_holds_nobody_up() -> None:
     worker.submit(lambda: os.stat("/nowhere"), done)
     eventually(lambda: loop.run_once(0.01) or len(results) == 2)
     assert results == [(7, ""), (None, "No such file or directory")]
-    worker.submit(lambda: time.sleep(1), done)
-    begun = time.monotonic()
+    release, ended = threading.Event(), []
+    worker.submit(lambda: ended.append(release.wait(30)), done)
     worker.close()
-    assert time.monotonic() - begun < 0.5
+    assert ended == [], "close() does not wait for the call"
+    release.set()
     loop.close()

@@ -42,9 +42,12 @@ MAY_IMPORT = {
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
-    "passes": "model configuration planning netlink.kernel netlink.path_manager",
-    "reconciler": "model configuration planning netlink passes hints statefile",
+    "verification": "model planning netlink.kernel",
+    "passes": "model configuration planning netlink.kernel netlink.path_manager"
+    " subflows.connections subflows.relocation verification",
+    "reconciler": "model configuration planning netlink passes hints statefile verification",
     "subflows": "netlink subflows",
+    "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
     "control.client": "",
     "control.server": "eventloop log status.events",
@@ -71,8 +74,8 @@ MAY_IMPORT = {
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
     " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
-    " netlink.bpf subflows.policy subflows.connections services.health.hysteresis"
-    " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
+    " netlink.bpf subflows.policy subflows.connections subflows.relocation"
+    " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.top".split()
 

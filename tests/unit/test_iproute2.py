@@ -45,6 +45,23 @@ DESCRIBED: list[tuple[Object, str]] = [
         "default via inet6 fe80::1 dev eth1 table 7001 proto 77",
     ),
     (
+        # The lock bits of RTAX_LOCK: mtu (2) and rto_min (13); ip(8) leaves the latter implied.
+        Route(
+            AF_INET,
+            7001,
+            "default",
+            2,
+            "10.1.1.1",
+            metrics=((1, 1 << 2 | 1 << 13), (2, 1400), (4, 800), (12, 1), (13, 300)),
+        ),
+        "default via 10.1.1.1 dev eth1 table 7001 proto 77 mtu lock 1400 rtt 100ms features ecn"
+        " rto_min 300ms",
+    ),
+    (
+        Route(AF_INET, 7001, "default", 2, metrics=((12, 3), (16, "bbr"), (99, 1))),
+        "default dev eth1 table 7001 proto 77 features 3 congctl bbr",
+    ),
+    (
         Route(AF_INET, 7001, "default", metric=4278198272, type=UNREACHABLE),
         "unreachable default table 7001 proto 77 metric 4278198272",
     ),
@@ -60,6 +77,10 @@ DESCRIBED: list[tuple[Object, str]] = [
         Rule(AF_INET, 100, 255, "10.0.0.0/8", "10.1.1.0/24", "br-lan", "eth1", 3, 0xFFFFFFFF),
         "100: from 10.0.0.0/8 to 10.1.1.0/24 fwmark 0x3 iif br-lan oif eth1 lookup local"
         " protocol 77",
+    ),
+    (
+        Rule(AF_INET, 50, 254, "10.0.0.0/8", inverted=True),
+        "50: not from 10.0.0.0/8 lookup main protocol 77",
     ),
     (
         Rule(AF_INET, 32764, 254, suppress_prefixlength=0),

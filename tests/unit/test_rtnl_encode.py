@@ -54,6 +54,12 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
     ("kind", "message", "fields", "attributes"),
     [
         (ifinfmsg, rtnl_encode.dump_links(1), {"family": 0}, {"IFLA_EXT_MASK": 8}),
+        (
+            ifinfmsg,
+            rtnl_encode.get_link(1, "uplink"),
+            {"family": 0, "index": 0},
+            {"IFLA_EXT_MASK": 8, "IFLA_ALT_IFNAME": "uplink"},
+        ),
         (ifaddrmsg, rtnl_encode.dump_addresses(1), {"family": 0, "index": 0}, {}),
         (
             ifaddrmsg,
@@ -67,6 +73,18 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
             rtnl_encode.dump_routes(1, 254, family=AF_INET, device=7, protocol=4),
             {"family": AF_INET, "proto": 4},
             {"RTA_TABLE": 254, "RTA_OIF": 7},
+        ),
+        (
+            rtmsg,
+            rtnl_encode.dump_routes(1, 0, family=AF_INET6),
+            {"family": AF_INET6, "table": 0},
+            {},
+        ),
+        (
+            rtmsg,
+            rtnl_encode.lookup(1, "10.9.9.9", iif=4),
+            {"family": AF_INET, "dst_len": 32},
+            {"RTA_DST": "10.9.9.9", "RTA_IIF": 4},
         ),
         (fibmsg, rtnl_encode.dump_rules(1, AF_INET6), {"family": AF_INET6}, {}),
         (
@@ -137,6 +155,7 @@ TWO = Endpoint("10.1.1.2", 5, 6, 7)
     ("message", "command", "attributes"),
     [
         (mptcp_pm.dump_endpoints(28, 1), 3, {}),
+        (mptcp_pm.get_endpoint(28, 1, 9), 3, {"PM_ADDR": {"ADDR_ID": 9}}),
         (mptcp_pm.get_limits(28, 1), 6, {}),
         (
             mptcp_pm.change(Operation("change", TWO), 28, 1),
@@ -413,11 +432,13 @@ def connection_event(kind: int) -> bytes:
     return event(28, bytes([kind, 1, 0, 0]))
 
 
-def link(index: int, name: str = "", family: int = 0) -> Message:
+def link(index: int, name: str = "", family: int = 0, alternative: str = "") -> Message:
     body = rtnl_decode.IFINFO.pack(family, 0, index, 0, 0)
-    return Message(
-        rtnl_decode.RTM_NEWLINK, 0, 0, 0, body + (put(3, name.encode() + b"\0") if name else b"")
-    )
+    if name:
+        body += put(3, name.encode() + b"\0")
+    if alternative:
+        body += put(rtnl_decode.IFLA_PROP_LIST, put(53, alternative.encode() + b"\0"))
+    return Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, body)
 
 
 def address(index: int, text: str, length: int) -> Message:
@@ -435,6 +456,8 @@ def address(index: int, text: str, length: int) -> Message:
         (Message(80, 0, 0, 0, b""), True),
         (link(9, "eth1"), True),
         (link(9, "eth9"), False),
+        (link(9, "eth9", alternative="eth1"), True),
+        (link(9, "eth9", alternative="dsl"), False),
         (link(9), True),  # no name: it may be ours
         (link(2, "eth1", family=7), False),
         (Message(rtnl_decode.RTM_NEWLINK, 0, 0, 0, b"short"), True),

@@ -434,6 +434,40 @@ def test_not_enabled(site: Site) -> None:
     assert status_lines(status)[0].startswith("multipath is not enabled")
 
 
+def test_the_advice_names_the_table_that_has_the_default(site: Site) -> None:
+    index = site.world.link("eth2").index
+    site.world.routes = [route for route in site.world.routes if route.destination != "default"]
+    site.world.foreign(Route(AF_INET, 150, "default", index, "10.2.2.1", protocol=3))
+    site.settle()
+    family = site.status()["uplinks"][1]["families"][0]
+    assert family["reason"] == "no-gateway"
+    assert "table 150 has a default route via eth2" in family["advice"]
+
+
+def test_the_advice_names_advertisements_that_the_kernel_ignores(site: Site) -> None:
+    site.world.add_address("eth2", "2001:db8:2::2/64")
+    site.world.ignored_advertisements = {"eth2"}
+    site.settle()
+    family = site.status()["uplinks"][1]["families"][1]
+    assert family["reason"] == "no-gateway"
+    assert "sysctl -w net/ipv6/conf/eth2/accept_ra=2" in family["advice"]
+
+
+def test_the_process_that_answers_is_named(site: Site) -> None:
+    site.settle()
+    inspection = site.reconciler.inspect()
+    assert build_status(inspection, pid=4711)["pid"] == 4711
+    assert "pid" not in build_status(inspection)
+
+
+def test_a_change_that_fails_says_why(site: Site) -> None:
+    site.reconciler.configure()
+    site.world.refuse(errno.EPERM, "endpoint", times=1)
+    failed = [change for change in changes(site.reconciler.converge()) if change["error"]]
+    assert [change["error"] for change in failed] == ["Operation not permitted"]
+    assert failed[0]["command"].startswith("ip mptcp endpoint add 10.1.1.2")
+
+
 # -- the keeper -----------------------------------------------------------------------------
 
 
