@@ -284,6 +284,13 @@ class Sysctl(NamedTuple):
     value: int
 
 
+class NftTable(NamedTuple):
+    """The nftables table `inet mproutd`."""
+
+    script: str = ""
+    """What nft reads to make it."""
+
+
 class Mptcp(NamedTuple):
     """The state and the abilities of the kernel's MPTCP."""
 
@@ -329,7 +336,7 @@ class Snapshot(NamedTuple):
     plain TCP."""
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable
 
 
 class Operation(NamedTuple):

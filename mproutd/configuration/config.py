@@ -48,6 +48,7 @@ class UplinkConfig(NamedTuple):
     fullmesh: bool = _default("fullmesh")
     laminar: bool = _default("laminar")
     flush_conntrack: bool = _default("flush_conntrack")
+    failback: str = _default("failback")
     on_up: tuple[str, ...] = _default("on_up")
     on_down: tuple[str, ...] = _default("on_down")
     action_timeout: int = _default("action_timeout")
@@ -89,6 +90,7 @@ class Config(NamedTuple):
     table_base: int = _default("table_base")
     mark_mask: int = _default("mark_mask")
     main_routes: bool = _default("main_routes")
+    pin_flows: bool = _default("pin_flows")
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()
@@ -137,6 +139,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
         warnings.append(ConfigError(reason, resolver.files[0]))
     warnings += _keep_one_master(uplinks, values)
+    warnings += _ignored_failback(config, uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -196,4 +199,19 @@ def _keep_one_master(uplinks: list[UplinkConfig], values: Sequence[Values]) -> l
         reason = f"treated as on: there is a master already, at {first.location}"
         warnings.append(other.error(reason))
         uplinks[index] = uplinks[index]._replace(mode="on")
+    return warnings
+
+
+def _ignored_failback(
+    config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> list[ConfigError]:
+    """A warning wherever `failback` can have no effect."""
+    warnings = []
+    for uplink, given in zip(uplinks, values, strict=True):
+        for option in given["failback"][:1]:
+            if uplink.mode == "off":
+                reason = f"has no effect: {uplink.name} is off and carries no other traffic"
+                warnings.append(option.error(reason))
+            elif option.value == "move" and not config.pin_flows:
+                warnings.append(option.error("has no effect with pin_flows 0"))
     return warnings
