@@ -56,8 +56,8 @@ MAY_IMPORT = {
     "control.client": "",
     "control.server": "eventloop log status.events",
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
-    "services": "configuration environment eventloop firewall log model netlink planning safefile"
-    " services status",
+    "services": "configuration environment eventloop firewall format log model netlink planning"
+    " safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
     "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
