@@ -164,7 +164,7 @@ QUOTA: Mapping[str, OptionSpec] = {
     ),
     "quota_warn": OptionSpec(integer(1, 100), "percent of the quota at which to warn", "80"),
     "quota_action": OptionSpec(
-        one_of("action", QUOTA_ACTIONS), "the mode from the limit on: backup, handover or off"
+        one_of("quota action", QUOTA_ACTIONS), "the mode from the limit on: backup, handover or off"
     ),
     "quota_hard": OptionSpec(
         boolean, "from the limit on it is off, even as the last usable uplink", "0"

@@ -25,6 +25,7 @@ from tests.lab import (
     eventually,
     veth,
 )
+from tests.lab.daemon import STATE_DIR
 from tests.lab.kernel_limits import max_endpoints
 
 _connections: list[Echo] = []
@@ -272,6 +273,35 @@ def _off_has_default(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _limited(*uplinks: int, action: str = "backup") -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        """Quotas that a few packets use up."""
+        options = f"option quota '2k'\n\toption quota_action '{action}'\n"
+        daemon.configure(own="".join(f"config uplink 'wan{n}'\n\t{options}" for n in uplinks))
+        daemon.call("reconcile")
+        for n in uplinks:
+            wan.gateway.run("ping", "-q", "-c2", "-s1400", "-i0.2", "-I", address(n), SERVER)
+
+    return make
+
+
+def _ledger(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    directory = daemon.node.path(STATE_DIR)
+    directory.mkdir(exist_ok=True)
+    (directory / "quota.json").write_text("{")
+    daemon.configure(own="config uplink 'wan2'\n\toption quota '20G'\n")
+    daemon.start()
+
+
+def _unknown_capacity(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(
+        TWO_UPLINKS.replace("'on'", "'backup'"),
+        own="config uplink 'wan2'\n\toption overflow '80'\n",
+    )
+    daemon.call("reconcile")
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -319,6 +349,12 @@ BROKEN: dict[str, Broken] = {
     "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
     "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
     "off-has-default": Broken("a VPN does not carry other traffic", _off_has_default),
+    "quota-reached": Broken("an uplink is hardly used any more", _limited(2)),
+    "quota-in-use": Broken("an uplink is used beyond its quota", _limited(1, 2, action="off")),
+    "ledger-error": Broken("the volume of an uplink is counted from zero", _ledger),
+    "capacity-unknown": Broken(
+        "a backup uplink does not help although the others are full", _unknown_capacity
+    ),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
     "rate-limited": Broken("rules keep disappearing", _removed(10)),

@@ -183,7 +183,8 @@ def test_the_version_is_the_programs(sdk: Sdk) -> None:
 def test_what_is_the_users_is_kept_at_an_upgrade(sdk: Sdk, roots: dict[str, Path]) -> None:
     _, _, user, files = sdk.describe(MPROUTD, "mproutd")
     assert files == ["/etc/config/mproutd"]
-    assert (roots["mproutd"] / "lib/upgrade/keep.d/mproutd").read_text().split() == files
+    kept = (roots["mproutd"] / "lib/upgrade/keep.d/mproutd").read_text().split()
+    assert kept == [*files, "/etc/mproutd/"]
     assert user == "mproutd:mproutd"
 
 
