@@ -19,13 +19,18 @@ from tests.lab import (
     SERVER6,
     TWO_UPLINKS,
     Daemon,
+    Echo,
     Ubus,
     Wan,
     address,
     eventually,
     veth,
 )
+from tests.lab.daemon import STATE_DIR
 from tests.lab.kernel_limits import max_endpoints
+
+_connections: list[Echo] = []
+"""They have to stay open, and end with their world."""
 
 
 class Broken(NamedTuple):
@@ -70,6 +75,12 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _endpoint_in_use(wan: Wan, daemon: Daemon) -> None:
+    _connections.append(Echo(wan.server, wan.gateway, address(1)))
+    daemon.configure(own=OWN + "\toption role 'both'\n")
+    daemon.call("reconcile")
 
 
 def _without_gateway(wan: Wan, daemon: Daemon) -> None:
@@ -289,6 +300,35 @@ def _off_has_default(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _limited(*uplinks: int, action: str = "backup") -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        """Quotas that a few packets use up."""
+        options = f"option quota '2k'\n\toption quota_action '{action}'\n"
+        daemon.configure(own="".join(f"config uplink 'wan{n}'\n\t{options}" for n in uplinks))
+        daemon.call("reconcile")
+        for n in uplinks:
+            wan.gateway.run("ping", "-q", "-c2", "-s1400", "-i0.2", "-I", address(n), SERVER)
+
+    return make
+
+
+def _ledger(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    directory = daemon.node.path(STATE_DIR)
+    directory.mkdir(exist_ok=True)
+    (directory / "quota.json").write_text("{")
+    daemon.configure(own="config uplink 'wan2'\n\toption quota '20G'\n")
+    daemon.start()
+
+
+def _unknown_capacity(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(
+        TWO_UPLINKS.replace("'on'", "'backup'"),
+        own="config uplink 'wan2'\n\toption overflow '80'\n",
+    )
+    daemon.call("reconcile")
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -323,6 +363,7 @@ BROKEN: dict[str, Broken] = {
     "foreign-endpoint": Broken(
         "the flags of an endpoint are not those of the mode", _foreign_endpoint
     ),
+    "endpoint-in-use": Broken("an endpoint does not follow a change of the role", _endpoint_in_use),
     "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
     "gateway-remembered": Broken(
         "an uplink works although table main has no route through it", _remembered
@@ -339,6 +380,12 @@ BROKEN: dict[str, Broken] = {
         "some connections break when the better uplink is back", _overwritten_marks
     ),
     "off-has-default": Broken("a VPN does not carry other traffic", _off_has_default),
+    "quota-reached": Broken("an uplink is hardly used any more", _limited(2)),
+    "quota-in-use": Broken("an uplink is used beyond its quota", _limited(1, 2, action="off")),
+    "ledger-error": Broken("the volume of an uplink is counted from zero", _ledger),
+    "capacity-unknown": Broken(
+        "a backup uplink does not help although the others are full", _unknown_capacity
+    ),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
     "rate-limited": Broken("rules keep disappearing", _removed(10)),
