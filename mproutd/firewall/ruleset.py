@@ -191,6 +191,8 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
     `listing`: what `nft list ruleset` prints.  Rules that xtables extensions made are not seen.
     Setting one of `marks` is intended, and so is a packet's mark before ours is set.
     """
+    if " mark set " not in listing:
+        return []
     own = {*marks}
     found: list[tuple[str, str]] = []
     table = hook = ""
