@@ -109,10 +109,10 @@ def make_table(
     ]
     for uplink in kept:
         name, own = names[uplink.name], numbers[uplink.name]
-        own_device: Rule = [Match(IIFNAME, uplink.device), Jump()]
         mark = Assign(META_MARK, ALL_BITS & ~own.mask, own.mark)
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
-        chains.append(Chain(f"to_{name}", [own_device, [mark]]))
+        elsewhere = Match(IIFNAME, uplink.device, equal=False)
+        chains.append(Chain(f"to_{name}", [[elsewhere, mark]]))
     return Table(TABLE, chains)
 
 
