@@ -40,6 +40,7 @@ MAY_IMPORT = {
     " netlink.sock_diag planning status",
     "status.rates": "status.types",
     "status.exporter": "commands format status",
+    "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
@@ -54,14 +55,16 @@ MAY_IMPORT = {
     "control.admission": "",
     "control.socket_file": "",
     "control.server": "control.admission control.socket_file eventloop limits log status.events",
-    "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler status",
+    "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
+    " status",
     "services": "configuration environment eventloop format log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
-    "daemon": "configuration control environment eventloop hints limits log model monitor netlink passes"
+    "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
+    " passes"
     " planning reconciler services statefile status subflows",
-    "pathtest": "format netlink.mptcp_info pathtest",
+    "pathtest": "format limits netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment format netlink reconciler services.base"
@@ -78,9 +81,10 @@ PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
     " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
     " netlink.bpf subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
+    " services.health.hysteresis control.admission pathtest.protocol pathtest.verdict"
+    " pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.top".split()
+IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
 
 # Other people's packages, and who may import them.
 OTHERS = {
