@@ -284,6 +284,13 @@ class Sysctl(NamedTuple):
     value: int
 
 
+class NftTable(NamedTuple):
+    """The nftables table `inet mproutd`."""
+
+    script: str = ""
+    """What nft reads to make it."""
+
+
 class Mptcp(NamedTuple):
     """The state and the abilities of the kernel's MPTCP."""
 
@@ -327,9 +334,11 @@ class Snapshot(NamedTuple):
     """Addresses where closing subflows would end a connection: gone addresses of a connection
     without another path, and addresses on a link that is down of a connection that fell back to
     plain TCP."""
+    idle_implicit: frozenset[str] = frozenset()
+    """Addresses of implicit endpoints without a subflow; looked for while no endpoint is free."""
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable
 
 
 class Operation(NamedTuple):

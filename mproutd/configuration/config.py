@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
-from mproutd.configuration.options import GLOBALS, UPLINK
+from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
 from mproutd.configuration.parsers import quoted
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
@@ -23,8 +23,8 @@ from mproutd.configuration.sections import ConfigError, OptionValue, Section
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build"]
 
 
-def _default(name: str) -> Any:
-    return (UPLINK.get(name) or GLOBALS[name]).default_value
+def _default(name: str, table: Mapping[str, OptionSpec] = UPLINK) -> Any:
+    return table[name].default_value
 
 
 class UplinkConfig(NamedTuple):
@@ -41,6 +41,10 @@ class UplinkConfig(NamedTuple):
     """Table and mark are None where the slot gives them, mask where it is mark_mask."""
     gateway: str = _default("gateway")
     gateway6: str = _default("gateway6")
+    default_route: bool = _default("default_route")
+    """False: it leads to its own subnets only."""
+    role: str | None = _default("role")
+    """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
     strict: bool = _default("strict")
@@ -48,6 +52,7 @@ class UplinkConfig(NamedTuple):
     fullmesh: bool = _default("fullmesh")
     laminar: bool = _default("laminar")
     flush_conntrack: bool = _default("flush_conntrack")
+    failback: str = _default("failback")
     on_up: tuple[str, ...] = _default("on_up")
     on_down: tuple[str, ...] = _default("on_down")
     action_timeout: int = _default("action_timeout")
@@ -81,14 +86,15 @@ class Config(NamedTuple):
 
     enabled: bool = True
     """False: nothing of ours stays in the kernel."""
-    role: str = _default("role")
-    subflows: int | None = _default("subflows")
-    add_addr_accepted: int | None = _default("add_addr_accepted")
+    role: str = _default("role", GLOBALS)
+    subflows: int | None = _default("subflows", GLOBALS)
+    add_addr_accepted: int | None = _default("add_addr_accepted", GLOBALS)
     """Limits are None for the highest that the kernel accepts."""
-    rule_priority: int = _default("rule_priority")
-    table_base: int = _default("table_base")
-    mark_mask: int = _default("mark_mask")
-    main_routes: bool = _default("main_routes")
+    rule_priority: int = _default("rule_priority", GLOBALS)
+    table_base: int = _default("table_base", GLOBALS)
+    mark_mask: int = _default("mark_mask", GLOBALS)
+    main_routes: bool = _default("main_routes", GLOBALS)
+    pin_flows: bool = _default("pin_flows", GLOBALS)
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()
@@ -137,6 +143,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
         warnings.append(ConfigError(reason, resolver.files[0]))
     warnings += _keep_one_master(uplinks, values)
+    warnings += _ignored_failback(config, uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -196,4 +203,19 @@ def _keep_one_master(uplinks: list[UplinkConfig], values: Sequence[Values]) -> l
         reason = f"treated as on: there is a master already, at {first.location}"
         warnings.append(other.error(reason))
         uplinks[index] = uplinks[index]._replace(mode="on")
+    return warnings
+
+
+def _ignored_failback(
+    config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> list[ConfigError]:
+    """A warning wherever `failback` can have no effect."""
+    warnings = []
+    for uplink, given in zip(uplinks, values, strict=True):
+        for option in given["failback"][:1]:
+            if uplink.mode == "off":
+                reason = f"has no effect: {uplink.name} is off and carries no other traffic"
+                warnings.append(option.error(reason))
+            elif option.value == "move" and not config.pin_flows:
+                warnings.append(option.error("has no effect with pin_flows 0"))
     return warnings

@@ -107,7 +107,9 @@ class Inspection(NamedTuple):
 class Preview(NamedTuple):
     """What a reconciliation would change."""
 
+    config: Config
     snapshot: Snapshot
+    plan: Plan
     operations: Sequence[Operation]
 
 
@@ -117,7 +119,7 @@ def lookup_sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
         dict.fromkeys(
             address.address
             for uplink in uplinks
-            if uplink.link
+            if uplink.link and uplink.config.default_route
             for path in uplink.paths
             for address in path.covered
         )

@@ -46,6 +46,9 @@ METRICS = {
         GAUGE, "Parts of the configuration that are valid but probably unintended."
     ),
     "mproutd_problems": Metric(GAUGE, "Problems by code.", ("code",)),
+    "mproutd_pins_flows": Metric(
+        GAUGE, "Whether forwarded connections keep their uplink; missing where that is not wanted."
+    ),
     "mproutd_drift": Metric(GAUGE, "Differences in the kernel that the next pass will repair."),
     "mproutd_passes_total": Metric(COUNTER, "Passes since the daemon started."),
     "mproutd_writes_total": Metric(
@@ -71,6 +74,9 @@ METRICS = {
     "mproutd_uplink_endpoints": Metric(
         GAUGE, "Desired MPTCP endpoints by state.", ("uplink", "state")
     ),
+    "mproutd_uplink_flows": Metric(
+        GAUGE, "Tracked connections that keep an uplink; missing while they are not known.", _UPLINK
+    ),
     "mproutd_uplink_received_bytes_total": Metric(
         COUNTER, "Bytes received by the device of an uplink.", _UPLINK
     ),
@@ -89,7 +95,7 @@ METRICS = {
     "mproutd_uplink_overflow_carrying": Metric(
         GAUGE, "Whether an uplink carries since the regular ones are full.", _UPLINK
     ),
-    "mproutd_uplink_capacity_bits_per_second": Metric(
+    "mproutd_uplink_capacity_bytes_per_second": Metric(
         GAUGE, "What a regular uplink can carry, configured or learned.", _DIRECTION
     ),
     "mproutd_uplink_load_ratio": Metric(
@@ -152,6 +158,8 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     codes = Counter(problem["code"] for problem in status["problems"])
     for code in [*PROBLEMS, *(code for code in codes if code not in PROBLEMS)]:
         yield "mproutd_problems", (code,), codes[code]
+    if (pinned := status.get("pins_flows")) is not None:
+        yield "mproutd_pins_flows", (), pinned
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
     yield "mproutd_writes_total", (), status["counts"]["writes"]
@@ -180,6 +188,8 @@ def _uplink(uplink: UplinkStatus, default: Defaults) -> Iterator[_Named]:
     states = Counter[str](endpoint["state"] for endpoint in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
+    if (flows := uplink.get("flows")) is not None:
+        yield "mproutd_uplink_flows", (name,), flows
     if uplink["received"] is not None:
         yield "mproutd_uplink_received_bytes_total", (name,), uplink["received"]
     if uplink["sent"] is not None:
@@ -200,7 +210,11 @@ def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
         for direction in ("download", "upload"):
             each: DirectionLoad = load[direction]
             if each["capacity"] is not None:
-                yield "mproutd_uplink_capacity_bits_per_second", (name, direction), each["capacity"]
+                yield (
+                    "mproutd_uplink_capacity_bytes_per_second",
+                    (name, direction),
+                    each["capacity"] / 8,
+                )
             if each["percent"] is not None:
                 yield "mproutd_uplink_load_ratio", (name, direction), each["percent"] / 100
 

@@ -42,6 +42,10 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
+    "firewall.ruleset": "configuration netlink.nftables planning",
+    "firewall.flows": "model netlink.conntrack planning",
+    "firewall.table": "configuration firewall model netlink planning status",
+    "firewall.nft": "environment firewall.ruleset netlink safefile",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
     "verification": "model planning netlink.kernel",
@@ -57,18 +61,17 @@ MAY_IMPORT = {
     "control.server": "control.admission control.socket_file eventloop limits log status.events",
     "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
     " status",
-    "services": "configuration environment eventloop format log model netlink planning safefile"
-    " services status",
+    "services": "configuration environment eventloop firewall format log model netlink planning"
+    " safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
     "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
-    " passes"
-    " planning reconciler services statefile status subflows",
+    " passes planning reconciler services statefile status subflows",
     "pathtest": "format limits netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
-    "commands": "configuration control.client environment format netlink reconciler services.base"
-    " services.netifd statefile status",
+    "commands": "configuration control.client environment firewall.table format netlink reconciler"
+    " services.base services.netifd statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -80,9 +83,9 @@ MAY_IMPORT = {
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
     " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
-    " netlink.bpf subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis control.admission pathtest.protocol pathtest.verdict"
-    " pathtest.select pathtest.render"
+    " netlink.bpf netlink.nftables firewall.ruleset firewall.flows subflows.policy"
+    " subflows.connections subflows.relocation services.health.hysteresis control.admission"
+    " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
 

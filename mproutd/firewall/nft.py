@@ -1,0 +1,179 @@
+"""Reads and writes the table `inet mproutd`, and lists the rules of other programs.
+
+The table is written by netlink, not by nft(8): a table that somebody flushed is back in less than
+a millisecond, before packets have gone by another uplink, and nothing has to be installed.  Only
+the rules of others are read by nft, if that is there: no other program prints them.
+
+Every function blocks: a daemon calls them in its worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
+
+from mproutd.environment import find_program
+from mproutd.firewall.ruleset import TABLE, script
+from mproutd.netlink.nftables import (
+    NETLINK_NETFILTER,
+    Table,
+    chain_name,
+    chains_request,
+    is_of,
+    rules_request,
+    transaction,
+)
+from mproutd.netlink.sockets import Requests
+from mproutd.safefile import read_file, replace_file, unlink_if_present
+
+TIMEOUT = 10.0
+"""Seconds after which nft is killed."""
+MAX_LISTING_BYTES = 8 << 20
+"""Of a whole ruleset; a larger one is not searched for conflicts."""
+RECORD_FILE = "nftables"
+"""In the runtime directory: the table as written, and as the kernel lists it."""
+_SBIN = ("/usr/sbin", "/sbin")
+_MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
+_SEPARATOR = b"\0\0\0\0"
+
+
+class Found(bytes):
+    """The table's chains and rules as the kernel dumps them, with their handles.
+
+    Equal only if nobody has changed anything; empty without the table.
+    """
+
+
+def read_table() -> Found:
+    """The table in the kernel.  OSError."""
+    channel = Requests(NETLINK_NETFILTER)
+    try:
+        chains = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
+        rules = channel.dump(rules_request(TABLE)) if chains else []
+        return Found(b"".join((*chains, *rules)))
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
+    finally:
+        channel.close()
+
+
+def write_table(table: Table, known: bool) -> Found:
+    """Make this table, or delete it where it has no chains.  What the kernel has then.  OSError.
+
+    A table that is `known` to be as we left it only has its rules and chains replaced, so that
+    sets keep their elements; any other is deleted first.
+    """
+    channel = Requests(NETLINK_NETFILTER)
+    try:
+        stale = None
+        if known and table.chains:
+            bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
+            stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
+        failed = channel.transaction(transaction(table, stale))
+        if failed and stale is not None:  # for example a set that refers to a chain
+            failed = channel.transaction(transaction(table))
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
+    finally:
+        channel.close()
+    for index, ack in failed.items():
+        refused = OSError(ack.errno, ack.text or os.strerror(ack.errno))
+        part = "nf_tables" if index < 2 else "connection marks (nf_conntrack, nft_ct)"
+        raise _unsupported(refused, part)
+    return read_table() if table.chains else Found()
+
+
+def _unsupported(error: OSError, part: str) -> OSError:
+    """The error, with what the kernel lacks where it says no more than that something is."""
+    if error.errno not in _MISSING:
+        return error
+    return OSError(error.errno, f"the kernel has no {part}: {error.strerror}")
+
+
+class Record:
+    """What we wrote, so that a later process recognizes it."""
+
+    def __init__(self, runtime_dir: str) -> None:
+        self._path = os.path.join(runtime_dir, RECORD_FILE)
+        try:
+            content = read_file(self._path, MAX_LISTING_BYTES)
+        except OSError:
+            content = b""
+        written, _, found = content.partition(_SEPARATOR)
+        self.script, self.found = written.decode("utf-8", "surrogateescape"), Found(found)
+        """As nft would read it; empty when there is no table of ours."""
+
+    def is_as_left(self, found: Found) -> bool:
+        """Whether the table in the kernel is as we left it."""
+        return bool(found) and bool(self.script) and self.found == found
+
+    def holds(self, table: Table) -> bool:
+        """Whether this is what we wrote last."""
+        return self.script == (script(table) if table.chains else "")
+
+    def save(self, table: Table, found: Found) -> None:
+        """After a write.  OSError."""
+        self.script, self.found = script(table) if table.chains else "", found
+        if table.chains:
+            content = self.script.encode("utf-8", "surrogateescape")
+            replace_file(self._path, content + _SEPARATOR + found)
+        else:
+            unlink_if_present(self._path)
+
+
+# -- nft(8) -------------------------------------------------------------------------------
+
+
+def whole_listing() -> str:
+    """The ruleset of all programs, without the elements of sets.
+
+    Empty where nft is not installed, fails, or prints too much.
+    """
+    program = find_program("nft") or next(
+        (path for folder in _SBIN if os.access(path := f"{folder}/nft", os.X_OK)), ""
+    )
+    try:
+        return _run(program, ("-s", "-t", "list", "ruleset")) if program else ""
+    except OSError:
+        return ""
+
+
+def _run(program: str, arguments: Sequence[str]) -> str:
+    """What a program prints; nothing if it fails.  OSError."""
+    # A file in memory: no pipe that fills up, and nothing to read while the child runs.
+    output = os.memfd_create("output")
+    try:
+        process = os.posix_spawn(
+            program,
+            (program, *arguments),
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsigdef=(signal.SIGPIPE,),
+        )
+        status = _wait(process)
+        size = os.fstat(output).st_size
+        if status != 0 or size > MAX_LISTING_BYTES:
+            return ""
+        return os.pread(output, size, 0).decode(errors="surrogateescape")
+    finally:
+        os.close(output)
+
+
+def _wait(process: int) -> int:
+    """The exit status of a child, which is killed if it takes too long."""
+    end = os.pidfd_open(process)
+    try:
+        ended = select.poll()
+        ended.register(end, select.POLLIN)
+        if not ended.poll(TIMEOUT * 1000):
+            os.kill(process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    finally:
+        os.close(end)
