@@ -26,7 +26,7 @@ from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
 from tests.lab import RUNTIME_DIR
 
-FILES = {"state.json", "state.json.new", "lock", "control.sock"}
+FILES = {"state.json", "state.json.new", "lock", "control.sock", "nftables"}
 """What may be in the runtime directory."""
 LATELY = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
@@ -201,6 +201,7 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
+        "mark-follows-main": site.mesh,
         "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(

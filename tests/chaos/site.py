@@ -53,6 +53,8 @@ class Site(Closing):
         """Commands under way beside the daemon."""
         self.misrouted: set[int] = set()
         """Uplinks with somebody else's rule before ours."""
+        self.mesh = False
+        """Whether there are rules like Tailscale's."""
         self.shared: set[int] = set()
         """Uplinks that may have an address in another one's subnet."""
         self.limits = Limits(2, 0)
@@ -146,6 +148,10 @@ class Site(Closing):
         )
         self.wan.plug(n)
         self.wan.address_up(n)
+        # An address may be there that came without one.
+        self.ip(
+            f"route replace 10.{n}.{n}.0/24 dev eth{n} src {address(n)} proto kernel scope link"
+        )
         self.wan.default_route(n)
 
     def astray(self) -> bool:
