@@ -53,7 +53,7 @@ _mproutd() {
 		metrics+-*) words="--output --listen $common" ;;
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
-		flush+-*) words=$common ;;
+		flush+-*) words="--force $common" ;;
 		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+*) words=$(_mproutd_uplinks) ;;
 		check+*)

@@ -187,7 +187,7 @@ class Site(Closing):
             right = router_address(int(device[3:]), 6 if ":" in own else 4)
             assert gateway == right, f"{device} {own}: remembered {gateway}"
         assert len(set(state.slots.values())) == len(state.slots), state.slots
-        return State(slots=state.slots, gateways=state.gateways)
+        return State(slots=state.slots, gateways=state.gateways, attributes=state.attributes)
 
     def facts(self) -> Facts:
         """What hooks left."""
