@@ -222,7 +222,7 @@ class Pass:
         addresses = [endpoint.address for endpoint in last]
         connections = ConnectionSnapshot(*self._kernel.subflows(addresses))
         deletions, force = differences.delete_endpoints, self._options.force
-        relocation = relocate(self._snapshot, deletions, last, connections, force=force)
+        relocation = relocate(self._snapshot, plan, deletions, last, connections, force=force)
         self._kept = relocation.kept
         self._differences = differences._replace(
             delete_endpoints=relocation.deletions,

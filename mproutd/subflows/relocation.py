@@ -46,24 +46,18 @@ class Relocation(NamedTuple):
 def last_endpoints(
     snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]
 ) -> list[Endpoint]:
-    """The endpoints to be deleted that work, in families that keep no endpoint for subflows."""
-    deleted = {
-        operation.value.address: operation.value
-        for operation in deletions
-        if isinstance(operation.value, Endpoint) and operation.value.id
-    }
+    """The endpoints to be deleted that work, and are replaced at their address or the last ones:
+    those in families that keep no endpoint for subflows."""
+    deleted = _deleted(deletions)
     if not deleted:
         return []
-    families = {
-        family_of(endpoint.address)
-        for endpoint in plan.endpoints
-        if endpoint.flags & SUBFLOW and endpoint.address not in deleted
-    }
+    families = _remaining(plan, deleted)
+    replaced = {endpoint.address for endpoint in plan.endpoints}
     present = {(address.address, address.link) for address in snapshot.addresses}
     return [
         endpoint
         for endpoint in deleted.values()
-        if family_of(endpoint.address) not in families
+        if (family_of(endpoint.address) not in families or endpoint.address in replaced)
         and not endpoint.flags & IMPLICIT
         and (endpoint.address, endpoint.device) in present
         and (link := snapshot.links.get(endpoint.device))
@@ -72,8 +66,26 @@ def last_endpoints(
     ]
 
 
+def _deleted(deletions: Sequence[Operation]) -> dict[str, Endpoint]:
+    return {
+        operation.value.address: operation.value
+        for operation in deletions
+        if isinstance(operation.value, Endpoint) and operation.value.id
+    }
+
+
+def _remaining(plan: Plan, deleted: Collection[str]) -> set[int]:
+    """The families that keep an endpoint for subflows."""
+    return {
+        family_of(endpoint.address)
+        for endpoint in plan.endpoints
+        if endpoint.flags & SUBFLOW and endpoint.address not in deleted
+    }
+
+
 def relocate(
     snapshot: Snapshot,
+    plan: Plan,
     deletions: Sequence[Operation],
     last: Sequence[Endpoint],
     connections: ConnectionSnapshot,
@@ -104,7 +116,8 @@ def relocate(
         metric = route.metric if route else 0
         return (route is not None, -metric, begun[endpoint.address])
 
-    for family in {family_of(endpoint.address) for endpoint in going}:
+    families = {family_of(endpoint.address) for endpoint in going}
+    for family in families - _remaining(plan, _deleted(deletions)):
         candidates = [each for each in going if family_of(each.address) == family]
         if in_use.isdisjoint(each.address for each in candidates):
             continue
