@@ -19,7 +19,9 @@ from mproutd.model import (
     Mptcp,
     Operation,
     Route,
+    Rule,
     Snapshot,
+    Sysctl,
 )
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.plan import Plan
@@ -204,6 +206,23 @@ def test_what_is_broken_is_deleted_as_ever() -> None:
     assert last_endpoints(snapshot(), plan(), deletions(initial)) == []
 
 
-def test_operations_without_some_addresses() -> None:
-    limits = Operation("change", Limits(4, 0))
-    assert without([*deletions(*ALL), limits], ["10.1.1.2"]) == [*deletions(*ALL[1:]), limits]
+def test_what_stays_with_an_endpoint() -> None:
+    """Its rule, the table behind that and the loose rp_filter; nothing of another uplink."""
+    rules = [Rule(AF_INET, 7500 + n, 7000 + n, source=f"10.{n}.{n}.2", protocol=77) for n in (1, 2)]
+    common = Rule(AF_INET, 7010, 254, protocol=77)
+    routes = [Route(AF_INET, 7000 + n, "default", 1 + n) for n in (1, 2)]
+    strict = [Sysctl(f"eth{n}", "rp_filter", 1) for n in (1, 2)]
+    going = [Operation("delete", value) for value in (*ALL, *rules, common, *routes)] + [
+        Operation("change", value) for value in strict
+    ]
+    coming = [
+        Operation("change", Limits(4, 0)),
+        Operation("change", Sysctl("eth1", "rp_filter", 2)),
+        Operation("replace", routes[0]),
+    ]
+    world = snapshot()._replace(rules=(*rules, common))
+    assert without([*going, *coming], [], world) == [*going, *coming]
+    left = without([*going, *coming], ["10.1.1.2"], world)
+    gone = [operation.value for operation in going if operation not in left]
+    assert gone == [WAN1, rules[0], routes[0], strict[0]]
+    assert left[-3:] == coming
