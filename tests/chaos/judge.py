@@ -24,9 +24,9 @@ from mproutd.planning.plan import Plan, make_plan
 from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
-from tests.lab import RUNTIME_DIR
+from tests.lab import RUNTIME_DIR, address
 
-FILES = {"state.json", "state.json.new", "lock", "control.sock"}
+FILES = {"state.json", "state.json.new", "lock", "control.sock", "nftables"}
 """What may be in the runtime directory."""
 LATELY = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
@@ -74,6 +74,8 @@ def look(site: Site) -> Seen:
         for route in rtnl_decode.routes(body)
         if route.protocol == PROTOCOL and route.table in places
     }
+    spared = {rule.table for rule in found.rules if rule.source in site.kept}
+    routes = {route for route in routes if route.table not in spared}
     _compare(wrong, "route", routes, set(target.routes))
     ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
     rules = {
@@ -83,6 +85,7 @@ def look(site: Site) -> Seen:
         and rule.plain
         and any(rule.priority in each for each in ranges)
     }
+    rules = {rule for rule in rules if rule.source not in site.kept}
     _compare(wrong, "rule", rules, set(target.rules))
 
     expected = {
@@ -95,7 +98,9 @@ def look(site: Site) -> Seen:
         for each in found.mptcp.endpoints
         if each not in others
     }
-    kept = {each for each in there - expected if _may_stay(each, found, target)}
+    kept = {
+        each for each in there - expected if each[0] in site.kept or _may_stay(each, found, target)
+    }
     _compare(wrong, "endpoint", there - kept, expected)
     if found.mptcp.limits != target.limits:
         wrong.append(f"limits {found.mptcp.limits}, not {target.limits}")
@@ -201,6 +206,7 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
+        "mark-follows-main": site.mesh,
         "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
@@ -220,8 +226,8 @@ def check_others(site: Site) -> None:
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     shown = site.gateway.ip("mptcp endpoint show")
-    for address in site.taken:
-        assert f"{address} id" in shown, f"somebody else's endpoint {address} is gone:\n{shown}"
+    for each in site.taken:
+        assert f"{each} id" in shown, f"somebody else's endpoint {each} is gone:\n{shown}"
     files = {each.name for each in site.gateway.path(RUNTIME_DIR).iterdir()}
     assert files <= FILES, f"left over: {files - FILES}"
     log = site.daemon.log()
@@ -234,6 +240,12 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     left = [line for line in lines - site.admins_own if "proto 77" in line]
+    tables = {line.split(" lookup ")[1].split()[0] for line in left if _is_of(line, kept)}
+    left = [
+        line
+        for line in left
+        if not _is_of(line, kept) and not any(f"table {table} " in line for table in tables)
+    ]
     files = {each.name for each in site.gateway.path(RUNTIME_DIR).iterdir()}
     left += [name for name in files if name.startswith("state.json") and not kept]
     assert left == []
@@ -247,5 +259,12 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     assert found.limits == site.limits, found.limits
     for index, name in site.devices().items():
         if name.startswith("eth"):
+            if any(address(int(name[3:])) == each for each in kept):
+                continue
             now = int(site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter"))
             assert now == site.filters.get(index, 1), f"{name}: rp_filter {now}"
+
+
+def _is_of(line: str, kept: Collection[str]) -> bool:
+    """Whether it is the source rule of one of these addresses."""
+    return " rule " in line and any(f" from {each} " in line for each in kept)
