@@ -56,7 +56,9 @@ def with_a_problem(status: dict[str, Any]) -> dict[str, Any]:
     status["warnings"] = ["a warning"]
     one, two = status["uplinks"]
     one["flows"] = 12
-    one["quota"] = {"used": 5e9, "limit": 2e10}
+    one["quota"] = {"used": 5e9, "limit": 2e10, "end": status["time"] + 3600, "state": "below"}
+    one["effective_mode"] = "overflow"
+    one["overflow"] = {"carrying": True, "reason": "wan2 is at 93 % (download)"}
     one["action"] = {"event": "up", "program": "/x", "text": "done", "output": "x"}
     two["usable"] = False
     for family in two["families"]:
