@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
-        warn(f"the Python package {error.name} is not installed")
+        warn(commands.not_installed(error.name or ""))
         return FAILED
     except PermissionError as error:
         file = f"{error.filename}: " if error.filename else ""

@@ -179,6 +179,10 @@ UPLINK: Mapping[str, OptionSpec] = {
     "mark": OptionSpec(mark, "the packet mark that selects it, optionally with its own mask"),
     "gateway": OptionSpec(gateway(AF_INET, "gateway6"), "its IPv4 gateway", "", unset=""),
     "gateway6": OptionSpec(gateway(AF_INET6, "gateway"), "its IPv6 gateway", "", unset=""),
+    "default_route": OptionSpec(
+        boolean, "0: it leads to its own subnets only, and has endpoints all the same", "1"
+    ),
+    "role": OptionSpec(one_of("role", ROLES), "client, server or both: for its endpoints"),
     "prefix": OptionSpec(
         source_prefix,
         "what has an address from these prefixes leaves via this uplink",
