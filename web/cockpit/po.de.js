@@ -136,6 +136,7 @@ cockpit.locale({
 	"not usable": [null, "nicht nutzbar"],
 	"of another program": [null, "eines anderen Programms"],
 	"out": [null, "aus"],
+	"own subnets only": [null, "nur eigene Subnetze"],
 	"passed": [null, "bestanden"],
 	"plain TCP": [null, "gewöhnliches TCP"],
 	"plug it in, or correct `device` in the configuration; devices: ip link": [null, "einstecken, oder `device` in der Konfiguration berichtigen; Geräte: ip link"],
