@@ -236,9 +236,8 @@ def _usage(entry: Any) -> Usage:
     if previous is not None:
         first, last, before = previous
         previous = Period(_number(first), _number(last)), _integer(before)
-    return Usage(
-        Period(start, end), _integer(entry["used"]), count, _integer(entry["stage"]), previous
-    )
+    reported = min(_integer(entry["stage"]), REACHED)
+    return Usage(Period(start, end), _integer(entry["used"]), count, reported, previous)
 
 
 def _number(value: object) -> float:
