@@ -6,7 +6,7 @@ needed), and no health check has failed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from socket import AF_INET6
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ from mproutd.planning.gateways import (
     foreign_default,
     is_ipv4ll,
     main_routes,
-    with_memory,
     with_named_sources,
+    with_remembered_gateways,
     without_gateway,
 )
 from mproutd.planning.state import State
@@ -134,7 +134,7 @@ class Path(NamedTuple):
         addresses = (*self.eligible, *self.covered)
         gateway = self.gateway.address if self.gateway else ""
         return next(
-            (each.address for each in addresses if gateway and contains(each.network, gateway)),
+            (address.address for address in _near(addresses, gateway)),
             addresses[0].address if addresses else "",
         )
 
@@ -142,8 +142,7 @@ class Path(NamedTuple):
     def probe_source(self) -> str:
         """The address from which a health check speaks, as other traffic of this machine does."""
         gateway = self.gateway.address if self.gateway else ""
-        near = (each for each in self.eligible if gateway and contains(each.network, gateway))
-        return self.source or next(near, self.eligible[0]).address
+        return self.source or next(_near(self.eligible, gateway), self.eligible[0]).address
 
     def gateways(self, address: str) -> tuple[str, ...]:
         """Where packets from an address of this path may go first."""
@@ -237,15 +236,20 @@ def observe(
             )
             for family in FAMILIES
         ]
-        for place, family in enumerate(FAMILIES if uplink.table else ()):
+        for i, family in enumerate(FAMILIES if uplink.table else ()):
             route = foreign_default(snapshot, uplink, index, family)
             if route is not None:
-                known[place] = known[place]._replace(main_default=route, default_origin="table")
-        known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
+                known[i] = known[i]._replace(main_default=route, default_origin="table")
+        known = with_remembered_gateways(snapshot, state, facts.withdrawn, uplink, addresses, known)
         addresses, known = with_named_sources(snapshot, addresses, known)
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)
         uplinks.append(_observe(uplink, link, addresses, known, failures))
     return _without_duplicates(uplinks)
+
+
+def _near(addresses: Iterable[Address], gateway: str) -> Iterator[Address]:
+    """Those whose subnet the gateway is in."""
+    return (address for address in addresses if gateway and contains(address.network, gateway))
 
 
 def _of_family(prefixes: Sequence[str], family: int) -> tuple[str, ...]:
@@ -284,12 +288,12 @@ def _path(
         return Path(family, False, "link-down", (), covered)
     gateway, known = find_gateway(uplink, link, family, covered, known)
     routes = main_routes(gateway, covered, known)
-    found = Path(family, False, "", eligible, covered, gateway, *routes)
-    stranded = () if gateway is None else without_gateway(gateway, covered, routes, found.source)
-    if stranded:
-        eligible = tuple(each for each in eligible if each not in stranded)
-        no_address = no_address if not found.eligible or eligible else "no-gateway"
-        found = found._replace(eligible=eligible, without_gateway=stranded)
+    path = Path(family, False, "", eligible, covered, gateway, *routes)
+    unserved = () if gateway is None else without_gateway(gateway, covered, routes, path.source)
+    if unserved:
+        eligible = tuple(address for address in eligible if address not in unserved)
+        no_address = no_address if not path.eligible or eligible else "no-gateway"
+        path = path._replace(eligible=eligible, without_gateway=unserved)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
@@ -300,7 +304,7 @@ def _path(
         reason = "check-failed"
     else:
         reason = ""
-    return found._replace(
+    return path._replace(
         usable=not reason,
         reason=reason,
         prefixes=known.prefixes,
