@@ -29,10 +29,10 @@ def concerns(message: Message, table: str) -> bool:
     if message.body[:1] != bytes([_FAMILIES[family]]):
         return False
     try:
-        found = attribute(message.body, _NFGENMSG_BYTES, _TABLE_NAME)
+        table_name = attribute(message.body, _NFGENMSG_BYTES, _TABLE_NAME)
     except DecodeError:
         return True
-    return found is not None and text(found) == name
+    return table_name is not None and text(table_name) == name
 
 
 def new_rule(message: Message) -> bool:
