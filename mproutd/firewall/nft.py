@@ -87,7 +87,7 @@ class Record:
         self.table, _, self._listing = content.partition("\0")
         """As written; empty when there is none, or it was deleted."""
 
-    def is_as_left(self, listing: str) -> bool:
+    def is_unchanged(self, listing: str) -> bool:
         """Whether the table in the kernel is as we left it."""
         return bool(self.table) and self._listing == listing
 
@@ -105,7 +105,11 @@ def _failure(error: str, unsupported: Sequence[str]) -> NftError:
     """nft's first error, without the position in the input."""
     line = error.partition("\n")[0]
     text = line.rpartition("Error: ")[2].removeprefix("Could not process rule: ")
-    code = "nft-unsupported" if any(text.startswith(each) for each in unsupported) else "nft-failed"
+    code = (
+        "nft-unsupported"
+        if any(text.startswith(message) for message in unsupported)
+        else "nft-failed"
+    )
     return NftError(code, text.strip() or "nft failed without an error message")
 
 

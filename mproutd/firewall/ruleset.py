@@ -176,7 +176,7 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
     Setting one of `marks` is intended, and so is a packet's mark before ours is set.
     """
     own = {*marks}
-    found: list[tuple[str, str]] = []
+    overwriting: list[tuple[str, str]] = []
     table = hook = ""
     priority = 0
     for line in listing.splitlines():
@@ -190,8 +190,8 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
             for kind, expression in _SET_MARK.findall(line):
                 late = hook == "prerouting" and priority > OWN_PRIORITY
                 if (kind == "ct" or late) and _overwrites(kind, expression, mask, own):
-                    found.append((table, line.strip()))
-    return found
+                    overwriting.append((table, line.strip()))
+    return overwriting
 
 
 def _priority(text: str) -> int:

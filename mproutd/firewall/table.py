@@ -33,7 +33,7 @@ def wanted_table(config: Config, plan: Plan, forwards: bool) -> str:
 
 def pending_change(record: nft.Record, wanted: str, listing: str) -> Operation | None:
     """What has to be done about the table in the kernel; None for nothing."""
-    if record.table == wanted and (record.is_as_left(listing) or not (wanted or listing)):
+    if record.table == wanted and (record.is_unchanged(listing) or not (wanted or listing)):
         return None
     if not wanted:
         return Operation("delete", NftTable()) if listing else None
@@ -46,11 +46,11 @@ def table_problems(
     limiter: RemovalLimiter | None = None,
 ) -> list[Problem]:
     """What is wrong with the table, for a status."""
-    found = [problem(error.code, error=error.text)] if error is not None else []
-    found += [problem("mark-overwritten", table=table, rule=rule) for table, rule in conflicts]
+    problems = [problem(error.code, error=error.text)] if error is not None else []
+    problems += [problem("mark-overwritten", table=table, rule=rule) for table, rule in conflicts]
     if limiter is not None:
-        found += removed_objects(limiter.restored(), limiter.rate_limited(), str)
-    return found
+        problems += removed_objects(limiter.restored(), limiter.rate_limited(), str)
+    return problems
 
 
 # -- without a daemon ---------------------------------------------------------------------
@@ -71,7 +71,7 @@ def change_now(
         listing = nft.table_listing()
         change = pending_change(record, wanted, listing)
         if change is not None and not dry_run:
-            listing = nft.write(wanted, listing, record.is_as_left(listing))
+            listing = nft.write(wanted, listing, record.is_unchanged(listing))
             record.save(wanted, listing)
     except nft.NftError as error:
         return [(Operation("add", NftTable(wanted)), error.text)] if wanted else []
@@ -93,6 +93,6 @@ def add_to_own_status(status: Status, runtime_dir: str, inspection: Inspection) 
     except nft.NftError as failure:
         listing, conflicts, error = "", [], failure
     status["pins_flows"] = pending_change(nft.Record(runtime_dir), wanted, listing) is None
-    found = table_problems(error, conflicts)
-    status["problems"] += found
-    status["degraded"] |= bool(found)
+    problems = table_problems(error, conflicts)
+    status["problems"] += problems
+    status["degraded"] |= bool(problems)

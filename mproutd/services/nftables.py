@@ -148,7 +148,7 @@ class PinnedFlows(Service):
             text = f"another program {what} the nftables table {TABLE}; restoring it"
             self._context.publish("nftables", log.WARNING, text)
         self._busy = True
-        known = self._record.is_as_left(listing)
+        known = self._record.is_unchanged(listing)
         self._worker.submit(
             partial(_write, wanted, listing, known), partial(self._on_written, wanted, change)
         )
@@ -246,9 +246,9 @@ class PinnedFlows(Service):
     def add_to_status(self, status: Status) -> None:
         status["pins_flows"] = self._in_place if self._wanted else None
         if self._wanted:
-            found = table_problems(self._error, self._conflicts, self._limiter)
-            status["problems"] += found
-            status["degraded"] |= bool(found)
+            problems = table_problems(self._error, self._conflicts, self._limiter)
+            status["problems"] += problems
+            status["degraded"] |= bool(problems)
 
     def close(self) -> None:
         self._cancel_timer()
