@@ -105,8 +105,8 @@ def relocate(
         return (route is not None, -metric, begun[endpoint.address])
 
     for family in {family_of(endpoint.address) for endpoint in going}:
-        candidates = [each for each in going if family_of(each.address) == family]
-        if in_use.isdisjoint(each.address for each in candidates):
+        candidates = [endpoint for endpoint in going if family_of(endpoint.address) == family]
+        if in_use.isdisjoint(endpoint.address for endpoint in candidates):
             continue
         best = max(candidates, key=preference)
         moved = [operation for operation in ordered if operation.value == best]

@@ -223,7 +223,7 @@ class SubflowRetrier:
         """
         ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
         last = self._reconciler.last
-        planned = {each.address: each for each in (last.plan.endpoints if last else ())}
+        planned = {endpoint.address: endpoint for endpoint in (last.plan.endpoints if last else ())}
         own, foreign = {}, {}
         for endpoint in existing:
             if not is_client_endpoint(endpoint.flags):
