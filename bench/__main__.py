@@ -36,6 +36,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "hook": process.hook,
     "stall": traffic.stall,
     "back": traffic.back,
+    "sampling": traffic.sampling,
 }
 """Name → function, in the order of the table."""
 
@@ -94,7 +95,7 @@ def measure(names: Sequence[str]) -> list[Figure]:
                 figures.append(Figure(name, f"{name}: not measured", [0.0], "", note=str(error)))
         if quiet:
             log("quiet: until the minute is over")
-            figures.append(quiet.figure())
+            figures += quiet.figures()
     log("done")
     return figures
 

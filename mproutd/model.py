@@ -334,6 +334,8 @@ class Snapshot(NamedTuple):
     """Addresses where closing subflows would end a connection: gone addresses of a connection
     without another path, and addresses on a link that is down of a connection that fell back to
     plain TCP."""
+    idle_implicit: frozenset[str] = frozenset()
+    """Addresses of implicit endpoints without a subflow; looked for while no endpoint is free."""
 
 
 Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable

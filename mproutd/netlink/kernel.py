@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
+    IMPLICIT,
     LOOKUP_DESTINATION,
     Endpoint,
     Failure,
@@ -167,7 +168,17 @@ class NetlinkKernel:
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
-        return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
+        idle = self._idle_implicit(mptcp)
+        return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path, idle)
+
+    def _idle_implicit(self, mptcp: Mptcp | None) -> frozenset[str]:
+        """The addresses of implicit endpoints without a subflow, while no endpoint is free."""
+        if mptcp is None or len(mptcp.endpoints) < mptcp.max_endpoints:
+            return frozenset()
+        implicit = {endpoint.address for endpoint in mptcp.endpoints if endpoint.flags & IMPLICIT}
+        if implicit:
+            implicit.difference_update(subflow.address for subflow in self.subflows(implicit)[1])
+        return frozenset(implicit)
 
     def _sole_paths(
         self, want: SnapshotRequest, routing: RtnlSnapshot, mptcp: Mptcp | None

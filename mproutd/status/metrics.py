@@ -95,7 +95,7 @@ METRICS = {
     "mproutd_uplink_overflow_carrying": Metric(
         GAUGE, "Whether an uplink carries since the regular ones are full.", _UPLINK
     ),
-    "mproutd_uplink_capacity_bits_per_second": Metric(
+    "mproutd_uplink_capacity_bytes_per_second": Metric(
         GAUGE, "What a regular uplink can carry, configured or learned.", _DIRECTION
     ),
     "mproutd_uplink_load_ratio": Metric(
@@ -211,9 +211,9 @@ def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
             measured: DirectionLoad = load[direction]
             if measured["capacity"] is not None:
                 yield (
-                    "mproutd_uplink_capacity_bits_per_second",
+                    "mproutd_uplink_capacity_bytes_per_second",
                     (name, direction),
-                    measured["capacity"],
+                    measured["capacity"] / 8,
                 )
             if measured["percent"] is not None:
                 yield "mproutd_uplink_load_ratio", (name, direction), measured["percent"] / 100
