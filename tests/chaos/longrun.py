@@ -106,7 +106,7 @@ def run(events: int, seed: int, looks: int = 20) -> Iterator[Sample]:
                 "ip", "-force", "-batch", "-", input="\n".join(commands) + "\n", check=False
             )
             done += len(commands)
-            daemon.asked()
+            daemon.query_status()
             if dice.random() < 0.1:
                 daemon.process.send_signal(signal.SIGHUP)
             if done * looks // events > sampled:

@@ -151,7 +151,7 @@ class Chaos(Closing):
 
         def right() -> checks.Comparison | None:
             if site.silent:
-                site.daemon.asked()
+                site.daemon.query_status()
             seen = checks.compare(site)
             last[:] = seen.wrong
             return None if seen.wrong else seen
