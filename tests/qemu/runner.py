@@ -87,14 +87,14 @@ def run(results: Results, machine: Guest | Host, what: str, arguments: Sequence[
     with machine:
         if machine.boot_seconds:
             print(f"{results.column}: booted in {machine.boot_seconds:.0f} s", flush=True)
-        each = Run(machine, results)
+        guest_run = Run(machine, results)
         if what == "pytest":
-            return each.tests(*arguments)
+            return guest_run.tests(*arguments)
         if what == "features":
-            return each.features()
+            return guest_run.features()
         if what == "chaos":
-            return each.chaos(int(arguments[0]) if arguments else CHAOS_ROUNDS)
+            return guest_run.chaos(int(arguments[0]) if arguments else CHAOS_ROUNDS)
         if what == "smoke":
-            return each.features() | each.demo() | each.tests(*SMOKE)
+            return guest_run.features() | guest_run.demo() | guest_run.tests(*SMOKE)
         chosen = ALL if what == "all" else CHOSEN
-        return each.features() | each.demo() | each.tests(*chosen, whole_files=True)
+        return guest_run.features() | guest_run.demo() | guest_run.tests(*chosen, whole_files=True)
