@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.configuration.config import ConfigError
+from mproutd.hints import hints_directory
 from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
@@ -129,8 +130,9 @@ def state_file_error(site: Site) -> None:
 
 
 def hints_ignored(site: Site) -> None:
-    (site.runtime / "hints").mkdir()
-    (site.runtime / "hints").chmod(0o777)
+    hints = Path(hints_directory(str(site.runtime)))
+    hints.mkdir()
+    hints.chmod(0o777)
     site.settle()
 
 
@@ -296,9 +298,17 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 
 def test_every_problem_has_a_world() -> None:
     # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
-    services = {"check-idle", "flows-not-pinned", "mark-overwritten", "no-conntrack-netlink"}
-    services |= {"quota-reached", "quota-in-use", "ledger-error", "capacity-unknown"}
-    assert {*WORLDS, "mptcpd-running"} | services == set(PROBLEMS)
+    of_services = {
+        "capacity-unknown",
+        "check-idle",
+        "flows-not-pinned",
+        "ledger-error",
+        "mark-overwritten",
+        "no-conntrack-netlink",
+        "quota-in-use",
+        "quota-reached",
+    }
+    assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
@@ -382,6 +392,10 @@ def test_much_drift_is_counted(site: Site) -> None:
     status = site.status()
     lines = [line for line in status_lines(status) if line.startswith("! drift")]
     assert len(lines) == 5
+    # Nothing is repaired while no daemon runs.
+    assert lines[-1] == f"! drift: and {len(status['drift']) - 4} more"
+    status["running"] = True
+    lines = [line for line in status_lines(status) if line.startswith("! drift")]
     assert lines[-1] == f"! drift, repairing: and {len(status['drift']) - 4} more"
 
 

@@ -61,8 +61,8 @@ def watched(name: str):
     return send
 
 
-for each in ("send", "sendall", "sendto", "sendmsg"):
-    setattr(socket.socket, each, watched(each))
+for method in ("send", "sendall", "sendto", "sendmsg"):
+    setattr(socket.socket, method, watched(method))
 
 
 def opened(path, mode="r", *rest, plain=builtins.open, **keywords):
