@@ -733,9 +733,9 @@ def fields(kind: type[Any]) -> dict[str, tuple[Any, Any]]:
 
 
 FIELDS = {
-    **{("globals", name): found for name, found in fields(Config).items()},
-    **{("uplink", name): found for name, found in fields(UplinkConfig).items()},
-    **{("uplink", name): found for name, found in fields(HealthConfig).items()},
+    **{("globals", name): default for name, default in fields(Config).items()},
+    **{("uplink", name): default for name, default in fields(UplinkConfig).items()},
+    **{("uplink", name): default for name, default in fields(HealthConfig).items()},
 }
 
 
@@ -794,20 +794,20 @@ PLAUSIBLE = {
 
 @st.composite
 def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Section, ...]:
-    found = []
+    sections = []
     for kind, options in types.items():
         names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
         for name in draw(names)[: 1 if kind == "mproutd" else 4]:
             given = {}
             if kind != "mproutd" and draw(st.integers(0, 9)):
-                line = len(found) * 20 + 20
+                line = len(sections) * 20 + 20
                 given["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
             for option in draw(st.lists(st.sampled_from(options), unique=True)):
                 sensible = st.sampled_from(PLAUSIBLE[option])
                 value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
-                given[option] = Option((value,), (len(found) * 20 + len(given) + 2,))
-            found.append(Section(file, len(found) * 20 + 1, kind, name, given))
-    return tuple(found)
+                given[option] = Option((value,), (len(sections) * 20 + len(given) + 2,))
+            sections.append(Section(file, len(sections) * 20 + 1, kind, name, given))
+    return tuple(sections)
 
 
 NETWORK = {"interface": ["multipath", "device"]}

@@ -194,7 +194,7 @@ def test_a_sysctl_that_is_gone_with_its_device_is_no_failure() -> None:
     world.refuse(errno.ENOENT, "sysctl")
     outcome = world.once(TWO)
     assert outcome.failures == ()
-    assert [each for each in outcome.done if isinstance(each.value, Sysctl)] == []
+    assert [operation for operation in outcome.done if isinstance(operation.value, Sysctl)] == []
 
 
 def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_closed() -> None:
@@ -288,8 +288,8 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
 def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_others_come() -> None:
     world = two_lines()
     world.run(TWO)
-    way = Route(AF_INET, 100, "default", world.link("eth1").index, "10.1.1.9", protocol=4)
-    world.foreign(way, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
+    route = Route(AF_INET, 100, "default", world.link("eth1").index, "10.1.1.9", protocol=4)
+    world.foreign(route, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
     world.device("eth2", "10.2.2.3/24")
     for _ in range(2):
         outcome = run_pass(world, TWO, keep_misrouted=True)

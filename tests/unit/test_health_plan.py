@@ -178,8 +178,8 @@ def test_initial_state_of_an_uplink_that_comes_while_others_are_checked() -> Non
     run(world, network=WAN1)
     own = "config uplink wan2\n list track_ip 9.9.9.9\n option initial_state offline\n"
     facts = Facts(failed=(("wan2", AF_INET6),))
-    found = effective(uci(WAN1 + WAN2, own), world.store.state, facts)
-    assert found == (("wan2", AF_INET6), ("wan2", AF_INET))
+    uplinks = effective(uci(WAN1 + WAN2, own), world.store.state, facts)
+    assert uplinks == (("wan2", AF_INET6), ("wan2", AF_INET))
 
 
 def test_where_all_begin_offline_the_first_is_used() -> None:

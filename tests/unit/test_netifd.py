@@ -191,11 +191,11 @@ def world() -> World:
 
 def section(name: str, mode: str, *options: str) -> str:
     lines = [f"config interface '{name}'", f" option multipath '{mode}'"]
-    return "\n".join([*lines, *(f" option {each}" for each in options)]) + "\n"
+    return "\n".join([*lines, *(f" option {option}" for option in options)]) + "\n"
 
 
 def dump(*interfaces: dict[str, Any]) -> Facts:
-    dump = [{"up": True, **each} for each in interfaces]
+    dump = [{"up": True, **interface} for interface in interfaces]
     return add_netifd_facts(parse_dump(json.dumps({"interface": dump})), Facts())
 
 

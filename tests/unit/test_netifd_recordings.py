@@ -105,13 +105,13 @@ def route(line: str, family: int, world: World) -> Route:
 
 
 def addresses(dump: str, world: World) -> list[Address]:
-    found = []
+    addresses = []
     for interface in json.loads(dump)["interface"]:
         for item in (*interface.get("ipv4-address", ()), *interface.get("ipv6-address", ())):
             link = world.link(interface["l3_device"])
             peer = item.get("ptpaddress", "")
-            found.append(Address(link.index, item["address"], item["mask"], peer))
-    return found
+            addresses.append(Address(link.index, item["address"], item["mask"], peer))
+    return addresses
 
 
 def way(route: Route) -> tuple[object, ...]:
@@ -120,7 +120,7 @@ def way(route: Route) -> tuple[object, ...]:
 
 
 def foreign(world: World) -> set[Object]:
-    return {each for each in (*world.rules, *world.routes) if each.protocol != PROTOCOL}
+    return {value for value in (*world.rules, *world.routes) if value.protocol != PROTOCOL}
 
 
 def load(scenario: Path) -> Recording:
@@ -209,8 +209,8 @@ def test_the_advice_is_what_netifd_knows(
 ) -> None:
     uplinks = status(tmp_path, release / scenario, unknown)
     assert [family["reason"] for family in uplinks["wan"]["families"]] == [None, None]
-    found = [(family["reason"], family["advice"]) for family in uplinks["wanb"]["families"]]
-    assert found == [(reason, advice)] * 2
+    reasons = [(family["reason"], family["advice"]) for family in uplinks["wanb"]["families"]]
+    assert reasons == [(reason, advice)] * 2
 
 
 def test_a_disabled_interface_is_no_uplink(tmp_path: Path, release: Path) -> None:

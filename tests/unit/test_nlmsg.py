@@ -105,14 +105,14 @@ def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_reques
 
 @pytest.mark.parametrize("cap", [0, 1, 8, 63, 64, 254, 255])
 def test_bisection_finds_every_highest_limit(cap: int) -> None:
-    asked: list[int] = []
+    sequences: list[int] = []
 
     def accepts(candidate: int) -> bool:
-        asked.append(candidate)
+        sequences.append(candidate)
         return candidate <= cap
 
     assert mptcp_pm.max_limit(accepts) == cap
-    assert len(asked) <= 9
+    assert len(sequences) <= 9
 
 
 def test_a_kernel_that_does_not_name_the_attribute_has_the_old_maximum() -> None:

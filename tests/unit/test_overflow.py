@@ -69,10 +69,10 @@ class Site:
             },
         )
         loads = [
-            found
+            measured
             for name in self.names
             for direction in (0, 1)
-            if (found := load(self.meter, name, direction, self.capacity))
+            if (measured := load(self.meter, name, direction, self.capacity))
         ]
         if len(loads) == 2 * len(self.names):
             own = self.meter.rates("lte", 2.0) or (0.0, 0.0)
@@ -291,9 +291,9 @@ def test_samples_are_kept_for_ten_seconds() -> None:
 
 def test_late_timers_change_no_rate() -> None:
     jitter = meter([(n / 2 + (0.15 if n % 3 else 0), 1000 * n) for n in range(20)])
-    found = jitter.rates("dsl", 2.0)
-    assert found is not None
-    assert abs(found[0] - 16000) < 1600
+    rates = jitter.rates("dsl", 2.0)
+    assert rates is not None
+    assert abs(rates[0] - 16000) < 1600
 
 
 @settings(max_examples=50, deadline=None)

@@ -277,9 +277,9 @@ def test_two_uplinks_in_one_subnet_each_leave_by_their_own_device() -> None:
         "7005: from 10.1.1.3 to 10.1.1.0/24 lookup 7002",
     ]
     for device, address in (("eth1", "10.1.1.2"), ("eth2", "10.1.1.3")):
-        way = world.walk("10.1.1.77", source=address)
-        assert way is not None
-        assert world.links[way.device].name == device
+        route = world.walk("10.1.1.77", source=address)
+        assert route is not None
+        assert world.links[route.device].name == device
         assert world.link(device).arp_ignore == 1
         assert world.link(device).arp_announce == 2
     world.delete_address("eth2", "10.1.1.3")
@@ -635,7 +635,7 @@ def test_the_last_path_goes_with_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "setting", "wanted"),
+    ("current", "setting", "wanted"),
     [
         (Limits(2, 0), "", Limits(2, 0)),
         (Limits(0, 0), "", Limits(1, 0)),
@@ -651,16 +651,16 @@ def test_the_last_path_goes_with_its_address() -> None:
     ],
 )
 def test_limits_are_raised_never_lowered_and_put_back(
-    found: Limits, setting: str, wanted: Limits
+    current: Limits, setting: str, wanted: Limits
 ) -> None:
     world = two_lines()
     assert world.mptcp is not None
-    world.mptcp = world.mptcp._replace(limits=found)
+    world.mptcp = world.mptcp._replace(limits=current)
     config = uci(WAN1, f"config mproutd 'globals'\n {setting}\n")
     world.run(config)
     assert world.mptcp.limits == wanted
     world.run(config._replace(enabled=False))
-    assert world.mptcp.limits == found
+    assert world.mptcp.limits == current
 
 
 @pytest.mark.parametrize(
@@ -757,17 +757,17 @@ def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end()
 
 
 @pytest.mark.parametrize("mode", ["master", "on", "backup", "handover", "off"])
-@pytest.mark.parametrize(("found", "during"), [(0, 0), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("current", "during"), [(0, 0), (1, 2), (2, 2)])
 def test_the_reverse_path_filter_is_loosened_and_put_back(
-    found: int, during: int, mode: str
+    current: int, during: int, mode: str
 ) -> None:
     """Marked packets get replies on an uplink without an endpoint as well."""
     world = two_lines()
-    world.set("eth1", rp_filter=found)
+    world.set("eth1", rp_filter=current)
     world.run(interface("wan1", "eth1", mode) + WAN2)
     assert world.link("eth1").rp_filter == during
     world.run(WAN2)
-    assert world.link("eth1").rp_filter == found
+    assert world.link("eth1").rp_filter == current
 
 
 def test_the_reverse_path_filter_stays_where_nothing_is_steered() -> None:

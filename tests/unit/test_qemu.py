@@ -93,9 +93,11 @@ def test_results_outlive_a_run_and_not_a_new_kernel(folder: Path) -> None:
     Results("sid", "7.2-x", "7.2.1-1").save_tests([outcome("one"), outcome("gone")], True)
     again = Results("sid", "7.2-x", "7.2.1-1")
     again.save_tests([outcome("one", "failed", "why")], whole_files=False)
-    assert [each[1] for each in again.group("tests/kernel/test_a.py")] == ["failed", "passed"]
+    assert [outcome[1] for outcome in again.group("tests/kernel/test_a.py")] == ["failed", "passed"]
     again.save_tests([outcome("one")], whole_files=True)
-    assert [each[0] for each in again.group("tests/kernel/test_a.py")] == [outcome("one").test]
+    assert [outcome[0] for outcome in again.group("tests/kernel/test_a.py")] == [
+        outcome("one").test
+    ]
     assert Results("sid", "7.3-x", "7.3-1").group("tests/kernel/test_a.py") == []
 
 
@@ -120,7 +122,7 @@ def test_outcomes_are_taken_out_of_the_output(
     records = [json.dumps(outcome(name)._asdict()).encode() for name in ("one", "two")]
     sent = b".%b%b%bF%b%b%b\n" % (MARK, records[0], MARK, MARK, records[1], MARK)
     machine = Machine(*(sent[n : n + size] for n in range(0, len(sent), size)))
-    found = Results("sid", "7.2-x", "7.2.1-1")
-    Run(machine, found).tests()  # type: ignore[arg-type]
+    results = Results("sid", "7.2-x", "7.2.1-1")
+    Run(machine, results).tests()  # type: ignore[arg-type]
     assert capfdbinary.readouterr().out.startswith(b".F\n")
-    assert len(found.data["tests"]) == 2
+    assert len(results.data["tests"]) == 2

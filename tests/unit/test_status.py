@@ -48,8 +48,8 @@ class Site:
         return build_status(self.reconciler.inspect())
 
     def problems(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.status()["problems"]
-        return found
+        problems: list[dict[str, Any]] = self.status()["problems"]
+        return problems
 
 
 @pytest.fixture
@@ -364,11 +364,11 @@ def test_thirty_addresses_without_an_endpoint_are_one_problem(site: Site) -> Non
     for n in range(100, 130):
         site.world.add_address("eth2", f"10.2.2.{n}/24")
     site.settle()
-    (told,) = site.problems()
-    assert (told["code"], told["uplink"]) == ("endpoint-limit", "wan2")
-    assert f"no endpoint for {told['address']} and 23 others: " in told["text"]
-    assert told["text"] == told["template"].format(**told)
-    assert len({told["address"], *told["others"]}) == 24
+    (problem,) = site.problems()
+    assert (problem["code"], problem["uplink"]) == ("endpoint-limit", "wan2")
+    assert f"no endpoint for {problem['address']} and 23 others: " in problem["text"]
+    assert problem["text"] == problem["template"].format(**problem)
+    assert len({problem["address"], *problem["others"]}) == 24
     assert sum(line.startswith("!") for line in status_lines(site.status())) == 1
 
 
@@ -378,9 +378,9 @@ def test_one_program_that_removes_all_our_rules_is_one_problem(site: Site) -> No
     for rule in rules:
         site.world.change_rule("delete", rule)
     site.settle()
-    (told,) = site.problems()
-    assert told["code"] == "removed-externally"
-    assert len(told["others"]) == len(rules) - 1
+    (problem,) = site.problems()
+    assert problem["code"] == "removed-externally"
+    assert len(problem["others"]) == len(rules) - 1
 
 
 def test_much_drift_is_counted(site: Site) -> None:

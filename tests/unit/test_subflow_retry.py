@@ -58,7 +58,9 @@ class Kernel:
             raise self.fails
         self.queries += 1
         self.clock.now += self.takes
-        return [each[0] for each in self.there], [one for each in self.there for one in each[1]]
+        return [connection[0] for connection in self.there], [
+            one for connection in self.there for one in connection[1]
+        ]
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ class World:
         self.endpoints: tuple[Endpoint, ...] = (HERE,)
         events = SimpleNamespace(
             attach=self.filters.append,
-            read=lambda: self.messages and [SimpleNamespace(body=each) for each in self.messages],
+            read=lambda: (
+                self.messages and [SimpleNamespace(body=message) for message in self.messages]
+            ),
         )
         state = State(endpoints=frozenset({(HERE.address, HERE.device)}))
         self.reconciler: Any = SimpleNamespace(

@@ -48,9 +48,9 @@ def test_every_attribute_of_mains_default_is_in_both_tables() -> None:
     ]
     world.run(WAN1)
     for table in (7000, 7001):
-        found = [route for route in beyond(world, table) if route.destination == "default"]
+        defaults = [route for route in beyond(world, table) if route.destination == "default"]
         assert [
-            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in found
+            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in defaults
         ] == copied
 
 
