@@ -24,8 +24,8 @@ def test_strict_becomes_loose_with_the_endpoint_and_strict_again_without(wan):
     rp_filter(wan, value=1)
     with Daemon(wan.gateway) as daemon:
         assert rp_filter(wan) == 2
-        for way in (wan.address_down, wan.unplug):
-            way(2)
+        for interrupt in (wan.address_down, wan.unplug):
+            interrupt(2)
             eventually(lambda: rp_filter(wan) == 1)
             wan.plug(2)
             wan.address_up(2)
@@ -78,8 +78,8 @@ def test_what_sysctl_resets_is_loosened_again_at_once(wan):
         rp_filter(wan, "all", 1)
         eventually(lambda: rp_filter(wan) == 2, timeout=2)
         assert daemon.query_status()["counts"]["passes"] - passes < 12
-        (told,) = daemon.query_status()["problems"]
-        assert told["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
+        (problem,) = daemon.query_status()["problems"]
+        assert problem["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
 
 
 @pytest.mark.parametrize("everywhere", [0, 2])

@@ -45,9 +45,9 @@ def address_in(wan: Wan, prefix: str, kind: str = "") -> str:
 def advertised(wan: Wan, daemon: Daemon, prefix: str, kind: str = "", **times: int) -> str:
     """Send an advertisement, and wait for the address and for what follows from it."""
     advertise(wan.routers[1], "access", prefix, **times)
-    found = eventually(lambda: address_in(wan, prefix, kind))
+    own = eventually(lambda: address_in(wan, prefix, kind))
     daemon.settle()
-    return found
+    return own
 
 
 def six(wan: Wan) -> list[str]:
@@ -63,8 +63,8 @@ def six(wan: Wan) -> list[str]:
 
 def path6(daemon: Daemon) -> dict[str, Any]:
     """wan1's IPv6 in the status."""
-    found: dict[str, Any] = daemon.uplink("wan1")["families"][1]
-    return found
+    family: dict[str, Any] = daemon.uplink("wan1")["families"][1]
+    return family
 
 
 ENDPOINT_2 = "-4 endpoint 2001:db8:2::2 subflow dev eth2"
@@ -298,4 +298,6 @@ def test_the_only_line_with_ipv6_keeps_its_connections(wan, loss):
         seen = echo.report().received
         eventually(lambda: echo.report().received > seen + 50, 10)
         assert not echo.report().error
-        assert [each.local_port for each in subflows(gateway, echo.port)] == [before.local_port]
+        assert [subflow.local_port for subflow in subflows(gateway, echo.port)] == [
+            before.local_port
+        ]

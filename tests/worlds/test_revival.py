@@ -222,7 +222,9 @@ def test_who_may_not_get_its_only_subflow_back_keeps_it(wan):
             eventually(lambda: subflows(gateway, other.port) == [])
             eventually(lambda: "subflows from 10.1.1.2 failed" in daemon.log())
             time.sleep(1)
-        assert [each.local_port for each in subflows(gateway, healthy.port)] == [before.local_port]
+        assert [subflow.local_port for subflow in subflows(gateway, healthy.port)] == [
+            before.local_port
+        ]
         assert healthy.report().gap < 0.5
 
 
