@@ -49,11 +49,11 @@ import json
 with NFCTSocket() as channel:
     print(json.dumps([
         [
-            each.get_attr("CTA_ID"),
-            each.get_nested("CTA_TUPLE_REPLY", "CTA_TUPLE_IP", "CTA_IP_V4_DST"),
-            each.get_nested("CTA_TUPLE_ORIG", "CTA_TUPLE_PROTO", "CTA_PROTO_SRC_PORT"),
+            flow.get_attr("CTA_ID"),
+            flow.get_nested("CTA_TUPLE_REPLY", "CTA_TUPLE_IP", "CTA_IP_V4_DST"),
+            flow.get_nested("CTA_TUPLE_ORIG", "CTA_TUPLE_PROTO", "CTA_PROTO_SRC_PORT"),
         ]
-        for each in channel.dump()
+        for flow in channel.dump()
     ]))
 """
 SNAT = """
@@ -190,13 +190,13 @@ def test_it_finds_what_pyroute2_finds_and_deletes_no_successor(world):
         assert mine
         with world.gateway.enter():
             channel = Requests(conntrack.NETLINK_NETFILTER)
-        found = {
+        decoded = {
             conntrack.entry(body, "10.1.1.2", AF_INET)
             for encode in conntrack.requests("10.1.1.2", AF_INET)
             for body in channel.dump(encode)
         }
-        assert {int.from_bytes(each.id, "big") for each in found if each} == mine
-        (one,) = [each for each in found if each]
+        assert {int.from_bytes(entry.id, "big") for entry in decoded if entry} == mine
+        (one,) = [entry for entry in decoded if entry]
         other = one._replace(id=bytes(4))
         assert channel.change([lambda n: conntrack.delete(other, n)])[0].errno == errno.ENOENT
         assert channel.change([lambda n: conntrack.delete(one, n)]) == {}
@@ -219,5 +219,5 @@ def entries(world) -> list[list]:
 
 def ident(world, port: int) -> int:
     """The kernel's number of the entry of a flow from this port."""
-    found = [number for number, _, source in entries(world) if source == port]
-    return found[0] if found else 0
+    numbers = [number for number, _, source in entries(world) if source == port]
+    return numbers[0] if numbers else 0

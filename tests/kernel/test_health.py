@@ -39,10 +39,10 @@ PROMISED = 0.3 + 0.2 + 0.2
 MARGIN = 2.0
 
 
-def check(daemon: Daemon, place: int = 0) -> dict[str, Any]:
+def check(daemon: Daemon, index: int = 0) -> dict[str, Any]:
     """The check of wan1."""
-    found: dict[str, Any] = daemon.uplink("wan1")["health"][place]
-    return found
+    check: dict[str, Any] = daemon.uplink("wan1")["health"][index]
+    return check
 
 
 def tell(daemon: Daemon, text: str) -> None:
@@ -56,36 +56,36 @@ def tell(daemon: Daemon, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["dead", "one-way"])
 def test_a_dead_line_is_out_in_time_and_back_in_time(name: str) -> None:
-    found = measure(TROUBLES[name], QUICK, PROMISED + MARGIN, 1.0)
-    assert found.out is not None, "it stays in"
-    assert found.back is not None, "it stays out"
-    assert found.out > 0.2  # not before the second round has failed
-    assert found.stall < found.out + MARGIN
+    measured = measure(TROUBLES[name], QUICK, PROMISED + MARGIN, 1.0)
+    assert measured.out is not None, "it stays in"
+    assert measured.back is not None, "it stays out"
+    assert measured.out > 0.2  # not before the second round has failed
+    assert measured.stall < measured.out + MARGIN
     # Two endpoints, two defaults, two mark rules; and the same again.
-    assert found.writes == 12
+    assert measured.writes == 12
 
 
 @pytest.mark.parametrize("name", ["lossy", "slow"])
 def test_a_bad_line_is_out_where_quality_counts(name: str) -> None:
-    found = measure(TROUBLES[name], {**QUICK, "timeout": "1"}, 30, 0.5)
-    assert found.out is not None, "it stays in"
-    assert found.back is not None, "it stays out"
-    assert found.writes % 12 == 0
+    measured = measure(TROUBLES[name], {**QUICK, "timeout": "1"}, 30, 0.5)
+    assert measured.out is not None, "it stays in"
+    assert measured.back is not None, "it stays out"
+    assert measured.writes % 12 == 0
 
 
 @pytest.mark.parametrize("name", ["dns", "one-dead-host"])
 def test_a_line_that_works_stays_in(name: str) -> None:
-    found = measure(TROUBLES[name], QUICK, 0, 1.5)
-    assert (found.out, found.writes) == (None, 0)
+    measured = measure(TROUBLES[name], QUICK, 0, 1.5)
+    assert (measured.out, measured.writes) == (None, 0)
 
 
 def test_a_line_that_flaps_stays_out_longer_and_longer() -> None:
     options = {**QUICK, "recovery_interval": "0.1"}
     without = flap(options, 0.6, 5)
-    held = flap({**options, "hold": "1.5", "hold_max": "30"}, 0.6, 5)
+    flaps = flap({**options, "hold": "1.5", "hold_max": "30"}, 0.6, 5)
     assert without.outs >= 3
-    assert held.outs < without.outs
-    assert held.writes < without.writes
+    assert flaps.outs < without.outs
+    assert flaps.writes < without.writes
 
 
 def test_a_hold_is_told() -> None:
@@ -99,9 +99,9 @@ def test_a_hold_is_told() -> None:
                 wan.mend(1)
                 until(wan, True, 2)
             assert not inside(wan)
-            told = check(daemon)
-            assert (told["failed"], told["flaps"]) == (True, 1)
-            assert 50 < told["hold"] <= 60
+            status = check(daemon)
+            assert (status["failed"], status["flaps"]) == (True, 1)
+            assert 50 < status["hold"] <= 60
             eventually(lambda: check(daemon)["good_rounds"] > 5)
             assert re.search(r"for 5\d s", daemon.call("status").words)
             assert re.search(
@@ -212,14 +212,16 @@ def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
                 )
             )
             daemon.settle()
-            added = [each for each in daemon.writes() if "mptcp endpoint add" in each]
-            assert [each for each in added if " dev eth1" in each and state == "offline"] == []
-            assert sum("2001:db8:1::2 " in each for each in added) == (state == "online")
+            added = [command for command in daemon.writes() if "mptcp endpoint add" in command]
+            assert [
+                command for command in added if " dev eth1" in command and state == "offline"
+            ] == []
+            assert sum("2001:db8:1::2 " in command for command in added) == (state == "online")
 
 
 def _reasons(daemon: Daemon) -> list[str | None]:
     """Of wan1, IPv4 and IPv6."""
-    return [each["reason"] for each in daemon.uplink("wan1")["families"]]
+    return [family["reason"] for family in daemon.uplink("wan1")["families"]]
 
 
 def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_they_speak() -> None:
@@ -244,8 +246,8 @@ class Impatient(Daemon):
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         words = super().command(verb, *arguments)
-        place = words.index("-m")
-        words[place : place + 2] = [
+        index = words.index("-m")
+        words[index : index + 2] = [
             "-c",
             "import sys; from mproutd.services.health import checker;"
             " checker.VERDICT_SHARE_TIMEOUT = 0.5;"
@@ -291,7 +293,7 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
             assert "endpoint" not in daemon.reconcile()
             daemon.settle()
             assert _reasons(daemon) == ["check-failed", "check-failed"]
-            assert not any("endpoint add 10.1.1.2" in each for each in daemon.writes())
+            assert not any("endpoint add 10.1.1.2" in command for command in daemon.writes())
             wan.mend(1)
             assert until(wan, True, 10) is not None
             # A reload that changes its options, or gives a known one such, is nothing new.
@@ -327,10 +329,10 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
         Echo(wan.gateway, wan.server, SERVER) as echo,
     ):
         eventually(lambda: daemon.log().count("failed (IPv4)") == 2)
-        told = eventually(lambda: daemon.query_status()["problems"])
-        assert [problem["code"] for problem in told] == ["failed-in-use"]
-        last = told[0]["uplink"]
-        assert told[0]["families"] == "IPv4"
+        problems = eventually(lambda: daemon.query_status()["problems"])
+        assert [problem["code"] for problem in problems] == ["failed-in-use"]
+        last = problems[0]["uplink"]
+        assert problems[0]["families"] == "IPv4"
         daemon.settle()
         here = wan.gateway.ip("mptcp endpoint show")
         four = {"wan1": "10.1.1.2", "wan2": "10.2.2.2"}
@@ -373,14 +375,14 @@ def test_each_family_by_its_own_hosts() -> None:
         with Daemon(wan.gateway, own=text) as daemon:
             warmed(daemon, 2)
             four, six = check(daemon, 0), check(daemon, 1)
-            assert [each["family"] for each in (four, six)] == ["ipv4", "ipv6"]
-            eventually(lambda: all(each["reachable"] for each in check(daemon, 1)["hosts"]))
+            assert [family_check["family"] for family_check in (four, six)] == ["ipv4", "ipv6"]
+            eventually(lambda: all(host["reachable"] for host in check(daemon, 1)["hosts"]))
             tell(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
             wan.routers[1].ip("rule add priority 1 iif core blackhole", family=6)
             eventually(lambda: check(daemon, 1)["failed"])
             assert not check(daemon, 0)["failed"]
             families = daemon.settle()["uplinks"][0]["families"]
-            assert [each["reason"] for each in families] == [None, "check-failed"]
+            assert [family["reason"] for family in families] == [None, "check-failed"]
             endpoints = wan.gateway.ip("mptcp endpoint show")
             assert "10.1.1.2 " in endpoints
             assert "2001:db8:1::2 " not in endpoints
@@ -388,7 +390,7 @@ def test_each_family_by_its_own_hosts() -> None:
             tell(daemon, own(QUICK, NOBODY))
             eventually(
                 lambda: (
-                    [each["reason"] for each in daemon.uplink("wan1")["families"]]
+                    [family["reason"] for family in daemon.uplink("wan1")["families"]]
                     == ["check-failed", "check-failed"]
                 )
             )
@@ -425,9 +427,9 @@ def test_both_kinds_of_sockets(allowed: bool) -> None:
             assert tables == dict.fromkeys(tables, 0) | (
                 {"icmp": 1, "icmp6": 1} if allowed else {"raw": 1, "raw6": 1}
             )
-            assert not any(each["failed"] for each in daemon.uplink("wan1")["health"])
+            assert not any(check["failed"] for check in daemon.uplink("wan1")["health"])
             wan.blackhole(1)
-            eventually(lambda: all(each["failed"] for each in daemon.uplink("wan1")["health"]))
+            eventually(lambda: all(check["failed"] for check in daemon.uplink("wan1")["health"]))
             wan.mend(1)
             eventually(lambda: not any(e["failed"] for e in daemon.uplink("wan1")["health"]))
 
@@ -602,7 +604,7 @@ def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
         text = own({**QUICK, "timeout": "4", "interval": "5"}, *hosts)
         with Daemon(wan.gateway, own=text) as daemon:
             eventually(
-                lambda: sum(each["sent"] for each in check(daemon)["hosts"]) == 300, timeout=10
+                lambda: sum(host["sent"] for host in check(daemon)["hosts"]) == 300, timeout=10
             )
             for _ in range(5):
                 wan.gateway.ip("address add 10.2.2.77/24 dev eth2")

@@ -41,7 +41,7 @@ def said(name: str) -> str:
 
 def section(name: str, mode: str, *options: str) -> str:
     lines = [f"config interface '{name}'", f"option multipath '{mode}'"]
-    return "\n\t".join([*lines, *(f"option {each}" for each in options)]) + "\n"
+    return "\n\t".join([*lines, *(f"option {option}" for option in options)]) + "\n"
 
 
 def wake(daemon: Daemon) -> None:
@@ -49,10 +49,10 @@ def wake(daemon: Daemon) -> None:
     Path(daemon.node.path(f"{RUNTIME_DIR}-hints/.netifd")).write_text("")
 
 
-def hotplug(daemon: Daemon, **told: str) -> None:
+def hotplug(daemon: Daemon, **facts: str) -> None:
     """netifd's hook as netifd runs it: sourced, with what it tells in the environment."""
     hook = REPOSITORY / "hotplug" / "iface" / "30-mproutd"
-    environment = {**os.environ, "MPROUTD_RUNTIME_DIR": RUNTIME_DIR, **told}
+    environment = {**os.environ, "MPROUTD_RUNTIME_DIR": RUNTIME_DIR, **facts}
     daemon.node.run("sh", "-c", f". {hook}", env=environment)
 
 
@@ -64,8 +64,8 @@ def ours(wan: Wan) -> list[str]:
 
 
 def reason(daemon: Daemon, name: str) -> str | None:
-    told: str | None = daemon.uplink(name)["families"][0]["reason"]
-    return told
+    reason: str | None = daemon.uplink(name)["families"][0]["reason"]
+    return reason
 
 
 def codes(daemon: Daemon) -> list[str]:
@@ -111,7 +111,7 @@ def test_the_recordings() -> None:
             "route add default via 10.1.1.1 dev w1 proto static metric 1",
             "address add 10.2.2.2/24 dev w2",
             "address add 10.3.3.2/24 dev w3 noprefixroute",
-            *(each.replace("10.2.2", "10.3.3").replace("eth2", "w3") for each in netifd_keeps(103)),
+            *(rule.replace("10.2.2", "10.3.3").replace("eth2", "w3") for rule in netifd_keeps(103)),
         )
         ubus = Ubus(wan.gateway, (RECORDED / "interface-dump-up.json").read_text())
         with Daemon(wan.gateway, (RECORDED / "network").read_text()) as daemon:
@@ -140,7 +140,9 @@ def test_the_recordings() -> None:
                 "-4 rule 7501 from 10.1.1.2 lookup 7001",
             ]
             eventually(lambda: ours(wan) == sorted(whole + second))
-            reasons = [(each["name"], each["families"][0]["reason"]) for each in uplinks(daemon)]
+            reasons = [
+                (uplink["name"], uplink["families"][0]["reason"]) for uplink in uplinks(daemon)
+            ]
             assert reasons == [("wan1", None), ("wan2", None), ("wan3", None), ("lte", "no-device")]
             assert daemon.query_status()["drift"] == []
 
@@ -153,8 +155,8 @@ def test_the_recordings() -> None:
 
 
 def uplinks(daemon: Daemon) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = daemon.query_status()["uplinks"]
-    return told
+    uplinks: list[dict[str, Any]] = daemon.query_status()["uplinks"]
+    return uplinks
 
 
 PPPOE = (
@@ -189,7 +191,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     ubus = Ubus(wan.gateway, said("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
-        assert [each["name"] for each in daemon.query_status()["uplinks"]] == [
+        assert [uplink["name"] for uplink in daemon.query_status()["uplinks"]] == [
             "wan",
             "wan2",
             "wan6",
@@ -199,16 +201,16 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         ubus.set_reply(said("pppoe-up"))
         hotplug(daemon, ACTION="ifup", INTERFACE="wan", DEVICE="pppoe-wan")
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
-        told = daemon.query_status()
-        assert [each["name"] for each in told["uplinks"]] == ["wan", "wan2"]
-        assert "wan6" in " ".join(told["warnings"])
-        assert (told["default"]["ipv4"], told["drift"]) == ("wan", [])
+        status = daemon.query_status()
+        assert [uplink["name"] for uplink in status["uplinks"]] == ["wan", "wan2"]
+        assert "wan6" in " ".join(status["warnings"])
+        assert (status["default"]["ipv4"], status["drift"]) == ("wan", [])
         up = wan.gateway.state(ids=True)
 
         # pppd has died, and netifd has not heard of it yet: the kernel knows.
         wan.gateway.ip("link set pppoe-wan down", "link set pppoe-wan name ppp-old")
         eventually(lambda: reason(daemon, "wan") == "no-device")
-        eventually(lambda: not [each for each in ours(wan) if "10.1.1.2" in each])
+        eventually(lambda: not [line for line in ours(wan) if "10.1.1.2" in line])
         ubus.set_reply(said("pppoe-down"))
         hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
@@ -274,10 +276,10 @@ def test_hosts_leave_by_the_line_whose_prefix_they_have() -> None:
                 with Capture(wan.gateway) as capture:
                     source = LAN6.format(n)
                     lan.run("ping", "-6", "-c", "1", "-W", "5", "-I", source, SERVER6)
-                    way = capture.devices(
+                    devices = capture.devices(
                         lambda p, source=source: p.source == source  # type: ignore[misc]
                     )
-                assert way == {f"eth{n}"}
+                assert devices == {f"eth{n}"}
             # The LAN wins, whatever the line: main knows it by a longer prefix than 6 bits.
             to_lan = wan.gateway.ip(
                 f"route get {LAN6.format(1)} from {LAN6.format(2)} iif br-lan", family=6
@@ -303,35 +305,35 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
     before = wan.gateway.state()
     ubus = Ubus(wan.gateway, said("table-103"))
     with Daemon(wan.gateway) as daemon:
-        second = [each for each in ours(wan) if re.search(r"103|eth2|7.02|10\.2\.2", each)]
+        second = [line for line in ours(wan) if re.search(r"103|eth2|7.02|10\.2\.2", line)]
         assert second == [
             "-4 endpoint 10.2.2.2 subflow dev eth2",
             "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 103",
             "-4 rule 7302 from all oif eth2 lookup 103",
         ]
-        told = daemon.query_status()
-        assert (told["degraded"], told["drift"]) == (False, [])
-        v4 = told["uplinks"][1]["families"][0]
+        status = daemon.query_status()
+        assert (status["degraded"], status["drift"]) == (False, [])
+        v4 = status["uplinks"][1]["families"][0]
         assert (v4["table"], v4["table_from"], v4["lookups"][0]["matches"]) == (103, "netifd", True)
 
         # The table changes: netifd puts all of it elsewhere, and says so.
-        away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(103))]
+        away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(103))]
         wan.gateway.ip(*away, *netifd_keeps(104))
         ubus.set_reply(said("table-104"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 104" in ours(wan))
         daemon.settle()
-        assert not [each for each in ours(wan) if "103" in each]
+        assert not [line for line in ours(wan) if "103" in line]
         assert "-4 endpoint 10.2.2.2 subflow dev eth2" in ours(wan)
 
         # No table of its own any more: it becomes ours.
-        away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(104))]
+        away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(104))]
         wan.gateway.ip(*away, "route add 10.2.2.0/24 dev eth2 proto static scope link")
         ubus.set_reply(said("without-defaults"))
         wake(daemon)
         eventually(lambda: "-4 rule 7502 from 10.2.2.2 lookup 7002" in ours(wan))
         daemon.settle()
-        assert not [each for each in ours(wan) if "104" in each]
+        assert not [line for line in ours(wan) if "104" in line]
 
         wan.gateway.ip("route delete 10.2.2.0/24 dev eth2", *netifd_keeps(103))
         ubus.set_reply(said("table-103"))
@@ -399,13 +401,13 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         eventually(lambda: why in daemon.call("status").words)
         assert wan.gateway.state(ids=True) == before
         assert not [
-            each for each in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in each[:1]
+            line for line in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in line[:1]
         ]
-        asked = ubus.calls()
+        calls = ubus.calls()
         ubus.set_reply(said("without-defaults"))
         ubus.install()
         eventually(lambda: "netifd-unreachable" not in codes(daemon), timeout=20)
-        assert ubus.calls() > asked
+        assert ubus.calls() > calls
         assert wan.gateway.state(ids=True) == before
 
 
@@ -470,7 +472,7 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
         before = wan.gateway.state(ids=True)
         with Echo(wan.gateway, wan.server, server) as echo:
             eventually(lambda: len(subflows(wan.gateway, echo.port)) >= 2)
-            ports = {each.local_port for each in subflows(wan.gateway, echo.port)}
+            ports = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
             echo.report()
             daemon.writes()
             wan.gateway.ip(*RESTART, family=4)
@@ -479,17 +481,19 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
             eventually(lambda: wan.gateway.state(ids=True) == before)
             daemon.settle()
             report = echo.report()
-            assert {each.local_port for each in subflows(wan.gateway, echo.port)} == ports
+            assert {subflow.local_port for subflow in subflows(wan.gateway, echo.port)} == ports
             assert (report.error, report.mptcp) == ("", True)
             assert report.gap < 1.5
             writes = daemon.writes()
-            assert not [each for each in writes if " mptcp " in each or " delete " in each]
-            lost = [each for each in before.splitlines() if "proto 77" in each]
+            assert not [
+                command for command in writes if " mptcp " in command or " delete " in command
+            ]
+            lost = [line for line in before.splitlines() if "proto 77" in line]
             assert len(writes) <= 2 * len(lost)  # twice where it is taken away half-way
 
             # Now with wan2's address, as where its lease begins anew: wan1 goes on.
             before = wan.gateway.state()
-            kept = {each.local_port for each in subflows(wan.gateway, echo.port)}
+            kept = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
             wan.gateway.ip("address delete 10.2.2.2/24 dev eth2", *RESTART, family=4)
             eventually(lambda: "-4 endpoint 10.2.2.2 subflow dev eth2" not in ours(wan))
             wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *BACK[4], family=4)
@@ -497,7 +501,7 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
             again = echo.report()
             assert (again.error, again.mptcp) == ("", True)
             assert again.gap < 1.5
-            assert kept & {each.local_port for each in subflows(wan.gateway, echo.port)}
+            assert kept & {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
 
 
 def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:

@@ -151,10 +151,10 @@ def test_without_mptcp_diag(no_mptcp_diag: Callable[[], None], wan: Wan) -> None
 def old_pythons() -> list[str]:
     """The interpreters here that are too old, by their commands."""
     names = [f"python3.{minor}" for minor in range(6, 11)] + ["python2.7", "pypy3"]
-    found = [path for name in names if (path := shutil.which(name))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    programs = [path for name in names if (path := shutil.which(name))]
+    programs += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
     old = "import sys; sys.exit(sys.version_info >= (3, 11))"
-    return [path for path in found if not subprocess.call([path, "-c", old], stderr=-3)]
+    return [path for path in programs if not subprocess.call([path, "-c", old], stderr=-3)]
 
 
 def test_a_python_that_is_too_old() -> None:
