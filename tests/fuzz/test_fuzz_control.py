@@ -171,12 +171,12 @@ def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: lis
                 made.turn()
             for _ in range(MAX_REQUEST_BYTES >> 11):
                 made.turn()
-            answer = one.recv(1 << 18)
+            reply = one.recv(1 << 18)
         except OSError:
             return  # it sent too much
-        if answer:
-            assert answer.endswith(b"\n")
-            assert isinstance(json.loads(answer), dict)
+        if reply:
+            assert reply.endswith(b"\n")
+            assert isinstance(json.loads(reply), dict)
 
 
 # -- the end of those who ask -------------------------------------------------------------
