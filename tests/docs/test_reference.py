@@ -99,15 +99,15 @@ def test_the_broken_world_is_named_and_fits_the_schema(code: str) -> None:
     with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
         BROKEN[code].make(wan, daemon)
         eventually(lambda: code in codes(daemon), what=f"{code} in the status")
-        answer = daemon.call("status")
-        assert "\x1b" not in answer.out
-        assert max(map(len, answer.out.splitlines())) <= 80
+        result = daemon.call("status")
+        assert "\x1b" not in result.out
+        assert max(map(len, result.out.splitlines())) <= 80
         one = daemon.call("status", "wan2")
         assert max(map(len, one.out.splitlines())) <= 80
-        if not paragraph(answer.out, daemon, code):
+        if not paragraph(result.out, daemon, code):
             assert REASONS[code] in " ".join(daemon.call("status", "wan2").out.split())
         elif code in PROBLEMS:
-            assert answer.code == 1
+            assert result.code == 1
         check("status", daemon.status())
         daemon.stop()
         if daemon.call("status").code != 2:  # refused, where no good configuration is in use
