@@ -60,13 +60,13 @@ def box(tmp_path: Path) -> Box:
 
 
 def test_the_recorded_events_wake_once_each_but_for_loopback(box: Box) -> None:
-    assert {each["ACTION"] for each in RECORDED} == {"ifup", "ifdown"}
+    assert {environment["ACTION"] for environment in RECORDED} == {"ifup", "ifdown"}
     for variables in RECORDED:
         assert box.event(variables) == (variables["INTERFACE"] != "loopback"), variables
 
 
 def test_on_ifdown_there_is_no_device_and_none_is_needed(box: Box) -> None:
-    (down,) = [each for each in RECORDED if each["ACTION"] == "ifdown"]
+    (down,) = [environment for environment in RECORDED if environment["ACTION"] == "ifdown"]
     assert down["DEVICE"] == ""
     assert box.event(down) == 1
     assert box.event({key: down[key] for key in down if key != "DEVICE"}) == 1
@@ -217,9 +217,9 @@ def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) ->
 
         def event(action: str, interface: str) -> None:
             (variables,) = {
-                tuple(sorted(each.items()))
-                for each in RECORDED
-                if (each["ACTION"], each["INTERFACE"]) == (action, interface)
+                tuple(sorted(environment.items()))
+                for environment in RECORDED
+                if (environment["ACTION"], environment["INTERFACE"]) == (action, interface)
             }
             box.sh(f'. "{HOOK}"', dict(variables) | environment)
 
@@ -241,7 +241,9 @@ def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) ->
                 ubus.set_reply((NETIFD / "interface-dump-up.json").read_text())
                 event("ifup", "wan2")
                 eventually(lambda: endpoints() == {"10.1.1.2", "10.2.2.2", "10.3.3.2"})
-                slots = {each["name"]: each["table"] for each in daemon.query_status()["uplinks"]}
+                slots = {
+                    uplink["name"]: uplink["table"] for uplink in daemon.query_status()["uplinks"]
+                }
                 table = router.ip(f"route show table {slots['wan2']}")
                 assert "default via 10.2.2.1 dev w2 proto 77" in table
                 assert "oif w3 lookup 103 proto 77" in router.ip("rule show")

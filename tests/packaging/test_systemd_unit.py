@@ -32,14 +32,14 @@ def settings() -> list[tuple[str, str]]:
 
 @needs_analyze
 def test_the_sandbox_is_as_tight_as_the_page_says():
-    said = subprocess.run(
+    output = subprocess.run(
         ["systemd-analyze", "--no-pager", "security", "--offline=true", str(UNIT)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    figure = float(re.findall(r"exposure level for \S+: ([\d.]+)", said)[-1])
-    assert figure <= WORST, said
+    figure = float(re.findall(r"exposure level for \S+: ([\d.]+)", output)[-1])
+    assert figure <= WORST, output
     page = (REPOSITORY / "docs/service.md").read_text()
     assert f"an exposure of {figure:g} " in page
 
