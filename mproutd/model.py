@@ -211,6 +211,9 @@ class Route(NamedTuple):
     """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
     nexthops: tuple[Nexthop, ...] = ()
     """All ways, where the route has several through its device; `gateway` is the first one's."""
+    nexthop_id: int = 0
+    """The nexthop object that has the ways, where the kernel does not list them with the route
+    (net.ipv4.nexthop_compat_mode 0); `device` is 0 then."""
 
     @property
     def key(self) -> tuple[int, int, str, int, str]:

@@ -31,6 +31,7 @@ from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
+from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
 
 HANDBACK_DELAY = 1.0
@@ -257,6 +258,7 @@ class Reconciler:
         plan, misrouted = self._verified_plan(snapshot, facts)
         drift = compare(Ownership(self.config, state), snapshot, plan).operations
         kept = self.last.kept if self.last else {}
+        drift = without(drift, kept, snapshot)
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
@@ -273,7 +275,7 @@ class Reconciler:
             drift=[
                 operation
                 for operation in drift
-                if getattr(operation.value, "address", None) not in {*misrouted, *kept}
+                if getattr(operation.value, "address", None) not in misrouted
             ],
             misrouted=misrouted,
             kept=kept,

@@ -89,15 +89,18 @@ def make_table(
         return Table(TABLE)
     names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}
     note: dict[Value, Jump] = {uplink.device: Jump(f"note_{names[uplink.name]}") for uplink in kept}
-    steer = Choice(
-        CT_MARK, {marks[uplink.name]: Jump(f"to_{names[uplink.name]}") for uplink in kept}, mask
-    )
+    targets: dict[Value, Jump] = {
+        marks[uplink.name]: Jump(f"to_{names[uplink.name]}") for uplink in kept
+    }
     unknown = Match(CT_MARK, 0, mask)
-    incoming: list[Rule] = [[unknown, Jump("arriving")], [steer]]
+    # One lookup for every packet, of new connections and of known ones.
+    incoming: list[Rule] = [[Choice(CT_MARK, {0: Jump("arriving"), **targets}, mask)]]
+    steer = Choice(CT_MARK, targets, mask)
     if not config.main_routes:
         # Else main's specific routes come first for what arrives from an uplink, so that a
         # connection from one uplink to a host behind another is answered by the first.
-        incoming.insert(1, [Choice(IIFNAME, {uplink.device: Jump() for uplink in kept})])
+        arrived: dict[Value, Jump] = {uplink.device: Jump() for uplink in kept}
+        incoming = [[unknown, Jump("arriving")], [Choice(IIFNAME, arrived)], [steer]]
     replies: Rule = [Match(CT_DIRECTION, _REPLY), Match(CT_STATUS, 0, _TRANSLATED, False), steer]
     chains = [
         Chain("incoming", incoming, "prerouting", PRIORITY),
@@ -108,10 +111,10 @@ def make_table(
     ]
     for uplink in kept:
         name, own = names[uplink.name], numbers[uplink.name]
-        arrived: Rule = [Match(IIFNAME, uplink.device), Jump()]
+        own_device: Rule = [Match(IIFNAME, uplink.device), Jump()]
         mark = Assign(META_MARK, ALL_BITS & ~own.mask, own.mark)
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
-        chains.append(Chain(f"to_{name}", [arrived, [mark]]))
+        chains.append(Chain(f"to_{name}", [own_device, [mark]]))
     return Table(TABLE, chains)
 
 

@@ -32,11 +32,13 @@ from mproutd.netlink.rtnl_decode import (
     RTA_VIA,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELNEXTHOP,
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNETCONF,
+    RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
@@ -207,7 +209,7 @@ def is_relevant(
     always match.  So does a broken message.
     """
     kind, body = message.type, message.body
-    if kind in (RTM_NEWRULE, RTM_DELRULE):
+    if kind in (RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
         return True
     try:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):

@@ -27,7 +27,7 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink import nexthop_objects, rtnl_decode, rtnl_encode
 from mproutd.netlink.nlmsg import DecodeCache
 from mproutd.netlink.sockets import Encode, Requests
 
@@ -123,7 +123,7 @@ class MainTable:
     def drop(self, route: Route, replaced: bool) -> None:
         """Look up again what this route, which came or went, may have changed.
 
-        `replaced`: it took the place of another, whose device the event does not tell.
+        `replaced`: the event does not tell every device that is concerned.
         """
         self._last = None
         family = route.family
@@ -266,9 +266,23 @@ class MainTable:
                 else:
                     self._defaults[index, family] = default = _best_default(routes, index)
                     missing = default is None
-                if missing and not foreign and destination == LOOKUP_DESTINATION[family]:
+                if not missing or foreign:
+                    continue
+                if destination == LOOKUP_DESTINATION[family]:
                     again.append(question._replace(destination=FALLBACK_DESTINATION[family]))
+                elif family == AF_INET and index != ANY_DEVICE:
+                    self._defaults[index, family] = self._hidden_default(index)
             questions, replies = again, self._look_up_main(main.mark, again)
+
+    def _hidden_default(self, index: int) -> Route | None:
+        """Main's IPv4 default through a device, where a lookup finds none.
+
+        A lookup for a device ends at the first default with a nexthop object through another
+        device, although main has further ones (net/ipv4/fib_trie.c, fib_table_lookup).
+        """
+        if not nexthop_objects.exist(self._requests):
+            return None
+        return _best_default(self._dump_main(index, AF_INET), index)
 
     def _read_delegated(
         self, indexes: Sequence[int], addresses: Sequence[Address]
@@ -305,14 +319,26 @@ class MainTable:
         """The route in main for each; () for none."""
         requests = [_encoded(mark, *question) for question in questions]
         replies = self._requests.query(requests) if requests else ()
-        return [
+        found = [
             () if isinstance(reply, OSError) else self._decode_routes[reply.body]
             for reply in replies
         ]
+        for position, routes in enumerate(found):
+            if routes and routes[0].nexthop_id:
+                device = questions[position].device
+                found[position] = nexthop_objects.resolve(self._requests, routes[0], device)
+        return found
 
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
-        return [route for body in self._requests.dump(dump) for route in rtnl_decode.routes(body)]
+        routes: list[Route] = []
+        for body in self._requests.dump(dump):
+            for route in rtnl_decode.routes(body):
+                if route.nexthop_id:
+                    routes += nexthop_objects.resolve(self._requests, route, index)
+                else:
+                    routes.append(route)
+        return routes
 
 
 @lru_cache(1024)

@@ -212,8 +212,9 @@ def main_routes(
     onlink = default is not None and default.onlink
     if address and not address.startswith("fe80") and not onlink:
         # The kernel accepts a gateway only where a route leads to it without another one.
-        # Main's has been accepted already, so main has one.
-        reachable = networks if default else [route.destination for route in connected]
+        # Main's has been accepted already, so main has one; a remembered one is not main's.
+        in_main = default is not None and gateway.origin != "remembered"
+        reachable = networks if in_main else [route.destination for route in connected]
         onlink = not any(contains(network, address) for network in reachable)
     return MainRoutes(onlink, connected, default, known.sourced)
 

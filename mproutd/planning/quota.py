@@ -236,9 +236,8 @@ def _usage(saved: Any) -> Usage:
     if previous is not None:
         first, last, before = previous
         previous = Period(_number(first), _number(last)), _integer(before)
-    return Usage(
-        Period(start, end), _integer(saved["used"]), count, _integer(saved["stage"]), previous
-    )
+    reported = min(_integer(saved["stage"]), REACHED)
+    return Usage(Period(start, end), _integer(saved["used"]), count, reported, previous)
 
 
 def _number(value: object) -> float:

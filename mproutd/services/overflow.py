@@ -258,7 +258,7 @@ class OverflowWatcher(Service):
         ]
         for name in self._overflows if unknown else ():
             status["problems"].append(
-                problem("capacity-unknown", uplink=name, others=" and ".join(unknown))
+                problem("capacity-unknown", uplink=name, regular=" and ".join(unknown))
             )
             status["degraded"] = True
 

@@ -24,9 +24,9 @@ from mproutd.planning.plan import Plan, make_plan
 from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
-from tests.lab import RUNTIME_DIR
+from tests.lab import RUNTIME_DIR, address
 
-FILES = {"state.json", "state.json.new", "lock", "control.sock"}
+FILES = {"state.json", "state.json.new", "lock", "control.sock", "nftables"}
 """What may be in the runtime directory."""
 HISTORICAL = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
@@ -74,6 +74,8 @@ def compare(site: Site) -> Comparison:
         for route in rtnl_decode.routes(body)
         if route.protocol == PROTOCOL and route.table in places
     }
+    kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
+    routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
     ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
     rules = {
@@ -83,6 +85,7 @@ def compare(site: Site) -> Comparison:
         and rule.plain
         and any(rule.priority in span for span in ranges)
     }
+    rules = {rule for rule in rules if rule.source not in site.kept}
     _compare(wrong, "rule", rules, set(target.rules))
 
     expected = {
@@ -95,7 +98,11 @@ def compare(site: Site) -> Comparison:
         for endpoint in snapshot.mptcp.endpoints
         if endpoint not in foreign
     }
-    kept = {endpoint for endpoint in there - expected if _may_stay(endpoint, snapshot, target)}
+    kept = {
+        endpoint
+        for endpoint in there - expected
+        if endpoint[0] in site.kept or _may_stay(endpoint, snapshot, target)
+    }
     _compare(wrong, "endpoint", there - kept, expected)
     if snapshot.mptcp.limits != target.limits:
         wrong.append(f"limits {snapshot.mptcp.limits}, not {target.limits}")
@@ -210,6 +217,7 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
+        "mark-follows-main": site.mesh,
         "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
@@ -229,8 +237,8 @@ def check_foreign_objects(site: Site) -> None:
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     shown = site.gateway.ip("mptcp endpoint show")
-    for address in site.taken:
-        assert f"{address} id" in shown, f"somebody else's endpoint {address} is gone:\n{shown}"
+    for taken in site.taken:
+        assert f"{taken} id" in shown, f"somebody else's endpoint {taken} is gone:\n{shown}"
     files = {file.name for file in site.gateway.path(RUNTIME_DIR).iterdir()}
     assert files <= FILES, f"left over: {files - FILES}"
     log = site.daemon.log()
@@ -243,6 +251,12 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     leftovers = [line for line in lines - site.admins_own if "proto 77" in line]
+    tables = {line.split(" lookup ")[1].split()[0] for line in leftovers if _is_of(line, kept)}
+    leftovers = [
+        line
+        for line in leftovers
+        if not _is_of(line, kept) and not any(f"table {table} " in line for table in tables)
+    ]
     files = {file.name for file in site.gateway.path(RUNTIME_DIR).iterdir()}
     leftovers += [name for name in files if name.startswith("state.json") and not kept]
     assert leftovers == []
@@ -256,5 +270,12 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     assert mptcp.limits == site.limits, mptcp.limits
     for index, name in site.devices().items():
         if name.startswith("eth"):
+            if any(address(int(name[3:])) == each for each in kept):
+                continue
             now = int(site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter"))
             assert now == site.filters.get(index, 1), f"{name}: rp_filter {now}"
+
+
+def _is_of(line: str, kept: Collection[str]) -> bool:
+    """Whether it is the source rule of one of these addresses."""
+    return " rule " in line and any(f" from {each} " in line for each in kept)

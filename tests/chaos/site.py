@@ -53,6 +53,10 @@ class Site(Closing):
         """Commands under way beside the daemon."""
         self.misrouted: set[int] = set()
         """Uplinks with somebody else's rule before ours."""
+        self.kept: set[str] = set()
+        """Addresses whose endpoint stays although there is to be none, for connections."""
+        self.mesh = False
+        """Whether there are rules like Tailscale's."""
         self.shared: set[int] = set()
         """Uplinks that may have an address in another one's subnet."""
         self.limits = Limits(2, 0)
@@ -146,6 +150,10 @@ class Site(Closing):
         )
         self.wan.plug(n)
         self.wan.address_up(n)
+        # An address may be there that came without one.
+        self.ip(
+            f"route replace 10.{n}.{n}.0/24 dev eth{n} src {address(n)} proto kernel scope link"
+        )
         self.wan.default_route(n)
 
     def may_be_misrouted(self) -> bool:
@@ -181,7 +189,7 @@ class Site(Closing):
             right = router_address(int(device[3:]), 6 if ":" in own else 4)
             assert gateway == right, f"{device} {own}: remembered {gateway}"
         assert len(set(state.slots.values())) == len(state.slots), state.slots
-        return State(slots=state.slots, gateways=state.gateways)
+        return State(slots=state.slots, gateways=state.gateways, attributes=state.attributes)
 
     def facts(self) -> Facts:
         """What hooks left."""

@@ -116,7 +116,7 @@ def _state_file(wan: Wan, daemon: Daemon) -> None:
 
 
 def _hints(wan: Wan, daemon: Daemon) -> None:
-    daemon.node.path(f"{RUNTIME_DIR}/hints").chmod(0o777)
+    daemon.node.path(f"{RUNTIME_DIR}-hints").chmod(0o777)
 
 
 def _no_device_yet(wan: Wan, daemon: Daemon) -> None:

@@ -26,6 +26,10 @@ class Outcome(NamedTuple):
     reason: str
     seconds: float
 
+    @property
+    def file(self) -> str:
+        return _group(self.test)
+
 
 class Results:
     """All that is known of one kernel, from its last runs."""
@@ -56,7 +60,7 @@ class Results:
 
         `whole_files`: every test of these files has run; what else was known of them is old.
         """
-        groups = {_group(outcome.test) for outcome in outcomes} if whole_files else set()
+        groups = {outcome.file for outcome in outcomes} if whole_files else set()
         known = self.data.get("tests", {})
         tests = {test: rest for test, rest in known.items() if _group(test) not in groups}
         self.save("tests", tests | {outcome.test: outcome[1:] for outcome in outcomes})
