@@ -69,7 +69,7 @@ def entries(machine: Booted, *match: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in lines]
 
 
-def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
+def test_it_works_as_an_unprivileged_user_and_can_write_nothing_else(gateway):
     assert {lease(1), lease(2)} == {
         line.split()[0] for line in gateway.network.ip("mptcp endpoint show").splitlines()
     }
@@ -125,7 +125,7 @@ def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
     assert float(score.split(":")[1].split()[0]) <= 2.0, score
 
 
-def test_the_journal_can_be_asked_about_an_uplink(gateway):
+def test_the_journal_can_be_filtered_by_uplink(gateway):
     ending = f"{lease(2)} via 10.2.2.1 (lease)"
     usable, *_ = [
         entry["MESSAGE"]
@@ -236,7 +236,7 @@ def test_what_the_source_package_has_for_autopkgtest_passes(gateway):
         assert done.returncode == 0, done.stdout
 
 
-def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
+def test_a_stuck_loop_logs_where_and_is_restarted(gateway):
     gateway.write("/etc/systemd/system/mproutd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
     gateway.run("systemctl daemon-reload && systemctl restart mproutd")
     before, pid = gateway.network.state(ids=True), gateway.unit_state("mproutd", "MainPID")

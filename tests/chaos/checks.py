@@ -270,7 +270,7 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     assert mptcp.limits == site.limits, mptcp.limits
     for index, name in site.devices().items():
         if name.startswith("eth"):
-            if any(address(int(name[3:])) == each for each in kept):
+            if any(address(int(name[3:])) == own for own in kept):
                 continue
             now = int(site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter"))
             assert now == site.filters.get(index, 1), f"{name}: rp_filter {now}"
@@ -278,4 +278,4 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
 
 def _is_of(line: str, kept: Collection[str]) -> bool:
     """Whether it is the source rule of one of these addresses."""
-    return " rule " in line and any(f" from {each} " in line for each in kept)
+    return " rule " in line and any(f" from {own} " in line for own in kept)

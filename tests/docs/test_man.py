@@ -314,7 +314,7 @@ def zsh_options(text: str) -> set[str]:
     return pairs | set(re.findall(r"'(?:\([^)]*\))?(--?[\w-]+)\[", text))
 
 
-def test_zsh_knows_the_commands_with_the_words_of_the_help() -> None:
+def test_zsh_completes_the_commands_with_the_texts_of_the_help() -> None:
     text = ZSH.read_text()
     assert text.startswith("#compdef mproutd\n")
     listed = text.split("commands=(\n", 1)[1].split("\n\t)\n", 1)[0]

@@ -52,7 +52,7 @@ def test_the_types_name_what_the_program_knows(literal: Any, values: Collection[
     assert set(get_args(literal)) == set(values)
 
 
-def test_every_code_has_its_advice_its_line_and_its_world() -> None:
+def test_every_code_has_its_advice_its_row_and_its_world() -> None:
     named = REASONS.keys() | PROBLEMS.keys()
     assert ADVICE.keys() == named
     assert BROKEN.keys() | ELSEWHERE.keys() == named
@@ -62,7 +62,7 @@ def test_every_code_has_its_advice_its_line_and_its_world() -> None:
     assert [code for code in BROKEN if f"\n`{code}`\n" not in trouble.read_text()] == []
 
 
-def test_every_kind_of_line_is_on_its_page() -> None:
+def test_every_kind_of_line_is_documented() -> None:
     text = (DOCS / "monitor.md").read_text()
     assert [kind for kind in EVENT_KINDS if f"| `{kind}` |" not in text] == []
 

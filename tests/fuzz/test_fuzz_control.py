@@ -281,7 +281,7 @@ ANSWERS = st.one_of(
 @example(b'{"uplinks": [], "running": true}\n', ["status"])
 @example(b'{"changes": [{"command": "\\ud800", "error": 7}]}\n', ["reconcile"])
 @example(b'{"error": {"a": "\\u001b"}}\n', ["status"])
-def test_any_answer_is_printed_or_told_of_in_one_line(answer: bytes, words: list[str]) -> None:
+def test_any_reply_is_printed_or_reported_in_one_line(answer: bytes, words: list[str]) -> None:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     with speaker([answer]) as path, redirect_stdout(out), redirect_stderr(err):
         code = cli.main([*words, "--runtime-dir", os.path.dirname(path)])

@@ -141,7 +141,7 @@ def test_any_connections_are_printed(connections: list[dict[str, Any]]) -> None:
 
 @quick
 @given(st.sampled_from(sorted(EVENT_KINDS)), FREE, FREE, FREE)
-def test_any_happening_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
+def test_any_event_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
     event = make_event(kind, 0.0, words, uplink, device)
     assert event_line(event, "12:00:00").isprintable()
     json.dumps(event).encode("ascii")

@@ -145,7 +145,7 @@ def test_a_daemon_keeps_its_last_good_configuration(world, how):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"version": 99}', b"\xff\0"])
-def test_a_damaged_state_file_is_said_and_does_not_stop_it(world, damage):
+def test_a_damaged_state_file_is_logged_and_does_not_stop_it(world, damage):
     daemon = Daemon(world.gateway).start()
     before = world.gateway.state(ids=True)
     daemon.kill9()

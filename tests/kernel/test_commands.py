@@ -141,7 +141,7 @@ def test_a_dry_run_beside_a_daemon_changes_nothing(world):
         assert daemon.status()["uplinks"][1]["mode"] == "on"
 
 
-def test_a_second_daemon_beside_the_first_says_so(world):
+def test_a_second_daemon_beside_the_first_reports_it(world):
     with Daemon(world.gateway) as daemon:
         second = daemon.call("run")
         assert second.code == 1
@@ -150,7 +150,7 @@ def test_a_second_daemon_beside_the_first_says_so(world):
         assert daemon.call("status").code == 0
 
 
-def test_reconcile_beside_a_daemon_of_another_configuration_says_so(world):
+def test_reconcile_beside_a_daemon_of_another_configuration_reports_it(world):
     with Daemon(world.gateway) as daemon:
         other = daemon.call("reconcile", "--config-dir", "/etc")
         assert other.code == 1

@@ -123,7 +123,7 @@ def world():
         yield world
 
 
-def test_a_hosts_flow_moves_to_the_other_line(world):
+def test_a_hosts_flow_moves_to_the_other_uplink(world):
     """wan1 is master; its cable is pulled: the same socket is heard from wan2's address."""
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:
         flow = world.flow(4001)

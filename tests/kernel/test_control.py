@@ -100,7 +100,7 @@ def test_clients_that_go_away_in_the_middle(daemon):
     assert daemon.call("status").code == 0
 
 
-def test_forty_silent_clients_keep_nobody_waiting_for_long(daemon):
+def test_forty_silent_clients_delay_no_other_client_for_long(daemon):
     silent = [client(daemon) for _ in range(40)]
     daemon.wan.unplug(1)
     eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
@@ -167,7 +167,7 @@ def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_
     assert "Traceback" not in daemon.log()
 
 
-def test_who_asks_for_a_change_stands_in_the_log(daemon):
+def test_the_requester_of_a_change_is_logged(daemon):
     daemon.reconcile("--dry-run")
     assert "process" not in daemon.log()
     daemon.reconcile()

@@ -105,7 +105,7 @@ def test_a_slot_that_somebody_else_leaves_is_taken_without_any_event(node):
         eventually(lambda: v6(6, 2) < taken(node), timeout=1)  # at the next event
 
 
-def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node):
+def test_a_lower_endpoint_limit_of_the_kernel_is_learned_once(node):
     """It refuses with ERANGE, and the plan then goes by what it took."""
     node.ip("mptcp endpoint add 192.0.2.1 id 255 signal")
     with InProcess(node, SIX, EIGHT, max_endpoints=max_endpoints() + 56) as in_process:
@@ -160,7 +160,7 @@ def test_limits_are_raised_to_what_is_needed_and_put_back(node):
     daemon.close()
 
 
-def test_a_limit_that_somebody_resets_comes_back_and_an_admins_higher_one_stays(node):
+def test_a_limit_that_was_reset_is_restored_and_the_admins_higher_one_stays(node):
     with Daemon(node, SIX, option(subflows=4, add_addr_accepted=4)) as daemon:
         node.ip("mptcp limits set subflows 2 add_addr_accepted 0")
         daemon.reconcile()

@@ -82,7 +82,7 @@ NetlinkKernel.snapshot = silent
 """
 
 
-def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
+def test_a_query_without_a_reply_is_repeated_once_a_second(world):
     """Also while an operation that it refused waits to be tried again."""
     world.gateway.ip("route add default via 10.2.2.9 dev eth2 table 7002 proto static")
     daemon = Prepared(world.gateway)
@@ -107,7 +107,7 @@ def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
         eventually(lambda: "from 10.1.1.9 lookup 7001" in world.gateway.state())
 
 
-def test_what_no_event_tells_is_found_by_the_next_resync(world):
+def test_a_change_without_an_event_is_found_by_the_next_resync(world):
     """Endpoints and net.mptcp.enabled change silently."""
     daemon = Prepared(world.gateway)
     daemon.lines = OFTEN

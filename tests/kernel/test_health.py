@@ -55,7 +55,7 @@ def tell(daemon: Daemon, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dead", "one-way"])
-def test_a_dead_line_is_out_in_time_and_back_in_time(name: str) -> None:
+def test_a_dead_uplink_fails_and_recovers_in_time(name: str) -> None:
     measured = measure(TROUBLES[name], QUICK, PROMISED + MARGIN, 1.0)
     assert measured.out is not None, "it stays in"
     assert measured.back is not None, "it stays out"
@@ -66,7 +66,7 @@ def test_a_dead_line_is_out_in_time_and_back_in_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lossy", "slow"])
-def test_a_bad_line_is_out_where_quality_counts(name: str) -> None:
+def test_a_lossy_uplink_fails_where_quality_counts(name: str) -> None:
     measured = measure(TROUBLES[name], {**QUICK, "timeout": "1"}, 30, 0.5)
     assert measured.out is not None, "it stays in"
     assert measured.back is not None, "it stays out"
@@ -74,12 +74,12 @@ def test_a_bad_line_is_out_where_quality_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dns", "one-dead-host"])
-def test_a_line_that_works_stays_in(name: str) -> None:
+def test_a_working_uplink_stays_in_use(name: str) -> None:
     measured = measure(TROUBLES[name], QUICK, 0, 1.5)
     assert (measured.out, measured.writes) == (None, 0)
 
 
-def test_a_line_that_flaps_stays_out_longer_and_longer() -> None:
+def test_a_flapping_uplink_is_held_for_longer_each_time() -> None:
     options = {**QUICK, "recovery_interval": "0.1"}
     without = flap(options, 0.6, 5)
     flaps = flap({**options, "hold": "1.5", "hold_max": "30"}, 0.6, 5)
@@ -88,7 +88,7 @@ def test_a_line_that_flaps_stays_out_longer_and_longer() -> None:
     assert flaps.writes < without.writes
 
 
-def test_a_hold_is_told() -> None:
+def test_a_hold_is_reported() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "hold": "60"})
         with Daemon(wan.gateway, own=text) as daemon:
@@ -183,9 +183,7 @@ def test_an_uplink_may_have_to_prove_itself_first() -> None:
 
 @pytest.mark.parametrize("lost", ["carrier", "address"])
 @pytest.mark.parametrize("state", ["online", "offline"])
-def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
-    lost: str, state: str
-) -> None:
+def test_a_recovering_uplink_gets_neither_family_before_it_replies(lost: str, state: str) -> None:
     """IPv4 hosts judge IPv6 too, also while there is no IPv4 to ask them by."""
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "up": "1000", "initial_state": state})
@@ -257,7 +255,7 @@ class Impatient(Daemon):
 
 
 @pytest.mark.parametrize("state", ["online", "offline"])
-def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(state: str) -> None:
+def test_an_uplink_left_with_ipv6_alone_ignores_the_ipv4_hosts(state: str) -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "initial_state": state})
         if state == "offline":
@@ -301,7 +299,7 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
             assert inside(wan)
 
 
-def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
+def test_a_plain_connection_continues_over_a_failed_uplink() -> None:
     """The hosts are dead, not the line; and the peer of one connection knows no MPTCP."""
     with (
         Wan(lan=False, shaped=False).usual() as wan,
@@ -320,7 +318,7 @@ def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
         assert plain.report().error == ""
 
 
-def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
+def test_a_connection_survives_when_every_host_of_its_family_is_dead() -> None:
     """Both lines have IPv6 too, which answers; the connection has IPv4 alone."""
     text = own(QUICK, NOBODY, SERVER6) + own(QUICK, NOBODY, SERVER6, uplink="wan2")
     with (
@@ -342,7 +340,7 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
         assert echo.report().error == ""
 
 
-def test_a_handover_line_takes_over_and_gives_back() -> None:
+def test_a_handover_uplink_takes_over_and_hands_back() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         network = TWO_UPLINKS.replace("'on'", "'handover'")
         with (
@@ -397,7 +395,7 @@ def test_each_family_by_its_own_hosts() -> None:
 
 
 @pytest.mark.parametrize("method", [{}, {"track_method": "tcp", "track_port": "22"}])
-def test_probes_leave_by_their_own_line_whatever_main_says(method: dict[str, str]) -> None:
+def test_probes_leave_via_their_own_uplink_whatever_main_has(method: dict[str, str]) -> None:
     """Main's route to the host is by the other line; wan1 loses what goes, not what comes."""
     with Wan(lan=False, shaped=False).usual() as wan:
         wan.server.popen(
@@ -441,7 +439,7 @@ class WithoutRaw(Daemon):
         return ["setpriv", "--bounding-set=-net_raw", "--", *super().command(verb, *arguments)]
 
 
-def test_who_may_not_ask_concludes_nothing() -> None:
+def test_without_permission_to_probe_nothing_is_concluded() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         wan.gateway.sysctl("net.ipv4.ping_group_range", "1 0")
         with WithoutRaw(wan.gateway, own=own(QUICK)) as daemon:
@@ -523,7 +521,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
             assert len(list(files.iterdir())) <= before + 1  # of what is over, nothing is open
 
 
-def test_a_gateway_answers_though_the_line_behind_it_is_dead() -> None:
+def test_a_gateway_replies_though_the_uplink_behind_it_is_dead() -> None:
     with (
         Wan(lan=False, shaped=False).usual() as wan,
         Daemon(wan.gateway, own=own(QUICK, "gateway")) as daemon,
@@ -614,7 +612,7 @@ def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
             assert not check(daemon)["failed"]  # all of them are still awaited
 
 
-def test_what_the_screens_say(wan: Wan) -> None:
+def test_checks_on_the_screens(wan: Wan) -> None:
     with Daemon(wan.gateway, own=own({**QUICK, **PICKY}, SERVER, NOBODY)) as daemon:
         warmed(daemon, 2)
         eventually(lambda: check(daemon)["hosts"][1]["reachable"] is False)

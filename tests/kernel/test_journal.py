@@ -117,7 +117,7 @@ def test_changes_name_their_operation(wan):
 
 
 @needs_systemd
-def test_nothing_is_said_while_nothing_changes(wan):
+def test_nothing_is_logged_while_nothing_changes(wan):
     with Journalled(wan.gateway) as daemon:
         daemon.settle()
         before = len(daemon.entries())

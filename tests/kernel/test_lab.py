@@ -221,7 +221,7 @@ def test_carrier_news_is_fast_once_the_world_has_settled(wan):
     assert best < 0.1
 
 
-def test_an_address_is_tentative_where_asked_for(bare_wan):
+def test_an_address_is_tentative_where_requested(bare_wan):
     bare_wan.address_up(1, dad=True)
     assert "tentative" in bare_wan.gateway.ip("address show dev eth1")
     bare_wan.address_up(2)

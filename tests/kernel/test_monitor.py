@@ -148,7 +148,7 @@ def test_the_kernels_events_are_subscribed_to_only_while_somebody_listens(world)
         eventually(lambda: event_sockets(daemon) == before)
 
 
-def test_a_reader_that_sleeps_slows_nobody_and_is_told_what_it_missed(world):
+def test_a_stalled_reader_slows_no_other_and_learns_what_it_missed(world):
     with Daemon(world.gateway) as daemon, connect(daemon) as sleeper:
         sleeper.sendall(b'{"command": "monitor"}\n')
         eventually(lambda: sleeper.recv(1, socket.MSG_PEEK))

@@ -249,7 +249,7 @@ def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
         assert "-4 route default dev wwan0 table 7002 scope link src 10.1.1.2" in ours(wan)
 
 
-def test_hosts_leave_by_the_line_whose_prefix_they_have() -> None:
+def test_hosts_leave_via_the_uplink_of_their_prefix() -> None:
     """wan1 has an address beside its prefix; wan2 brought the prefix alone."""
     with Wan(shaped=False) as wan:
         lan = wan.lan
@@ -380,7 +380,7 @@ def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
     ],
     ids=["nonsense", "refused", "slow", "endless", "absent"],
 )
-def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
+def test_without_a_reply_it_continues_with_the_kernels_facts_and_the_last_reply(
     wan: Wan, fault: dict[str, object], why: str
 ) -> None:
     wan.usual()

@@ -73,7 +73,7 @@ def test_endpoints_come_back_by_themselves_after_a_status(world, daemon):
     eventually(lambda: world.gateway.state() == before)
 
 
-def test_somebody_who_removes_again_and_again_is_not_fought(world, daemon):
+def test_repeated_removals_are_not_fought(world, daemon):
     """A loop that deletes one rule: it comes back five times at once, then after 0.2 s, 0.4 s …"""
     script = (
         "n=0; end=$(($(date +%s) + 3));"
@@ -156,7 +156,9 @@ def test_a_rule_in_front_before_the_start(world):
         ("net.mptcp.pm_type", 1, 0, "the path manager is 'userspace'"),
     ],
 )
-def test_without_working_mptcp_routing_works_and_one_line_says_so(world, setting, off, on, message):
+def test_without_working_mptcp_routing_works_and_one_line_reports_it(
+    world, setting, off, on, message
+):
     world.gateway.sysctl(setting, off)
     with Daemon(world.gateway) as daemon:
         assert "7501 from 10.1.1.2 lookup 7001 proto 77" in world.gateway.state()

@@ -75,7 +75,7 @@ def test_up_at_the_first_start_down_and_up_again(world):
         assert "wan2: on_down /bin/sh exited with status 0: done wan2" in log
 
 
-def test_what_the_program_is_told(world):
+def test_the_environment_of_the_program(world):
     with Acting(world, "env | sort >/run/env.$MPROUTD_EVENT; pwd; readlink /proc/self/fd/0") as it:
         it.ran("up came back")
         world.unplug(2)
@@ -268,7 +268,7 @@ def test_after_a_flush_all_begins_anew(world):
         acting.ran("up came back", "up came back")
 
 
-def test_a_program_of_nobody_any_more_is_ended_in_its_time(world):
+def test_a_program_without_an_owner_is_ended_in_time(world):
     """It ignores SIGTERM; the reload that takes the last program away leaves no descriptor."""
     with Acting(
         world, "trap '' TERM; echo $$ >/run/pid; sleep 99 & wait; wait; sleep 99"

@@ -233,9 +233,7 @@ def test_any_state_to_any_other(seed: int, nodes: Nodes, tmp_path: Path) -> None
         assert foreign - set(site.gateway.text().splitlines()) == set(), path
 
 
-def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses(
-    nodes: Nodes, tmp_path: Path
-) -> None:
+def test_an_endpoint_with_a_port_beside_ours_is_foreign(nodes: Nodes, tmp_path: Path) -> None:
     site = Site(Gateway(nodes("gateway")), tmp_path)
     site.configure(WAN1, "")
     site.gateway.become({"eth1": ETH1}, random.Random(0))

@@ -54,7 +54,7 @@ def test_the_status_follows_the_uplinks(wan):
 
 
 @pytest.mark.parametrize("method", ["reconcile", "SIGHUP"])
-def test_a_reload_is_told_from_begin_to_end(wan, method):
+def test_a_reload_is_notified_from_start_to_end(wan, method):
     with Supervised(wan.gateway) as daemon:
         eventually(daemon.messages)
         for text, code, status in (

@@ -129,7 +129,7 @@ def test_a_lease_hands_over_its_gateway_and_wakes(machine):
     assert machine.woke()
 
 
-def test_a_renewal_writes_nothing_and_wakes_nobody(machine):
+def test_a_renewal_writes_nothing_and_causes_no_pass(machine):
     machine.dhclient(LEASE)
     machine.woke()
     before = os.stat(machine.folder / "eth2:4")
@@ -470,7 +470,7 @@ def test_what_networkmanager_gives_the_same_folder(machine):
     assert machine.hint() is None
 
 
-def test_the_folder_tells_the_direction_where_nothing_else_does(machine, tmp_path):
+def test_the_folder_gives_the_direction_where_nothing_else_does(machine, tmp_path):
     machine.ifup(STANZA)
     down = tmp_path / "if-post-down.d" / "mproutd"
     down.parent.mkdir()

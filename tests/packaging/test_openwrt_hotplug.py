@@ -84,7 +84,7 @@ def test_on_ifdown_there_is_no_device_and_none_is_needed(box: Box) -> None:
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",
 )
-def test_of_updates_only_a_renewed_lease_wakes_nobody(
+def test_only_an_update_that_renews_a_lease_causes_no_pass(
     box: Box, changed: tuple[str, ...], wakes: int
 ) -> None:
     assert box.event(UPDATE | dict.fromkeys(changed, "1")) == wakes
@@ -94,7 +94,7 @@ def test_of_updates_only_a_renewed_lease_wakes_nobody(
     "action",
     ["", "link-up", "link-down", "iflink", "ifup-failed", "create", "free", "reload", "ifupx"],
 )
-def test_what_the_kernel_says_itself_wakes_nobody(box: Box, action: str) -> None:
+def test_an_event_that_the_kernel_reports_too_causes_no_pass(box: Box, action: str) -> None:
     assert box.event(UP | {"ACTION": action, "IFUPDATE_ROUTES": "1"}) == 0
 
 

@@ -273,9 +273,7 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
 
 
 @pytest.mark.parametrize("name", ["mproutd", *APART])
-def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
-    sdk: Sdk, roots: dict[str, Path], name: str
-) -> None:
+def test_lazy_imports_are_packaged_too(sdk: Sdk, roots: dict[str, Path], name: str) -> None:
     """Checks, programs and the like, which a configuration asks for; but for MAY_BE_MISSING."""
     named = set()
     for module in modules(roots[name]):

@@ -122,7 +122,7 @@ def test_it_starts_after_netifd_and_does_not_stop_at_a_shutdown(box: Box) -> Non
     assert 20 < int(start[1]) < 99
 
 
-def test_procd_keeps_it_running_and_tells_it_of_changed_files(box: Box) -> None:
+def test_procd_keeps_it_running_and_reloads_it_after_changes(box: Box) -> None:
     assert box.init("start") == AS_ROOT
     assert box.init("reload") == AS_ROOT  # the same again: procd compares, and signals
     assert box.init("restart") == ["procd_kill mproutd", *AS_ROOT]
@@ -368,7 +368,7 @@ def test_arguments_are_parsed_as_rpcd_writes_them(
     assert not list(plugin.root.rglob("injected"))
 
 
-def test_what_fails_is_an_object_that_says_why(plugin: RpcPlugin) -> None:
+def test_a_failure_is_an_object_with_the_reason(plugin: RpcPlugin) -> None:
     plugin.mproutd("", "mproutd: one\nmproutd: /etc/config/network:3: a 'b' \"c\" \\d\te\x01\n", 2)
     assert plugin.call("status") == {
         "error": "/etc/config/network:3: a 'b' \"c\" \\d e",
@@ -418,7 +418,7 @@ def test_ubus_call_is_the_command_with_and_without_a_daemon(plugin: RpcPlugin) -
 # -- the user -----------------------------------------------------------------------------
 
 
-def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None:
+def test_the_user_may_call_only_the_ubus_methods_of_the_daemon() -> None:
     allowed = json.loads((FILES / "usr/share/acl.d/mproutd.json").read_text())
     _, what, method = UBUS_CALL
     assert allowed == {"user": "mproutd", "access": {what: {"methods": [method]}}}

@@ -137,7 +137,7 @@ def test_an_sdist_has_it_in_its_source(repository: Repository) -> None:
     assert version(repository.folder) == "0.1.0+7.g01234567"
 
 
-def test_what_git_cannot_say_is_one_line(repository: Repository) -> None:
+def test_an_error_of_git_is_one_line(repository: Repository) -> None:
     repository.commit("0.1.0")
     (repository.folder / ".git/HEAD").write_text("nonsense\n")
     script = [sys.executable, repository.folder / SCRIPT]

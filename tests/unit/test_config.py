@@ -686,7 +686,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("files", "location", "section", "option", "facts"), REFUSED)
-def test_a_mistake_is_one_line_with_its_place_and_the_facts(
+def test_an_error_is_one_line_with_its_location_and_the_facts(
     files: tuple[str, str], location: str, section: str, option: str, facts: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:

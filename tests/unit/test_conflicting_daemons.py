@@ -49,7 +49,7 @@ def test_both_where_both_may_have_done_it() -> None:
     ("reported", "running"),
     [(FOREIGN, "systemd-networkd"), (RULE, "NetworkManager"), (ENDPOINT, "systemd-networkd")],
 )
-def test_nobody_is_named_who_does_not_do_that(reported: dict[str, Any], running: str) -> None:
+def test_no_other_daemon_is_named(reported: dict[str, Any], running: str) -> None:
     assert advice(reported, running) == ADVICE[reported["code"]]
 
 

@@ -99,7 +99,7 @@ def test_everything() -> None:
     )
 
 
-def test_who_is_asked_for_which_family() -> None:
+def test_the_hosts_probed_for_each_family() -> None:
     health = health_of("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
     assert health is not None
     assert [target.text for target in health.targets(AF_INET)] == [
@@ -114,7 +114,7 @@ def test_who_is_asked_for_which_family() -> None:
 @pytest.mark.parametrize(
     ("method", "port"), [("ping", 0), ("tcp", 443), ("http", 80), ("https", 443)]
 )
-def test_where_a_method_asks(method: str, port: int) -> None:
+def test_the_destination_of_each_method(method: str, port: int) -> None:
     health = health_of("list track_ip 9.9.9.9", f"option track_method {method}")
     assert health is not None
     assert health.port == port
@@ -168,7 +168,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("lines", "option", "reason"), MISTAKES)
-def test_a_mistake_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
+def test_an_error_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
     message = refusal(ON + WAN1, uplink(*lines))
     assert f": uplink 'wan1', option '{option}': " in message
     assert reason in message

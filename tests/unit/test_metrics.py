@@ -101,7 +101,7 @@ def test_names_by_prometheus_rules(name: str) -> None:
     assert len(set(labels)) == len(labels)
 
 
-def test_every_metric_is_told_of_a_broken_world(status: dict[str, Any]) -> None:
+def test_every_metric_has_a_sample_in_a_broken_world(status: dict[str, Any]) -> None:
     assert {name for name, _ in exposed(status)} == METRICS.keys()
 
 
@@ -158,7 +158,7 @@ def test_problems_are_counted_by_code(status: dict[str, Any]) -> None:
     assert value(values, "mproutd_problems", code="endpoint-limit") == 0
 
 
-def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
+def test_unknown_fields_are_omitted(status: dict[str, Any]) -> None:
     status["mptcp"] = None
     status["uplinks"][0].update(received=None, sent=None, since=None)
     values = exposed(status)
@@ -168,14 +168,14 @@ def test_what_is_not_known_is_not_told(status: dict[str, Any]) -> None:
     assert value(values, "mproutd_uplink_since_timestamp_seconds", uplink="wan1") is None
 
 
-def test_names_that_nobody_foresaw(status: dict[str, Any]) -> None:
+def test_unexpected_names(status: dict[str, Any]) -> None:
     status["uplinks"][0]["name"] = 'a"b\\c\nd'
     values = exposed(status)
     shown = 'a"b\\c\\nd'  # a label is one line, like all that is printed of a status
     assert value(values, "mproutd_uplink_received_bytes_total", uplink=shown) == 1000
 
 
-def test_without_a_daemon_only_that_is_told() -> None:
+def test_without_a_daemon_only_its_absence_is_reported() -> None:
     assert samples(None) == {"mproutd_up": [((), 0.0)]}
     assert exposed(None) == {("mproutd_up", ()): 0.0}
 
@@ -192,7 +192,7 @@ def queries() -> list[str]:
     return [*expressions, *choices]
 
 
-def test_the_dashboard_asks_only_for_what_there_is() -> None:
+def test_the_dashboard_uses_only_existing_metrics() -> None:
     names = {name for query in queries() for name in re.findall(r"mproutd_\w+", query)}
     assert names <= METRICS.keys()
     assert len(names) > 15
@@ -222,7 +222,7 @@ def test_panels_do_not_lie_on_each_other() -> None:
     assert len(set(cells)) == len(cells)
 
 
-def test_the_rules_in_the_document_ask_only_for_what_there_is() -> None:
+def test_the_documented_rules_use_only_existing_metrics() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text().split("<!-- metrics -->")[0]
     names = re.findall(r"\b(mproutd_\w+)", text)
     assert names
@@ -232,7 +232,7 @@ def test_the_rules_in_the_document_ask_only_for_what_there_is() -> None:
 # -- the command --------------------------------------------------------------------------
 
 
-def test_without_the_library_it_says_what_to_install() -> None:
+def test_without_the_library_the_error_names_the_package() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None; from mproutd import cli; "
         "sys.exit(cli.main(['metrics']))"

@@ -23,7 +23,7 @@ def test_a_fresh_start_follows_the_file() -> None:
     assert slots("a b c", {}) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_sections_added_reordered_and_removed_move_nobody() -> None:
+def test_sections_added_reordered_and_removed_renumber_no_other() -> None:
     known = slots("a b c", {})
     known = slots("x a b c", known)
     assert known == {"a": 1, "b": 2, "c": 3, "x": 4}

@@ -158,7 +158,7 @@ def test_the_hold_is_forgotten_after_five_quiet_minutes() -> None:
     assert (site.overflow.flaps, site.overflow.hold_remaining(site.now)) == (0, 0.0)
 
 
-def test_while_held_it_says_for_how_long() -> None:
+def test_the_remaining_hold_is_shown() -> None:
     site = Site().run(30, 10).run(0, 20).run(30, 4)
     assert 0 < site.overflow.hold_remaining(site.now) <= HOLD
 

@@ -70,7 +70,7 @@ def test_an_endpoint_is_ours_by_address_and_device() -> None:
     assert not OWNERSHIP.owns_endpoint(ours._replace(port=80))
 
 
-def test_only_a_real_endpoint_of_somebody_else_takes_an_address() -> None:
+def test_only_a_real_foreign_endpoint_occupies_an_address() -> None:
     foreign = Endpoint("10.2.2.2", 3, SUBFLOW, id=1)
     others = (
         Endpoint("10.1.1.2", 2, SUBFLOW, id=2),

@@ -165,7 +165,7 @@ def test_what_getsockopt_is_given_to_fill() -> None:
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
-def test_nothing_that_a_kernel_says_is_an_error(one: bytes, two: bytes) -> None:
+def test_no_reply_of_a_kernel_is_an_error(one: bytes, two: bytes) -> None:
     mptcp_info.parse_mptcp_info(one)
     mptcp_info.parse_tcp_info(one)
     head = struct.pack("=IIII", 16, 2, 256, 128)
@@ -239,7 +239,7 @@ def test_no_more_than_so_many_bytes() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
+def test_a_log_line_of_another_program_is_ignored(line: bytes) -> None:
     assert protocol.parse_view(line) is None
 
 

@@ -246,7 +246,7 @@ def test_a_point_to_point_device_needs_no_gateway() -> None:
     assert endpoints(world) == ["10.3.3.2 subflow dev tun0"]
 
 
-def test_a_lone_address_reaches_its_gateway_on_the_link() -> None:
+def test_a_host_address_reaches_its_gateway_on_the_link() -> None:
     world = World()
     world.device("eth1", "203.0.113.7/32")
     world.run(
@@ -343,7 +343,7 @@ def test_temporary_and_deprecated_addresses_keep_a_rule_but_get_no_endpoint() ->
 
 
 @pytest.mark.parametrize(("ula", "expected"), [("0", []), ("1", ["fd00:1::2 subflow dev eth1"])])
-def test_unique_local_addresses_only_where_asked_for(ula: str, expected: list[str]) -> None:
+def test_unique_local_addresses_only_where_configured(ula: str, expected: list[str]) -> None:
     world = World()
     world.device("eth1", "fd00:1::2/64", gateway6="fe80::1")
     own = f"config uplink 'wan1'\n option ula '{ula}'\n"
@@ -371,7 +371,7 @@ def test_a_vpn_that_splits_the_default_does_not_swallow_the_uplinks() -> None:
 # -- what the admin asks for ----------------------------------------------------------------
 
 
-def test_strict_is_unreachable_instead_of_another_line() -> None:
+def test_strict_is_unreachable_instead_of_another_uplink() -> None:
     world = two_lines()
     config = uci(WAN1 + WAN2, "config uplink 'wan1'\n option strict '1'\n list iif 'br-lan'\n")
     world.run(config)
@@ -486,7 +486,7 @@ def test_others_endpoints_take_room_and_are_left() -> None:
     assert outcome.plan.over_cap == {"10.2.2.2": "wan2"}
 
 
-def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None:
+def test_a_foreign_endpoint_on_our_address_counts_as_existing() -> None:
     world = two_lines()
     world.foreign(Endpoint("10.1.1.2", 0, SIGNAL))
     world.run(WAN1 + WAN2)
@@ -495,7 +495,7 @@ def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None
     assert endpoints(world) == ["10.1.1.2 signal"]
 
 
-def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses() -> None:
+def test_an_endpoint_with_a_port_beside_ours_is_foreign() -> None:
     world = two_lines(max_endpoints=3)
     world.run(WAN1 + WAN2)
     world.foreign(Endpoint("10.1.1.2", world.link("eth1").index, SIGNAL, port=5000))
@@ -525,7 +525,7 @@ def test_a_remembered_gateway_without_a_route_to_its_subnet_is_on_link() -> None
     world.run(WAN1 + WAN2)
     assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2\n" in world.ours()
     index = world.link("eth1").index
-    world.routes = [each for each in world.routes if (each.table, each.device) != (254, index)]
+    world.routes = [route for route in world.routes if (route.table, route.device) != (254, index)]
     world.run(WAN1 + WAN2)
     assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2 onlink\n" in world.ours()
 
@@ -766,7 +766,7 @@ def test_announced_addresses_are_accepted_while_the_handover_uplink_is_in_use() 
         assert world.mptcp.limits.add_addr_accepted == accepted
 
 
-def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end() -> None:
+def test_a_limit_that_was_reset_is_restored_and_the_admins_is_kept_at_the_end() -> None:
     world = two_lines()
     config = uci(WAN1, "config mproutd 'globals'\n option subflows '4'\n")
     world.run(config)
@@ -811,7 +811,7 @@ def test_the_reverse_path_filter_stays_where_nothing_is_steered() -> None:
     assert world.link("eth2").rp_filter == 2
 
 
-def test_a_reverse_path_filter_that_somebody_changed_since_is_his() -> None:
+def test_a_reverse_path_filter_changed_by_another_program_is_kept() -> None:
     world = two_lines()
     world.set("eth1", rp_filter=1)
     world.run(WAN1)
@@ -901,7 +901,7 @@ def test_a_new_gateway_changes_the_default_routes_alone() -> None:
     ]
 
 
-def test_an_endpoint_that_somebody_changed_is_put_right() -> None:
+def test_an_endpoint_changed_by_another_program_is_restored() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)
     assert world.mptcp is not None
@@ -1040,7 +1040,7 @@ def test_each_subnet_of_a_device_has_its_route_from_its_first_address() -> None:
     ]
 
 
-def test_nothing_is_asked_of_a_device_that_is_down() -> None:
+def test_a_device_that_is_down_is_not_looked_up() -> None:
     """The kernel would refuse its routes (ENETDOWN)."""
     world = two_lines()
     world.down("eth2")
@@ -1049,7 +1049,7 @@ def test_nothing_is_asked_of_a_device_that_is_down() -> None:
     assert not part(world.ours(), "7002")
 
 
-def test_a_delegated_prefix_on_a_line_without_an_address() -> None:
+def test_a_delegated_prefix_on_an_uplink_without_an_address() -> None:
     """The hosts behind us leave by it; the router itself has no address to prefer."""
     world = World()
     world.device("eth1")
@@ -1077,7 +1077,7 @@ def test_where_netifd_keeps_the_table_only_the_ways_into_it_are_ours() -> None:
     ]
 
 
-def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
+def test_a_handover_uplink_stays_until_a_regular_one_is_stable() -> None:
     world = two_lines()
     text = WAN1 + interface("wan2", "eth2", "handover")
     world.set("eth1", carrier=False)
@@ -1089,7 +1089,7 @@ def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
 
 
-def test_other_traffic_goes_by_each_family_on_its_own() -> None:
+def test_other_traffic_is_planned_for_each_family() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
     assert world.run(WAN1 + WAN2).plan.default == {AF_INET: "wan1", AF_INET6: "wan2"}

@@ -72,7 +72,7 @@ def outcome(name: str, outcome: str = "passed", reason: str = "") -> Outcome:
     return Outcome(f"tests/kernel/test_a.py::{name}", outcome, reason, 1.0)
 
 
-def test_the_page_has_what_the_kernels_said(folder: Path) -> None:
+def test_the_page_has_the_results_of_the_kernels(folder: Path) -> None:
     old, new = Results("bookworm", "6.1.0-1-x", "6.1.9-1"), Results("sid", "7.2-x", "7.2.1-1")
     old.save("features", {"limits": "8", "kernel": "6.1.0-1-x"})
     new.save("features", {"limits": "64"})

@@ -183,7 +183,7 @@ def test_which_are_the_last_ones() -> None:
 
 def test_what_is_replaced_keeps_connections_too() -> None:
     """With another role; the others have theirs already, since nothing kept them."""
-    announced = [each._replace(flags=SUBFLOW | SIGNAL) for each in ALL]
+    announced = [endpoint._replace(flags=SUBFLOW | SIGNAL) for endpoint in ALL]
     wanted, going = plan(*announced), deletions(WAN1)
     assert last_endpoints(snapshot(), wanted, going) == [WAN1]
     accepted = connection(8, "10.1.1.2", here=False)

@@ -143,7 +143,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     )
 
 
-def test_a_lookup_that_had_to_ask_elsewhere_tells_the_question_that_was_answered() -> None:
+def test_a_repeated_lookup_reports_the_query_that_was_answered() -> None:
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
     for destination in ("240.0.0.1", "192.52.193.1"):
         route = Route(AF_INET, 7001, destination, 2)

@@ -311,7 +311,7 @@ def test_every_problem_has_a_world() -> None:
     assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 
 
-def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
+def test_traffic_that_main_discards_is_carried_by_no_uplink(site: Site) -> None:
     """The other uplink is out, and main's own default with it."""
     blackhole_default(site)
     assert site.status()["default"]["ipv4"] == "wan1"
@@ -475,7 +475,7 @@ def test_the_process_that_answers_is_named(site: Site) -> None:
     assert "pid" not in build_status(inspection)
 
 
-def test_a_change_that_fails_says_why(site: Site) -> None:
+def test_a_failed_change_has_a_reason(site: Site) -> None:
     site.reconciler.configure()
     site.world.refuse(errno.EPERM, "endpoint", times=1)
     failed = [change for change in changes(site.reconciler.converge()) if change["error"]]
@@ -511,7 +511,7 @@ def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
     assert {problem["code"] for problem in site.problems()} == {"operation-failed"}
 
 
-def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
+def test_a_foreign_object_in_place_of_ours_is_reported_once(site: Site) -> None:
     """An endpoint of others came between our reading and our writing."""
     site.reconciler.configure()
     site.world.refuse(errno.EEXIST, "endpoint", times=1)
@@ -541,7 +541,7 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
     assert not (site.runtime / "state.json").exists()
 
 
-def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
+def test_a_preview_changes_nothing_and_lists_the_changes(site: Site) -> None:
     before = site.world.state()
     reported = [change["command"] for change in planned_changes(site.reconciler.preview())]
     assert site.world.state() == before

@@ -305,7 +305,7 @@ def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
-def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Exception) -> None:
+def test_a_query_without_a_reply_is_repeated(clock: Clock, error: Exception) -> None:
     world = World(clock)
     world.kernel.there, world.kernel.fails = [connection(7)], error
     assert world.turns(2.5) == []

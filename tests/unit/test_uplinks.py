@@ -149,7 +149,7 @@ def test_a_lease_older_than_the_address_is_not_believed() -> None:
     assert gateway(world, lease=old) == old
 
 
-def test_a_tunnel_that_arps_nobody_needs_no_gateway() -> None:
+def test_a_tunnel_without_arp_needs_no_gateway() -> None:
     world = World()
     world.create("tun0", pointopoint=True)
     world.add_address("tun0", "10.3.3.2/32")

@@ -184,7 +184,7 @@ def number(wan: Wan, address: str) -> str:
     return ids[0]
 
 
-def test_flags_that_somebody_changed_are_put_right_and_no_subflow_ends(wan):
+def test_flags_changed_by_another_program_are_restored_and_no_subflow_ends(wan):
     with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(locals_of(wan, echo)) == 2)
         before = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
@@ -212,7 +212,7 @@ def test_ours_deleted_and_added_again_otherwise(wan, again, verbs):
         assert f"10.2.2.2 id {number(wan, '10.2.2.2')} subflow dev eth2" in endpoints(wan)
 
 
-def test_one_that_somebody_put_in_the_place_of_ours_is_left_and_named(wan):
+def test_a_foreign_object_in_place_of_ours_is_kept_and_reported(wan):
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip(
             f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",

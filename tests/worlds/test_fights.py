@@ -126,7 +126,7 @@ HALTED = "import mproutd.daemon as daemon; daemon.RESYNC_INTERVAL = 1.0; daemon.
 
 
 @pytest.mark.parametrize("halt", [0.5, 60.0], ids=["halt", "overtaken"])
-def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
+def test_removals_by_the_kernel_during_a_halt_are_not_reported(wan, halt):
     """The resync is due when the process goes on, and the events are unread."""
     daemon = Prepared(wan.gateway)
     daemon.lines = HALTED.format(halt)
@@ -180,7 +180,7 @@ def test_everything_is_flushed_and_comes_back(wan):
 SHORT = "import mproutd.planning.pacing as pacing; pacing.RESTORE_INTERVAL = 1.0"
 
 
-def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
+def test_a_withheld_misrouted_endpoint_causes_no_pass(wan):
     """Its time is over, but it waits for the rule in front to go: the daemon sleeps meanwhile."""
     daemon = Prepared(wan.gateway)
     daemon.lines = SHORT
@@ -210,7 +210,7 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
         eventually(lambda: "endpoint 10.1.1.2 " in wan.gateway.state())
 
 
-def test_limits_that_somebody_resets_come_back_when_looked_at(wan):
+def test_limits_that_were_reset_are_restored_by_the_next_resync(wan):
     """No event tells of it: a resync, SIGHUP, reconcile or status finds it."""
     own = "config mproutd 'globals'\n\toption subflows '4'\n"
     with Daemon(wan.gateway, own=own) as daemon:

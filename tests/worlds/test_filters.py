@@ -148,7 +148,7 @@ def test_a_device_made_again_has_a_value_of_its_own(wan):
     assert rp_filter(wan) == 2
 
 
-def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(wan):
+def test_another_device_of_the_name_gets_nothing_that_would_stay(wan):
     """The device goes, and another comes as eth2, between a pass' reading and its writing."""
     with InProcess(wan.gateway, TWO_UPLINKS) as in_process:
         kernel = in_process.reconciler.kernel

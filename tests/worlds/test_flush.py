@@ -132,9 +132,9 @@ def test_what_the_peer_began_keeps_its_endpoint_until_it_has_ended(world):
         with Echo(world.server, world.gateway, "10.2.2.2") as accepted:
             disabled(daemon)
             assert set(endpoints(world.gateway)) == {"10.2.2.2"}
-            ours = [each for each in world.gateway.state().splitlines() if "proto 77" in each]
+            ours = [line for line in world.gateway.state().splitlines() if "proto 77" in line]
             assert "-4 rule 7502 from 10.2.2.2 lookup 7002 proto 77" in ours
-            assert not [each for each in ours if "7001" in each or "7000" in each]
+            assert not [line for line in ours if "7001" in line or "7000" in line]
             status = daemon.call("status")
             assert "10.2.2.2: its endpoint is to be deleted or changed" in status.words
             assert status.code == 1

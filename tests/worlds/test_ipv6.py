@@ -169,7 +169,7 @@ def test_a_tentative_address_waits(bare_wan: Wan) -> None:
         assert six(bare_wan)[0] == "-4 endpoint 2001:db8:1::2 subflow dev eth1"
 
 
-def test_an_address_that_somebody_else_has(wan: Wan) -> None:
+def test_an_address_that_another_host_has(wan: Wan) -> None:
     """Duplicate address detection fails, with a real duplicate; IPv4 goes on."""
     gateway, router = wan.gateway, wan.routers[1]
     gateway.ip("address delete 2001:db8:1::2/64 dev eth1")
@@ -210,7 +210,7 @@ def test_a_deprecated_address_opens_nothing_new(wan: Wan) -> None:
         assert six(wan) == before
 
 
-def test_a_unique_local_address_only_where_asked_for(wan: Wan) -> None:
+def test_a_unique_local_address_only_where_configured(wan: Wan) -> None:
     gateway = wan.gateway
     with Daemon(gateway) as daemon:
         before = daemon.settle() and six(wan)
@@ -275,7 +275,7 @@ def test_a_delegated_prefix_on_the_lan(bare_wan: Wan) -> None:
 
 
 @pytest.mark.parametrize("loss", ["deprecated", "carrier"])
-def test_the_only_line_with_ipv6_keeps_its_connections(wan, loss):
+def test_the_only_uplink_with_ipv6_keeps_its_connections(wan, loss):
     """wan2 has IPv4 alone.  They move nowhere, so their endpoint stays, as a backup."""
     gateway = wan.gateway
     gateway.ip("address delete 2001:db8:2::2/64 dev eth2")
