@@ -99,7 +99,7 @@ def kept(machine: Booted) -> list[str]:
 
 
 class Watched:
-    """A connection over both lines, and what happens to it and to the kernel."""
+    """A connection over both uplinks, and what happens to it and to the kernel."""
 
     def __init__(self, machine: Booted, echo: Echo) -> None:
         self._machine, self._echo = machine, echo
@@ -285,7 +285,7 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
         assert ours(machine)
         assert endpoints().count("subflow") == 2
 
-        # -- mptcpd: named; nobody's endpoint is touched
+        # -- mptcpd: reported; no endpoint is touched
         machine.run("systemctl start mptcp")
         eventually(lambda: "mptcpd-running" in codes(machine))
         status = machine.call("mproutd status")

@@ -120,7 +120,7 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     )
     eventually(lambda: ways(machine).get("10.2.2.9") == "10.2.2.1 ifupdown")
 
-    # -- lo, an interface of nobody's, and what others call these hooks with: nothing of ours moves
+    # -- lo, an unmanaged interface, and other callers of these hooks: no change
     before, hints_before = machine.network.state(), hints(machine)
     machine.run("ifdown --force lo; ifup lo; ifup br0; ifdown br0")
     hook = "/etc/network/if-up.d/mproutd"

@@ -52,7 +52,7 @@ def machine(package):
 
 @pytest.fixture
 def gateway(machine):
-    """Both lines have their lease, and both uplinks are in use by the unit as we ship it."""
+    """Both uplinks have their lease and are in use by the unit as we ship it."""
     machine.run(
         "systemctl stop mproutd; mproutd flush; rm -rf /etc/systemd/system/mproutd.service.d"
     )

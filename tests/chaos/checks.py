@@ -4,7 +4,7 @@ A clean start is a plan of an empty state, over the kernel as it would be withou
 endpoints taken out of what was read, limits and settings put back to what others chose.  Where
 docs/design.md lets history show, the exception is spelt out here: slots and gateways that are on
 file, endpoints that stay while no uplink is usable, and those with a plain TCP connection whose
-line is out.
+uplink has failed.
 """
 
 from __future__ import annotations

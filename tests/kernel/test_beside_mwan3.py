@@ -94,7 +94,7 @@ def test_all_three_are_right_and_outlast_each_other(world: Wan) -> None:
         # mwan3 comes before us, and we before pbr.
         assert device(world, family, "mark 0x1000200") == "eth2"
         assert device(world, family, "mark 0x1020000") == "eth1"
-        # A line that mwan3 marks our own subflow for leads it astray; its policy "default" not.
+        # A policy of mwan3 that marks our own subflow misroutes it; its policy "default" does not.
         assert device(world, family, f"from {FROM[family][0]} mark 0x200") == "eth2"
         assert device(world, family, f"from {FROM[family][0]} mark 0x3f00") == "eth1"
     whole = world.gateway.state()

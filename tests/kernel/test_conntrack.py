@@ -134,7 +134,7 @@ def test_a_hosts_flow_moves_to_the_other_uplink(world):
 
 
 def test_without_the_option_it_stays_where_it_is(world):
-    """What the option is for: the kernel goes on into the dead line."""
+    """What the option is for: the kernel keeps sending into the dead uplink."""
     with Daemon(world.gateway, TWO_UPLINKS) as daemon:
         flow = world.flow(4001)
         assert flow.comes_from("10.1.1.2")
@@ -145,7 +145,7 @@ def test_without_the_option_it_stays_where_it_is(world):
 
 
 def test_those_of_the_lost_addresses_alone(world):
-    """A flow by the other line, by its mark, and one that only names the address stay."""
+    """A flow via the other uplink, by its mark, and one that only names the address stay."""
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:
         first, second = world.flow(4001), world.flow(4002)
         assert first.comes_from("10.1.1.2")
@@ -158,7 +158,7 @@ def test_those_of_the_lost_addresses_alone(world):
 
 
 def test_an_address_that_goes_while_the_uplink_stays(world):
-    """A new address on the line (a new session of the provider's): what had the old one goes."""
+    """A new address on the uplink (a new session): flows of the old one are flushed."""
     world.gateway.sysctl("net.ipv4.conf.eth1.promote_secondaries", 1)
     world.gateway.ip("address add 10.1.1.7/24 dev eth1")
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:

@@ -1,4 +1,4 @@
-"""Events of the kernel drive the daemon: what happens to a line is followed at once.
+"""Events of the kernel drive the daemon: a change of an uplink is handled at once.
 
 Each test is a case: the world changes, no command is given, and the kernel holds what a
 clean start would make of it.

@@ -51,7 +51,7 @@ def tell(daemon: Daemon, text: str) -> None:
     daemon.reconcile()
 
 
-# -- what can be wrong with a line --------------------------------------------------------
+# -- what can be wrong with an uplink ------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["dead", "one-way"])
@@ -184,7 +184,7 @@ def test_an_uplink_may_have_to_prove_itself_first() -> None:
 @pytest.mark.parametrize("lost", ["carrier", "address"])
 @pytest.mark.parametrize("state", ["online", "offline"])
 def test_a_recovering_uplink_gets_neither_family_before_it_replies(lost: str, state: str) -> None:
-    """IPv4 hosts judge IPv6 too, also while there is no IPv4 to ask them by."""
+    """IPv4 hosts decide for IPv6 too, also while there is no IPv4 to probe them."""
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "up": "1000", "initial_state": state})
         text += "\toption gateway '10.1.1.1'\n\toption gateway6 '2001:db8:1::1'\n"
@@ -277,7 +277,7 @@ def test_an_uplink_left_with_ipv6_alone_ignores_the_ipv4_hosts(state: str) -> No
 
 
 def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
-    """wan2 is there and checked; wan1 comes with a reload, and its line is dead at first."""
+    """wan2 is checked already; wan1 comes with a reload, and is dead at first."""
     wan2 = own(QUICK, uplink="wan2")
     wan1 = own({**QUICK, "initial_state": "offline", "down": "1000"})
     alone = TWO_UPLINKS[: TWO_UPLINKS.index("config interface 'wan1'")]
@@ -300,7 +300,7 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
 
 
 def test_a_plain_connection_continues_over_a_failed_uplink() -> None:
-    """The hosts are dead, not the line; and the peer of one connection knows no MPTCP."""
+    """The hosts are dead, not the uplink; the peer of one connection does not support MPTCP."""
     with (
         Wan(lan=False, shaped=False).usual() as wan,
         Daemon(wan.gateway, own=own(QUICK, NOBODY)) as daemon,
@@ -319,7 +319,7 @@ def test_a_plain_connection_continues_over_a_failed_uplink() -> None:
 
 
 def test_a_connection_survives_when_every_host_of_its_family_is_dead() -> None:
-    """Both lines have IPv6 too, which answers; the connection has IPv4 alone."""
+    """Both uplinks have IPv6 too, whose host replies; the connection is IPv4 only."""
     text = own(QUICK, NOBODY, SERVER6) + own(QUICK, NOBODY, SERVER6, uplink="wan2")
     with (
         Wan(lan=False, shaped=False).usual() as wan,
@@ -384,7 +384,7 @@ def test_each_family_by_its_own_hosts() -> None:
             endpoints = wan.gateway.ip("mptcp endpoint show")
             assert "10.1.1.2 " in endpoints
             assert "2001:db8:1::2 " not in endpoints
-            # With IPv4 hosts alone, these judge both families.
+            # IPv4 hosts alone decide for both families.
             tell(daemon, own(QUICK, NOBODY))
             eventually(
                 lambda: (
@@ -396,7 +396,7 @@ def test_each_family_by_its_own_hosts() -> None:
 
 @pytest.mark.parametrize("method", [{}, {"track_method": "tcp", "track_port": "22"}])
 def test_probes_leave_via_their_own_uplink_whatever_main_has(method: dict[str, str]) -> None:
-    """Main's route to the host is by the other line; wan1 loses what goes, not what comes."""
+    """Main's route to the host is via the other uplink; wan1 loses outgoing packets only."""
     with Wan(lan=False, shaped=False).usual() as wan:
         wan.server.popen(
             *(sys.executable, "-I", "-c"),
@@ -596,7 +596,7 @@ def test_a_name_with_a_dead_address_and_a_living_one() -> None:
 
 
 def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
-    """Three hundred hosts that do not answer, and a line that works on beside them."""
+    """Three hundred hosts that do not reply, and an uplink that works beside them."""
     hosts = [f"10.77.{n // 250}.{n % 250 + 1}" for n in range(300)]
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "timeout": "4", "interval": "5"}, *hosts)

@@ -187,7 +187,7 @@ def dial(wan: Wan) -> None:
 def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     wan.address_up(2)
     wan.default_route(2)
-    wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is nobody's uplink
+    wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is no uplink
     ubus = Ubus(wan.gateway, said("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")

@@ -1,8 +1,8 @@
-"""What can be wrong with a line whose link is up, and what health checks make of it.
+"""What can be wrong with an uplink whose link is up, and how health checks react.
 
     python -m tests.lab.outages          measures into docs/performance.md; needs root
 
-Each trouble happens to wan1, the master, while an MPTCP connection runs over both lines.
+Each trouble happens to wan1, the master, while an MPTCP connection runs over both uplinks.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def unchecked(trouble: Trouble, long: float) -> float:
 
 
 class Flapping(NamedTuple):
-    """A line that comes and goes."""
+    """An uplink that flaps."""
 
     outs: int
     """How often the uplink was taken out."""
@@ -268,7 +268,7 @@ EAGER = {
     "down": "2",
     "up": "2",
 }
-"""So that a line that is dead for two seconds is taken out at all."""
+"""So that an uplink that is dead for two seconds fails at all."""
 
 
 def span(seconds: float | None) -> str:

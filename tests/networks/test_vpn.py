@@ -1,4 +1,4 @@
-"""docs/networks/vpn.md, as it says: one tunnel over two lines, either of which may go."""
+"""docs/networks/vpn.md, as documented: one tunnel over two uplinks, either of which may fail."""
 
 from __future__ import annotations
 

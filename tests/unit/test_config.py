@@ -201,7 +201,7 @@ UPLINKS = {
         ),
         ["a ppp0 on a b"],
     ),
-    "what is wrong with an interface of nobody's is nobody's business": (
+    "an unmanaged interface may be invalid": (
         (
             WAN1 + "config interface x\n option device 'eth0.1 eth0.2'\n option type bridge\n"
             "config interface y\n option device @z\nconfig interface v\n option device @v\n",

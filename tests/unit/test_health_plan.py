@@ -29,7 +29,7 @@ def checked(network: str) -> Config:
 
 
 def two_stacks() -> World:
-    """Both lines with IPv4 and IPv6."""
+    """Both uplinks with IPv4 and IPv6."""
     world = two_lines()
     for n in (1, 2):
         world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")

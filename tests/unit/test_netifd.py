@@ -1,4 +1,4 @@
-"""What netifd says, as facts: its own recordings, what it says for other lines, and nonsense."""
+"""The reply of netifd as facts: recordings, replies for other kinds of uplink, and nonsense."""
 
 from __future__ import annotations
 

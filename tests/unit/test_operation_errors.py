@@ -1,6 +1,6 @@
 """Every operation of every kind of change, failing with every errno that the kernel may give.
 
-On the fake kernel, since a healthy one refuses little on demand.  What must hold: what was
+On the fake kernel, since a healthy one refuses little on demand.  Invariants: what was
 refused is all that is missing, the next pass that is let through ends where nothing had failed,
 and no pass ends in an exception.
 """

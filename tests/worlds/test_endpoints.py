@@ -200,7 +200,7 @@ def test_flags_changed_by_another_program_are_restored_and_no_subflow_ends(wan):
     [("signal", ["delete", "add"]), ("subflow fullmesh", ["change"]), ("subflow", [])],
 )
 def test_ours_deleted_and_added_again_otherwise(wan, again, verbs):
-    """What a living endpoint can change is changed; the id is nobody's business."""
+    """The kernel can change flags of a live endpoint; its id does not matter."""
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip(
             f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",
