@@ -44,7 +44,7 @@ def test_kills_around_the_writing_of_the_state_file_leave_one_file_and_flush_non
 
 
 def test_a_runtime_directory_that_becomes_read_only(world):
-    """EROFS: it is said, the kernel is kept right all the same, and it mends itself."""
+    """EROFS: it is logged, the kernel is kept correct all the same, and it recovers by itself."""
     world.gateway.path(RUNTIME_DIR).mkdir(exist_ok=True)
     try:
         with Daemon(world.gateway) as daemon:

@@ -45,7 +45,7 @@ def check(daemon: Daemon, index: int = 0) -> dict[str, Any]:
     return check
 
 
-def tell(daemon: Daemon, text: str) -> None:
+def reconfigure(daemon: Daemon, text: str) -> None:
     """Another configuration of our own, while it runs."""
     daemon.configure(own=text)
     daemon.reconcile()
@@ -96,7 +96,7 @@ def test_a_hold_is_reported() -> None:
             for _ in range(2):
                 wan.blackhole(1)
                 assert until(wan, False, 5) is not None
-                wan.mend(1)
+                wan.repair(1)
                 until(wan, True, 2)
             assert not inside(wan)
             status = check(daemon)
@@ -129,12 +129,12 @@ def test_the_verdict_outlives_restart_reload_and_kill() -> None:
             daemon.start()
             daemon.settle()
             daemon.reconcile()
-            tell(daemon, text.replace("'0.3'", "'0.4'"))
+            reconfigure(daemon, text.replace("'0.3'", "'0.4'"))
             assert daemon.writes() == []
             assert wan.gateway.state(ids=True) == state
-            wan.mend(1)
+            wan.repair(1)
             assert until(wan, True, 10) is not None
-            tell(daemon, "")
+            reconfigure(daemon, "")
             assert "health" not in daemon.uplink("wan1")
 
 
@@ -156,7 +156,7 @@ def test_who_fails_without_carrier_too_comes_back_only_by_answers() -> None:
         assert until(wan, False, 5) is not None
         wan.unplug(1)
         eventually(lambda: not check(daemon)["running"])
-        wan.mend(1)
+        wan.repair(1)
         wan.plug(1)
         eventually(lambda: check(daemon)["running"])
         assert not inside(wan)
@@ -231,10 +231,10 @@ def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_the
             eventually(lambda: _reasons(daemon) == ["check-failed", "check-failed"])
             daemon.settle()
             daemon.writes()
-            tell(daemon, own(slow, SERVER, SERVER6))
+            reconfigure(daemon, own(slow, SERVER, SERVER6))
             daemon.settle()
             assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
-            tell(daemon, own(slow, SERVER6))
+            reconfigure(daemon, own(slow, SERVER6))
             daemon.settle()
             assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
 
@@ -268,7 +268,7 @@ def test_an_uplink_left_with_ipv6_alone_ignores_the_ipv4_hosts(state: str) -> No
                 wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
             eventually(lambda: _reasons(daemon) == ["no-address", None], 5)
             if state == "online":
-                wan.mend(1)
+                wan.repair(1)
             wan.gateway.ip(
                 "address add 10.1.1.2/24 dev eth1",
                 "route add default via 10.1.1.1 dev eth1 metric 1",
@@ -292,10 +292,10 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
             daemon.settle()
             assert _reasons(daemon) == ["check-failed", "check-failed"]
             assert not any("endpoint add 10.1.1.2" in command for command in daemon.writes())
-            wan.mend(1)
+            wan.repair(1)
             assert until(wan, True, 10) is not None
             # A reload that changes its options, or gives a known one such, is nothing new.
-            tell(daemon, wan2 + wan1.replace("'1000'", "'999'"))
+            reconfigure(daemon, wan2 + wan1.replace("'1000'", "'999'"))
             assert inside(wan)
 
 
@@ -375,7 +375,7 @@ def test_each_family_by_its_own_hosts() -> None:
             four, six = check(daemon, 0), check(daemon, 1)
             assert [family_check["family"] for family_check in (four, six)] == ["ipv4", "ipv6"]
             eventually(lambda: all(host["reachable"] for host in check(daemon, 1)["hosts"]))
-            tell(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
+            reconfigure(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
             wan.routers[1].ip("rule add priority 1 iif core blackhole", family=6)
             eventually(lambda: check(daemon, 1)["failed"])
             assert not check(daemon, 0)["failed"]
@@ -385,7 +385,7 @@ def test_each_family_by_its_own_hosts() -> None:
             assert "10.1.1.2 " in endpoints
             assert "2001:db8:1::2 " not in endpoints
             # IPv4 hosts alone decide for both families.
-            tell(daemon, own(QUICK, NOBODY))
+            reconfigure(daemon, own(QUICK, NOBODY))
             eventually(
                 lambda: (
                     [family["reason"] for family in daemon.uplink("wan1")["families"]]
@@ -428,7 +428,7 @@ def test_both_kinds_of_sockets(allowed: bool) -> None:
             assert not any(check["failed"] for check in daemon.uplink("wan1")["health"])
             wan.blackhole(1)
             eventually(lambda: all(check["failed"] for check in daemon.uplink("wan1")["health"]))
-            wan.mend(1)
+            wan.repair(1)
             eventually(lambda: not any(e["failed"] for e in daemon.uplink("wan1")["health"]))
 
 
@@ -503,7 +503,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
         ]
         with Daemon(wan.gateway, own=own(quick)) as daemon:
             for options, fault in cases:
-                tell(daemon, own({**quick, **options}))
+                reconfigure(daemon, own({**quick, **options}))
 
                 def seen(fault: str = fault) -> bool:
                     (host,) = check(daemon)["hosts"]
@@ -512,7 +512,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
                 eventually(seen, what=f"{options}: {fault or 'an answer'}")
                 eventually(lambda fault=fault: check(daemon)["failed"] == bool(fault))
             wan.blackhole(1)
-            tell(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
+            reconfigure(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
             eventually(lambda: check(daemon)["hosts"][0]["error"] == "no reply")
             assert daemon.process is not None
             files = Path(f"/proc/{daemon.process.pid}/fd")
@@ -560,7 +560,7 @@ def test_a_name_without_an_address_says_nothing_and_stops_nothing() -> None:
             assert host["error"] == "its name is being resolved"
             daemon.stop()  # nor does the end wait for it
             daemon.start()
-            tell(daemon, own(QUICK, NAME, NOBODY))
+            reconfigure(daemon, own(QUICK, NAME, NOBODY))
             eventually(lambda: check(daemon)["failed"])
             assert check(daemon)["summary"] == "0 of 1 hosts reply"
 

@@ -237,7 +237,7 @@ def test_both_families_the_lan_and_a_path_that_swallows(wan):
     with pytest.raises(LabError):
         wan.gateway.run("ping", "-c1", "-W1", SERVER)
     wan.gateway.run("ping", "-c1", "-W2", router_address(1))
-    wan.mend(1)
+    wan.repair(1)
     wan.gateway.run("ping", "-c1", "-W2", SERVER)
 
 

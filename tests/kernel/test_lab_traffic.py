@@ -24,7 +24,7 @@ def test_echo_measures_a_path_that_stands_still(wan):
         assert not calm.error
         wan.blackhole(1)
         eventually(lambda: echo.report().gap > 0.3)
-        wan.mend(1)
+        wan.repair(1)
         eventually(
             lambda: (
                 (last := echo.report()).received > calm.received + 40

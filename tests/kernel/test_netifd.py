@@ -35,7 +35,7 @@ ON = "config globals 'globals'\n\toption multipath 'enable'\n"
 LAN6 = "2001:db8:a{}00::10"
 
 
-def said(name: str) -> str:
+def dump_fixture(name: str) -> str:
     return (WRITTEN / f"{name}.json").read_text()
 
 
@@ -82,7 +82,7 @@ def test_a_gateway_that_netifd_keeps_to_itself(wan: Wan) -> None:
     """defaultroute 0: main has no default route; a command without a daemon knows it, too."""
     for n in wan.uplinks:
         wan.address_up(n)
-    Ubus(wan.gateway, said("without-defaults"))
+    Ubus(wan.gateway, dump_fixture("without-defaults"))
     daemon = Daemon(wan.gateway)
     daemon.reconcile()
     alone = ours(wan)
@@ -188,7 +188,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     wan.address_up(2)
     wan.default_route(2)
     wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is no uplink
-    ubus = Ubus(wan.gateway, said("pppoe-down"))
+    ubus = Ubus(wan.gateway, dump_fixture("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
         assert [uplink["name"] for uplink in daemon.query_status()["uplinks"]] == [
@@ -198,7 +198,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         ]
 
         dial(wan)
-        ubus.set_reply(said("pppoe-up"))
+        ubus.set_reply(dump_fixture("pppoe-up"))
         hotplug(daemon, ACTION="ifup", INTERFACE="wan", DEVICE="pppoe-wan")
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
         status = daemon.query_status()
@@ -211,20 +211,20 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         wan.gateway.ip("link set pppoe-wan down", "link set pppoe-wan name ppp-old")
         eventually(lambda: reason(daemon, "wan") == "no-device")
         eventually(lambda: not [line for line in ours(wan) if "10.1.1.2" in line])
-        ubus.set_reply(said("pppoe-down"))
+        ubus.set_reply(dump_fixture("pppoe-down"))
         hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
         assert daemon.query_status()["default"]["ipv4"] == "wan2"
 
         wan.gateway.ip("link set ppp-old name pppoe-wan", "link set pppoe-wan up")
-        ubus.set_reply(said("pppoe-up"))
+        ubus.set_reply(dump_fixture("pppoe-up"))
         wake(daemon)
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
 
         # A new daemon knows it before netifd has answered, and writes nothing.
         daemon.stop()
         up = wan.gateway.state(ids=True)
-        ubus.set_reply(said("pppoe-up"), delay=60)
+        ubus.set_reply(dump_fixture("pppoe-up"), delay=60)
         with Daemon(wan.gateway, PPPOE, verbose=True) as second:
             assert second.writes() == []
             assert wan.gateway.state(ids=True) == up
@@ -233,7 +233,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
 def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
     wan.address_up(2)
     wan.default_route(2)
-    ubus = Ubus(wan.gateway, said("wwan-starting"))
+    ubus = Ubus(wan.gateway, dump_fixture("wwan-starting"))
     lte = section("lte", "backup", "proto 'wwan'", "device '/dev/cdc-wdm0'")
     with Daemon(wan.gateway, ON + section("wan2", "on", "device 'eth2'") + lte) as daemon:
         assert reason(daemon, "lte") == "awaiting-device"
@@ -243,7 +243,7 @@ def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
             "link set wwan0 up",
             "address add 10.1.1.2/32 dev wwan0",
         )
-        ubus.set_reply(said("wwan-up"))
+        ubus.set_reply(dump_fixture("wwan-up"))
         wake(daemon)
         eventually(lambda: "-4 endpoint 10.1.1.2 subflow backup dev wwan0" in ours(wan))
         assert "-4 route default dev wwan0 table 7002 scope link src 10.1.1.2" in ours(wan)
@@ -264,7 +264,7 @@ def test_hosts_leave_via_the_uplink_of_their_prefix() -> None:
         lan.ip("route add default via 2001:db8:a100::1")
         wan.address_up(1)
         wan.gateway.ip("address add 10.2.2.2/24 dev eth2")
-        Ubus(wan.gateway, said("delegated"))
+        Ubus(wan.gateway, dump_fixture("delegated"))
         with Daemon(wan.gateway) as daemon:
             for n in wan.uplinks:
                 rule = f"-6 rule 750{n} from 2001:db8:a{n}00::/56 lookup 700{n}"
@@ -303,7 +303,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
     wan.default_route(1)
     wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *netifd_keeps(103))
     before = wan.gateway.state()
-    ubus = Ubus(wan.gateway, said("table-103"))
+    ubus = Ubus(wan.gateway, dump_fixture("table-103"))
     with Daemon(wan.gateway) as daemon:
         second = [line for line in ours(wan) if re.search(r"103|eth2|7.02|10\.2\.2", line)]
         assert second == [
@@ -319,7 +319,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         # The table changes: netifd puts all of it elsewhere, and says so.
         away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(103))]
         wan.gateway.ip(*away, *netifd_keeps(104))
-        ubus.set_reply(said("table-104"))
+        ubus.set_reply(dump_fixture("table-104"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 104" in ours(wan))
         daemon.settle()
@@ -329,14 +329,14 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         # No table of its own any more: it becomes ours.
         away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(104))]
         wan.gateway.ip(*away, "route add 10.2.2.0/24 dev eth2 proto static scope link")
-        ubus.set_reply(said("without-defaults"))
+        ubus.set_reply(dump_fixture("without-defaults"))
         wake(daemon)
         eventually(lambda: "-4 rule 7502 from 10.2.2.2 lookup 7002" in ours(wan))
         daemon.settle()
         assert not [line for line in ours(wan) if "104" in line]
 
         wan.gateway.ip("route delete 10.2.2.0/24 dev eth2", *netifd_keeps(103))
-        ubus.set_reply(said("table-103"))
+        ubus.set_reply(dump_fixture("table-103"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 103" in ours(wan))
         daemon.stop()
@@ -349,7 +349,7 @@ def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
     wan.address_up(1)
     wan.default_route(1)
     wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *netifd_keeps(103))
-    text = said("table-103")
+    text = dump_fixture("table-103")
     ubus = Ubus(wan.gateway, text)
     wan.gateway.path("/run/act").write_text(
         "echo $MPROUTD_EVENT $MPROUTD_TABLE $MPROUTD_TABLE6 >>/run/runs\n"
@@ -385,7 +385,7 @@ def test_without_a_reply_it_continues_with_the_kernels_facts_and_the_last_reply(
 ) -> None:
     wan.usual()
     wan.gateway.ip("route delete default dev eth2", family=4)
-    ubus = Ubus(wan.gateway, said("without-defaults"))
+    ubus = Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway) as daemon:
         before = wan.gateway.state(ids=True)
         assert "-4 route default via 10.2.2.1 dev eth2 table 7002 proto 77" in before
@@ -404,7 +404,7 @@ def test_without_a_reply_it_continues_with_the_kernels_facts_and_the_last_reply(
             line for line in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in line[:1]
         ]
         calls = ubus.calls()
-        ubus.set_reply(said("without-defaults"))
+        ubus.set_reply(dump_fixture("without-defaults"))
         ubus.install()
         eventually(lambda: "netifd-unreachable" not in codes(daemon), timeout=20)
         assert ubus.calls() > calls
@@ -414,7 +414,7 @@ def test_without_a_reply_it_continues_with_the_kernels_facts_and_the_last_reply(
 def test_a_router_with_many_interfaces(wan: Wan) -> None:
     """An answer that is larger than a pipe."""
     wan.usual()
-    many = json.loads(said("without-defaults"))
+    many = json.loads(dump_fixture("without-defaults"))
     lan = many["interface"][0]
     many["interface"][:0] = [{**lan, "interface": f"lan{n}"} for n in range(400)]
     Ubus(wan.gateway, json.dumps(many))
@@ -425,7 +425,7 @@ def test_a_router_with_many_interfaces(wan: Wan) -> None:
 
 def test_ten_hooks_at_once_are_few_questions(wan: Wan) -> None:
     wan.usual()
-    ubus = Ubus(wan.gateway, said("without-defaults"))
+    ubus = Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway) as daemon:
         eventually(lambda: ubus.calls() >= 2)
         daemon.settle()
@@ -466,7 +466,7 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
     wan.gateway.ip("route flush table all dev eth2 proto kernel scope link", family=4)
     wan.gateway.ip(*BACK[4][1:], family=4)
     wan.gateway.ip(*BACK[6], family=6)
-    Ubus(wan.gateway, said("without-defaults"))
+    Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway, verbose=True) as daemon:
         daemon.settle()
         before = wan.gateway.state(ids=True)

@@ -52,7 +52,7 @@ class Recording(NamedTuple):
     """Of mproutd, as all that follows."""
     endpoints: set[str]
     ways: set[tuple[object, ...]]
-    """Its routes; see way()."""
+    """Its routes; see decision()."""
 
 
 def words_of(line: str) -> dict[str, str]:
@@ -114,7 +114,7 @@ def addresses(dump: str, world: World) -> list[Address]:
     return addresses
 
 
-def way(route: Route) -> tuple[object, ...]:
+def decision(route: Route) -> tuple[object, ...]:
     """What a route decides.  Source and metrics are main's; the recorded mproutd had its own."""
     return route.family, route.table, route.destination, route.gateway, route.device
 
@@ -147,7 +147,7 @@ def load(scenario: Path) -> Recording:
         else:
             known_route = route(text, family, world)
             if known_route.protocol == PROTOCOL:
-                ways.add(way(known_route))
+                ways.add(decision(known_route))
             else:
                 world.routes.append(known_route)
     # mproutd ran through the scenarios one after the other
@@ -167,7 +167,7 @@ def test_a_recorded_router(scenario: Path) -> None:
     assert {line for line in lines if " lookup " in line} == recorded.rules
     assert {line for line in lines if " subflow " in line} == recorded.endpoints
     ours = [route for route in world.routes if route.protocol == PROTOCOL]
-    assert {way(route) for route in ours if not route.from_prefix} == recorded.ways
+    assert {decision(route) for route in ours if not route.from_prefix} == recorded.ways
     assert foreign(world) == netifds
 
 

@@ -915,7 +915,7 @@ def test_an_endpoint_changed_by_another_program_is_restored() -> None:
 # -- every value ----------------------------------------------------------------------------
 
 
-def whose(world: World, wanted: dict[Rule, str]) -> list[str]:
+def rules_by_uplink(world: World, wanted: dict[Rule, str]) -> list[str]:
     """Each rule behind its uplink, in `ip` syntax."""
     lines = zip(wanted.values(), world.show(wanted), strict=True)
     return [
@@ -950,7 +950,7 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
         Route(AF_INET, 7000, "default", eth1, "10.1.1.1"): "wan1",
         v6._replace(table=7000): "wan1",
     }
-    assert whose(world, wanted.rules) == [
+    assert rules_by_uplink(world, wanted.rules) == [
         "wan1 7101: from all fwmark 0x1000000/0x7f000000 lookup 7001",
         "wan1 7301: from all oif eth1 lookup 7001",
         "wan1 7501: from 10.1.1.2 lookup 7001",

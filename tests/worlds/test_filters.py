@@ -122,7 +122,7 @@ def test_what_an_admin_sets_while_the_daemon_runs(wan):
         rp_filter(wan, value=0)
         daemon.reconcile()
         assert rp_filter(wan) == 0
-        rp_filter(wan, value=1)  # strict drops subflows: that is mended, at the next look
+        rp_filter(wan, value=1)  # strict drops subflows: repaired by the next resync
         daemon.reconcile()
         assert rp_filter(wan) == 2
         rp_filter(wan, value=0)
