@@ -53,7 +53,10 @@ def flows(
 ) -> list[Flow]:
     """What to look up; `routers` are the (device, family) between which this host forwards."""
     families = [family for family in FAMILIES if any(rule.family == family for rule in plan.rules)]
-    found = [Flow("host", Packet(family), plan.default.get(family, "")) for family in families]
+    found = [
+        Flow("host", Packet(family, _own_source(plan, family)), plan.default.get(family, ""))
+        for family in families
+    ]
     for name, address in _lans(snapshot, plan, routers):
         if address.family in families and (host := _neighbour(address)):
             packet = Packet(address.family, host, address.link)
@@ -78,6 +81,19 @@ def flows(
             packet = Packet(rule.family, mark=rule.fwmark)
             found.append(Flow("rule", packet, plan.default[rule.family], rule=rule))
     return found
+
+
+def _own_source(plan: Plan, family: int) -> str:
+    """The source of this host's packets, where a route needs one.
+
+    Without any route for packets that have none, the kernel chooses an address and looks up again
+    (net/ipv6/ip6_output.c, ip6_dst_lookup_tail).
+    """
+    for observed in plan.uplinks:
+        path = observed.paths[FAMILIES.index(family)]
+        if observed.config.name == plan.default.get(family) and path.only_for_sources:
+            return path.eligible[0].address
+    return ""
 
 
 def _leads_mark_to_main(rule: Rule) -> bool:

@@ -11,6 +11,8 @@ from mproutd.configuration.config import ConfigError
 from mproutd.model import TABLE_MAIN, UNREACHABLE, Nexthop, Route, address_within
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.pacing import WITHDRAWAL_DELAY, GatewayMemory
+from mproutd.planning.plan import Outcome
+from mproutd.planning.traffic import Flow, flows
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_pacing import Clock
@@ -34,6 +36,11 @@ def main_route(world: World, device: str, gateway: str, **fields: object) -> Rou
 
 def beyond(world: World, table: int) -> list[Route]:
     return [route for route in world.routes if route.table == table]
+
+
+def traffic(world: World, outcome: Outcome) -> list[Flow]:
+    """What a status looks up."""
+    return flows(outcome.snapshot, outcome.plan, outcome.plan.rules, ())
 
 
 # -- copied from main -----------------------------------------------------------------------
@@ -109,6 +116,32 @@ def test_a_source_that_this_machine_does_not_have_is_left_out() -> None:
     ]
     assert not world.run(WAN1).failures
     assert part(world.ours(), "default", "7001") == ["default via 10.1.1.1 dev eth1 table 7001"]
+
+
+def test_one_router_that_takes_one_prefix_gets_what_has_no_source_as_well() -> None:
+    """odhcp6c on OpenWrt: marked packets, and sockets that have not chosen an address yet."""
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64", "2001:db8:3::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48", metrics=MTU)
+    outcome = world.run(WAN1)
+    for table in ("7000", "7001"):
+        assert part(world.ours(), "default", table) == [
+            f"-6 default from 2001:db8:1::/48 via fe80::1 dev eth1 table {table} metric 1024"
+            " mtu 1400",
+            f"-6 default via fe80::1 dev eth1 table {table} metric 1024 mtu 1400",
+        ]
+    assert endpoints(world) == ["2001:db8:1::2 subflow dev eth1"]
+    (host,) = (flow for flow in traffic(world, outcome) if flow.kind == "host")
+    assert host.packet.source == ""
+
+
+def test_with_two_routers_a_packet_without_a_source_gets_one() -> None:
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64", "2001:db8:2::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48")
+    main_route(world, "eth1", "fe80::2", from_prefix="2001:db8:2::/48")
+    (host,) = (flow for flow in traffic(world, world.run(WAN1)) if flow.kind == "host")
+    assert host.packet.source == "2001:db8:1::2"
 
 
 def test_ipv6_defaults_for_some_sources_are_copied_and_no_other_is_made() -> None:
