@@ -136,7 +136,7 @@ def _assemble(program: Sequence[_Step | str]) -> list[Instruction]:
     labels = {"pass": len(steps), "drop": len(steps) + 1}
     for position, step in enumerate(program):
         if isinstance(step, str):
-            labels[step] = position - sum(isinstance(each, str) for each in program[:position])
+            labels[step] = position - sum(isinstance(step, str) for step in program[:position])
 
     def distance(index: int, label: str) -> int:
         return labels[label] - index - 1 if label else 0

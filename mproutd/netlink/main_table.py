@@ -135,7 +135,7 @@ class MainTable:
                 self._sourced.clear()
             self._sourced.pop(route.device, None)
             return
-        devices = [index for index, each in known if each == family] if replaced else []
+        devices = [index for index, other in known if other == family] if replaced else []
         for index in (*devices, route.device):
             known.pop((index, family), None)
         if known is self._defaults:
@@ -163,11 +163,11 @@ class MainTable:
         routes = MainRoutes(
             self._known_defaults(keys),
             {
-                index: found
+                index: routes
                 for index in indexes
-                if (found := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
+                if (routes := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
             },
-            {index: found for index in indexes if (found := self._sourced[index])},
+            {index: routes for index in indexes if (routes := self._sourced[index])},
             self._read_delegated(indexes, addresses),
         )
         self._last = wanted, routes
@@ -203,16 +203,16 @@ class MainTable:
         changed = [index for index in indexes if index not in self._sourced]
         subnets: dict[tuple[int, str], None] = {}
         sources: list[_Question] = []
-        for each in addresses if unknown or changed else ():
-            link, address, scope = each.link, each.address, each.scope
+        for assigned in addresses if unknown or changed else ():
+            link, address, scope = assigned.link, assigned.address, assigned.scope
             family = AF_INET6 if ":" in address else AF_INET
             if scope == SCOPE_GLOBAL and (link, family) in unknown:
-                if (network := each.network) not in (address, "default"):
+                if (network := assigned.network) not in (address, "default"):
                     subnets[link, network] = None
             if scope == SCOPE_GLOBAL and family == AF_INET6 and link in changed:
                 sources.append(_Question(link, LOOKUP_DESTINATION[family], address))
         taken = {address.address for address in addresses} if subnets else ()
-        networks = [_Question(index, address_within(each, taken)) for index, each in subnets]
+        networks = [_Question(index, address_within(network, taken)) for index, network in subnets]
         defaults = [_question(*key) for key in keys if key not in self._defaults]
         replies = self._look_up_main(main.mark, [*networks, *defaults, *sources])
         if unknown:
@@ -259,9 +259,9 @@ class MainTable:
                     # Without a device main may be large, and the foreign rule wins in any case.
                     routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
                 if source:
-                    found = _sourced(routes, index, source)
+                    sourced = _sourced(routes, index, source)
                     known = self._sourced[index]
-                    self._sourced[index] += tuple(each for each in found if each not in known)
+                    self._sourced[index] += tuple(route for route in sourced if route not in known)
                     missing = not any(route.destination == "default" for route in routes)
                 else:
                     self._defaults[index, family] = default = _best_default(routes, index)
@@ -370,16 +370,16 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
 
 def _connected(routes: Iterable[Route], index: int, network: str) -> tuple[Route, ...]:
     """Main's routes straight to the subnet `network` through this device, the best first."""
-    found = [
+    connected = [
         route
         for route in routes
         if route.destination == network
         and (route.table, route.device) == (TABLE_MAIN, index)
         and not route.gateway
     ]
-    if len(found) > 1:
-        found.sort(key=lambda route: route.metric)
-    return tuple(found)
+    if len(connected) > 1:
+        connected.sort(key=lambda route: route.metric)
+    return tuple(connected)
 
 
 def _sourced(routes: Iterable[Route], index: int, source: str) -> list[Route]:
