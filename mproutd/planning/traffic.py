@@ -130,11 +130,11 @@ def _neighbour(address: Address) -> str:
     if size - address.prefixlen < 2 or address.network == "default":
         return ""
     start, length = leading_bits(address.network)
-    for host in (1, 2):
-        packed = ((start << size - length) + host).to_bytes(size // 8, "big")
-        if (text := prefix(packed, size, address.family)) != address.address:
-            return text
-    return ""
+    first, second = (
+        prefix(((start << size - length) + host).to_bytes(size // 8, "big"), size, address.family)
+        for host in (1, 2)
+    )
+    return second if first == address.address else first
 
 
 def _expected(plan: Plan, packet: Packet, iif: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from mproutd.configuration.config import ConfigError
 from mproutd.model import TABLE_MAIN, UNREACHABLE, Nexthop, Route, address_within
 from mproutd.planning.bookkeeping import remembered_gateways
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.pacing import WITHDRAWAL_DELAY, GatewayMemory
 from mproutd.planning.plan import Outcome
 from mproutd.planning.traffic import Flow, flows
@@ -397,3 +398,39 @@ def test_another_programs_route_that_leads_elsewhere_is_left_and_reported() -> N
     own = PINNED + " option gateway '10.2.2.1'\n"
     outcome = world.run(uci(WAN1 + WAN2, own))
     assert [failure.errno for failure in outcome.failures] == [errno.EEXIST]
+
+
+def test_a_table_pinned_for_a_device_that_is_not_there_yet_has_no_default() -> None:
+    own = "config uplink 'wan1'\n option table '101'\n"
+    assert World().run(uci(WAN1, own)).plan.uplinks[0].paths[0].gateway is None
+
+
+def test_a_default_for_other_sources_gives_no_gateway() -> None:
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:7::/48")
+    path = world.run(WAN1).plan.uplinks[0].paths[1]
+    assert (path.usable, path.reason) == (False, "no-gateway")
+
+
+def test_the_gateway_is_that_of_an_address_in_use() -> None:
+    """Not of a unique local address, nor the one remembered for an address that is gone."""
+    world = World()
+    world.device("eth1", "fd00:1::2/64", "2001:db8:1::2/64")
+    main_route(world, "eth1", "fe80::7", from_prefix="fd00:1::/48")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48")
+    gateway = world.run(WAN1).plan.uplinks[0].paths[1].gateway
+    assert gateway is not None
+    assert gateway.address == "fe80::1"
+
+
+def test_each_address_has_the_gateway_last_known_for_it() -> None:
+    world = World()
+    world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
+    world.run(WAN1)
+    world.down("eth1")
+    world.up("eth1")
+    world.add_address("eth1", "10.1.1.9/24")
+    world.addresses.reverse()
+    path = world.run(WAN1).plan.uplinks[0].paths[0]
+    assert path.gateway == Gateway("10.1.1.1", "remembered")
