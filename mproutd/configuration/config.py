@@ -194,7 +194,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
         mask=mask,
         prefix=tuple(dict.fromkeys(item.value for item in values["prefix"])),
         iif=tuple(item.value for item in values["iif"]),
-        interfaces=tuple(sorted(names, key=lambda other: other != name)),
+        interfaces=tuple(sorted(names, key=lambda interface: interface != name)),
         netifd_interface=device[1:] if by_netifd else name if in_network else "",
         **plain,
     )

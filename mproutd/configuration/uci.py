@@ -61,7 +61,7 @@ def read(file: str) -> tuple[Section, ...] | None:
     except ImportError:
         return sections
     values = _read_with_libuci(file, text)
-    counts = [{name: len(found) for name, found in section.items()} for section in values]
+    counts = [{name: len(options) for name, options in section.items()} for section in values]
     if counts != [
         {name: len(option.values) for name, option in section.options.items()}
         for section in sections
@@ -70,11 +70,11 @@ def read(file: str) -> tuple[Section, ...] | None:
     return tuple(
         section._replace(
             options={
-                name: option._replace(values=found[name])
+                name: option._replace(values=options[name])
                 for name, option in section.options.items()
             }
         )
-        for section, found in zip(sections, values, strict=True)
+        for section, options in zip(sections, values, strict=True)
     )
 
 
@@ -136,7 +136,7 @@ def _read_with_libuci(file: str, text: str) -> list[dict[str, tuple[str, ...]]]:
     return [
         {
             name: (value,) if isinstance(value, str) else tuple(value)
-            for name, value in found.items()
+            for name, value in options.items()
         }
-        for found in package.values()
+        for options in package.values()
     ]

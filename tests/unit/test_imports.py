@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "verification": "model planning netlink.kernel",
     "passes": "model configuration planning netlink.kernel netlink.path_manager"
     " subflows.connections subflows.relocation verification",
-    "reconciler": "model configuration planning netlink passes hints statefile verification",
+    "reconciler": "model configuration planning netlink passes hints statefile subflows.relocation"
+    " verification",
     "subflows": "netlink subflows",
     "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",

@@ -157,7 +157,12 @@ function readAction(raw) {
 
 function readQuota(raw) {
 	const used = number(object(raw).used), limit = number(object(raw).limit);
-	return used === null || limit === null ? null : { used, limit };
+	return used === null || limit === null ? null : { used, limit, end: number(raw.end) };
+}
+
+function readOverflow(raw) {
+	const { carrying, reason } = object(raw);
+	return carrying === true ? { reason: text(reason) } : null;
 }
 
 /* Compares desired and actual lines: [mark, line], where + is missing and - not desired. */
@@ -190,6 +195,9 @@ function readUplink(raw) {
 		action: readAction(raw.action),
 		flows: number(raw.flows),
 		quota: readQuota(raw.quota),
+		overflow: readOverflow(raw.overflow),
+		effectiveMode: typeof raw.effective_mode !== 'string' || raw.effective_mode === raw.mode
+			? '' : text(raw.effective_mode),
 		routes: compare(raw.routes),
 		rules: compare(raw.rules),
 	};
