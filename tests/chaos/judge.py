@@ -58,7 +58,7 @@ def look(site: Site) -> Seen:
     others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
     facts, clean = site.facts(), _without_us(site, found, others)
     misrouted: tuple[str, ...] = ()
-    for _ in range(4):  # a handover uplink in place of a misrouted one may be misrouted as well
+    for _ in range(6):  # a handover uplink in place of a misrouted one may be misrouted as well
         facts = facts._replace(withheld=frozenset(misrouted))
         target = make_plan(config, clean, history, facts)
         misrouted = misrouted_addresses(kernel, target)
