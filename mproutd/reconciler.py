@@ -264,8 +264,8 @@ class Reconciler:
         lookups = dict(zip(sources, routes, strict=True))
         own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
         routers = forwarding_devices(link.name for link in snapshot.links.values())
-        kinds = flows(snapshot, plan, own_rules, routers)
-        packet_routes = self.kernel.packet_routes([flow.packet for flow in kinds])
+        listed = flows(snapshot, plan, own_rules, routers)
+        packet_routes = self.kernel.packet_routes([flow.packet for flow in listed])
         return Inspection(
             config=self.config,
             directory=self.directory,
@@ -279,7 +279,7 @@ class Reconciler:
             ],
             misrouted=misrouted,
             kept=kept,
-            flows=list(zip(kinds, packet_routes, strict=True)),
+            flows=list(zip(listed, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
             mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),

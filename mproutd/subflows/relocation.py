@@ -131,8 +131,8 @@ def relocate(
 
     families = {family_of(endpoint.address) for endpoint in going}
     for family in families - _remaining(plan, _deleted(deletions)):
-        candidates = [each for each in going if family_of(each.address) == family]
-        if in_use.isdisjoint(each.address for each in candidates):
+        candidates = [endpoint for endpoint in going if family_of(endpoint.address) == family]
+        if in_use.isdisjoint(endpoint.address for endpoint in candidates):
             continue
         best = max(candidates, key=preference)
         moved = [operation for operation in ordered if operation.value == best]

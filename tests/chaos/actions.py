@@ -50,11 +50,11 @@ def read_now(site: Site) -> None:
     """`mproutd reconcile`, with a daemon or without."""
     if site.frozen:
         return
-    answer = site.daemon.call("reconcile")
-    assert "Traceback" not in answer.err, answer.err
+    result = site.daemon.call("reconcile")
+    assert "Traceback" not in result.err, result.err
     if not site.disk.good:
-        assert answer.code == 2 or not site.daemon.alive, answer
-    elif answer.code == 0:
+        assert result.code == 2 or not site.daemon.alive, result
+    elif result.code == 0:
         site.in_use, site.unread = site.disk, False
 
 
@@ -128,7 +128,7 @@ ACTIONS = (
     Action("a link is set up", 2, trouble.set_up),
     Action("a carrier is lost or restored", 5, trouble.carrier),
     Action("a carrier flaps", 2, trouble.flapping),
-    Action("a device is removed", 1, trouble.device_goes),
+    Action("a device is removed", 1, trouble.device_deleted),
     Action("a device is replaced by another with the same name", 2, trouble.device_anew),
     Action("a device is renamed and renamed back", 1, trouble.device_renamed),
     Action("an uplink is restored completely", 4, trouble.healed),

@@ -143,14 +143,14 @@ def carrier(site: Site) -> None:
 
 def flapping(site: Site) -> None:
     n = site.victim()
-    lines = ["link set access down", "link set access up"] * site.dice.randrange(2, 8)
+    commands = ["link set access down", "link set access up"] * site.dice.randrange(2, 8)
     try:
-        site.wan.routers[n].ip(*lines)
+        site.wan.routers[n].ip(*commands)
     except LabError:
         pass
 
 
-def device_goes(site: Site) -> None:
+def device_deleted(site: Site) -> None:
     site.ip(f"link delete eth{site.victim()}")
 
 
@@ -241,13 +241,13 @@ def flush_table(site: Site) -> None:
 def flush_routes(site: Site) -> None:
     for family in (4, 6):
         site.ip("route flush table all proto 77", family=family)
-    site.others(FOREIGN)
+    site.add_foreign(FOREIGN)
 
 
 def flush_rules(site: Site) -> None:
     for family in (4, 6):
         site.ip("rule flush protocol 77", family=family)
-    site.others(FOREIGN)
+    site.add_foreign(FOREIGN)
 
 
 def delete_rules(site: Site) -> None:
@@ -260,7 +260,7 @@ def delete_rules(site: Site) -> None:
 def endpoints_deleted(site: Site) -> None:
     ids = _ids(site, site.any_uplink())
     if ids:
-        site.ip(*(f"mptcp endpoint delete id {each}" for each in ids))
+        site.ip(*(f"mptcp endpoint delete id {id}" for id in ids))
         _note_taken(site)
         site.silent = True
 
@@ -271,7 +271,7 @@ def endpoints_flushed(site: Site) -> None:
     (net/mptcp/pm_kernel.c, mptcp_pm_create_subflow_or_signal_addr)."""
     shown = site.gateway.ip("mptcp endpoint show")
     ids = re.findall(r"id (\d+)", re.sub(".* signal.*", "", shown))
-    site.ip(*(f"mptcp endpoint delete id {each}" for each in ids))
+    site.ip(*(f"mptcp endpoint delete id {id}" for id in ids))
     _note_taken(site)
     site.silent = True
 
@@ -281,7 +281,7 @@ def endpoints_changed(site: Site) -> None:
     ids = _ids(site, site.any_uplink())
     flag = site.dice.choice(("backup", "nobackup"))
     if ids:
-        site.ip(*(f"mptcp endpoint change id {each} {flag}" for each in ids))
+        site.ip(*(f"mptcp endpoint change id {id} {flag}" for id in ids))
         site.silent = True
 
 
@@ -290,10 +290,10 @@ def endpoint_taken(site: Site) -> None:
     n = site.victim()
     own = address(n)
     if own in site.taken:
-        site.ip(*(f"mptcp endpoint delete id {each}" for each in _ids(site, n, (4,))))
+        site.ip(*(f"mptcp endpoint delete id {id}" for id in _ids(site, n, (4,))))
     else:
         site.ip(
-            *(f"mptcp endpoint delete id {each}" for each in _ids(site, n, (4,))),
+            *(f"mptcp endpoint delete id {id}" for id in _ids(site, n, (4,))),
             f"mptcp endpoint add {own} subflow",
         )
     _note_taken(site)
@@ -316,9 +316,9 @@ def _note_taken(site: Site) -> None:
 def _ids(site: Site, n: int, families: tuple[int, ...] = (4, 6)) -> list[str]:
     shown = site.gateway.ip("mptcp endpoint show")
     return [
-        found[1]
+        match[1]
         for family in families
-        for found in re.finditer(rf"^{re.escape(address(n, family))} id (\d+)", shown, re.M)
+        for match in re.finditer(rf"^{re.escape(address(n, family))} id (\d+)", shown, re.M)
     ]
 
 
@@ -334,7 +334,7 @@ def limits_set(site: Site) -> None:
 
 def filter_set(site: Site) -> None:
     index, name = site.dice.choice(
-        [each for each in site.devices().items() if each[1].startswith("eth")]
+        [item for item in site.devices().items() if item[1].startswith("eth")]
     )
     value = site.dice.choice((0, 1))
     site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter", value)
