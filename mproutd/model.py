@@ -115,14 +115,14 @@ def address_within(network: str, taken: Collection[str]) -> str:
     """
     family = family_of(network)
     base, length = split_prefix(network, family)
-    start, spare = int.from_bytes(base, "big"), bits(family) - length
-    offset = 1 << spare >> 1
+    start, host_bits = int.from_bytes(base, "big"), bits(family) - length
+    offset = 1 << host_bits >> 1
     text = ""
-    for distance in range(min(1 << spare, 256)):
-        place = offset ^ distance
-        if spare > 1 and place in (0, (1 << spare) - 1):
+    for distance in range(min(1 << host_bits, 256)):
+        number = offset ^ distance
+        if host_bits > 1 and number in (0, (1 << host_bits) - 1):
             continue
-        text = inet_ntop(family, (start + place).to_bytes(bits(family) // 8, "big"))
+        text = inet_ntop(family, (start + number).to_bytes(bits(family) // 8, "big"))
         if text not in taken:
             break
     return text
@@ -211,6 +211,9 @@ class Route(NamedTuple):
     """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
     nexthops: tuple[Nexthop, ...] = ()
     """All ways, where the route has several through its device; `gateway` is the first one's."""
+    nexthop_id: int = 0
+    """The nexthop object that has the ways, where the kernel does not list them with the route
+    (net.ipv4.nexthop_compat_mode 0); `device` is 0 then."""
 
     @property
     def key(self) -> tuple[int, int, str, int, str]:

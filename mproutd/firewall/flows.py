@@ -65,13 +65,13 @@ def failing_back(
     """
     ranked = [uplink.config for uplink in by_rank(uplinks)]
     names = [uplink.name for uplink in ranked]
-    found = []
+    moved = []
     for family, better in now.items():
         worse = before.get(family, "")
         if better in names and worse in names and names.index(better) < names.index(worse):
             after = ranked[names.index(better) + 1 :]
-            found += [(uplink.name, family) for uplink in after if uplink.failback == "move"]
-    return found
+            moved += [(uplink.name, family) for uplink in after if uplink.failback == "move"]
+    return moved
 
 
 def lost(

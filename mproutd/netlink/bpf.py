@@ -32,11 +32,13 @@ from mproutd.netlink.rtnl_decode import (
     RTA_VIA,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELNEXTHOP,
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNETCONF,
+    RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
@@ -134,7 +136,7 @@ def _assemble(program: Sequence[_Step | str]) -> list[Instruction]:
     labels = {"pass": len(steps), "drop": len(steps) + 1}
     for position, step in enumerate(program):
         if isinstance(step, str):
-            labels[step] = position - sum(isinstance(each, str) for each in program[:position])
+            labels[step] = position - sum(isinstance(step, str) for step in program[:position])
 
     def distance(index: int, label: str) -> int:
         return labels[label] - index - 1 if label else 0
@@ -207,7 +209,7 @@ def is_relevant(
     always match.  So does a broken message.
     """
     kind, body = message.type, message.body
-    if kind in (RTM_NEWRULE, RTM_DELRULE):
+    if kind in (RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
         return True
     try:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):

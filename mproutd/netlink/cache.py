@@ -95,6 +95,8 @@ class RtnlCache:
             self._on_device_event(kind, body)
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
+        elif kind in (rtnl_decode.RTM_NEWNEXTHOP, rtnl_decode.RTM_DELNEXTHOP):
+            self._main.invalidate_lookups()
         elif kind == rtnl_decode.RTM_NEWNETCONF:
             self._stale_links.add(netconf_ifindex(message.body))
         else:
@@ -133,7 +135,8 @@ class RtnlCache:
             self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
-            self._main.drop(route, replaced=bool(message.flags & NLM_F_REPLACE))
+            replaced = bool(message.flags & NLM_F_REPLACE) or bool(route.nexthop_id)
+            self._main.drop(route, replaced)
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Account for our own changes, whose events are filtered out.

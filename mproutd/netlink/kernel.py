@@ -44,6 +44,8 @@ _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
 IPV4_NETCONF."""
+_NEXTHOP_EVENTS = 32
+"""RTNLGRP_NEXTHOP: where routes do not tell their nexthop objects, nor have events for them."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -137,7 +139,10 @@ class NetlinkKernel:
 
     def events(self) -> Events:
         """Subscribe to links, addresses, rules and relevant routes, without our own changes."""
-        events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
+        groups = [*_EVENT_GROUPS]
+        if sysctls.hides_nexthops():
+            groups.append(_NEXTHOP_EVENTS)
+        events = Events(_NETLINK_ROUTE, groups)
         events.attach(bpf.event_filter(self._requests.port))
         return events
 
@@ -175,7 +180,7 @@ class NetlinkKernel:
         """The addresses of implicit endpoints without a subflow, while no endpoint is free."""
         if mptcp is None or len(mptcp.endpoints) < mptcp.max_endpoints:
             return frozenset()
-        implicit = {each.address for each in mptcp.endpoints if each.flags & IMPLICIT}
+        implicit = {endpoint.address for endpoint in mptcp.endpoints if endpoint.flags & IMPLICIT}
         if implicit:
             implicit.difference_update(subflow.address for subflow in self.subflows(implicit)[1])
         return frozenset(implicit)

@@ -27,7 +27,7 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink import nexthop_objects, rtnl_decode, rtnl_encode
 from mproutd.netlink.nlmsg import DecodeCache
 from mproutd.netlink.sockets import Encode, Requests
 
@@ -123,7 +123,7 @@ class MainTable:
     def drop(self, route: Route, replaced: bool) -> None:
         """Look up again what this route, which came or went, may have changed.
 
-        `replaced`: it took the place of another, whose device the event does not tell.
+        `replaced`: the event does not tell every device that is concerned.
         """
         self._last = None
         family = route.family
@@ -135,7 +135,7 @@ class MainTable:
                 self._sourced.clear()
             self._sourced.pop(route.device, None)
             return
-        devices = [index for index, each in known if each == family] if replaced else []
+        devices = [index for index, other in known if other == family] if replaced else []
         for index in (*devices, route.device):
             known.pop((index, family), None)
         if known is self._defaults:
@@ -163,11 +163,11 @@ class MainTable:
         routes = MainRoutes(
             self._known_defaults(keys),
             {
-                index: found
+                index: routes
                 for index in indexes
-                if (found := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
+                if (routes := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
             },
-            {index: found for index in indexes if (found := self._sourced[index])},
+            {index: routes for index in indexes if (routes := self._sourced[index])},
             self._read_delegated(indexes, addresses),
         )
         self._last = wanted, routes
@@ -203,16 +203,16 @@ class MainTable:
         changed = [index for index in indexes if index not in self._sourced]
         subnets: dict[tuple[int, str], None] = {}
         sources: list[_Question] = []
-        for each in addresses if unknown or changed else ():
-            link, address, scope = each.link, each.address, each.scope
+        for assigned in addresses if unknown or changed else ():
+            link, address, scope = assigned.link, assigned.address, assigned.scope
             family = AF_INET6 if ":" in address else AF_INET
             if scope == SCOPE_GLOBAL and (link, family) in unknown:
-                if (network := each.network) not in (address, "default"):
+                if (network := assigned.network) not in (address, "default"):
                     subnets[link, network] = None
             if scope == SCOPE_GLOBAL and family == AF_INET6 and link in changed:
                 sources.append(_Question(link, LOOKUP_DESTINATION[family], address))
         taken = {address.address for address in addresses} if subnets else ()
-        networks = [_Question(index, address_within(each, taken)) for index, each in subnets]
+        networks = [_Question(index, address_within(network, taken)) for index, network in subnets]
         defaults = [_question(*key) for key in keys if key not in self._defaults]
         replies = self._look_up_main(main.mark, [*networks, *defaults, *sources])
         if unknown:
@@ -259,16 +259,30 @@ class MainTable:
                     # Without a device main may be large, and the foreign rule wins in any case.
                     routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
                 if source:
-                    found = _sourced(routes, index, source)
+                    sourced = _sourced(routes, index, source)
                     known = self._sourced[index]
-                    self._sourced[index] += tuple(each for each in found if each not in known)
+                    self._sourced[index] += tuple(route for route in sourced if route not in known)
                     missing = not any(route.destination == "default" for route in routes)
                 else:
                     self._defaults[index, family] = default = _best_default(routes, index)
                     missing = default is None
-                if missing and not foreign and destination == LOOKUP_DESTINATION[family]:
+                if not missing or foreign:
+                    continue
+                if destination == LOOKUP_DESTINATION[family]:
                     again.append(question._replace(destination=FALLBACK_DESTINATION[family]))
+                elif family == AF_INET and index != ANY_DEVICE:
+                    self._defaults[index, family] = self._hidden_default(index)
             questions, replies = again, self._look_up_main(main.mark, again)
+
+    def _hidden_default(self, index: int) -> Route | None:
+        """Main's IPv4 default through a device, where a lookup finds none.
+
+        A lookup for a device ends at the first default with a nexthop object through another
+        device, although main has further ones (net/ipv4/fib_trie.c, fib_table_lookup).
+        """
+        if not nexthop_objects.exist(self._requests):
+            return None
+        return _best_default(self._dump_main(index, AF_INET), index)
 
     def _read_delegated(
         self, indexes: Sequence[int], addresses: Sequence[Address]
@@ -305,14 +319,26 @@ class MainTable:
         """The route in main for each; () for none."""
         requests = [_encoded(mark, *question) for question in questions]
         replies = self._requests.query(requests) if requests else ()
-        return [
+        found = [
             () if isinstance(reply, OSError) else self._decode_routes[reply.body]
             for reply in replies
         ]
+        for position, routes in enumerate(found):
+            if routes and routes[0].nexthop_id:
+                device = questions[position].device
+                found[position] = nexthop_objects.resolve(self._requests, routes[0], device)
+        return found
 
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
-        return [route for body in self._requests.dump(dump) for route in rtnl_decode.routes(body)]
+        routes: list[Route] = []
+        for body in self._requests.dump(dump):
+            for route in rtnl_decode.routes(body):
+                if route.nexthop_id:
+                    routes += nexthop_objects.resolve(self._requests, route, index)
+                else:
+                    routes.append(route)
+        return routes
 
 
 @lru_cache(1024)
@@ -344,16 +370,16 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
 
 def _connected(routes: Iterable[Route], index: int, network: str) -> tuple[Route, ...]:
     """Main's routes straight to the subnet `network` through this device, the best first."""
-    found = [
+    connected = [
         route
         for route in routes
         if route.destination == network
         and (route.table, route.device) == (TABLE_MAIN, index)
         and not route.gateway
     ]
-    if len(found) > 1:
-        found.sort(key=lambda route: route.metric)
-    return tuple(found)
+    if len(connected) > 1:
+        connected.sort(key=lambda route: route.metric)
+    return tuple(connected)
 
 
 def _sourced(routes: Iterable[Route], index: int, source: str) -> list[Route]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
+from mproutd.model import ANY_DEVICE, FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
 from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink.nexthop_objects import resolve
 from mproutd.netlink.sockets import Encode, Requests
 
 
@@ -33,5 +34,7 @@ def packet_routes(requests: Requests, packets: Sequence[Packet]) -> list[Route |
         for index, reply in zip(missing, requests.query(lookups), strict=True):
             if not isinstance(reply, OSError):
                 route = rtnl_decode.lookup_reply(reply.body)
+                if route.nexthop_id:
+                    route = next(iter(resolve(requests, route, ANY_DEVICE)), route)
                 routes[index] = route if route.table and route.device else None
     return routes

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
+from typing import NamedTuple
 
 from mproutd.model import (
     NO_METRICS,
@@ -34,6 +35,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_DELNEIGH, RTM_GETNEIGH = 29, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWNETCONF = 80
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 3, 26, 1, 52, 53
@@ -44,7 +46,7 @@ _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
 RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
-RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 8, 9, 15, 16, 18
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA, RTA_NH_ID = 8, 9, 15, 16, 18, 30
 RTAX_CC_ALGO = 16
 """The only metric that is text, not a number."""
 RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
@@ -74,6 +76,10 @@ IFADDR = Struct("=BBBBL")
 RTMSG = Struct("=BBBBBBBBL")
 RTNEXTHOP = Struct("=HBBl")
 NDMSG = Struct("=BxxxlHBB")
+NHMSG = Struct("=BBBxL")
+_NEXTHOP_GRP = Struct("=LBBxx")
+NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
+"""linux/nexthop.h."""
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 """linux/neighbour.h: being resolved, and failed."""
 FIB_RULE = Struct("=BBBBBxxBL")
@@ -242,10 +248,11 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
         gateway = _gateway(attrs, family)
         onlink = flags & RTNH_F_ONLINK != 0
+        number = attrs.get(RTA_NH_ID) if out is None else None
         return (
             Route(
-                family, table, destination, device, gateway, source, metric,
-                scope, kind, protocol, onlink, metrics, from_prefix,
+                family, table, destination, device, gateway, source, metric, scope, kind,
+                protocol, onlink, metrics, from_prefix, (), U32.unpack(number)[0] if number else 0,
             ),
         )  # fmt: skip
     except (error, ValueError) as problem:
@@ -254,11 +261,11 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
 
 def _metrics(data: bytes) -> Metrics:
     """RTA_METRICS in canonical form."""
-    found = [
+    metrics = [
         (kind, text(payload) if kind == RTAX_CC_ALGO else U32.unpack(payload)[0])
         for kind, payload in attributes(data).items()
     ]
-    return tuple(sorted(metric for metric in found if metric[1]))
+    return tuple(sorted(metric for metric in metrics if metric[1]))
 
 
 def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:
@@ -275,6 +282,34 @@ def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:
         hops[device] = (*hops.get(device, ()), hop)
         offset = (last + 3) & ~3
     return hops
+
+
+class NexthopObject(NamedTuple):
+    """A nexthop object: one way, or a group of others."""
+
+    device: int
+    hop: Nexthop
+    members: tuple[tuple[int, int], ...] = ()
+    """Of a group: (id, weight)."""
+
+
+def nexthop_object(body: bytes) -> NexthopObject:
+    """A RTM_NEWNEXTHOP.  DecodeError."""
+    try:
+        family, _, _, flags = NHMSG.unpack_from(body)
+        attrs = attributes(body, NHMSG.size)
+        group, out, packed = (attrs.get(kind) for kind in (_NHA_GROUP, _NHA_OIF, _NHA_GATEWAY))
+        gateway = inet_ntop(family, packed) if packed else ""
+        return NexthopObject(
+            U32.unpack(out)[0] if out else 0,
+            Nexthop(gateway, 1, flags & RTNH_F_ONLINK != 0),
+            tuple(
+                (number, 1 + weight + (high << 8))
+                for number, weight, high in _NEXTHOP_GRP.iter_unpack(group or b"")
+            ),
+        )
+    except (error, ValueError) as problem:
+        raise DecodeError(str(problem)) from None
 
 
 def is_unresolved(body: bytes) -> bool:

@@ -54,6 +54,8 @@ from mproutd.netlink.rtnl_decode import (
     IFINFO,
     IFLA_ALT_IFNAME,
     NDMSG,
+    NHA_ID,
+    NHMSG,
     RTA_DST,
     RTA_GATEWAY,
     RTA_IIF,
@@ -71,6 +73,7 @@ from mproutd.netlink.rtnl_decode import (
     RTM_DELRULE,
     RTM_GETADDR,
     RTM_GETLINK,
+    RTM_GETNEXTHOP,
     RTM_GETROUTE,
     RTM_GETRULE,
     RTM_NEWROUTE,
@@ -192,6 +195,17 @@ def _lookup_body(
     return body
 
 
+def get_nexthop(sequence: int, number: int) -> bytes:
+    """Request the nexthop object with this id (Linux 5.3); or ENOENT."""
+    body = NHMSG.pack(AF_UNSPEC, 0, 0, 0) + put_u32(NHA_ID, number)
+    return request(RTM_GETNEXTHOP, 0, sequence, body)
+
+
+def dump_nexthops(sequence: int) -> bytes:
+    """All nexthop objects; EOPNOTSUPP on kernels without."""
+    return request(RTM_GETNEXTHOP, NLM_F_DUMP, sequence, NHMSG.pack(AF_UNSPEC, 0, 0, 0))
+
+
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
     """Request a neighbour (RTM_GETNEIGH, Linux 5.0) or delete it (RTM_DELNEIGH); or ENOENT."""
     family = family_of(address)
@@ -219,8 +233,10 @@ def _route(value: Route) -> bytes:
     """
     (
         family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink,
-        metrics, from_prefix, nexthops,
+        metrics, from_prefix, nexthops, nexthop_id,
     ) = value  # fmt: skip
+    if nexthop_id:
+        raise ValueError("a route through a nexthop object")
     packed, length = split_prefix(destination, family)
     start, from_length = split_prefix(from_prefix, family) if from_prefix else (b"", 0)
     parts = [

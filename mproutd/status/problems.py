@@ -253,7 +253,7 @@ def merge(problems: Iterable[Problem]) -> list[Problem]:
         template = PROBLEMS[code].replace(
             f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
         )
-        text, rest = template.format(**first), [each[subject] for each in others]
+        text, rest = template.format(**first), [values[subject] for values in others]
         merged.append({**first, "text": text, "template": template, "others": rest})
     return merged
 

@@ -13,14 +13,14 @@ _TABLE_MAIN = 254
 
 def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> list[str]:
     """`IPv4 via wan1`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0 (main)`."""
-    words = []
-    for each in traffic:
-        origin = f"from {each['origin']} " if each["origin"] else ""
-        way = each["uplink"] or each["device"]
-        off = f" ({', '.join(each['barred'])} off)" if each["barred"] else ""
-        by_main = " (main)" if each["table"] == _TABLE_MAIN else ""
-        words.append(
-            f"{origin}{families[each['family']]} "
-            + (f"via {way}{by_main}" if way else f"unreachable{off}")
+    texts = []
+    for flow in traffic:
+        origin = f"from {flow['origin']} " if flow["origin"] else ""
+        name = flow["uplink"] or flow["device"]
+        off = f" ({', '.join(flow['barred'])} off)" if flow["barred"] else ""
+        by_main = " (main)" if flow["table"] == _TABLE_MAIN else ""
+        texts.append(
+            f"{origin}{families[flow['family']]} "
+            + (f"via {name}{by_main}" if name else f"unreachable{off}")
         )
-    return words
+    return texts

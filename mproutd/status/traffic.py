@@ -46,7 +46,7 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
             general[family] = route
             if route is None and not _has_master(inspection):
                 continue
-        elif flow.kind != "lan" or _way(route) == _way(general.get(family)):
+        elif flow.kind != "lan" or _out_device(route) == _out_device(general.get(family)):
             continue
         listed.append(
             {
@@ -66,7 +66,7 @@ def carrier(inspection: Inspection, route: Route) -> str:
     return _uplink_names(inspection).get(route.device, "")
 
 
-def _way(route: Route | None) -> int:
+def _out_device(route: Route | None) -> int:
     return route.device if route else ANY_DEVICE
 
 

@@ -248,8 +248,9 @@ function readProblem(raw, uplinks) {
 	};
 }
 
-function driftItem(command) {
-	const words = phrase(fill(_('Drift, repairing: {command}'), { command }), false);
+function driftItem(command, running) {
+	const template = running ? _('Drift, repairing: {command}') : _('Drift: {command}');
+	const words = phrase(fill(template, { command }), false);
 	return { severity: 'error', text: words, advice: phrase('', false), since: null, others: [] };
 }
 
@@ -261,7 +262,7 @@ function readProblems(raw, uplinks) {
 	return [
 		...uplinks.filter(uplink => !uplink.usable && !uplink.unused).flatMap(unusable),
 		...list(raw.problems).map(object).map(each => readProblem(each, uplinks)),
-		...texts(raw.drift).map(driftItem),
+		...texts(raw.drift).map(command => driftItem(command, raw.running === true)),
 		...texts(raw.warnings).map(warningItem),
 	];
 }

@@ -13,6 +13,7 @@ var GLOBALS = [
 	[ 'subflows', form.Value, _('Subflows'), _('Additional subflows per connection.'), '8', 'range(0, 255)' ],
 	[ 'add_addr_accepted', form.Value, _('Announced addresses'), _('Addresses announced by the peer that a connection accepts.'), '8', 'range(0, 255)' ],
 	[ 'main_routes', form.Flag, _('Prefer specific routes of the main table'), '', '1' ],
+	[ 'pin_flows', form.Flag, _('Connections keep their uplink'), _('Forwarded connections stay where they began, and port forwards work on every uplink.'), '1' ],
 	[ 'rule_priority', form.Value, _('First rule priority'), '', '7000', 'uinteger' ],
 	[ 'table_base', form.Value, _('First routing table'), '', '7000', 'uinteger' ],
 	[ 'mark_mask', form.Value, _('Mark mask'), _('The bits of a packet mark that belong to mproutd.'), '0x7f000000' ]
@@ -33,7 +34,8 @@ var GENERAL = [
 	[ 'ula', form.Flag, _('Endpoints for unique local addresses'), '', '0' ],
 	[ 'fullmesh', form.Flag, _('Full mesh'), _('Connect to every address of the peer.'), '0' ],
 	[ 'laminar', form.Flag, _('Laminar'), _('Answer each announced address with one subflow (Linux 6.18).'), '0' ],
-	[ 'flush_conntrack', form.Flag, _('Flush connection tracking'), _('Forget forwarded connections when the uplink is lost.'), '0' ]
+	[ 'flush_conntrack', form.Flag, _('Flush connection tracking'), _('Forget forwarded connections when the uplink is lost.'), '0' ],
+	[ 'failback', [ 'keep', 'move' ], _('Failback'), _('Forwarded connections keep this uplink, or move when a better one is usable again.'), 'keep' ]
 ];
 
 var HEALTH = [
