@@ -58,7 +58,7 @@ def compare(site: Site) -> Comparison:
     foreign = tuple(endpoint for endpoint in snapshot.mptcp.endpoints if is_foreign(site, endpoint))
     facts, clean = site.facts(), _without_us(site, snapshot, foreign)
     misrouted: tuple[str, ...] = ()
-    for _ in range(4):  # a handover uplink in place of a misrouted one may be misrouted as well
+    for _ in range(6):  # a handover uplink in place of a misrouted one may be misrouted as well
         facts = facts._replace(withheld=frozenset(misrouted))
         target = make_plan(config, clean, history, facts)
         misrouted = misrouted_addresses(kernel, target)

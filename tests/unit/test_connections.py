@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from mproutd.format import address_port
+from mproutd.model import DEPRECATED
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.sock_diag import Socket
-from mproutd.status.connections import UplinkNames, connections, uplink_names
+from mproutd.status.connections import (
+    UplinkNames,
+    connections,
+    observed_uplink_names,
+    uplink_names,
+)
 from mproutd.status.render import connection_lines
+from tests.unit.test_plan import WAN1, WAN2, two_lines
 
 SERVER = "10.9.9.9"
 WHERE = UplinkNames({"10.1.1.2": "wan1", "10.2.2.2": "wan2"}, {3: "wan2"})
@@ -163,3 +170,18 @@ def test_uplinks_from_a_status() -> None:
     assert uplink_names(status) == UplinkNames(
         {"10.1.1.2": "wan1", "10.1.1.3": "wan1"}, {2: "wan1"}
     )
+
+
+def test_an_uplink_has_the_addresses_that_only_old_connections_use_as_well() -> None:
+    world = two_lines()
+    world.add_address("eth2", "10.2.2.7/24", flags=DEPRECATED)
+    world.remove("eth1")
+    names = observed_uplink_names(world.run(WAN1 + WAN2).plan.uplinks)
+    index = world.link("eth2").index
+    assert names == UplinkNames({"10.2.2.2": "wan2", "10.2.2.7": "wan2"}, {index: "wan2"})
+
+
+def test_an_uplink_without_a_device_has_no_number() -> None:
+    families = [{"addresses": ["10.1.1.2"]}]
+    status = {"uplinks": [{"name": "wan1", "ifindex": None, "families": families}]}
+    assert uplink_names(status) == UplinkNames({"10.1.1.2": "wan1"}, {})

@@ -253,3 +253,14 @@ def test_the_same_options_again_change_nothing() -> None:
     assert hysteresis.bad_rounds == 1
     hysteresis.set_options(BASIC._replace(down=4))
     assert hysteresis.bad_rounds == 0
+
+
+@pytest.mark.parametrize(
+    ("rounds", "settled"), [("", True), ("+", True), ("-", False), ("---", True), ("---+", False)]
+)
+def test_settled_while_no_round_speaks_against_the_verdict(rounds: str, settled: bool) -> None:
+    hysteresis = Hysteresis(BASIC)
+    for number, what in enumerate(rounds):
+        replies = {HOST: [0.01 if what == "+" else None]}
+        hysteresis.record_round(float(number), replies)
+    assert hysteresis.settled == settled

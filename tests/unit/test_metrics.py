@@ -301,15 +301,16 @@ def test_by_http_while_daemons_come_and_go() -> None:
         def scrape(path: str = "/metrics") -> Values:
             with (
                 wan.gateway.enter(),
-                urllib.request.urlopen(f"http://127.0.0.1:9785{path}", timeout=5) as answer,
+                urllib.request.urlopen(f"http://127.0.0.1:9785{path}", timeout=60) as answer,
             ):
                 assert answer.headers["Content-Type"].startswith("text/plain")
                 return parsed(answer.read().decode())
 
-        eventually(lambda: value(scrape(), "mproutd_up") == 1)
+        eventually(lambda: value(scrape(), "mproutd_up") == 1, 60, "an answer")
         wan.unplug(2)
         eventually(
-            lambda: value(scrape(), "mproutd_uplink_usable", uplink="wan2", family="ipv4") == 0
+            lambda: value(scrape(), "mproutd_uplink_usable", uplink="wan2", family="ipv4") == 0,
+            60,
         )
         daemon.stop()
         eventually(lambda: scrape() == {("mproutd_up", ()): 0.0})
@@ -322,5 +323,5 @@ def test_by_http_while_daemons_come_and_go() -> None:
             refused = daemon.call("metrics", "--listen", wrong)
             assert (refused.code, refused.err.count("\n")) == (2, 1), wrong
         server.terminate()
-        assert server.wait(5) == -15
+        assert server.wait(60) == -15
         assert server.stderr.read() == ""

@@ -218,6 +218,16 @@ def test_learned_is_the_highest_rate_of_the_last_day() -> None:
     assert learned.capacity("fibre", 0) == Capacity(0.0, True)
 
 
+def test_more_than_what_was_learned_is_full_and_not_more_than_full() -> None:
+    samples = meter([(n / 2, n * 1_000_000) for n in range(9)])
+    found = load(samples, "dsl", 0, Capacity(5 * MBIT, learned=True))
+    assert found is not None
+    assert (found.percent, found.exceeds(99)) == (100.0, True)
+    configured = load(samples, "dsl", 0, Capacity(8 * MBIT))
+    assert configured is not None
+    assert configured.percent == 200.0
+
+
 def test_hardly_any_traffic_teaches_nothing() -> None:
     learned = Learned()
     learned.record("dsl", (90_000.0, 0.0), 0)
@@ -240,7 +250,16 @@ def test_learned_rates_can_be_read_again() -> None:
 
 @pytest.mark.parametrize(
     "damaged",
-    [None, {}, {"version": 2}, {"version": 1, "time": 0, "uplinks": {"x": [[1]]}}, {"version": 1}],
+    [
+        None,
+        {},
+        {"version": 2},
+        {"version": 1},
+        {"version": 1, "time": 0, "uplinks": {"x": [[1]]}},
+        {"version": 1, "time": 0, "uplinks": {"x": [[1, 2, "3"]]}},
+        {"version": 1, "time": True, "uplinks": {}},
+        {"version": 1, "time": float("inf"), "uplinks": {}},
+    ],
 )
 def test_a_damaged_file_is_a_value_error(damaged: object) -> None:
     with pytest.raises(ValueError, match="not the learned rates"):
