@@ -236,6 +236,13 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
     return {code for code, there in causes.items() if there}
 
 
+def table_is_right(site: Site) -> bool:
+    """Whether the table that pins flows exists exactly when it should."""
+    config = config_of(site.in_use)
+    tables = site.gateway.run("nft", "list", "tables").splitlines()
+    return ("table inet mproutd" in tables) == bool(config.enabled and config.uplinks)
+
+
 # -- the rest -----------------------------------------------------------------------------
 
 
