@@ -4,7 +4,7 @@ A clean start is a plan of an empty state, over the kernel as it would be withou
 endpoints taken out of what was read, limits and settings put back to what others chose.  Where
 docs/design.md lets history show, the exception is spelt out here: slots and gateways that are on
 file, endpoints that stay while no uplink is usable, and those with a plain TCP connection whose
-line is out.
+uplink has failed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def compare(site: Site) -> Comparison:
     foreign = tuple(endpoint for endpoint in snapshot.mptcp.endpoints if is_foreign(site, endpoint))
     facts, clean = site.facts(), _without_us(site, snapshot, foreign)
     misrouted: tuple[str, ...] = ()
-    for _ in range(4):  # a handover uplink in place of a misrouted one may be misrouted as well
+    for _ in range(6):  # a handover uplink in place of a misrouted one may be misrouted as well
         facts = facts._replace(withheld=frozenset(misrouted))
         target = make_plan(config, clean, history, facts)
         misrouted = misrouted_addresses(kernel, target)
@@ -270,7 +270,7 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     assert mptcp.limits == site.limits, mptcp.limits
     for index, name in site.devices().items():
         if name.startswith("eth"):
-            if any(address(int(name[3:])) == each for each in kept):
+            if any(address(int(name[3:])) == own for own in kept):
                 continue
             now = int(site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter"))
             assert now == site.filters.get(index, 1), f"{name}: rp_filter {now}"
@@ -278,4 +278,4 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
 
 def _is_of(line: str, kept: Collection[str]) -> bool:
     """Whether it is the source rule of one of these addresses."""
-    return " rule " in line and any(f" from {each} " in line for each in kept)
+    return " rule " in line and any(f" from {own} " in line for own in kept)

@@ -85,15 +85,15 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
         kept, fresh = NetlinkKernel(), NetlinkKernel()
         events = kept.events()
     kept.snapshot(REQUEST._replace(full=True))
-    found: set[object] = set()
+    values: set[object] = set()
 
     def compare() -> bool:
         """Addresses become valid some time after the command; a later event says so."""
         kept.on_events(events.read())
         cached = by_device(kept.snapshot(REQUEST))
         assert cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
-        found.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
-        found.update(name for name in ("connected", "sourced") if getattr(cached, name))
+        values.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
+        values.update(name for name in ("connected", "sourced") if getattr(cached, name))
         return True
 
     for turn in range(100):
@@ -103,5 +103,5 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
         for change in done:
             gateway.run("sh", "-c", f"ip {change} 2>/dev/null || :")
         eventually(compare, what=f"the same after {done}")
-    assert found >= {(best, family) for best in (True, False) for family in FAMILIES}
-    assert {"connected", "sourced"} <= found
+    assert values >= {(best, family) for best in (True, False) for family in FAMILIES}
+    assert {"connected", "sourced"} <= values

@@ -201,7 +201,7 @@ UPLINKS = {
         ),
         ["a ppp0 on a b"],
     ),
-    "what is wrong with an interface of nobody's is nobody's business": (
+    "an unmanaged interface may be invalid": (
         (
             WAN1 + "config interface x\n option device 'eth0.1 eth0.2'\n option type bridge\n"
             "config interface y\n option device @z\nconfig interface v\n option device @v\n",
@@ -686,7 +686,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("files", "location", "section", "option", "facts"), REFUSED)
-def test_a_mistake_is_one_line_with_its_place_and_the_facts(
+def test_an_error_is_one_line_with_its_location_and_the_facts(
     files: tuple[str, str], location: str, section: str, option: str, facts: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -733,9 +733,9 @@ def fields(kind: type[Any]) -> dict[str, tuple[Any, Any]]:
 
 
 FIELDS = {
-    **{("globals", name): found for name, found in fields(Config).items()},
-    **{("uplink", name): found for name, found in fields(UplinkConfig).items()},
-    **{("uplink", name): found for name, found in fields(HealthConfig).items()},
+    **{("globals", name): default for name, default in fields(Config).items()},
+    **{("uplink", name): default for name, default in fields(UplinkConfig).items()},
+    **{("uplink", name): default for name, default in fields(HealthConfig).items()},
 }
 
 
@@ -794,20 +794,20 @@ PLAUSIBLE = {
 
 @st.composite
 def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Section, ...]:
-    found = []
+    sections = []
     for kind, options in types.items():
         names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
         for name in draw(names)[: 1 if kind == "mproutd" else 4]:
             given = {}
             if kind != "mproutd" and draw(st.integers(0, 9)):
-                line = len(found) * 20 + 20
+                line = len(sections) * 20 + 20
                 given["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
             for option in draw(st.lists(st.sampled_from(options), unique=True)):
                 sensible = st.sampled_from(PLAUSIBLE[option])
                 value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
-                given[option] = Option((value,), (len(found) * 20 + len(given) + 2,))
-            found.append(Section(file, len(found) * 20 + 1, kind, name, given))
-    return tuple(found)
+                given[option] = Option((value,), (len(sections) * 20 + len(given) + 2,))
+            sections.append(Section(file, len(sections) * 20 + 1, kind, name, given))
+    return tuple(sections)
 
 
 NETWORK = {"interface": ["multipath", "device"]}

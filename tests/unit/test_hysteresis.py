@@ -208,7 +208,7 @@ def test_a_verdict_is_neither_early_nor_late(
     """Rounds with probes since the last change of the verdict."""
     for pause, replies in sequence:
         now += pause
-        before, held = hysteresis.failed, hysteresis.held_until
+        before, held_until = hysteresis.failed, hysteresis.held_until
         changed = hysteresis.record_round(now, replies)
         assert changed == (before != hysteresis.failed)
         since += bool(replies)
@@ -218,7 +218,7 @@ def test_a_verdict_is_neither_early_nor_late(
                 assert (hysteresis.held_until or now) - now <= options.hold_max
             else:
                 assert hysteresis.good_rounds >= options.up
-                assert held is None or now >= held
+                assert held_until is None or now >= held_until
             since = 0
         latencies = [latency for probes in replies.values() for latency in probes]
         silent = bool(replies) and all(latency is None for latency in latencies)

@@ -69,10 +69,10 @@ class Site:
             },
         )
         loads = [
-            found
+            measured
             for name in self.names
             for direction in (0, 1)
-            if (found := load(self.meter, name, direction, self.capacity))
+            if (measured := load(self.meter, name, direction, self.capacity))
         ]
         if len(loads) == 2 * len(self.names):
             own = self.meter.rates("lte", 2.0) or (0.0, 0.0)
@@ -158,7 +158,7 @@ def test_the_hold_is_forgotten_after_five_quiet_minutes() -> None:
     assert (site.overflow.flaps, site.overflow.hold_remaining(site.now)) == (0, 0.0)
 
 
-def test_while_held_it_says_for_how_long() -> None:
+def test_the_remaining_hold_is_shown() -> None:
     site = Site().run(30, 10).run(0, 20).run(30, 4)
     assert 0 < site.overflow.hold_remaining(site.now) <= HOLD
 
@@ -310,9 +310,9 @@ def test_samples_are_kept_for_ten_seconds() -> None:
 
 def test_late_timers_change_no_rate() -> None:
     jitter = meter([(n / 2 + (0.15 if n % 3 else 0), 1000 * n) for n in range(20)])
-    found = jitter.rates("dsl", 2.0)
-    assert found is not None
-    assert abs(found[0] - 16000) < 1600
+    rates = jitter.rates("dsl", 2.0)
+    assert rates is not None
+    assert abs(rates[0] - 16000) < 1600
 
 
 @settings(max_examples=50, deadline=None)

@@ -377,7 +377,7 @@ def test_programs_of_a_configuration_that_others_can_change_are_not_run(
 
 
 @as_root
-def test_what_lies_in_a_directory_of_somebody_elses_can_be_replaced(
+def test_a_file_in_a_foreign_directory_can_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "home" / "configuration"

@@ -7,6 +7,7 @@ cockpit.locale({
 	"Connections": [null, "Verbindungen"],
 	"Device": [null, "Gerät"],
 	"Drift, repairing: {command}": [null, "Abweichung, wird behoben: {command}"],
+	"Drift: {command}": [null, "Abweichung: {command}"],
 	"Edit {file}…": [null, "{file} bearbeiten …"],
 	"Everything is as configured.": [null, "Alles ist wie konfiguriert."],
 	"Flows": [null, "Flüsse"],
