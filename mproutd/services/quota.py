@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 FILE = "quota.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_MIN_PASS_INTERVAL = 30.0
+_MIN_PASS_INTERVAL = 5.0
 """Seconds since the last count after which a pass makes one."""
 _WORTH_SAVING = 64_000
 """Bytes; less is written every half an hour, so that a quiet gateway stays quiet."""
