@@ -9,6 +9,7 @@ has ended.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mproutd import log
@@ -110,8 +111,7 @@ class QuotaCounter(Service):
             if uplink.link and uplink.config.name in self._uplinks
         }
         self._modes = {uplink.config.name: uplink.config.mode for uplink in outcome.plan.uplinks}
-        indexes = {name: link.index for name, link in links.items()}
-        changed = indexes != {name: link.index for name, link in self._links.items()}
+        changed = _states(links) != _states(self._links)
         self._links = links
         clock = self._context.clock()
         counted_at = -MAX_INTERVAL if self._counted_at is None else self._counted_at
@@ -152,7 +152,8 @@ class QuotaCounter(Service):
                 self._report(name, uplink, usage, reached)
                 urgent = True
             self._ledger[name] = usage
-            delay = min(delay, interval(usage, grown / seconds if seconds else 0.0, uplink))
+            if (link := self._links.get(name)) and link.carrier:
+                delay = min(delay, interval(usage, grown / seconds if seconds else 0.0, uplink))
         self._arm(clock, delay)
         self._save(urgent)
         if self._over_quota() != self._given:
@@ -318,6 +319,11 @@ class QuotaCounter(Service):
             self._timer.cancel()
         self._programs.close()
         self._file.close()
+
+
+def _states(links: Mapping[str, Link]) -> dict[str, tuple[int, bool]]:
+    """What makes a count worthwhile when it changes."""
+    return {name: (link.index, link.carrier) for name, link in links.items()}
 
 
 def _consequence(uplink: UplinkConfig) -> str:
