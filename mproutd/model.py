@@ -18,7 +18,10 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
 
 PROTOCOL = 77
-"""The route and rule protocol that marks an object as ours (rtm_protocol, FRA_PROTOCOL)."""
+"""Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""
+
+BUCKETS = 1024
+"""Of a resilient group, in 24 kB: enough for the shares of any two weights.  It cannot change."""
 
 TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
 """linux/rtnetlink.h, enum rt_class_t: tables that mproutd never writes to."""
@@ -186,6 +189,8 @@ class Nexthop(NamedTuple):
     gateway: str
     weight: int = 1
     onlink: bool = False
+    device: int = 0
+    """ifindex, where the route has nexthops through several devices; else the route names it."""
 
 
 class Route(NamedTuple):
@@ -210,7 +215,9 @@ class Route(NamedTuple):
     from_prefix: str = ""
     """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
     nexthops: tuple[Nexthop, ...] = ()
-    """All ways, where the route has several through its device; `gateway` is the first one's."""
+    """All ways, where there are several; `gateway` is the first one's if they share a device."""
+    nexthop_id: int = 0
+    """RTA_NH_ID: a route of ours names a nexthop object instead of a gateway and a device."""
 
     @property
     def key(self) -> tuple[int, int, str, int, str]:
@@ -221,6 +228,28 @@ class Route(NamedTuple):
     def gateways(self) -> tuple[str, ...]:
         """The gateways of all its ways."""
         return tuple(hop.gateway for hop in self.nexthops) or (self.gateway,)
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The ifindexes of all its ways, in their order."""
+        return tuple(hop.device or self.device for hop in self.nexthops) or (self.device,)
+
+
+class NexthopObject(NamedTuple):
+    """A nexthop object (RTM_NEWNEXTHOP): one way out, or a group that shares flows among some."""
+
+    id: int
+    family: int = 0
+    """Of the gateway; 0 for a group."""
+    device: int = 0
+    gateway: str = ""
+    onlink: bool = False
+    members: tuple[tuple[int, int], ...] = ()
+    """(id, weight) of a group, in the order of the ids."""
+    resilient: bool = False
+    """A flow keeps its member until it is silent for idle_timer seconds (NEXTHOP_GRP_TYPE_RES)."""
+    idle_timer: int = 0
+    protocol: int = PROTOCOL
 
 
 class Rule(NamedTuple):
@@ -327,16 +356,19 @@ class Snapshot(NamedTuple):
     """Addresses where closing subflows would end a connection: gone addresses of a connection
     without another path, and addresses on a link that is down of a connection that fell back to
     plain TCP."""
+    nexthops: tuple[NexthopObject, ...] | None = ()
+    """The nexthop objects at our ids, where requested; None when the kernel supports none."""
+    resilient_groups: bool = True
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl
+Object = Route | Rule | Endpoint | Limits | Sysctl | NexthopObject
 
 
 class Operation(NamedTuple):
     """One change of a kernel object.
 
-    `add` fails if the object exists, `delete` if it does not; `replace` is for a route with the
-    same key, `change` for an endpoint's flags, limits and sysctls.
+    `add` fails if the object exists, `delete` if it does not; `replace` is for a route or nexthop
+    object with the same key, `change` for an endpoint's flags, limits and sysctls.
     """
 
     verb: Literal["add", "replace", "change", "delete"]

@@ -17,6 +17,7 @@ from mproutd.configuration.config import Config
 from mproutd.model import (
     Endpoint,
     Failure,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -39,6 +40,7 @@ from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.routes import MAIN_QUERY
+from mproutd.planning.sharing import NEXTHOP_IDS, is_shared, went_with_device
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
@@ -121,6 +123,7 @@ def snapshot_request(
         failed_devices,
         remembered,
         any_device=sweep or needs_main_default(config),
+        nexthops=NEXTHOP_IDS if sweep or state.nexthops or is_shared(config) else range(0),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
@@ -296,6 +299,7 @@ class Pass:
             if self._retries.ready(operation)
             and (
                 touched is None
+                or went_with_device(operation.value, self._plan.nexthops, touched)
                 or self._is_on_new_device(operation, touched)
                 or self._removals.allow(operation, touched)
             )
@@ -353,7 +357,8 @@ class Pass:
         return {
             operation.uplink
             for operation in self._differences.add_routes
-            if isinstance(operation.value, Route | Rule) and operation not in in_place
+            if isinstance(operation.value, Route | Rule | NexthopObject)
+            and operation not in in_place
         }
 
 

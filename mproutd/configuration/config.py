@@ -9,7 +9,7 @@ share is checked (resolve.py), and the health checks of each are built (health.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mproutd.configuration.health import HealthConfig, build_health, ignored
@@ -41,6 +41,9 @@ class UplinkConfig(NamedTuple):
     gateway6: str = _default("gateway6")
     prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
+    weight: int | None = _default("weight")
+    metric: int | None = _default("metric")
+    """None where planning/sharing.py chooses: without any, other traffic is not shared."""
     strict: bool = _default("strict")
     ula: bool = _default("ula")
     fullmesh: bool = _default("fullmesh")
@@ -116,6 +119,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
         warnings.append(ConfigError(reason, resolver.files[0]))
     warnings += _keep_one_master(uplinks, values)
+    warnings += _without_share(uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -176,3 +180,13 @@ def _keep_one_master(uplinks: list[UplinkConfig], values: Sequence[Values]) -> l
         warnings.append(other.error(reason))
         uplinks[index] = uplinks[index]._replace(mode="on")
     return warnings
+
+
+def _without_share(
+    uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> Iterator[ConfigError]:
+    """A warning for each weight and metric of an uplink that is off."""
+    for uplink, given in zip(uplinks, values, strict=True):
+        if uplink.mode == "off":
+            for value in (*given["weight"][:1], *given["metric"][:1]):
+                yield value.error("no effect: the uplink is off and carries no other traffic")

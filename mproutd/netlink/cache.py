@@ -27,6 +27,7 @@ from mproutd.model import (
     TABLE_MAIN,
     Address,
     Link,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -35,12 +36,15 @@ from mproutd.model import (
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.main_table import MainLookups, MainTable
+from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
+from mproutd.netlink.rtnl_nexthops import RTM_DELNEXTHOP, RTM_NEWNEXTHOP
 from mproutd.netlink.sockets import Requests
 
 _LINK_EVENTS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
 _ADDRESS_EVENTS = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
 _ROUTE_EVENTS = (rtnl_decode.RTM_NEWROUTE, rtnl_decode.RTM_DELROUTE)
+_NEXTHOP_EVENTS = (RTM_NEWNEXTHOP, RTM_DELNEXTHOP)
 
 _MAX_ADDRESS_DUMPS = 8
 """Devices whose addresses are dumped one by one; for more, a single full dump costs less."""
@@ -64,7 +68,8 @@ class RtnlCache:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
-        self._main = MainTable(requests)
+        self.nexthops = NexthopTable(requests)
+        self._main = MainTable(requests, self.nexthops)
         self._decode_link = rtnl_decode.LinkCache()
         self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
@@ -81,6 +86,7 @@ class RtnlCache:
         self._rules: tuple[Rule, ...] | None = None
         self._tables: dict[int, tuple[Route, ...]] = {}
         self._main.invalidate()
+        self.nexthops.invalidate()
 
     def on_event(self, message: Message) -> None:
         """Drop what this event makes stale.  DecodeError for a broken route message."""
@@ -90,6 +96,7 @@ class RtnlCache:
             families: Sequence[int] = FAMILIES
             if kind in _LINK_EVENTS:
                 self._links = None
+                self._drop_nexthops()
             elif body and body[0] in FAMILIES:
                 families = body[:1]
             self._main.drop_device(index, families)
@@ -100,19 +107,31 @@ class RtnlCache:
             self._on_route_event(message)
         elif kind == rtnl_decode.RTM_NEWNETCONF:
             self._links = None
+        elif kind in _NEXTHOP_EVENTS:
+            self._drop_nexthops()
         else:
             self._rules = None
             self._main.invalidate_lookups()
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
-            if any(route.device == index for route in routes):
+            if any(
+                route.device == index or (route.nexthops and index in route.devices)
+                for route in routes
+            ):
+                del self._tables[table]
+
+    def _drop_nexthops(self) -> None:
+        """Nexthop objects, and the tables with routes that use them."""
+        self.nexthops.invalidate()
+        for table, routes in list(self._tables.items()):
+            if any(route.nexthop_id for route in routes):
                 del self._tables[table]
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
-        if not routes or message.flags & NLM_F_REPLACE:
-            # The event does not say through which device the replaced route went.
+        if not routes or message.flags & NLM_F_REPLACE or routes[0].nexthop_id:
+            # The event does not say through which device the route, or the replaced one, went.
             self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
@@ -137,6 +156,8 @@ class RtnlCache:
                     self._rules = tuple(rule for rule in self._rules if rule != value)
                 if value.table == TABLE_MAIN:
                     self._main.invalidate_lookups()
+            elif isinstance(value, NexthopObject):
+                self._drop_nexthops()
             elif isinstance(value, Sysctl):
                 self._links = None
 
@@ -230,6 +251,8 @@ class RtnlCache:
         if routes is None:
             bodies = self._requests.dump(partial(rtnl_encode.dump_routes, table=table))
             routes = tuple(chain.from_iterable(self._decode_routes[body] for body in bodies))
+            if any(route.nexthop_id for route in routes):
+                routes = tuple(self.nexthops.resolve(routes))
             self._tables[table] = routes
         return routes
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
@@ -23,6 +24,7 @@ from mproutd.model import (
     Failure,
     Limits,
     Mptcp,
+    NexthopObject,
     Operation,
     Packet,
     Route,
@@ -43,6 +45,8 @@ _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
 IPV4_NETCONF."""
+_NEXTHOP_GROUP = 32
+"""linux/rtnetlink.h, RTNLGRP_NEXTHOP."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -86,6 +90,8 @@ class SnapshotRequest(NamedTuple):
     has main's default through any device, with ifindex 0."""
     any_device: bool = False
     """Main's default route for traffic without a device matters too."""
+    nexthops: range = range(0)
+    """The ids of the nexthop objects to read."""
     probe_laminar: bool = False
     """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
@@ -131,8 +137,11 @@ class NetlinkKernel:
         self._requests.close()
 
     def events(self) -> Events:
-        """Subscribe to links, addresses, rules and relevant routes, without our own changes."""
+        """Subscribe to links, addresses, rules, relevant routes and nexthop objects, without our
+        own changes."""
         events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
+        with suppress(OSError):  # Linux 5.3
+            events.join(_NEXTHOP_GROUP)
         events.attach(bpf.event_filter(self._requests.port))
         return events
 
@@ -163,7 +172,14 @@ class NetlinkKernel:
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
-        return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
+        snapshot = Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
+        if want.nexthops:
+            table = self._cache.nexthops
+            snapshot = snapshot._replace(
+                nexthops=table.read(want.nexthops),
+                resilient_groups=table.resilient(want.nexthops[0]),
+            )
+        return snapshot
 
     def _sole_paths(
         self, want: SnapshotRequest, routing: RtnlSnapshot, mptcp: Mptcp | None
@@ -301,7 +317,7 @@ class NetlinkKernel:
 
     def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
         """The entry of a routing table that leads each packet to the internet, or None."""
-        return packet_routes(self._requests, packets)
+        return packet_routes(self._requests, self._cache.nexthops, packets)
 
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
@@ -359,7 +375,7 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
     batches: list[tuple[type, list[Operation]]] = []
     for operation in operations:
         kind: type = type(operation.value)
-        kind = {Rule: Route, Limits: Endpoint}.get(kind, kind)
+        kind = {Rule: Route, NexthopObject: Route, Limits: Endpoint}.get(kind, kind)
         if not batches or batches[-1][0] is not kind:
             batches.append((kind, []))
         batches[-1][1].append(operation)

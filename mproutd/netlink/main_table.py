@@ -21,6 +21,7 @@ from mproutd.model import (
     TABLE_MAIN,
     UNREACHABLE,
     Address,
+    Nexthop,
     Route,
     address_within,
     contains,
@@ -28,6 +29,7 @@ from mproutd.model import (
     leading_bits,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import DecodeCache
 from mproutd.netlink.sockets import Encode, Requests
 
@@ -63,8 +65,8 @@ class MainLookups(NamedTuple):
 class MainTable:
     """Main's routes of the devices asked about, as far as no event made them stale."""
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    def __init__(self, requests: Requests, nexthops: NexthopTable) -> None:
+        self._requests, self._nexthops = requests, nexthops
         self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
         self.invalidate()
 
@@ -87,7 +89,7 @@ class MainTable:
         for family in families:
             own = self._defaults.pop((index, family), None)
             best = self._defaults.get((ANY_DEVICE, family))
-            if best is not None and (own is not None or best.device == index):
+            if best is not None and (own is not None or index in best.devices):
                 del self._defaults[ANY_DEVICE, family]
             self._connected.pop((index, family), None)
             if family == AF_INET6:
@@ -263,29 +265,44 @@ class MainTable:
         ]
         replies = self._requests.query(requests)
         return [
-            () if isinstance(reply, OSError) else self._decode_routes[reply.body]
+            () if isinstance(reply, OSError) else self._resolved(self._decode_routes[reply.body])
             for reply in replies
         ]
 
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
-        return [route for body in self._requests.dump(dump) for route in rtnl_decode.routes(body)]
+        bodies = self._requests.dump(dump)
+        return [route for body in bodies for route in self._resolved(rtnl_decode.routes(body))]
+
+    def _resolved(self, routes: Sequence[Route]) -> Sequence[Route]:
+        if any(route.nexthop_id for route in routes):
+            return self._nexthops.resolve(routes)
+        return routes
 
 
 def _best_default(routes: Iterable[Route], index: int) -> Route | None:
-    """The default route of main through this device with the lowest metric."""
-    return min(
-        (
-            route
-            for route in routes
-            if route.table == TABLE_MAIN
-            and route.destination == "default"
-            and not route.from_prefix
-            and index in (ANY_DEVICE, route.device)
-        ),
-        key=lambda route: route.metric,
-        default=None,
-    )
+    """The default route of main through this device with the lowest metric.
+
+    Through any device, it has the nexthops of all devices.
+    """
+    found = [
+        route
+        for route in routes
+        if route.table == TABLE_MAIN
+        and route.destination == "default"
+        and not route.from_prefix
+        and index in (ANY_DEVICE, route.device)
+    ]
+    best = min(found, key=lambda route: route.metric, default=None)
+    if best is not None and len(found) > 1:
+        hops = [
+            Nexthop(gateway, device=route.device)
+            for route in found
+            if route.metric == best.metric
+            for gateway in route.gateways
+        ]
+        best = best._replace(nexthops=tuple(hops))
+    return best
 
 
 def _connected(routes: Iterable[Route], index: int, network: str) -> list[Route]:

@@ -16,6 +16,7 @@ from struct import Struct, error
 
 from mproutd.model import (
     NO_METRICS,
+    PROTOCOL,
     TO_TABLE,
     Address,
     Link,
@@ -44,7 +45,7 @@ _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
 RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
-RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 8, 9, 15, 16, 18
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA, RTA_NH_ID = 8, 9, 15, 16, 18, 30
 RTAX_CC_ALGO = 16
 """The only metric that is text, not a number."""
 RTM_F_CLONED, RTNH_F_ONLINK = 0x200, 0x4
@@ -193,21 +194,26 @@ def _gateway(attrs: dict[int, bytes], family: int) -> str:
 def routes(body: bytes) -> tuple[Route, ...]:
     """A route, or one for each nexthop of a multipath route; () for what Route cannot express.
 
-    Of several nexthops, those through one device are one value.  Ignored: families other than IPv4
-    and IPv6, cached routes (RTM_F_CLONED), and routes for one type of service.
+    Of several nexthops, those through one device are one value, except in a route of ours.
+    Ignored: families other than IPv4 and IPv6, cached routes (RTM_F_CLONED), and routes for one
+    type of service.
+
+    A nexthop object is resolved where the kernel names the gateway as well.  A route of ours keeps
+    the id instead, since what the kernel adds changes with the objects.
     """
     return _routes(body, RTM_F_CLONED)
 
 
 def lookup_reply(body: bytes) -> Route:
-    """The reply to rtnl_encode.lookup(), a cached route or not.  DecodeError."""
-    reply = _routes(body, 0)
+    """The reply to rtnl_encode.lookup(), a cached route or not, with all nexthops.  DecodeError."""
+    reply = _routes(body, 0, whole=True)
     if not reply:
         raise DecodeError("not a reply to a lookup")
     return reply[0]
 
 
-def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
+def _routes(body: bytes, unwanted: int, whole: bool = False) -> tuple[Route, ...]:
+    """`whole`: nexthops through several devices are one value, and objects are resolved."""
     try:
         family, length, source_length, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(
             body
@@ -228,26 +234,35 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         from_prefix = ""
         if source_length:
             from_prefix = _prefix(attrs.get(RTA_SRC, b""), source_length, family)
-        several = attrs.get(RTA_MULTIPATH)
-        if several is not None:
-            return tuple(
-                Route(
-                    family, table, destination, device, hops[0].gateway, source, metric, scope,
-                    kind, protocol, hops[0].onlink, metrics, from_prefix,
-                    hops if len(hops) > 1 else (),
-                )
-                for device, hops in _nexthops(several, family).items()
-            )  # fmt: skip
-        out = attrs.get(RTA_OIF)
-        device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
-        gateway = _gateway(attrs, family)
-        onlink = flags & RTNH_F_ONLINK != 0
-        return (
-            Route(
-                family, table, destination, device, gateway, source, metric,
-                scope, kind, protocol, onlink, metrics, from_prefix,
-            ),
+        several, out = attrs.get(RTA_MULTIPATH), attrs.get(RTA_OIF)
+        shared = attrs.get(RTA_NH_ID)
+        route = Route(
+            family, table, destination, 0, "", source, metric, scope, kind, protocol, False,
+            metrics, from_prefix,
         )  # fmt: skip
+        own = protocol == PROTOCOL
+        if shared is not None and ((own and not whole) or (out is None and several is None)):
+            return (route._replace(nexthop_id=U32.unpack(shared)[0]),)
+        if several is not None:
+            by_device = _nexthops(several, family)
+            if len(by_device) > 1 and (own or whole):
+                return (route._replace(nexthops=_all_hops(by_device)),)
+            return tuple(
+                route._replace(
+                    device=device,
+                    gateway=hops[0].gateway,
+                    onlink=hops[0].onlink,
+                    nexthops=hops if len(hops) > 1 else (),
+                )
+                for device, hops in by_device.items()
+            )
+        return (
+            route._replace(
+                device=0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0],
+                gateway=_gateway(attrs, family),
+                onlink=flags & RTNH_F_ONLINK != 0,
+            ),
+        )
     except (error, ValueError) as problem:
         raise DecodeError(str(problem)) from None
 
@@ -275,6 +290,16 @@ def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:
         hops[device] = (*hops.get(device, ()), hop)
         offset = (last + 3) & ~3
     return hops
+
+
+def _all_hops(by_device: dict[int, tuple[Nexthop, ...]]) -> tuple[Nexthop, ...]:
+    """Those of all devices in one order, however the kernel lists them."""
+    return tuple(
+        sorted(
+            (hop._replace(device=device) for device, hops in by_device.items() for hop in hops),
+            key=lambda hop: (hop.device, hop.gateway),
+        )
+    )
 
 
 def is_unresolved(body: bytes) -> bool:

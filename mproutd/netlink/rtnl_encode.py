@@ -16,6 +16,7 @@ from mproutd.model import (
     TO_TABLE,
     Metrics,
     Nexthop,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -23,6 +24,7 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
+from mproutd.netlink import rtnl_nexthops
 from mproutd.netlink.nlmsg import (
     NLA_F_NESTED,
     NLM_F_ACK,
@@ -59,6 +61,7 @@ from mproutd.netlink.rtnl_decode import (
     RTA_MARK,
     RTA_METRICS,
     RTA_MULTIPATH,
+    RTA_NH_ID,
     RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
@@ -189,11 +192,13 @@ def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
 
 
 def change(operation: Operation, sequence: int) -> bytes:
-    """The request for a change of a route or rule; ValueError for any other."""
+    """The request for a change of a route, rule or nexthop object; ValueError for any other."""
     verb, value, _ = operation
     if isinstance(value, Route) and verb in _FLAGS:
         kind = RTM_DELROUTE if verb == "delete" else RTM_NEWROUTE
         return request(kind, _FLAGS[verb], sequence, _route(value))
+    if isinstance(value, NexthopObject):
+        return rtnl_nexthops.change(verb, value, sequence)
     if isinstance(value, Rule) and verb in ("add", "delete"):
         kind = RTM_DELRULE if verb == "delete" else RTM_NEWRULE
         return request(kind, _FLAGS[verb], sequence, _rule(value))
@@ -208,7 +213,7 @@ def _route(value: Route) -> bytes:
     """
     (
         family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink,
-        metrics, from_prefix, nexthops,
+        metrics, from_prefix, nexthops, nexthop_id,
     ) = value  # fmt: skip
     packed, length = split_prefix(destination, family)
     start, from_length = split_prefix(from_prefix, family) if from_prefix else (b"", 0)
@@ -230,8 +235,10 @@ def _route(value: Route) -> bytes:
         parts.append(put_address(RTA_DST, packed))
     if from_length:
         parts.append(put_address(RTA_SRC, start))
-    if nexthops:
-        hops = b"".join(_nexthop(hop, device, family) for hop in nexthops)
+    if nexthop_id:
+        parts.append(put_u32(RTA_NH_ID, nexthop_id))
+    elif nexthops:
+        hops = b"".join(_nexthop(hop, hop.device or device, family) for hop in nexthops)
         parts.append(put(RTA_MULTIPATH, hops))
     else:
         if device:

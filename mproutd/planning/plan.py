@@ -13,6 +13,7 @@ from mproutd.model import (
     Endpoint,
     Failure,
     Limits,
+    NexthopObject,
     Object,
     Operation,
     Route,
@@ -37,6 +38,8 @@ class Plan(NamedTuple):
 
     routes: dict[Route, str]
     rules: dict[Rule, str]
+    nexthops: dict[NexthopObject, str]
+    """The nexthop objects that routes use, a group after its members."""
     endpoints: dict[Endpoint, str]
     limits: Limits | None
     sysctls: dict[Sysctl, str]
@@ -44,6 +47,8 @@ class Plan(NamedTuple):
     numbers: dict[str, Numbers]
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
+    shares: dict[int, tuple[tuple[str, int], ...]]
+    """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
     main_default: dict[int, int]
     """Family → the device, no uplink, through which main leads other traffic despite a master."""
     barred: frozenset[int]
@@ -80,18 +85,20 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
-    limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.default)
+    limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.shares)
     sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, routing.rules, shared)
     new_state = next_state(ownership, snapshot, numbers, uplinks, endpoints, limits, sysctls)
     return Plan(
         routes=routing.routes,
         rules=routing.rules,
+        nexthops=routing.nexthops,
         endpoints=endpoints,
         limits=limits,
         sysctls=sysctls,
         uplinks=tuple(uplinks),
         numbers=numbers,
         default=routing.default,
+        shares=routing.shares,
         main_default=routing.main_default,
         barred=routing.barred,
         over_cap=over_cap,
@@ -103,4 +110,4 @@ def _empty_plan(ownership: Ownership, snapshot: Snapshot) -> Plan:
     """Nothing of ours, and the limits as they were found."""
     limits = original_limits(ownership, snapshot)
     state = prune(ownership, snapshot)
-    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, frozenset(), {}, state)
+    return Plan({}, {}, {}, {}, limits, {}, (), {}, {}, {}, {}, frozenset(), {}, state)

@@ -45,6 +45,8 @@ class State(NamedTuple):
     """As in gateways → source and metrics of main's route by that gateway, where it has any."""
     dropped: frozenset[tuple[str, str]] = frozenset()
     """As in gateways, where the kernel itself dropped main's route with the link or address."""
+    nexthops: bool = False
+    """There may be nexthop objects of ours."""
 
 
 def encode(state: State) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def encode(state: State) -> dict[str, Any]:
         "limits": [list(limits) for limits in state.limits] if state.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
         "failed": [list(failure) for failure in state.failed],
+        "nexthops": state.nexthops,
     }
 
 
@@ -107,6 +110,7 @@ def _decode(data: Any) -> State:
             (_number(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
         },
         failed=tuple((_text(name), _number(family)) for name, family in data.get("failed", ())),
+        nexthops=data.get("nexthops", False) is True,
     )
 
 

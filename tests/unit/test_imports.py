@@ -68,9 +68,9 @@ MAY_IMPORT = {
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
-    " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
-    " netlink.bpf subflows.policy subflows.connections services.health.hysteresis"
-    " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
+    " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
+    " netlink.mptcp_info netlink.conntrack netlink.bpf subflows.policy subflows.connections"
+    " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.top".split()
 
