@@ -25,7 +25,8 @@ help:
 	@echo 'make chaos     random events and faults on a gateway, for SECONDS=60'
 	@echo 'make longrun   60,000 events; reports the growth in memory, descriptors and threads'
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
-	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd'
+	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd;'
+	@echo '               BASE=REV compares with that revision instead, the two in turns'
 	@echo 'make deb       build the Debian package into .build/deb'
 	@echo 'make dist      build wheel and sdist into .build/dist'
 	@echo 'make docs      build the documentation as a site into .build/site'
@@ -80,9 +81,11 @@ kernels:
 	@packaging/setup.sh kernels
 	@$(python) -m tests.qemu --kernels '$(KERNELS)' $(ARGS)
 
-# A few minutes: what each kernel can do, the demo, and a handful of tests.
+# A few minutes: what each kernel can do, the demo, and a handful of tests.  Skipped, with one line,
+# where there can be no guests.
 kernels-smoke:
-	@packaging/setup.sh kernels
+	@packaging/setup.sh unpack
+	@packaging/setup.sh kernels || :
 	@$(python) -m tests.qemu --kernels '$(KERNELS)' smoke
 
 # ARGS=core: only the pure core, with the tests that do not need root.
@@ -109,7 +112,7 @@ format: setup
 
 bench:
 	@packaging/setup.sh unpack
-	@$(python) -m bench $(ARGS)
+	@$(python) -m bench $(BASE:%=--base %) $(ARGS)
 
 deb: setup
 	@packaging/deb.sh

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import burst, down, passes, process, traffic, up
+from bench import burst, compare, down, passes, process, traffic, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
 from bench.where import where
@@ -66,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--markdown", action="store_true", help="print the table for docs/performance.md"
     )
+    result.add_argument(
+        "--base", metavar="REV", help="compare with this revision, the two measured in turns"
+    )
+    result.add_argument("--rounds", type=int, default=compare.ROUNDS, help="how often, with --base")
     result.add_argument("--json", type=Path, default=RESULTS, help="file for the samples")
     return result
 
@@ -95,6 +99,24 @@ def measure(names: Sequence[str]) -> list[Figure]:
     return figures
 
 
+def against_base(revision: str, names: Sequence[str], rounds: int) -> int:
+    """Print the table of compare.compare(); the exit status of main()."""
+    began = time.monotonic()
+
+    def log(text: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    try:
+        text, complete = compare.compare(revision, names, rounds, log)
+    except LabError as error:
+        print(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"\n{text}\n\n{machine()}\n")
+    return 0 if complete else 1
+
+
 def main() -> int:
     """Return 0 even if a limit is exceeded, 1 if something could not be measured."""
     options = parser().parse_args()
@@ -114,6 +136,8 @@ def main() -> int:
     if options.names == ["where"]:
         where(lambda text: print(text, file=sys.stderr))
         return 0
+    if options.base:
+        return against_base(options.base, options.names or list(MEASURED), options.rounds)
     try:
         figures = measure(options.names or [*MEASURED, QUIET])
     except KeyboardInterrupt:

@@ -104,15 +104,20 @@ HEAD = ["measurement", "mproutd", "reference", "ratio", "limit", "goal", "result
 
 def table(figures: Sequence[Figure]) -> str:
     """The table for a terminal, followed by the notes."""
-    rows = [HEAD, *(figure.cells() for figure in figures)]
+    text = columns([HEAD, *(figure.cells() for figure in figures)])
+    notes = [f"  {figure.name}: {figure.note}" for figure in figures if figure.note]
+    return "\n".join([text, *([""] if notes else []), *notes])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in aligned columns, the first as a heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    notes = [f"  {figure.name}: {figure.note}" for figure in figures if figure.note]
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return "\n".join(lines)
 
 
 def markdown(figures: Sequence[Figure], machine: str) -> str:

@@ -103,7 +103,7 @@ def hook(log: Callable[[str], None]) -> Iterable[Figure]:
         theirs: list[float] = []
         for turn in range(WARM + HOOKS):
             environment = {
-                "MPROUTD_RUNTIME_DIR": folder,
+                "MPROUTD_RUNTIME_DIR": f"{folder}/run",
                 "IFACE": "eth2",
                 "LOGICAL": "wan2",
                 "ADDRFAM": "inet",
@@ -119,7 +119,7 @@ def hook(log: Callable[[str], None]) -> Iterable[Figure]:
             if turn >= WARM:
                 ours.append(took)
                 theirs.append(other)
-        hint = Path(folder, "hints", "eth2:4").read_text()
+        hint = Path(folder, "run-hints", "eth2:4").read_text()
         if f"gateway={environment['IF_GATEWAY']}" not in hint:
             raise LabError(f"the hook left no hint: {hint!r}")
     yield Figure(

@@ -15,10 +15,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from mproutd import __version__, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
+from mproutd.help_formatter import HelpFormatter
 
 if TYPE_CHECKING:
     from mproutd.status.event_types import MonitorEvent
@@ -63,35 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-class _HelpFormatter(argparse.HelpFormatter):
-    """Without the imports that cost every command some 10 ms.
-
-    argparse makes a formatter while it builds the parser; that imports shutil for the width
-    and, since Python 3.14, dataclasses for colors.
-    """
-
-    def __init__(self, prog: str) -> None:
-        columns = os.environ.get("COLUMNS", "")
-        super().__init__(prog, width=(int(columns) if columns.isdecimal() else 80) - 2)
-
-    def _set_color(self, color: bool, **_: Any) -> None:
-        """Called by Python 3.14 for each formatter; its own imports dataclasses, also for none."""
-        self._theme, self._decolor = _NoColors(), str
-
-
-class _NoColors:
-    """A theme of Python 3.14's argparse."""
-
-    def __getattr__(self, name: str) -> str:
-        return ""
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mproutd",
         description="Maintain routing tables, rules and MPTCP endpoints for several uplinks.",
         epilog="`mproutd COMMAND --help` describes a command.",
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="mproutd")
@@ -101,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            formatter_class=_HelpFormatter,
+            formatter_class=HelpFormatter,
         )
         sub.set_defaults(perform=perform)
         sub.add_argument("--config-dir", metavar="DIR", help="directory of the configuration")
@@ -110,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "run the daemon in the foreground")
     run.add_argument("--verbose", action="store_true", help="log every change of the kernel")
+    run.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
+    run.add_argument("--state-dir", metavar="DIR", help="directory of what outlives a reboot")
     status = add("status", _status, "show the uplinks, and what needs attention")
     status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
@@ -126,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "check the configuration")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
-    add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
+    flush.add_argument("--force", action="store_true", help="even if connections end with it")
+    _add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
     _add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
 
@@ -142,6 +124,13 @@ def _add_files(files: argparse.ArgumentParser) -> None:
     action.add_argument("--install", action="store_true", help="put them in place")
     action.add_argument("--remove", action="store_true", help="remove them, except configuration")
     files.add_argument("--root", metavar="DIR", default="/", help="use DIR as the root directory")
+
+
+def _add_quota(quota: argparse.ArgumentParser) -> None:
+    quota.add_argument("uplink", metavar="UPLINK", nargs="?", help="only this one")
+    action = quota.add_mutually_exclusive_group()
+    action.add_argument("--set", metavar="AMOUNT", help="so much is used, such as 12.3G")
+    action.add_argument("--reset", action="store_true", help="nothing is used")
 
 
 def _add_test(test: argparse.ArgumentParser) -> None:
@@ -177,10 +166,10 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.verbose:
         log.level = log.DEBUG
-    log.setup()
+    log.setup(options.syslog)
     reconciler = commands.reconciler(options, change=True)
-    commands.configure(reconciler)
-    Daemon(reconciler, commands.runtime_dir(options)).run()
+    commands.configure(reconciler, lambda text: log.event(log.WARNING, text))
+    Daemon(reconciler, commands.runtime_dir(options), commands.state_dir(options)).run()
     return OK
 
 
@@ -343,6 +332,13 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if options.enabled else OK
 
 
+def _quota(options: argparse.Namespace) -> int:
+    from mproutd import quota_command
+
+    print("\n".join(quota_command.perform(options)))
+    return OK
+
+
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
     from mproutd.services import scripts
@@ -354,11 +350,16 @@ def _flush(options: argparse.Namespace) -> int:
         reconciler.configure()
     except ConfigError:
         pass  # what mproutd installed is known without it
-    made = changes(reconciler.flush())
+    outcomes = reconciler.flush(force=options.force)
+    made = changes(outcomes)
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(commands.runtime_dir(options))
-    return FAILED if any(change["error"] for change in made) else OK
+    kept = outcomes[-1].kept
+    for address, count in kept.items():
+        ends = "1 connection ends" if count == 1 else f"{count} connections end"
+        warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
+    return FAILED if kept or any(change["error"] for change in made) else OK
 
 
 def _files(options: argparse.Namespace) -> int:

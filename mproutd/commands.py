@@ -6,9 +6,11 @@ Light: modules that talk to the kernel are imported only where no daemon answers
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.environment import conflicting_daemons, find_program, network_namespace
@@ -16,6 +18,7 @@ from mproutd.format import safe
 
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
+    from mproutd.services.base import StateDirectory
     from mproutd.status.connection_types import ConnectionStatus
     from mproutd.status.types import Status
 
@@ -59,6 +62,19 @@ def runtime_dir(options: argparse.Namespace) -> str:
     directory = options.runtime_dir or environment("MPROUTD_RUNTIME_DIR")
     default = "/var/run/mproutd" if _is_openwrt() else "/run/mproutd"
     return str(directory or environment("RUNTIME_DIRECTORY") or default)
+
+
+def state_dir(options: argparse.Namespace) -> StateDirectory:
+    """The directory of what outlives a reboot: the ledger of quotas.
+
+    On OpenWrt, /var is in memory.
+    """
+    from mproutd.services.base import StateDirectory
+
+    environment, on_flash = os.environ.get, _is_openwrt()
+    directory = options.state_dir or environment("MPROUTD_STATE_DIR")
+    default = "/etc/mproutd" if on_flash else "/var/lib/mproutd"
+    return StateDirectory(directory or environment("STATE_DIRECTORY") or default, on_flash)
 
 
 def _is_openwrt() -> bool:
@@ -122,8 +138,11 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     from mproutd.statefile import Lock, OtherNamespaceError, StateFile
 
     runtime = runtime_dir(options)
-    if change and not Lock(runtime).acquire(LOCK_TIMEOUT):
-        raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+    if change:
+        lock = Lock(runtime)
+        if not lock.acquire(LOCK_TIMEOUT):
+            raise CommandError(f"{runtime}/lock: held by another mproutd; stop it first")
+        atexit.register(lock.release)
     state = StateFile(runtime)
     try:
         state.load()
@@ -143,8 +162,8 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     return own
 
 
-def configure(reconciler: Reconciler) -> None:
-    """Read the configuration.  CommandError when it is invalid."""
+def configure(reconciler: Reconciler, warn: Callable[[str], None] = warn) -> None:
+    """Read the configuration.  CommandError when it is invalid; `warn` gets its warnings."""
     from mproutd.configuration.config import ConfigError
 
     try:

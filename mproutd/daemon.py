@@ -20,7 +20,7 @@ from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
 from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
-from mproutd.hints import WakeFifo
+from mproutd.hints import HintsWatch
 from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
@@ -31,7 +31,7 @@ from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import main_default_devices
 from mproutd.reconciler import Reconciler
-from mproutd.services.base import ServiceContext
+from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
 from mproutd.status import connections
@@ -46,6 +46,8 @@ CROWDED_RESYNC_INTERVAL = 2.0
 """The same while an address waits for a free endpoint."""
 UNEXPLAINED_INTERVAL = 1.0
 """Seconds between passes caused by subflows that were closed without an error."""
+HINTS_INTERVAL = 1.0
+"""Seconds between two looks at the hints, for kernels that do not report changes."""
 HALT_SECONDS = 5.0
 """A resync that is later than this means that the process was stopped meanwhile."""
 ERROR_RETRY_DELAY = 1.0
@@ -55,8 +57,13 @@ ERROR_RETRY_DELAY = 1.0
 class Daemon:
     """The daemon of one network namespace; made and run once."""
 
-    def __init__(self, reconciler: Reconciler, runtime_dir: str) -> None:
-        """OSError when a socket cannot be made."""
+    def __init__(
+        self, reconciler: Reconciler, runtime_dir: str, state_dir: StateDirectory | None = None
+    ) -> None:
+        """OSError when a socket cannot be made.
+
+        `state_dir` outlives a reboot; without one, nothing does.
+        """
         self._reconciler = reconciler
         self._loop = Loop()
         self._events = reconciler.kernel.events()
@@ -76,11 +83,18 @@ class Daemon:
                 self._on_unexplained_close,
             )
         self._services = Services(
-            ServiceContext(self._loop, self.request_pass, self._monitor.publish, runtime_dir)
+            ServiceContext(
+                self._loop,
+                self.request_pass,
+                self._monitor.publish,
+                runtime_dir,
+                state_dir or StateDirectory(runtime_dir),
+                path_manager,
+            )
         )
         reconciler.add_service_facts = self._services.add_facts
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
-        self._wake_fifo = WakeFifo(runtime_dir)
+        self._hints_watch = HintsWatch(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
         self._namespace = network_namespace()
         self._rates = Rates(time.monotonic)
@@ -125,11 +139,13 @@ class Daemon:
         self._signals.setblocking(False)
         self._signal_write.setblocking(False)
         signal.set_wakeup_fd(self._signal_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO):
             signal.signal(number, lambda number, frame: None)
+        self._hints_watch.renew()
+        if not self._hints_watch.supported:
+            self._look_for_hints()
         self._loop.watch(self._events, self._on_kernel_events)
         self._loop.watch(self._signals, self._on_signal)
-        self._loop.watch(self._wake_fifo, self._on_hint)
         if self._deleter:
             self._loop.watch(self._deleter, self._on_endpoints_deleted)
         if self._retrier:
@@ -161,10 +177,16 @@ class Daemon:
         return bool(relevant)
 
     def _on_hint(self) -> None:
-        self._wake_fifo.drain()
-        self._reconciler.refresh()
+        """A hook has changed something in the directory of the hints."""
+        if self._reconciler.refresh():
+            self.request_pass()
         self._services.on_hint()
-        self.request_pass()
+
+    def _look_for_hints(self) -> None:
+        """For a kernel that does not report changes of a directory."""
+        if self._hints_watch.has_changed():
+            self._on_hint()
+        self._loop.call_later(HINTS_INTERVAL, self._look_for_hints)
 
     def _on_endpoints_deleted(self) -> None:
         assert self._deleter is not None
@@ -185,7 +207,10 @@ class Daemon:
             self._arm()
 
     def _on_signal(self) -> None:
-        for number in self._signals.recv(64):
+        numbers = self._signals.recv(4096)
+        if signal.SIGIO in numbers:
+            self._on_hint()
+        for number in numbers:
             if number == signal.SIGHUP:
                 reply = self.answer({"command": "reconcile"})
                 if "error" in reply:
@@ -257,6 +282,7 @@ class Daemon:
         count as removed by another program; after a halt nothing counts so, since events may be
         missing."""
         self._read_events()
+        self._hints_watch.renew()
         if self._resync_at and now - self._resync_at > HALT_SECONDS:
             self._touched = None
 
@@ -281,6 +307,9 @@ class Daemon:
                 if directory and directory != os.path.realpath(self._reconciler.directory):
                     return {"error": f"the running daemon uses {self._reconciler.directory}"}
                 return self._reconcile(dry_run=request.get("dry_run") is True)
+            reply = self._services.on_request(request)
+            if reply is not None:
+                return reply
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
         return {"error": f"unknown command: {command!r}"}

@@ -1,16 +1,23 @@
-"""What hooks tell the daemon: a small file for each device and family, and a byte in a FIFO.
+"""What hooks tell the daemon: a small file for each device and family, in a watched directory.
 
 A hook knows what the kernel does not, above all the gateway of a lease that dhclient-script could
 not put into main (Debian's ignores EEXIST for the second default route).  Hooks run no program of
-ours and never block: they write RUNTIME/hints/DEVICE:4 (or :6) to a temporary file, rename it, and
-write to the FIFO RUNTIME/wake.  There is a file for each family because two hooks at once could not
-share one without a lock.  RUNTIME/hints/DEVICE alone may name both gateways; the file of a family
-takes precedence.  A device name contains no colon (net/core/dev.c, dev_valid_name).
+ours and never block: they write DEVICE:4 (or :6) to a temporary file and rename it.  There is a
+file for each family because two hooks at once could not share one without a lock.  DEVICE alone may
+name both gateways; the file of a family takes precedence.  A device name contains no colon
+(net/core/dev.c, dev_valid_name).
 
     interface=wan1          the interface, where the hook knows its name
     address=10.2.2.50       the address of the lease
     gateway=10.2.2.1        its router; gateway6 likewise
     reason=BOUND            the hook's event; post-up: from an ifupdown stanza
+
+The directory lies beside the runtime directory, not in it: hooks run as root, and the runtime
+directory belongs to the daemon's user, who could put a link to anywhere in its place.
+
+The kernel reports changes of the directory by SIGIO (fcntl(2), F_NOTIFY), for which Python needs
+no module beyond its own; inotify(7) would need ctypes.  A kernel without it (CONFIG_DNOTIFY,
+OpenWrt) leaves only looking once a second.
 
 Invariants: a hint outlives a restart of the daemon; a hint can do no more than name a gateway for
 its own device; a directory that other users can write to is ignored.
@@ -18,6 +25,8 @@ its own device; a directory that other users can write to is ignored.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -25,40 +34,73 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
 from mproutd.planning.gateways import Gateway
-from mproutd.safefile import why_untrusted
+from mproutd.safefile import open_directory
 
-HINTS_DIRECTORY, WAKE_FIFO = "hints", "wake"
+DIRECTORY_SUFFIX = "-hints"
+"""The directory is RUNTIME-hints."""
+NETIFD_FILE = ".netifd"
+"""netifd's hook writes nothing to it, as a sign of a change that netifd knows about."""
 FAMILIES = (int(AF_INET), int(AF_INET6))
 MAX_HINT_BYTES = 4096
+CHANGES = fcntl.DN_MULTISHOT | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MODIFY
+"""What hooks do in the directory; not DN_ACCESS, since the daemon reads there."""
+
+
+def hints_directory(runtime_dir: str) -> str:
+    """The directory of the hints that belongs to a runtime directory."""
+    return os.path.normpath(runtime_dir) + DIRECTORY_SUFFIX
 
 
 class Hints:
     """The hints of one runtime directory."""
 
     def __init__(self, runtime_dir: str) -> None:
-        self._directory = os.path.join(runtime_dir, HINTS_DIRECTORY)
+        self._directory = hints_directory(runtime_dir)
         self.error = ""
         """Why hints are ignored; empty when they are not."""
 
     def read(self, devices: Iterable[str]) -> dict[tuple[str, int], tuple[Gateway, ...]]:
         """(device, family) → the gateway of its hint, for these devices."""
-        fault = why_untrusted(self._directory)
-        self.error = f"{self._directory} {fault}" if fault else ""
+        self.error = ""
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
-        if self.error:
+        try:
+            directory = open_directory(self._directory)
+        except FileNotFoundError:
+            return gateways
+        except OSError as error:
+            self.error = f"{self._directory} {error.strerror}"
             return gateways
         try:
-            names = frozenset(os.listdir(self._directory))
-        except OSError:
-            return gateways
-        for device in devices:
-            for name, families in ((device, FAMILIES), *_family_files(device)):
-                if name in names:
-                    hinted = _read_hint(os.path.join(self._directory, name))
+            for device in devices:
+                for name, families in ((device, FAMILIES), *_family_files(device)):
+                    hinted = self._read_hint(directory, name)
                     for family in families:
                         if family in hinted:
                             gateways[device, family] = (hinted[family],)
+        finally:
+            os.close(directory)
         return gateways
+
+    def _read_hint(self, directory: int, name: str) -> Mapping[int, Gateway]:
+        """Family → gateway, with its origin; without what is not valid."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=directory)
+        except OSError:
+            return {}
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return {}
+            text = os.read(descriptor, MAX_HINT_BYTES + 1).decode("ascii", "replace")
+        except OSError:
+            return {}
+        finally:
+            os.close(descriptor)
+        if len(text) > MAX_HINT_BYTES:
+            path = os.path.join(self._directory, name)
+            self.error = f"{path} is larger than {MAX_HINT_BYTES} bytes; remove it"
+            return {}
+        return _gateways(text)
 
 
 def _family_files(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -66,20 +108,7 @@ def _family_files(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (f"{device}:4", FAMILIES[:1]), (f"{device}:6", FAMILIES[1:])
 
 
-def _read_hint(path: str) -> Mapping[int, Gateway]:
-    """Family → gateway, with its origin; without what is not valid."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return {}
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return {}
-        text = os.read(descriptor, MAX_HINT_BYTES).decode("ascii", "replace")
-    except OSError:
-        return {}
-    finally:
-        os.close(descriptor)
+def _gateways(text: str) -> Mapping[int, Gateway]:
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     origin = "ifupdown" if fields.get("reason") == "post-up" else "lease"
     gateways = {}
@@ -101,31 +130,55 @@ def _is_host(address: str) -> bool:
     return 0 < first < 224 and first != 127
 
 
-class WakeFifo:
-    """The FIFO through which hooks wake the loop."""
+class HintsWatch:
+    """Asks the kernel for a SIGIO whenever hooks change something in the directory."""
 
     def __init__(self, runtime_dir: str) -> None:
-        """OSError when it cannot be made."""
-        path = os.path.join(runtime_dir, WAKE_FIFO)
+        self._path = hints_directory(runtime_dir)
+        self._descriptor: int | None = None
+        self.supported = True
+        """Whether the kernel reports changes; else has_changed() has to be called now and then."""
         try:
-            os.unlink(path)
-        except FileNotFoundError:
+            # Only root can make it where the hooks look; for others the unit makes it.
+            os.mkdir(self._path, 0o755)
+        except OSError:
             pass
-        os.mkfifo(path, 0o600)
-        # Also open for writing, so that it never reads as ended (fifo(7)).
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        os.makedirs(os.path.join(runtime_dir, HINTS_DIRECTORY), mode=0o755, exist_ok=True)
+        self._observed: object = None
+        self.has_changed()
 
-    def fileno(self) -> int:
-        return self._descriptor
+    def renew(self) -> None:
+        """Watch the directory that is there now.  Call it now and then: it may have been made, or
+        removed and made again, since the last call.
 
-    def drain(self) -> None:
-        """Read and ignore what hooks have written."""
+        SIGIO has to have a handler, since it ends the process by default.
+        """
         try:
-            while os.read(self._descriptor, 4096):
-                pass
-        except BlockingIOError:
-            pass
+            status = os.lstat(self._path)
+            if self._descriptor is not None:
+                if os.path.samestat(status, os.fstat(self._descriptor)):
+                    return
+                self.close()
+            self._descriptor = open_directory(self._path)
+            fcntl.fcntl(self._descriptor, fcntl.F_NOTIFY, CHANGES)
+        except OSError as error:
+            # EINVAL: without CONFIG_DNOTIFY (fs/fcntl.c).  Other errors: no directory yet.
+            self.supported = self._descriptor is None or error.errno != errno.EINVAL
+            self.close()
+
+    def has_changed(self) -> bool:
+        """Whether the directory or netifd's sign in it differ from the last call."""
+        observed = self._observed
+        self._observed = [_changed_at(self._path), _changed_at(f"{self._path}/{NETIFD_FILE}")]
+        return observed != self._observed
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0

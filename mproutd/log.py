@@ -1,7 +1,8 @@
-"""The log: to the journal with fields, else one line for each event on stderr.
+"""The log: to the journal with fields, to syslog, else one line for each event on stderr.
 
 `journalctl UPLINK=wan2` finds the events of that uplink.  The journal is used only after setup(),
-and only where stderr leads to it: under another supervisor, and in a terminal, people read stderr.
+and only where stderr leads to it; syslog only on request (`run --syslog`), for supervisors that
+log all of stderr as errors, such as procd.  In a terminal, people read stderr.
 
 Invariant: logging never raises, whatever happens to the reader.
 """
@@ -19,15 +20,27 @@ level = INFO
 """Events of a lower priority (a higher number) are not logged."""
 
 IDENTIFIER = "mproutd"
+SYSLOG_SOCKET = "/dev/log"
 
 _send: Callable[..., object] | None = None
 """systemd.journal.sendv("KEY=value", ...); None for stderr."""
 _stderr_is_journal = False
+_syslog: Callable[[int, str], object] | None = None
+"""syslog.syslog; None for stderr or the journal."""
 
 
-def setup() -> None:
-    """Find out where stderr leads.  For a daemon; a command logs to stderr."""
-    global _send, _stderr_is_journal
+def setup(use_syslog: bool = False) -> None:
+    """Find out where stderr leads.  For a daemon; a command logs to stderr.
+
+    `use_syslog`: log to syslog instead, if something receives it.
+    """
+    global _send, _stderr_is_journal, _syslog
+    if use_syslog and os.path.exists(SYSLOG_SOCKET):
+        import syslog
+
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_DAEMON)
+        _syslog = syslog.syslog
+        return
     _stderr_is_journal = _leads_to_journal(os.environ.get("JOURNAL_STREAM", ""))
     if _stderr_is_journal:
         try:
@@ -45,6 +58,9 @@ def event(priority: int, text: str, **fields: str) -> None:
         return
     line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in text)
     try:
+        if _syslog is not None:
+            _syslog(priority, line)
+            return
         if _send is not None:
             assignments = [f"{key}={value}" for key, value in fields.items() if value]
             _send(

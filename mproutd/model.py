@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 
 PROTOCOL = 77
 """Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""
-
 BUCKETS = 1024
 """Of a resilient group, in 24 kB: enough for the shares of any two weights.  It cannot change."""
 
@@ -31,7 +30,6 @@ SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 
 UNICAST, UNREACHABLE = 1, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
-
 TO_TABLE = 1
 """linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
 
@@ -390,11 +388,13 @@ ALREADY_DELETED = frozenset((ENOENT, ESRCH, ENODEV))
 
 
 def already_deleted(operation: Operation, errno: int) -> bool:
-    """Whether a delete failed because its object was gone already.
+    """Whether a delete failed because its object was gone already, or a sysctl with its device.
 
     For an endpoint the path manager reports EINVAL (net/mptcp/pm_kernel.c,
     mptcp_pm_nl_del_addr_doit).
     """
+    if isinstance(operation.value, Sysctl):
+        return errno in (ENOENT, ENODEV)
     if operation.verb != "delete":
         return False
     return errno in ALREADY_DELETED or (errno == EINVAL and isinstance(operation.value, Endpoint))

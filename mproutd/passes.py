@@ -35,6 +35,7 @@ from mproutd.planning.diff import (
     replaces_all,
 )
 from mproutd.planning.health import effective
+from mproutd.planning.modes import Verdicts
 from mproutd.planning.numbering import assign_numbers
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
@@ -44,6 +45,9 @@ from mproutd.planning.sharing import NEXTHOP_IDS, is_shared, went_with_device
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
+from mproutd.subflows.connections import ConnectionSnapshot
+from mproutd.subflows.relocation import last_endpoints, relocate, without
+from mproutd.verification import misrouted_addresses
 
 NO_FACTS = Facts()
 
@@ -90,6 +94,8 @@ class PassOptions(NamedTuple):
     """Delete endpoints in the background and grant misrouted ones a grace period."""
     keep_misrouted: bool = False
     """Keep the endpoints of misrouted addresses: this pass may still correct their routing."""
+    force: bool = False
+    """Delete endpoints even if that ends connections."""
 
 
 def snapshot_request(
@@ -113,14 +119,15 @@ def snapshot_request(
     devices = {uplink.device for uplink in config.uplinks}
     failed = {name for name, _ in effective(config, state, facts)}
     remembered = {(device, family_of(address)) for device, address in state.gateways}
-    failed_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
+    suspect_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
+    suspect_devices |= Verdicts(config, state, facts).suspect_devices(config)
     return SnapshotRequest(
         devices,
         sorted(tables),
         config.mark_mask,
         state.without_endpoint,
         full,
-        failed_devices,
+        suspect_devices,
         remembered,
         any_device=sweep or needs_main_default(config),
         nexthops=NEXTHOP_IDS if sweep or state.nexthops or is_shared(config) else range(0),
@@ -155,6 +162,8 @@ class Pass:
         self._make_before_break = False
         self._repaired_routing = False
         self._run_again = False
+        self._kept: dict[str, int] = {}
+        """Address → connections that keep its endpoint: see relocation.py."""
 
     def run(self) -> Outcome:
         """Make the pass.  OSError when the kernel does not answer.
@@ -197,6 +206,8 @@ class Pass:
         plan = make_plan(self._config, self._snapshot, self._state, self._facts)
         self._plan = plan
         self._differences = compare(self._ownership, self._snapshot, plan)
+        self._relocate_connections()
+        plan = self._plan
         self._make_before_break = replaces_all(
             self._snapshot, plan, self._differences.delete_endpoints
         )
@@ -204,6 +215,30 @@ class Pass:
         departed = self._state.without_endpoint - plan.state.without_endpoint
         on_file = plan.state.without_endpoint | departed
         self._store.save(plan.state._replace(without_endpoint=on_file))
+
+    def _relocate_connections(self) -> None:
+        """Where a family's last endpoints go, have connections outlive them."""
+        differences, plan = self._differences, self._plan
+        last = last_endpoints(self._snapshot, plan, differences.delete_endpoints)
+        if not last:
+            return
+        connections = ConnectionSnapshot(
+            *self._kernel.subflows([endpoint.address for endpoint in last])
+        )
+        relocation = relocate(
+            self._snapshot,
+            differences.delete_endpoints,
+            last,
+            connections,
+            force=self._options.force,
+        )
+        self._kept = relocation.kept
+        self._differences = differences._replace(
+            delete_endpoints=relocation.deletions,
+            add_endpoints=without(differences.add_endpoints, relocation.kept),
+        )
+        endpoints = plan.state.endpoints | relocation.wildcards
+        self._plan = plan._replace(state=plan.state._replace(endpoints=endpoints))
 
     def _delete_endpoints(self) -> None:
         if not self._deleting and not self._make_before_break:
@@ -253,7 +288,9 @@ class Pass:
         wanted = (*self._differences.add_routes, *self._verified_additions())
         missing = [operation.value for operation in wanted if operation not in done]
         missing += [
-            endpoint for endpoint in self._plan.endpoints if endpoint.address in self._misrouted
+            endpoint
+            for endpoint in self._plan.endpoints
+            if endpoint.address in self._misrouted or endpoint.address in self._kept
         ]
         return Outcome(
             self._snapshot,
@@ -263,6 +300,7 @@ class Pass:
             self._misrouted,
             main_query_changed or self._deleting or self._run_again,
             tuple(missing),
+            self._kept,
         )
 
     # -- helpers --------------------------------------------------------------------------
@@ -360,33 +398,3 @@ class Pass:
             if isinstance(operation.value, Route | Rule | NexthopObject)
             and operation not in in_place
         }
-
-
-def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
-    """The addresses of planned endpoints whose packets would not leave as planned."""
-    expected: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for uplink in plan.uplinks:
-        for path in uplink.paths:
-            if path.usable and path.gateway and uplink.link:
-                for address in path.eligible:
-                    gateways = path.gateways(address.address)
-                    expected[address.address] = (uplink.link.index, gateways)
-    sources = [
-        (endpoint.address, endpoint.device)
-        for endpoint in plan.endpoints
-        if endpoint.address in expected
-    ]
-    if not sources:
-        return ()
-
-    def is_expected(address: str, route: Route | None) -> bool:
-        device, gateways = expected[address]
-        if route is None or not route.table:
-            return False
-        return route.device == device and route.gateway in gateways
-
-    return tuple(
-        address
-        for (address, _), route in zip(sources, kernel.lookups(sources), strict=True)
-        if not is_expected(address, route)
-    )

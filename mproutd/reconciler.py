@@ -20,7 +20,7 @@ from mproutd.model import BACKUP, Object
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
-from mproutd.passes import Collaborators, Pass, PassOptions, misrouted_addresses, snapshot_request
+from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
@@ -30,6 +30,7 @@ from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
+from mproutd.verification import misrouted_addresses
 
 HANDBACK_DELAY = 1.0
 """Seconds that a handover uplink stays in use beside a regular one that has recovered."""
@@ -88,9 +89,10 @@ class Reconciler:
             raise
         self._collect_facts()
 
-    def refresh(self) -> None:
-        """Read the hints again."""
-        self._hinted = self._read_hints(self.config)
+    def refresh(self) -> bool:
+        """Read the hints again; return whether they have changed."""
+        before, self._hinted = self._hinted, self._read_hints(self.config)
+        return before != self._hinted
 
     def _read_hints(self, config: Config) -> Facts:
         devices = (uplink.device for uplink in config.uplinks if uplink.device)
@@ -141,6 +143,7 @@ class Reconciler:
         touched: Collection[int] | None = (),
         background: bool = False,
         keep_misrouted: bool = False,
+        force: bool = False,
     ) -> Outcome:
         """Make one pass; the options are those of PassOptions.
 
@@ -152,18 +155,23 @@ class Reconciler:
         facts = self._current_facts()
         # There were no events for a device that netifd has only now named.
         full = full or self.config is not config_before
-        options = PassOptions(sweep, full, touched, background, keep_misrouted)
+        options = PassOptions(sweep, full, touched, background, keep_misrouted, force)
         outcome = Pass(self._collaborators, self.config, facts, options).run()
         self._record(outcome)
         return outcome
 
-    def converge(self) -> list[Outcome]:
-        """Make passes until one finds nothing more to do.  OSError."""
+    def converge(self, *, force: bool = False) -> list[Outcome]:
+        """Make passes until one finds nothing more to do.  OSError.
+
+        `force`: delete endpoints even if that ends connections.
+        """
         outcomes: list[Outcome] = []
         while len(outcomes) < MAX_PASSES:
             # Old rules may misroute an address until the first pass has deleted them.
             keep_misrouted = len(outcomes) < 2
-            outcomes.append(self.reconcile(sweep=not outcomes, keep_misrouted=keep_misrouted))
+            outcomes.append(
+                self.reconcile(sweep=not outcomes, keep_misrouted=keep_misrouted, force=force)
+            )
             last = outcomes[-1]
             if keep_misrouted and last.misrouted:
                 continue
@@ -171,12 +179,15 @@ class Reconciler:
                 break
         return outcomes
 
-    def flush(self) -> list[Outcome]:
-        """Remove everything of ours, whatever the configuration says, and the state file."""
+    def flush(self, *, force: bool = False) -> list[Outcome]:
+        """Remove everything of ours, whatever the configuration says, and the state file.
+
+        Without `force`, endpoints stay that connections cannot do without.
+        """
         self._loaded = self._loaded._replace(enabled=False)
         self.config = self.config._replace(enabled=False)
-        outcomes = self.converge()
-        if not outcomes[-1].failures:
+        outcomes = self.converge(force=force)
+        if not outcomes[-1].failures and not outcomes[-1].kept:
             self.state_file.remove()
         return outcomes
 
@@ -248,6 +259,7 @@ class Reconciler:
         plan = make_plan(self.config, snapshot, state, facts)
         drift = compare(Ownership(self.config, state), snapshot, plan).operations
         misrouted = misrouted_addresses(self.kernel, plan)
+        kept = self.last.kept if self.last else {}
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
@@ -264,9 +276,10 @@ class Reconciler:
             drift=[
                 operation
                 for operation in drift
-                if getattr(operation.value, "address", None) not in misrouted
+                if getattr(operation.value, "address", None) not in {*misrouted, *kept}
             ],
             misrouted=misrouted,
+            kept=kept,
             flows=list(zip(kinds, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
@@ -282,6 +295,7 @@ class Reconciler:
             last_changes=self._last_changes,
             remembered=self._gateway_memory.ages(),
             default_tables=self._default_tables(plan),
+            netifd=facts.devices,
             ignores_advertisements=[
                 uplink.config.device
                 for uplink in plan.uplinks

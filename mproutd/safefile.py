@@ -10,28 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 TEMPORARY_SUFFIX = ".new"
 """Of a file until it is complete; always the same, so that crashes leave at most one."""
 USER = "mproutd"
 """The daemon's user where it is not root."""
-
-
-def why_untrusted(path: str, follow_link: bool = False) -> str:
-    """Why a directory is not trusted; empty when it is, or does not exist.
-
-    `follow_link`: follow a symbolic link whose owner is trusted.
-    """
-    try:
-        status = os.lstat(path)
-        if follow_link and stat.S_ISLNK(status.st_mode) and _is_trusted(status.st_uid):
-            status = os.stat(path)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
-    return _fault(status) if stat.S_ISDIR(status.st_mode) else "is not a directory; remove it"
 
 
 def writable_by_others(path: str) -> str:
@@ -67,21 +50,42 @@ def read_file(path: str, max_bytes: int) -> bytes:
     return data
 
 
-def replace_file(
-    path: str, data: bytes, prepare: Callable[[int], None] = lambda descriptor: None
-) -> None:
+def open_directory(path: str, follow_link: bool = False) -> int:
+    """A descriptor of a directory that other users cannot change.  OSError says why not.
+
+    What is opened relative to it stays in it, whatever becomes of the name.  `follow_link`: follow
+    a symbolic link whose owner is trusted.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        if not follow_link or not _is_trusted(status.st_uid):
+            raise OSError(errno.ENOTDIR, "is not a directory; remove it", path)
+    elif not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.ENOTDIR, "is not a directory; remove it", path)
+    else:
+        flags |= os.O_NOFOLLOW
+    descriptor = os.open(path, flags)
+    if fault := _fault(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise OSError(errno.EPERM, fault, path)
+    return descriptor
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
     """Write a small file, readable by us alone, and rename it over the old one.  OSError.
 
-    `prepare` gets the descriptor of the new file while that is empty.
+    With `durable`, a power failure leaves the old file or the new one; that waits for the disk.
     """
     temporary = path + TEMPORARY_SUFFIX
     unlink_if_present(temporary)  # left by a crash, perhaps of another user
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
-        prepare(descriptor)
         if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)

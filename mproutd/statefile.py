@@ -10,16 +10,16 @@ import errno
 import fcntl
 import json
 import os
-from functools import partial
+import stat
 
 from mproutd.environment import network_namespace
 from mproutd.planning.state import State, decode, encode
 from mproutd.safefile import (
     TEMPORARY_SUFFIX,
+    open_directory,
     read_file,
     replace_file,
     unlink_if_present,
-    why_untrusted,
 )
 
 STATE_FILE, LOCK_FILE, CONTROL_SOCKET = "state.json", "lock", "control.sock"
@@ -75,7 +75,7 @@ class StateFile:
         self.state = state
         data = json.dumps({**encode(state), "namespace": self._namespace}).encode()
         try:
-            replace_file(self._path, data, partial(_give_to_owner, directory=self.directory))
+            replace_file(self._path, data)
             self.error = ""
         except OSError as error:
             self.error = (
@@ -90,17 +90,13 @@ class StateFile:
         unlink_if_present(self._path + TEMPORARY_SUFFIX)
 
 
-def _give_to_owner(descriptor: int, directory: str) -> None:
-    """Give a file of root's to the directory's owner, so that a daemon that is not root can read
-    what a command of root's has written.  OSError."""
-    owner, status = os.stat(directory).st_uid, os.fstat(descriptor)
-    # Not a file with a second name, which may belong to somebody else's directory.
-    if os.geteuid() == 0 and status.st_uid != owner and status.st_nlink == 1:
-        os.fchown(descriptor, owner, -1)
-
-
 class Lock:
-    """Held by whoever may change the kernel: one daemon, or one command."""
+    """Held by whoever may change the kernel: one daemon, or one command.
+
+    The service's user owns the directory, and root's commands work there too.  While root holds
+    the lock, the directory belongs to root, so that nobody else can rename what root makes there;
+    afterwards its owner gets it back, with the files, which a daemon that is not root has to read.
+    """
 
     def __init__(self, directory: str) -> None:
         """OSError when the directory cannot be made or written, its path is too long for the
@@ -109,21 +105,26 @@ class Lock:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), directory)
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        if fault := why_untrusted(directory, follow_link=True):
-            raise OSError(errno.EINVAL, fault, directory)
-        self._descriptor = os.open(
-            os.path.join(directory, LOCK_FILE),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            0o600,
-        )
-        _give_to_owner(self._descriptor, directory)
+        self._directory = open_directory(directory, follow_link=True)
+        self._owner = os.fstat(self._directory).st_uid
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._descriptor = os.open(LOCK_FILE, flags, 0o600, dir_fd=self._directory)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            self._close()
+            text = "is not a file of its own; remove it"
+            raise OSError(errno.EINVAL, text, os.path.join(directory, LOCK_FILE))
 
     def acquire(self, timeout: float = 0.0) -> bool:
-        """Take the lock within `timeout` seconds; False when another process keeps it."""
-        if self._take():
-            return True
-        if not timeout:
+        """Take the lock within `timeout` seconds; False when another process keeps it.  OSError
+        when root may not take the directory."""
+        if not self._take() and not (timeout and self._wait(timeout)):
             return False
+        if os.geteuid() == 0 and self._owner != 0:
+            os.fchown(self._directory, 0, -1)
+        return True
+
+    def _wait(self, timeout: float) -> bool:
         # Only a command that has to wait for another process pays for the import.
         from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -143,4 +144,27 @@ class Lock:
         return True
 
     def release(self) -> None:
+        """After acquire()."""
+        if os.geteuid() == 0 and self._owner != 0:
+            for name in os.listdir(self._directory):
+                _give(self._directory, name, self._owner)
+            os.fchown(self._directory, self._owner, -1)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._descriptor)
+        os.close(self._directory)
+
+
+def _give(directory: int, name: str, owner: int) -> None:
+    """Give a file of root's to the owner of the directory that it is in."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return  # a link or a socket
+    status = os.fstat(descriptor)
+    # Not a file with a second name, which may belong to somebody else's directory.
+    if stat.S_ISREG(status.st_mode) and status.st_uid == 0 and status.st_nlink == 1:
+        os.fchown(descriptor, owner, -1)
+    os.close(descriptor)

@@ -27,12 +27,6 @@ tar -c --exclude=__pycache__ --exclude=packaging/openwrt \
 mv "$source/packaging/debian" "$source/debian"
 sed -i "1s/(.*)/($version)/; s/^ -- \(.*>\)  .*/ -- \1  $date/" "$source/debian/changelog"
 sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$source/mproutd/__init__.py"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile \
-	--no-deps --only-binary :all: --require-hashes --target "$source/bundled" \
-	--requirement "$source/debian/bundled.txt" || die "pip failed: see above"
-# Not theirs, but pip's: how they came here, and programs that nobody asked for.
-(cd "$source/bundled" && rm -rf bin ./*.dist-info/INSTALLER ./*.dist-info/RECORD \
-	./*.dist-info/REQUESTED ./*.dist-info/direct_url.json)
 chmod -R u=rwX,go=rX "$work"
 
 # build-essential is not there, nor needed: nothing is compiled.  Nor is the network.

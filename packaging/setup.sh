@@ -2,7 +2,8 @@
 # Makes a checkout ready: Debian packages that are missing, then .venv.
 #
 #   packaging/setup.sh           what the demo, the tests and lint need
-#   packaging/setup.sh unpack    and the programs that are not installed, in .build/unpacked
+#   packaging/setup.sh unpack    and in .build/unpacked the programs that are not installed, and
+#                                the other versions of pyroute2 that are in use
 #   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
 #   packaging/setup.sh kernels   and qemu, beside what `unpack` does
 #
@@ -127,6 +128,23 @@ unpacked() {
 	rm -rf .build/new
 }
 
+# Those of Debian 12 and of OpenWrt's releases; .venv has a recent one.
+pyroute2='0.7.2 0.7.9'
+
+# Each in a folder of its own: tests put one in front of Python's path.
+other_pyroute2() {
+	for version in $pyroute2; do
+		folder=.build/unpacked/pyroute2/$version
+		[ -d "$folder" ] && continue
+		say "pip install pyroute2==$version, into $folder"
+		rm -rf "$folder.new"
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+			--no-deps --target "$folder.new" "pyroute2==$version" ||
+			die "pip failed: see above; the next run tries again"
+		mv "$folder.new" "$folder"
+	done
+}
+
 axe='axe-core@4.14.1'
 
 browser() {
@@ -147,10 +165,14 @@ flock 9
 debian_packages install
 environment
 case ${1:-} in
-	unpack) unpacked ;;
+	unpack)
+		unpacked
+		other_pyroute2
+		;;
 	browser) browser ;;
 	kernels)
 		unpacked
+		other_pyroute2
 		debian_packages kernels
 		;;
 esac

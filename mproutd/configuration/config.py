@@ -4,7 +4,8 @@ Invariant: every mistake is a ConfigError, one line with file, line, section and
 several the first in the files is raised.
 
 Three steps: the sections become uplinks with parsed values (resolve.py), what uplinks may not
-share is checked (resolve.py), and the health checks of each are built (health.py).
+share is checked (resolve.py), and the health checks and quota of each are built (health.py,
+cost.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
 from mproutd.configuration.options import GLOBALS, UPLINK
 from mproutd.configuration.parsers import quoted
@@ -53,6 +55,22 @@ class UplinkConfig(NamedTuple):
     on_down: tuple[str, ...] = _default("on_down")
     action_timeout: int = _default("action_timeout")
     """Seconds."""
+    on_quota: tuple[str, ...] = _default("on_quota")
+    download: int | None = _default("download")
+    upload: int | None = _default("upload")
+    """kbit/s; None: the highest rates of the last day."""
+    overflow: int | None = _default("overflow")
+    """Percent; None: never, beyond what the mode says."""
+    metered: bool = _default("metered")
+    quota: int | None = _default("quota")
+    """Bytes, in and out; None: unlimited."""
+    quota_period: str = _default("quota_period")
+    quota_start: int | None = _default("quota_start")
+    """Where a period begins, see cost.STARTS; None without a quota."""
+    quota_warn: int = _default("quota_warn")
+    quota_action: str | None = _default("quota_action")
+    """The mode from the limit on; None without a quota."""
+    quota_hard: bool = _default("quota_hard")
     health: HealthConfig | None = None
     """None: nothing is checked."""
     interfaces: tuple[str, ...] = ()
@@ -108,13 +126,16 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     )
     for index, given in enumerate(values):
         health, errors = build_health(given)
-        resolver.errors += errors
-        uplinks[index] = uplinks[index]._replace(health=health)
+        defaults, quota_errors = complete_quota(given)
+        resolver.errors += [*errors, *quota_errors]
+        uplinks[index] = uplinks[index]._replace(health=health, **defaults)
     resolver.raise_first()
 
     enabled, warnings = _read_switch(network)
     warnings += resolver.warnings
-    warnings += [warning for given in values if (warning := ignored(given))]
+    for uplink, given in zip(uplinks, values, strict=True):
+        warning = ignored(given)
+        warnings += [*([warning] if warning else []), *without_effect(given, uplink.mode)]
     if uplinks and enabled is None:
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
         warnings.append(ConfigError(reason, resolver.files[0]))

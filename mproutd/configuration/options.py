@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mproutd.configuration.parsers import (
     U32,
+    amount,
     boolean,
     device,
     device_or_alias,
@@ -34,6 +35,8 @@ from mproutd.model import TABLE_LOCAL
 
 MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
+QUOTA_PERIODS = ("month", "week", "day")
+QUOTA_ACTIONS = ("backup", "handover", "off")
 METHODS = ("ping", "tcp", "http", "https")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
@@ -46,6 +49,8 @@ TABLE_SPAN = 256
 """The uplinks' tables use this many numbers from table_base on."""
 MAX_WEIGHT, MAX_METRIC = 255, 256
 """A kernel before 6.12 takes weights up to 256; mwan3 takes metrics up to 256."""
+MAX_KBIT = 10**9
+"""1 Tbit/s."""
 MAX_PRIORITY = 32763
 """The next ones are taken: 32764 and 32765 by our rules for other traffic, 32766 by main."""
 
@@ -151,6 +156,21 @@ HEALTH: Mapping[str, OptionSpec] = {
     ),
 }
 """Of health checks.  Names are those of mwan3 where it has one, since its users know them."""
+QUOTA: Mapping[str, OptionSpec] = {
+    "quota": OptionSpec(amount, "the amount of data, in and out, that a period includes"),
+    "quota_period": OptionSpec(one_of("period", QUOTA_PERIODS), "month, week or day", "month"),
+    "quota_start": OptionSpec(
+        integer(0, 31), "the day of the month, of the week (1 is Monday), or the hour it begins"
+    ),
+    "quota_warn": OptionSpec(integer(1, 100), "percent of the quota at which to warn", "80"),
+    "quota_action": OptionSpec(
+        one_of("action", QUOTA_ACTIONS), "the mode from the limit on: backup, handover or off"
+    ),
+    "quota_hard": OptionSpec(
+        boolean, "from the limit on it is off, even as the last usable uplink", "0"
+    ),
+}
+"""Of an uplink with a limited volume of data."""
 UPLINK: Mapping[str, OptionSpec] = {
     "multipath": MODE,
     "device": DEVICE,
@@ -182,7 +202,20 @@ UPLINK: Mapping[str, OptionSpec] = {
     ),
     "on_up": OptionSpec(program, "the program to run when it becomes usable", unset=()),
     "on_down": OptionSpec(program, "the program to run when it stops being usable", unset=()),
+    "on_quota": OptionSpec(
+        program, "the program to run at quota_warn, at the limit, and when a period ends", unset=()
+    ),
     "action_timeout": OptionSpec(integer(1, 3600), "seconds that these programs may take", "30"),
+    "download": OptionSpec(integer(1, MAX_KBIT), "its capacity towards us, in kbit/s"),
+    "upload": OptionSpec(integer(1, MAX_KBIT), "its capacity away from us, in kbit/s"),
+    "overflow": OptionSpec(
+        integer(1, 100),
+        "a backup or handover uplink carries while the regular ones exceed this percentage",
+    ),
+    "metered": OptionSpec(
+        boolean, "its traffic costs money: checks are rare while it only stands by", "0"
+    ),
+    **QUOTA,
     **HEALTH,
 }
 OPTIONS: Mapping[tuple[str, str], Mapping[str, OptionSpec]] = {

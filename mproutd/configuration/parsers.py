@@ -100,6 +100,28 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+"""Powers of 1000, as providers count."""
+MAX_AMOUNT = 10**18
+
+
+def amount(text: str) -> int:
+    """Bytes, at least one: "20G", "1.5T", "500M"; with `i` ("20Gi") in powers of 1024."""
+    digits = text.rstrip("BbIiKkMmGgTt")
+    unit = text[len(digits) :].lower().removesuffix("b")
+    binary, unit = unit.endswith("i"), unit.removesuffix("i")
+    whole, point, decimals = digits.strip().partition(".")
+    number_text = whole + decimals
+    valid = number_text.isascii() and number_text.isdigit() and len(number_text) <= 18
+    if not valid or not whole or (point and not decimals) or unit not in UNITS:
+        raise ValueError(f"{quoted(text)} is not an amount of data, such as 20G or 500M")
+    factor = 1 << 10 * list(UNITS).index(unit) if binary else UNITS[unit]
+    value: int = int(number_text) * factor // 10 ** len(decimals)
+    if not 1 <= value <= MAX_AMOUNT:
+        raise ValueError(f"{quoted(text)} is out of range: 1 byte to {MAX_AMOUNT // 10**12} T")
+    return value
+
+
 def boolean(text: str) -> bool:
     if text in TRUE or text in FALSE:
         return text in TRUE

@@ -18,21 +18,31 @@ from mproutd.safefile import writable_by_others
 
 MAX_FILE_BYTES = 1 << 20
 """A real file has a few thousand."""
+OPENWRT_DIRECTORY, OVERRIDES = "/etc/config", "/var/run/uci"
+"""libuci of 2025 and later reads OVERRIDES/NAME instead of OPENWRT_DIRECTORY/NAME if it exists."""
 
 
 def load(directory: str) -> Config:
     """The configuration in `directory`.  ConfigError for anything that cannot be used."""
-    network, mproutd = (os.path.join(directory, name) for name in ("network", "mproutd"))
+    network, mproutd = (_file(directory, name) for name in ("network", "mproutd"))
     sections = read(network)
     if sections is None:
         raise ConfigError("no such file", network)
     config = build(sections, read(mproutd) or ())
     warnings = [
         f"{quoted(path, 4096)[1:-1]}: {reason}"
-        for path in (directory, network, mproutd)
+        for path in dict.fromkeys((*map(os.path.dirname, (network, mproutd)), network, mproutd))
         if (reason := writable_by_others(path))
     ]
     return config._replace(warnings=(*config.warnings, *warnings)) if warnings else config
+
+
+def _file(directory: str, name: str) -> str:
+    """The file that counts: as libuci decides, also where pyuci is not installed."""
+    override = os.path.join(OVERRIDES, name)
+    if os.path.normpath(directory) == OPENWRT_DIRECTORY and os.path.exists(override):
+        return override
+    return os.path.join(directory, name)
 
 
 def read(file: str) -> tuple[Section, ...] | None:

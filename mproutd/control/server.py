@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from errno import EAGAIN
@@ -33,7 +34,7 @@ MAX_CLIENTS = 32
 """At once; further ones wait in the socket's queue."""
 BACKLOG = 1024
 """Length of that queue: connect(2) fails with EAGAIN for one more."""
-LOGGED_COMMANDS = ("reconcile",)
+LOGGED_COMMANDS = ("reconcile", "quota")
 """Commands that change something."""
 MAX_LISTENERS = 8
 """They stay connected, and must leave room for requests."""
@@ -131,12 +132,7 @@ class Server:
             os.unlink(path)  # we hold the lock, so no daemon is behind it
         except FileNotFoundError:
             pass
-        umask = os.umask(0o177)
-        try:
-            self._socket.bind(path)
-        finally:
-            os.umask(umask)
-        _give_to_group(path)
+        _bind(self._socket, path)
         self._socket.listen(BACKLOG)
         self._update()
 
@@ -301,14 +297,41 @@ def _line(event: Mapping[str, object]) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 
-def _give_to_group(path: str) -> None:
-    """Let the group connect, where it exists and we may change the owner."""
+def _bind(server: socket.socket, path: str) -> None:
+    """Bind to `path`: for the group where it exists and we may give it, else for us alone.
+
+    The socket is made with its group and mode.  Changed afterwards, by its name, they might end up
+    at another file, put in its place.
+    """
+    own = os.getegid()
+    group = _group(os.path.dirname(path))
+    umask = os.umask(0o177 if group is None else 0o117)
+    try:
+        if group is not None and group != own:
+            os.setegid(group)
+        server.bind(path)
+    finally:
+        if os.getegid() != own:
+            os.setegid(own)
+        os.umask(umask)
+
+
+def _group(directory: str) -> int | None:
+    """The group that a socket in this directory can be made for; None where there is none."""
     import grp  # not needed by the commands
 
     try:
         group = grp.getgrnam(GROUP).gr_gid
-        if os.stat(path).st_gid != group:
-            os.chown(path, -1, group)
-    except (KeyError, PermissionError):
-        return
-    os.chmod(path, 0o660)
+    except KeyError:
+        return None
+    if os.stat(directory).st_mode & stat.S_ISGID:
+        return None  # it would get the directory's group
+    if group == os.getegid():
+        return group
+    try:
+        own = os.getegid()
+        os.setegid(group)
+        os.setegid(own)
+    except OSError:  # not root, or a group that is unknown in this user namespace
+        return None
+    return group

@@ -72,7 +72,7 @@ ALL_DEVICES = 0xFFFFFFFF
 
 _COMMAND = 16
 """Offset of genlmsghdr's command."""
-_CLOSED, _SUB_ESTABLISHED, _SUB_CLOSED = 3, 10, 11
+_ESTABLISHED, _CLOSED, _SUB_ESTABLISHED, _SUB_CLOSED = 2, 3, 10, 11
 """linux/mptcp_pm.h: MPTCP_EVENT_*."""
 
 _LINK_LOCAL = b"\xfe\x80"
@@ -176,6 +176,16 @@ def subflow_event_filter(everything: bool) -> list[Instruction]:
         (_JUMP_EQUAL, 2, 0, _SUB_ESTABLISHED),
         (_JUMP_EQUAL, 1, 0, _CLOSED),
         (_JUMP_EQUAL, 0, 1, _SUB_CLOSED),
+        (_RETURN, 0, 0, 0xFFFFFFFF),
+        (_RETURN, 0, 0, 0),
+    ]
+
+
+def established_event_filter() -> list[Instruction]:
+    """Of the path manager's events, pass that a connection was established."""
+    return [
+        (_LOAD_BYTE, 0, 0, _COMMAND),
+        (_JUMP_EQUAL, 0, 1, _ESTABLISHED),
         (_RETURN, 0, 0, 0xFFFFFFFF),
         (_RETURN, 0, 0, 0),
     ]

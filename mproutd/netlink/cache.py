@@ -3,8 +3,9 @@
 Without news of a kind of object, a pass does not read that kind again, so an event on one uplink
 costs the same beside thirty others.  What is kept is the kernel's last reply.  It is dropped by
 the events that announce a change, and by those that announce what the kernel does silently: with
-an address, a link or its carrier, the IPv4 routes of that device vanish from every table
-(net/ipv4/fib_frontend.c), so an event for a device drops every table with a route through it.
+an address or when a link goes down, IPv4 routes of that device vanish from every table
+(net/ipv4/fib_frontend.c), so such an event drops every table with a route through it.  A new
+address and a link that is up, with carrier or without, leave all routes where they are.
 Events that trigger no pass (bpf.is_relevant) count too: the address of a LAN matters as soon as
 an uplink has its subnet as well.
 
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILIES,
+    PROTOCOL,
     TABLE_MAIN,
     Address,
     Link,
@@ -83,6 +85,8 @@ class RtnlCache:
         self._links: dict[int, Link] | None = None
         self._addresses: dict[int, tuple[Address, ...]] | None = None
         self._stale_addresses: set[int] = set()
+        self._stale_routes: set[int] = set()
+        """Devices whose tables were dropped since the last read."""
         self._rules: tuple[Rule, ...] | None = None
         self._tables: dict[int, tuple[Route, ...]] = {}
         self._main.invalidate()
@@ -92,17 +96,7 @@ class RtnlCache:
         """Drop what this event makes stale.  DecodeError for a broken route message."""
         kind, body = message.type, message.body
         if kind in _LINK_EVENTS or kind in _ADDRESS_EVENTS:
-            index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
-            families: Sequence[int] = FAMILIES
-            if kind in _LINK_EVENTS:
-                self._links = None
-                self._drop_nexthops()
-            elif body and body[0] in FAMILIES:
-                families = body[:1]
-            self._main.drop_device(index, families)
-            if index not in self._stale_addresses:
-                self._stale_addresses.add(index)
-                self._drop_routes_through(index)
+            self._on_device_event(kind, body)
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
         elif kind == rtnl_decode.RTM_NEWNETCONF:
@@ -112,6 +106,27 @@ class RtnlCache:
         else:
             self._rules = None
             self._main.invalidate_lookups()
+
+    def _on_device_event(self, kind: int, body: bytes) -> None:
+        """An address or a link: what can be gone with it is read again."""
+        index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
+        self._stale_addresses.add(index)
+        families: Sequence[int] = FAMILIES
+        if kind in _LINK_EVENTS:
+            self._links = None
+            self._drop_nexthops()
+            if len(body) >= 12 and U32.unpack_from(body, 8)[0] & rtnl_decode.IFF_UP:
+                self._main.drop_defaults(index)
+                return
+        else:
+            families = body[:1] if body and body[0] in FAMILIES else FAMILIES
+            if kind == rtnl_decode.RTM_NEWADDR:
+                self._main.drop_subnets(index, families)
+                return
+        self._main.drop_device(index, families)
+        if index not in self._stale_routes:
+            self._stale_routes.add(index)
+            self._drop_routes_through(index)
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
@@ -130,12 +145,12 @@ class RtnlCache:
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
-        if not routes or message.flags & NLM_F_REPLACE or routes[0].nexthop_id:
-            # The event does not say through which device the route, or the replaced one, went.
+        if not routes or (routes[0].nexthop_id and routes[0].protocol != PROTOCOL):
+            # The event does not say through which device the route goes.
             self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
-            self._main.drop(route)
+            self._main.drop(route, replaced=bool(message.flags & NLM_F_REPLACE))
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Account for our own changes, whose events are filtered out.
@@ -190,17 +205,15 @@ class RtnlCache:
             lookups = MainLookups(mark, frozenset(tables) if has_mark_rule else frozenset())
             addresses = self._read_addresses()
             routes = tuple(chain.from_iterable(self._read_table(table) for table in tables))
-            main = self._main.read(indexes, addresses, lookups)
-            if any_device or remembered:
+            self._stale_routes.clear()
+            main = self._main.read(indexes, addresses, lookups, FAMILIES if any_device else ())
+            if remembered and not any_device:
                 families = {
                     family
                     for family in FAMILIES
-                    if any_device
-                    or any(
-                        (index, family) not in main.defaults
-                        and (links[index].name, family) in remembered
-                        for index in indexes
-                    )
+                    for index in indexes
+                    if (index, family) not in main.defaults
+                    and (links[index].name, family) in remembered
                 }
                 others = self._main.read_any_default(families, lookups)
                 main = main._replace(defaults={**main.defaults, **others})

@@ -1,10 +1,11 @@
 """MPTCP and TCP sockets over sock_diag, by pyroute2: for commands, not for the daemon.
 
 A command reads them once, so pyroute2's speed and memory do not matter: its DiagSocket sends the
-dumps, its message classes decode struct inet_diag_msg.  Two things are added.  The request carries
-INET_DIAG_REQ_PROTOCOL, since MPTCP's number does not fit into the eight bits of sdiag_protocol
-(net/ipv4/inet_diag.c).  INET_DIAG_INFO and INET_DIAG_ULP_INFO stay bytes, since pyroute2 takes
-every INFO for a struct tcp_info; sock_diag.py and mptcp_info.py decode them.
+dumps, its message classes decode struct inet_diag_msg.  Every pyroute2 from 0.7.2 on will do; the
+attributes are listed here, since older ones do not know all of them.  Two things are added.  The
+request carries INET_DIAG_REQ_PROTOCOL, since MPTCP's number does not fit into the eight bits of
+sdiag_protocol (net/ipv4/inet_diag.c).  INET_DIAG_INFO and INET_DIAG_ULP_INFO stay bytes, since
+pyroute2 takes every INFO for a struct tcp_info; sock_diag.py and mptcp_info.py decode them.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ from pyroute2.netlink.diag import (
 from pyroute2.netlink.exceptions import NetlinkError
 
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP
-from mproutd.netlink.sock_diag import WANT_INFO, Socket
-
-_RAW = {"INET_DIAG_INFO": "cdata", "INET_DIAG_ULP_INFO": "cdata"}
+from mproutd.netlink.sock_diag import INET_DIAG_INFO, INET_DIAG_ULP_INFO, WANT_INFO, Socket
 
 
 class _Request(inet_addr_codec):  # type: ignore[misc]  # pyroute2 has no types
@@ -50,7 +49,10 @@ class _Reply(inet_addr_codec):  # type: ignore[misc]
 
     ffname = "idiag_family"
     fields = inet_diag_msg.fields
-    nla_map = tuple((name, _RAW.get(name, "none")) for name, _ in inet_diag_msg.nla_map)
+    nla_map = (
+        (INET_DIAG_INFO, "INET_DIAG_INFO", "cdata"),
+        (INET_DIAG_ULP_INFO, "INET_DIAG_ULP_INFO", "cdata"),
+    )
 
 
 class _Marshal(MarshalDiag):  # type: ignore[misc]
@@ -64,7 +66,7 @@ def sockets() -> tuple[list[Socket], list[Socket]]:
     empty, since pyroute2 swallows that error.
     """
     with DiagSocket() as diag:
-        diag.set_marshal(_Marshal())
+        _use_our_marshal(diag)
         diag.bind()
         try:
             # TCP last: a connection that begins in between appears by its subflows.
@@ -72,6 +74,14 @@ def sockets() -> tuple[list[Socket], list[Socket]]:
             return mptcp_sockets, list(_dump(diag, socket.IPPROTO_TCP))
         except NetlinkError as error:  # not an OSError
             raise OSError(error.code, f"sock_diag: {os.strerror(error.code)}") from None
+
+
+def _use_our_marshal(diag: DiagSocket) -> None:
+    """Have replies decoded by _Marshal, which was a plain attribute before pyroute2 0.9."""
+    if hasattr(diag, "set_marshal"):
+        diag.set_marshal(_Marshal())
+    else:
+        diag.marshal = _Marshal()
 
 
 def _dump(diag: DiagSocket, protocol: int) -> Iterator[Socket]:

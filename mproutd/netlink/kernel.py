@@ -69,6 +69,10 @@ class Kernel(Protocol):
 
     def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None: ...
 
+    def subflows(
+        self, addresses: Collection[str]
+    ) -> tuple[list[sock_diag.Connection] | None, list[sock_diag.Subflow]]: ...
+
 
 class SnapshotRequest(NamedTuple):
     """What a snapshot must contain."""

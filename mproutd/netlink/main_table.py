@@ -7,9 +7,9 @@ only for a device that an event concerned.  See docs/design.md for how a lookup 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from socket import AF_INET, AF_INET6
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mproutd.model import (
     ANY_DEVICE,
@@ -56,10 +56,23 @@ class MainLookups(NamedTuple):
 
     def hides_main(self, routes: Iterable[Route]) -> bool:
         """Whether the reply to a lookup comes from a foreign table, whose rule precedes main's."""
-        return any(
-            route.table not in (TABLE_MAIN, TABLE_LOCAL) and route.table not in self.own_tables
-            for route in routes
-        )
+        for route in routes:  # not any(): this is called for every lookup
+            if route.table not in (TABLE_MAIN, TABLE_LOCAL) and route.table not in self.own_tables:
+                return True
+        return False
+
+
+class _Question(NamedTuple):
+    """One lookup in main."""
+
+    device: int
+    destination: str
+    source: str = ""
+
+
+def _question(device: int, family: int) -> _Question:
+    """For the default route of a device, for any source."""
+    return _Question(device, LOOKUP_DESTINATION[family])
 
 
 class MainTable:
@@ -80,43 +93,81 @@ class MainTable:
         self._defaults: dict[tuple[int, int], Route | None] = {}
         self._connected: dict[tuple[int, int], tuple[Route, ...]] = {}
         self._sourced: dict[int, tuple[Route, ...]] = {}
-        self._last: tuple[Sequence[int], MainRoutes] | None = None
-        """What read() returned for these devices, until something is dropped."""
+        self._last: tuple[tuple[Sequence[int], Collection[int]], MainRoutes] | None = None
+        """What read() was asked for and returned, until something is dropped."""
 
     def drop_device(self, index: int, families: Iterable[int] = FAMILIES) -> None:
-        """Look up everything of this device again, in these families."""
+        """Look up everything of this device again, in these families: routes may be gone."""
         self._last = None
         for family in families:
-            own = self._defaults.pop((index, family), None)
+            self._defaults.pop((index, family), None)
             best = self._defaults.get((ANY_DEVICE, family))
-            if best is not None and (own is not None or index in best.devices):
+            if best is not None and index in best.devices:
                 del self._defaults[ANY_DEVICE, family]
             self._connected.pop((index, family), None)
             if family == AF_INET6:
                 self._sourced.pop(index, None)
 
-    def drop(self, route: Route) -> None:
-        """Look up again what this route, which came or went, may have changed."""
+    def drop_subnets(self, index: int, families: Iterable[int]) -> None:
+        """Look up again what a new address of this device may bring: no route is gone."""
         self._last = None
+        for family in families:
+            self._connected.pop((index, family), None)
+            if family == AF_INET6:
+                self._sourced.pop(index, None)
+
+    def drop_defaults(self, index: int) -> None:
+        """Look up again what depends on the carrier of this device, which is up.
+
+        With ignore_routes_with_linkdown, its routes count only while it has carrier.
+        """
+        self._last = None
+        for family in FAMILIES:
+            self._defaults.pop((index, family), None)
+            self._defaults.pop((ANY_DEVICE, family), None)
+
+    def drop(self, route: Route, replaced: bool) -> None:
+        """Look up again what this route, which came or went, may have changed.
+
+        `replaced`: it took the place of another, whose device the event does not tell.
+        """
+        self._last = None
+        family = route.family
+        known: dict[tuple[int, int], Any] = self._defaults
         if route.destination != "default":
-            self._connected.pop((route.device, route.family), None)
-            return
-        self._defaults.pop((route.device, route.family), None)
-        self._defaults.pop((ANY_DEVICE, route.family), None)
-        if route.family == AF_INET6:
+            known = self._connected
+        elif route.from_prefix:
+            if replaced:
+                self._sourced.clear()
             self._sourced.pop(route.device, None)
+            return
+        devices = [index for index, each in known if each == family] if replaced else []
+        for index in (*devices, route.device):
+            known.pop((index, family), None)
+        if known is self._defaults:
+            best = known.get((ANY_DEVICE, family))
+            if best is None or route.metric <= best.metric:
+                known.pop((ANY_DEVICE, family), None)
 
     def read(
-        self, indexes: Sequence[int], addresses: Sequence[Address], lookups: MainLookups
+        self,
+        indexes: Sequence[int],
+        addresses: Sequence[Address],
+        lookups: MainLookups,
+        any_families: Collection[int] = (),
     ) -> MainRoutes:
-        """Of the devices `indexes`; `addresses` are all of the machine.  OSError."""
-        if self._last is not None and self._last[0] == indexes:
+        """Of the devices `indexes`; `addresses` are all of the machine.  OSError.
+
+        In `any_families`, also main's best default through any device, with ifindex ANY_DEVICE.
+        """
+        wanted = (indexes, any_families)
+        if self._last is not None and self._last[0] == wanted:
             return self._last[1]
-        self._read_subnets(indexes, addresses, lookups)
+        keys: list[tuple[int, int]] = [(i, family) for i in indexes for family in FAMILIES]
+        keys += [(ANY_DEVICE, family) for family in any_families]
+        self._look_up_unknown(indexes, addresses, lookups, keys)
         routes = MainRoutes(
-            self._read_defaults(
-                [(index, family) for index in indexes for family in FAMILIES], lookups
-            ),
+            self._known_defaults(keys),
             {
                 index: found
                 for index in indexes
@@ -125,97 +176,105 @@ class MainTable:
             {index: found for index in indexes if (found := self._sourced[index])},
             self._read_delegated(indexes, addresses),
         )
-        self._last = indexes, routes
+        self._last = wanted, routes
         return routes
 
     def read_any_default(
         self, families: Collection[int], lookups: MainLookups
     ) -> dict[tuple[int, int], Route]:
         """Main's best default through any device, with ifindex ANY_DEVICE.  OSError."""
-        return self._read_defaults([(ANY_DEVICE, family) for family in families], lookups)
+        keys = [(ANY_DEVICE, family) for family in families]
+        questions = [_question(*key) for key in keys if key not in self._defaults]
+        self._take_defaults(questions, self._look_up_main(lookups.mark, questions), lookups)
+        return self._known_defaults(keys)
 
-    def _read_subnets(
-        self, indexes: Sequence[int], addresses: Sequence[Address], main: MainLookups
+    def _known_defaults(self, keys: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Route]:
+        known = self._defaults
+        return {key: route for key in keys if (route := known[key]) is not None}
+
+    def _look_up_unknown(
+        self,
+        indexes: Sequence[int],
+        addresses: Sequence[Address],
+        main: MainLookups,
+        keys: Sequence[tuple[int, int]],
     ) -> None:
-        """Main's routes to the subnets of these devices, and its defaults for their addresses.
+        """Look up whatever is not known, in one send unless main lacks a default.
 
-        One lookup for each subnet and each IPv6 address of a device whose routes may have changed.
+        For a device whose routes may have changed: one lookup for the default route of each family,
+        one for each subnet, and one for each IPv6 address, which may have a default of its own.
         """
-        unknown = {
-            (index, family)
-            for index in indexes
-            for family in FAMILIES
-            if (index, family) not in self._connected
-        }
-        changed = {index for index in indexes if index not in self._sourced}
-        if not unknown and not changed:
-            return
-        taken = {address.address for address in addresses}
-        own = [
-            each
-            for each in addresses
-            if each.scope == SCOPE_GLOBAL
-            and ((each.link, each.family) in unknown or each.link in changed)
-        ]
-        subnets = list(
-            dict.fromkeys(
-                (each.link, each.network)
-                for each in own
-                if (each.link, each.family) in unknown
-                and each.network not in (each.address, "default")
-            )
-        )
-        sources = [
-            (each.link, each.address)
-            for each in own
-            if each.family == AF_INET6 and each.link in changed
-        ]
-        replies = self._look_up_main(
-            main.mark,
-            [(index, address_within(network, taken), "") for index, network in subnets]
-            + [(index, LOOKUP_DESTINATION[AF_INET6], source) for index, source in sources],
-        )
-        connected: dict[tuple[int, int], list[Route]] = {}
-        sourced: dict[int, list[Route]] = {}
+        connected = self._connected
+        unknown = [key for key in keys if key not in connected and key[0] != ANY_DEVICE]
+        changed = [index for index in indexes if index not in self._sourced]
+        subnets: dict[tuple[int, str], None] = {}
+        sources: list[_Question] = []
+        for each in addresses if unknown or changed else ():
+            link, address, scope = each.link, each.address, each.scope
+            family = AF_INET6 if ":" in address else AF_INET
+            if scope == SCOPE_GLOBAL and (link, family) in unknown:
+                if (network := each.network) not in (address, "default"):
+                    subnets[link, network] = None
+            if scope == SCOPE_GLOBAL and family == AF_INET6 and link in changed:
+                sources.append(_Question(link, LOOKUP_DESTINATION[family], address))
+        taken = {address.address for address in addresses} if subnets else ()
+        networks = [_Question(index, address_within(each, taken)) for index, each in subnets]
+        defaults = [_question(*key) for key in keys if key not in self._defaults]
+        replies = self._look_up_main(main.mark, [*networks, *defaults, *sources])
+        if unknown:
+            self._take_connected(unknown, list(subnets), replies, main)
+        for index in changed:
+            self._sourced[index] = ()
+        self._take_defaults([*defaults, *sources], replies[len(networks) :], main)
+
+    def _take_connected(
+        self,
+        unknown: Iterable[tuple[int, int]],
+        subnets: Sequence[tuple[int, str]],
+        replies: Sequence[Sequence[Route]],
+        main: MainLookups,
+    ) -> None:
+        """Record main's routes to the `subnets`, to which the first replies belong."""
+        connected: dict[tuple[int, int], tuple[Route, ...]] = dict.fromkeys(unknown, ())
         for (index, network), routes in zip(subnets, replies, strict=False):
             family = family_of(network)
             if main.hides_main(routes) or any(_is_within(route, network) for route in routes):
                 routes = self._dump_main(index, family)
-            found = connected.setdefault((index, family), [])
-            found += _connected(routes, index, network)[:1]
-        for (index, source), routes in zip(sources, replies[len(subnets) :], strict=True):
-            if main.hides_main(routes):
-                routes = self._dump_main(index, AF_INET6)
-            found = sourced.setdefault(index, [])
-            found += [route for route in _sourced(routes, index, source) if route not in found]
-        self._connected |= {key: tuple(connected.get(key, ())) for key in unknown}
-        self._sourced |= {index: tuple(sourced.get(index, ())) for index in changed}
+            connected[index, family] += _connected(routes, index, network)[:1]
+        self._connected |= connected
 
-    def _read_defaults(
-        self, keys: Sequence[tuple[int, int]], main: MainLookups
-    ) -> dict[tuple[int, int], Route]:
-        """Main's default route through each device: one lookup each, however large main is.
+    def _take_defaults(
+        self,
+        questions: Sequence[_Question],
+        replies: Sequence[Sequence[Route]],
+        main: MainLookups,
+    ) -> None:
+        """Record main's default route of each device, and those for its IPv6 addresses.
 
         A lookup without a default is repeated for a second destination, since main may have a
         more specific route to the first.  Where a foreign rule answered instead of main, main is
         dumped, which is slow only if it is large.
         """
-        known = self._defaults
-        unknown = [key for key in keys if key not in known]
-        for destination in (LOOKUP_DESTINATION, FALLBACK_DESTINATION):
-            requested, unknown = unknown, []
-            replies = self._look_up_main(
-                main.mark, [(index, destination[family], "") for index, family in requested]
-            )
-            for (index, family), routes in zip(requested, replies, strict=True):
+        while questions:
+            again: list[_Question] = []
+            for question, routes in zip(questions, replies, strict=True):
+                index, destination, source = question
+                family = AF_INET6 if ":" in destination else AF_INET
                 foreign = main.hides_main(routes)
                 if foreign:
                     # Without a device main may be large, and the foreign rule wins in any case.
                     routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
-                known[index, family] = default = _best_default(routes, index)
-                if default is None and not foreign:
-                    unknown.append((index, family))
-        return {key: route for key in keys if (route := known[key]) is not None}
+                if source:
+                    found = _sourced(routes, index, source)
+                    known = self._sourced[index]
+                    self._sourced[index] += tuple(each for each in found if each not in known)
+                    missing = not any(route.destination == "default" for route in routes)
+                else:
+                    self._defaults[index, family] = default = _best_default(routes, index)
+                    missing = default is None
+                if missing and not foreign and destination == LOOKUP_DESTINATION[family]:
+                    again.append(question._replace(destination=FALLBACK_DESTINATION[family]))
+            questions, replies = again, self._look_up_main(main.mark, again)
 
     def _read_delegated(
         self, indexes: Sequence[int], addresses: Sequence[Address]
@@ -248,22 +307,10 @@ class MainTable:
             )
         return self._delegated
 
-    def _look_up_main(
-        self, mark: int, keys: Sequence[tuple[int, str, str]]
-    ) -> list[Sequence[Route]]:
-        """The route in main for each (ifindex, destination, source); () for none."""
-        requests: list[Encode] = [
-            partial(
-                rtnl_encode.lookup,
-                destination=destination,
-                source=source,
-                device=index,
-                mark=mark,
-                match=True,
-            )
-            for index, destination, source in keys
-        ]
-        replies = self._requests.query(requests)
+    def _look_up_main(self, mark: int, questions: Sequence[_Question]) -> list[tuple[Route, ...]]:
+        """The route in main for each; () for none."""
+        requests = [_encoded(mark, *question) for question in questions]
+        replies = self._requests.query(requests) if requests else ()
         return [
             () if isinstance(reply, OSError) else self._resolved(self._decode_routes[reply.body])
             for reply in replies
@@ -274,46 +321,63 @@ class MainTable:
         bodies = self._requests.dump(dump)
         return [route for body in bodies for route in self._resolved(rtnl_decode.routes(body))]
 
-    def _resolved(self, routes: Sequence[Route]) -> Sequence[Route]:
-        if any(route.nexthop_id for route in routes):
-            return self._nexthops.resolve(routes)
+    def _resolved(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        if routes and routes[0].nexthop_id:
+            return tuple(self._nexthops.resolve(routes))
         return routes
+
+
+@lru_cache(1024)
+def _encoded(mark: int, device: int, destination: str, source: str) -> Encode:
+    return partial(
+        rtnl_encode.lookup,
+        destination=destination,
+        source=source,
+        device=device,
+        mark=mark,
+        match=True,
+    )
 
 
 def _best_default(routes: Iterable[Route], index: int) -> Route | None:
     """The default route of main through this device with the lowest metric.
 
-    Through any device, it has the nexthops of all devices.
+    Through any device (ANY_DEVICE), it has the nexthops of all.
     """
-    found = [
-        route
-        for route in routes
-        if route.table == TABLE_MAIN
-        and route.destination == "default"
-        and not route.from_prefix
-        and index in (ANY_DEVICE, route.device)
-    ]
-    best = min(found, key=lambda route: route.metric, default=None)
-    if best is not None and len(found) > 1:
+    best: Route | None = None
+    for route in routes:
+        if (
+            route.destination == "default"
+            and route.table == TABLE_MAIN
+            and not route.from_prefix
+            and index in (ANY_DEVICE, route.device)
+            and (best is None or route.metric < best.metric)
+        ):
+            best = route
+    if best is not None and index == ANY_DEVICE:
         hops = [
             Nexthop(gateway, device=route.device)
-            for route in found
-            if route.metric == best.metric
+            for route in routes
+            if route[:3] == best[:3] and route.metric == best.metric and not route.from_prefix
             for gateway in route.gateways
         ]
-        best = best._replace(nexthops=tuple(hops))
+        if len(hops) > 1:
+            best = best._replace(nexthops=tuple(hops))
     return best
 
 
-def _connected(routes: Iterable[Route], index: int, network: str) -> list[Route]:
+def _connected(routes: Iterable[Route], index: int, network: str) -> tuple[Route, ...]:
     """Main's routes straight to the subnet `network` through this device, the best first."""
     found = [
         route
         for route in routes
-        if (route.table, route.device, route.destination) == (TABLE_MAIN, index, network)
+        if route.destination == network
+        and (route.table, route.device) == (TABLE_MAIN, index)
         and not route.gateway
     ]
-    return sorted(found, key=lambda route: route.metric)
+    if len(found) > 1:
+        found.sort(key=lambda route: route.metric)
+    return tuple(found)
 
 
 def _sourced(routes: Iterable[Route], index: int, source: str) -> list[Route]:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from mproutd.model import LAMINAR, Endpoint, Mptcp, Operation
+from mproutd.model import LAMINAR, Endpoint, Limits, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
 from mproutd.netlink.nlmsg import Ack, DecodeCache
@@ -45,7 +45,10 @@ class PathManager:
         self._family = mptcp_pm.family(reply.body)
         self._max_limit = mptcp_pm.max_limit(self._accepts)
         self._max_endpoints = mptcp_pm.max_endpoints(self._max_limit)
+        self._get_limits = partial(mptcp_pm.get_limits, self._family.id)
+        self._get_endpoints = partial(mptcp_pm.dump_endpoints, self._family.id)
         self._decode_endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
+        self._decode_limits: DecodeCache[Limits] = DecodeCache(mptcp_pm.limits, 16)
         self._enabled, self._name = True, "kernel"
         self._laminar: bool | None = None
         """Whether the kernel knows the flag; None until it was probed."""
@@ -74,8 +77,7 @@ class PathManager:
         if full:
             self._enabled = _read_sysctl("enabled", "1") != "0"
             self._name = _path_manager()
-        bodies = self._dump_endpoints()
-        reply = self._requests.query([partial(mptcp_pm.get_limits, self._family.id)])[0]
+        reply, bodies = self._requests.query_and_dump(self._get_limits, self._get_endpoints)
         if isinstance(reply, OSError):
             raise reply
         endpoints = tuple(self._decode_endpoint[body] for body in bodies)
@@ -83,7 +85,7 @@ class PathManager:
             self._laminar = self._knows_laminar(endpoints)
         return Mptcp(
             endpoints,
-            mptcp_pm.limits(reply.body),
+            self._decode_limits[reply.body],
             self._max_limit,
             self._enabled,
             self._name,
@@ -92,7 +94,7 @@ class PathManager:
         )
 
     def _dump_endpoints(self) -> list[bytes]:
-        return self._requests.dump(partial(mptcp_pm.dump_endpoints, self._family.id))
+        return self._requests.dump(self._get_endpoints)
 
     def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Do them in order and wait for all; return the failures by index."""

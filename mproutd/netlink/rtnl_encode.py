@@ -10,6 +10,7 @@ the protocol), so that it hits exactly this object or none.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
 
 from mproutd.model import (
@@ -165,6 +166,15 @@ def lookup(
     and protocol, instead of the resolved path to one host.  Errors: ENETUNREACH or EHOSTUNREACH
     for no route, ENETUNREACH or EINVAL for an IPv4 source that is not a local address.
     """
+    body = _lookup_body(destination, source, device, iif, mark, match)
+    return request(RTM_GETROUTE, 0, sequence, body)
+
+
+@lru_cache(256)
+def _lookup_body(
+    destination: str, source: str, device: int, iif: int, mark: int, match: bool
+) -> bytes:
+    """Cached, since every pass verifies the same endpoints."""
     family = family_of(destination)
     length = bits(family)
     flags = _RTM_F_FIB_MATCH if match else 0
@@ -181,7 +191,7 @@ def lookup(
         body += put_u32(RTA_IIF, iif)
     if mark:
         body += put_u32(RTA_MARK, mark)
-    return request(RTM_GETROUTE, 0, sequence, body)
+    return body
 
 
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:

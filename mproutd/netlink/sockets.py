@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mproutd.netlink.bpf import SO_ATTACH_FILTER, Instruction, sock_fprog
 from mproutd.netlink.nlmsg import (
+    NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
     Ack,
@@ -95,17 +96,37 @@ class Requests:
         """The bodies, and whether the table changed meanwhile."""
         self._sequence = sequence = self._sequence + 1 & _MAX_SEQUENCE
         self._socket.send(encode(sequence))
+        return self._receive_dump(sequence, [])
+
+    def _receive_dump(self, sequence: int, before: list[Message]) -> tuple[list[bytes], bool]:
+        """See _dump(); the reply to the request before it is appended to `before`."""
         bodies: list[bytes] = []
         interrupted = False
         while True:
             for message in messages(self._receive()):
-                if message.sequence != sequence:
+                kind, flags, number, _, body = message
+                if number != sequence:
+                    if number == sequence - 1:
+                        before.append(message)
                     continue
-                interrupted |= message.interrupted
-                if message.type in (NLMSG_DONE, NLMSG_ERROR):
+                if flags & NLM_F_DUMP_INTR:
+                    interrupted = True
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
                     _raise(acknowledgement(message))
                     return bodies, interrupted
-                bodies.append(message.body)
+                bodies.append(body)
+
+    def query_and_dump(self, query: Encode, dump: Encode) -> tuple[Message | OSError, list[bytes]]:
+        """The same as query() and dump(), in one send where the receive buffer allows."""
+        if self._batch_size == 1:
+            return self.query([query])[0], self.dump(dump)
+        sequence = self._send([query, dump])
+        first: list[Message] = []
+        bodies, interrupted = self._receive_dump(sequence + 1, first)
+        reply: Message | OSError = first[0]
+        if first[0].type == NLMSG_ERROR:
+            reply = _error(acknowledgement(first[0]))
+        return reply, self._retry_dump(dump) if interrupted else bodies
 
     def query(self, requests: Sequence[Encode]) -> list[Message | OSError]:
         """The reply or the error of each request, in order.  For requests without a dump."""

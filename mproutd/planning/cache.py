@@ -6,7 +6,8 @@ last one where nothing happened, so comparing the arguments costs next to nothin
 
 Planning and comparing with 2, 8 and 34 dual-stack uplinks and no change takes 0.08, 0.15 and
 0.43 ms with these caches, 0.15, 0.33 and 1.2 ms without any.  Each use saves at least 5 % of
-that with 34 uplinks, or with 2; what saved less is not cached.
+that with 34 uplinks, or with 2; what saved less is not cached.  The plan itself is cached whole
+for passes that find nothing changed: with 8 uplinks such a pass takes half as long.
 """
 
 from __future__ import annotations

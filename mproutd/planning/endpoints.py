@@ -219,10 +219,18 @@ def _standby(
 def _keep_present(
     ownership: Ownership, mptcp: Mptcp, uplinks: Sequence[ObservedUplink]
 ) -> dict[Endpoint, str]:
-    """Our existing endpoints, as they are, whose address is still on its device."""
+    """Our existing endpoints, as they are, whose address is still on its device.
+
+    Also of an uplink that a quota has switched off, unless it is a hard one.
+    """
+    switched_off = [
+        uplink
+        for uplink in uplinks
+        if uplink.over_quota and uplink.config.mode == "off" and not uplink.config.quota_hard
+    ]
     owners = {
         (address.address, uplink.link.index): uplink.config.name
-        for uplink in by_rank(uplinks)
+        for uplink in [*by_rank(uplinks), *switched_off]
         if uplink.link is not None
         for path in uplink.paths
         for address in path.covered

@@ -59,7 +59,8 @@ class Inspection(NamedTuple):
     state: State
     """The state file's content."""
     drift: Sequence[Operation]
-    """What a pass would change now, without the endpoints of misrouted addresses."""
+    """What a pass would change now, without the endpoints of misrouted addresses and those
+    that connections keep."""
     lookups: Lookups
     restored: Mapping[Object, int]
     """What others remove → how often it was restored lately."""
@@ -67,6 +68,8 @@ class Inspection(NamedTuple):
     """Kinds of traffic, and the entry of a routing table that leads each to the internet."""
     misrouted: Sequence[str] = ()
     """Addresses whose packets leave through another device than planned."""
+    kept: Mapping[str, int] = {}
+    """Address → connections for which an endpoint stays that is to be deleted."""
     lists_connections: bool = True
     """The kernel has mptcp_diag."""
     mptcp_paused: bool = False
@@ -89,6 +92,8 @@ class Inspection(NamedTuple):
     routers."""
     default_tables: Mapping[tuple[str, int], Sequence[int]] = {}
     """(device, family) without a gateway → other programs' tables with a default through it."""
+    netifd: Mapping[str, str] | None = None
+    """Interface → its device, as Facts has it."""
     passes: int = 0
     writes: int = 0
     """Passes, and changes requested from the kernel, since the start."""

@@ -6,6 +6,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
@@ -22,8 +23,10 @@ from mproutd.model import (
     Sysctl,
 )
 from mproutd.planning.bookkeeping import next_state, prune
+from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints
 from mproutd.planning.health import effective, keep_last_usable
+from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
@@ -38,8 +41,6 @@ class Plan(NamedTuple):
 
     routes: dict[Route, str]
     rules: dict[Rule, str]
-    nexthops: dict[NexthopObject, str]
-    """The nexthop objects that routes use, a group after its members."""
     endpoints: dict[Endpoint, str]
     limits: Limits | None
     sysctls: dict[Sysctl, str]
@@ -47,8 +48,6 @@ class Plan(NamedTuple):
     numbers: dict[str, Numbers]
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
-    shares: dict[int, tuple[tuple[str, int], ...]]
-    """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
     main_default: dict[int, int]
     """Family → the device, no uplink, through which main leads other traffic despite a master."""
     barred: frozenset[int]
@@ -57,6 +56,10 @@ class Plan(NamedTuple):
     """Address → uplink, for which the kernel has no room for an endpoint."""
     state: State
     """What the state file must hold before any of this is applied."""
+    shares: dict[int, tuple[tuple[str, int], ...]] = {}
+    """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
+    nexthops: dict[NexthopObject, str] = {}
+    """The nexthop objects that routes use, a group after its members."""
 
 
 class Outcome(NamedTuple):
@@ -72,8 +75,11 @@ class Outcome(NamedTuple):
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
+    kept: Mapping[str, int] = {}
+    """Address → connections for which an endpoint stays that is to be deleted."""
 
 
+@cache_last
 def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Plan:
     """What should be in the kernel now."""
     ownership = Ownership(config, state)
@@ -81,7 +87,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         return _empty_plan(ownership, snapshot)
     numbers = assign_numbers(config, state.slots)
     failed = effective(config, state, facts)
-    uplinks = keep_last_usable(observe(config, snapshot, state, facts, failed), failed)
+    verdicts = Verdicts(config, state, facts)
+    observed = observe(with_effective_modes(config, verdicts), snapshot, state, facts, failed)
+    uplinks = switch_off(keep_last_usable(observed, failed), verdicts.over_quota)
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
@@ -102,7 +110,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         main_default=routing.main_default,
         barred=routing.barred,
         over_cap=over_cap,
-        state=new_state._replace(failed=failed),
+        state=new_state._replace(
+            failed=failed, over_quota=verdicts.over_quota, overflowing=verdicts.overflowing
+        ),
     )
 
 
@@ -110,4 +120,4 @@ def _empty_plan(ownership: Ownership, snapshot: Snapshot) -> Plan:
     """Nothing of ours, and the limits as they were found."""
     limits = original_limits(ownership, snapshot)
     state = prune(ownership, snapshot)
-    return Plan({}, {}, {}, {}, limits, {}, (), {}, {}, {}, {}, frozenset(), {}, state)
+    return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, frozenset(), {}, state)

@@ -34,7 +34,7 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.planning.uplinks import ObservedUplink, by_rank
+from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank
 
 NEXTHOP_IDS = range(1_770_000_000, 1_770_100_000)
 """The ids of our nexthop objects, far from those of routing daemons, which count from 1.  The first
@@ -45,7 +45,9 @@ IDLE_TIMER = 120
 """Seconds without a packet until a flow may move to the uplink that its share is due to."""
 MAX_KERNEL_WEIGHT = 256
 """struct nexthop_grp and rtnexthop before Linux 6.12."""
-_DEFAULT_METRIC = {"master": 1, "on": 1, "backup": MAX_METRIC + 1, "handover": MAX_METRIC + 2}
+_DEFAULT_METRIC = {
+    mode: 1 if mode in ("master", "on") else MAX_METRIC + rank for mode, rank in RANK.items()
+}
 _LOCK, _MTU = 1, 2
 """linux/rtnetlink.h, RTAX_*."""
 _ANY_GATEWAY = "fe80::1"
@@ -99,12 +101,15 @@ def sharing_uplinks(uplinks: Sequence[ObservedUplink], family: int) -> list[Obse
     """The usable uplinks with the lowest metric, in the order of their modes and the file."""
     index = 0 if family == AF_INET else 1
     usable = [each for each in by_rank(uplinks) if each.link and each.paths[index].usable]
-    lowest = min((_metric(each.config) for each in usable), default=0)
-    return [each for each in usable if _metric(each.config) == lowest]
+    lowest = min(map(_metric, usable), default=0)
+    return [each for each in usable if _metric(each) == lowest]
 
 
-def _metric(uplink: UplinkConfig) -> int:
-    return _DEFAULT_METRIC[uplink.mode] if uplink.metric is None else uplink.metric
+def _metric(uplink: ObservedUplink) -> int:
+    """That of the mode where none is configured, and while the quota is used up."""
+    if uplink.config.metric is None or uplink.over_quota:
+        return _DEFAULT_METRIC[uplink.config.mode]
+    return uplink.config.metric
 
 
 def shared_default(snapshot: Snapshot, family: int, members: Sequence[Member]) -> SharedDefault:

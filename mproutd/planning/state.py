@@ -45,6 +45,10 @@ class State(NamedTuple):
     """As in gateways → source and metrics of main's route by that gateway, where it has any."""
     dropped: frozenset[tuple[str, str]] = frozenset()
     """As in gateways, where the kernel itself dropped main's route with the link or address."""
+    over_quota: frozenset[str] = frozenset()
+    """Uplinks whose quota is used up."""
+    overflowing: frozenset[str] = frozenset()
+    """Uplinks that carry because the regular ones are full."""
     nexthops: bool = False
     """There may be nexthop objects of ours."""
 
@@ -67,6 +71,8 @@ def encode(state: State) -> dict[str, Any]:
         "limits": [list(limits) for limits in state.limits] if state.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
         "failed": [list(failure) for failure in state.failed],
+        "over_quota": sorted(state.over_quota),
+        "overflowing": sorted(state.overflowing),
         "nexthops": state.nexthops,
     }
 
@@ -110,6 +116,8 @@ def _decode(data: Any) -> State:
             (_number(device), _text(key)): _number(value) for device, key, value in data["sysctls"]
         },
         failed=tuple((_text(name), _number(family)) for name, family in data.get("failed", ())),
+        over_quota=frozenset(map(_text, data.get("over_quota", ()))),
+        overflowing=frozenset(map(_text, data.get("overflowing", ()))),
         nexthops=data.get("nexthops", False) is True,
     )
 

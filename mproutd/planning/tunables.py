@@ -138,19 +138,21 @@ def _needed_subflows(
     config = ownership.config
     if config.role != "client" or (accepted and _joins_announced(config, mptcp)):
         return mptcp.max_limit
-    needed = 0
+    others = [
+        endpoint.address
+        for endpoint in mptcp.endpoints
+        if endpoint.flags & (SUBFLOW | IMPLICIT) == SUBFLOW
+        and not ownership.owns_endpoint(endpoint)
+    ]
+    needed, ranked = 0, by_rank(uplinks)
     for index, family in enumerate(FAMILIES):
-        paths = [uplink.paths[index] for uplink in by_rank(uplinks)]
-        own = {address.address for path in paths for address in path.eligible}
-        without_address = sum(not path.eligible for path in paths)
-        others = {
-            endpoint.address
-            for endpoint in mptcp.endpoints
-            if family_of(endpoint.address) == family
-            and endpoint.flags & (SUBFLOW | IMPLICIT) == SUBFLOW
-            and not ownership.owns_endpoint(endpoint)
-        }
-        needed = max(needed, len(own | others) + without_address)
+        addresses = {address for address in others if family_of(address) == family}
+        without_address = 0
+        for uplink in ranked:
+            eligible = uplink.paths[index].eligible
+            addresses.update([address.address for address in eligible])
+            without_address += not eligible
+        needed = max(needed, len(addresses) + without_address)
     return needed + accepted
 
 

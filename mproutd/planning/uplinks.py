@@ -75,6 +75,10 @@ class Facts(NamedTuple):
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
+    over_quota: frozenset[str] | None = None
+    """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
+    overflowing: frozenset[str] | None = None
+    """Uplinks that carry because the regular ones are full; None while nothing is measured."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -168,24 +172,29 @@ class ObservedUplink(NamedTuple):
     """An uplink with its device and paths, as a pass finds them."""
 
     config: UplinkConfig
+    """With the effective mode: see modes.py."""
     link: Link | None
     """None: there is no such device."""
     paths: tuple[Path, Path]
     """IPv4, IPv6: in the order of FAMILIES."""
+    over_quota: bool = False
+    """Its quota is used up, so it comes last among those of its mode."""
 
     @property
     def usable(self) -> bool:
         return self.paths[0].usable or self.paths[1].usable
 
 
-RANK = {"master": 0, "on": 1, "backup": 2, "handover": 3}
-"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it."""
+OFF, OVERFLOW = "off", "overflow"
+RANK = {"master": 0, "on": 1, OVERFLOW: 2, "backup": 3, "handover": 4}
+"""The order of the modes; an uplink that is `off` is used for nothing that does not ask for it.
+Nobody configures `overflow`: see modes.py."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
-    """master, on, backup, handover; within a mode the order of the file; never off."""
+    """master, on, overflow, backup, handover; within a mode the order of the file; never off."""
     ranked = [uplink for uplink in uplinks if uplink.config.mode in RANK]
-    return sorted(ranked, key=lambda uplink: RANK[uplink.config.mode])
+    return sorted(ranked, key=lambda uplink: (RANK[uplink.config.mode], uplink.over_quota))
 
 
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
@@ -216,23 +225,14 @@ def observe(
         link = named.get(device)
         index = link.index if link else 0
         addresses = by_link.get(index, []) if link else []
+        prefixes = (*uplink.prefix, *facts.prefixes.get(device, ()), *delegated.get(device, ()))
         known = [
             DeviceFacts(
                 facts.gateways.get((device, family), ()),
                 snapshot.defaults.get((index, family)),
                 snapshot.sourced.get(index, ()) if family == AF_INET6 else (),
                 snapshot.connected.get(index, ()),
-                tuple(
-                    dict.fromkeys(
-                        prefix
-                        for prefix in (
-                            *uplink.prefix,
-                            *facts.prefixes.get(device, ()),
-                            *delegated.get(device, ()),
-                        )
-                        if family_of(prefix) == family
-                    )
-                ),
+                _of_family(prefixes, family) if prefixes else (),
                 facts.tables.get((device, family), 0),
             )
             for family in FAMILIES
@@ -246,6 +246,10 @@ def observe(
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)
         uplinks.append(_observe(uplink, link, addresses, known, failures))
     return _without_duplicates(uplinks)
+
+
+def _of_family(prefixes: Sequence[str], family: int) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(prefix for prefix in prefixes if family_of(prefix) == family))
 
 
 @cache_last_by(lambda uplink, *_: uplink.name)

@@ -9,10 +9,11 @@ Invariants: a service never blocks, and none depends on another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
+from mproutd.netlink.path_manager import PathManager
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
@@ -35,6 +36,14 @@ class Publish(Protocol):
     ) -> None: ...
 
 
+class StateDirectory(NamedTuple):
+    """Where a service keeps what has to outlive a reboot."""
+
+    path: str
+    on_flash: bool = False
+    """Writes wear it out."""
+
+
 class ServiceContext(NamedTuple):
     """What the daemon provides to its services."""
 
@@ -43,6 +52,9 @@ class ServiceContext(NamedTuple):
     """The facts have changed."""
     publish: Publish
     runtime_dir: str
+    state_dir: StateDirectory = StateDirectory("")
+    path_manager: PathManager | None = None
+    """None without MPTCP."""
 
     def clock(self) -> float:
         """Seconds; only differences matter."""
@@ -74,6 +86,10 @@ class Service:
     def add_facts(self, facts: Facts) -> Facts:
         """The facts of the other sources with those of this one.  Called by every pass."""
         return facts
+
+    def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The reply to a request of the control socket; None for one of another service."""
+        return None
 
     def add_to_status(self, status: Status) -> None:
         """Add to a status before it is sent."""

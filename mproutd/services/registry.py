@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
+from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
@@ -60,11 +61,29 @@ def _netifd(context: ServiceContext) -> Service:
     return Netifd(context)
 
 
+def _quota(context: ServiceContext) -> Service:
+    from mproutd.services.quota import QuotaCounter
+
+    return QuotaCounter(context)
+
+
+def _overflow(context: ServiceContext) -> Service:
+    from mproutd.services.overflow import OverflowWatcher
+
+    return OverflowWatcher(context)
+
+
+def _overflows(config: Config) -> bool:
+    return config.enabled and any(map(may_overflow, config.uplinks))
+
+
 SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
     ServiceType("conntrack", lambda config: _any_sets(config, "flush_conntrack"), _conntrack),
+    ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
+    ServiceType("overflow", _overflows, _overflow),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""
@@ -109,6 +128,11 @@ class Services:
         for service in self._services.values():
             facts = service.add_facts(facts)
         return facts
+
+    def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The reply of the service that knows the request; None if none does."""
+        replies = (service.on_request(request) for service in self._services.values())
+        return next((reply for reply in replies if reply is not None), None)
 
     def add_to_status(self, status: Status) -> None:
         for service in self._services.values():

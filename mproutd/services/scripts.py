@@ -12,22 +12,19 @@ counts as down.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import time
-from collections.abc import Collection, Mapping
-from functools import partial
+from collections.abc import Collection
 from socket import AF_INET6
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.eventloop import Timer
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 from mproutd.services.base import Service, ServiceContext
+from mproutd.services.programs import NOT_RUN, PATH, Program, Programs
 
 if TYPE_CHECKING:
     from mproutd.status.types import Action, Status
@@ -35,14 +32,8 @@ if TYPE_CHECKING:
 FILE = "actions"
 """In the runtime directory."""
 MAX_FILE_BYTES = 1 << 16
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UP, DOWN = "up", "down"
-NOT_RUN = 127
-"""Exit status of a program that could not be started, as the shell has it."""
-KILL_GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL."""
-MAX_LINE_BYTES = 200
-"""Of the last line of a program's output that are kept."""
+TABLES = ("MPROUTD_TABLE", "MPROUTD_TABLE6")
 
 
 def environment(
@@ -56,7 +47,6 @@ def environment(
         "MPROUTD_DEVICE": uplink.config.device,
         "MPROUTD_MODE": uplink.config.mode,
         "MPROUTD_REASON": "" if event == UP else reason(uplink),
-        "MPROUTD_TABLE": str(numbers.table),
         "MPROUTD_MARK": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else "",
         "MPROUTD_USABLE": " ".join(usable),
     }
@@ -65,6 +55,7 @@ def environment(
         addresses = " ".join(address.address for address in path.eligible)
         variables["MPROUTD_ADDRESS" + suffix] = addresses
         variables["MPROUTD_GATEWAY" + suffix] = path.gateway.address if path.gateway else ""
+        variables["MPROUTD_TABLE" + suffix] = str(path.table or numbers.table)
     return variables
 
 
@@ -90,7 +81,7 @@ class Scripts(Service):
         """Uplinks that a reload removed, until their on_down has ended."""
         self._state: dict[str, tuple[str, dict[str, str]]] = {}
         """Uplink → (event, environment) of now."""
-        self._running: dict[str, Program] = {}
+        self._programs = Programs(context.loop, self._on_end)
         self._runs: dict[str, Run] = {}
         """Uplink → its latest run."""
 
@@ -123,11 +114,11 @@ class Scripts(Service):
         self._departing = {
             name: uplink
             for name, uplink in self._departing.items()
-            if name in self._running and name not in self._uplinks
+            if name in self._programs and name not in self._uplinks
         }
         known = self._uplinks.keys() | self._departing.keys()
         self._state = {name: state for name, state in self._state.items() if name in known}
-        known |= self._running.keys()
+        known |= self._programs.uplinks
         self._runs = {name: run for name, run in self._runs.items() if name in known}
 
     def on_pass(self, outcome: Outcome) -> None:
@@ -138,13 +129,17 @@ class Scripts(Service):
             if name in self._uplinks:
                 event = UP if uplink.usable else DOWN
                 variables = environment(event, uplink, plan.numbers[name], usable)
+                if event == DOWN and name in self._state:
+                    # netifd does not name its table while the interface is down
+                    known = self._state[name][1]
+                    variables |= {variable: known[variable] for variable in TABLES}
                 self._state[name] = (event, variables)
                 self._act(name)
 
     def _act(self, name: str) -> None:
         """Run the program for the uplink's state, unless one is running or this was handled."""
         event, variables = self._state[name]
-        if name in self._running or self._handled.get(name, DOWN) == event:
+        if name in self._programs or self._handled.get(name, DOWN) == event:
             return
         uplink = self._uplinks.get(name) or self._departing[name]
         arguments = uplink.on_up if event == UP else uplink.on_down
@@ -153,7 +148,7 @@ class Scripts(Service):
             return
         run = Run(event, arguments[0], time.time())
         try:
-            program = Program(arguments, variables, self._context.clock())
+            self._programs.start(name, arguments, variables, uplink.action_timeout)
         except OSError as error:
             self._set_handled(name, event)
             text = f"cannot be run: {error.strerror}"
@@ -161,27 +156,9 @@ class Scripts(Service):
                 log.WARNING, name, run._replace(exit_status=NOT_RUN, duration=0.0, text=text)
             )
             return
-        self._running[name] = program
-        loop = self._context.loop
-        loop.watch(program.output, partial(self._on_output, program))
-        loop.watch(program, partial(self._on_end, name))
-        program.timer = loop.call_later(uplink.action_timeout, partial(self._on_timeout, program))
         self._report(log.INFO, name, run)
 
-    def _on_output(self, program: Program) -> None:
-        if program.read() == 0:
-            self._context.loop.unwatch(program.output)
-
-    def _on_timeout(self, program: Program) -> None:
-        program.terminate()
-        program.timer = self._context.loop.call_later(
-            KILL_GRACE, partial(self._on_timeout, program)
-        )
-
-    def _on_end(self, name: str) -> None:
-        program = self._running.pop(name)
-        self._release(program)
-        status = program.collect()
+    def _on_end(self, name: str, program: Program, status: int) -> None:
         run = self._runs[name]._replace(
             exit_status=status,
             duration=self._context.clock() - program.started,
@@ -194,13 +171,6 @@ class Scripts(Service):
         if name in self._state:
             self._act(name)
         self._prune()
-
-    def _release(self, program: Program) -> None:
-        """Wait for nothing of it any more."""
-        if program.timer is not None:
-            program.timer.cancel()
-        self._context.loop.unwatch(program.output)
-        self._context.loop.unwatch(program)
 
     def _report(self, priority: int, name: str, run: Run) -> None:
         self._runs[name] = run
@@ -229,14 +199,8 @@ class Scripts(Service):
             uplink["action"] = cast("Action", run._asdict()) if run else None
 
     def close(self) -> None:
-        """Terminate what runs, since nothing enforces its timeout any more.
-
-        It is run again by a start that finds the uplink in the same state.
-        """
-        for program in self._running.values():
-            program.terminate()
-            self._release(program)
-        self._running = {}
+        """What runs is run again by a start that finds the uplink in the same state."""
+        self._programs.close()
 
 
 def forget(runtime_dir: str) -> None:
@@ -268,86 +232,3 @@ class Run(NamedTuple):
     """How it ended."""
     output: str = ""
     """The last line that it wrote."""
-
-
-class Program:
-    """A running program: `output` is its output, and fileno() is readable when it has ended."""
-
-    def __init__(
-        self, arguments: tuple[str, ...], variables: Mapping[str, str], now: float
-    ) -> None:
-        """OSError when it cannot be started."""
-        self._process = subprocess.Popen(
-            arguments,
-            cwd="/",
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
-        os.set_blocking(self.output.fileno(), False)
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self.started = now
-        self.timer: Timer | None = None
-        """Ends it when it takes too long."""
-        self.timed_out = False
-        self._line = self._rest = b""
-
-    def fileno(self) -> int:
-        return self._pidfd
-
-    @property
-    def line(self) -> str:
-        """The last line of the output; the last complete one, if the program was terminated."""
-        cut_off = self.timed_out and self._line
-        return ((not cut_off and self._rest) or self._line).strip().decode("utf-8", "replace")
-
-    def read(self) -> int | None:
-        """Read some of the output: bytes, 0 at the end, None while there is nothing to read."""
-        try:
-            part = os.read(self.output.fileno(), 1 << 14)
-        except BlockingIOError:
-            return None
-        *complete, rest = (self._rest + part).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest.lstrip()[:MAX_LINE_BYTES]
-        last = next(filter(None, map(bytes.strip, reversed(complete))), self._line)
-        self._line = last[:MAX_LINE_BYTES]
-        return len(part)
-
-    def terminate(self) -> None:
-        """Send SIGTERM to its process group, the second time SIGKILL."""
-        number = signal.SIGKILL if self.timed_out else signal.SIGTERM
-        self.timed_out = True
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
-
-    def collect(self) -> int:
-        """Read the rest of the output and return the exit status, after the program has ended."""
-        status = self._process.wait()
-        for _ in range(8):  # a pipe holds no more, unless a child that it left behind still writes
-            if not self.read():
-                break
-        os.close(self._pidfd)
-        self.output.close()
-        return status
-
-    def describe_end(self, status: int) -> str:
-        """How it ended."""
-        if self.timed_out:
-            return "timed out and was terminated"
-        if status < 0:
-            return f"was terminated by {_signal_name(-status)}"
-        return f"exited with status {status}"
-
-
-def _signal_name(number: int) -> str:
-    """Python has no names for the signals between SIGRTMIN and SIGRTMAX."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

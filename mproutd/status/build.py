@@ -210,6 +210,8 @@ def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> Iterator[
     for code, error in errors.items():
         if error:
             yield problem(code, error=error)
+    for address, count in inspection.kept.items():
+        yield problem("endpoint-in-use", address=address, count=count)
     yield from failed_operations(inspection.failed, inspection.now, name)
     yield from removed_objects(inspection.restored, inspection.rate_limited, name)
 

@@ -74,8 +74,12 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     """The differences between two plans; without an old one, the state of every uplink."""
     previous = {uplink.config.name: uplink for uplink in before.uplinks} if before else {}
     decided = []
+    # The services say why a mode changes by itself.
+    services = now.state.over_quota | now.state.overflowing
+    services |= before.state.over_quota | before.state.overflowing if before else frozenset()
     for uplink in now.uplinks:
-        decided += _uplink_decisions(previous.pop(uplink.config.name, None), uplink)
+        name = uplink.config.name
+        decided += _uplink_decisions(previous.pop(name, None), uplink, name in services)
     decided += [Decision(f"{name} is no longer configured", name) for name in sorted(previous)]
     shares_before = before.shares if before else {}
     for family in FAMILIES:
@@ -90,7 +94,10 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     return decided
 
 
-def _uplink_decisions(before: ObservedUplink | None, now: ObservedUplink) -> list[Decision]:
+def _uplink_decisions(
+    before: ObservedUplink | None, now: ObservedUplink, by_itself: bool
+) -> list[Decision]:
+    """`by_itself`: the mode is not only the configured one."""
     decided = []
     name, device = now.config.name, now.config.device
     for index, path in enumerate(now.paths):
@@ -112,7 +119,7 @@ def _uplink_decisions(before: ObservedUplink | None, now: ObservedUplink) -> lis
         if before is None or reason not in ("no-address", before.paths[0].reason):
             text = f"{name} is not usable: {REASONS[reason]}"
             decided.append(Decision(text, name, device, False))
-    if before is not None and before.config.mode != now.config.mode:
+    if before is not None and before.config.mode != now.config.mode and not by_itself:
         text = f"{name} changes its mode to {now.config.mode}"
         decided.append(Decision(text, name, device))
     return decided

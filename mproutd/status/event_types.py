@@ -13,6 +13,8 @@ EventKind = Literal[
     "failure",
     "configuration",
     "action",
+    "quota",
+    "overflow",
     "conntrack",
     "connection",
     "subflow",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mproutd.status.problems import PROBLEMS
 
 if TYPE_CHECKING:
+    from mproutd.status.cost_types import DirectionLoad
     from mproutd.status.types import CheckStatus, MptcpStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
@@ -29,6 +30,7 @@ class Metric(NamedTuple):
 
 
 _UPLINK, _FAMILY = ("uplink",), ("uplink", "family")
+_DIRECTION = ("uplink", "direction")
 _HOST = ("uplink", "family", "host")
 
 METRICS = {
@@ -76,6 +78,24 @@ METRICS = {
     ),
     "mproutd_uplink_sent_bytes_total": Metric(
         COUNTER, "Bytes sent by the device of an uplink.", _UPLINK
+    ),
+    "mproutd_uplink_effective_mode_info": Metric(
+        GAUGE, "The mode in use: quotas and overflow change it.", ("uplink", "mode")
+    ),
+    "mproutd_uplink_quota_bytes": Metric(GAUGE, "Bytes that a period includes.", _UPLINK),
+    "mproutd_uplink_quota_used_bytes": Metric(GAUGE, "Bytes used in this period.", _UPLINK),
+    "mproutd_uplink_quota_end_timestamp_seconds": Metric(
+        GAUGE, "When the next period begins.", _UPLINK
+    ),
+    "mproutd_uplink_quota_reached": Metric(GAUGE, "Whether the quota is used up.", _UPLINK),
+    "mproutd_uplink_overflow_carrying": Metric(
+        GAUGE, "Whether an uplink carries since the regular ones are full.", _UPLINK
+    ),
+    "mproutd_uplink_capacity_bits_per_second": Metric(
+        GAUGE, "What a regular uplink can carry, configured or learned.", _DIRECTION
+    ),
+    "mproutd_uplink_load_ratio": Metric(
+        GAUGE, "Its rate over two seconds as a share of that.", _DIRECTION
     ),
     "mproutd_uplink_health_failed": Metric(
         GAUGE, "Whether the health check of an uplink has failed.", _FAMILY
@@ -172,6 +192,7 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
         yield "mproutd_uplink_since_timestamp_seconds", (name,), uplink["since"]
     for check in uplink.get("health") or ():
         yield from _check(name, check)
+    yield from _cost(name, uplink)
     states = Counter[str](endpoint["state"] for endpoint in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
@@ -179,6 +200,25 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
         yield "mproutd_uplink_received_bytes_total", (name,), uplink["received"]
     if uplink["sent"] is not None:
         yield "mproutd_uplink_sent_bytes_total", (name,), uplink["sent"]
+
+
+def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
+    """Quotas and overflow, where they are configured."""
+    yield "mproutd_uplink_effective_mode_info", (name, uplink["effective_mode"]), 1
+    if quota := uplink.get("quota"):
+        yield "mproutd_uplink_quota_bytes", (name,), quota["limit"]
+        yield "mproutd_uplink_quota_used_bytes", (name,), quota["used"]
+        yield "mproutd_uplink_quota_end_timestamp_seconds", (name,), quota["end"]
+        yield "mproutd_uplink_quota_reached", (name,), quota["state"] == "reached"
+    if overflow := uplink.get("overflow"):
+        yield "mproutd_uplink_overflow_carrying", (name,), overflow["carrying"]
+    if load := uplink.get("load"):
+        for direction in ("download", "upload"):
+            each: DirectionLoad = load[direction]
+            if each["capacity"] is not None:
+                yield "mproutd_uplink_capacity_bits_per_second", (name, direction), each["capacity"]
+            if each["percent"] is not None:
+                yield "mproutd_uplink_load_ratio", (name, direction), each["percent"] / 100
 
 
 def _check(uplink: str, check: CheckStatus) -> Iterator[_Named]:

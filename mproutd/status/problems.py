@@ -37,6 +37,8 @@ PROBLEMS = {
     "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
     "{endpoint}; it is left unchanged",
+    "endpoint-in-use": "{address}: its endpoint is to be deleted or changed, but stays until the "
+    "connections that would end with it have ended ({count})",
     "misrouted": "{uplink}: routed through another device than {device}: {address} ({command}); "
     "no endpoint is kept there",
     "blackhole-default": "{uplink}: no way out via {device} for {address}: table main is looked up "
@@ -48,6 +50,13 @@ PROBLEMS = {
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
+    "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
+    "{until}",
+    "quota-in-use": "{uplink}: the quota is used up: {used} of {limit} until {until}; it stays in "
+    "use as the last usable uplink",
+    "ledger-error": "quotas: {error}",
+    "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {others} is "
+    "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "removed-externally": "{object}: removed or changed by another program {count} times "
     "recently, and restored",
@@ -76,6 +85,7 @@ PROBLEMS = {
 SUBJECTS = {
     "endpoint-limit": "address",
     "foreign-endpoint": "address",
+    "endpoint-in-use": "address",
     "misrouted": "address",
     "blackhole-default": "address",
     "removed-externally": "object",
@@ -122,6 +132,7 @@ ADVICE = {
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "
     "an uplink to off",
     "foreign-endpoint": "if it is no longer needed: ip mptcp endpoint delete id ID",
+    "endpoint-in-use": "wait; or end them now: ip mptcp endpoint delete id ID",
     "misrouted": "a rule with a higher priority matches first (ip rule); move or narrow it",
     "blackhole-default": "move that route to a table that is looked up after main (table "
     "default), or add a default route via the device to main with a lower metric",
@@ -131,6 +142,13 @@ ADVICE = {
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
+    "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "
+    "AMOUNT; for more volume, raise `quota`",
+    "quota-in-use": "to switch it off even then, set `quota_hard`",
+    "ledger-error": "make sure that the state directory is writable and not full; after a loss, "
+    "enter the provider's figure: mproutd quota UPLINK --set AMOUNT",
+    "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
+    "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route "
     "nexthop; candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules, "
@@ -174,6 +192,10 @@ DEFAULT_ELSEWHERE = (
     "`gateway` (IPv6: `gateway6`)"
 )
 """Instead of the advice for a path without an address or a gateway, where that is the cause."""
+NETIFD_REASONS = ("awaiting-device", "link-down")
+NETIFD_UNKNOWN = "netifd has not read the interface {interface} yet: reload_config"
+NETIFD_DOWN = "ifup {interface}; details: ifstatus {interface}"
+"""Instead of the advice for NETIFD_REASONS, where netifd replies."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "

@@ -18,6 +18,7 @@ from mproutd.format import (
     shortened,
     truncate,
 )
+from mproutd.status.render_cost import cost_summaries
 from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
 from mproutd.status.render_traffic import ways_out
 
@@ -76,7 +77,7 @@ def _table(uplinks: Sequence[UplinkStatus], now: float, color: bool) -> list[str
         lines.append("  ".join(cells).rstrip())
         for family in _shown_families(uplink):
             lines += _family_lines(uplink, family, inner_widths)
-        for summary in check_summaries(uplink):
+        for summary in (*check_summaries(uplink), *cost_summaries(uplink, now)):
             lines += wrap(summary, _INDENT, _INDENT * 2)
     return lines
 

@@ -19,6 +19,7 @@ from mproutd.status.render import (
     state_word,
     wrap,
 )
+from mproutd.status.render_cost import cost_summaries, load_line
 from mproutd.status.render_health import FAMILIES, check_lines
 
 if TYPE_CHECKING:
@@ -57,13 +58,18 @@ def _summary(
 ) -> list[str]:
     index = f" (ifindex {uplink['ifindex']})" if uplink["ifindex"] else ""
     device = f"device {uplink['device'] or '-'}{index}"
-    lines = wrap(f"{uplink['name']}: mode {uplink['mode']}, {device}", "", "  ")
+    mode: str = uplink["mode"]
+    if uplink["effective_mode"] != mode:
+        mode = f"{uplink['effective_mode']} (configured: {mode})"
+    lines = wrap(f"{uplink['name']}: mode {mode}, {device}", "", "  ")
     state = state_word(uplink)
     if color:
         state = colored(state, GREEN if uplink["usable"] else RED)
     age = f" for {format_duration(now - uplink['since'])}, since {clock}" if uplink["since"] else ""
     lines.append(f"  {state}{age}")
     lines += wrap(_traffic(uplink), "  ")
+    for text in (*cost_summaries(uplink, now), load_line(uplink)):
+        lines += wrap(text, "  ", "    ") if text else []
     if action := uplink.get("action"):
         lines += wrap(_action(action, now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.format import format_age, format_rate, safe, truncate
 from mproutd.status.render import state_word
+from mproutd.status.render_cost import cost_words
 from mproutd.status.render_health import FAMILIES
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _title(view: View, uplink: UplinkStatus, with_rates: bool) -> Line:
     name = truncate(safe(uplink["name"]), _NAME_WIDTH)
     line = [
         Piece(name.ljust(min(_NAME_WIDTH, name_width) + 2), BOLD),
-        Piece(uplink["mode"].ljust(10)),
+        Piece(uplink["effective_mode"].ljust(10)),
         Piece((safe(uplink["device"]) or "-").ljust(device_width + 2)),
         Piece(f"{state_word(uplink)}{age}".ljust(12) + "  ", GOOD if uplink["usable"] else BAD),
     ]
@@ -267,8 +268,8 @@ def _title(view: View, uplink: UplinkStatus, with_rates: bool) -> Line:
     defaults = view.status["default"].items()
     families = [FAMILIES[family] for family, name in defaults if name == uplink["name"]]
     if families:
-        line.append(Piece("default " + " ".join(families), DIM))
-    return line
+        line.append(Piece("default " + " ".join(families) + "  ", DIM))
+    return [*line, Piece(cost_words(uplink))]
 
 
 def _addresses(uplink: UplinkStatus) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
+from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
 
 Count = Annotated[int, ("minimum", 0)]
@@ -17,6 +18,7 @@ Time = Annotated[float, ("minimum", 0)]
 
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
+EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
 Method = Literal["ping", "tcp", "http", "https"]
 Reason = Literal[
     "awaiting-device",
@@ -219,6 +221,9 @@ class UplinkStatus(TypedDict):
     """the device's index; null when it does not exist"""
     mode: Mode
     """the configured mode"""
+    effective_mode: EffectiveMode
+    """the mode in use: another one once a quota is used up, or overflow while an uplink carries
+since the regular ones are full"""
     usable: bool
     """whether one of its families is"""
     since: Time | None
@@ -246,6 +251,14 @@ class UplinkStatus(TypedDict):
     action: NotRequired[Action | None]
     """the last run of on_up or on_down; null when there was none since the start; missing
 unless one is configured"""
+    quota: NotRequired[QuotaStatus | None]
+    """its quota; null where this uplink has none; missing without a daemon and where no uplink has
+one"""
+    overflow: NotRequired[OverflowStatus | None]
+    """when it carries beside the regular ones; null where `overflow` is not set or has no effect;
+missing without a daemon and where no uplink has it"""
+    load: NotRequired[LoadStatus | None]
+    """how full it is; null for an uplink that is not regular; missing as `overflow`"""
     health: NotRequired[list[CheckStatus] | None]
     """health checks, by family; null where this uplink has none; missing without a daemon and
 where no uplink has one"""

@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping
 from socket import AF_INET6
 from typing import TYPE_CHECKING, NamedTuple
 
+from mproutd.configuration.config import UplinkConfig
 from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names
 from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Endpoint, Route, Rule
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
-from mproutd.status.problems import ADVERTISEMENTS_IGNORED, ADVICE, DEFAULT_ELSEWHERE
+from mproutd.status.problems import (
+    ADVERTISEMENTS_IGNORED,
+    ADVICE,
+    DEFAULT_ELSEWHERE,
+    NETIFD_DOWN,
+    NETIFD_REASONS,
+    NETIFD_UNKNOWN,
+)
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
@@ -77,7 +85,8 @@ def uplink_status(
         "name": uplink.name,
         "device": uplink.device,
         "ifindex": link.index if link else None,
-        "mode": uplink.mode,  # type: ignore[typeddict-item]
+        "mode": _configured_mode(inspection, uplink.name),  # type: ignore[typeddict-item]
+        "effective_mode": uplink.mode,  # type: ignore[typeddict-item]
         "usable": observed.usable,
         "since": since(uplink.name),
         "slot": numbers.slot,
@@ -86,7 +95,7 @@ def uplink_status(
         "families": [
             _with_specific_advice(
                 inspection,
-                uplink.device,
+                uplink,
                 path,
                 family_status(
                     path,
@@ -110,6 +119,10 @@ def uplink_status(
         "sent": counters["sent"],
         "rate": counters["rate"],
     }
+
+
+def _configured_mode(inspection: Inspection, name: str) -> str:
+    return next(uplink.mode for uplink in inspection.config.uplinks if uplink.name == name)
 
 
 def _routes(inspection: Inspection, view: KernelView, observed: ObservedUplink) -> Comparison:
@@ -205,9 +218,14 @@ def family_status(
 
 
 def _with_specific_advice(
-    inspection: Inspection, device: str, path: Path, status: FamilyStatus
+    inspection: Inspection, uplink: UplinkConfig, path: Path, status: FamilyStatus
 ) -> FamilyStatus:
     """The advice for what is the matter on this device, where that is known."""
+    device, interface = uplink.device, uplink.netifd_interface
+    if path.reason in NETIFD_REASONS and inspection.netifd is not None and interface:
+        known = interface in inspection.netifd
+        advice = (NETIFD_DOWN if known else NETIFD_UNKNOWN).format(interface=interface)
+        return {**status, "advice": advice}
     if path.reason == "no-gateway":
         tables = inspection.default_tables.get((device, path.family), ())
         if tables:

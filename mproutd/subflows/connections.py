@@ -82,6 +82,12 @@ class ConnectionSnapshot(NamedTuple):
             and (connection.token, address) not in used
         }
 
+    def established(self) -> set[tuple[str, int]]:
+        """(address, token) of the established subflows."""
+        return {
+            (subflow.address, subflow.token) for subflow in self.subflows if subflow.established
+        }
+
     def joined(self) -> Counter[int]:
         """Token → established subflows beside the initial one: those that peers limit."""
         return Counter(
@@ -93,31 +99,59 @@ class ConnectionSnapshot(NamedTuple):
     def sole_paths(self) -> set[str]:
         """The addresses where closing subflows could cost a connection its only path for good.
 
-        Plain TCP has no other path.  A connection that the peer began gets none from this end.
-        One that began here gets its path back only if its peer accepts subflows, as one that
-        joined proves.  A connection that its program closed counts while it may still be sending.
+        Plain TCP has no other path.  A connection that its program closed counts while it may
+        still be sending.
         """
-        relevant = [
+        plain = {connection.address for connection in self._relevant() if connection.fallback}
+        return plain.union(self.irreplaceable())
+
+    def irreplaceable(self) -> dict[str, set[int]]:
+        """Address → tokens of the MPTCP connections that could not replace their subflows there.
+
+        A connection that the peer began gets none from this end.  One that began here gets its
+        path back only if its peer accepts subflows, as one that joined proves.
+        """
+        initiated = self.initiated_locally()
+        with_join = {subflow.token for subflow in self.subflows if _has_joined(subflow)}
+        plain = {connection.token for connection in self.connections or () if connection.fallback}
+        found: dict[str, set[int]] = {}
+        for token, addresses in self._paths().items():
+            if token in plain:
+                continue
+            if not initiated.get(token) or (token not in with_join and len(addresses) == 1):
+                for address in addresses:
+                    found.setdefault(address, set()).add(token)
+        return found
+
+    def replaceable(self) -> set[str]:
+        """The addresses with subflows of connections that this end began, and can add to."""
+        initiated = self.initiated_locally()
+        return {
+            address
+            for token, addresses in self._paths().items()
+            if initiated.get(token)
+            for address in addresses
+        }
+
+    def _relevant(self) -> list[Connection]:
+        return [
             connection
             for connection in self.connections or ()
             if connection.open or not connection.can_send
         ]
-        tokens = {connection.token for connection in relevant}
-        initiated = self.initiated_locally()
+
+    def _paths(self) -> dict[int, set[str]]:
+        """Token → addresses of established subflows."""
+        tokens = {connection.token for connection in self._relevant()}
         paths: dict[int, set[str]] = {}
-        with_join = set()
         for subflow in self.subflows:
             if subflow.established and (self.connections is None or subflow.token in tokens):
                 paths.setdefault(subflow.token, set()).add(subflow.address)
-                if not subflow.initial:
-                    with_join.add(subflow.token)
-        irreplaceable = (
-            addresses
-            for token, addresses in paths.items()
-            if not initiated.get(token) or (token not in with_join and len(addresses) == 1)
-        )
-        plain = {connection.address for connection in relevant if connection.fallback}
-        return plain.union(*irreplaceable)
+        return paths
+
+
+def _has_joined(subflow: Subflow) -> bool:
+    return subflow.established and not subflow.initial
 
 
 def _may_add_subflow(connection: Connection) -> bool:

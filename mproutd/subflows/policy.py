@@ -1,17 +1,19 @@
 """When to retry a failed subflow, and by which method.  Pure; the clock is injected, in seconds.
 
 Once a connection's subflow from an endpoint has failed, the kernel never uses that endpoint for
-that connection again, even if the route, the neighbour or the peer recovers a moment later.  Two
-methods make every connection try an endpoint anew (net/mptcp/pm_kernel.c):
+that connection again, even if the route, the neighbour or the peer recovers a moment later.
+Three methods make every connection try anew (net/mptcp/pm_kernel.c):
 
-1. Toggle fullmesh on and off (mptcp_pm_nl_fullmesh).  Peers do not notice.
-2. Delete the endpoint and add it.  Peers receive RM_ADDR.  From a connection without a subflow
-   left, it goes out on the new subflow, and the peer closes that at once.
+1. "fullmesh": toggle fullmesh on and off (mptcp_pm_nl_fullmesh).  Peers do not notice.
+2. "replace": delete the endpoint and add it.  Peers receive RM_ADDR.  From a connection without a
+   subflow left, it goes out on the new subflow, and the peer closes that at once.
+3. "wildcard": add an endpoint without an address for a moment (planning/wildcard.py).  It closes
+   nothing, but gives a second subflow to connections that lack none.
 
-The second does not depend on how a kernel implements fullmesh, so the methods alternate.  Both
-close every connection's subflow on the endpoint, so a retry happens only while some connection
-lacks a subflow, never while another would lose its only path, for one endpoint at a time, and
-less and less often:
+The second does not depend on how a kernel implements fullmesh, so these two alternate.  Both
+close every connection's subflow on the endpoint.  The third takes their place where another
+connection would lose its only path, and for the endpoints of other programs.  A retry happens
+only while some connection lacks a subflow, for one endpoint at a time, and less and less often:
 
     sub-closed with an error, from our endpoint to the peer's first address
                                         -> that connection lacks a subflow
@@ -33,8 +35,8 @@ that works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal, NamedTuple
 
 from mproutd.netlink.mptcp_pm import Event
 
@@ -49,6 +51,9 @@ MAX_MISSING = 4096
 """Connections remembered for an endpoint; further failures are ignored."""
 
 
+Method = Literal["fullmesh", "replace", "wildcard"]
+
+
 class _Backoff(NamedTuple):
     """The retries of one endpoint so far."""
 
@@ -58,16 +63,15 @@ class _Backoff(NamedTuple):
     """Until the next one."""
     disruptive: bool = False
     """The last one cost other connections their subflows."""
-    toggle_fullmesh: bool = False
-    """Method of the last one."""
+    method: Method | None = None
+    """Of the last one."""
 
 
 class Retry(NamedTuple):
     """An endpoint to be retried now."""
 
     address: str
-    toggle_fullmesh: bool
-    """The method; else delete and add."""
+    method: Method
 
 
 class RetryPolicy:
@@ -123,6 +127,15 @@ class RetryPolicy:
         """Endpoint → how many connections lack a subflow from it."""
         return {address: len(tokens) for address, tokens in self._missing.items()}
 
+    def on_subflows(self, subflows: Iterable[tuple[str, int]]) -> None:
+        """Account for established subflows, as (address, token): these are not missing.
+
+        One of several from the same address may have failed.
+        """
+        for address, token in subflows:
+            if token in self._missing.get(address, ()):
+                self._restored(address, token)
+
     def discard(self, tokens: Collection[int]) -> None:
         """Stop retrying for these connections."""
         for address in list(self._missing):
@@ -144,7 +157,9 @@ class RetryPolicy:
     def _closed_by_retry(self, address: str) -> bool:
         """Whether a retry closed a subflow there; backs off if so."""
         backoff = self._backoffs.get(address)
-        if backoff is None or self._clock() - backoff.last > DISRUPTION_WINDOW:
+        if backoff is None or backoff.method in (None, "wildcard"):
+            return False
+        if self._clock() - backoff.last > DISRUPTION_WINDOW:
             return False
         if not backoff.disruptive:
             delay = max(2 * backoff.delay, INITIAL_DISRUPTIVE_BACKOFF)
@@ -178,16 +193,18 @@ class RetryPolicy:
     def next_retry(
         self,
         endpoints: Collection[str],
-        sole_paths: Collection[str] = (),
+        keep_subflows: Collection[str] = (),
+        wildcard: Collection[str] = (),
         *,
         toggle_fullmesh: bool = True,
     ) -> Retry | None:
         """The endpoint to retry now; None for none.
 
         `endpoints` are those that exist; others are forgotten, since adding one makes every
-        connection try it anyway.  `sole_paths` must not be closed: they back off as if they had
-        been retried.  `toggle_fullmesh` is false for a kernel that does not report which
-        connections fell back to plain TCP: toggling closes those too, deleting does not.
+        connection try it anyway.  Subflows at `keep_subflows` must not be closed: those of them
+        that are in `wildcard` are retried by that method, the others back off as if they had been
+        retried.  `toggle_fullmesh` is false for a kernel that does not report which connections
+        fell back to plain TCP: toggling closes those too, deleting does not.
         """
         for address in [address for address in self._missing if address not in endpoints]:
             self._forget(address)
@@ -196,12 +213,19 @@ class RetryPolicy:
             backoff = self._backoffs.get(address) or _Backoff(now, INITIAL_BACKOFF)
             delay = max(backoff.delay, min(2 * backoff.delay, MAX_BACKOFF))
             self._backoffs[address] = backoff = backoff._replace(last=now, delay=delay)
-            if address not in sole_paths:
-                toggle = toggle_fullmesh and not backoff.toggle_fullmesh
-                self._backoffs[address] = backoff._replace(disruptive=False, toggle_fullmesh=toggle)
-                self._last = (address, now)
-                self._count_down(address)
-                return Retry(address, toggle)
+            method: Method
+            if address not in keep_subflows:
+                method = "replace"
+                if toggle_fullmesh and backoff.method != "fullmesh":
+                    method = "fullmesh"
+            elif address in wildcard:
+                method = "wildcard"
+            else:
+                continue
+            self._backoffs[address] = backoff._replace(disruptive=False, method=method)
+            self._last = (address, now)
+            self._count_down(address)
+            return Retry(address, method)
         return None
 
     def _count_down(self, address: str) -> None:

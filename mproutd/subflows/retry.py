@@ -8,22 +8,24 @@ retry in each way.  A peer refuses subflows beyond its limit, so the same subflo
 retry in each way when the connection has lost one of its others.
 
 Invariants: the number of retries is bounded (policy.py); no endpoint is retried for a connection
-that it cannot help, nor while another connection has its only subflow there (connections.py).
+that it cannot help, and none cycled while another connection has its only subflow there
+(connections.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from mproutd import log
 from mproutd.eventloop import Loop, Timer
-from mproutd.model import FULLMESH, Operation
+from mproutd.model import FULLMESH, IMPLICIT, Endpoint, Operation, family_of
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
 from mproutd.planning.endpoints import is_client_endpoint
 from mproutd.planning.ownership import Ownership
+from mproutd.planning.wildcard import chosen_address, has_room, open_subflows
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Publish
 from mproutd.subflows.connections import ConnectionSnapshot, off_uplink_addresses
@@ -176,28 +178,74 @@ class SubflowRetrier:
         connections, _ = self._query(self._policy.missing_counts())
         ended = connections.ended(self._policy.missing_tokens())
         self._policy.discard(ended | connections.beyond_help(self._lan_addresses()))
-        ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
-        own = {
-            endpoint.address: endpoint
-            for endpoint in self._path_manager.read(full=False).endpoints
-            if ownership.owns_endpoint(endpoint) and is_client_endpoint(endpoint.flags)
-        }
+        self._policy.on_subflows(connections.established())
+        mptcp = self._path_manager.read(full=False)
+        own, foreign = self._endpoints(mptcp.endpoints)
+        present = {**foreign, **own}
         retry = self._policy.next_retry(
-            own,
-            connections.sole_paths(),
+            present,
+            connections.sole_paths() | foreign.keys(),
+            self._wildcard_addresses(present.values()) if has_room(mptcp) else (),
             toggle_fullmesh=connections.connections is not None,
         )
         if retry is None:
             return
-        endpoint = own[retry.address]
+        endpoint = present[retry.address]
         text = f"subflows from {endpoint.address} failed; retrying its endpoint"
         self._publish("decision", log.INFO, text)
-        if retry.toggle_fullmesh:
+        if retry.method == "fullmesh":
             toggled = endpoint._replace(flags=endpoint.flags ^ FULLMESH)
             self._deleter.start([Operation("change", toggled), Operation("change", endpoint)])
+        elif retry.method == "wildcard":
+            self._start_wildcard(endpoint, mptcp.endpoints)
         else:
             self._deleter.start([Operation("delete", endpoint)])
             self._reconciler.removals.expect_removal([endpoint])
+
+    def _start_wildcard(self, endpoint: Endpoint, existing: Collection[Endpoint]) -> None:
+        """Recorded first, so that one that a crash leaves behind is deleted by the next pass."""
+        operations = open_subflows(endpoint, existing)
+        file = self._reconciler.state_file
+        recorded = {
+            (operation.value.address, operation.value.device)
+            for operation in operations
+            if isinstance(operation.value, Endpoint)
+        }
+        file.save(file.state._replace(endpoints=file.state.endpoints | recorded))
+        self._deleter.start(operations)
+
+    def _endpoints(
+        self, existing: Collection[Endpoint]
+    ) -> tuple[dict[str, Endpoint], dict[str, Endpoint]]:
+        """By address: our endpoints, and those of other programs that take the place of ours.
+
+        The latter with the device of the uplink, which they may not name.
+        """
+        ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
+        last = self._reconciler.last
+        planned = {each.address: each for each in (last.plan.endpoints if last else ())}
+        own, foreign = {}, {}
+        for endpoint in existing:
+            if not is_client_endpoint(endpoint.flags):
+                continue
+            if ownership.owns_endpoint(endpoint):
+                own[endpoint.address] = endpoint
+            elif endpoint.address in planned and not endpoint.flags & IMPLICIT:
+                foreign[endpoint.address] = endpoint._replace(
+                    device=planned[endpoint.address].device
+                )
+        return own, foreign
+
+    def _wildcard_addresses(self, endpoints: Iterable[Endpoint]) -> set[str]:
+        """Of the addresses of these endpoints, those that a wildcard endpoint would use."""
+        last = self._reconciler.last
+        assert last  # see _run()
+        return {
+            endpoint.address
+            for endpoint in endpoints
+            if endpoint.address
+            == chosen_address(last.snapshot.addresses, endpoint.device, family_of(endpoint.address))
+        }
 
     def _query(self, addresses: Collection[str]) -> tuple[ConnectionSnapshot, float]:
         """The connections of now, and how long the query took, in seconds."""

@@ -44,7 +44,7 @@ _mproutd() {
 	case $command+$word in
 		+-*) words='--version --help -h' ;;
 		+*) words=$commands ;;
-		run+-*) words="--verbose $common" ;;
+		run+-*) words="--verbose --syslog $common" ;;
 		status+-*) words="--json $common" ;;
 		reconcile+-*) words="--dry-run --json $common" ;;
 		connections+-*) words="--json $common" ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -I
-"""mproutd, with the libraries that came with it in front of Debian's."""
+"""mproutd, whose modules are in a folder of their own."""
 
 import sys
 

@@ -27,7 +27,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping"),
     *("ifupdown", "isc-dhcp-client", "man-db", "bash-completion"),
     # Not there: what our package needs, for apt to fetch it as it would from a mirror.
-    *("+python3", "+python3-tenacity", "+python3-systemd", "+adduser"),
+    *("+python3", "+python3-tenacity", "+python3-pyroute2", "+python3-systemd", "+adduser"),
     "+python3-prometheus-client",
 )
 RELEASE = os.environ.get("DEBIAN") or "12"

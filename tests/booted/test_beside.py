@@ -27,7 +27,7 @@ pytestmark = pytest.mark.booted
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping"),
-    *("python3", "python3-tenacity", "python3-systemd", "adduser"),
+    *("python3", "python3-tenacity", "python3-pyroute2", "python3-systemd", "adduser"),
     *("network-manager", "mptcpd", "mptcpd-plugins"),
 )
 LIMIT = 30

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.booted
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping"),
     *("ifupdown", "dhcpcd-base"),
-    *("+python3", "+python3-tenacity", "+python3-systemd"),
+    *("+python3", "+python3-tenacity", "+python3-pyroute2", "+python3-systemd"),
 )
 BOTH = {lease(1), lease(2)}
 LIMIT = 30

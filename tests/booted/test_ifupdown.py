@@ -53,7 +53,7 @@ iface br0 inet static
 def hints(machine: Booted) -> dict[str, str]:
     """What the hooks have left, by the name of the file."""
     each = (
-        "cd /run/mproutd/hints; for hint in *; do [ ! -f $hint ] || echo $hint $(cat $hint); done"
+        "cd /run/mproutd-hints; for hint in *; do [ ! -f $hint ] || echo $hint $(cat $hint); done"
     )
     told = (line.partition(" ") for line in machine.run(each).splitlines())
     return {name: text for name, _, text in told}

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mproutd.hints import Hints, WakeFifo
+from mproutd.hints import MAX_HINT_BYTES, Hints
 from tests.fuzz.material import NASTY, quick
 from tests.packaging.test_hooks import DHCLIENT, IFUP, LEASE, PATH, STANZA
 
@@ -80,7 +80,7 @@ def environments(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
     gone = draw(st.sets(st.sampled_from(sorted(known)), max_size=2))
     more = draw(
         st.dictionaries(
-            st.sampled_from(("IFS", "hint", "new", "nl", "runtime", "line", "before", "TMPDIR")),
+            st.sampled_from(("IFS", "hint", "hints", "new", "nl", "runtime", "line", "TMPDIR")),
             ENVIRONED,
             max_size=2,
         )
@@ -125,7 +125,8 @@ def under(hook: str, variables: dict[str, str]) -> None:
             runtime, stands = Path(directory, "run"), Path(directory, "stands")
             runtime.mkdir(mode=0o755)
             stands.mkdir()
-            wake = WakeFifo(str(runtime))
+            folder = Path(directory, "run-hints")
+            folder.mkdir(mode=0o755)
             sourced = [*shell, "-c", '. "$1"', "sh", str(file)]
             done = subprocess.run(
                 [*shell, str(file)] if hook == "if-up" else sourced,
@@ -138,21 +139,17 @@ def under(hook: str, variables: dict[str, str]) -> None:
             )
             assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), shell
             assert os.listdir(stands) == []
-            assert sorted(os.listdir(directory)) == ["run", "stands"]
-            assert sorted(os.listdir(runtime)) == ["hints", "wake"]
-            assert len(os.read(wake.fileno(), 100) if left(wake) else b"") <= 1
-            wake.close()
-            for hint in (runtime / "hints").iterdir():
-                assert hint.name.endswith((":4", ":6")), hint
+            assert sorted(os.listdir(directory)) == ["run", "run-hints", "stands"]
+            assert os.listdir(runtime) == []
+            for hint in folder.iterdir():
                 assert hint.is_file()
+                assert hint.stat().st_size <= MAX_HINT_BYTES
+                if hook == "hotplug":
+                    assert (hint.name, hint.stat().st_size) == (".netifd", 0)
+                    continue
+                assert hint.name.endswith((":4", ":6")), hint
                 for line in hint.read_bytes().splitlines():
                     assert LINE.fullmatch(line), line
                 hints = Hints(str(runtime))
                 hints.read([os.fsdecode(hint.name)[:-2]])
                 assert hints.error == ""
-
-
-def left(wake: WakeFifo) -> bool:
-    import select
-
-    return bool(select.select([wake], [], [], 0)[0])

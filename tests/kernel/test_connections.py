@@ -14,6 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from mproutd.status.top import _count_subflows
 from tests.kernel.test_faults import Prepared
 from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, eventually, subflows
+from tests.lab.daemon import REPOSITORY
 
 pytestmark = pytest.mark.kernel
 MPTCP = 262
@@ -131,3 +132,53 @@ def test_the_live_screen_goes_on_without_sock_diag(world, monkeypatch):
         assert _count_subflows(status) == {}
         monkeypatch.setattr(DiagSocket, "nlm_request", refused)
         assert _count_subflows(status) is None
+
+
+# -- every version of pyroute2 ------------------------------------------------------------
+
+VERSIONS = ("0.7.2", "0.7.9")
+"""Debian 12's and that of OpenWrt's releases; the other tests use the one of .venv."""
+
+COUNT = """
+import json, sys
+import pyroute2
+from mproutd.netlink.diag_socket import sockets
+from mproutd.status import top
+from mproutd.control import client
+status = client.call(sys.argv[1], {"command": "status"})
+print(pyroute2.__file__, json.dumps(top._count_subflows(status)))
+"""
+
+
+class With(Daemon):
+    """mproutd with the pyroute2 of a folder in front of all others."""
+
+    def __init__(self, node, folder):
+        self.folder = folder
+        super().__init__(node)
+
+    def command(self, verb, *arguments):
+        return [
+            word + f":{self.folder}" if word.startswith("PYTHONPATH=") else word
+            for word in super().command(verb, *arguments)
+        ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_with_other_versions_of_pyroute2(world, version):
+    """`connections` without a daemon, and what `top` counts."""
+    folder = REPOSITORY / ".build/unpacked/pyroute2" / version
+    if not folder.is_dir():
+        pytest.skip(f"pyroute2 {version} is not there: packaging/setup.sh unpack")
+    with With(world.gateway, folder) as daemon, Echo(world.gateway, world.server, SERVER) as four:
+        eventually(lambda: len(subflows(world.gateway, four.port)) == 2)
+        argv = daemon.command("")
+        python = argv[: argv.index("-m")]
+        socket_path = daemon.node.path("/run/mproutd/control.sock")
+        counted = world.gateway.run(*python, "-c", COUNT, str(socket_path))
+        assert counted == f'{folder}/pyroute2/__init__.py {{"wan1": 1, "wan2": 1}}\n'
+        daemon.stop()
+        [listed] = connections(daemon)
+        assert [flow["uplink"] for flow in listed["subflows"]] == ["wan1", "wan2"]
+        assert listed["remote"] == f"{SERVER}:{four.port}"
+        daemon.start()

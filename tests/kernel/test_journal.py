@@ -1,8 +1,12 @@
-"""What the journal hears: a real datagram socket is journald, and systemd-python speaks to it."""
+"""What the journal and syslog receive.
+
+A real datagram socket is journald, to which systemd-python speaks, or logd, to which libc speaks.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -157,3 +161,68 @@ def test_else_stderr(wan, systemd, stream, front):
         assert all(line.startswith((front, front.replace("6", "4"))) for line in lines)
         assert f"{front}ready, 2 uplinks" in lines
         assert daemon.entries() == []
+
+
+DEV = """
+mkdir -p /run/dev && mount --rbind /dev /run/dev && mount -t tmpfs tmpfs /dev
+for name in null zero random urandom; do ln -s /run/dev/$name /dev/$name; done
+[ ! -S /run/log ] || ln -s /run/log /dev/log
+exec "$@"
+"""
+"""A /dev of its own, whose `log` is the test's."""
+
+
+class Syslogged(Daemon):
+    """A daemon with --syslog; `logd`: something receives."""
+
+    def __init__(self, node: Namespace, *, logd: bool = True) -> None:
+        super().__init__(node)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if logd:
+            folder = os.open(node.path("/run"), os.O_PATH)
+            try:
+                self._socket.bind(f"/proc/self/fd/{folder}/log")
+            finally:
+                os.close(folder)
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        words = super().command(verb, *arguments)
+        if verb != "run":
+            return words
+        return ["unshare", "--mount", "sh", "-ec", DEV, "sh", *words, "--syslog"]
+
+    def lines(self) -> list[str]:
+        """Every message so far, as the socket received it."""
+        found = []
+        while True:
+            try:
+                found.append(self._socket.recv(1 << 16, socket.MSG_DONTWAIT).decode())
+            except BlockingIOError:
+                return found
+
+    def close(self) -> None:
+        super().close()
+        self._socket.close()
+
+
+def test_syslog_has_the_priority_of_each_event(wan):
+    with Syslogged(wan.gateway) as daemon:
+        lines: list[str] = []
+        wan.unplug(2)
+        eventually(lambda: lines.extend(daemon.lines()) or REASONS["no-carrier"] in "".join(lines))
+        daemon.configure(TWO_UPLINKS.replace("'on'", "'sideways'"))
+        assert daemon.call("reconcile").code == 2
+        eventually(lambda: lines.extend(daemon.lines()) or "rejected" in "".join(lines))
+        found = [re.fullmatch(r"<(\d+)>.{15} mproutd\[\d+\]: (.*)", line) for line in lines]
+        assert None not in found
+        levels = {text: int(number) - 24 for number, text in (each.groups() for each in found)}
+        assert levels["ready, 2 uplinks"] == 6
+        lost = {n for text, n in levels.items() if text.endswith(REASONS["no-carrier"])}
+        assert lost == {4}
+        assert {n for text, n in levels.items() if "configuration rejected" in text} == {3}
+        assert daemon.log() == "", "not a second time on stderr"
+
+
+def test_without_a_syslog_it_is_stderr(wan):
+    with Syslogged(wan.gateway, logd=False) as daemon:
+        assert "mproutd: ready, 2 uplinks" in daemon.log().splitlines()

@@ -46,9 +46,7 @@ def section(name: str, mode: str, *options: str) -> str:
 
 def wake(daemon: Daemon) -> None:
     """What every hook does in the end."""
-    fifo = os.open(daemon.node.path(f"{RUNTIME_DIR}/wake"), os.O_WRONLY | os.O_NONBLOCK)
-    os.write(fifo, b"x")
-    os.close(fifo)
+    Path(daemon.node.path(f"{RUNTIME_DIR}-hints/.netifd")).write_text("")
 
 
 def hotplug(daemon: Daemon, **told: str) -> None:
@@ -338,6 +336,31 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         daemon.stop()
         daemon.call("flush")
     assert wan.gateway.state() == before
+
+
+def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
+    """netifd's for IPv4, also when the interface is down, and ours for IPv6."""
+    wan.address_up(1)
+    wan.default_route(1)
+    wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *netifd_keeps(103))
+    text = said("table-103")
+    ubus = Ubus(wan.gateway, text)
+    wan.gateway.path("/run/act").write_text(
+        "echo $MPROUTD_EVENT $MPROUTD_TABLE $MPROUTD_TABLE6 >>/run/runs\n"
+    )
+    command = "/bin/sh /run/act"
+    own = f"config uplink 'wan2'\n\toption on_up '{command}'\n\toption on_down '{command}'\n"
+    with Daemon(wan.gateway, own=own):
+        runs = wan.gateway.path("/run/runs")
+        eventually(lambda: runs.exists() and runs.read_text() == "up 103 7002\n")
+        dump = json.loads(text)
+        for interface in dump["interface"]:
+            if interface["interface"] == "wan2":
+                interface.clear()
+                interface.update(interface="wan2", up=False)
+        ubus.says(json.dumps(dump))
+        wan.unplug(2)
+        eventually(lambda: runs.read_text() == "up 103 7002\ndown 103 7002\n")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_what_the_program_is_told(world):
         "MPROUTD_GATEWAY": "10.2.2.1",
         "MPROUTD_GATEWAY6": "",
         "MPROUTD_TABLE": "7002",
+        "MPROUTD_TABLE6": "7002",
         "MPROUTD_MARK": "0x2000000/0x7f000000",
         "MPROUTD_USABLE": "wan1 wan2",
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from socket import AF_INET, AF_INET6
 
 from mproutd.model import (
@@ -48,6 +48,7 @@ from mproutd.model import (
     split_prefix,
 )
 from mproutd.netlink.kernel import SnapshotRequest
+from mproutd.netlink.sock_diag import Connection, Subflow
 from tests.lab.fake_nexthops import FakeNexthops
 
 BY_KERNEL = 2
@@ -77,6 +78,8 @@ class FakeKernel:
         self.nexthops = FakeNexthops()
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.connections: list[Connection] = []
+        self.subflow_sockets: list[Subflow] = []
         self.paused = False
         """Addresses where closing would end a connection (Snapshot)."""
         self.ignored_advertisements: set[str] = set()
@@ -188,6 +191,9 @@ class FakeKernel:
             else None
             for address, device in questions
         ]
+
+    def subflows(self, addresses: Collection[str]) -> tuple[list[Connection] | None, list[Subflow]]:
+        return (self.connections if self.mptcp_diag else None), self.subflow_sockets
 
     def mptcp_paused(self) -> bool:
         return self.paused

@@ -3,7 +3,8 @@
 Written from what a Makefile may rely on (rules.mk, package.mk, python3-package.mk): variables,
 the install programs with their modes, and that each package's install recipe gets a folder.  A
 filespec's `+|` takes a path of PKG_INSTALL_DIR, its `-|` takes it back; either fails for a path
-that is not there.  What is installed of Python is bytecode alone.
+that is not there.  What is installed of Python is bytecode alone; bytecode that is there already
+stays.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ endef
 
 PYTHON3 = f"""\
 PYTHON3_PKG_DIR:=/{SITE}
+HOST_PYTHON3_BIN:={PYTHON}
 define newline
 
 

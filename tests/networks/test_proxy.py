@@ -32,7 +32,7 @@ def test_both_lines_carry_the_lan_and_either_may_go(sites):
         eventually(lambda: endpoints(sites) == both)
         sites.guide.shows("main", router.ip("route show"))
         sites.guide.shows("status", daemon.call("status").out)
-        hint = router.path("/run/mproutd/hints/eth2:4")
+        hint = router.path("/run/mproutd-hints/eth2:4")
         assert hint.read_text() == "address=10.2.2.50\ngateway=10.2.2.1\nreason=BOUND\n"
         written = hint.stat().st_mtime_ns
 

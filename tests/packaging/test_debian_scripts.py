@@ -61,7 +61,7 @@ def install(tmp_path: Path, **files: str) -> dict[str, str]:
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return {hint.name: hint.read_text() for hint in runtime.glob("hints/*")}
+    return {hint.name: hint.read_text() for hint in Path(f"{runtime}-hints").glob("*")}
 
 
 def hint(gateway: str) -> str:

@@ -12,13 +12,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mproutd import commands
-from mproutd.hints import WakeFifo
+from mproutd.hints import HintsWatch
 from tests.lab import RUNTIME_DIR, Daemon, Namespace, Ubus, Wan, eventually, veth
 from tests.lab.openwrt import CALL_HOTPLUG, Router
 
@@ -33,41 +33,30 @@ UPDATE = UP | {"ACTION": "ifupdate"}
 
 
 class Box(Router):
-    """A router with the hook in its place, and the daemon's end of the FIFO."""
+    """A router with the hook in its place, and what a daemon would see of it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         shutil.copy(HOOK, self.folder("etc/hotplug.d/iface") / HOOK.name)
         self.runtime = self.folder("var/run/mproutd")
-        self._fifo: WakeFifo | None = WakeFifo(str(self.runtime))
+        self._watch = HintsWatch(str(self.runtime))
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         return {**variables, "MPROUTD_RUNTIME_DIR": str(self.runtime)}
 
-    def event(self, variables: Mapping[str, str]) -> int:
-        """How often it wakes the daemon."""
+    def event(self, variables: Mapping[str, str]) -> bool:
+        """Whether it wakes the daemon."""
         self.hotplug("iface", self.environment(variables))
-        assert os.listdir(self.runtime / "hints") == []
-        return self.wakes()
+        assert os.listdir(self.runtime) == []
+        return self.woke()
 
-    def wakes(self) -> int:
-        assert self._fifo
-        try:
-            return len(os.read(self._fifo.fileno(), 4096))
-        except BlockingIOError:
-            return 0
-
-    def end_daemon(self) -> None:
-        if self._fifo:
-            self._fifo.close()
-        self._fifo = None
+    def woke(self) -> bool:
+        return self._watch.has_changed()
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    made.end_daemon()
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
 
 
 def test_the_recorded_events_wake_once_each_but_for_loopback(box: Box) -> None:
@@ -125,14 +114,16 @@ def test_no_name_gets_further_than_its_variable(box: Box, interface: str) -> Non
 
 
 def test_without_a_daemon_nothing_waits_and_nothing_is_made(box: Box) -> None:
-    box.end_daemon()
-    box.hotplug("iface", box.environment(UP))  # its FIFO is left, as after kill -9
-    (box.runtime / "wake").unlink()
+    folder = box.root / "var/run/mproutd-hints"
     box.hotplug("iface", box.environment(UP))
-    assert os.listdir(box.runtime) == ["hints"]
-    shutil.rmtree(box.runtime)
+    assert os.listdir(folder) == [".netifd"]
+    shutil.rmtree(folder)
     box.hotplug("iface", box.environment(UP))
-    assert not box.runtime.exists()
+    assert not folder.exists()
+    # What somebody else could replace is left alone.
+    folder.symlink_to(box.folder("etc"))
+    box.hotplug("iface", box.environment(UP))
+    assert ".netifd" not in os.listdir(box.root / "etc")
 
 
 def test_other_scripts_of_the_folder_run_on_as_if_nothing_had_been(box: Box) -> None:
@@ -140,7 +131,7 @@ def test_other_scripts_of_the_folder_run_on_as_if_nothing_had_been(box: Box) -> 
     (folder / "31-next").write_text('echo "$ACTION $INTERFACE"\n')
     assert box.hotplug("iface", box.environment(UP)) == "ifup wan2\n"
     # and where a caller sources it without a subshell, with its own options
-    script = f'set -eu; wake=mine runtime=mine; . "{HOOK}"; echo "$wake $runtime"'
+    script = f'set -eu; hints=mine runtime=mine; . "{HOOK}"; echo "$hints $runtime"'
     for action in ("ifup", "ifupdate", "link-up"):
         assert box.sh(script, box.environment(UP | {"ACTION": action})) == "mine mine\n"
 
@@ -153,10 +144,10 @@ def test_ten_at_once_all_wake(box: Box) -> None:
         for _ in range(10)
     ]
     assert [process.wait(10) for process in running] == [0] * 10
-    assert box.wakes() == 10
+    assert box.woke()
 
 
-def test_the_hook_and_the_daemon_agree_where_the_fifo_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hook_and_the_daemon_agree_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenWrt has no /run, and what is made there lies on the flash and outlives a boot."""
     for name in ("MPROUTD_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
@@ -171,7 +162,7 @@ def test_it_starts_no_program(box: Box) -> None:
     """What is left is the shell's own work: netifd has the next event wait for this one."""
     script = f'PATH=/nonexistent; for i in 1 2 3 4 5 6 7 8 9 10; do . "{HOOK}"; done'
     box.sh(script, box.environment(UP))
-    assert box.wakes() == 10
+    assert box.woke()
 
 
 @pytest.mark.kernel
@@ -183,11 +174,13 @@ def test_a_daemon_looks_at_once_and_an_interface_of_nobodys_changes_nothing(
         environment = {"MPROUTD_RUNTIME_DIR": str(wan.gateway.path(RUNTIME_DIR))}
         daemon.settle()
         daemon.writes()
+        ubus = Ubus(wan.gateway, '{"interface": []}')
+        daemon.reconcile()
         for variables in RECORDED:
-            before = daemon.asked()["counts"]["passes"]
+            before = ubus.calls()
             box.sh(f'. "{HOOK}"', variables | environment)
             if variables["INTERFACE"] != "loopback":
-                eventually(lambda n=before: daemon.asked()["counts"]["passes"] > n)
+                eventually(lambda n=before: ubus.calls() > n)
         daemon.settle()
         assert daemon.writes() == []
 

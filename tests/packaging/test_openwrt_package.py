@@ -29,13 +29,21 @@ MPROUTD, TENACITY = FEED / "mproutd" / "Makefile", FEED / "python-tenacity" / "M
 LUCI = FEED / "luci-app-mproutd" / "Makefile"
 
 MODULES = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "mproutd").rglob("*.py")}
+FOR_TYPE_CHECKERS = {module for module in MODULES if module.endswith("types")}
 APART = {
     "mproutd-connections": {"mproutd/netlink/diag_socket"},
     "mproutd-top": {"mproutd/status/top", "mproutd/status/top_view"},
-    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/pathtest/")},
+    "mproutd-test": {module for module in MODULES if module.startswith("mproutd/pathtest/")}
+    - FOR_TYPE_CHECKERS,
 }
-LEFT_OUT = {"mproutd/status/exporter", "mproutd/status/metrics", "mproutd/files"}
-"""No package has them: the feed has no client library of Prometheus, and needs no pip."""
+LEFT_OUT = {
+    "mproutd/status/exporter",
+    "mproutd/status/metrics",
+    "mproutd/files",
+    "mproutd/services/systemd",
+    *FOR_TYPE_CHECKERS,
+}
+"""No package has them: the feed has no client library of Prometheus, no pip and no systemd."""
 
 FILES = {
     "mproutd": {
@@ -278,6 +286,24 @@ def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
     depends = sdk.describe(MPROUTD, "mproutd")[1] + sdk.describe(MPROUTD, name)[1]
     wanted = {word.removeprefix("+") for word in depends}
     assert packages(tops - MAY_BE_MISSING) <= wanted
+
+
+def runtime_imports(tree: ast.AST) -> Iterator[str]:
+    """The modules of ours that this code imports when it runs."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mproutd"):
+            path = str(node.module).replace(".", "/")
+            yield path
+            yield from (f"{path}/{alias.name}" for alias in node.names)
+        yield from runtime_imports(node)
+
+
+def test_nothing_imports_the_types_of_json() -> None:
+    for module in MODULES - FOR_TYPE_CHECKERS:
+        imported = set(runtime_imports(ast.parse((ROOT / f"{module}.py").read_text())))
+        assert not imported & FOR_TYPE_CHECKERS, module
 
 
 @pytest.mark.kernel

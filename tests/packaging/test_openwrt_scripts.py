@@ -87,11 +87,16 @@ def box(tmp_path: Path) -> Box:
 
 # -- procd --------------------------------------------------------------------------------
 
-AS_ROOT = """\
+FILES_READ = " ".join(
+    f"{folder}/{name}"
+    for folder in ("/etc/config", "/var/run/uci")
+    for name in ("network", "mproutd")
+)
+AS_ROOT = f"""\
 procd_open_instance
-procd_set_param command PROGRAM run
+procd_set_param command PROGRAM run --syslog
 procd_set_param respawn 3600 5 0
-procd_set_param file /etc/config/network /etc/config/mproutd
+procd_set_param file {FILES_READ}
 procd_set_param reload_signal HUP
 procd_set_param stderr 1
 procd_close_instance
@@ -121,8 +126,9 @@ def test_procd_keeps_it_running_and_tells_it_of_changed_files(box: Box) -> None:
     assert box.init("reload") == AS_ROOT  # the same again: procd compares, and signals
     assert box.init("restart") == ["procd_kill mproutd", *AS_ROOT]
     runtime = box.root / "var/run/mproutd"
-    assert [path.name for path in runtime.iterdir()] == ["hints"]
-    assert {path.stat().st_mode & 0o777 for path in (runtime, runtime / "hints")} == {0o755}
+    hints = box.root / "var/run/mproutd-hints"
+    assert list(runtime.iterdir()) == []
+    assert {path.stat().st_mode & 0o777 for path in (runtime, hints)} == {0o755}
 
 
 def test_where_ujail_is_it_is_not_root(box: Box) -> None:
@@ -144,9 +150,25 @@ def test_without_multipath_nothing_runs_unless_something_is_left(
 
 
 def test_umask_and_older_modes_of_the_folder_do_not_matter(box: Box) -> None:
-    (box.folder("var/run/mproutd/hints")).chmod(0o777)
+    folders = [box.folder("var/run/mproutd"), box.folder("var/run/mproutd-hints")]
+    for folder in folders:
+        folder.chmod(0o777)
     box.init("start")
-    assert (box.root / "var/run/mproutd/hints").stat().st_mode & 0o777 == 0o755
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_nothing_is_changed_in_a_folder_that_the_service_user_owns(box: Box) -> None:
+    """It may hold links to anywhere; root would change what they lead to."""
+    box.jail()
+    secret = box.folder("secret")
+    secret.chmod(0o700)
+    runtime = box.folder("var/run/mproutd")
+    (runtime / "hints").symlink_to(secret)
+    (runtime / "state.json").write_text("{}")
+    os.chown(runtime, 12345, -1)
+    assert box.init("start") == [line for line in AS_USER if not line.startswith("chown")]
+    assert secret.stat().st_mode & 0o777 == 0o700
 
 
 # -- uci-defaults -------------------------------------------------------------------------

@@ -71,10 +71,6 @@ def _group(test: str) -> str:
     return test.split("::", 1)[0]
 
 
-def _name(test: str) -> str:
-    return test.split("::", 1)[1]
-
-
 def write_page(kernels: Sequence[Results]) -> None:
     """Put the tables into docs/kernels.md."""
     text = PAGE.read_text()
@@ -113,7 +109,7 @@ def _tests(kernels: Sequence[Results]) -> str:
     rows = [_row("demo", *(kernel.data.get("demo", "not run") for kernel in kernels))]
     for group in groups:
         cells = [_count(kernel.group(group)) for kernel in kernels]
-        rows.append(_row(f"`{group.removeprefix('tests/')}`", *cells))
+        rows.append(_row(f"`{group}`", *cells))
     rows.append(_row("chaos", *(kernel.data.get("chaos", "not run") for kernel in kernels)))
     rows.append(_row("run on", *(kernel.data.get("date", "") for kernel in kernels)))
     return _head("", kernels) + "".join(rows)
@@ -136,7 +132,7 @@ def _exceptions(kernels: Sequence[Results]) -> str:
     for kernel in kernels:
         for test, (outcome, reason, _) in kernel.data.get("tests", {}).items():
             if outcome != "passed":
-                key = (_name(test), outcome, reason)
+                key = (test, outcome, reason)
                 found.setdefault(key, []).append(kernel.data["version"])
     rows = [
         _row(f"`{name}`", ", ".join(where), outcome, reason.replace("|", "\\|"))

@@ -7,7 +7,7 @@ from socket import AF_INET
 
 import pytest
 
-from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Route, Rule
+from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Route, Rule, Sysctl
 from mproutd.passes import snapshot_request
 from mproutd.planning.state import State
 from tests.lab.fake_world import ManualDeleter, Store, World, dry_run, interface, run_pass, uci
@@ -185,6 +185,16 @@ def test_what_is_gone_already_is_no_failure() -> None:
     world.refuse(errno.ENOENT, "rule")
     world.refuse(errno.ESRCH, "route")
     assert world.once(TWO._replace(enabled=False)).failures == ()
+
+
+def test_a_sysctl_that_is_gone_with_its_device_is_no_failure() -> None:
+    """A macvlan is deleted between the snapshot and the write."""
+    world = two_lines()
+    world.set("eth2", rp_filter=1)
+    world.refuse(errno.ENOENT, "sysctl")
+    outcome = world.once(TWO)
+    assert outcome.failures == ()
+    assert [each for each in outcome.done if isinstance(each.value, Sysctl)] == []
 
 
 def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_closed() -> None:

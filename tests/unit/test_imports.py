@@ -42,14 +42,17 @@ MAY_IMPORT = {
     "status.top": "commands control.client netlink.diag_socket status",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
-    "passes": "model configuration planning netlink.kernel netlink.path_manager",
-    "reconciler": "model configuration planning netlink passes hints statefile",
+    "verification": "model planning netlink.kernel",
+    "passes": "model configuration planning netlink.kernel netlink.path_manager"
+    " subflows.connections subflows.relocation verification",
+    "reconciler": "model configuration planning netlink passes hints statefile verification",
     "subflows": "netlink subflows",
+    "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
     "control.client": "",
     "control.server": "eventloop log status.events",
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
-    "services": "configuration environment eventloop log model netlink planning safefile"
+    "services": "configuration environment eventloop format log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
@@ -58,8 +61,10 @@ MAY_IMPORT = {
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
-    "commands": "configuration control.client environment format netlink reconciler services.netifd"
-    " statefile status",
+    "commands": "configuration control.client environment format netlink reconciler services.base"
+    " services.netifd statefile status",
+    "help_formatter": "",
+    "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",
     "__main__": "cli",
@@ -70,6 +75,7 @@ PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
     " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
     " netlink.mptcp_info netlink.conntrack netlink.bpf subflows.policy subflows.connections"
+    " subflows.relocation"
     " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.top".split()

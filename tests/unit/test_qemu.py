@@ -18,17 +18,32 @@ from tests.qemu.runner import Run
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_what_the_machine_lacks_is_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.qemu", "smoke"],
+def make_kernels(*words: str) -> subprocess.CompletedProcess[str]:
+    """Where no program is."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.qemu", *words],
         cwd=ROOT,
         env=os.environ | {"PATH": "/nowhere"},
         capture_output=True,
         text=True,
     )
+
+
+LACKS = "apt-get install --no-install-recommends qemu-system-x86 debootstrap cpio"
+
+
+def test_what_the_machine_lacks_is_one_line() -> None:
+    done = make_kernels("features")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("make kernels: this machine lacks ")
-    assert "apt-get install --no-install-recommends qemu-system-x86 debootstrap cpio" in done.stderr
+    assert LACKS in done.stderr
+
+
+def test_the_smoke_test_is_skipped_where_it_cannot_run() -> None:
+    done = make_kernels("smoke")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+    assert done.stdout.startswith("make kernels-smoke: skipped: this machine lacks ")
+    assert LACKS in done.stdout
 
 
 PAGE = """\
@@ -67,9 +82,9 @@ def test_the_page_has_what_the_kernels_said(folder: Path) -> None:
     assert "|  | 6.1.9-1, bookworm | 7.2.1-1, sid |" in page
     assert "| limits | 8 | 64 |" in page
     assert "6.1.0-1-x" not in page
-    assert "| `kernel/test_a.py` | 1, **1 failed** | 1, 1 skipped |" in page
-    assert "| `two` | 6.1.9-1 | failed | E  a \\| b |" in page
-    assert "| `two` | 7.2.1-1 | skipped | no such flag |" in page
+    assert "| `tests/kernel/test_a.py` | 1, **1 failed** | 1, 1 skipped |" in page
+    assert "| `tests/kernel/test_a.py::two` | 6.1.9-1 | failed | E  a \\| b |" in page
+    assert "| `tests/kernel/test_a.py::two` | 7.2.1-1 | skipped | no such flag |" in page
     assert page.endswith("after\n")
     assert "old" not in page
 

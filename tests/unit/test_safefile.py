@@ -5,6 +5,7 @@ Somebody else is user 12345 here; the daemon's user is `nobody`, since every sys
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import socket
@@ -13,14 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mproutd import safefile
 from mproutd.configuration.uci import load
+from mproutd.control import server as control
 from mproutd.control.server import Server
 from mproutd.eventloop import Loop
-from mproutd.hints import Hints, WakeFifo
+from mproutd.hints import Hints, HintsWatch, hints_directory
 from mproutd.planning.state import State
 from mproutd.statefile import Lock, StateFile
 
@@ -121,18 +124,32 @@ def test_a_command_of_roots_beside_a_daemon_that_is_not(
 ) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     monkeypatch.setattr(safefile, "USER", "nobody")
-    (runtime / "hints").mkdir(mode=0o755)
-    for folder in (runtime, runtime / "hints"):
-        os.chown(folder, nobody, -1)
-    assert Lock(str(runtime)).acquire()
+    (runtime / "actions").write_text("wan1 up\n")
+    for path in (runtime, runtime / "actions"):
+        os.chown(path, nobody, -1)
+    lock = Lock(str(runtime))
+    assert runtime.stat().st_uid == nobody
+    assert lock.acquire()
+    assert runtime.stat().st_uid == 0, "only root can rename what root makes"
     StateFile(str(runtime)).save(MEMORY)
-    assert {name: (runtime / name).stat().st_uid for name in ("lock", "state.json")} == {
-        "lock": nobody,
-        "state.json": nobody,
-    }
-    hints = Hints(str(runtime))
-    hints.read(["eth1"])
-    assert hints.error == ""
+    lock.release()
+    owners = {path.name: path.stat().st_uid for path in (runtime, *runtime.iterdir())}
+    assert set(owners.values()) == {nobody}
+    assert set(owners) == {runtime.name, "lock", "state.json", "actions"}
+
+
+@as_root
+def test_a_lock_that_another_holds_leaves_the_directory_as_it_is(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safefile, "USER", "nobody")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    holder = Lock(str(runtime))
+    assert holder.acquire()
+    os.chown(runtime, nobody, -1)
+    assert not Lock(str(runtime)).acquire()
+    assert runtime.stat().st_uid == nobody
+    holder.release()
 
 
 @as_root
@@ -141,11 +158,22 @@ def test_nothing_is_handed_over_under_another_name(
 ) -> None:
     """The daemon's user may have given a file of root's the name of ours."""
     monkeypatch.setattr(safefile, "USER", "nobody")
-    os.link(secret, runtime / "lock")
+    os.link(secret, runtime / "actions")
     os.link(secret, runtime / "state.json.new")
+    (runtime / "netifd.json").symlink_to(secret)
+    (runtime / "hints").symlink_to(secret.parent)
+    os.mkfifo(runtime / "wake")
     os.chown(runtime, pwd.getpwnam("nobody").pw_uid, -1)
-    Lock(str(runtime))
+    lock = Lock(str(runtime))
+    assert lock.acquire()
     StateFile(str(runtime)).save(MEMORY)
+    lock.release()
+    os.link(secret, runtime / "other")
+    os.rename(runtime / "other", runtime / "lock")
+    assert "not a file of its own" in refused(runtime)
+    (runtime / "lock").unlink()
+    os.mkfifo(runtime / "lock")
+    assert "not a file of its own" in refused(runtime)
 
 
 # -- names that are taken -----------------------------------------------------------------
@@ -183,17 +211,49 @@ def test_a_state_file_that_others_could_write_is_not_believed(
 
 
 def test_links_under_our_names_are_replaced_and_not_followed(runtime: Path, secret: Path) -> None:
-    for name in ("state.json", "state.json.new", "wake", "control.sock"):
+    for name in ("state.json", "state.json.new", "control.sock"):
         (runtime / name).symlink_to(secret)
     state = loaded(runtime)
     assert state.state == State()
     state.save(MEMORY)
     assert loaded(runtime).state == MEMORY
-    WakeFifo(str(runtime)).close()
-    assert stat.S_ISFIFO((runtime / "wake").lstat().st_mode)
     server = Server(str(runtime / "control.sock"), Loop(), dict)
     assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
     server.close()
+
+
+class Swapped(socket.socket):
+    """A socket whose name leads elsewhere as soon as it can be found."""
+
+    secret = ""
+
+    def bind(self, path: Any) -> None:
+        super().bind(path)
+        os.unlink(path)
+        os.symlink(self.secret, path)
+
+
+@as_root
+def test_the_control_socket_is_for_the_group_before_it_can_be_found(
+    runtime: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = grp.getgrnam("nogroup").gr_gid
+    monkeypatch.setattr(control, "GROUP", "nogroup")
+    made = runtime / "control.sock"
+    before = os.umask(0), os.getegid()
+    server = Server(str(made), Loop(), dict)
+    assert (os.umask(before[0]), os.getegid()) == (0, before[1])
+    assert (made.stat().st_gid, stat.S_IMODE(made.stat().st_mode)) == (group, 0o660)
+    server.close()
+    # In a directory that gives its own group to what is made there, it is for us alone.
+    runtime.chmod(0o2755)
+    server = Server(str(made), Loop(), dict)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    server.close()
+    runtime.chmod(0o755)
+    monkeypatch.setattr(Swapped, "secret", str(secret))
+    monkeypatch.setattr("mproutd.control.server.socket.socket", Swapped)
+    Server(str(made), Loop(), dict).close()
 
 
 def test_a_lock_that_is_a_link_is_refused(runtime: Path, secret: Path) -> None:
@@ -204,13 +264,14 @@ def test_a_lock_that_is_a_link_is_refused(runtime: Path, secret: Path) -> None:
 def test_hints_behind_a_link_are_not_read(runtime: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "eth1").write_text("gateway=10.1.1.1\n")
-    (runtime / "hints").symlink_to(tmp_path / "elsewhere")
+    folder = Path(hints_directory(str(runtime)))
+    folder.symlink_to(tmp_path / "elsewhere")
     hints = Hints(str(runtime))
     assert hints.read(["eth1"]) == {}
     assert "not a directory" in hints.error
-    (runtime / "hints").unlink()
-    (runtime / "hints").mkdir(mode=0o755)
-    (runtime / "hints" / "eth1").symlink_to(tmp_path / "elsewhere" / "eth1")
+    folder.unlink()
+    folder.mkdir(mode=0o755)
+    (folder / "eth1").symlink_to(tmp_path / "elsewhere" / "eth1")
     assert hints.read(["eth1"]) == {}
 
 
@@ -221,25 +282,24 @@ def test_no_umask_opens_anything(runtime: Path, umask: int) -> None:
         directory = runtime / "made"
         Lock(str(directory))
         StateFile(str(directory)).save(MEMORY)
-        wake = WakeFifo(str(directory))
+        HintsWatch(str(directory))
         server = Server(str(directory / "control.sock"), Loop(), dict)
         assert os.umask(umask) == umask
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
-        modes["."] = stat.S_IMODE(directory.stat().st_mode)
+        for name in (directory, Path(hints_directory(str(directory)))):
+            modes[name.name] = stat.S_IMODE(name.stat().st_mode)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(directory / "control.sock"))
-        wake.close()
         server.close()
     finally:
         os.umask(before)
     folder = 0o755 & ~umask
     assert modes.pop("control.sock") in (0o600, 0o660)  # 0660 where there is a group mproutd
     assert modes == {
-        ".": folder,
-        "hints": folder,
+        "made": folder,
+        "made-hints": folder,
         "lock": 0o600,
         "state.json": 0o600,
-        "wake": 0o600,
     }
 
 

@@ -104,8 +104,8 @@ def test_the_two_methods_alternate(policy: RetryPolicy, clock: Clock) -> None:
         clock.now += policy.delay() or 0.0
         retry = policy.next_retry([WAN2])
         assert retry is not None
-        methods.append(retry.toggle_fullmesh)
-    assert methods == [True, False, True, False]
+        methods.append(retry.method)
+    assert methods == ["fullmesh", "replace", "fullmesh", "replace"]
 
 
 def test_without_mptcp_diag_endpoints_are_deleted_and_added(
@@ -114,9 +114,7 @@ def test_without_mptcp_diag_endpoints_are_deleted_and_added(
     policy.on_event(failed())
     for _ in range(3):
         clock.now += policy.delay() or 0.0
-        assert policy.next_retry([WAN2], toggle_fullmesh=False) == Retry(
-            WAN2, toggle_fullmesh=False
-        )
+        assert policy.next_retry([WAN2], toggle_fullmesh=False) == Retry(WAN2, "replace")
 
 
 def test_a_sole_path_waits(policy: RetryPolicy, clock: Clock) -> None:
@@ -127,7 +125,7 @@ def test_a_sole_path_waits(policy: RetryPolicy, clock: Clock) -> None:
         assert delay is not None
         delays.append(delay)
         clock.now += delay
-        assert policy.next_retry([WAN2], sole_paths=[WAN2]) is None
+        assert policy.next_retry([WAN2], keep_subflows=[WAN2]) is None
     assert delays == [
         INITIAL_BACKOFF,
         2 * INITIAL_BACKOFF,
@@ -135,14 +133,14 @@ def test_a_sole_path_waits(policy: RetryPolicy, clock: Clock) -> None:
         8 * INITIAL_BACKOFF,
     ]
     clock.now += policy.delay() or 0.0
-    assert policy.next_retry([WAN2]) == Retry(WAN2, toggle_fullmesh=True)
+    assert policy.next_retry([WAN2]) == Retry(WAN2, "fullmesh")
 
 
 def test_a_sole_path_does_not_delay_another_endpoint(policy: RetryPolicy, clock: Clock) -> None:
     policy.on_event(failed())
     policy.on_event(failed(source=WAN3))
     clock.now += INITIAL_BACKOFF
-    retry = policy.next_retry([WAN2, WAN3], sole_paths=[WAN2])
+    retry = policy.next_retry([WAN2, WAN3], keep_subflows=[WAN2])
     assert retry is not None
     assert retry.address == WAN3
 

@@ -12,7 +12,7 @@ import pytest
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
-from mproutd.model import FULLMESH, SUBFLOW, Endpoint, Operation
+from mproutd.model import BACKUP, FULLMESH, SUBFLOW, Address, Endpoint, Mptcp, Operation
 from mproutd.netlink.bpf import subflow_event_filter
 from mproutd.netlink.nlmsg import U32, DecodeError, put
 from mproutd.netlink.sock_diag import Connection, Subflow
@@ -30,6 +30,7 @@ from tests.unit.test_pacing import Clock
 HERE = Endpoint("10.2.2.2", 3, SUBFLOW, 1)
 GENTLY = [("change", SUBFLOW | FULLMESH), ("change", SUBFLOW)]
 ANEW = [("delete", SUBFLOW)]
+WITHOUT_CLOSING = [("add", SUBFLOW), ("delete", SUBFLOW)]
 
 
 def connection(token: int, *others: Subflow, **more: Any) -> tuple[Connection, list[Subflow]]:
@@ -74,6 +75,7 @@ class World:
         self.messages: list[bytes] | None = None
         """What events there are; None for some lost."""
         self.filters: list[Any] = []
+        self.endpoints: tuple[Endpoint, ...] = (HERE,)
         events = SimpleNamespace(
             attach=self.filters.append,
             read=lambda: self.messages and [SimpleNamespace(body=each) for each in self.messages],
@@ -88,7 +90,7 @@ class World:
                 ),
                 snapshot=SimpleNamespace(
                     addresses=[
-                        SimpleNamespace(link=link, address=address)
+                        Address(link, address, 24)
                         for link, address in (
                             (2, "10.1.1.2"),
                             (3, HERE.address),
@@ -98,11 +100,11 @@ class World:
                 ),
             ),
             config=Config(),
-            state_file=SimpleNamespace(state=state),
+            state_file=SimpleNamespace(state=state, save=self._save),
             removals=SimpleNamespace(expect_removal=lambda endpoints: None),
         )
         path_manager: Any = SimpleNamespace(
-            events=lambda: events, read=lambda full: SimpleNamespace(endpoints=(HERE,))
+            events=lambda: events, read=lambda full: Mptcp(self.endpoints)
         )
         self.deleter: Any = SimpleNamespace(busy=False, start=self.done.extend)
         self.loop = Loop(clock)
@@ -116,6 +118,10 @@ class World:
 
     def _count(self) -> None:
         self.unexplained += 1
+
+    def _save(self, state: State) -> None:
+        assert not self.deleter.busy
+        self.reconciler.state_file.state = state
 
     def wait(self) -> float | None:
         """Seconds until the loop would wake up."""
@@ -198,17 +204,63 @@ def test_what_goes_to_the_lan_is_no_reason(clock: Clock) -> None:
     assert world.turns(5) == []
 
 
-def test_the_only_subflow_of_another_is_not_cut(clock: Clock) -> None:
-    """8 has the initial subflow at 10.2.2.2 and no other; its peer may take none."""
+def test_the_only_subflow_of_another_is_not_closed(clock: Clock) -> None:
+    """8 has the initial subflow at 10.2.2.2 and no other; its peer may accept none."""
     world = World(clock)
     world.turns(2)
     here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
     world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
     world.messages = [failed(7)]
     world.retrier.on_events()
-    assert world.turns(20) == []
+    assert world.turns(1) == WITHOUT_CLOSING * 2, "and less and less often"
+    wildcard = world.done[-1].value
+    assert isinstance(wildcard, Endpoint)
+    assert (wildcard.address, wildcard.device, wildcard.id) == ("0.0.0.0", HERE.device, 2)
+    assert ("0.0.0.0", HERE.device) in world.reconciler.state_file.state.endpoints
+    assert world.turns(20) == WITHOUT_CLOSING * 4
+    world.messages = [failed(8)]  # 8 has its subflow there, and got a second one refused
+    world.retrier.on_events()
+    world.kernel.there = [connection(7, joined(7)), world.kernel.there[1]]
+    assert world.turns(200) == [], "7 has its subflow again"
     world.kernel.there = [connection(7)]
+    world.messages = [failed(7)]
+    world.retrier.on_events()
     assert world.turns(60)[:2] == GENTLY
+
+
+@pytest.mark.parametrize(
+    "hindrance",
+    ["two addresses on the device", "no free endpoint"],
+)
+def test_where_a_wildcard_endpoint_cannot_help_the_failed_one_waits(
+    clock: Clock, hindrance: str
+) -> None:
+    world = World(clock)
+    here = Subflow(8, HERE.address, initial=True, initiated_locally=True)
+    world.kernel.there = [connection(7), (connection(8, max_extra_subflows=0)[0], [here])]
+    if hindrance == "no free endpoint":
+        others = (Endpoint(f"192.0.2.{n}", id=n) for n in range(2, 9))
+        world.endpoints = (HERE, *others)
+    else:
+        world.reconciler.last.snapshot.addresses.append(Address(3, "10.2.2.77", 24))
+    world.messages = [failed(7)]
+    world.retrier.on_events()
+    assert world.turns(20) == []
+
+
+def test_the_endpoint_of_another_program_is_left_alone_and_its_subflows_come_back(
+    clock: Clock,
+) -> None:
+    world = World(clock)
+    world.reconciler.state_file.state = State()
+    world.endpoints = (HERE._replace(device=0, flags=SUBFLOW | BACKUP),)
+    world.kernel.there = [connection(7)]
+    assert world.turns(5) == [(verb, SUBFLOW | BACKUP) for verb, _ in WITHOUT_CLOSING] * 2
+    assert all(operation.value.device == HERE.device for operation in world.done)  # type: ignore[union-attr]
+    world.endpoints = (Endpoint("10.9.9.2", 0, SUBFLOW),)
+    world.messages = [failed(7)]
+    world.retrier.on_events()
+    assert world.turns(5) == [], "none is there"
 
 
 def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:

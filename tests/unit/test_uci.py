@@ -433,3 +433,33 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     network.write_bytes(b"\xef\xbb\xbfconfig interface 'wan'\n\toption device 'eth1'\n")
     (section,) = uci.read(str(network)) or ()
     assert (section.name, section.line) == ("wan", 1)
+
+
+def test_an_override_counts_instead_of_openwrts_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, overrides, elsewhere = (tmp_path / name for name in ("config", "uci", "elsewhere"))
+    for folder, name in ((own, "dsl"), (overrides, "lte"), (elsewhere, "fibre")):
+        folder.mkdir()
+        (folder / "network").write_text(
+            f"config globals\n\toption multipath enable\n"
+            f"config interface {name}\n\toption device eth0\n\toption multipath on\n"
+        )
+    monkeypatch.setattr(uci, "OPENWRT_DIRECTORY", str(own))
+    monkeypatch.setattr(uci, "OVERRIDES", str(overrides))
+
+    def names(folder: Path) -> list[str]:
+        return [uplink.name for uplink in uci.load(f"{folder}/").uplinks]
+
+    assert names(elsewhere) == ["fibre"]
+    assert names(own) == ["lte"]
+    (overrides / "mproutd").write_text("config uplink lte\n\toption table x\n")
+    with pytest.raises(ConfigError, match=f"^{overrides}/mproutd:2: "):
+        names(own)
+    (overrides / "network").unlink()
+    (overrides / "mproutd").unlink()
+    assert names(own) == ["dsl"]
+    (overrides / "network").write_text("")
+    assert names(own) == []
+    (overrides / "network").chmod(0o666)
+    assert [str(overrides) in text for text in uci.load(str(own)).warnings] == [True]

@@ -10,7 +10,7 @@ prove itself first (`initial_state offline`) is not used for even one pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ FIRST_ROUND_SPREAD = 1.0
 VERDICT_SHARE_TIMEOUT = 60.0
 """Seconds until a family without hosts of its own no longer shares the other's verdict, when only
 the other one has no path to probe."""
+STANDBY_MODES = ("backup", "handover", "off")
 GOLDEN_RATIO = 0.618034
 """The fractions of its multiples are far apart, however many there are."""
 
@@ -109,6 +110,7 @@ class HealthChecker(Service):
             for uplink in outcome.plan.uplinks
             for path in uplink.paths
         }
+        spared = _spared(outcome.plan.uplinks)
         for number, (key, tracker) in enumerate(self._trackers.items()):
             path, gateway = _probe_path(*observed[key]) if key in observed else (None, "")
             hysteresis = tracker.hysteresis
@@ -121,6 +123,7 @@ class HealthChecker(Service):
             delay = number * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
             delay = 0.0 if hysteresis.failed else min(delay, hysteresis.options.interval)
             tracker.set_path(path, gateway, delay)
+            tracker.set_rare(key[0] in spared)
         changed, self._changed = self._changed, []
         for tracker in changed:
             self._report(tracker, observed.get((tracker.uplink, tracker.family)))
@@ -265,6 +268,18 @@ class HealthChecker(Service):
         for timer in self._share_timers.values():
             timer.cancel()
         self._worker.close()
+
+
+def _spared(uplinks: Sequence[ObservedUplink]) -> set[str]:
+    """The metered uplinks that only stand by, while another uplink is usable."""
+    usable = {uplink.config.name for uplink in uplinks if uplink.usable}
+    return {
+        uplink.config.name
+        for uplink in uplinks
+        if uplink.config.metered
+        and uplink.config.mode in STANDBY_MODES
+        and usable - {uplink.config.name}
+    }
 
 
 def _why_idle(uplink: UplinkStatus) -> str:

@@ -72,6 +72,11 @@ class Hysteresis:
         mean = sum(replies) / len(replies) if replies else None
         return Quality(len(window), len(window) - len(replies), mean)
 
+    @property
+    def settled(self) -> bool:
+        """Whether no recent round speaks against the verdict."""
+        return not (self.good_rounds if self.failed else self.bad_rounds)
+
     def interval(self) -> float:
         """Seconds from the start of one round to the start of the next."""
         if self.failed:

@@ -25,6 +25,8 @@ PROBE_SPACING = 0.2
 """Seconds between two probes of one host."""
 HOST_SPACING = 0.01
 """Seconds between the first probes of two hosts."""
+RARE_INTERVAL = 300.0
+"""Seconds between rounds of a metered uplink that only stands by."""
 UNSENT_RETRY_DELAY = 1.0
 """Seconds until the next round after one in which no probe could be sent."""
 
@@ -69,6 +71,8 @@ class Tracker:
         """The epoch second of the last change of the verdict."""
         self.error = ""
         """Why nothing can be probed; "" when all is well."""
+        self.rare = False
+        """Whether rounds without news are RARE_INTERVAL apart: see set_rare()."""
         self._context = context
         self._path: ProbePath | None = None
         self._gateway = ""
@@ -108,6 +112,13 @@ class Tracker:
         self.hysteresis.reset()
         if path:
             self._timers.append(self._context.loop.call_later(delay, self._start_round))
+
+    def set_rare(self, rare: bool) -> None:
+        """Probe rarely, or as configured again, beginning at once."""
+        before, self.rare = self.rare, rare
+        if before and not rare and self._path and not self._in_round:
+            self._abandon_round()
+            self._timers.append(self._context.loop.call_later(0.0, self._start_round))
 
     def _abandon_round(self) -> None:
         for timer in self._timers:
@@ -211,6 +222,8 @@ class Tracker:
         now = self._context.loop.clock()
         changed = self.hysteresis.record_round(now, latencies)
         interval = self.hysteresis.interval()
+        if self.rare and self.hysteresis.settled:
+            interval = max(interval, RARE_INTERVAL)
         if not latencies:
             interval = min(UNSENT_RETRY_DELAY, interval)
         delay = max(0.0, started + interval - now)

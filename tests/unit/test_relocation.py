@@ -1,0 +1,192 @@
+"""Connections outlive the endpoints of their subflows, or keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from socket import AF_INET
+
+import pytest
+
+from mproutd.model import (
+    BACKUP,
+    IMPLICIT,
+    SIGNAL,
+    SUBFLOW,
+    Address,
+    Endpoint,
+    Limits,
+    Link,
+    Mptcp,
+    Operation,
+    Route,
+    Snapshot,
+)
+from mproutd.netlink.sock_diag import Connection, Subflow
+from mproutd.planning.plan import Plan
+from mproutd.planning.state import State
+from mproutd.subflows.connections import ConnectionSnapshot
+from mproutd.subflows.relocation import last_endpoints, relocate, without
+
+WAN1, WAN2, WAN1_6 = (
+    Endpoint("10.1.1.2", 2, SUBFLOW, 1),
+    Endpoint("10.2.2.2", 3, SUBFLOW | BACKUP, 2),
+    Endpoint("2001:db8:1::2", 2, SUBFLOW, 3),
+)
+ALL = (WAN1, WAN2, WAN1_6)
+
+
+def snapshot(*endpoints: Endpoint, metrics: tuple[int, int] = (1, 2)) -> Snapshot:
+    return Snapshot(
+        links={2: Link(2, "eth1"), 3: Link(3, "eth2")},
+        addresses=tuple(
+            Address(each.device, each.address, 64 if ":" in each.address else 24) for each in ALL
+        ),
+        defaults={
+            (index, AF_INET): Route(AF_INET, 254, "default", index, metric=metric)
+            for index, metric in zip((2, 3), metrics, strict=True)
+            if metric
+        },
+        mptcp=Mptcp(endpoints or ALL),
+    )
+
+
+def plan(*endpoints: Endpoint) -> Plan:
+    wanted = dict.fromkeys(endpoints, "wan1")
+    nothing: frozenset[int] = frozenset()
+    return Plan({}, {}, wanted, Limits(2, 0), {}, (), {}, {}, {}, nothing, {}, State())
+
+
+def deletions(*endpoints: Endpoint) -> list[Operation]:
+    return [Operation("delete", endpoint) for endpoint in endpoints]
+
+
+def connection(
+    token: int, *addresses: str, here: bool = True, fallback: bool = False
+) -> tuple[Connection, list[Subflow]]:
+    """It began at the first of these addresses."""
+    subflows = [
+        Subflow(token, address, initial=not place, initiated_locally=here)
+        for place, address in enumerate(addresses)
+    ]
+    made = Connection(addresses[0], len(addresses) - 1, fallback, True, token=token)
+    return made, subflows
+
+
+def connected(*connections: tuple[Connection, list[Subflow]]) -> ConnectionSnapshot:
+    return ConnectionSnapshot(
+        [each[0] for each in connections], [one for each in connections for one in each[1]]
+    )
+
+
+def described(operations: Iterable[Operation]) -> list[str]:
+    return [
+        f"{operation.verb} {operation.value.address} dev {operation.value.device}"
+        for operation in operations
+        if isinstance(operation.value, Endpoint)
+    ]
+
+
+BOTH = connection(7, "10.1.1.2", "10.2.2.2")
+
+
+def test_the_best_goes_last_and_a_wildcard_endpoint_takes_its_place() -> None:
+    found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH))
+    assert described(found.deletions) == [
+        "delete 10.2.2.2 dev 3",
+        "delete 2001:db8:1::2 dev 2",
+        "delete 10.1.1.2 dev 2",
+        "add 0.0.0.0 dev 2",
+        "delete 0.0.0.0 dev 2",
+    ]
+    wildcard = found.deletions[3].value
+    assert wildcard == Endpoint("0.0.0.0", 2, SUBFLOW, 4), "an id that no endpoint has"
+    assert found.kept == {}
+    assert found.wildcards == {("0.0.0.0", 2)}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "device"), [((1, 2), 2), ((2, 1), 3), ((0, 5), 3), ((0, 0), 2), ((4, 4), 2)]
+)
+def test_the_best_is_where_main_leads_without_us(metrics: tuple[int, int], device: int) -> None:
+    """Else the one where most connections began."""
+    found = relocate(snapshot(metrics=metrics), deletions(WAN1, WAN2), ALL[:2], connected(BOTH))
+    assert described(found.deletions)[-1] == f"delete 0.0.0.0 dev {device}"
+    flags = found.deletions[-1].value.flags  # type: ignore[union-attr]
+    assert flags == SUBFLOW | (BACKUP if device == 3 else 0)
+
+
+def test_each_family_has_its_own() -> None:
+    six = connection(8, "2001:db8:1::2", "2001:db8:1::2")
+    found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, six))
+    assert {"add 0.0.0.0 dev 2", "add :: dev 2"} < set(described(found.deletions))
+
+
+def test_without_connections_nothing_is_added() -> None:
+    for connections in (connected(), connected(connection(8, "192.168.70.1"))):
+        found = relocate(snapshot(), deletions(*ALL), ALL, connections)
+        assert found.deletions == deletions(*ALL)
+
+
+def test_what_would_end_a_connection_stays() -> None:
+    for only in (
+        connection(8, "10.2.2.2", here=False),
+        connection(8, "10.2.2.2"),  # its peer is not known to accept more
+    ):
+        found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, only))
+        assert found.kept == {"10.2.2.2": 1}
+        assert described(found.deletions)[-2:] == ["add 0.0.0.0 dev 2", "delete 0.0.0.0 dev 2"]
+        assert "delete 10.2.2.2 dev 3" not in described(found.deletions)
+        forced = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, only), force=True)
+        assert forced.kept == {}
+        assert "delete 10.2.2.2 dev 3" in described(forced.deletions)
+
+
+def test_plain_tcp_does_not_keep_an_endpoint() -> None:
+    plain = connection(8, "10.1.1.2", fallback=True)
+    assert relocate(snapshot(), deletions(*ALL), ALL, connected(plain)).kept == {}
+
+
+def test_without_mptcp_diag_nothing_stays() -> None:
+    unknown = ConnectionSnapshot(None, connection(8, "10.1.1.2")[1])
+    found = relocate(snapshot(), deletions(*ALL), ALL, unknown)
+    assert found.kept == {}
+    assert described(found.deletions)[-1] == "delete 0.0.0.0 dev 2"
+
+
+def test_without_mptcp_there_is_nothing_to_do() -> None:
+    bare = snapshot()._replace(mptcp=None)
+    assert relocate(bare, [], [], connected()).deletions == []
+
+
+def test_which_are_the_last_ones() -> None:
+    world = snapshot()
+    going = deletions(*ALL)
+    assert last_endpoints(world, plan(), going) == [*ALL]
+    assert last_endpoints(world, plan(), []) == []
+    assert last_endpoints(world, plan(WAN1), deletions(WAN2)) == [], "wan1 remains"
+    assert last_endpoints(world, plan(WAN1_6), deletions(WAN1, WAN2)) == [WAN1, WAN2]
+    other = Endpoint("10.3.3.2", 4, SUBFLOW)
+    assert last_endpoints(world, plan(other), going) == [WAN1_6], "it comes first"
+    announced = [each._replace(flags=SIGNAL) for each in ALL]
+    assert last_endpoints(world, plan(*announced), going) == [*ALL]
+    announced[1] = announced[1]._replace(address="10.3.3.2")
+    assert last_endpoints(world, plan(*announced), going) == [*ALL], "it opens no subflow"
+
+
+def test_what_is_broken_is_deleted_as_ever() -> None:
+    """Its subflows carry nothing, and moving off it is urgent."""
+    going = deletions(WAN1)
+    for link in (Link(2, "eth1", up=False), Link(2, "eth1", carrier=False)):
+        world = snapshot()._replace(links={2: link})
+        assert last_endpoints(world, plan(), going) == []
+    assert last_endpoints(snapshot()._replace(links={}), plan(), going) == []
+    assert last_endpoints(snapshot()._replace(addresses=()), plan(), going) == []
+    implicit = WAN1._replace(flags=IMPLICIT)
+    assert last_endpoints(snapshot(), plan(), deletions(implicit)) == []
+    initial = WAN1._replace(id=0)
+    assert last_endpoints(snapshot(), plan(), deletions(initial)) == []
+
+
+def test_operations_without_some_addresses() -> None:
+    limits = Operation("change", Limits(4, 0))
+    assert without([*deletions(*ALL), limits], ["10.1.1.2"]) == [*deletions(*ALL[1:]), limits]
