@@ -341,8 +341,9 @@ def _quota(options: argparse.Namespace) -> int:
 
 def _flush(options: argparse.Namespace) -> int:
     from mproutd.configuration.config import ConfigError
+    from mproutd.firewall import table as firewall
     from mproutd.services import scripts
-    from mproutd.status.changes import changes
+    from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
     reconciler = commands.reconciler(options, change=True)
@@ -351,15 +352,17 @@ def _flush(options: argparse.Namespace) -> int:
     except ConfigError:
         pass  # what mproutd installed is known without it
     outcomes = reconciler.flush(force=options.force)
-    made = changes(outcomes)
+    runtime = commands.runtime_dir(options)
+    last = outcomes[-1]
+    table = firewall.change_now(runtime, reconciler.config, last.plan, last.snapshot)
+    made = [*changes(outcomes), *table_changes(table)]
     if made:
         print("\n".join(change_lines(made)))
-    scripts.forget(commands.runtime_dir(options))
-    kept = outcomes[-1].kept
-    for address, count in kept.items():
+    scripts.forget(runtime)
+    for address, count in last.kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
-    return FAILED if kept or any(change["error"] for change in made) else OK
+    return FAILED if last.kept or any(change["error"] for change in made) else OK
 
 
 def _files(options: argparse.Namespace) -> int:

@@ -201,23 +201,36 @@ def own_status(reconciler: Reconciler) -> Status:
     """The status as this process sees it."""
     import time
 
+    from mproutd.firewall.table import add_to_own_status
     from mproutd.status.build import build_status
     from mproutd.status.rates import Rates
 
     rates = Rates(time.monotonic)
     rates.sample()
-    return build_status(reconciler.inspect(), rates.device)
+    inspection = reconciler.inspect()
+    status = build_status(inspection, rates.device)
+    add_to_own_status(status, reconciler.state_file.directory, inspection)
+    return status
 
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would reply, done by this process."""
-    from mproutd.status.changes import changes, planned_changes
+    from mproutd.firewall import table as firewall
+    from mproutd.status.changes import changes, planned_changes, table_changes
 
     own = reconciler(options, change=not options.dry_run)
     configure(own)
+    runtime = runtime_dir(options)
     if options.dry_run:
-        return {"changes": planned_changes(own.preview())}
-    return {"changes": changes(own.converge())}
+        preview = own.preview()
+        table = firewall.change_now(
+            runtime, preview.config, preview.plan, preview.snapshot, dry_run=True
+        )
+        return {"changes": [*planned_changes(preview), *table_changes(table)]}
+    outcomes = own.converge()
+    last = outcomes[-1]
+    table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
+    return {"changes": [*changes(outcomes), *table_changes(table)]}
 
 
 def connections(options: argparse.Namespace) -> list[ConnectionStatus]:

@@ -337,7 +337,8 @@ class Daemon:
         self._finish_deletions()
         if dry_run:
             try:
-                return {"changes": planned_changes(self._reconciler.preview())}
+                preview = self._services.preview(self._reconciler.preview())
+                return {"changes": planned_changes(preview)}
             except ConfigError as error:
                 return {"refused": str(error)}
         self._services.on_reload_start()

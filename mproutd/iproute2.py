@@ -20,6 +20,7 @@ from mproutd.model import (
     Link,
     Metrics,
     NexthopObject,
+    NftTable,
     Object,
     Operation,
     Route,
@@ -96,6 +97,8 @@ def describe(value: Object, name: DeviceNames) -> str:
         return " ".join(words)
     if isinstance(value, Limits):
         return f"add_addr_accepted {value.add_addr_accepted} subflows {value.subflows}"
+    if isinstance(value, NftTable):
+        return "nftables table inet mproutd"
     return f"{_sysctl(value)} = {value.value}"
 
 
@@ -115,6 +118,8 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
     if isinstance(value, Limits):
         limits = f"subflows {value.subflows} add_addr_accepted {value.add_addr_accepted}"
         return f"ip mptcp limits set {limits}"
+    if isinstance(value, NftTable):
+        return "nft delete table inet mproutd" if verb == "delete" else "nft -f -"
     return f"sysctl -w {_sysctl(value)}={value.value}"
 
 

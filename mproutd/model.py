@@ -21,27 +21,20 @@ PROTOCOL = 77
 """Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""
 BUCKETS = 1024
 """Of a resilient group, in 24 kB: enough for the shares of any two weights.  It cannot change."""
-
 TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
 """linux/rtnetlink.h, enum rt_class_t: tables that mproutd never writes to."""
-
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 """linux/rtnetlink.h, enum rt_scope_t."""
-
 UNICAST, UNREACHABLE = 1, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
 TO_TABLE = 1
 """linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
-
 TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 """linux/if_addr.h, IFA_F_*.  0x01 means temporary for IPv6, secondary for IPv4."""
-
 SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 """linux/mptcp_pm.h, MPTCP_PM_ADDR_FLAG_*."""
-
 ANY_DEVICE = 0
 """In place of an ifindex."""
-
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 
@@ -311,6 +304,13 @@ class Sysctl(NamedTuple):
     value: int
 
 
+class NftTable(NamedTuple):
+    """The nftables table `inet mproutd`."""
+
+    script: str = ""
+    """What nft reads to make it."""
+
+
 class Mptcp(NamedTuple):
     """The state and the abilities of the kernel's MPTCP."""
 
@@ -359,7 +359,7 @@ class Snapshot(NamedTuple):
     resilient_groups: bool = True
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl | NexthopObject
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable | NexthopObject
 
 
 class Operation(NamedTuple):

@@ -331,4 +331,5 @@ class Reconciler:
         facts = self.add_service_facts(self._read_hints(config))
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
-        return Preview(snapshot, compare(Ownership(config, state), snapshot, plan).operations)
+        operations = compare(Ownership(config, state), snapshot, plan).operations
+        return Preview(config, snapshot, plan, operations)

@@ -10,7 +10,7 @@ cost.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
@@ -51,6 +51,7 @@ class UplinkConfig(NamedTuple):
     fullmesh: bool = _default("fullmesh")
     laminar: bool = _default("laminar")
     flush_conntrack: bool = _default("flush_conntrack")
+    failback: str = _default("failback")
     on_up: tuple[str, ...] = _default("on_up")
     on_down: tuple[str, ...] = _default("on_down")
     action_timeout: int = _default("action_timeout")
@@ -92,6 +93,7 @@ class Config(NamedTuple):
     table_base: int = _default("table_base")
     mark_mask: int = _default("mark_mask")
     main_routes: bool = _default("main_routes")
+    pin_flows: bool = _default("pin_flows")
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()
@@ -140,7 +142,8 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         reason = "mproutd is inactive: set option multipath 'enable' in config globals of network"
         warnings.append(ConfigError(reason, resolver.files[0]))
     warnings += _keep_one_master(uplinks, values)
-    warnings += _without_share(uplinks, values)
+    warnings += _ignored_failback(config, uplinks, values)
+    warnings += _ignored_shares(uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -203,11 +206,26 @@ def _keep_one_master(uplinks: list[UplinkConfig], values: Sequence[Values]) -> l
     return warnings
 
 
-def _without_share(
-    uplinks: Sequence[UplinkConfig], values: Sequence[Values]
-) -> Iterator[ConfigError]:
-    """A warning for each weight and metric of an uplink that is off."""
+def _ignored_failback(
+    config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> list[ConfigError]:
+    """A warning wherever `failback` can have no effect."""
+    warnings = []
     for uplink, given in zip(uplinks, values, strict=True):
-        if uplink.mode == "off":
-            for value in (*given["weight"][:1], *given["metric"][:1]):
-                yield value.error("no effect: the uplink is off and carries no other traffic")
+        for option in given["failback"][:1]:
+            if uplink.mode == "off":
+                reason = f"has no effect: {uplink.name} is off and carries no other traffic"
+                warnings.append(option.error(reason))
+            elif option.value == "move" and not config.pin_flows:
+                warnings.append(option.error("has no effect with pin_flows 0"))
+    return warnings
+
+
+def _ignored_shares(uplinks: Sequence[UplinkConfig], values: Sequence[Values]) -> list[ConfigError]:
+    """A warning for each weight and metric of an uplink that is off."""
+    return [
+        option.error(f"has no effect: {uplink.name} is off and carries no other traffic")
+        for uplink, given in zip(uplinks, values, strict=True)
+        if uplink.mode == "off"
+        for option in (*given["weight"][:1], *given["metric"][:1])
+    ]

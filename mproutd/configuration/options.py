@@ -38,6 +38,7 @@ ROLES = ("client", "server", "both")
 QUOTA_PERIODS = ("month", "week", "day")
 QUOTA_ACTIONS = ("backup", "handover", "off")
 METHODS = ("ping", "tcp", "http", "https")
+FAILBACK = ("keep", "move")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
 wireguard …) makes a device of its own, and `device` is at most the one below it."""
@@ -112,6 +113,7 @@ GLOBALS: Mapping[str, OptionSpec] = {
         mark_mask, "the bits of a packet's mark that mproutd uses", "0x7f000000"
     ),
     "main_routes": OptionSpec(boolean, "main's specific routes precede the uplinks'", "1"),
+    "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
@@ -199,6 +201,11 @@ UPLINK: Mapping[str, OptionSpec] = {
     "laminar": OptionSpec(boolean, "its endpoint connects to an announced address, once", "0"),
     "flush_conntrack": OptionSpec(
         boolean, "forwarded connections are forgotten when it is lost, so that they move", "0"
+    ),
+    "failback": OptionSpec(
+        one_of("failback", FAILBACK),
+        "keep or move: what its connections do when a better uplink is usable again",
+        "keep",
     ),
     "on_up": OptionSpec(program, "the program to run when it becomes usable", unset=()),
     "on_down": OptionSpec(program, "the program to run when it stops being usable", unset=()),

@@ -107,7 +107,9 @@ class Inspection(NamedTuple):
 class Preview(NamedTuple):
     """What a reconciliation would change."""
 
+    config: Config
     snapshot: Snapshot
+    plan: Plan
     operations: Sequence[Operation]
 
 

@@ -56,9 +56,9 @@ class Plan(NamedTuple):
     """Address → uplink, for which the kernel has no room for an endpoint."""
     state: State
     """What the state file must hold before any of this is applied."""
-    shares: dict[int, tuple[tuple[str, int], ...]] = {}
+    shares: Mapping[int, tuple[tuple[str, int], ...]] = {}
     """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
-    nexthops: dict[NexthopObject, str] = {}
+    nexthops: Mapping[NexthopObject, str] = {}
     """The nexthop objects that routes use, a group after its members."""
 
 

@@ -288,7 +288,7 @@ def _plan_other_traffic(
     members = _carriers(config, uplinks, numbers, main_default)
     for family, carriers in members.items():
         if shared:
-            defaults = shared_default(snapshot, family, carriers)
+            defaults = shared_default(config, snapshot, family, carriers)
             routes.update(defaults.routes)
             nexthops.update(defaults.objects)
         else:

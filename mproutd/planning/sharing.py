@@ -41,8 +41,9 @@ NEXTHOP_IDS = range(1_770_000_000, 1_770_100_000)
 is the group's, the next ones are those of the slots; a second gateway of an uplink is 1,000 higher,
 and where another program has an id, ours is 10,000 higher."""
 _NEXT_GATEWAY, _NEXT_CHOICE = 1_000, 10_000
-IDLE_TIMER = 120
-"""Seconds without a packet until a flow may move to the uplink that its share is due to."""
+IDLE_TIMER, IDLE_TIMER_PINNED = 120, 1
+"""Seconds without a packet until a flow may move to the uplink that its share is due to.  With
+pin_flows marks keep the flows that began, and only new ones ask the group."""
 MAX_KERNEL_WEIGHT = 256
 """struct nexthop_grp and rtnexthop before Linux 6.12."""
 _DEFAULT_METRIC = {
@@ -100,9 +101,13 @@ def carries_other_traffic(config: Config) -> bool:
 def sharing_uplinks(uplinks: Sequence[ObservedUplink], family: int) -> list[ObservedUplink]:
     """The usable uplinks with the lowest metric, in the order of their modes and the file."""
     index = 0 if family == AF_INET else 1
-    usable = [each for each in by_rank(uplinks) if each.link and each.paths[index].usable]
-    lowest = min(map(_metric, usable), default=0)
-    return [each for each in usable if _metric(each) == lowest]
+    usable = [each for each in by_preference(uplinks) if each.link and each.paths[index].usable]
+    return [each for each in usable if _metric(each) == _metric(usable[0])]
+
+
+def by_preference(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+    """In the order in which they carry other traffic: by metric, mode and place in the file."""
+    return sorted(by_rank(uplinks), key=_metric)
 
 
 def _metric(uplink: ObservedUplink) -> int:
@@ -112,7 +117,9 @@ def _metric(uplink: ObservedUplink) -> int:
     return uplink.config.metric
 
 
-def shared_default(snapshot: Snapshot, family: int, members: Sequence[Member]) -> SharedDefault:
+def shared_default(
+    config: Config, snapshot: Snapshot, family: int, members: Sequence[Member]
+) -> SharedDefault:
     """The default routes that share the traffic of one family; none without members."""
     routes: dict[tuple[object, ...], tuple[Route, str]] = {}
     for member in members:
@@ -127,8 +134,10 @@ def shared_default(snapshot: Snapshot, family: int, members: Sequence[Member]) -
         return SharedDefault(found, {})
     if family == AF_INET and snapshot.nexthops is not None:
         ids = _Ids(snapshot.nexthops, snapshot.resilient_groups)
-        ways = list(_ways(general))
-        objects = _objects(ids, ways, snapshot.resilient_groups)
+        timer = 0
+        if snapshot.resilient_groups:
+            timer = IDLE_TIMER_PINNED if config.pin_flows else IDLE_TIMER
+        objects = _objects(ids, list(_ways(general)), timer)
         found[_common(general)._replace(nexthop_id=ids.of(0))] = ""
         return SharedDefault(found, objects)
     if len(general) == 1:
@@ -233,8 +242,8 @@ class _Ids:
         return next((each for each in choices if each not in self._taken), choices[0])
 
 
-def _objects(ids: _Ids, ways: Sequence[_Way], resilient: bool) -> dict[NexthopObject, str]:
-    """The nexthop object of each gateway, then the group."""
+def _objects(ids: _Ids, ways: Sequence[_Way], idle_timer: int) -> dict[NexthopObject, str]:
+    """The nexthop object of each gateway, then the group, resilient with an idle timer."""
     objects: dict[NexthopObject, str] = {}
     members: list[tuple[int, int]] = []
     for way, weight in zip(ways, _weights(ways), strict=True):
@@ -244,16 +253,13 @@ def _objects(ids: _Ids, ways: Sequence[_Way], resilient: bool) -> dict[NexthopOb
         single = NexthopObject(number, family, hop.device, hop.gateway, hop.onlink)
         objects[single] = way.member.uplink
         members.append((number, weight))
-    timer = IDLE_TIMER if resilient else 0
-    group = NexthopObject(
-        ids.of(0), members=tuple(sorted(members)), resilient=resilient, idle_timer=timer
-    )
-    objects[group] = ""
+    group = NexthopObject(ids.of(0), members=tuple(sorted(members)))
+    objects[group._replace(resilient=idle_timer > 0, idle_timer=idle_timer)] = ""
     return objects
 
 
 def went_with_device(
-    value: Object, objects: Collection[NexthopObject], devices: Collection[int]
+    value: Object, objects: Iterable[NexthopObject], devices: Collection[int]
 ) -> bool:
     """Whether the kernel may have removed a nexthop object, or a route by one, with one of these
     devices, of which it sends no event."""

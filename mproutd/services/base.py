@@ -8,7 +8,7 @@ Invariants: a service never blocks, and none depends on another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
@@ -18,6 +18,8 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 
 if TYPE_CHECKING:
+    from mproutd.model import Operation
+    from mproutd.planning.inspection import Preview
     from mproutd.status.event_types import EventKind
     from mproutd.status.types import Status
 
@@ -90,6 +92,10 @@ class Service:
     def on_request(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The reply to a request of the control socket; None for one of another service."""
         return None
+
+    def preview(self, preview: Preview) -> Sequence[Operation]:
+        """What it would change in the kernel, for a dry run."""
+        return ()
 
     def add_to_status(self, status: Status) -> None:
         """Add to a status before it is sent."""

@@ -14,6 +14,7 @@ from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
 
 if TYPE_CHECKING:
+    from mproutd.planning.inspection import Preview
     from mproutd.status.types import Status
 
 
@@ -25,6 +26,8 @@ class ServiceType(NamedTuple):
     """Whether the configuration, or the environment, needs it."""
     make: Callable[[ServiceContext], Service]
     """Imports the service's module."""
+    leftover: str = ""
+    """A file in the runtime directory: while it exists, there is something to clean up."""
 
 
 def _any_sets(config: Config, *options: str) -> bool:
@@ -35,6 +38,16 @@ def _conntrack(context: ServiceContext) -> Service:
     from mproutd.services.conntrack import ConntrackFlusher
 
     return ConntrackFlusher(context)
+
+
+def _pinned_flows(context: ServiceContext) -> Service:
+    from mproutd.services.nftables import PinnedFlows
+
+    return PinnedFlows(context)
+
+
+def _pins_flows(config: Config) -> bool:
+    return config.enabled and config.pin_flows and bool(config.uplinks)
 
 
 def _scripts(context: ServiceContext) -> Service:
@@ -81,7 +94,12 @@ SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
-    ServiceType("conntrack", lambda config: _any_sets(config, "flush_conntrack"), _conntrack),
+    ServiceType("nftables", _pins_flows, _pinned_flows, leftover="nftables"),
+    ServiceType(
+        "conntrack",
+        lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
+        _conntrack,
+    ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
@@ -98,14 +116,18 @@ class Services:
 
     def on_configuration(self, config: Config) -> None:
         """Make the services that this configuration needs, and close those that it does not."""
-        for name, needed, make in self._types:
+        for name, needed, make, leftover in self._types:
             service = self._services.get(name)
-            if needed(config) and service is None:
+            wanted = needed(config) or self._exists(leftover)
+            if wanted and service is None:
                 self._services[name] = make(self._context)
-            elif not needed(config) and service is not None and not service.persistent:
+            elif not wanted and service is not None and not service.persistent:
                 self._services.pop(name).close()
         for service in self._services.values():
             service.on_configuration(config)
+
+    def _exists(self, leftover: str) -> bool:
+        return bool(leftover) and os.path.exists(os.path.join(self._context.runtime_dir, leftover))
 
     def on_hint(self) -> None:
         for service in self._services.values():
@@ -133,6 +155,15 @@ class Services:
         """The reply of the service that knows the request; None if none does."""
         replies = (service.on_request(request) for service in self._services.values())
         return next((reply for reply in replies if reply is not None), None)
+
+    def preview(self, preview: Preview) -> Preview:
+        """A preview of passes with what services would do as well."""
+        further = [
+            operation
+            for service in self._services.values()
+            for operation in service.preview(preview)
+        ]
+        return preview._replace(operations=[*preview.operations, *further])
 
     def add_to_status(self, status: Status) -> None:
         for service in self._services.values():

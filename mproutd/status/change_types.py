@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from mproutd.status.types import Count
 
@@ -18,6 +18,8 @@ class Change(TypedDict):
     """the change as a command"""
     error: str | None
     """the kernel's error; null when it succeeded"""
+    input: NotRequired[str]
+    """what the command reads from its standard input; missing where it reads nothing"""
 
 
 class Reconciliation(TypedDict):

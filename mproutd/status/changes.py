@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
-from mproutd.model import FAMILIES, FAMILY_NAMES, Operation
+from mproutd.model import FAMILIES, FAMILY_NAMES, NftTable, Operation
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
@@ -48,13 +48,21 @@ def planned_changes(preview: Preview) -> list[Change]:
     return [_change(operation, ip_command(operation, name)) for operation in preview.operations]
 
 
+def table_changes(done: Iterable[tuple[Operation, str]]) -> list[Change]:
+    """Changes of the nftables table, each with its error."""
+    return [_change(operation, ip_command(operation, str), error) for operation, error in done]
+
+
 def _change(operation: Operation, command: str, error: str = "") -> Change:
-    return {
+    change: Change = {
         "verb": operation.verb,
         "uplink": operation.uplink or None,
         "command": command,
         "error": error or None,
     }
+    if isinstance(operation.value, NftTable) and operation.verb != "delete" and not error:
+        change["input"] = operation.value.script
+    return change
 
 
 # -- decisions ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ EventKind = Literal[
     "quota",
     "overflow",
     "conntrack",
+    "nftables",
     "connection",
     "subflow",
     "address",

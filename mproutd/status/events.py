@@ -32,6 +32,7 @@ EVENT_KINDS = {
     "quota": "a quota was nearly or fully used up, a new period began, or its figure was entered",
     "overflow": "an uplink began or stopped carrying beside the regular ones",
     "conntrack": "connections of an uplink were removed from connection tracking, or could not be",
+    "nftables": "mproutd's nftables table was written or removed, or could not be",
     "connection": "an MPTCP connection was created, established or closed",
     "subflow": "a subflow was established or closed, or changed its priority",
     "address": "the peer announced an address, or withdrew one",

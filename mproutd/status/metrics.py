@@ -45,6 +45,9 @@ METRICS = {
         GAUGE, "Parts of the configuration that are valid but probably unintended."
     ),
     "mproutd_problems": Metric(GAUGE, "Problems by code.", ("code",)),
+    "mproutd_pins_flows": Metric(
+        GAUGE, "Whether forwarded connections keep their uplink; missing where that is not wanted."
+    ),
     "mproutd_drift": Metric(GAUGE, "Differences in the kernel that the next pass will repair."),
     "mproutd_passes_total": Metric(COUNTER, "Passes since the daemon started."),
     "mproutd_writes_total": Metric(
@@ -72,6 +75,9 @@ METRICS = {
     ),
     "mproutd_uplink_endpoints": Metric(
         GAUGE, "Desired MPTCP endpoints by state.", ("uplink", "state")
+    ),
+    "mproutd_uplink_flows": Metric(
+        GAUGE, "Tracked connections that keep an uplink; missing while they are not known.", _UPLINK
     ),
     "mproutd_uplink_received_bytes_total": Metric(
         COUNTER, "Bytes received by the device of an uplink.", _UPLINK
@@ -154,6 +160,8 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     codes = Counter(problem["code"] for problem in status["problems"])
     for code in [*PROBLEMS, *(code for code in codes if code not in PROBLEMS)]:
         yield "mproutd_problems", (code,), codes[code]
+    if (pinned := status.get("pins_flows")) is not None:
+        yield "mproutd_pins_flows", (), pinned
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
     yield "mproutd_writes_total", (), status["counts"]["writes"]
@@ -196,6 +204,8 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
     states = Counter[str](endpoint["state"] for endpoint in uplink["endpoints"])
     for state in ENDPOINT_STATES:
         yield "mproutd_uplink_endpoints", (name, state), states[state]
+    if (flows := uplink.get("flows")) is not None:
+        yield "mproutd_uplink_flows", (name,), flows
     if uplink["received"] is not None:
         yield "mproutd_uplink_received_bytes_total", (name,), uplink["received"]
     if uplink["sent"] is not None:

@@ -251,14 +251,16 @@ def wrap(text: str, indent: str, further: str | None = None, width: int = WIDTH)
 
 def change_lines(changes: Iterable[Change]) -> list[str]:
     """A command for each change; the kernel's error behind one that failed."""
-    return [
-        safe(
-            f"{change['command']}    # failed: {change['error']}"
-            if change.get("error")
-            else change["command"]
-        )
-        for change in changes
-    ]
+    lines = []
+    for change in changes:
+        script = change.get("input", "")
+        command = f"{change['command']} <<'END'" if script else change["command"]
+        error = f"    # failed: {change['error']}" if change.get("error") else ""
+        lines.append(safe(f"{command}{error}"))
+        if script:
+            body = [safe(line.expandtabs(2)) for line in script.splitlines()]
+            lines += [*body, "END"]
+    return lines
 
 
 def connection_lines(connections: list[ConnectionStatus]) -> list[str]:

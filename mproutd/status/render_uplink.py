@@ -70,6 +70,8 @@ def _summary(
     lines += wrap(_traffic(uplink), "  ")
     for text in (*cost_summaries(uplink, now), load_line(uplink)):
         lines += wrap(text, "  ", "    ") if text else []
+    if (flows := uplink.get("flows")) is not None:
+        lines += wrap(f"connections that keep it: {flows}", "  ")
     if action := uplink.get("action"):
         lines += wrap(_action(action, now), "  ", "    ")
     mark = f"mark {uplink['mark']}" if uplink["mark"] else "no mark"

@@ -248,6 +248,9 @@ since the regular ones are full"""
     """bytes since the device was created; null when there is no device"""
     rate: Rate | None
     """mean rates since an earlier sample; null until there are two samples"""
+    flows: NotRequired[Count | None]
+    """tracked connections that keep this uplink; null when they are not known; missing without a
+daemon"""
     action: NotRequired[Action | None]
     """the last run of on_up or on_down; null when there was none since the start; missing
 unless one is configured"""
@@ -367,6 +370,9 @@ one is added"""
     """where the kernel sends other traffic, whatever is configured"""
     common: Common
     """what belongs to no single uplink"""
+    pins_flows: NotRequired[bool | None]
+    """whether forwarded connections keep their uplink, that is, mproutd's nftables table is in
+place; null where it is not wanted (`pin_flows` 0, or no forwarding); missing without a daemon"""
     mptcp: MptcpStatus | None
     """the kernel's MPTCP; null where it has none"""
     drift: list[str]

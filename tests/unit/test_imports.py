@@ -40,6 +40,10 @@ MAY_IMPORT = {
     "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
+    "firewall.ruleset": "configuration planning",
+    "firewall.flows": "model netlink.conntrack planning",
+    "firewall.table": "configuration firewall model netlink.sysctls planning status",
+    "firewall.nft": "environment firewall.ruleset safefile",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
     "verification": "model planning netlink.kernel",
@@ -52,7 +56,7 @@ MAY_IMPORT = {
     "control.client": "",
     "control.server": "eventloop log status.events",
     "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
-    "services": "configuration environment eventloop format log model netlink planning safefile"
+    "services": "configuration environment eventloop firewall log model netlink planning safefile"
     " services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
@@ -61,8 +65,8 @@ MAY_IMPORT = {
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
-    "commands": "configuration control.client environment format netlink reconciler services.base"
-    " services.netifd statefile status",
+    "commands": "configuration control.client environment format netlink firewall.table reconciler"
+    " services.base services.netifd statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -74,8 +78,8 @@ MAY_IMPORT = {
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
     " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
-    " netlink.mptcp_info netlink.conntrack netlink.bpf subflows.policy subflows.connections"
-    " subflows.relocation"
+    " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
+    " firewall.flows subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.top".split()

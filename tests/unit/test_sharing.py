@@ -9,6 +9,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.configuration.config import Config, ConfigError
+from mproutd.firewall.flows import failing_back
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import Nexthop, NexthopObject, Operation, Route
 from mproutd.passes import snapshot_request
@@ -51,7 +52,7 @@ def shared(made: World) -> list[str]:
 
 
 def group(members: str, number: int = GROUP) -> str:
-    kind = "type resilient buckets 1024 idle_timer 120"
+    kind = "type resilient buckets 1024 idle_timer 1"
     return f"nexthop id {number} group {members} {kind}"
 
 
@@ -117,7 +118,7 @@ def test_a_weight_of_an_uplink_that_is_off_shares_nothing() -> None:
     assert shared(made)[0] == "default via 10.2.2.1 dev eth2 table 7000"
     assert wanted.warnings == (
         "mproutd:2: uplink 'wan1', option 'weight': "
-        "no effect: the uplink is off and carries no other traffic",
+        "has no effect: wan1 is off and carries no other traffic",
     )
 
 
@@ -457,3 +458,39 @@ def test_what_went_with_a_device_was_removed_by_nobody() -> None:
         assert went_with_device(value, objects, {5})
         assert not went_with_device(value, objects, {6})
     assert not went_with_device(Route(AF_INET, 7000, "default", 5), objects, {5})
+
+
+# -- beside pinned flows ----------------------------------------------------------------------
+
+
+def test_flows_that_are_not_pinned_have_longer() -> None:
+    made = world()
+    made.run(
+        config("weight 3", "weight 1", own="config mproutd 'globals'\n option pin_flows '0'\n")
+    )
+    assert shared(made)[2] == group(IDS).replace("idle_timer 1", "idle_timer 120")
+
+
+def test_failback_moves_the_flows_of_those_that_share_no_longer() -> None:
+    made = world(3)
+    wanted = config("metric 1", "metric 1 failback move", "metric 2 failback move")
+    made.set("eth1", carrier=False)
+    made.set("eth2", carrier=False)
+    before = made.run(wanted).plan
+    assert before.default == {AF_INET: "wan3"}
+    made.set("eth1", carrier=True)
+    made.set("eth2", carrier=True)
+    now = made.run(wanted).plan
+    moving = failing_back(now.uplinks, before.default, now.shares)
+    assert moving == [("wan3", AF_INET)]
+
+
+def test_failback_follows_the_metric_and_not_the_file() -> None:
+    made = world(2)
+    wanted = config("metric 2 failback move", "metric 1")
+    made.set("eth2", carrier=False)
+    before = made.run(wanted).plan
+    made.set("eth2", carrier=True)
+    now = made.run(wanted).plan
+    assert failing_back(now.uplinks, before.default, now.shares) == [("wan1", AF_INET)]
+    assert failing_back(now.uplinks, now.default, before.shares) == []

@@ -1,0 +1,1 @@
+"""The nftables table that keeps a connection on its uplink."""
