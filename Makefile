@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun lint format bench check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make mutate    mutation testing of plan and diff'
 	@echo 'make chaos     random events and faults on a gateway, for SECONDS=60'
 	@echo 'make longrun   60,000 events; reports the growth in memory, descriptors and threads'
+	@echo 'make overflow  changes of the mode and a saw-tooth load; reports stalls and lost subflows'
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
 	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd;'
 	@echo '               BASE=REV compares with that revision instead, the two in turns'
@@ -54,6 +55,10 @@ fuzz: setup
 # On the real kernel.  SECONDS= and ROUNDS= limit the run; SEED= is that of the first 50 rounds.
 chaos: setup
 	@$(python) -m tests.chaos --seconds $(SECONDS) $(ROUNDS:%=--rounds %) $(SEED:%=--seed %) $(ARGS)
+
+# 200 changes of the mode under load, and a saw-tooth load for two minutes.
+overflow: setup
+	@$(python) -m tests.chaos.overflow $(ARGS)
 
 longrun: setup
 	@$(python) -m tests.chaos.longrun $(SEED:%=--seed %) $(ARGS)

@@ -37,6 +37,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "hook": process.hook,
     "stall": traffic.stall,
     "back": traffic.back,
+    "sampling": traffic.sampling,
 }
 """Name → function, in the order of the table."""
 
@@ -95,7 +96,7 @@ def measure(names: Sequence[str]) -> list[Figure]:
                 figures.append(Figure(name, f"{name}: not measured", [0.0], "", note=str(error)))
         if quiet:
             log("quiet: until the minute is over")
-            figures.append(quiet.figure())
+            figures += quiet.figures()
     log("done")
     return figures
 

@@ -142,25 +142,83 @@ def wakes(pid: int) -> int:
     return total
 
 
+COST = """\
+config uplink 'wan1'
+\toption download '20000'
+\toption upload '20000'
+
+config uplink 'wan2'
+\toption overflow '80'
+\toption quota '20G'
+"""
+"""Overflow and a quota, for wan2 as a backup."""
+SAMPLED_SECONDS, SAMPLED_RUNS = 5.0, 6
+
+
 class Quiet:
-    """A daemon in a network without events, while the other measurements run elsewhere."""
+    """A daemon in a network without events, while the other measurements run elsewhere; and one
+    with overflow and a quota."""
 
     def __init__(self, scope: ExitStack) -> None:
+        self._pids = [self._start(scope, "", "on"), self._start(scope, COST, "backup")]
+        self._before, self._since = list(map(wakes, self._pids)), time.monotonic()
+
+    @staticmethod
+    def _start(scope: ExitStack, own: str, mode: str) -> int:
         site = scope.enter_context(Site(2))
         site.do(*(site.address(True, n) for n in (1, 2)))
         site.do(*(site.default_route(True, n) for n in (1, 2)))
-        daemon = scope.enter_context(site.daemon(["master", "on"]))
+        network, gateways = configuration(["master", mode], gateways=not own)
+        daemon = scope.enter_context(Daemon(site.gateway, network, own or gateways))
         assert daemon.process
-        self.pid = daemon.process.pid
         site.settle(lambda: len(site.endpoints()) == 2, "both endpoints", rest=2)
-        self.before, self.since = wakes(self.pid), time.monotonic()
+        return daemon.process.pid
 
-    def figure(self) -> Figure:
+    def figures(self) -> Iterable[Figure]:
         """Wake-ups per minute since the start; waits for the minute to pass."""
-        time.sleep(max(0.0, self.since + MINUTE - time.monotonic()))
-        count, seconds = wakes(self.pid) - self.before, time.monotonic() - self.since
-        note = f"{count} in {seconds:.0f} s"
-        rate = count * MINUTE / seconds
-        return Figure(
-            "quiet", "wake-ups per minute without events", [rate], "", limit=5, goal=1, note=note
-        )
+        time.sleep(max(0.0, self._since + MINUTE - time.monotonic()))
+        seconds = time.monotonic() - self._since
+        what = ("", ", with overflow and a quota")
+        for pid, before, text in zip(self._pids, self._before, what, strict=True):
+            count = wakes(pid) - before
+            yield Figure(
+                "quiet",
+                f"wake-ups per minute without events{text}",
+                [count * MINUTE / seconds],
+                "",
+                limit=5,
+                goal=1,
+                note=f"{count} in {seconds:.0f} s",
+            )
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process."""
+    times = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(line.read_text().split()[0]) for line in times) / 1e9
+
+
+def sampling(log: Callable[[str], None]) -> Iterable[Figure]:
+    """An idle MPTCP connection, for which rates are sampled twice a second."""
+    with ExitStack() as scope:
+        wan = world(scope)
+        network, _ = configuration(["master", "backup"])
+        daemon = scope.enter_context(Daemon(wan.gateway, network, COST))
+        scope.enter_context(Echo(wan.gateway, wan.server, SERVER, every=1.0))
+        eventually(lambda: daemon.uplink("wan2")["overflow"]["measuring"])
+        assert daemon.process
+        log(f"sampling: {SAMPLED_RUNS} runs")
+        times = []
+        for _ in range(SAMPLED_RUNS):
+            before = cpu_seconds(daemon.process.pid)
+            time.sleep(SAMPLED_SECONDS)
+            times.append((cpu_seconds(daemon.process.pid) - before) / SAMPLED_SECONDS)
+    yield Figure(
+        "sampling",
+        "rates sampled for overflow: CPU time of a second",
+        times,
+        "ms",
+        limit=5,
+        goal=1,
+        note="two samples a second, while there are MPTCP connections",
+    )

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
-        warn(f"the Python package {error.name} is not installed")
+        warn(commands.not_installed(error.name or ""))
         return FAILED
     except PermissionError as error:
         file = f"{error.filename}: " if error.filename else ""
@@ -106,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "check the configuration")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    _add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
     flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
     flush.add_argument("--force", action="store_true", help="even if connections end with it")
-    _add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
     _add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
 

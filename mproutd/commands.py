@@ -41,6 +41,19 @@ def warn(text: str) -> None:
     sys.stderr.write(f"mproutd: {safe(text)}\n")
 
 
+_OPENWRT_PACKAGES = {"mproutd.status.top": "mproutd-top", "mproutd.pathtest": "mproutd-test"}
+"""Module → the package that has it where modules are packaged separately."""
+
+
+def not_installed(module: str) -> str:
+    """What is missing, for a module that cannot be imported."""
+    if module in _OPENWRT_PACKAGES:
+        return f"this command's package, {_OPENWRT_PACKAGES[module]}, is not installed"
+    if module.startswith("mproutd."):
+        return f"this command is not packaged here: {module} is not installed"
+    return f"the Python package {module} is not installed"
+
+
 # -- directories --------------------------------------------------------------------------
 
 
@@ -252,7 +265,10 @@ def connections(options: argparse.Namespace) -> list[ConnectionStatus]:
     try:
         from mproutd.netlink.diag_socket import sockets
     except ImportError:
-        raise CommandError("connections needs the Python package pyroute2") from None
+        raise CommandError(
+            "without a daemon, connections needs the Python package pyroute2 "
+            "(OpenWrt: mproutd-connections)"
+        ) from None
 
     try:
         return connections.connections(*sockets(), uplinks, device_name)

@@ -9,6 +9,7 @@ Invariants: the loop never blocks except in its own wait; stopping leaves the ke
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from mproutd.control.server import Server
 from mproutd.environment import network_namespace
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import HintsWatch
+from mproutd.limits import PassLimiter
 from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
 from mproutd.netlink.bpf import is_relevant
@@ -104,6 +106,9 @@ class Daemon:
         self._pass_timer: Timer | None = None
         self._pass_requested = False
         self._resync_at = self._unexplained_at = 0.0
+        self._limiter = PassLimiter()
+        self._delayed_at = math.inf
+        """When the pass is due that events of a noisy source ask for."""
         self._kernel_error = False
         """The kernel did not answer the last pass, so only an event or time causes the next."""
 
@@ -152,7 +157,12 @@ class Daemon:
             self._loop.watch(self._retrier, self._retrier.on_events)
 
     def _on_kernel_events(self) -> None:
-        if self._read_events():
+        if not self._read_events():
+            return
+        if delay := self._limiter.delay():
+            self._delayed_at = min(self._delayed_at, time.monotonic() + delay)
+            self._arm()
+        else:
             self.request_pass()
 
     def _read_events(self) -> bool:
@@ -174,6 +184,7 @@ class Daemon:
         ]
         if self._touched is not None:
             self._touched.update(map(_ifindex, relevant))
+        self._limiter.add((message.type >> 2, _ifindex(message)) for message in relevant)
         return bool(relevant)
 
     def _on_hint(self) -> None:
@@ -238,10 +249,11 @@ class Daemon:
     def _next_pass_at(self) -> float:
         if self._pass_requested:
             return time.monotonic()
+        at = min(self._resync_at, self._delayed_at)
         if self._kernel_error or self._deleting:
-            return self._resync_at
+            return at
         reconcile_at = self._reconciler.next_at()
-        return self._resync_at if reconcile_at is None else min(self._resync_at, reconcile_at)
+        return at if reconcile_at is None else min(at, reconcile_at)
 
     @property
     def _deleting(self) -> bool:
@@ -257,6 +269,8 @@ class Daemon:
         if full:
             self._read_before_resync(now)
         touched, self._touched, self._pass_requested = self._touched, set(), False
+        self._delayed_at = math.inf
+        self._limiter.begin()
         try:
             outcome = self._reconciler.reconcile(
                 sweep=sweep, full=full, touched=touched, background=True
@@ -273,6 +287,7 @@ class Daemon:
             crowded = bool(outcome.plan.over_cap)
             self._resync_at = now + (CROWDED_RESYNC_INTERVAL if crowded else RESYNC_INTERVAL)
         self._report(before, [outcome])
+        self._limiter.end(outcome.run_again)
         if outcome.run_again and not self._deleting:
             self.request_pass()
         self._arm()

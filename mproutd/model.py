@@ -37,10 +37,8 @@ ANY_DEVICE = 0
 """In place of an ifindex."""
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
-
 LOOKUP_DESTINATION: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
 """Destination of lookups: reserved (RFC 1112) or unassigned, so that only default routes match."""
-
 FALLBACK_DESTINATION: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
 """The second destination, for where main discards the first as part of a list of bogons: assigned,
 and so on no such list, but to AMT relays, which are rare (RFC 7450)."""
@@ -354,6 +352,8 @@ class Snapshot(NamedTuple):
     """Addresses where closing subflows would end a connection: gone addresses of a connection
     without another path, and addresses on a link that is down of a connection that fell back to
     plain TCP."""
+    idle_implicit: frozenset[str] = frozenset()
+    """Addresses of implicit endpoints without a subflow; looked for while no endpoint is free."""
     nexthops: tuple[NexthopObject, ...] | None = ()
     """The nexthop objects at our ids, where requested; None when the kernel supports none."""
     resilient_groups: bool = True

@@ -8,12 +8,14 @@ MAX_MESSAGES_PER_WAKEUP of them, so that passes are not delayed.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, cast
 
 from mproutd import log
 from mproutd.control.server import Server
 from mproutd.eventloop import Loop
 from mproutd.iproute2 import DeviceNames, device_names, ip_command
+from mproutd.limits import LineLimiter
 from mproutd.model import Endpoint, Operation, Route, Rule, Sysctl
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import DecodeError
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from mproutd.status.event_types import EventKind, MonitorEvent
 
 MAX_MESSAGES_PER_WAKEUP = 64
+LINES, LINE_PERIOD = 20, 10.0
+"""How many lines of one kind about one uplink are logged at once, and seconds for each further
+one: a flapping uplink must not fill the disk."""
 
 
 class Monitor:
@@ -39,6 +44,7 @@ class Monitor:
         self._reconciler, self._loop = reconciler, loop
         self._events: Events | None = None
         """The kernel's MPTCP events; None without a listener."""
+        self._lines = LineLimiter(loop, LINES, LINE_PERIOD, self._on_left_out)
 
     # -- the daemon's events --------------------------------------------------------------
 
@@ -52,8 +58,21 @@ class Monitor:
         operation: str = "",
     ) -> None:
         """Write an event of the daemon to the log and send it to the listeners."""
-        log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
+        if priority >= log.DEBUG or self._lines.admit((kind, uplink)):
+            log.event(priority, text, UPLINK=uplink, DEVICE=device, OPERATION=operation)
         self._send(kind, text, uplink, device)
+
+    def _on_left_out(self, key: Hashable, count: int) -> None:
+        """Log how many lines were left out and, for decisions, how things stand now."""
+        kind, uplink = cast("tuple[EventKind, str]", key)
+        about = f"{uplink}: " if uplink else ""
+        text = f"{about}{count} more lines of the kind {kind!r} left out within {LINE_PERIOD:.0f} s"
+        log.event(log.NOTICE, text, UPLINK=uplink)
+        last = self._reconciler.last
+        for decision in decisions(None, last.plan) if last and kind == "decision" else ():
+            if decision.uplink == uplink:
+                priority = log.INFO if decision.good else log.WARNING
+                log.event(priority, decision.text, UPLINK=uplink, DEVICE=decision.device)
 
     def report_passes(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         """Publish what passes decided, changed and failed to change; `before` is the last plan."""

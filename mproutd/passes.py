@@ -142,6 +142,7 @@ class Pass:
     _plan: Plan
     _differences: Differences
     _misrouted: tuple[str, ...]
+    _withheld: frozenset[str]
 
     def __init__(
         self, collaborators: Collaborators, config: Config, facts: Facts, options: PassOptions
@@ -163,7 +164,6 @@ class Pass:
         self._repaired_routing = False
         self._run_again = False
         self._kept: dict[str, int] = {}
-        """Address → connections that keep its endpoint: see relocation.py."""
 
     def run(self) -> Outcome:
         """Make the pass.  OSError when the kernel does not answer.
@@ -217,28 +217,22 @@ class Pass:
         self._store.save(plan.state._replace(without_endpoint=on_file))
 
     def _relocate_connections(self) -> None:
-        """Where a family's last endpoints go, have connections outlive them."""
+        """Where a family's last endpoints go, have connections outlive them (relocation.py)."""
         differences, plan = self._differences, self._plan
         last = last_endpoints(self._snapshot, plan, differences.delete_endpoints)
         if not last:
             return
-        connections = ConnectionSnapshot(
-            *self._kernel.subflows([endpoint.address for endpoint in last])
-        )
-        relocation = relocate(
-            self._snapshot,
-            differences.delete_endpoints,
-            last,
-            connections,
-            force=self._options.force,
-        )
+        addresses = [endpoint.address for endpoint in last]
+        connections = ConnectionSnapshot(*self._kernel.subflows(addresses))
+        deletions, force = differences.delete_endpoints, self._options.force
+        relocation = relocate(self._snapshot, deletions, last, connections, force=force)
         self._kept = relocation.kept
         self._differences = differences._replace(
             delete_endpoints=relocation.deletions,
             add_endpoints=without(differences.add_endpoints, relocation.kept),
         )
-        endpoints = plan.state.endpoints | relocation.wildcards
-        self._plan = plan._replace(state=plan.state._replace(endpoints=endpoints))
+        state = plan.state._replace(endpoints=plan.state.endpoints | relocation.wildcards)
+        self._plan = plan._replace(state=state)
 
     def _delete_endpoints(self) -> None:
         if not self._deleting and not self._make_before_break:
@@ -252,6 +246,11 @@ class Pass:
 
     def _verify_routing(self) -> None:
         self._misrouted = misrouted_addresses(self._kernel, self._plan)
+        tolerated = set(self._tolerated()) - self._facts.withheld
+        self._withheld = frozenset(self._misrouted) - tolerated
+        modes = {uplink.config.mode for uplink in self._plan.uplinks if uplink.usable}
+        if "handover" in modes and self._withheld != self._facts.withheld:
+            self._run_again = True  # with a handover uplink in place of what carries nothing
 
     def _add_endpoints(self) -> None:
         if self._deleting:
@@ -300,6 +299,7 @@ class Pass:
             self._misrouted,
             main_query_changed or self._deleting or self._run_again,
             tuple(missing),
+            self._withheld,
             self._kept,
         )
 
@@ -365,14 +365,14 @@ class Pass:
     def _misrouted_endpoints(self) -> list[Operation]:
         """The endpoints to delete because their addresses are misrouted.
 
-        None right after this pass has repaired the routing: another program may be changing the
-        rules at this moment, so an endpoint in use is deleted only when the next pass agrees.
+        None while a handover uplink may take their place, and right after this pass has repaired
+        the routing: another program may be changing the rules at this moment, so the next pass
+        has to agree.
         """
-        addresses = set(self._misrouted).difference(self._tolerated())
-        deletions = own_endpoint_deletions(self._ownership, self._snapshot, addresses)
+        deletions = own_endpoint_deletions(self._ownership, self._snapshot, self._withheld)
         going = {operation.value for operation in self._differences.delete_endpoints}
         withdrawn = [operation for operation in deletions if operation.value not in going]
-        if withdrawn and self._repaired_routing:
+        if withdrawn and (self._repaired_routing or self._run_again):
             self._run_again = True
             return []
         return withdrawn

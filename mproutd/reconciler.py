@@ -16,13 +16,14 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.model import BACKUP, Object
+from mproutd.model import BACKUP, Object, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
+from mproutd.planning.endpoints import carries
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
@@ -117,14 +118,15 @@ class Reconciler:
         return resolve_devices(config, facts.devices, real_names)
 
     def _current_facts(self) -> Facts:
-        """The facts of all sources and, after the first pass, which uplinks have settled.
+        """The facts of all sources, which addresses are misrouted, and which uplinks have settled.
 
-        Before it, every usable uplink counts as settled.
+        Before the first pass, every usable uplink counts as settled.
         """
         facts = self._collect_facts()
         facts = facts._replace(withdrawn=self._gateway_memory.withdrawn())
         if self.last is None:
             return facts
+        facts = facts._replace(withheld=self.last.withheld)
         latest = self._clock() - HANDBACK_DELAY
         settled = (name for name, since in self._usable_since.items() if since <= latest)
         return facts._replace(settled=frozenset(settled))
@@ -153,6 +155,8 @@ class Reconciler:
             self.refresh()
         config_before = self.config
         facts = self._current_facts()
+        if self.last is None:
+            facts = facts._replace(withheld=self._misrouted_before(facts))
         # There were no events for a device that netifd has only now named.
         full = full or self.config is not config_before
         options = PassOptions(sweep, full, touched, background, keep_misrouted, force)
@@ -205,11 +209,11 @@ class Reconciler:
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self._last_changes.record(plan.uplinks, time.time())
-        self._record_usable(plan)
+        self._record_usable(plan, outcome.misrouted)
         self._gateway_memory.record_pass(*remembered_gateways(outcome.snapshot, plan.uplinks))
         self.last = outcome
 
-    def _record_usable(self, plan: Plan) -> None:
+    def _record_usable(self, plan: Plan, misrouted: Collection[str]) -> None:
         """Since when each uplink is usable, and when a handover uplink is no longer needed."""
         now = self._clock()
         since = now - HANDBACK_DELAY if self.last is None else now
@@ -217,7 +221,7 @@ class Reconciler:
         self._usable_since = {
             uplink.config.name: self._usable_since.get(uplink.config.name, since)
             for uplink in plan.uplinks
-            if uplink.usable
+            if carries(uplink._replace(withheld=uplink.withheld.union(misrouted)))
         }
         regular = [
             since
@@ -256,9 +260,8 @@ class Reconciler:
         state = self.state_file.state
         request = snapshot_request(self.config, state, sweep=True, full=True, facts=facts)
         snapshot = self.kernel.snapshot(request)
-        plan = make_plan(self.config, snapshot, state, facts)
+        plan, misrouted = self._verified_plan(snapshot, facts)
         drift = compare(Ownership(self.config, state), snapshot, plan).operations
-        misrouted = misrouted_addresses(self.kernel, plan)
         kept = self.last.kept if self.last else {}
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
@@ -310,6 +313,37 @@ class Reconciler:
             netifd_error=self.add_service_facts(self._hinted).source_error,
         )
 
+    def _misrouted_before(self, facts: Facts) -> frozenset[str]:
+        """The addresses that are misrouted before the first pass, although their routing is there.
+
+        Else that pass would delete the endpoints of a handover uplink in their place.
+        """
+        if all(uplink.mode != "handover" for uplink in self.config.uplinks):
+            return frozenset()
+        state = self.state_file.state
+        snapshot = self.kernel.snapshot(
+            snapshot_request(self.config, state, sweep=False, full=True, facts=facts)
+        )
+        plan = make_plan(self.config, snapshot, state, facts)
+        differences = compare(Ownership(self.config, state), snapshot, plan)
+        incomplete = {operation.uplink for operation in differences.add_routes}
+        uplinks = {endpoint.address: name for endpoint, name in plan.endpoints.items()}
+        return frozenset(
+            address
+            for address in misrouted_addresses(self.kernel, plan)
+            if uplinks[address] not in incomplete
+        )
+
+    def _verified_plan(self, snapshot: Snapshot, facts: Facts) -> tuple[Plan, tuple[str, ...]]:
+        """(the plan, misrouted addresses); without a pass, these count as withheld at once."""
+        state = self.state_file.state
+        plan = make_plan(self.config, snapshot, state, facts)
+        misrouted = misrouted_addresses(self.kernel, plan)
+        if self.last is None and misrouted:
+            facts = facts._replace(withheld=frozenset(misrouted))
+            plan = make_plan(self.config, snapshot, state, facts)
+        return plan, misrouted
+
     def _default_tables(self, plan: Plan) -> dict[tuple[str, int], list[int]]:
         """The tables of other programs with a default through a device without a gateway."""
         own = Ownership(self.config, self.state_file.state).tables
@@ -329,6 +363,8 @@ class Reconciler:
         loaded, state = load(self.directory), self.state_file.state
         config = self._resolve(loaded, self.add_service_facts(self._hinted))
         facts = self.add_service_facts(self._read_hints(config))
+        if self.last:
+            facts = facts._replace(withheld=self.last.withheld)
         snapshot = self.kernel.snapshot(snapshot_request(config, state, sweep=True, full=True))
         plan = make_plan(config, snapshot, state, facts)
         operations = compare(Ownership(config, state), snapshot, plan).operations

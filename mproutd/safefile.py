@@ -75,6 +75,7 @@ def open_directory(path: str, follow_link: bool = False) -> int:
 def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
     """Write a small file, readable by us alone, and rename it over the old one.  OSError.
 
+    Root's file is given to the owner of the directory, a daemon that is not root.
     With `durable`, a power failure leaves the old file or the new one; that waits for the disk.
     """
     temporary = path + TEMPORARY_SUFFIX
@@ -82,6 +83,8 @@ def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, os.stat(os.path.dirname(path) or ".").st_uid, -1)
         if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if durable:

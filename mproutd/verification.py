@@ -12,7 +12,7 @@ def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     expected: dict[str, tuple[int, tuple[str, ...]]] = {}
     for uplink in plan.uplinks:
         for path in uplink.paths:
-            if path.usable and path.gateway and uplink.link:
+            if path.usable and path.leads_out and uplink.link:
                 for address in path.eligible:
                     gateways = path.gateways(address.address)
                     expected[address.address] = (uplink.link.index, gateways)

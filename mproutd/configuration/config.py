@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
-from mproutd.configuration.options import GLOBALS, UPLINK
+from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
 from mproutd.configuration.parsers import quoted
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
@@ -23,8 +23,8 @@ from mproutd.configuration.sections import ConfigError, OptionValue, Section
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build"]
 
 
-def _default(name: str) -> Any:
-    return (UPLINK.get(name) or GLOBALS[name]).default_value
+def _default(name: str, table: Mapping[str, OptionSpec] = UPLINK) -> Any:
+    return table[name].default_value
 
 
 class UplinkConfig(NamedTuple):
@@ -41,6 +41,10 @@ class UplinkConfig(NamedTuple):
     """Table and mark are None where the slot gives them, mask where it is mark_mask."""
     gateway: str = _default("gateway")
     gateway6: str = _default("gateway6")
+    default_route: bool = _default("default_route")
+    """False: it leads to its own subnets only."""
+    role: str | None = _default("role")
+    """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
     weight: int | None = _default("weight")
@@ -85,15 +89,15 @@ class Config(NamedTuple):
 
     enabled: bool = True
     """False: nothing of ours stays in the kernel."""
-    role: str = _default("role")
-    subflows: int | None = _default("subflows")
-    add_addr_accepted: int | None = _default("add_addr_accepted")
+    role: str = _default("role", GLOBALS)
+    subflows: int | None = _default("subflows", GLOBALS)
+    add_addr_accepted: int | None = _default("add_addr_accepted", GLOBALS)
     """Limits are None for the highest that the kernel accepts."""
-    rule_priority: int = _default("rule_priority")
-    table_base: int = _default("table_base")
-    mark_mask: int = _default("mark_mask")
-    main_routes: bool = _default("main_routes")
-    pin_flows: bool = _default("pin_flows")
+    rule_priority: int = _default("rule_priority", GLOBALS)
+    table_base: int = _default("table_base", GLOBALS)
+    mark_mask: int = _default("mark_mask", GLOBALS)
+    main_routes: bool = _default("main_routes", GLOBALS)
+    pin_flows: bool = _default("pin_flows", GLOBALS)
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()
@@ -224,8 +228,12 @@ def _ignored_failback(
 def _ignored_shares(uplinks: Sequence[UplinkConfig], values: Sequence[Values]) -> list[ConfigError]:
     """A warning for each weight and metric of an uplink that is off."""
     return [
-        option.error(f"has no effect: {uplink.name} is off and carries no other traffic")
+        option.error(
+            f"has no effect: {uplink.name} "
+            + ("is off" if uplink.mode == "off" else "has default_route 0")
+            + " and carries no other traffic"
+        )
         for uplink, given in zip(uplinks, values, strict=True)
-        if uplink.mode == "off"
+        if uplink.mode == "off" or not uplink.default_route
         for option in (*given["weight"][:1], *given["metric"][:1])
     ]

@@ -166,7 +166,7 @@ QUOTA: Mapping[str, OptionSpec] = {
     ),
     "quota_warn": OptionSpec(integer(1, 100), "percent of the quota at which to warn", "80"),
     "quota_action": OptionSpec(
-        one_of("action", QUOTA_ACTIONS), "the mode from the limit on: backup, handover or off"
+        one_of("quota action", QUOTA_ACTIONS), "the mode from the limit on: backup, handover or off"
     ),
     "quota_hard": OptionSpec(
         boolean, "from the limit on it is off, even as the last usable uplink", "0"
@@ -181,6 +181,10 @@ UPLINK: Mapping[str, OptionSpec] = {
     "mark": OptionSpec(mark, "the packet mark that selects it, optionally with its own mask"),
     "gateway": OptionSpec(gateway(AF_INET, "gateway6"), "its IPv4 gateway", "", unset=""),
     "gateway6": OptionSpec(gateway(AF_INET6, "gateway"), "its IPv6 gateway", "", unset=""),
+    "default_route": OptionSpec(
+        boolean, "0: it leads to its own subnets only, and has endpoints all the same", "1"
+    ),
+    "role": OptionSpec(one_of("role", ROLES), "client, server or both: for its endpoints"),
     "prefix": OptionSpec(
         source_prefix,
         "what has an address from these prefixes leaves via this uplink",

@@ -113,7 +113,8 @@ def amount(text: str) -> int:
     whole, point, decimals = digits.strip().partition(".")
     number_text = whole + decimals
     valid = number_text.isascii() and number_text.isdigit() and len(number_text) <= 18
-    if not valid or not whole or (point and not decimals) or unit not in UNITS:
+    valid = valid and bool(whole) and bool(decimals or not point)
+    if not valid or unit not in UNITS or (binary and not unit):
         raise ValueError(f"{quoted(text)} is not an amount of data, such as 20G or 500M")
     factor = 1 << 10 * list(UNITS).index(unit) if binary else UNITS[unit]
     value: int = int(number_text) * factor // 10 ** len(decimals)

@@ -299,6 +299,22 @@ def conflicts(
                 taken = incoming[name.value].location
                 yield name.error(f"{quoted(name.value)} is already used at {taken}")
             incoming.setdefault(name.value, name)
+        if any(not each.value for each in values["default_route"]):
+            yield from _local_conflicts(values)
+
+
+def _local_conflicts(values: Mapping[str, Sequence[OptionValue]]) -> Iterator[ConfigError]:
+    """What contradicts `default_route` 0, by which an uplink leads to its own subnets only."""
+    off = values["default_route"][0]
+    for option in ("gateway", "gateway6"):
+        for gateway in values[option][:1]:
+            yield gateway.error(f"contradicts default_route '0' at {off.location}: remove one")
+    for mode in values["multipath"][:1]:
+        if mode.value in ("master", "handover"):
+            yield off.error(
+                f"contradicts multipath {mode.value} at {mode.location}, which is for a way to the "
+                "internet: use on, backup or off"
+            )
 
 
 def _mark_conflicts(

@@ -23,6 +23,8 @@ from typing import Any
 
 MAX_REPLY_BYTES, MAX_EVENT_BYTES = 1 << 26, 1 << 20
 """Far above what a daemon sends."""
+QUEUE_RETRY_INTERVAL = 0.01
+"""Seconds between two attempts to connect while the daemon's queue is full."""
 UNPARSABLE = "cannot parse the daemon's reply (version mismatch?)"
 
 
@@ -112,7 +114,7 @@ def _connect(path: str, timeout: float | None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout)
-        connection.connect(path)
+        _wait_for_queue(connection, path, timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         raise NotRunning from None
@@ -120,3 +122,16 @@ def _connect(path: str, timeout: float | None) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _wait_for_queue(connection: socket.socket, path: str, timeout: float | None) -> None:
+    """Connect.  With a timeout, connect(2) does not wait where the daemon's queue is full."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            connection.connect(path)
+            return
+        except BlockingIOError:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+        time.sleep(QUEUE_RETRY_INTERVAL)

@@ -3,8 +3,8 @@
 The protocol is in client.py.
 
 Invariants: no client, however slow, broken or large, blocks the loop or makes its memory grow,
-and many of them at once delay neither a pass nor a well-behaved client; the socket is for root
-and the group that owns it; who asks for a change is logged.
+and many of them at once delay neither a pass nor a well-behaved client, nor any other user's; the
+socket is for root and the group that owns it; who asks for a change is logged.
 """
 
 from __future__ import annotations
@@ -12,16 +12,24 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from errno import EAGAIN
 from functools import partial
 from struct import unpack
-from typing import Any
+from typing import Any, cast
 
 from mproutd import log
+from mproutd.control.admission import (
+    MAX_LISTENERS,
+    MAX_USER_LISTENERS,
+    ROOT,
+    Admission,
+    has_room,
+)
+from mproutd.control.socket_file import bind
 from mproutd.eventloop import READ, WRITE, Loop, Timer
+from mproutd.limits import Budget, LineLimiter
 from mproutd.status.events import make_event
 
 MAX_REQUEST_BYTES = 1 << 16
@@ -29,18 +37,21 @@ ACCEPT_RETRY_DELAY = 0.5
 """Seconds until the next accept(2) after one that failed."""
 CLIENT_TIMEOUT, CROWDED_CLIENT_TIMEOUT = 5.0, 0.25
 """Seconds that a client has to send its request, and again to read the reply; the second while
-there is no room for another client."""
-MAX_CLIENTS = 32
-"""At once; further ones wait in the socket's queue."""
+somebody waits for its place."""
 BACKLOG = 1024
-"""Length of that queue: connect(2) fails with EAGAIN for one more."""
+"""Of connections that the loop has not come to."""
+MAX_ACCEPTED = 64
+"""In one turn of the loop."""
+ROOT_SHARE, USER_SHARE = 0.5, 0.1
+"""Of the processor, for the requests of root, and of each other user."""
+SAVED_SECONDS = 2.0
+"""How much of its share a user may save up."""
+LOGGED_REQUESTS, LOG_PERIOD = 5, 10.0
+"""How many lines about one user's requests are logged at once, and then how often one."""
 LOGGED_COMMANDS = ("reconcile", "quota")
 """Commands that change something."""
-MAX_LISTENERS = 8
-"""They stay connected, and must leave room for requests."""
 MAX_QUEUED_BYTES = 1 << 18
 """For one listener, besides what its socket holds; further events are dropped."""
-GROUP = "mproutd"
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 """From a request to its reply."""
@@ -51,8 +62,11 @@ class Client:
 
     def __init__(self, connection: socket.socket, now: float) -> None:
         self.connection = connection
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        self.process, self.user = unpack("iIi", credentials)[:2]
+        """Who called connect(2) (unix(7))."""
         self.since = now
-        """When it connected or, once it has a reply, when that was made."""
+        """When it got its place or, once it has a reply, when that was made."""
         self.request = b""
         self.output = bytearray()
         """What it has still to read."""
@@ -62,13 +76,6 @@ class Client:
 
     def fileno(self) -> int:
         return self.connection.fileno()
-
-    @property
-    def peer(self) -> str:
-        """Who called connect(2) (unix(7), SO_PEERCRED)."""
-        credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        process, user, _ = unpack("iii", credentials)
-        return f"process {process} of user {user}"
 
     @property
     def events(self) -> int:
@@ -120,7 +127,10 @@ class Server:
         """
         self._path, self._loop, self._handler = path, loop, handler
         self._initial_events, self._on_listeners = initial_events, on_listeners
-        self.clients: list[Client] = []
+        self._admission: Admission[Client] = Admission()
+        self.clients, self.waiting = self._admission.served, self._admission.waiting
+        self._budgets: dict[int, Budget] = {}
+        self._requests_logged = LineLimiter(loop, LOGGED_REQUESTS, LOG_PERIOD, _log_left_out)
         self.has_listeners = False
         self._accept_at = loop.clock()
         """When to accept again after an accept(2) that failed."""
@@ -132,7 +142,7 @@ class Server:
             os.unlink(path)  # we hold the lock, so no daemon is behind it
         except FileNotFoundError:
             pass
-        _bind(self._socket, path)
+        bind(self._socket, path)
         self._socket.listen(BACKLOG)
         self._update()
 
@@ -141,13 +151,13 @@ class Server:
 
     @property
     def accepting(self) -> bool:
-        return len(self.clients) < MAX_CLIENTS and self._loop.clock() >= self._accept_at
+        return self._loop.clock() >= self._accept_at
 
     # -- clients --------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        """Accept those who wait, as far as there is room."""
-        while self.accepting:
+        """Accept those in the queue; serve them, have them wait, or turn them away."""
+        for _ in range(MAX_ACCEPTED):
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
@@ -156,8 +166,16 @@ class Server:
                 break
             connection.setblocking(False)
             client = Client(connection, self._loop.clock())
-            self.clients.append(client)
-            self._watch(client)
+            if not self._admission.admit(client):
+                text = f"user {client.user} has too many connections already"
+                client.output += _line({"error": text})
+                try:
+                    client.send()
+                except OSError:
+                    pass
+                connection.close()
+            elif client in self.clients:
+                self._watch(client)
         self._update()
 
     def _watch(self, client: Client) -> None:
@@ -172,6 +190,27 @@ class Server:
             return
         if self._handled_one and not client.listening:
             return  # it is still ready in the next turn
+        budget = self._budget(client.user)
+        if delay := budget.delay():
+            self._loop.unwatch(client)
+            self._loop.call_later(delay, partial(self._resume, client))
+            client.since = self._loop.clock() + delay
+            return
+        began = time.thread_time()
+        self._read(client)
+        budget.spend(time.thread_time() - began)
+
+    def _budget(self, user: int) -> Budget:
+        if user not in self._budgets:
+            share = ROOT_SHARE if user == ROOT else USER_SHARE
+            self._budgets[user] = Budget(self._loop.clock, share, SAVED_SECONDS)
+        return self._budgets[user]
+
+    def _resume(self, client: Client) -> None:
+        if client in self.clients:
+            self._watch(client)
+
+    def _read(self, client: Client) -> None:
         try:
             part = client.connection.recv(1 << 12)
         except BlockingIOError:
@@ -210,11 +249,15 @@ class Server:
             return [{"error": "the request is not a JSON object"}]
         command = request.get("command")
         if command in LOGGED_COMMANDS and request.get("dry_run") is not True:
-            log.event(log.INFO, f"{command} requested by {client.peer}")
+            if self._requests_logged.admit((command, client.user)):
+                peer = f"process {client.process} of user {client.user}"
+                log.event(log.INFO, f"{command} requested by {peer}")
         if command != "monitor":
             return [self._handler(request)]
-        if sum(other.listening for other in self.clients) >= MAX_LISTENERS:
-            return [{"error": f"there are {MAX_LISTENERS} listeners already; stop one of them"}]
+        listeners = [other for other in self.clients if other.listening]
+        if not has_room(client.user, listeners, MAX_LISTENERS, MAX_USER_LISTENERS):
+            count = len(listeners)
+            return [{"error": f"there are {count} listeners already; stop one of them"}]
         client.listening = True
         self._update()
         return self._initial_events()
@@ -241,7 +284,10 @@ class Server:
     def _drop(self, client: Client) -> None:
         self._loop.unwatch(client)
         client.connection.close()
-        self.clients.remove(client)
+        successor = self._admission.leave(client)
+        if successor is not None:
+            successor.since = self._loop.clock()
+            self._watch(successor)
         self._update()
 
     # -- room and time --------------------------------------------------------------------
@@ -254,8 +300,11 @@ class Server:
             self._loop.unwatch(self)
         if self._timer is not None:
             self._timer.cancel()
+        crowded = self._admission.crowded_users()
         deadlines = [
-            client.since + self._client_timeout for client in self.clients if not client.listening
+            client.since + _timeout(client, crowded)
+            for client in self.clients
+            if not client.listening
         ]
         now = self._loop.clock()
         if self._accept_at > now:
@@ -267,20 +316,19 @@ class Server:
             self.has_listeners = listening
             self._on_listeners(listening)
 
-    @property
-    def _client_timeout(self) -> float:
-        return CLIENT_TIMEOUT if self.accepting else CROWDED_CLIENT_TIMEOUT
-
     def _expire(self) -> None:
         """Drop the clients that are too slow."""
-        latest = self._loop.clock() - self._client_timeout
+        now, crowded = self._loop.clock(), self._admission.crowded_users()
         for client in list(self.clients):
-            if client.since <= latest and not client.listening:
+            if client.since + _timeout(client, crowded) <= now and not client.listening:
                 self._drop(client)
         self._update()
 
     def close(self) -> None:
         self.publish(make_event("end", time.time(), "mproutd stops; the kernel stays as it is"))
+        for client in self.waiting:
+            client.connection.close()
+        self.waiting.clear()
         for client in list(self.clients):
             self._drop(client)
         if self._timer is not None:
@@ -293,45 +341,15 @@ class Server:
             pass
 
 
+def _timeout(client: Client, crowded: set[int]) -> float:
+    return CROWDED_CLIENT_TIMEOUT if client.user in crowded else CLIENT_TIMEOUT
+
+
+def _log_left_out(key: Hashable, count: int) -> None:
+    command, user = cast("tuple[str, int]", key)
+    text = f"{command} requested {count} more times by user {user} within {LOG_PERIOD:.0f} s"
+    log.event(log.INFO, text)
+
+
 def _line(event: Mapping[str, object]) -> bytes:
     return json.dumps(event).encode() + b"\n"
-
-
-def _bind(server: socket.socket, path: str) -> None:
-    """Bind to `path`: for the group where it exists and we may give it, else for us alone.
-
-    The socket is made with its group and mode.  Changed afterwards, by its name, they might end up
-    at another file, put in its place.
-    """
-    own = os.getegid()
-    group = _group(os.path.dirname(path))
-    umask = os.umask(0o177 if group is None else 0o117)
-    try:
-        if group is not None and group != own:
-            os.setegid(group)
-        server.bind(path)
-    finally:
-        if os.getegid() != own:
-            os.setegid(own)
-        os.umask(umask)
-
-
-def _group(directory: str) -> int | None:
-    """The group that a socket in this directory can be made for; None where there is none."""
-    import grp  # not needed by the commands
-
-    try:
-        group = grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return None
-    if os.stat(directory).st_mode & stat.S_ISGID:
-        return None  # it would get the directory's group
-    if group == os.getegid():
-        return group
-    try:
-        own = os.getegid()
-        os.setegid(group)
-        os.setegid(own)
-    except OSError:  # not root, or a group that is unknown in this user namespace
-        return None
-    return group

@@ -1,10 +1,10 @@
-"""Runs nft(8): reads and writes the table `inet mproutd`, and lists what others have.
+"""Reads and writes the table `inet mproutd`, and lists the rules of other programs.
 
-The program rather than libnftables: its Python module is a package of its own, which a virtual
-environment does not see, and takes 7 MB for good, while a child takes memory only for the few
-milliseconds that it runs.  Text rather than JSON: OpenWrt's nftables-nojson has no JSON.
+The table is written by netlink, not by nft(8): a table that somebody flushed is back in less than
+a millisecond, before packets have gone by another uplink, and nothing has to be installed.  Only
+the rules of others are read by nft, if that is there: no other program prints them.
 
-Every function blocks, for TIMEOUT at most: a daemon calls them in its worker thread.
+Every function blocks: a daemon calls them in its worker thread.
 """
 
 from __future__ import annotations
@@ -13,129 +13,157 @@ import os
 import select
 import signal
 from collections.abc import Sequence
-from errno import EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
+from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
 from mproutd.environment import find_program
-from mproutd.firewall.ruleset import TABLE, transaction
+from mproutd.firewall.ruleset import TABLE, script
+from mproutd.netlink.nftables import (
+    NETLINK_NETFILTER,
+    Table,
+    chain_name,
+    chains_request,
+    is_of,
+    rules_request,
+    transaction,
+)
+from mproutd.netlink.sockets import Requests
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 
 TIMEOUT = 10.0
-"""Seconds after which a child is killed; a commit waits for RCU and for other programs' ones."""
+"""Seconds after which nft is killed."""
 MAX_LISTING_BYTES = 8 << 20
 """Of a whole ruleset; a larger one is not searched for conflicts."""
 RECORD_FILE = "nftables"
-"""In the runtime directory: the table as written, and as nft lists it."""
+"""In the runtime directory: the table as written, and as the kernel lists it."""
 _SBIN = ("/usr/sbin", "/sbin")
-_UNSUPPORTED = tuple(map(os.strerror, (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT)))
-"""What nft says where the kernel lacks nf_tables, or an expression such as `ct mark`."""
+_MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
+_SEPARATOR = b"\0\0\0\0"
 
 
-class NftError(OSError):
-    """nft failed, or is missing; `code` is the problem that a status reports."""
+class Found(bytes):
+    """The table's chains and rules as the kernel dumps them, with their handles.
 
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(0, text)
-        self.code, self.text = code, text
-
-
-def table_listing() -> str:
-    """The table as nft lists it, without the elements of sets; empty when there is none.
-
-    NftError.
+    Equal only if nobody has changed anything; empty without the table.
     """
-    status, output, error = _run(("-s", "-t", "list", "table", *TABLE.split()))
-    if status == 0:
-        return output
-    if os.strerror(ENOENT) in error:
-        return ""
-    raise _failure(error, _UNSUPPORTED[1:])
 
 
-def write(table: str, existing: str, known: bool) -> str:
-    """Make `table` of the `existing` one; see transaction().  The new listing.  NftError."""
-    status, _, error = _run(("-f", "-"), transaction(table, existing, known))
-    if status != 0 and known:  # for example a chain that another program's rule jumps to
-        status, _, error = _run(("-f", "-"), transaction(table, existing))
-    if status != 0:
-        raise _failure(error, _UNSUPPORTED)
-    return table_listing()
+def read_table() -> Found:
+    """The table in the kernel.  OSError."""
+    channel = Requests(NETLINK_NETFILTER)
+    try:
+        chains = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
+        rules = channel.dump(rules_request(TABLE)) if chains else []
+        return Found(b"".join((*chains, *rules)))
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
+    finally:
+        channel.close()
 
 
-def whole_listing() -> str:
-    """The ruleset of all programs, without the elements of sets; empty if it is too large.
+def write_table(table: Table, known: bool) -> Found:
+    """Make this table, or delete it where it has no chains.  What the kernel has then.  OSError.
 
-    NftError.
+    A table that is `known` to be as we left it only has its rules and chains replaced, so that
+    sets keep their elements; any other is deleted first.
     """
-    status, output, error = _run(("-s", "-t", "list", "ruleset"))
-    if status != 0:
-        raise _failure(error, ())
-    return output
+    channel = Requests(NETLINK_NETFILTER)
+    try:
+        stale = None
+        if known and table.chains:
+            bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
+            stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
+        failed = channel.transaction(transaction(table, stale))
+        if failed and stale is not None:  # for example a set that refers to a chain
+            failed = channel.transaction(transaction(table))
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
+    finally:
+        channel.close()
+    for index, ack in failed.items():
+        refused = OSError(ack.errno, ack.text or os.strerror(ack.errno))
+        part = "nf_tables" if index < 2 else "connection marks (nf_conntrack, nft_ct)"
+        raise _unsupported(refused, part)
+    return read_table() if table.chains else Found()
+
+
+def _unsupported(error: OSError, part: str) -> OSError:
+    """The error, with what the kernel lacks where it says no more than that something is."""
+    if error.errno not in _MISSING:
+        return error
+    return OSError(error.errno, f"the kernel has no {part}: {error.strerror}")
 
 
 class Record:
-    """The table that we wrote and how nft listed it, so that a later process recognizes both.
-
-    The listing differs between versions of nft; so a listing is compared with a listing only.
-    """
+    """What we wrote, so that a later process recognizes it."""
 
     def __init__(self, runtime_dir: str) -> None:
         self._path = os.path.join(runtime_dir, RECORD_FILE)
         try:
-            content = read_file(self._path, MAX_LISTING_BYTES).decode(errors="surrogateescape")
+            content = read_file(self._path, MAX_LISTING_BYTES)
         except OSError:
-            content = ""
-        self.table, _, self._listing = content.partition("\0")
-        """As written; empty when there is none, or it was deleted."""
+            content = b""
+        written, _, found = content.partition(_SEPARATOR)
+        self.script, self.found = written.decode("utf-8", "surrogateescape"), Found(found)
+        """As nft would read it; empty when there is no table of ours."""
 
-    def is_as_left(self, listing: str) -> bool:
+    def is_as_left(self, found: Found) -> bool:
         """Whether the table in the kernel is as we left it."""
-        return bool(self.table) and self._listing == listing
+        return bool(found) and bool(self.script) and self.found == found
 
-    def save(self, table: str, listing: str) -> None:
+    def holds(self, table: Table) -> bool:
+        """Whether this is what we wrote last."""
+        return self.script == (script(table) if table.chains else "")
+
+    def save(self, table: Table, found: Found) -> None:
         """After a write.  OSError."""
-        self.table, self._listing = table, listing
-        if table:
-            content = f"{table}\0{listing}"
-            replace_file(self._path, content.encode(errors="surrogateescape"))
+        self.script, self.found = script(table) if table.chains else "", found
+        if table.chains:
+            content = self.script.encode("utf-8", "surrogateescape")
+            replace_file(self._path, content + _SEPARATOR + found)
         else:
             unlink_if_present(self._path)
 
 
-def _failure(error: str, unsupported: Sequence[str]) -> NftError:
-    """nft's first error, without the position in the input."""
-    line = error.partition("\n")[0]
-    text = line.rpartition("Error: ")[2].removeprefix("Could not process rule: ")
-    code = "nft-unsupported" if any(text.startswith(each) for each in unsupported) else "nft-failed"
-    return NftError(code, text.strip() or "nft failed without an error message")
+# -- nft(8) -------------------------------------------------------------------------------
 
 
-def _run(arguments: Sequence[str], script: str = "") -> tuple[int, str, str]:
-    """(exit status, stdout, stderr) of nft with `script` as its input.  NftError."""
+def whole_listing() -> str:
+    """The ruleset of all programs, without the elements of sets.
+
+    Empty where nft is not installed, fails, or prints too much.
+    """
     program = find_program("nft") or next(
         (path for folder in _SBIN if os.access(path := f"{folder}/nft", os.X_OK)), ""
     )
-    if not program:
-        raise NftError("nft-missing", "the program nft is not installed")
-    # Files in memory: no pipe that fills up, and nothing to read while the child runs.
-    files = [os.memfd_create(name) for name in ("input", "output", "errors")]
     try:
-        os.write(files[0], script.encode(errors="surrogateescape"))
-        os.lseek(files[0], 0, os.SEEK_SET)
+        return _run(program, ("-s", "-t", "list", "ruleset")) if program else ""
+    except OSError:
+        return ""
+
+
+def _run(program: str, arguments: Sequence[str]) -> str:
+    """What a program prints; nothing if it fails.  OSError."""
+    # A file in memory: no pipe that fills up, and nothing to read while the child runs.
+    output = os.memfd_create("output")
+    try:
         process = os.posix_spawn(
             program,
             (program, *arguments),
             os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, file, at) for at, file in enumerate(files)],
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
             setsigdef=(signal.SIGPIPE,),
         )
         status = _wait(process)
-        output, errors = (_content(file) for file in files[1:])
-    except OSError as error:
-        raise NftError("nft-failed", f"cannot run {program}: {error.strerror}") from None
+        size = os.fstat(output).st_size
+        if status != 0 or size > MAX_LISTING_BYTES:
+            return ""
+        return os.pread(output, size, 0).decode(errors="surrogateescape")
     finally:
-        for file in files:
-            os.close(file)
-    return status, output, errors
+        os.close(output)
 
 
 def _wait(process: int) -> int:
@@ -149,11 +177,3 @@ def _wait(process: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     finally:
         os.close(end)
-
-
-def _content(file: int) -> str:
-    """What a child wrote to a file; nothing of what is too long."""
-    size = os.fstat(file).st_size
-    if size > MAX_LISTING_BYTES:
-        return ""
-    return os.pread(file, size, 0).decode(errors="surrogateescape")

@@ -21,52 +21,33 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.netlink.nftables import (
+    ALL_BITS,
+    CT_DIRECTION,
+    CT_MARK,
+    CT_STATUS,
+    IIFNAME,
+    META_MARK,
+    OIFNAME,
+    Assign,
+    Chain,
+    Choice,
+    Jump,
+    Key,
+    Match,
+    Rule,
+    Table,
+    Value,
+)
 from mproutd.planning.numbering import Numbers, deposit
 
-TABLE = "inet mproutd"
-_BASE_CHAINS = """\
-	chain incoming {{
-		type filter hook prerouting priority mangle + 1; policy accept;
-		ct mark & {mask} == 0 goto arriving
-{transit}		ct mark & {mask} vmap {{ {steer} }}
-	}}
-	chain outgoing {{
-		type filter hook postrouting priority mangle + 1; policy accept;
-		ct mark & {mask} == 0 goto leaving
-	}}
-	chain replies {{
-		type route hook output priority mangle + 1; policy accept;
-		ct direction reply ct status dnat ct mark & {mask} vmap {{ {steer} }}
-	}}
-	chain arriving {{
-		iifname vmap {{ {arriving} }}
-	}}
-	chain leaving {{
-		oifname vmap {{ {leaving} }}
-	}}
-"""
-_UPLINK_CHAINS = """\
-	chain note_{name} {{
-		ct mark set ct mark | {connection:#010x}
-	}}
-	chain to_{name} {{
-		iifname {device} return
-		meta mark set meta mark & {others:#010x} | {mark:#010x}
-	}}
-"""
+TABLE = "mproutd"
+PRIORITY = -149
+"""mangle + 1: after an administrator's marks, so that a connection that is under way wins."""
+_REPLY, _TRANSLATED = 1, 1 << 5
+"""IP_CT_DIR_REPLY and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)."""
 MAX_NAME = 24
 """Characters of an uplink's name in the name of a chain; kernels before 4.14 have 32 in all."""
-
-
-class _Uplink:
-    """What the table has about one uplink."""
-
-    def __init__(self, uplink: UplinkConfig, numbers: Numbers, connection_mark: int) -> None:
-        short = len(uplink.name) <= MAX_NAME
-        self.name = uplink.name if short else f"slot.{numbers.slot}"
-        self.device = quoted_device(uplink.device)
-        self.mark, self.mask = numbers.mark, numbers.mask
-        self.connection_mark = connection_mark
 
 
 def wants_table(config: Config) -> bool:
@@ -95,67 +76,103 @@ def connection_marks(config: Config, numbers: Mapping[str, Numbers]) -> dict[str
     return marks
 
 
-def quoted_device(name: str) -> str:
-    """A device's name as nft reads it; empty where nft has no way to write it."""
-    if not name or '"' in name or "\\" in name:
-        return ""
-    return f'"{name[:-1]}\\*"' if name.endswith("*") else f'"{name}"'
-
-
-def ruleset(config: Config, uplinks: Iterable[UplinkConfig], numbers: Mapping[str, Numbers]) -> str:
-    """The table as nft reads it; empty where no uplink can have its connections kept.
+def make_table(
+    config: Config, uplinks: Iterable[UplinkConfig], numbers: Mapping[str, Numbers]
+) -> Table:
+    """The table; without chains where no uplink can have its connections kept.
 
     `uplinks` have the names of their devices; one without a device has no rule yet.
     """
-    marks = connection_marks(config, numbers)
-    kept = [
-        _Uplink(uplink, numbers[uplink.name], marks[uplink.name])
-        for uplink in uplinks
-        if uplink.name in marks and quoted_device(uplink.device)
-    ]
+    marks, mask = connection_marks(config, numbers), config.mark_mask
+    kept = [uplink for uplink in uplinks if uplink.name in marks and uplink.device]
     if not kept:
-        return ""
-    steer = ", ".join(f"{own.connection_mark:#010x} : goto to_{own.name}" for own in kept)
-    # With main_routes, main's specific routes still come first for what arrives from an uplink,
-    # so that a connection from one uplink to a host behind another is answered by the first.
-    devices = ", ".join(own.device for own in kept)
-    text = _BASE_CHAINS.format(
-        mask=f"{config.mark_mask:#010x}",
-        transit="" if config.main_routes else f"\t\tiifname {{ {devices} }} return\n",
-        steer=steer,
-        arriving=", ".join(f"{own.device} : goto note_{own.name}" for own in kept),
-        leaving=", ".join(f"{own.device} : goto note_{own.name}" for own in kept),
+        return Table(TABLE)
+    names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}
+    note: dict[Value, Jump] = {each.device: Jump(f"note_{names[each.name]}") for each in kept}
+    steer = Choice(
+        CT_MARK, {marks[each.name]: Jump(f"to_{names[each.name]}") for each in kept}, mask
     )
-    text += "".join(
-        _UPLINK_CHAINS.format(
-            name=own.name,
-            connection=own.connection_mark,
-            device=own.device,
-            others=0xFFFFFFFF & ~own.mask,
-            mark=own.mark,
-        )
-        for own in kept
-    )
-    return f"table {TABLE} {{\n{text}}}\n"
+    unknown = Match(CT_MARK, 0, mask)
+    incoming: list[Rule] = [[unknown, Jump("arriving")], [steer]]
+    if not config.main_routes:
+        # Else main's specific routes come first for what arrives from an uplink, so that a
+        # connection from one uplink to a host behind another is answered by the first.
+        incoming.insert(1, [Choice(IIFNAME, {each.device: Jump() for each in kept})])
+    replies: Rule = [Match(CT_DIRECTION, _REPLY), Match(CT_STATUS, 0, _TRANSLATED, False), steer]
+    chains = [
+        Chain("incoming", incoming, "prerouting", PRIORITY),
+        Chain("outgoing", [[unknown, Jump("leaving")]], "postrouting", PRIORITY),
+        Chain("replies", [replies], "output", PRIORITY, "route"),
+        Chain("arriving", [[Choice(IIFNAME, note)]]),
+        Chain("leaving", [[Choice(OIFNAME, note)]]),
+    ]
+    for uplink in kept:
+        name, own = names[uplink.name], numbers[uplink.name]
+        arrived: Rule = [Match(IIFNAME, uplink.device), Jump()]
+        mark = Assign(META_MARK, ALL_BITS & ~own.mask, own.mark)
+        chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
+        chains.append(Chain(f"to_{name}", [arrived, [mark]]))
+    return Table(TABLE, chains)
 
 
-def transaction(table: str, existing: str = "", known: bool = False) -> str:
-    """What makes `table` of the `existing` one (a listing), in one transaction.
+def _chain_name(uplink: UplinkConfig, numbers: Mapping[str, Numbers]) -> str:
+    """UCI's names are letters, digits and underscores: with a dot there is no other like it."""
+    short = len(uplink.name) <= MAX_NAME
+    return uplink.name if short else f"slot.{numbers[uplink.name].slot}"
 
-    A table that is `known` to be as we left it only has its rules and chains replaced, so that
-    sets keep their elements; any other is deleted first.
-    """
-    if known and table and existing:
-        stale = sorted(chains(existing) - chains(table))
-        drop = "".join(f"delete chain {TABLE} {chain}\n" for chain in stale)
-        return f"flush table {TABLE}\n{drop}{table}"
+
+# -- as nft writes it ---------------------------------------------------------------------
+
+_KEYS = {
+    CT_MARK: "ct mark",
+    CT_DIRECTION: "ct direction",
+    CT_STATUS: "ct status",
+    META_MARK: "meta mark",
+    IIFNAME: "iifname",
+    OIFNAME: "oifname",
+}
+
+
+def script(table: Table) -> str:
+    """What nft(8) reads to make this table of whatever is there, in one transaction."""
     # Added before it is deleted, so that it makes no difference whether it exists.
-    return f"add table {TABLE}\ndelete table {TABLE}\n{table}"
+    lines = [f"add table inet {table.name}", f"delete table inet {table.name}"]
+    if table.chains:
+        lines.append(f"table inet {table.name} {{")
+        for chain in table.chains:
+            lines.append(f"\tchain {chain.name} {{")
+            if chain.hook:
+                hook = f"type {chain.type} hook {chain.hook} priority {chain.priority}"
+                lines.append(f"\t\t{hook}; policy accept;")
+            lines += ["\t\t" + " ".join(map(_statement, rule)) for rule in chain.rules]
+            lines.append("\t}")
+        lines.append("}")
+    return "\n".join(lines) + "\n"
 
 
-def chains(table: str) -> set[str]:
-    """The names of a table's chains."""
-    return set(re.findall(r"^\s*chain (\S+) \{", table, re.MULTILINE))
+def _statement(statement: Match | Jump | Choice | Assign) -> str:
+    if isinstance(statement, Jump):
+        return f"goto {statement.chain}" if statement.chain else "return"
+    key = _KEYS[statement.key]
+    if isinstance(statement, Assign):
+        kept = "" if statement.keep == ALL_BITS else f" & {statement.keep:#010x}"
+        return f"{key} set {key}{kept} | {statement.value:#010x}"
+    masked = key if statement.mask == ALL_BITS else f"{key} & {statement.mask:#010x}"
+    if isinstance(statement, Choice):
+        targets = ", ".join(
+            f"{_value(statement.key, value)} : {_statement(jump)}"
+            for value, jump in statement.targets.items()
+        )
+        return f"{masked} vmap {{ {targets} }}"
+    operator = "==" if statement.equal else "!="
+    return f"{masked} {operator} {_value(statement.key, statement.value)}"
+
+
+def _value(key: Key, value: Value) -> str:
+    """A device's name is quoted; a `*` at its end would match any rest."""
+    if isinstance(value, str):
+        return f'"{value[:-1]}\\*"' if value.endswith("*") else f'"{value}"'
+    return f"{value:#010x}" if key in (CT_MARK, META_MARK) else str(value)
 
 
 # -- other programs' rules ----------------------------------------------------------------
@@ -165,8 +182,6 @@ _HOOK_LINE = re.compile(r"\s*type \S+ hook (\S+) .*?priority (\S+(?: [+-] \d+)?)
 _SET_MARK = re.compile(r"\b(ct|meta) mark set (.+?)(?: (?:return|accept|drop|continue)\b|$)")
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50}
 _OPERATORS = {"&": "&", "and": "&", "|": "|", "or": "|", "^": "^", "xor": "^"}
-OWN_PRIORITY = -149
-"""Of the chain `incoming`: mangle + 1."""
 
 
 def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tuple[str, str]]:
@@ -186,9 +201,9 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
             hook = ""
         elif match := _HOOK_LINE.match(line):
             hook, priority = match[1], _priority(match[2])
-        elif " mark set " in line and table != TABLE:
+        elif " mark set " in line and table != f"inet {TABLE}":
             for kind, expression in _SET_MARK.findall(line):
-                late = hook == "prerouting" and priority > OWN_PRIORITY
+                late = hook == "prerouting" and priority > PRIORITY
                 if (kind == "ct" or late) and _overwrites(kind, expression, mask, own):
                     found.append((table, line.strip()))
     return found

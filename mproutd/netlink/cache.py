@@ -5,7 +5,8 @@ costs the same beside thirty others.  What is kept is the kernel's last reply.  
 the events that announce a change, and by those that announce what the kernel does silently: with
 an address or when a link goes down, IPv4 routes of that device vanish from every table
 (net/ipv4/fib_frontend.c), so such an event drops every table with a route through it.  A new
-address and a link that is up, with carrier or without, leave all routes where they are.
+address and a link that is up leave all routes where they are; but with
+ignore_routes_with_linkdown, a lookup finds them only while the link has carrier.
 Events that trigger no pass (bpf.is_relevant) count too: the address of a LAN matters as soon as
 an uplink has its subnet as well.
 
@@ -37,6 +38,7 @@ from mproutd.model import (
     contains,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink.bpf import ALL_DEVICES, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
@@ -48,8 +50,8 @@ _ADDRESS_EVENTS = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
 _ROUTE_EVENTS = (rtnl_decode.RTM_NEWROUTE, rtnl_decode.RTM_DELROUTE)
 _NEXTHOP_EVENTS = (RTM_NEWNEXTHOP, RTM_DELNEXTHOP)
 
-_MAX_ADDRESS_DUMPS = 8
-"""Devices whose addresses are dumped one by one; for more, a single full dump costs less."""
+_MAX_SINGLE_READS = 8
+"""Devices that are read one by one, or their addresses; for more, a full dump costs less."""
 
 
 class RtnlSnapshot(NamedTuple):
@@ -83,6 +85,7 @@ class RtnlCache:
     def invalidate(self) -> None:
         """Read everything again."""
         self._links: dict[int, Link] | None = None
+        self._stale_links: set[int] = set()
         self._addresses: dict[int, tuple[Address, ...]] | None = None
         self._stale_addresses: set[int] = set()
         self._stale_routes: set[int] = set()
@@ -100,7 +103,7 @@ class RtnlCache:
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
         elif kind == rtnl_decode.RTM_NEWNETCONF:
-            self._links = None
+            self._stale_links.add(netconf_ifindex(message.body))
         elif kind in _NEXTHOP_EVENTS:
             self._drop_nexthops()
         else:
@@ -110,19 +113,20 @@ class RtnlCache:
     def _on_device_event(self, kind: int, body: bytes) -> None:
         """An address or a link: what can be gone with it is read again."""
         index = U32.unpack_from(body, 4)[0] if len(body) >= 8 else 0
-        self._stale_addresses.add(index)
         families: Sequence[int] = FAMILIES
         if kind in _LINK_EVENTS:
-            self._links = None
+            self._stale_links.add(index)
+            self._main.drop_any_device()
             self._drop_nexthops()
             if len(body) >= 12 and U32.unpack_from(body, 8)[0] & rtnl_decode.IFF_UP:
-                self._main.drop_defaults(index)
+                self._main.drop_device(index)
                 return
-        else:
-            families = body[:1] if body and body[0] in FAMILIES else FAMILIES
-            if kind == rtnl_decode.RTM_NEWADDR:
-                self._main.drop_subnets(index, families)
-                return
+        elif body and body[0] in FAMILIES:
+            families = body[:1]
+        self._stale_addresses.add(index)
+        if kind == rtnl_decode.RTM_NEWADDR:
+            self._main.drop_subnets(index, families)
+            return
         self._main.drop_device(index, families)
         if index not in self._stale_routes:
             self._stale_routes.add(index)
@@ -223,14 +227,30 @@ class RtnlCache:
             raise
 
     def _read_links(self) -> dict[int, Link]:
-        if self._links is None:
+        stale = self._stale_links
+        if self._links is None or ALL_DEVICES in stale or len(stale) > _MAX_SINGLE_READS:
             bodies = self._requests.dump(rtnl_encode.dump_links)
             links = map(self._decode_link.__getitem__, bodies)
             self._links = {link.index: link for link in links if link is not None}
+        elif stale:
+            self._links = dict(self._links)  # the last snapshot has the old one
+            indexes = list(stale)
+            requests = [partial(rtnl_encode.get_link, index=index) for index in indexes]
+            for index, reply in zip(indexes, self._requests.query(requests), strict=True):
+                link = None
+                if not isinstance(reply, OSError):
+                    link = self._decode_link[reply.body]
+                elif reply.errno != errno.ENODEV:
+                    raise reply
+                if link is None:
+                    self._links.pop(index, None)
+                else:
+                    self._links[index] = link
+        stale.clear()
         return self._links
 
     def _read_addresses(self) -> tuple[Address, ...]:
-        if self._addresses is None or len(self._stale_addresses) > _MAX_ADDRESS_DUMPS:
+        if self._addresses is None or len(self._stale_addresses) > _MAX_SINGLE_READS:
             self._addresses = {}
             for address in self._dump_addresses(0):
                 earlier = self._addresses.get(address.link, ())

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILY_NAMES,
+    IMPLICIT,
     LOOKUP_DESTINATION,
     Endpoint,
     Failure,
@@ -45,8 +46,6 @@ _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
 IPV4_NETCONF."""
-_NEXTHOP_GROUP = 32
-"""linux/rtnetlink.h, RTNLGRP_NEXTHOP."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -141,11 +140,10 @@ class NetlinkKernel:
         self._requests.close()
 
     def events(self) -> Events:
-        """Subscribe to links, addresses, rules, relevant routes and nexthop objects, without our
-        own changes."""
+        """Subscribe to links, addresses, rules and relevant routes, without our own changes."""
         events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
-        with suppress(OSError):  # Linux 5.3
-            events.join(_NEXTHOP_GROUP)
+        with suppress(OSError):
+            events.join(32)  # linux/rtnetlink.h, RTNLGRP_NEXTHOP: since Linux 5.3
         events.attach(bpf.event_filter(self._requests.port))
         return events
 
@@ -176,14 +174,18 @@ class NetlinkKernel:
         if self.path_manager:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
-        snapshot = Snapshot(*routing, mptcp, self._rp_filter_all, sole_path)
-        if want.nexthops:
-            table = self._cache.nexthops
-            snapshot = snapshot._replace(
-                nexthops=table.read(want.nexthops),
-                resilient_groups=table.resilient(want.nexthops[0]),
-            )
-        return snapshot
+        idle = self._idle_implicit(mptcp)
+        snapshot = Snapshot(*routing, mptcp, self._rp_filter_all, sole_path, idle)
+        return self._cache.nexthops.added_to(snapshot, want.nexthops)
+
+    def _idle_implicit(self, mptcp: Mptcp | None) -> frozenset[str]:
+        """The addresses of implicit endpoints without a subflow, while no endpoint is free."""
+        if mptcp is None or len(mptcp.endpoints) < mptcp.max_endpoints:
+            return frozenset()
+        implicit = {each.address for each in mptcp.endpoints if each.flags & IMPLICIT}
+        if implicit:
+            implicit.difference_update(subflow.address for subflow in self.subflows(implicit)[1])
+        return frozenset(implicit)
 
     def _sole_paths(
         self, want: SnapshotRequest, routing: RtnlSnapshot, mptcp: Mptcp | None

@@ -116,14 +116,10 @@ class MainTable:
             if family == AF_INET6:
                 self._sourced.pop(index, None)
 
-    def drop_defaults(self, index: int) -> None:
-        """Look up again what depends on the carrier of this device, which is up.
-
-        With ignore_routes_with_linkdown, its routes count only while it has carrier.
-        """
+    def drop_any_device(self) -> None:
+        """Look up again the default for traffic without a device."""
         self._last = None
         for family in FAMILIES:
-            self._defaults.pop((index, family), None)
             self._defaults.pop((ANY_DEVICE, family), None)
 
     def drop(self, route: Route, replaced: bool) -> None:

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterable
 from functools import partial
 
-from mproutd.model import PROTOCOL, Nexthop, NexthopObject, Route
+from mproutd.model import PROTOCOL, Nexthop, NexthopObject, Route, Snapshot
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.rtnl_nexthops import (
     NHMSG,
@@ -51,6 +51,12 @@ class NexthopTable:
                 if len(body) >= NHMSG.size + 8 and U32.unpack_from(body, NHMSG.size + 4)[0] in ids
             )
         return self._known
+
+    def added_to(self, snapshot: Snapshot, ids: range) -> Snapshot:
+        """The snapshot with the nexthop objects that have these ids.  OSError."""
+        if not ids:
+            return snapshot
+        return snapshot._replace(nexthops=self.read(ids), resilient_groups=self.resilient(ids[0]))
 
     def resilient(self, number: int) -> bool:
         """Whether the kernel has resilient groups; `number` is the id that the request names."""

@@ -107,10 +107,11 @@ def dump_links(sequence: int) -> bytes:
     return request(RTM_GETLINK, NLM_F_DUMP, sequence, body)
 
 
-def get_link(sequence: int, name: str) -> bytes:
-    """The device that has this name, proper or alternative (rtnl_getlink(), IFLA_ALT_IFNAME)."""
-    body = IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
-    body += put(IFLA_ALT_IFNAME, name.encode("utf-8", "surrogateescape") + b"\0")
+def get_link(sequence: int, name: str = "", index: int = 0) -> bytes:
+    """The device with this ifindex or name, proper or alternative (IFLA_ALT_IFNAME); or ENODEV."""
+    body = IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + put_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    if name:
+        body += put(IFLA_ALT_IFNAME, name.encode("utf-8", "surrogateescape") + b"\0")
     return request(RTM_GETLINK, 0, sequence, body)
 
 

@@ -173,6 +173,24 @@ class Requests:
                         acknowledged |= message.sequence == last
         return failed
 
+    def transaction(self, requests: Sequence[Encode]) -> dict[int, Ack]:
+        """Do all of them or none, as one datagram (nf_tables); return the failures by index.
+
+        The first and the last delimit them, and the last but one is acknowledged.
+        """
+        first = self._send(requests)
+        failed: dict[int, Ack] = {}
+        while True:
+            for message in messages(self._receive()):
+                index = message.sequence - first
+                if message.type != NLMSG_ERROR or not 0 <= index < len(requests):
+                    continue
+                ack = acknowledgement(message)
+                if ack.errno:
+                    failed[index] = ack
+                if index in (0, len(requests) - 2):
+                    return failed
+
     def _receive(self) -> bytes:
         """The next datagram.  OSError, with ENOBUFS when replies were lost.
 

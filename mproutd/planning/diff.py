@@ -17,6 +17,7 @@ from mproutd.model import (
     FULLMESH,
     IMPLICIT,
     Endpoint,
+    Mptcp,
     Operation,
     Route,
     Rule,
@@ -187,9 +188,38 @@ def endpoints(
     deletions += [
         Operation("delete", endpoint) for address, endpoint in own.items() if address not in kept
     ]
+    yielding = snapshot.idle_implicit.union(plan.over_cap)
+    deletions += _implicit_in_the_way(snapshot.mptcp, yielding, deletions, additions)
     departed = ownership.state.without_endpoint - plan.state.without_endpoint - own.keys()
     deletions += _close_departed(snapshot, snapshot.mptcp.endpoints, departed)
     return deletions, additions
+
+
+def _implicit_in_the_way(
+    mptcp: Mptcp,
+    yielding: Collection[str],
+    deletions: Sequence[Operation],
+    additions: Sequence[Operation],
+) -> list[Operation]:
+    """Delete implicit endpoints for which there is no room: at the addresses of the additions, and
+    at `yielding`.
+
+    The kernel adds one for a subflow from an address without an endpoint, never deletes it, and
+    replaces it by ours only while an endpoint is free (mptcp_pm_nl_append_new_local_addr).
+    """
+    coming = {
+        operation.value.address
+        for operation in additions
+        if operation.verb == "add" and isinstance(operation.value, Endpoint)
+    }
+    if len(coming) <= mptcp.max_endpoints - len(mptcp.endpoints) + len(deletions):
+        return []
+    going = coming.union(yielding)
+    return [
+        Operation("delete", endpoint)
+        for endpoint in mptcp.endpoints
+        if endpoint.flags & IMPLICIT and endpoint.address in going
+    ]
 
 
 def _changeable_to(existing: Endpoint, wanted: Endpoint) -> bool:

@@ -13,11 +13,12 @@ after net.mptcp.close_timeout.  So a last path is never closed:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import zip_longest
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
+    ANY_DEVICE,
     BACKUP,
     FAMILIES,
     FULLMESH,
@@ -31,17 +32,57 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.planning.ownership import Ownership
-from mproutd.planning.uplinks import ObservedUplink, by_rank
+from mproutd.planning.uplinks import ObservedUplink, Path, by_rank, local_only
 
 
 def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """The uplinks that carry MPTCP now, best first.
 
-    Of the handover uplinks only the first usable one, and only while no other uplink is usable.
+    Of the handover uplinks only the first usable one, and only while no other uplink carries.
+    Uplinks that are usable and carry nothing stay, so that their routing is verified further.
     """
     usable = [uplink for uplink in by_rank(uplinks) if uplink.usable]
     regular = [uplink for uplink in usable if uplink.config.mode != "handover"]
-    return regular or usable[:1]
+    if any(carries(uplink) for uplink in regular):
+        return regular
+    reserve = usable[len(regular) :]
+    first = next((place for place, uplink in enumerate(reserve) if carries(uplink)), None)
+    if first is None:
+        return regular or usable[:1]
+    return [*regular, *reserve[: first + 1]]
+
+
+def carries(uplink: ObservedUplink) -> bool:
+    """Whether it is usable for MPTCP in a family."""
+    return any(path_carries(uplink, path) for path in uplink.paths)
+
+
+def path_carries(uplink: ObservedUplink, path: Path) -> bool:
+    addresses = {address.address for address in path.eligible} if uplink.withheld else set()
+    return path.usable and (not addresses or not addresses <= uplink.withheld)
+
+
+def without_service(
+    ownership: Ownership, mptcp: Mptcp | None, uplinks: Sequence[ObservedUplink]
+) -> frozenset[str]:
+    """The addresses at which another program's endpoint takes the place of ours and serves not.
+
+    It may have another role, or bind subflows to another device.
+    """
+    found = mptcp.endpoints if mptcp else ()
+    foreign = ownership.foreign_addresses(found)
+    if not foreign:
+        return frozenset()
+    useless = set()
+    for uplink in uplinks:
+        wanted = flags_for(ownership.config, uplink.config, False) & (SUBFLOW | SIGNAL)
+        own = {address.address for path in uplink.paths for address in path.eligible}
+        for endpoint in found:
+            if endpoint.address in foreign & own and not endpoint.port and uplink.link:
+                bound_here = endpoint.device in (0, uplink.link.index)
+                if not (endpoint.flags & wanted and bound_here):
+                    useless.add(endpoint.address)
+    return frozenset(useless)
 
 
 def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
@@ -50,7 +91,8 @@ def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
     `backup` has no effect without `subflow`; the kernel rejects fullmesh with signal
     (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit).
     """
-    flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[config.role]
+    role = uplink.role or config.role
+    flags = {"client": SUBFLOW, "server": SIGNAL, "both": SUBFLOW | SIGNAL}[role]
     if uplink.mode == "backup":
         flags |= BACKUP
     if uplink.fullmesh and flags == flags & (SUBFLOW | BACKUP):
@@ -58,6 +100,17 @@ def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
     if uplink.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
+
+
+def _bound_to(uplink: ObservedUplink) -> int:
+    """The ifindex in an uplink's endpoints.
+
+    None for one that leads to its own subnets only: a socket that is bound to a device takes any
+    IPv4 address for a neighbour there (net/ipv4/route.c, ip_route_output_key_hash_rcu), while
+    without one a subflow to the internet fails at once, by the unreachable route in its table.
+    """
+    assert uplink.link is not None
+    return uplink.link.index if uplink.config.default_route else ANY_DEVICE
 
 
 def is_client_endpoint(flags: int) -> bool:
@@ -82,23 +135,32 @@ def plan_endpoints(
     mptcp = snapshot.mptcp
     if mptcp is None:
         return {}, {}
-    carrying = [*active(uplinks), *_handing_back(ownership, mptcp, uplinks, settled)]
+    carrying = active(uplinks)
+    carrying += [
+        uplink
+        for uplink in _handing_back(ownership, mptcp, uplinks, settled)
+        if uplink not in carrying
+    ]
+    near = [uplink for uplink in local_only(uplinks) if uplink.usable]
+    planned: dict[Endpoint, str] = {}
+    if not near:
+        planned |= _keep_present(ownership, mptcp, local_only(uplinks))
     if not carrying:
-        return _keep_present(ownership, mptcp, uplinks), {}
-    candidates = _candidates(ownership.config, mptcp, uplinks, carrying)
+        planned |= _keep_present(ownership, mptcp, _ways_out(uplinks))
+    candidates = _candidates(ownership.config, mptcp, uplinks, carrying, near)
     addresses = {endpoint.address for endpoint, _ in candidates}
-    families = {family_of(address) for address in addresses}
+    families = _families(uplinks, carrying) if carrying else set(FAMILIES)
     sole_path = snapshot.sole_path - addresses
     backups: dict[Endpoint, str] = {}
     if sole_path or any(family_of(present.address) not in families for present in mptcp.endpoints):
         backups = {
             endpoint._replace(flags=endpoint.flags | BACKUP): name
-            for endpoint, name in _keep_present(ownership, mptcp, uplinks).items()
+            for endpoint, name in _keep_present(ownership, mptcp, _ways_out(uplinks)).items()
         }
-    planned = {
+    planned |= {
         endpoint: name for endpoint, name in backups.items() if endpoint.address in sole_path
     }
-    room = _room(ownership, mptcp, addresses) - len(planned)
+    room = _room(ownership, mptcp, addresses | snapshot.idle_implicit) - len(planned)
     foreign = ownership.foreign_addresses(mptcp.endpoints)
     over_cap: dict[str, str] = {}
     for endpoint, name in candidates:
@@ -124,14 +186,15 @@ def _candidates(
     mptcp: Mptcp,
     uplinks: Sequence[ObservedUplink],
     carrying: Sequence[ObservedUplink],
+    near: Sequence[ObservedUplink],
 ) -> list[tuple[Endpoint, str]]:
-    """(endpoint, uplink), the most useful first.
+    """(endpoint, uplink), the most useful first; `near` are the usable ones of local_only().
 
     Every uplink gets one before any gets two, and one of each family before two of one.
     """
-    standby = _standby(uplinks, carrying)
+    standby = _standby(uplinks, carrying) if carrying else []
     candidates: list[tuple[int, Endpoint, str]] = []
-    for uplink in [*carrying, *standby]:
+    for uplink in [*carrying, *standby, *near]:
         assert uplink.link is not None
         flags = flags_for(config, uplink.config, mptcp.laminar)
         flags |= BACKUP if uplink in standby else 0
@@ -143,20 +206,17 @@ def _candidates(
             if address is not None
         )
         for turn, address in enumerate(alternating):
-            endpoint = Endpoint(address.address, uplink.link.index, flags)
+            endpoint = Endpoint(address.address, _bound_to(uplink), flags)
             candidates.append((turn, endpoint, uplink.config.name))
     candidates.sort(key=lambda candidate: candidate[0])
     return [(endpoint, name) for _, endpoint, name in candidates]
 
 
-def _room(ownership: Ownership, mptcp: Mptcp, addresses: set[str]) -> int:
-    """How many endpoints of ours fit beside the others.
-
-    An implicit endpoint at one of our `addresses` gives way to ours.
-    """
+def _room(ownership: Ownership, mptcp: Mptcp, yielding: Collection[str]) -> int:
+    """How many endpoints of ours fit beside the others; implicit ones at `yielding` give way."""
     others = sum(
         not ownership.owns_endpoint(endpoint)
-        and not (endpoint.flags & IMPLICIT and endpoint.address in addresses)
+        and not (endpoint.flags & IMPLICIT and endpoint.address in yielding)
         for endpoint in mptcp.endpoints
     )
     return mptcp.max_endpoints - others
@@ -199,14 +259,17 @@ def _standby(
 ) -> list[ObservedUplink]:
     """The first usable uplink in each family in which no carrying one is usable, in that family.
 
-    It is a handover uplink, since all others carry.  A connection of that family which began
+    It is a handover uplink, since all others are tried.  A connection of that family which began
     there can move nowhere else: without its endpoint it would end although its path works.
     """
     standby = []
     for index in range(len(FAMILIES)):
-        if any(uplink.paths[index].usable for uplink in carrying):
+        if any(path_carries(uplink, uplink.paths[index]) for uplink in carrying):
             continue
-        first = next((uplink for uplink in by_rank(uplinks) if uplink.paths[index].usable), None)
+        first = next(
+            (uplink for uplink in by_rank(uplinks) if path_carries(uplink, uplink.paths[index])),
+            None,
+        )
         if first is not None:
             v4, v6 = (
                 path._replace(usable=path.usable and position == index)
@@ -216,21 +279,33 @@ def _standby(
     return standby
 
 
-def _keep_present(
-    ownership: Ownership, mptcp: Mptcp, uplinks: Sequence[ObservedUplink]
-) -> dict[Endpoint, str]:
-    """Our existing endpoints, as they are, whose address is still on its device.
-
-    Also of an uplink that a quota has switched off, unless it is a hard one.
-    """
+def _ways_out(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+    """Those of by_rank(), and those that a quota has switched off, unless it is a hard one."""
     switched_off = [
         uplink
         for uplink in uplinks
         if uplink.over_quota and uplink.config.mode == "off" and not uplink.config.quota_hard
     ]
+    return [*by_rank(uplinks), *switched_off]
+
+
+def _families(uplinks: Sequence[ObservedUplink], carrying: Sequence[ObservedUplink]) -> set[int]:
+    """The families in which there is a way out for MPTCP."""
+    return {
+        path.family
+        for uplink in [*carrying, *_standby(uplinks, carrying)]
+        for path in uplink.paths
+        if path.usable
+    }
+
+
+def _keep_present(
+    ownership: Ownership, mptcp: Mptcp, uplinks: Sequence[ObservedUplink]
+) -> dict[Endpoint, str]:
+    """Our existing endpoints, as they are, whose address is still on its device."""
     owners = {
-        (address.address, uplink.link.index): uplink.config.name
-        for uplink in [*by_rank(uplinks), *switched_off]
+        (address.address, _bound_to(uplink)): uplink.config.name
+        for uplink in uplinks
         if uplink.link is not None
         for path in uplink.paths
         for address in path.covered

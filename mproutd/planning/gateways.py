@@ -28,13 +28,17 @@ BY_KERNEL, ROUTER_ADVERTISEMENT = 2, 9
 """linux/rtnetlink.h: RTPROT_KERNEL, RTPROT_RA."""
 
 
+LOCAL = "local"
+"""The origin for an uplink with default_route 0: its subnets need no gateway, and that is all."""
+
+
 class Gateway(NamedTuple):
     """The way out of a device, and who named it."""
 
     address: str
     """Empty: straight to the device."""
     origin: str
-    """configuration, netifd, lease, ifupdown, main, remembered, or point-to-point."""
+    """configuration, netifd, lease, ifupdown, main, remembered, point-to-point, or LOCAL."""
 
 
 class DeviceFacts(NamedTuple):
@@ -78,6 +82,8 @@ def find_gateway(
     known: DeviceFacts,
 ) -> tuple[Gateway | None, DeviceFacts]:
     """The first source that knows, and what is known with it."""
+    if not uplink.default_route:
+        return Gateway("", LOCAL), known._replace(main_default=None, sourced=())
     configured = uplink.gateway if family == AF_INET else uplink.gateway6
     if configured:
         return Gateway(configured, "configuration"), known

@@ -70,7 +70,8 @@ def _keep_last_failed(
     `families` are indexes into FAMILIES, as of an uplink's paths.  `in_use`: only an uplink that
     is usable in the other family; else only one that is not usable at all.
     """
-    candidates = [uplink for uplink in uplinks if uplink.config.mode != "off"] or uplinks
+    ways_out = [uplink for uplink in uplinks if uplink.config.default_route]
+    candidates = [uplink for uplink in ways_out if uplink.config.mode != "off"] or ways_out
     if any(uplink.paths[family].usable for uplink in candidates for family in families):
         return
     order = {

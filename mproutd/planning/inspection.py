@@ -119,7 +119,7 @@ def lookup_sources(uplinks: Sequence[ObservedUplink]) -> list[str]:
         dict.fromkeys(
             address.address
             for uplink in uplinks
-            if uplink.link
+            if uplink.link and uplink.config.default_route
             for path in uplink.paths
             for address in path.covered
         )

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.cost import OVERFLOW_MODES
 from mproutd.planning.state import State
-from mproutd.planning.uplinks import OFF, OVERFLOW, RANK, Facts, ObservedUplink
+from mproutd.planning.uplinks import OFF, OVERFLOW, RANK, Facts, ObservedUplink, by_rank
 
 
 class Verdicts:
@@ -99,7 +99,7 @@ def switch_off(
     if not over_quota:
         return list(uplinks)
     marked = [uplink._replace(over_quota=uplink.config.name in over_quota) for uplink in uplinks]
-    usable = [uplink for uplink in marked if uplink.usable and uplink.config.mode in RANK]
+    usable = [uplink for uplink in by_rank(marked) if uplink.usable]
     condemned = [uplink for uplink in usable if _is_condemned(uplink)]
     spared = condemned[0].config.name if condemned and len(condemned) == len(usable) else ""
     return [

@@ -24,7 +24,7 @@ from mproutd.model import (
 )
 from mproutd.planning.bookkeeping import next_state, prune
 from mproutd.planning.cache import cache_last
-from mproutd.planning.endpoints import plan_endpoints
+from mproutd.planning.endpoints import plan_endpoints, without_service
 from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers
@@ -75,6 +75,8 @@ class Outcome(NamedTuple):
     """Something that this pass did may change what the next one sees."""
     missing: tuple[Object, ...] = ()
     """What is wanted and not there yet: refused, rate-limited, or waiting for something else."""
+    withheld: frozenset[str] = frozenset()
+    """The misrouted addresses whose grace period is over."""
     kept: Mapping[str, int] = {}
     """Address → connections for which an endpoint stays that is to be deleted."""
 
@@ -90,6 +92,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     verdicts = Verdicts(config, state, facts)
     observed = observe(with_effective_modes(config, verdicts), snapshot, state, facts, failed)
     uplinks = switch_off(keep_last_usable(observed, failed), verdicts.over_quota)
+    withheld = facts.withheld | without_service(ownership, snapshot.mptcp, uplinks)
+    if withheld:
+        uplinks = [uplink._replace(withheld=withheld) for uplink in uplinks]
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)

@@ -26,7 +26,8 @@ decides.  And where an uplink that is `off` has a default route in main, table_b
 unreachable route: when the default before it goes, even for a moment, nothing leaves via `off`.
 
 With `strict`, an uplink's rules stay while it is not usable, and its table ends in an
-unreachable route.
+unreachable route.  So does the table of an uplink with `default_route` 0: a subflow from there to
+an address elsewhere fails at once, instead of asking for a neighbour on the wrong link.
 """
 
 from __future__ import annotations
@@ -160,9 +161,9 @@ def _uplink_routes(uplink: ObservedUplink, path: Path, table: int, strict: bool)
     routes: list[Route] = []
     if link is not None and link.up:
         routes += [_copy(route, table) for route in path.connected]
-        if path.routable:
+        if path.leads_out:
             routes += _default_routes_of(path, table, link.index)
-    if strict:
+    if strict or (path.sources and not uplink.config.default_route):
         routes.append(Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE))
     return routes
 

@@ -21,7 +21,7 @@ from math import gcd, lcm
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
-from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.config import Config
 from mproutd.configuration.options import MAX_METRIC
 from mproutd.model import (
     NO_METRICS,
@@ -85,12 +85,12 @@ class _Way(NamedTuple):
 
 def is_shared(config: Config) -> bool:
     """Whether other traffic is shared by weight."""
-    return any(uplink.mode != "off" and has_share(uplink) for uplink in config.uplinks)
-
-
-def has_share(uplink: UplinkConfig) -> bool:
-    """Whether the uplink has an option of its own about its share."""
-    return uplink.weight is not None or uplink.metric is not None
+    return any(
+        uplink.mode != "off"
+        and uplink.default_route
+        and (uplink.weight is not None or uplink.metric is not None)
+        for uplink in config.uplinks
+    )
 
 
 def carries_other_traffic(config: Config) -> bool:

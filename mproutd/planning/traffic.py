@@ -58,12 +58,13 @@ def flows(
         if address.family in families and (host := _neighbour(address)):
             packet = Packet(address.family, host, address.link)
             found.append(Flow("lan", packet, _expected(plan, packet, name), name))
+    leading_out = {each.config.name for each in plan.uplinks if each.config.default_route}
     for rule, uplink in plan.rules.items():
-        if uplink and rule.fwmask:
+        if uplink in leading_out and rule.fwmask:
             found.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), (uplink,)))
     for observed in plan.uplinks:
         for path in observed.paths:
-            if path.usable:
+            if path.usable and path.leads_out:
                 for address in path.covered:
                     packet = Packet(path.family, address.address)
                     found.append(Flow("source", packet, (observed.config.name,)))

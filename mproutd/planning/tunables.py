@@ -29,7 +29,7 @@ from mproutd.model import (
 from mproutd.planning.endpoints import flags_for
 from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
 from mproutd.planning.sharing import carries_other_traffic
-from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank
+from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank, local_only
 
 
 def original_limits(ownership: Ownership, snapshot: Snapshot) -> Limits | None:
@@ -136,7 +136,8 @@ def _needed_subflows(
     open, and how many addresses meet a fullmesh endpoint, is for the peers to decide.
     """
     config = ownership.config
-    if config.role != "client" or (accepted and _joins_announced(config, mptcp)):
+    roles = {uplink.role or config.role for uplink in config.uplinks}
+    if roles != {"client"} or (accepted and _joins_announced(config, mptcp)):
         return mptcp.max_limit
     others = [
         endpoint.address
@@ -144,7 +145,7 @@ def _needed_subflows(
         if endpoint.flags & (SUBFLOW | IMPLICIT) == SUBFLOW
         and not ownership.owns_endpoint(endpoint)
     ]
-    needed, ranked = 0, by_rank(uplinks)
+    needed, ranked = 0, [*by_rank(uplinks), *local_only(uplinks)]
     for index, family in enumerate(FAMILIES):
         addresses = {address for address in others if family_of(address) == family}
         without_address = 0

@@ -12,12 +12,7 @@ from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
-    DAD_FAILED,
-    DEPRECATED,
     FAMILIES,
-    SCOPE_GLOBAL,
-    TEMPORARY,
-    TENTATIVE,
     Address,
     Link,
     Route,
@@ -26,14 +21,15 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
+from mproutd.planning.addresses import sorted_addresses
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.delegation import delegated_prefixes
 from mproutd.planning.gateways import (
+    LOCAL,
     DeviceFacts,
     Gateway,
     find_gateway,
     foreign_default,
-    is_ipv4ll,
     main_routes,
     with_memory,
     with_named_sources,
@@ -75,6 +71,8 @@ class Facts(NamedTuple):
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
     """(device, family) where main's route was deleted too long ago to use a remembered gateway."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses that were misrouted when they were verified last, beyond the grace period."""
     over_quota: frozenset[str] | None = None
     """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
     overflowing: frozenset[str] | None = None
@@ -163,9 +161,10 @@ class Path(NamedTuple):
         return tuple(gateway for gateway in known if gateway)
 
     @property
-    def routable(self) -> bool:
-        """Whether a table with a default route can be kept, usable or not."""
-        return bool(self.sources) and self.gateway is not None
+    def leads_out(self) -> bool:
+        """Whether its table has a default route, usable or not."""
+        gateway = self.gateway
+        return bool(self.sources) and gateway is not None and gateway.origin != LOCAL
 
 
 class ObservedUplink(NamedTuple):
@@ -177,6 +176,8 @@ class ObservedUplink(NamedTuple):
     """None: there is no such device."""
     paths: tuple[Path, Path]
     """IPv4, IPv6: in the order of FAMILIES."""
+    withheld: frozenset[str] = frozenset()
+    """Addresses without an endpoint that opens subflows: see Facts, and endpoints.py."""
     over_quota: bool = False
     """Its quota is used up, so it comes last among those of its mode."""
 
@@ -192,9 +193,17 @@ Nobody configures `overflow`: see modes.py."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
-    """master, on, overflow, backup, handover; within a mode the order of the file; never off."""
-    ranked = [uplink for uplink in uplinks if uplink.config.mode in RANK]
+    """master, on, overflow, backup, handover; within a mode the order of the file.
+
+    Neither those that are off, nor those that have no way to the internet: see local_only().
+    """
+    ranked = [each for each in uplinks if each.config.mode in RANK and each.config.default_route]
     return sorted(ranked, key=lambda uplink: (RANK[uplink.config.mode], uplink.over_quota))
+
+
+def local_only(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
+    """Those that lead only to their own subnets (default_route 0) and are not off."""
+    return [each for each in uplinks if each.config.mode in RANK and not each.config.default_route]
 
 
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
@@ -355,41 +364,3 @@ def _own_addresses(path: Path, uplink: str, owners: Mapping[str, str]) -> Path:
     if path.usable and not eligible:
         return path._replace(usable=False, reason="address-conflict")
     return path
-
-
-# -- addresses ----------------------------------------------------------------------------
-
-
-def is_ula(address: str) -> bool:
-    """RFC 4193: fc00::/7."""
-    return address[:2] in ("fc", "fd") and ":" in address
-
-
-def sorted_addresses(
-    uplink: UplinkConfig, family: int, addresses: list[Address]
-) -> tuple[tuple[Address, ...], tuple[Address, ...], str]:
-    """(covered, eligible, the reason where none is eligible).
-
-    Routes have the first address as their source.  So the eligible ones come first.  IPv6 lists
-    the newest first (net/ipv6/addrconf.c, ipv6_link_dev_addr): the oldest comes first here, so
-    that one more address changes no route, and a ULA, which is not routed on the internet, last.
-    """
-    others, eligible, reason = [], [], "no-address"
-    if family == AF_INET6:
-        addresses = addresses[::-1]
-        addresses.sort(key=lambda address: is_ula(address.address))
-    for address in addresses:
-        if family_of(address.address) != family or address.scope != SCOPE_GLOBAL:
-            continue
-        if is_ipv4ll(address.address) or (is_ula(address.address) and not uplink.ula):
-            continue
-        if family == AF_INET6 and address.flags & (TENTATIVE | DAD_FAILED):
-            reason = "dad-failed" if address.flags & DAD_FAILED else "tentative"
-        elif address.flags & DEPRECATED:
-            reason = "deprecated"
-            others.append(address)
-        elif family == AF_INET6 and address.flags & TEMPORARY:
-            others.append(address)
-        else:
-            eligible.append(address)
-    return (*eligible, *others), tuple(eligible), reason

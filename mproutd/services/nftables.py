@@ -1,27 +1,42 @@
 """pin_flows: keeps the nftables table `inet mproutd` as the configuration says.
 
 The table depends on the configuration and the slots only (firewall/ruleset.py), so no pass writes
-it.  It is compared with what is there after each change of the configuration, and whenever the
-kernel reports that somebody changed it; nft runs in the worker thread.
+it.  It is compared with what is there at the start, after each change of the configuration, and
+whenever the kernel reports that somebody changed it; all of that in the worker thread.  Only a
+table that was deleted is added at once, as a pass does with routes: that takes less than a
+millisecond, and every packet that leaves meanwhile may end a masqueraded connection.
 
-Invariants: one nft at a time; a table that others remove is restored at the rate of everything
-else that others remove; without nft, or without the kernel's part, all the rest works.
+Invariants: one job at a time; a table that others remove is restored at the rate of everything
+else that others remove; without nf_tables in the kernel, all the rest works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Timer, Worker
 from mproutd.firewall import nft
 from mproutd.firewall.ruleset import TABLE, connection_marks, overwriting_rules
-from mproutd.firewall.table import is_router, pending_change, table_problems, wanted_table
+from mproutd.firewall.table import (
+    NO_TABLE,
+    is_router,
+    pending_change,
+    table_problems,
+    wanted_table,
+)
 from mproutd.model import NftTable, Operation
-from mproutd.netlink.nftables import NETLINK_NETFILTER, RULESET_GROUP, concerns, new_rule
+from mproutd.netlink.nftables import (
+    NETLINK_NETFILTER,
+    RULESET_GROUP,
+    Table,
+    concerns,
+    is_deleted,
+    new_rule,
+)
 from mproutd.netlink.sockets import Events
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Outcome
@@ -32,20 +47,12 @@ if TYPE_CHECKING:
     from mproutd.status.types import Status
 
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 60.0
-"""Seconds until nft is run again after a failure; doubled each time."""
+"""Seconds until the next attempt after a failure; doubled each time."""
 FORWARDING_INTERVAL = 10.0
 """Seconds between two looks at whether this host has become a router."""
 CONFLICT_DELAY, CONFLICT_INTERVAL = 2.0, 30.0
-"""Seconds from a change of another table to the search for conflicts, and between two of them."""
+"""Seconds until the search for conflicts: after our own write, and after a rule of others."""
 _RESTORE = Operation("add", NftTable())
-
-
-class _Written(NamedTuple):
-    """The end of a job in the worker thread."""
-
-    listing: str = ""
-    error: nft.NftError | None = None
-    conflicts: Sequence[tuple[str, str]] = ()
 
 
 class PinnedFlows(Service):
@@ -61,14 +68,14 @@ class PinnedFlows(Service):
         self._config = Config(enabled=False)
         self._planned: object = None
         """What the wanted table follows from, as of the last pass."""
-        self._wanted: str | None = None
+        self._wanted: Table | None = None
         """None before the first pass."""
         self._forwards = False
         self._forwards_at = 0.0
         self._busy = self._check_again = False
-        """nft is running; and something happened meanwhile."""
+        """A job is running; and something happened meanwhile."""
         self._in_place = False
-        self._error: nft.NftError | None = None
+        self._error = ""
         self._failures = 0
         self._timer: Timer | None = None
         self._events: Events | None = None
@@ -87,113 +94,115 @@ class PinnedFlows(Service):
         if not self._forwards and self._context.clock() >= self._forwards_at:
             self._forwards_at = self._context.clock() + FORWARDING_INTERVAL
             self._forwards = is_router(outcome.snapshot)
-        planned = (
-            self._forwards,
-            plan.numbers,
-            [uplink.config.device for uplink in plan.uplinks],
-        )
+        devices = [uplink.config.device for uplink in plan.uplinks]
+        planned = (self._forwards, plan.numbers, devices)
         if planned == self._planned:
             return
         self._planned = planned
         wanted = wanted_table(self._config, plan, self._forwards)
         if wanted == self._wanted:
             return
-        first = self._wanted is None
+        if self._wanted is not None:
+            self._limiter.expect_removal([NftTable()])
         self._wanted = wanted
         self._marks = frozenset(connection_marks(self._config, plan.numbers).values())
-        if not first:
-            self._limiter.expect_removal([NftTable()])
-        if wanted or self._record.table:
+        if wanted.chains or self._record.script:
             self._check()
-        else:
-            self._unsubscribe()
 
     # -- reading and writing the table ----------------------------------------------------
 
     def _check(self) -> None:
-        """Compare the table with what is wanted, now or after what is running."""
-        self._cancel_timer()
+        """Compare the table with what is wanted, now or after the job that is running."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._busy:
             self._check_again = True
             return
-        self._busy, self._check_again = True, False
         try:
             self._subscribe()
         except OSError as error:
-            self._busy = False
-            text = error.strerror or str(error)
-            self._fail(nft.NftError("nft-unsupported", text))
+            self._fail(f"the kernel has no nf_tables: {error.strerror or error}")
             return
-        self._worker.submit(_list, self._on_listed)
+        self._busy, self._check_again = True, False
+        self._worker.submit(nft.read_table, self._on_read)
 
-    def _on_listed(self, result: _Written, error: str) -> None:
+    def _on_read(self, found: nft.Found | None, error: str, urgent: bool = False) -> None:
         self._busy = False
-        if result.error is not None:
-            self._fail(result.error)
+        if found is None:
+            self._fail(error)
             return
-        wanted, listing = self._wanted or "", result.listing
-        change = pending_change(self._record, wanted, listing)
+        wanted = self._wanted or NO_TABLE
+        change = pending_change(self._record, wanted, found)
         if change is None:
-            self._settle()
+            self._settle(wanted)
             return
         self._in_place = False
-        lost = self._record.table == wanted and bool(wanted)
+        lost = bool(wanted.chains) and self._record.holds(wanted)
         if lost and not self._limiter.allow(_RESTORE, ()):
             self._limiter.record_pass([NftTable()], [NftTable()])
             at = self._limiter.next_at()
-            self._arm((at - self._context.clock()) if at is not None else INITIAL_BACKOFF)
+            self._arm(INITIAL_BACKOFF if at is None else at - self._context.clock())
             return
         if lost:
-            what = "changed" if listing else "removed"
-            text = f"another program {what} the nftables table {TABLE}; restoring it"
+            what = "changed" if found else "removed"
+            text = f"another program {what} the nftables table inet {TABLE}; restoring it"
             self._context.publish("nftables", log.WARNING, text)
-        self._busy = True
-        known = self._record.is_as_left(listing)
-        self._worker.submit(
-            partial(_write, wanted, listing, known), partial(self._on_written, wanted, change)
-        )
-
-    def _on_written(self, wanted: str, change: Operation, result: _Written, error: str) -> None:
-        self._busy = False
-        if result.error is not None:
-            self._fail(result.error)
+        job = partial(nft.write_table, wanted, self._record.is_as_left(found))
+        if urgent:
+            self._write_now(job, wanted, change)
             return
-        try:
-            self._record.save(wanted, result.listing)
-        except OSError:
-            pass  # the table is written again at the next start; the state file reports the cause
-        done = {"add": "added", "replace": "replaced", "delete": "deleted"}[change.verb]
-        self._context.publish("nftables", log.INFO, f"{done} the nftables table {TABLE}")
-        self._check_again |= wanted != self._wanted
-        self._settle()
+        self._busy = True
+        self._worker.submit(job, partial(self._on_written, wanted, change))
 
-    def _settle(self) -> None:
-        """The table is as wanted, unless something happened while nft was running."""
-        self._error, self._failures = None, 0
-        self._in_place = bool(self._wanted)
-        self._limiter.record_pass([NftTable()] if self._wanted else [])
-        if self._check_again:
+    def _write_now(self, job: Callable[[], nft.Found], wanted: Table, change: Operation) -> None:
+        try:
+            written, error = job(), ""
+        except OSError as problem:
+            written, error = None, problem.strerror or str(problem)
+        self._on_written(wanted, change, written, error)
+
+    def _on_written(
+        self, wanted: Table, change: Operation, found: nft.Found | None, error: str
+    ) -> None:
+        self._busy = False
+        if found is None:
+            self._fail(error)
+            return
+        self._save(wanted, found)
+        done = {"add": "added", "replace": "replaced"}.get(change.verb, "deleted")
+        self._context.publish("nftables", log.INFO, f"{done} the nftables table inet {TABLE}")
+        self._settle(wanted)
+
+    def _save(self, table: Table, found: nft.Found) -> None:
+        try:
+            self._record.save(table, found)
+        except OSError:
+            pass  # it is written again at the next start; the state file reports the cause
+
+    def _settle(self, table: Table) -> None:
+        """The table in the kernel is this one, unless something happened meanwhile."""
+        self._error, self._failures = "", 0
+        self._in_place = bool(table.chains)
+        self._limiter.record_pass([NftTable()] if self._in_place else [])
+        if self._check_again or table != self._wanted:
             self._check()
-        elif self._wanted:
+        elif self._in_place:
             self._search_conflicts(CONFLICT_DELAY)
         else:
             self._unsubscribe()
+            if self._record.script:
+                self._save(NO_TABLE, nft.Found())
 
-    def _fail(self, error: nft.NftError) -> None:
-        if self._error is None or str(self._error) != str(error):
-            text = f"cannot maintain the nftables table {TABLE}: {error.text}"
+    def _fail(self, error: str) -> None:
+        if error != self._error:
+            text = f"cannot maintain the nftables table inet {TABLE}: {error}"
             self._context.publish("nftables", log.WARNING, text)
         self._error, self._in_place = error, False
         self._arm(min(INITIAL_BACKOFF * 2 ** min(self._failures, 10), MAX_BACKOFF))
         self._failures += 1
 
     def _arm(self, delay: float) -> None:
-        self._cancel_timer()
         self._timer = self._context.loop.call_later(max(0.0, delay), self._check)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
     # -- what others do -------------------------------------------------------------------
 
@@ -215,9 +224,12 @@ class PinnedFlows(Service):
     def _on_events(self) -> None:
         assert self._events is not None
         messages = self._events.read()
-        if messages is None or any(concerns(message, TABLE) for message in messages):
+        own = [message for message in messages or () if concerns(message, TABLE)]
+        if is_deleted(own) and self._in_place and not self._busy:
+            self._on_read(nft.Found(), "", urgent=True)
+        elif messages is None or own:
             self._check()
-        elif any(new_rule(message) for message in messages):
+        elif any(map(new_rule, messages)):
             self._search_conflicts(CONFLICT_INTERVAL)
 
     def _search_conflicts(self, delay: float) -> None:
@@ -229,52 +241,31 @@ class PinnedFlows(Service):
         job = partial(_conflicts, self._config.mark_mask, self._marks)
         self._worker.submit(job, self._on_conflicts)
 
-    def _on_conflicts(self, result: _Written, error: str) -> None:
-        if result.error is None:
-            self._conflicts = result.conflicts
+    def _on_conflicts(self, conflicts: Sequence[tuple[str, str]] | None, error: str) -> None:
+        self._conflicts = conflicts or ()
 
     # -- reports --------------------------------------------------------------------------
 
     def preview(self, preview: Preview) -> list[Operation]:
         wanted = wanted_table(preview.config, preview.plan, is_router(preview.snapshot))
-        if wanted == self._record.table and (self._in_place or not wanted):
-            return []
-        if not wanted:
-            return [Operation("delete", NftTable())]
-        return [Operation("replace" if self._record.table else "add", NftTable(wanted))]
+        found = self._record.found if self._in_place else nft.Found()
+        change = pending_change(self._record, wanted, found)
+        return [] if change is None else [change]
 
     def add_to_status(self, status: Status) -> None:
-        status["pins_flows"] = self._in_place if self._wanted else None
-        if self._wanted:
+        wanted = self._wanted is not None and bool(self._wanted.chains)
+        status["pins_flows"] = self._in_place if wanted else None
+        if wanted:
             found = table_problems(self._error, self._conflicts, self._limiter)
             status["problems"] += found
             status["degraded"] |= bool(found)
 
     def close(self) -> None:
-        self._cancel_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         self._unsubscribe()
         self._worker.close()
 
 
-# -- in the worker thread -----------------------------------------------------------------
-
-
-def _list() -> _Written:
-    try:
-        return _Written(nft.table_listing())
-    except nft.NftError as error:
-        return _Written(error=error)
-
-
-def _write(wanted: str, listing: str, known: bool) -> _Written:
-    try:
-        return _Written(nft.write(wanted, listing, known))
-    except nft.NftError as error:
-        return _Written(error=error)
-
-
-def _conflicts(mask: int, marks: frozenset[int]) -> _Written:
-    try:
-        return _Written(conflicts=overwriting_rules(nft.whole_listing(), mask, marks))
-    except nft.NftError as error:
-        return _Written(error=error)
+def _conflicts(mask: int, marks: frozenset[int]) -> list[tuple[str, str]]:
+    return overwriting_rules(nft.whole_listing(), mask, marks)

@@ -48,6 +48,9 @@ FILE = "quota.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _PASS_JITTER = 15.0
 """A pass that comes this much before the next count is due makes it."""
+_WORTH_SAVING = 64_000
+"""Bytes; less is written every half an hour, so that a quiet gateway stays quiet."""
+_MAX_UNSAVED = 1800.0
 STATES = {NONE: "below", WARNED: "warned", REACHED: "reached"}
 EVENTS = {NONE: "reset", WARNED: "warn", REACHED: "limit"}
 """Stage → MPROUTD_EVENT of on_quota when it begins."""
@@ -77,6 +80,8 @@ class QuotaCounter(Service):
         self._counted_at: float | None = None
         self._count_at = 0.0
         """When the next count is due; with a timer only if that is before the next pass."""
+        self._saved = context.clock(), 0
+        """When the ledger was handed over to be written, and the bytes in it."""
         self._timer: Timer | None = None
         self._programs = Programs(context.loop, self._on_program_end)
         self._waiting: dict[str, list[str]] = {}
@@ -147,7 +152,7 @@ class QuotaCounter(Service):
             self._ledger[name] = usage
             delay = min(delay, interval(usage, grown / seconds if seconds else 0.0, uplink))
         self._arm(clock, delay)
-        self._file.save(self._encoded, urgent)
+        self._save(urgent)
         if self._over_quota() != self._given:
             self._context.request_pass()
 
@@ -164,6 +169,14 @@ class QuotaCounter(Service):
         self._timer = None
         if delay < MAX_INTERVAL:
             self._timer = self._context.loop.call_at(self._count_at, self._count)
+
+    def _save(self, urgent: bool = False) -> None:
+        """Write the ledger if enough has been added to it."""
+        clock, total = self._context.clock(), sum(usage.used for usage in self._ledger.values())
+        saved_at, saved = self._saved
+        worth = abs(total - saved) >= _WORTH_SAVING or clock - saved_at >= _MAX_UNSAVED
+        if (urgent or worth or self._file.error) and self._file.save(self._encoded, urgent):
+            self._saved = clock, total
 
     def _encoded(self) -> dict[str, Any]:
         return encode(self._ledger, time.time())
@@ -243,7 +256,7 @@ class QuotaCounter(Service):
         text = f"{uplink.name}: {format_bytes(used)} are used, as entered"
         self._context.publish("quota", log.INFO, text, uplink.name, uplink.device)
         self._count_at = 0.0  # the limit may be nearer now
-        self._file.save(self._encoded, urgent=True)
+        self._save(urgent=True)
         self._context.request_pass()
         return {"quota": self._status(uplink, usage)}
 
@@ -292,6 +305,7 @@ class QuotaCounter(Service):
     def close(self) -> None:
         if self._uplinks and self._counted_at is not None:
             self._count()
+            self._file.save(self._encoded)
         if self._timer is not None:
             self._timer.cancel()
         self._programs.close()

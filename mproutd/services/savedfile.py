@@ -79,8 +79,11 @@ class SavedFile:
             return
         self.error += f"; kept as {self._name}{DAMAGED}"
 
-    def save(self, make: Callable[[], Any], urgent: bool = False) -> None:
-        """Write what `make` returns when it is time, or at once where it is urgent."""
+    def save(self, make: Callable[[], Any], urgent: bool = False) -> bool:
+        """Write what `make` returns if it is time or urgent, else not before close().
+
+        Return whether it is being written.
+        """
         self._make = make
         directories = {self._directory: FLASH_INTERVAL if self._on_flash else WRITE_INTERVAL}
         if self._on_flash:
@@ -97,6 +100,7 @@ class SavedFile:
             if self._directory in due:
                 self._make = None
             self._worker.submit(partial(self._write, due, data), self._on_written)
+        return bool(due)
 
     def _write(self, directories: list[str], data: bytes) -> str:
         """The error; empty for none."""

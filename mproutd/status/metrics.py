@@ -97,7 +97,7 @@ METRICS = {
     "mproutd_uplink_overflow_carrying": Metric(
         GAUGE, "Whether an uplink carries since the regular ones are full.", _UPLINK
     ),
-    "mproutd_uplink_capacity_bits_per_second": Metric(
+    "mproutd_uplink_capacity_bytes_per_second": Metric(
         GAUGE, "What a regular uplink can carry, configured or learned.", _DIRECTION
     ),
     "mproutd_uplink_load_ratio": Metric(
@@ -226,7 +226,11 @@ def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
         for direction in ("download", "upload"):
             each: DirectionLoad = load[direction]
             if each["capacity"] is not None:
-                yield "mproutd_uplink_capacity_bits_per_second", (name, direction), each["capacity"]
+                yield (
+                    "mproutd_uplink_capacity_bytes_per_second",
+                    (name, direction),
+                    each["capacity"] / 8,
+                )
             if each["percent"] is not None:
                 yield "mproutd_uplink_load_ratio", (name, direction), each["percent"] / 100
 

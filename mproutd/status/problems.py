@@ -58,11 +58,8 @@ PROBLEMS = {
     "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {others} is "
     "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
-    "nft-missing": "forwarded connections do not keep their uplink, and only the default uplink "
-    "answers port forwards: {error}",
-    "nft-unsupported": "forwarded connections do not keep their uplink: the kernel lacks nf_tables "
-    "or connection tracking ({error})",
-    "nft-failed": "forwarded connections do not keep their uplink: nft: {error}",
+    "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
+    "uplink answers port forwards: {error}",
     "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
     "`failback`): the kernel does not list them ({error})",
     "mark-overwritten": "nftables table {table} overwrites mproutd's bits of the mark, so that "
@@ -159,11 +156,8 @@ ADVICE = {
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
-    "nft-missing": "install nftables, or set `pin_flows` '0'",
-    "nft-unsupported": "load or build the modules nf_tables, nft_ct and nf_conntrack, with "
-    "CONFIG_NF_CONNTRACK_MARK, or set `pin_flows` '0'",
-    "nft-failed": "resolve nft's error; mproutd retries every minute at least; or set "
-    "`pin_flows` '0'",
+    "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct and nf_conntrack "
+    "with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set `pin_flows` '0'",
     "no-conntrack-netlink": "modprobe nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
     "mark-overwritten": "let that rule preserve the bits of `mark_mask` (ct mark set ct mark & "
     "0x80ffffff | VALUE), or choose another `mark_mask`",

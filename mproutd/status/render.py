@@ -36,6 +36,7 @@ WIDTH = 80
 GREEN, RED, _RESET = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 ORIGINS = {
     "configuration": "configured",
+    "local": "own subnets only",
     "point-to-point": "device",
     "remembered": "last known",
 }

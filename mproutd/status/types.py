@@ -82,7 +82,8 @@ rules as well"""
     gateway_from: str | None
     """its origin: configuration, netifd, lease, ifupdown (an interfaces(5) stanza), main (a
 default route of the device in table main), table (another program's, in the uplink's pinned
-table), remembered, or point-to-point (none needed); null when unknown"""
+table), remembered, point-to-point (none needed), or local (none, by default_route 0); null when
+unknown"""
     lookups: list[Lookup]
     """where packets from each of `sources` are routed, without naming a device"""
 

@@ -25,6 +25,7 @@ from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.path_manager import EndpointDeleter, PathManager
 from mproutd.planning.endpoints import is_client_endpoint
 from mproutd.planning.ownership import Ownership
+from mproutd.planning.plan import Plan
 from mproutd.planning.wildcard import chosen_address, has_room, open_subflows
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import Publish
@@ -155,8 +156,7 @@ class SubflowRetrier:
     def _scan(self) -> None:
         """Find the connections that miss a subflow from an endpoint of ours."""
         last = self._reconciler.last
-        planned = last.plan.endpoints if last else ()
-        addresses = [endpoint.address for endpoint in planned if is_client_endpoint(endpoint.flags)]
+        addresses = _with_way_out(last.plan) if last else []
         connections, duration = ConnectionSnapshot((), ()), 0.0
         if addresses:
             connections, duration = self._query(addresses)
@@ -267,3 +267,17 @@ class SubflowRetrier:
         if self._timer is not None:
             self._timer.cancel()
         self._events.close()
+
+
+def _with_way_out(plan: Plan) -> list[str]:
+    """The addresses of client endpoints from which any peer may be reached.
+
+    From an uplink with default_route 0 only few are, so a connection without a subflow there
+    usually lacks nothing.
+    """
+    local = {each.config.name for each in plan.uplinks if not each.config.default_route}
+    return [
+        endpoint.address
+        for endpoint, uplink in plan.endpoints.items()
+        if is_client_endpoint(endpoint.flags) and uplink not in local
+    ]

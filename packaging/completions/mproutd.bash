@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics test check flush files'
+	local commands='run status reconcile connections monitor top metrics test check quota flush files'
 	COMPREPLY=()
 
 	# Bash splits --option=value at the =.
@@ -28,7 +28,7 @@ _mproutd() {
 	done
 
 	case $before in
-		--config-dir | --runtime-dir | --root)
+		--config-dir | --runtime-dir | --state-dir | --root)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")
 			return
@@ -38,13 +38,13 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -f -- "$word")
 			return
 			;;
-		--listen | --to | --timeout) return ;;
+		--listen | --to | --timeout | --set) return ;;
 	esac
 	local words=''
 	case $command+$word in
 		+-*) words='--version --help -h' ;;
 		+*) words=$commands ;;
-		run+-*) words="--verbose --syslog $common" ;;
+		run+-*) words="--verbose --syslog --state-dir $common" ;;
 		status+-*) words="--json $common" ;;
 		reconcile+-*) words="--dry-run --json $common" ;;
 		connections+-*) words="--json $common" ;;
@@ -53,9 +53,10 @@ _mproutd() {
 		metrics+-*) words="--output --listen $common" ;;
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
+		quota+-*) words="--set --reset $common" ;;
 		flush+-*) words=$common ;;
 		files+-*) words="--install --remove --root $common" ;;
-		status+* | test+*) words=$(_mproutd_uplinks) ;;
+		status+* | test+* | quota+*) words=$(_mproutd_uplinks) ;;
 		check+*)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")

@@ -91,7 +91,7 @@ def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
         # Since 254 systemd gives a service its own memory.pressure, to ask to be told there.
         if not path.startswith("/proc/pressure/")
         and not path.endswith("/mproutd.service/memory.pressure")
-    } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/tmp"}
+    } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/lib/mproutd", "/var/tmp"}
     modes = gateway.run("stat -c '%n %U %a' /run/mproutd /run/mproutd-hints /run/mproutd/*")
     found = dict(line.split(" ", 1) for line in modes.splitlines())
     assert found == {

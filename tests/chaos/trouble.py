@@ -222,7 +222,7 @@ def _ids(site: Site, n: int, families: tuple[int, ...] = (4, 6)) -> list[str]:
 
 def limits_set(site: Site) -> None:
     """Never to a number that mproutd may have set: that one would count as its own."""
-    site.limits = Limits(site.dice.choice((0, 1, 7)), site.dice.randrange(4))
+    site.limits = Limits(0, site.dice.randrange(4))
     site.ip(
         f"mptcp limits set subflows {site.limits.subflows}"
         f" add_addr_accepted {site.limits.add_addr_accepted}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +30,31 @@ def test_its_configuration_is_accepted_as_it_stands(tmp_path: Path) -> None:
         ("wan", "wan", "master"),
         ("wanb", "lan4", "on"),
     ]
+
+
+def test_the_build_keeps_the_feeds_of_the_release(tmp_path: Path) -> None:
+    """feeds.conf replaces feeds.conf.default; the steps run in a tree that has only the latter."""
+    steps = TEXT.split("## Build the packages", 1)[1].split("\n\n")[2]
+    (tmp_path / "feeds.conf.default").write_text("src-git packages https://example.org/p.git\n")
+    (tmp_path / "scripts").mkdir()
+    for program in ("scripts/feeds", "make"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho "{program} $*" >>log\n')
+        (tmp_path / program).chmod(0o755)
+    subprocess.run(
+        ["sh", "-euc", steps],
+        cwd=tmp_path,
+        env={"HOME": "/home/me", "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        check=True,
+    )
+    assert (tmp_path / "feeds.conf").read_text().splitlines() == [
+        "src-git packages https://example.org/p.git",
+        "src-link mproutd /home/me/mproutd/packaging/openwrt",
+    ]
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log[0].startswith("scripts/feeds update ")
+    feed = {path.parent.name for path in (ROOT / "packaging/openwrt").glob("*/Makefile")}
+    assert set(log[1].removeprefix("scripts/feeds install ").split()) <= feed
+    assert log[-1] == "make package/mproutd/compile"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -17,13 +17,8 @@ from hypothesis import strategies as st
 
 from mproutd import cli
 from mproutd.control import client
-from mproutd.control.server import (
-    MAX_CLIENTS,
-    MAX_LISTENERS,
-    MAX_QUEUED_BYTES,
-    MAX_REQUEST_BYTES,
-    Server,
-)
+from mproutd.control.admission import MAX_CLIENTS, MAX_LISTENERS, MAX_WAITING
+from mproutd.control.server import MAX_QUEUED_BYTES, MAX_REQUEST_BYTES, Server
 from mproutd.eventloop import Loop
 from mproutd.status.events import make_event
 from mproutd.status.render import event_line
@@ -75,6 +70,8 @@ class Serving:
         """As the daemon's loop does."""
         self.loop.run_once(0)
         assert len(self.server.clients) <= MAX_CLIENTS
+        assert len(self.server.waiting) <= MAX_WAITING
+        assert not self.server.waiting or len(self.server.clients) == MAX_CLIENTS
         assert sum(client.listening for client in self.server.clients) <= MAX_LISTENERS
         for connected in self.server.clients:
             assert len(connected.request) <= MAX_REQUEST_BYTES + (1 << 12)

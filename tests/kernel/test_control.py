@@ -6,8 +6,12 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -169,3 +173,76 @@ def test_who_asks_for_a_change_stands_in_the_log(daemon):
     daemon.reconcile()
     (line,) = [line for line in daemon.log().splitlines() if "process" in line]
     assert re.fullmatch(r"mproutd: reconcile [a-z ]+ process [1-9]\d* of user 0", line)
+
+
+FILL = """\
+import os, resource, select, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+held = []
+print("ready", flush=True)
+while True:
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    try:
+        made.connect(sys.argv[1])
+        held.append(made)
+    except OSError:
+        select.select([], [], [], 0.001)
+    if len(held) > 1500:
+        held.pop(0).close()
+"""
+FLOOD = """\
+import socket, sys
+print("ready", flush=True)
+while True:
+    with socket.socket(socket.AF_UNIX) as made:
+        try:
+            made.connect(sys.argv[1])
+            made.sendall(b'{"command": "reconcile"}\\n')
+            made.recv(100)
+        except OSError:
+            pass
+"""
+
+
+@contextmanager
+def as_member(daemon: Daemon, script: str, processes: int) -> Iterator[None]:
+    """Run it as another user who may connect, as a member of the group may."""
+    daemon.node.path(f"{RUNTIME_DIR}/control.sock").chmod(0o666)
+    running = [
+        daemon.node.popen(
+            *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
+            # Where every user may read it, unlike a virtual environment.
+            *(os.path.realpath(sys.executable), "-c", script, f"{RUNTIME_DIR}/control.sock"),
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(processes)
+    ]
+    try:
+        for process in running:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+        time.sleep(1)
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def test_a_member_of_the_group_cannot_keep_root_out(daemon):
+    with as_member(daemon, FILL, processes=3):
+        for _ in range(3):
+            answer = daemon.call("status", timeout=60)
+            assert answer.code == 0, answer
+            assert daemon.call("reconcile", timeout=60).code == 0
+    assert "Traceback" not in daemon.log()
+
+
+def test_a_member_of_the_group_cannot_fill_the_journal(daemon):
+    with as_member(daemon, FLOOD, processes=2):
+        time.sleep(4)
+        assert daemon.call("status", timeout=60).code == 0
+    eventually(lambda: "more times by user 12345" in daemon.log(), 60)
+    lines = [line for line in daemon.log().splitlines() if "12345" in line]
+    assert 2 <= len(lines) <= 10, lines

@@ -22,6 +22,7 @@ from tests.lab.wait import eventually, scaled
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNTIME_DIR = "/run/mproutd"
 CONFIG_DIR = "/run/mproutd-config"
+STATE_DIR = "/run/mproutd-state"
 
 TWO_UPLINKS = """\
 config globals 'globals'
@@ -84,6 +85,7 @@ class Daemon:
         return [
             "env",
             f"PYTHONPATH={REPOSITORY}",
+            f"MPROUTD_STATE_DIR={STATE_DIR}",
             f"PATH={BIN}:{os.environ['PATH']}",
             sys.executable,
             "-m",

@@ -78,6 +78,7 @@ class FakeKernel:
         self.nexthops = FakeNexthops()
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
+        self.idle_implicit: frozenset[str] = frozenset()
         self.connections: list[Connection] = []
         self.subflow_sockets: list[Subflow] = []
         self.paused = False
@@ -138,6 +139,7 @@ class FakeKernel:
             self.mptcp,
             self.rp_filter_all,
             self.sole_path,
+            self.idle_implicit,
             self.nexthops.snapshot(want.nexthops),
             self.nexthops.resilient,
         )
@@ -475,13 +477,13 @@ class FakeKernel:
         found = list(self.mptcp.endpoints)
         same = [each for each in found if (each.address, each.port) == (value.address, value.port)]
         number = value.id
+        if len(found) >= self.mptcp.max_endpoints:
+            return errno.ERANGE
         if same:
             if number or not same[0].flags & IMPLICIT:
                 return errno.EEXIST
             number = same[0].id
             found.remove(same[0])
-        if len(found) >= self.mptcp.max_endpoints:
-            return errno.ERANGE
         if any(number and each.id == number for each in found):
             return errno.EBUSY
         if not number:

@@ -5,6 +5,7 @@ For the tests, and for docs/troubleshooting.md, which is printed from here.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,13 +19,18 @@ from tests.lab import (
     SERVER6,
     TWO_UPLINKS,
     Daemon,
+    Echo,
     Ubus,
     Wan,
     address,
     eventually,
     veth,
 )
+from tests.lab.daemon import STATE_DIR
 from tests.lab.kernel_limits import max_endpoints
+
+_connections: list[Echo] = []
+"""They have to stay open, and end with their world."""
 
 
 class Broken(NamedTuple):
@@ -40,6 +46,7 @@ ELSEWHERE = {
     "no-mptcp": "needs a kernel without MPTCP; see tests/kernel/test_unsupported.py",
     "no-mptcp-diag": "needs a kernel without mptcp_diag; see tests/qemu",
     "no-nexthop-objects": "needs a kernel before 5.3; see tests/unit/test_sharing.py",
+    "no-conntrack-netlink": "needs a kernel without ctnetlink; see tests/unit/test_firewall.py",
     "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }
 """What cannot be produced on the kernel of this machine."""
@@ -69,6 +76,12 @@ def _deprecated(wan: Wan, daemon: Daemon) -> None:
 def _no_gateway(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("address flush dev eth2 scope global")
     wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
+
+
+def _endpoint_in_use(wan: Wan, daemon: Daemon) -> None:
+    _connections.append(Echo(wan.server, wan.gateway, address(1)))
+    daemon.configure(own=OWN + "\toption role 'both'\n")
+    daemon.call("reconcile")
 
 
 def _without_gateway(wan: Wan, daemon: Daemon) -> None:
@@ -258,8 +271,62 @@ def _traffic_diverted(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("route add default via 2001:db8:2::1 dev eth2 metric 1 table 7000", family=6)
 
 
+def _owned_table(wan: Wan, daemon: Daemon) -> None:
+    """A program that keeps its netlink socket open has a table of the same name."""
+    daemon.configure(own=OWN + "\toption pin_flows '0'\n")
+    daemon.reconcile()
+    eventually(lambda: not wan.gateway.run("nft", "list", "tables"))
+    script = "add table inet mproutd { flags owner; }\n"
+    owner = wan.gateway.popen("nft", "-i", stdin=subprocess.PIPE, text=True)
+    assert owner.stdin
+    owner.stdin.write(script)
+    owner.stdin.flush()
+    eventually(lambda: "mproutd" in wan.gateway.run("nft", "list", "tables"))
+    daemon.configure(own="")
+    daemon.call("reconcile")
+
+
+def _overwritten_marks(wan: Wan, daemon: Daemon) -> None:
+    rule = "add rule inet fw forward iifname br-lan ct mark set 0x1"
+    chain = "add chain inet fw forward { type filter hook forward priority filter; }"
+    wan.gateway.run("nft", f"add table inet fw; {chain}; {rule}")
+    daemon.configure(TWO_UPLINKS.replace("'on'", "'backup'"))
+    daemon.call("reconcile")
+    daemon.stop()
+    daemon.start()
+
+
 def _off_has_default(wan: Wan, daemon: Daemon) -> None:
     daemon.configure(TWO_UPLINKS.replace("'master'", "'off'").replace("'on'", "'master'"))
+    daemon.call("reconcile")
+
+
+def _limited(*uplinks: int, action: str = "backup") -> Callable[[Wan, Daemon], None]:
+    def make(wan: Wan, daemon: Daemon) -> None:
+        """Quotas that a few packets use up."""
+        options = f"option quota '2k'\n\toption quota_action '{action}'\n"
+        daemon.configure(own="".join(f"config uplink 'wan{n}'\n\t{options}" for n in uplinks))
+        daemon.call("reconcile")
+        for n in uplinks:
+            wan.gateway.run("ping", "-q", "-c2", "-s1400", "-i0.2", "-I", address(n), SERVER)
+
+    return make
+
+
+def _ledger(wan: Wan, daemon: Daemon) -> None:
+    daemon.stop()
+    directory = daemon.node.path(STATE_DIR)
+    directory.mkdir(exist_ok=True)
+    (directory / "quota.json").write_text("{")
+    daemon.configure(own="config uplink 'wan2'\n\toption quota '20G'\n")
+    daemon.start()
+
+
+def _unknown_capacity(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(
+        TWO_UPLINKS.replace("'on'", "'backup'"),
+        own="config uplink 'wan2'\n\toption overflow '80'\n",
+    )
     daemon.call("reconcile")
 
 
@@ -297,6 +364,7 @@ BROKEN: dict[str, Broken] = {
     "foreign-endpoint": Broken(
         "the flags of an endpoint are not those of the mode", _foreign_endpoint
     ),
+    "endpoint-in-use": Broken("an endpoint does not follow a change of the role", _endpoint_in_use),
     "address-without-gateway": Broken("an address of an uplink is not used", _without_gateway),
     "gateway-remembered": Broken(
         "an uplink works although table main has no route through it", _remembered
@@ -308,7 +376,17 @@ BROKEN: dict[str, Broken] = {
     "foreign-rule": Broken("traffic bound to an uplink leaves through a VPN", _foreign_rule),
     "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
     "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
+    "flows-not-pinned": Broken("connections break when the better uplink is back", _owned_table),
+    "mark-overwritten": Broken(
+        "some connections break when the better uplink is back", _overwritten_marks
+    ),
     "off-has-default": Broken("a VPN does not carry other traffic", _off_has_default),
+    "quota-reached": Broken("an uplink is hardly used any more", _limited(2)),
+    "quota-in-use": Broken("an uplink is used beyond its quota", _limited(1, 2, action="off")),
+    "ledger-error": Broken("the volume of an uplink is counted from zero", _ledger),
+    "capacity-unknown": Broken(
+        "a backup uplink does not help although the others are full", _unknown_capacity
+    ),
     "no-mark": Broken("marked traffic does not use its uplink", _no_mark),
     "removed-externally": Broken("rules disappeared for a moment", _removed(2)),
     "rate-limited": Broken("rules keep disappearing", _removed(10)),

@@ -2,9 +2,9 @@
 
 Written from what a Makefile may rely on (rules.mk, package.mk, python3-package.mk): variables,
 the install programs with their modes, and that each package's install recipe gets a folder.  A
-filespec's `+|` takes a path of PKG_INSTALL_DIR, its `-|` takes it back; either fails for a path
-that is not there.  What is installed of Python is bytecode alone; bytecode that is there already
-stays.
+filespec's `+|` takes a path of PKG_INSTALL_DIR, its `-|` takes it back (or what a pattern of the
+shell matches); either fails for a path that is not there.  What is installed of Python is bytecode
+alone; bytecode that is there already stays.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ $(eval $(call BuildPackage,$(PKG_NAME)))
 """LuCI's own, without its minifiers (which the package turns off) and its translations' tool."""
 
 FILESPEC = """\
-import os, shutil, sys
+import glob, os, shutil, sys
 source, target, spec = sys.argv[1:]
 for entry in spec.split():
     sign, path = entry.split("|")
@@ -119,7 +119,8 @@ for entry in spec.split():
     elif os.path.isdir(at):
         shutil.rmtree(at)
     else:
-        os.unlink(at)
+        for found in glob.glob(at) or [at]:
+            os.unlink(found)
 """
 
 

@@ -183,7 +183,8 @@ def test_the_version_is_the_programs(sdk: Sdk) -> None:
 def test_what_is_the_users_is_kept_at_an_upgrade(sdk: Sdk, roots: dict[str, Path]) -> None:
     _, _, user, files = sdk.describe(MPROUTD, "mproutd")
     assert files == ["/etc/config/mproutd"]
-    assert (roots["mproutd"] / "lib/upgrade/keep.d/mproutd").read_text().split() == files
+    kept = (roots["mproutd"] / "lib/upgrade/keep.d/mproutd").read_text().split()
+    assert kept == [*files, "/etc/mproutd/"]
     assert user == "mproutd:mproutd"
 
 
@@ -315,12 +316,17 @@ def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
         for verb in ("check", "status", "reconcile", "connections"):
             answer = daemon.call(verb)
             assert (answer.code, answer.err) == (0, ""), (verb, answer)
-        apart = ["top"], ["metrics"], ["test", "wan1", "--to", "192.0.2.1:80"]
-        for words in apart:
+        apart = {
+            ("top",): "this command's package, mproutd-top, is not installed",
+            ("test", "wan1", "--to", "192.0.2.1:80"): "this command's package, mproutd-test, is not"
+            " installed",
+            ("metrics",): "this command is not packaged here: mproutd.status.exporter is not"
+            " installed",
+        }
+        for words, text in apart.items():
             answer = daemon.call(*words)
-            assert answer.code == 1, (words, answer)
-            assert re.fullmatch(r"mproutd: .* is not installed\n", answer.err), (words, answer)
-    assert "needs the Python package pyroute2" in daemon.call("connections").err
+            assert (answer.code, answer.err) == (1, f"mproutd: {text}\n"), (words, answer)
+    assert "(OpenWrt: mproutd-connections)" in daemon.call("connections").err
     assert daemon.call("flush").code == 0
     assert "7001" not in wan.gateway.ip("rule show")
 

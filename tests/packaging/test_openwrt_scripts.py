@@ -105,6 +105,7 @@ procd_add_reload_trigger network mproutd
 AS_USER = [
     *AS_ROOT[:-2],
     "chown -hR mproutd:mproutd /var/run/mproutd",
+    "chown -hR mproutd:mproutd /etc/mproutd",
     "procd_add_jail mproutd",
     "procd_set_param capabilities /etc/capabilities/mproutd.json",
     "procd_set_param user mproutd",
@@ -163,10 +164,11 @@ def test_nothing_is_changed_in_a_folder_that_the_service_user_owns(box: Box) -> 
     box.jail()
     secret = box.folder("secret")
     secret.chmod(0o700)
-    runtime = box.folder("var/run/mproutd")
+    runtime, state = box.folder("var/run/mproutd"), box.folder("etc/mproutd")
     (runtime / "hints").symlink_to(secret)
     (runtime / "state.json").write_text("{}")
-    os.chown(runtime, 12345, -1)
+    for folder in (runtime, state):
+        os.chown(folder, 12345, -1)
     assert box.init("start") == [line for line in AS_USER if not line.startswith("chown")]
     assert secret.stat().st_mode & 0o777 == 0o700
 

@@ -1,9 +1,9 @@
 """make kernels: the demo and the tests on Debian's own kernels in qemu, and docs/kernels.md.
 
 ARGS is empty (the chosen tests), `all` (every kernel test), `chaos` or `chaos ROUNDS` (100 rounds),
-`smoke` (a few minutes; skipped where there can be no guests), `features` (what each kernel can do), `page` (write the page again), or
-what pytest gets: ARGS='tests/kernel/test_modes.py -k handover'.  KERNELS has versions or Debian
-suites, or `host`: KERNELS='6.1 sid host'.
+`smoke` (a few minutes; skipped where there can be no guests), `features` (what each kernel can do),
+`page` (write the page again), or what pytest gets: ARGS='tests/kernel/test_modes.py -k handover'.
+KERNELS has versions or Debian suites, or `host`: KERNELS='6.1 sid host'.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "environment": "",
     "safefile": "",
     "log": "",
+    "limits": "eventloop",
     "configuration": "model configuration",
     "configuration.uci": "configuration safefile",
     "planning": "model configuration planning",
@@ -40,10 +41,10 @@ MAY_IMPORT = {
     "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.top": "commands control.client netlink.diag_socket status",
-    "firewall.ruleset": "configuration planning",
+    "firewall.ruleset": "configuration netlink.nftables planning",
     "firewall.flows": "model netlink.conntrack planning",
-    "firewall.table": "configuration firewall model netlink.sysctls planning status",
-    "firewall.nft": "environment firewall.ruleset safefile",
+    "firewall.table": "configuration firewall model netlink planning status",
+    "firewall.nft": "environment firewall.ruleset netlink safefile",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways safefile",
     "verification": "model planning netlink.kernel",
@@ -54,18 +55,21 @@ MAY_IMPORT = {
     "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
     "control.client": "",
-    "control.server": "eventloop log status.events",
-    "monitor": "control.server eventloop iproute2 log model netlink planning reconciler status",
-    "services": "configuration environment eventloop firewall log model netlink planning safefile"
-    " services status",
+    "control.admission": "",
+    "control.socket_file": "",
+    "control.server": "control.admission control.socket_file eventloop limits log status.events",
+    "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
+    " status",
+    "services": "configuration environment eventloop firewall format log model netlink planning"
+    " safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
-    "daemon": "configuration control environment eventloop hints log model monitor netlink passes"
-    " planning reconciler services statefile status subflows",
+    "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
+    " passes planning reconciler services statefile status subflows",
     "pathtest": "format netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
-    "commands": "configuration control.client environment format netlink firewall.table reconciler"
+    "commands": "configuration control.client environment firewall.table format netlink reconciler"
     " services.base services.netifd statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",

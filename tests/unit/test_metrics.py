@@ -67,11 +67,18 @@ def status(tmp_path: Path) -> dict[str, Any]:
     site.settle()
     found: dict[str, Any] = site.status()
     for uplink, count in zip(found["uplinks"], (1000, 2000), strict=True):
-        uplink.update(received=count, sent=count + 1)
+        uplink.update(received=count, sent=count + 1, flows=count // 1000)
+    found["pins_flows"] = True
     host = {"host": "192.0.2.1", "address": "192.0.2.1", "reachable": True, "error": None}
     host.update({"sent": 9, "replies": 8, "loss": 10.0, "latency": 0.02})
     checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
     found["uplinks"][0]["health"] = [checks]
+    half_full = {"capacity": 20e6, "learned": False, "rate": 10e6, "percent": 50.0}
+    idle = {"capacity": None, "learned": True, "rate": None, "percent": None}
+    found["uplinks"][0]["load"] = {"download": half_full, "upload": idle}
+    found["uplinks"][1]["overflow"] = {"carrying": True}
+    quota = {"limit": 2000, "used": 2001, "end": 9e9, "state": "reached"}
+    found["uplinks"][1]["quota"] = quota
     return found
 
 
@@ -114,6 +121,16 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     assert value(found, "mproutd_uplink_endpoints", uplink="wan1", state="missing") == 0
     assert value(found, "mproutd_uplink_received_bytes_total", uplink="wan2") == 2000
     assert value(found, "mproutd_uplink_sent_bytes_total", uplink="wan2") == 2001
+    way = {"uplink": "wan1", "direction": "download"}
+    assert value(found, "mproutd_uplink_capacity_bytes_per_second", **way) == 2.5e6
+    assert value(found, "mproutd_uplink_load_ratio", **way) == 0.5
+    assert value(found, "mproutd_uplink_load_ratio", uplink="wan1", direction="upload") is None
+    assert value(found, "mproutd_uplink_overflow_carrying", uplink="wan2") == 1
+    assert value(found, "mproutd_uplink_quota_used_bytes", uplink="wan2") == 2001
+    assert value(found, "mproutd_uplink_quota_reached", uplink="wan2") == 1
+    assert value(found, "mproutd_uplink_effective_mode_info", uplink="wan2", mode="on") == 1
+    assert value(found, "mproutd_uplink_flows", uplink="wan2") == 2
+    assert value(found, "mproutd_pins_flows") == 1
     check = {"uplink": "wan1", "family": "ipv4"}
     assert value(found, "mproutd_uplink_health_failed", **check) == 1
     assert value(found, "mproutd_uplink_health_hold_seconds", **check) == 20

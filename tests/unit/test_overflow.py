@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -146,7 +147,7 @@ def test_on_and_off_doubles_the_hold(half: int) -> None:
     # 10, 20, 40, 80, 160, then 300 s: an hour has no room for more than these
     assert len(site.changes) <= 2 * (6 + 3600 // HOLD_MAX)
     begun = [time for time, carrying in site.changes if carrying]
-    gaps = [after - before for before, after in zip(begun, begun[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(begun)]
     assert min(gaps[6:]) >= HOLD_MAX
 
 
@@ -307,4 +308,4 @@ def test_no_load_makes_it_change_more_often_than_the_hold_allows(
     assert [carrying for _, carrying in site.changes] == [
         n % 2 == 0 for n in range(len(site.changes))
     ]
-    assert all(after - before >= 10 for before, after in zip(begun, begun[1:], strict=False))
+    assert all(after - before >= 10 for before, after in pairwise(begun))

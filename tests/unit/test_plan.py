@@ -512,6 +512,39 @@ def test_an_implicit_endpoint_gives_way() -> None:
     assert sorted(endpoints(world)) == ["10.1.1.2 subflow dev eth1", "10.2.2.2 subflow dev eth2"]
 
 
+def test_an_implicit_endpoint_at_an_address_without_a_place_gives_way_to_better_ones() -> None:
+    world = two_lines(max_endpoints=3)
+    world.device("eth2", "10.2.2.77/24", "10.2.2.78/24")
+    world.foreign(Endpoint("10.2.2.78", 0, IMPLICIT))
+    world.run(WAN1 + WAN2)
+    assert sorted(endpoints(world)) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 subflow dev eth2",
+        "10.2.2.77 subflow dev eth2",
+    ]
+
+
+def test_implicit_endpoints_without_a_subflow_give_way_where_there_is_no_room() -> None:
+    """As a server leaves them behind that announces many addresses."""
+    world = two_lines(max_endpoints=4)
+    implicit = [f"192.0.2.{n}" for n in (1, 2, 3)]
+    world.foreign(*(Endpoint(address, 0, IMPLICIT) for address in implicit))
+    world.idle_implicit = frozenset(implicit[:2])
+    world.run(WAN1)
+    assert len(endpoints(world)) == 4, "there was room"
+    world.run(WAN1 + WAN2)
+    assert sorted(endpoints(world)) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 subflow dev eth2",
+        "192.0.2.3 implicit",
+    ]
+    world = two_lines(max_endpoints=4)
+    world.foreign(*(Endpoint(address, 0, IMPLICIT) for address in implicit))
+    world.run(WAN1 + WAN2)
+    assert len(endpoints(world)) == 4, "all are in use"
+    assert "10.2.2.2 subflow dev eth2" not in endpoints(world)
+
+
 def test_a_device_made_anew_gets_its_endpoint_anew() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)

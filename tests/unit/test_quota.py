@@ -1,4 +1,4 @@
-"""Periods and counting of quotas: tables of dates, clocks and counters, and any sequence of them."""
+"""Periods and counting of quotas: tables of dates, clocks and counters, and any sequence."""
 
 from __future__ import annotations
 
@@ -260,6 +260,7 @@ def test_the_ledger_can_be_read_again() -> None:
     assert decode(encode(LEDGER, 7.0)) == (LEDGER, 7.0)
 
 
+GOOD = encode(LEDGER, 1)["uplinks"]["lte"]
 DAMAGES = [
     None,
     [],

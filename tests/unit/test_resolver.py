@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from mproutd.services.health import resolver
-from mproutd.services.health.resolver import REFRESH_INTERVAL, RETRY_INTERVAL, NameCache
+from mproutd.services.health.resolver import (
+    MAX_ADDRESSES,
+    MAX_PROVEN,
+    REFRESH_INTERVAL,
+    RETRY_INTERVAL,
+    NameCache,
+)
 
 NAME = "probe.example"
 A, B, C = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -58,6 +64,28 @@ def test_an_address_is_kept_while_it_replies(world: World) -> None:
     assert world.lookups == 4
     world.served = [C, B]
     assert world.probed(REFRESH_INTERVAL) == [A, C]
+
+
+def test_an_address_that_has_replied_stays_whatever_a_name_server_says(world: World) -> None:
+    key = ("wan1", NAME, AF_INET)
+    assert world.probed(1) == [A]
+    assert not world.names.has_replied(*key)
+    world.names.on_reply(*key, A)
+    assert world.names.has_replied(*key)
+    assert not world.names.has_replied("wan2", NAME, AF_INET)
+    world.served = [C]
+    assert world.probed(3 * REFRESH_INTERVAL) == [A]
+    # Once it no longer replies, what the name server says is tried, and it again after that.
+    assert world.probed(3 * RETRY_INTERVAL + 5, (A, C)) == [A, C, A, C]
+
+
+def test_no_answer_is_probed_without_an_end(world: World) -> None:
+    world.served = [f"192.0.2.{n}" for n in range(100)]
+    probed = world.probed(60 * RETRY_INTERVAL, tuple(world.served))
+    assert len(set(probed)) == MAX_ADDRESSES
+    for n in range(100):
+        world.names.on_reply("wan1", NAME, AF_INET, f"198.51.100.{n}")
+    assert len(world.names._proven["wan1", NAME, AF_INET]) == MAX_PROVEN
 
 
 @pytest.mark.parametrize(

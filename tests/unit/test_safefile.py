@@ -20,7 +20,7 @@ import pytest
 
 from mproutd import safefile
 from mproutd.configuration.uci import load
-from mproutd.control import server as control
+from mproutd.control import socket_file
 from mproutd.control.server import Server
 from mproutd.eventloop import Loop
 from mproutd.hints import Hints, HintsWatch, hints_directory
@@ -238,7 +238,7 @@ def test_the_control_socket_is_for_the_group_before_it_can_be_found(
     runtime: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = grp.getgrnam("nogroup").gr_gid
-    monkeypatch.setattr(control, "GROUP", "nogroup")
+    monkeypatch.setattr(socket_file, "GROUP", "nogroup")
     made = runtime / "control.sock"
     before = os.umask(0), os.getegid()
     server = Server(str(made), Loop(), dict)

@@ -303,7 +303,17 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 
 def test_every_problem_has_a_world() -> None:
     # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
-    assert {*WORLDS, "mptcpd-running", "check-idle"} == set(PROBLEMS)
+    of_services = {
+        "capacity-unknown",
+        "check-idle",
+        "flows-not-pinned",
+        "ledger-error",
+        "mark-overwritten",
+        "no-conntrack-netlink",
+        "quota-in-use",
+        "quota-reached",
+    }
+    assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 
 
 def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:

@@ -28,7 +28,7 @@ def uplink(name: str, device: str, mode: str = "on", **more: Any) -> dict[str, A
         "gateway": f"10.{device[-1]}.1.1",
     }
     common = {"usable": True, "since": 1000.0, "families": [family]}
-    return {"name": name, "device": device, "mode": mode, **common, **more}
+    return {"name": name, "device": device, "mode": mode, "effective_mode": mode, **common, **more}
 
 
 LOST = {

@@ -44,6 +44,7 @@ const GATEWAY_SOURCES = {
 	main: N_('main table'),
 	remembered: N_('last known'),
 	'point-to-point': N_('point-to-point'),
+	local: N_('own subnets only'),
 };
 
 const ENDPOINT_STATES = {

@@ -6,9 +6,15 @@ cannot reach it, and a provider's name server answers only its own customers.  S
 cannot be resolved says nothing about an uplink: the host is not probed until it has an address,
 and while DNS fails, the last address goes on being probed.
 
+Nor does an answer say anything about an uplink: it may come from the name server of another
+provider, which may give any address.  So a host counts only once it has replied through the
+uplink, and the address at which it did so stays in use for as long as it replies, whatever the
+name server says later.
+
 Each uplink has its own answers.  Invariants: of several addresses an uplink keeps the same one
 while that replies, and tries all of them while none does; a host that does not reply through a
-dead uplink changes the address of no other uplink.
+dead uplink changes the address of no other uplink; no answer of a name server makes an uplink
+fail that works.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ REFRESH_INTERVAL = 300.0
 """Seconds until a name is resolved again."""
 RETRY_INTERVAL = 10.0
 """The same after an error, or when the address does not reply."""
+MAX_PROVEN, MAX_ADDRESSES = 4, 16
+"""Addresses that are kept because they have replied, and that are probed in turn."""
 
 Key = tuple[str, str, int]
 """(uplink, name, family)"""
@@ -38,6 +46,8 @@ class NameCache:
         self._resolve_at: dict[Key, float] = {}
         """Infinite while a query is under way."""
         self._errors: dict[Key, str] = {}
+        self._proven: dict[Key, list[str]] = {}
+        """Addresses that have replied, the last one first."""
 
     def address(self, uplink: str, name: str, family: int, unreachable: bool = False) -> str:
         """The last known address; "" while there is none.
@@ -57,6 +67,18 @@ class NameCache:
         known = self._addresses.get(key)
         return known[0] if known else ""
 
+    def on_reply(self, uplink: str, name: str, family: int, address: str) -> None:
+        """The host replied at this address, through this uplink."""
+        key = (uplink, name, family)
+        proven = self._proven.get(key, [])
+        if proven[:1] != [address]:
+            others = [other for other in proven if other != address]
+            self._proven[key] = [address, *others][:MAX_PROVEN]
+
+    def has_replied(self, uplink: str, name: str, family: int) -> bool:
+        """Whether the host has ever replied through this uplink."""
+        return (uplink, name, family) in self._proven
+
     def error(self, uplink: str, name: str, family: int) -> str:
         """Why the last query failed; "" when it did not."""
         return self._errors.get((uplink, name, family), "")
@@ -66,9 +88,11 @@ class NameCache:
         self._errors[key] = error.lower()
         if addresses:
             used = self._addresses.get(key, [""])[0]
+            proven = self._proven.get(key, [])
+            known = list(dict.fromkeys([*addresses[:MAX_ADDRESSES], *proven]))
             # Keep the address while it replies: another host has another latency.
-            first = addresses.index(used) + unreachable if used in addresses else 0
-            self._addresses[key] = addresses[first:] + addresses[:first]
+            first = known.index(used) + unreachable if used in known else 0
+            self._addresses[key] = known[first:] + known[:first]
 
 
 def _resolve(name: str, family: int) -> list[str]:

@@ -27,6 +27,7 @@ HOST_SPACING = 0.01
 """Seconds between the first probes of two hosts."""
 RARE_INTERVAL = 300.0
 """Seconds between rounds of a metered uplink that only stands by."""
+NEVER_REPLIED = "the host has never replied, and its address is only what a name server says"
 UNSENT_RETRY_DELAY = 1.0
 """Seconds until the next round after one in which no probe could be sent."""
 
@@ -175,6 +176,23 @@ class Tracker:
             host.error = self._context.names.error(*key) or "its name is being resolved"
         return address
 
+    def _counted(self, latencies: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
+        """Without the hosts of which only a name server says that they exist."""
+        counted, names = {}, self._context.names
+        targets = {target.text: target for target in self.hysteresis.options.targets(self.family)}
+        for name, probes in latencies.items():
+            host, key = self.hosts[name], (self.uplink, name, self.family)
+            if targets[name].is_name:
+                if host.reachable:
+                    names.on_reply(*key, host.address)
+                elif not names.has_replied(*key):
+                    host.error = NEVER_REPLIED
+                    continue
+            counted[name] = probes
+        if latencies and not counted:
+            self.error = NEVER_REPLIED
+        return counted
+
     def _send(self, name: str, number: int) -> None:
         assert self._prober is not None
         self._unsent -= 1
@@ -220,7 +238,7 @@ class Tracker:
         latencies, started = self._latencies, self._round_started
         self._abandon_round()
         now = self._context.loop.clock()
-        changed = self.hysteresis.record_round(now, latencies)
+        changed = self.hysteresis.record_round(now, self._counted(latencies))
         interval = self.hysteresis.interval()
         if self.rare and self.hysteresis.settled:
             interval = max(interval, RARE_INTERVAL)

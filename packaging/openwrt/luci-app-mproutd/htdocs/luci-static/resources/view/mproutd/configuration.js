@@ -23,6 +23,8 @@ var GENERAL = [
 	[ 'device', form.Value, _('Device'), _('Overrides the device of the interface.') ],
 	[ 'gateway', form.Value, _('IPv4 gateway'), _('Only if it is not found automatically.'), '', 'ip4addr("nomask")' ],
 	[ 'gateway6', form.Value, _('IPv6 gateway'), _('Only if it is not found automatically.'), '', 'ip6addr("nomask")' ],
+	[ 'default_route', form.Flag, _('Default route'), _('Off: it leads only to the hosts on its subnets, as a direct cable does.'), '1' ],
+	[ 'role', [ 'client', 'server', 'both' ], _('Role'), _('Overrides the global role.') ],
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
 	[ 'iif', form.DynamicList, _('Incoming devices'), _('Traffic that arrives on these devices leaves via this uplink.') ],

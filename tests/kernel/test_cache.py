@@ -1,0 +1,107 @@
+"""The snapshot's cache: after any events it holds what the kernel has."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mproutd.model import ANY_DEVICE, FAMILIES, Snapshot
+from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
+from tests.lab import Wan, eventually
+
+pytestmark = pytest.mark.kernel
+
+MASK = 0x7F000000
+REQUEST = SnapshotRequest({"eth1", "eth2"}, [7000, 7001, 7002], MASK, full=False, any_device=True)
+RULES = [
+    f"rule add priority 7000 fwmark {MASK}/{MASK} lookup main",
+    *(f"rule add priority 730{n} oif eth{n} lookup 700{n}" for n in (1, 2)),
+]
+
+
+FIRST = [
+    "address add 10.1.1.2/24 dev eth1",
+    "route add default via 10.1.1.1 dev eth1 metric 1",
+    "address add 2001:db8:1::2/64 dev eth1 nodad",
+    "-6 route add default via 2001:db8:1::1 dev eth1 metric 1",
+    "-6 route add default from 2001:db8:1::/48 via 2001:db8:1::1 dev eth1",
+]
+
+
+def changes(n: int) -> list[str]:
+    """What happens to the network of one uplink."""
+    device, v4, v6 = f"dev eth{n}", f"10.{n}.{n}", f"2001:db8:{n}"
+    return [
+        f"address add {v4}.2/24 {device}",
+        f"address delete {v4}.2/24 {device}",
+        f"address add {v4}.3/24 {device} noprefixroute",
+        f"address delete {v4}.3/24 {device}",
+        f"address add 10.66.{n}.2/24 {device}",
+        f"address delete 10.66.{n}.2/24 {device}",
+        f"address add {v6}::2/64 {device} nodad",
+        f"address delete {v6}::2/64 {device}",
+        f"address add {v6}:1::2/64 {device} nodad noprefixroute",
+        f"address delete {v6}:1::2/64 {device}",
+        f"route add {v4}.0/24 {device} scope link metric 7",
+        f"route delete {v4}.0/24 {device} metric 7",
+        f"route add default via {v4}.1 {device} metric {n}",
+        f"route replace default via {v4}.1 {device} metric 5",
+        f"route delete default {device}",
+        f"route add default via {v4}.1 {device} src {v4}.2 metric 8",
+        f"route add default via {v4}.1 {device} table 700{n}",
+        f"route add default via {v4}.1 {device} table 7000",
+        f"route flush table 700{n}",
+        f"-6 route add default via {v6}::1 {device} metric {n}",
+        f"-6 route replace default via {v6}::1 {device} metric 5",
+        f"-6 route delete default {device}",
+        f"-6 route add default from {v6}::/48 via {v6}::1 {device}",
+        f"-6 route delete default from {v6}::/48 {device}",
+        f"-6 route add default via {v6}::1 {device} table 700{n}",
+        f"link set eth{n} down",
+        f"link set eth{n} up",
+        f"link set eth{n} up",
+    ]
+
+
+def by_device(snapshot: Snapshot) -> Snapshot:
+    """With the addresses of each device together, in the kernel's order."""
+    return snapshot._replace(
+        addresses=tuple(sorted(snapshot.addresses, key=lambda address: address.link))
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> None:
+    """Also with routes that count only while there is carrier."""
+    gateway, dice = bare_wan.gateway, random.Random(seed)
+    gateway.ip(*RULES)
+    gateway.ip(*RULES, family=6)
+    for name in ("all", "eth1", "eth2") if seed % 2 else ():
+        for version in ("ipv4", "ipv6"):
+            gateway.sysctl(f"net.{version}.conf.{name}.ignore_routes_with_linkdown", 1)
+    possible = [*changes(1), *changes(2)]
+    with gateway.enter():
+        kept, fresh = NetlinkKernel(), NetlinkKernel()
+        events = kept.events()
+    kept.snapshot(REQUEST._replace(full=True))
+    found: set[object] = set()
+
+    def compare() -> bool:
+        """Addresses become valid some time after the command; a later event says so."""
+        kept.on_events(events.read())
+        cached = by_device(kept.snapshot(REQUEST))
+        assert cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
+        found.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
+        found.update(name for name in ("connected", "sourced") if getattr(cached, name))
+        return True
+
+    for turn in range(100):
+        if turn % 25 == 24:
+            bare_wan.unplug(1) if turn % 50 == 24 else bare_wan.plug(1)
+        done = dice.sample(possible, dice.randint(1, 3)) if turn else FIRST
+        for change in done:
+            gateway.run("sh", "-c", f"ip {change} 2>/dev/null || :")
+        eventually(compare, what=f"the same after {done}")
+    assert found >= {(best, family) for best in (True, False) for family in FAMILIES}
+    assert {"connected", "sourced"} <= found
