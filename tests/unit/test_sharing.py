@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
+from pathlib import Path
 from socket import AF_INET, AF_INET6
 
 import pytest
@@ -11,14 +12,19 @@ import pytest
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.firewall.flows import failing_back
 from mproutd.iproute2 import device_names, ip_command
-from mproutd.model import Nexthop, NexthopObject, Operation, Route
+from mproutd.model import Nexthop, NexthopObject, Operation, Route, Rule
 from mproutd.passes import snapshot_request
 from mproutd.planning.plan import Outcome
 from mproutd.planning.sharing import NEXTHOP_IDS, went_with_device
 from mproutd.planning.uplinks import Facts
+from mproutd.status.changes import decisions
+from mproutd.status.metrics import samples
+from mproutd.status.render import status_lines
+from mproutd.status.render_traffic import share_list, ways_out
 from tests.lab.fake_kernel import Killed
 from tests.lab.fake_world import World, dry_run, interface, run_pass, uci
 from tests.unit.test_plan import part
+from tests.unit.test_status import Site
 
 GROUP, FIRST, SECOND, THIRD = NEXTHOP_IDS[:4]
 IDS = f"{FIRST},3/{SECOND},1"
@@ -494,3 +500,117 @@ def test_failback_follows_the_metric_and_not_the_file() -> None:
     now = made.run(wanted).plan
     assert failing_back(now.uplinks, before.default, now.shares) == [("wan1", AF_INET)]
     assert failing_back(now.uplinks, now.default, before.shares) == []
+
+
+# -- what is said of it -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    made.world.create("br0")
+    made.write(
+        interface("wan1", "eth1", "master") + interface("wan2", "eth2", "on"),
+        "config uplink 'wan1'\n option weight '3'\n",
+    )
+    made.settle()
+    return made
+
+
+def test_the_status_tells_the_shares_as_the_kernel_has_them(site: Site) -> None:
+    status = site.status()
+    (traffic,) = status["other_traffic"]
+    assert (traffic["uplink"], traffic["device"]) == ("wan1", "eth1")
+    assert traffic["shares"] == [
+        {"uplink": "wan1", "device": "eth1", "weight": 3},
+        {"uplink": "wan2", "device": "eth2", "weight": 1},
+    ]
+    assert status["default"] == {"ipv4": "wan1"}
+    assert status["degraded"] is False
+    assert "other traffic: IPv4 via wan1 (3) and wan2 (1)" in status_lines(status)
+    found = samples(status)
+    ratios = {labels[:2]: value for labels, value in found["mproutd_uplink_share_ratio"]}
+    assert ratios["wan1", "ipv4"] == 0.75
+    assert ratios["wan2", "ipv4"] == 0.25
+    assert ratios["wan2", "ipv6"] == 0
+    carrying = {labels[:2]: value for labels, value in found["mproutd_uplink_default"]}
+    assert carrying["wan2", "ipv4"]
+    assert not carrying["wan2", "ipv6"]
+
+
+def test_three_shares_are_listed() -> None:
+    assert share_list([("a", 3), ("b", 1), ("c", 1)]) == "a (3), b (1) and c (1)"
+    assert share_list([("a", 3)]) == "a"
+    assert share_list([]) == ""
+
+
+def test_a_rule_that_leads_to_one_of_them_is_named(site: Site) -> None:
+    site.world.foreign(Rule(AF_INET, 20000, 9000, protocol=4))
+    index = site.world.link("eth1").index
+    site.world.foreign(Route(AF_INET, 9000, "default", index, "10.1.1.1", protocol=4))
+    (problem,) = site.problems()
+    assert problem["code"] == "foreign-rule"
+    assert problem["traffic"] == "other traffic (IPv4)"
+
+
+def test_a_route_of_another_program_in_the_place_of_the_group(site: Site) -> None:
+    """Nobody's rule is to blame."""
+    world = site.world
+    index = world.link("eth2").index
+    world.routes = [route for route in world.routes if not route.nexthop_id]
+    world.foreign(Route(AF_INET, 7000, "default", index, "10.2.2.1", protocol=4))
+    site.settle()
+    assert "operation-failed" in {problem["code"] for problem in site.problems()}
+    world.routes = [route for route in world.routes if route.protocol != 4 or route.table != 7000]
+    site.settle()
+    assert "operation-failed" not in {problem["code"] for problem in site.problems()}
+
+
+def test_marks_that_follow_main_should_share(site: Site) -> None:
+    world = site.world
+    world.foreign(Rule(AF_INET, 100, 254, fwmark=0x40, fwmask=0xFF, protocol=4))
+    world.set("eth1", carrier=False)
+    site.settle()
+    world.set("eth2", carrier=True)
+    (problem,) = [each for each in site.problems() if each["code"] == "mark-follows-main"]
+    assert problem["expected"] == "wan2"
+
+
+def test_the_decision_is_logged_with_weights() -> None:
+    made = world()
+    first = made.run(THREE_TO_ONE).plan
+    second = made.run(config("weight 3", "weight 2")).plan
+    texts = [decision.text for decision in decisions(None, first)]
+    assert "other traffic (IPv4) leaves via wan1 (3) and wan2 (1)" in texts
+    (changed,) = decisions(first, second)
+    assert changed.text == "other traffic (IPv4) leaves via wan1 (3) and wan2 (2)"
+    assert decisions(second, second) == []
+
+
+def test_a_vpn_beside_an_uplink_in_one_route_of_main() -> None:
+    """Both nexthops are told; the one that is no uplink comes last."""
+    made = world(1)
+    made.device("tun0", "10.8.0.2/24")
+    made.forget_default("eth1")
+    tun0, eth1 = made.link("tun0").index, made.link("eth1").index
+    hops = (Nexthop("10.8.0.1", 2, False, tun0), Nexthop("10.1.1.1", 1, False, eth1))
+    made.foreign(Route(AF_INET, 254, "default", nexthops=hops, protocol=4))
+    plan = made.run(config("", modes="on")).plan
+    assert plan.default == {}
+    assert ways_out(
+        [
+            {
+                "family": "ipv4",
+                "origin": None,
+                "uplink": "wan1",
+                "device": "eth1",
+                "shares": [
+                    {"uplink": "wan1", "device": "eth1", "weight": 1},
+                    {"uplink": None, "device": "tun0", "weight": 2},
+                ],
+                "table": 254,
+                "barred": [],
+            }
+        ],
+        {"ipv4": "IPv4"},
+    ) == ["IPv4 via wan1 (1) and tun0 (2) (main)"]
