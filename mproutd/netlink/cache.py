@@ -141,7 +141,9 @@ class RtnlCache:
                 del self._tables[table]
 
     def _drop_nexthops(self) -> None:
-        """Nexthop objects, and the tables with routes that use them."""
+        """Nexthop objects, and the tables with routes that use them, where any were read."""
+        if not self.nexthops.known:
+            return
         self.nexthops.invalidate()
         for table, routes in list(self._tables.items()):
             if any(route.nexthop_id for route in routes):

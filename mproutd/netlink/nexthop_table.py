@@ -33,11 +33,16 @@ class NexthopTable:
 
     def invalidate(self) -> None:
         """Read them again."""
-        self._known: tuple[NexthopObject, ...] | None = None
+        self._objects: tuple[NexthopObject, ...] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether they were read, and no event has made them stale."""
+        return self._objects is not None
 
     def read(self, ids: range) -> tuple[NexthopObject, ...] | None:
         """Those with these ids; None where the kernel has no nexthop objects.  OSError."""
-        if self._known is None:
+        if self._objects is None:
             try:
                 bodies = self._requests.dump(dump_nexthops)
             except OSError as error:
@@ -45,12 +50,12 @@ class NexthopTable:
                     raise
                 return None
             # NHA_ID is the first attribute.  A routing daemon may have thousands of others.
-            self._known = tuple(
+            self._objects = tuple(
                 nexthop_object(body)
                 for body in bodies
                 if len(body) >= NHMSG.size + 8 and U32.unpack_from(body, NHMSG.size + 4)[0] in ids
             )
-        return self._known
+        return self._objects
 
     def added_to(self, snapshot: Snapshot, ids: range) -> Snapshot:
         """The snapshot with the nexthop objects that have these ids.  OSError."""

@@ -234,34 +234,31 @@ def _routes(body: bytes, unwanted: int, whole: bool = False) -> tuple[Route, ...
         from_prefix = ""
         if source_length:
             from_prefix = _prefix(attrs.get(RTA_SRC, b""), source_length, family)
-        several, out = attrs.get(RTA_MULTIPATH), attrs.get(RTA_OIF)
-        shared = attrs.get(RTA_NH_ID)
+        several, out, shared = attrs.get(RTA_MULTIPATH), attrs.get(RTA_OIF), attrs.get(RTA_NH_ID)
+        device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
         route = Route(
-            family, table, destination, 0, "", source, metric, scope, kind, protocol, False,
-            metrics, from_prefix,
+            family, table, destination, device, _gateway(attrs, family), source, metric,
+            scope, kind, protocol, flags & RTNH_F_ONLINK != 0, metrics, from_prefix,
         )  # fmt: skip
+        if several is None and shared is None:
+            return (route,)
         own = protocol == PROTOCOL
         if shared is not None and ((own and not whole) or (out is None and several is None)):
-            return (route._replace(nexthop_id=U32.unpack(shared)[0]),)
-        if several is not None:
-            by_device = _nexthops(several, family)
-            if len(by_device) > 1 and (own or whole):
-                return (route._replace(nexthops=_all_hops(by_device)),)
-            return tuple(
-                route._replace(
-                    device=device,
-                    gateway=hops[0].gateway,
-                    onlink=hops[0].onlink,
-                    nexthops=hops if len(hops) > 1 else (),
-                )
-                for device, hops in by_device.items()
-            )
-        return (
+            number = U32.unpack(shared)[0]
+            return (route._replace(device=0, gateway="", onlink=False, nexthop_id=number),)
+        if several is None:
+            return (route,)
+        by_device = _nexthops(several, family)
+        if len(by_device) > 1 and (own or whole):
+            return (route._replace(onlink=False, nexthops=_all_hops(by_device)),)
+        return tuple(
             route._replace(
-                device=0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0],
-                gateway=_gateway(attrs, family),
-                onlink=flags & RTNH_F_ONLINK != 0,
-            ),
+                device=device,
+                gateway=hops[0].gateway,
+                onlink=hops[0].onlink,
+                nexthops=hops if len(hops) > 1 else (),
+            )
+            for device, hops in by_device.items()
         )
     except (error, ValueError) as problem:
         raise DecodeError(str(problem)) from None

@@ -53,12 +53,13 @@ from mproutd.planning.cache import cache_last_by
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.sharing import (
     Member,
+    by_preference,
     carries_other_traffic,
     is_shared,
     shared_default,
     sharing_uplinks,
 )
-from mproutd.planning.uplinks import ObservedUplink, Path
+from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
 MAIN_QUERY, SHARED_SUBNET, MAIN_ROUTES, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
 OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC = 32764, 32765
@@ -323,9 +324,16 @@ def _carriers(
     None in the `skipped` families.
     """
     carriers: dict[int, list[Member]] = {}
+    shared = is_shared(config)
+    ranked = by_preference(uplinks) if shared else by_rank(uplinks)
     for index, family in enumerate(FAMILIES):
-        chosen = sharing_uplinks(uplinks, family) if family not in skipped else []
-        for uplink in chosen if is_shared(config) else chosen[:1]:
+        if family in skipped:
+            continue
+        if shared:
+            chosen = sharing_uplinks(ranked, index)
+        else:
+            chosen = [each for each in ranked if each.link and each.paths[index].usable][:1]
+        for uplink in chosen:
             assert uplink.link is not None
             path, name = uplink.paths[index], uplink.config.name
             routes = _default_routes_of(path, config.table_base, uplink.link.index)

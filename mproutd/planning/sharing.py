@@ -34,6 +34,7 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
+from mproutd.planning.cache import cache_last
 from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank
 
 NEXTHOP_IDS = range(1_770_000_000, 1_770_100_000)
@@ -83,6 +84,7 @@ class _Way(NamedTuple):
     hop: Nexthop
 
 
+@cache_last
 def is_shared(config: Config) -> bool:
     """Whether other traffic is shared by weight."""
     return any(
@@ -93,15 +95,18 @@ def is_shared(config: Config) -> bool:
     )
 
 
+@cache_last
 def carries_other_traffic(config: Config) -> bool:
     """Whether mproutd decides by which uplink other traffic leaves: with a master or weights."""
     return any(uplink.mode == "master" for uplink in config.uplinks) or is_shared(config)
 
 
-def sharing_uplinks(uplinks: Sequence[ObservedUplink], family: int) -> list[ObservedUplink]:
-    """The usable uplinks with the lowest metric, in the order of their modes and the file."""
-    index = 0 if family == AF_INET else 1
-    usable = [each for each in by_preference(uplinks) if each.link and each.paths[index].usable]
+def sharing_uplinks(preferred: Sequence[ObservedUplink], index: int) -> list[ObservedUplink]:
+    """The usable ones with the lowest metric, of those in the order of by_preference().
+
+    `index`: of the family.
+    """
+    usable = [each for each in preferred if each.link and each.paths[index].usable]
     return [each for each in usable if _metric(each) == _metric(usable[0])]
 
 
