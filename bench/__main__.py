@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import burst, compare, down, passes, process, traffic, up
+from bench import burst, compare, down, forward, passes, process, traffic, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
 from bench.where import where
@@ -37,6 +37,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "hook": process.hook,
     "stall": traffic.stall,
     "back": traffic.back,
+    "forward": forward.forward,
     "sampling": traffic.sampling,
 }
 """Name → function, in the order of the table."""

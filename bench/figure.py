@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-UNITS = {"ms": (1000.0, " ms"), "MB": (1.0, " MB"), "": (1.0, "")}
+UNITS = {"ms": (1000.0, " ms"), "µs": (1e6, " µs"), "MB": (1.0, " MB"), "": (1.0, "")}
 """Unit → (factor, suffix) from a sample to what is printed.  Times are sampled in seconds."""
 
 

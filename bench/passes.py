@@ -80,7 +80,7 @@ def cold(log: Callable[[str], None]) -> Iterable[Figure]:
             changed = changes(outcomes)
             if turn == 0:
                 operations = len(changed)
-                batches = written(directory, [each["command"] for each in changed])
+                batches = written(directory, [change["command"] for change in changed])
                 state = site.gateway.state()
             began = time.perf_counter()
             reconciler.reconcile(full=False)

@@ -80,10 +80,10 @@ class Site:
         with self.gateway.enter():
             self.devices = change.devices()
             self._route, self._path_manager = Requests(0), Requests(16)
-        answer = self._path_manager.query([mptcp_pm.get_family])[0]
-        if isinstance(answer, OSError):
+        reply = self._path_manager.query([mptcp_pm.get_family])[0]
+        if isinstance(reply, OSError):
             raise LabError("this kernel has no Multipath TCP")
-        self._family = mptcp_pm.family(answer.body).id
+        self._family = mptcp_pm.family(reply.body).id
         self.settle(lambda: self._carriers() == len(names), "carrier on every cable")
 
     def _carriers(self) -> int:

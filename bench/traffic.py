@@ -42,8 +42,8 @@ class EchoRun:
 
     def both(self) -> bool:
         """Whether both paths have a subflow."""
-        found = subflows(self.wan.gateway, self.echo.port)
-        return {subflow.local for subflow in found} == {address(n) for n in self.wan.uplinks}
+        existing = subflows(self.wan.gateway, self.echo.port)
+        return {subflow.local for subflow in existing} == {address(n) for n in self.wan.uplinks}
 
     def in_use(self) -> int:
         """The number of the uplink that carries the echo."""

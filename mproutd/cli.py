@@ -375,7 +375,7 @@ def _files(options: argparse.Namespace) -> int:
         return OK
     if not options.install:
         for file in listed:
-            print(f"{file.state:10} {file.place}")
+            print(f"{file.state:10} {file.target}")
         return FAILED if any(file.state in ("missing", "differs") for file in listed) else OK
     hidden = files.hidden_program() if options.root == "/" else ""
     if hidden:

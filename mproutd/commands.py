@@ -161,6 +161,13 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         state.load()
     except OtherNamespaceError as error:
         raise CommandError(str(error)) from None
+    if state.denied:
+        # What mproutd has made would look like another program's.
+        raise CommandError(
+            f"mproutd is not running, and only root may read {runtime}/state.json, which says "
+            "what mproutd has made; run this as root",
+            NOT_RUNNING,
+        )
     if state.error:
         warn(state.error)
     try:

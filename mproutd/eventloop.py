@@ -99,7 +99,7 @@ class Loop:
     def call_at(self, at: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, at this time of the clock or soon after."""
         if len(self._timers) >= self._compact_at:
-            self._timers = [entry for entry in self._timers if entry[2].active]
+            self._timers = [item for item in self._timers if item[2].active]
             heapq.heapify(self._timers)
             self._compact_at = max(MIN_COMPACTION, 2 * len(self._timers))
         timer = Timer(at, callback)

@@ -36,13 +36,13 @@ NEEDS = {
 
 
 class File(NamedTuple):
-    """One file and its place."""
+    """One file and its target path."""
 
-    place: str
+    target: str
     """Absolute, below the root that was asked for."""
     content: bytes
     path: Path
-    """The place below that root."""
+    """The same below that root."""
 
     @property
     def state(self) -> str:
@@ -52,21 +52,21 @@ class File(NamedTuple):
             return "missing"
         if there == self.content:
             return "installed"
-        return "yours" if self.place.startswith(CONFIGURATION) else "differs"
+        return "yours" if self.target.startswith(CONFIGURATION) else "differs"
 
 
 def find_files(root: str = "/") -> list[File]:
-    """Every file for this system, by its place.  CommandError where pip has not installed us."""
-    found = []
-    for place, source in sorted(_sources()):
-        needed = [folder for start, folder in NEEDS.items() if place.startswith(start)]
+    """Every file for this system, by target path.  CommandError where pip has not installed us."""
+    files = []
+    for target, source in sorted(_sources()):
+        needed = [folder for start, folder in NEEDS.items() if target.startswith(start)]
         if not all(os.path.isdir(root + folder) for folder in needed):
             continue
         content = source.read_bytes()
-        if place == UNIT:
+        if target == UNIT:
             content = _with_program(content.decode()).encode()
-        found.append(File(place, content, Path(root, place[1:])))
-    return found
+        files.append(File(target, content, Path(root, target[1:])))
+    return files
 
 
 def install_files(files: list[File]) -> Iterator[str]:
@@ -79,27 +79,27 @@ def install_files(files: list[File]) -> Iterator[str]:
         beside.write_bytes(file.content)
         beside.chmod(0o755 if file.content.startswith(b"#!") else 0o644)
         beside.rename(file.path)
-        yield file.place
+        yield file.target
 
 
 def remove_files(files: list[File]) -> Iterator[str]:
     """Take away what install_files() put there, but no configuration."""
     for file in files:
-        if not file.place.startswith(CONFIGURATION) and file.state != "missing":
+        if not file.target.startswith(CONFIGURATION) and file.state != "missing":
             unlink_if_present(str(file.path))
-            yield file.place
+            yield file.target
 
 
 def hidden_program() -> str:
     """The folder of the program, if the service could not see it; empty when it can."""
     for folder in (sys.prefix, sys.base_prefix, os.path.realpath(_program())):
-        if folder.startswith(tuple(f"{each}/" for each in HIDDEN)):
+        if folder.startswith(tuple(f"{hidden}/" for hidden in HIDDEN)):
             return folder
     return ""
 
 
 def _sources() -> Iterator[tuple[str, Path]]:
-    """(place, file) of all that the wheel brought beside its modules."""
+    """(target path, file) of all that the wheel brought beside its modules."""
     try:
         recorded = metadata.files("mproutd") or []
     except metadata.PackageNotFoundError:
@@ -108,13 +108,13 @@ def _sources() -> Iterator[tuple[str, Path]]:
             "dpkg -L mproutd"
         ) from None
     listed = []
-    for each in recorded:
-        name = each.as_posix()
+    for file in recorded:
+        name = file.as_posix()
         if TREE in name:
-            listed.append(("/" + name.partition(TREE)[2], Path(str(each.locate()))))
+            listed.append(("/" + name.partition(TREE)[2], Path(str(file.locate()))))
         elif SHARE in name:
             listed.append(
-                ("/usr/local/share/" + name.partition(SHARE)[2], Path(str(each.locate())))
+                ("/usr/local/share/" + name.partition(SHARE)[2], Path(str(file.locate())))
             )
     if not listed:
         tree = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ lines that are left out are counted, and the count is logged.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from mproutd.eventloop import Loop, Timer
 
@@ -141,3 +141,11 @@ class LineLimiter:
         }
         for key, count in left_out.items():
             self._summarize(key, count)
+
+
+def first_to_go(sources: Sequence[str]) -> int:
+    """Which of these connections, the oldest first, has to make room for another one: the oldest
+    of the source that has most."""
+    counts = {source: sources.count(source) for source in set(sources)}
+    most = max(counts.values())
+    return next(n for n, source in enumerate(sources) if counts[source] == most)

@@ -107,14 +107,14 @@ def address_within(network: str, taken: Collection[str]) -> str:
     """
     family = family_of(network)
     base, length = split_prefix(network, family)
-    start, spare = int.from_bytes(base, "big"), bits(family) - length
-    offset = 1 << spare >> 1
+    start, host_bits = int.from_bytes(base, "big"), bits(family) - length
+    offset = 1 << host_bits >> 1
     text = ""
-    for distance in range(min(1 << spare, 256)):
-        place = offset ^ distance
-        if spare > 1 and place in (0, (1 << spare) - 1):
+    for distance in range(min(1 << host_bits, 256)):
+        number = offset ^ distance
+        if host_bits > 1 and number in (0, (1 << host_bits) - 1):
             continue
-        text = inet_ntop(family, (start + place).to_bytes(bits(family) // 8, "big"))
+        text = inet_ntop(family, (start + number).to_bytes(bits(family) // 8, "big"))
         if text not in taken:
             break
     return text
@@ -206,7 +206,7 @@ class Route(NamedTuple):
     nexthops: tuple[Nexthop, ...] = ()
     """All ways, where there are several; `gateway` is the first one's if they share a device."""
     nexthop_id: int = 0
-    """RTA_NH_ID: a route of ours names a nexthop object instead of a gateway and a device."""
+    """The object that has the ways instead of us: of our own routes, and with compat_mode 0."""
 
     @property
     def key(self) -> tuple[int, int, str, int, str]:

@@ -162,6 +162,6 @@ def _fields(operation: Operation, name: DeviceNames, plan: Plan) -> tuple[str, s
         device = value.oif or value.iif
     elif isinstance(value, Sysctl):
         device = value.device
-    owners = [entry.config.name for entry in plan.uplinks if entry.config.device == device]
+    owners = [observed.config.name for observed in plan.uplinks if observed.config.device == device]
     uplink = operation.uplink or "".join(owners)
     return uplink, device, f"{operation.verb}-{type(value).__name__.lower()}"

@@ -225,12 +225,10 @@ class Pass:
         addresses = [endpoint.address for endpoint in last]
         connections = ConnectionSnapshot(*self._kernel.subflows(addresses))
         deletions, force = differences.delete_endpoints, self._options.force
-        relocation = relocate(self._snapshot, deletions, last, connections, force=force)
+        relocation = relocate(self._snapshot, plan, deletions, last, connections, force=force)
         self._kept = relocation.kept
-        self._differences = differences._replace(
-            delete_endpoints=relocation.deletions,
-            add_endpoints=without(differences.add_endpoints, relocation.kept),
-        )
+        _, *others = (without(step, self._kept, self._snapshot) for step in differences)
+        self._differences = Differences(relocation.deletions, *others)
         state = plan.state._replace(endpoints=plan.state.endpoints | relocation.wildcards)
         self._plan = plan._replace(state=state)
 

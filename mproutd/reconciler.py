@@ -31,6 +31,7 @@ from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
+from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
 
 HANDBACK_DELAY = 1.0
@@ -263,13 +264,14 @@ class Reconciler:
         plan, misrouted = self._verified_plan(snapshot, facts)
         drift = compare(Ownership(self.config, state), snapshot, plan).operations
         kept = self.last.kept if self.last else {}
+        drift = without(drift, kept, snapshot)
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
         own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
         routers = forwarding_devices(link.name for link in snapshot.links.values())
-        kinds = flows(snapshot, plan, own_rules, routers)
-        packet_routes = self.kernel.packet_routes([flow.packet for flow in kinds])
+        listed = flows(snapshot, plan, own_rules, routers)
+        packet_routes = self.kernel.packet_routes([flow.packet for flow in listed])
         return Inspection(
             config=self.config,
             directory=self.directory,
@@ -279,11 +281,11 @@ class Reconciler:
             drift=[
                 operation
                 for operation in drift
-                if getattr(operation.value, "address", None) not in {*misrouted, *kept}
+                if getattr(operation.value, "address", None) not in misrouted
             ],
             misrouted=misrouted,
             kept=kept,
-            flows=list(zip(kinds, packet_routes, strict=True)),
+            flows=list(zip(listed, packet_routes, strict=True)),
             lookups=lookups,
             lists_connections=snapshot.mptcp is None or self.kernel.lists_connections(),
             mptcp_paused=snapshot.mptcp is not None and self.kernel.mptcp_paused(),

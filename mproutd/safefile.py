@@ -18,19 +18,46 @@ USER = "mproutd"
 
 
 def writable_by_others(path: str) -> str:
-    """Who else can change a configuration file or directory; empty when nobody can."""
+    """Who else can change a configuration file or directory; empty when nobody can.
+
+    Neither can a member of the group that asks for the status, nor the daemon's user where we are
+    root: the configuration names programs that we run.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return ""
-    consequence = "can change it, and with it routes and the programs that mproutd runs"
-    if not _is_trusted(status.st_uid):
-        return f"user {status.st_uid} {consequence}"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"user {status.st_uid} can change it"
     if status.st_mode & stat.S_IWOTH:
-        return f"every user {consequence}"
-    if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
-        return f"group {status.st_gid} {consequence}"
+        return "every user can change it"
+    if status.st_mode & stat.S_IWGRP and not _is_group_of_one(status.st_gid):
+        return f"group {status.st_gid} can change it"
     return ""
+
+
+def replaceable_by_others(path: str) -> str:
+    """Who else can put another directory in the place of one of its parents; empty when nobody."""
+    directory = os.path.dirname(os.path.realpath(path))
+    while directory != "/":
+        status = os.stat(directory)
+        sticky = status.st_mode & stat.S_ISVTX and status.st_uid in (0, os.geteuid())
+        if not sticky and (who := writable_by_others(directory)):
+            return f"{directory}: {who}"
+        directory = os.path.dirname(directory)
+    return ""
+
+
+def _is_group_of_one(group: int) -> bool:
+    """Root's group, or our own with nobody else in it."""
+    if group == 0:
+        return True
+    import grp  # rarely needed
+
+    try:
+        return group == os.getegid() and not grp.getgrgid(group).gr_mem
+    except KeyError:
+        return True
 
 
 def read_file(path: str, max_bytes: int) -> bytes:

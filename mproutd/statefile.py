@@ -45,6 +45,8 @@ class StateFile:
         self.state = State()
         self.error = ""
         """Why the file could not be read or written; empty when it could."""
+        self.denied = False
+        """There is a file, but this user may not read it."""
 
     def load(self) -> None:
         """Read the file; without one, or with an invalid one, start with an empty state.
@@ -59,6 +61,7 @@ class StateFile:
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
             self.error = f"{self._path}: {reason}; starting with an empty state"
+            self.denied = isinstance(error, OSError) and error.errno == errno.EACCES
             return
         namespace = data.get("namespace", self._namespace)
         if namespace != self._namespace:

@@ -46,8 +46,8 @@ def calls(texts: Iterable[str]) -> str:
 
 
 def scripts(*folders: Path) -> list[str]:
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*.js")]
-    return sorted(str(path.relative_to(ROOT)) for path in found if not path.name.startswith("po."))
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.js")]
+    return sorted(str(path.relative_to(ROOT)) for path in files if not path.name.startswith("po."))
 
 
 def daemon_texts() -> list[str]:
@@ -57,13 +57,13 @@ def daemon_texts() -> list[str]:
 
 
 def menu_titles() -> list[str]:
-    return [entry["title"] for entry in json.loads((ROOT / MENU).read_text()).values()]
+    return [page["title"] for page in json.loads((ROOT / MENU).read_text()).values()]
 
 
 def gathered(files: Iterable[str], more: Iterable[str]) -> str:
     """The texts of files, and more, as a template: one entry for each."""
-    told = run(*XGETTEXT, *files, "-", text=calls(more))
-    return HEADER + told.partition("\n\n")[2].replace("standard input", "mproutd")
+    pot = run(*XGETTEXT, *files, "-", text=calls(more))
+    return HEADER + pot.partition("\n\n")[2].replace("standard input", "mproutd")
 
 
 def template() -> str:
@@ -77,21 +77,21 @@ def catalog(po: Path) -> dict[str, str]:
     compiled = subprocess.run(
         ["msgfmt", "--check", "--output-file=-", po], cwd=ROOT, stdout=subprocess.PIPE, check=True
     )
-    found = gettext.GNUTranslations(io.BytesIO(compiled.stdout))._catalog  # type: ignore[attr-defined]
-    return {text: translation for text, translation in found.items() if text}
+    catalog = gettext.GNUTranslations(io.BytesIO(compiled.stdout))._catalog  # type: ignore[attr-defined]
+    return {text: translation for text, translation in catalog.items() if text}
 
 
 def messages(po: str) -> set[str]:
     """The texts of a file of translations."""
-    found: list[list[str]] = []
+    entries: list[list[str]] = []
     inside = False
     for line in po.splitlines():
         if line.startswith("msgid "):
-            found.append([json.loads(line[6:])])
+            entries.append([json.loads(line[6:])])
         elif line.startswith('"') and inside:
-            found[-1].append(json.loads(line))
+            entries[-1].append(json.loads(line))
         inside = line.startswith(("msgid ", '"')) and (inside or line.startswith("msgid "))
-    return {"".join(parts) for parts in found}
+    return {"".join(parts) for parts in entries}
 
 
 def cockpit_catalog(po: Path, language: str) -> str:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
 from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
-from mproutd.configuration.parsers import quoted
+from mproutd.configuration.parsers import program, quoted
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
 
-__all__ = ["Config", "ConfigError", "UplinkConfig", "build"]
+__all__ = ["Config", "ConfigError", "UplinkConfig", "build", "without_programs"]
 
 
 def _default(name: str, table: Mapping[str, OptionSpec] = UPLINK) -> Any:
@@ -153,6 +153,27 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     )
 
 
+def without_programs(config: Config, faults: Sequence[str]) -> Config:
+    """The configuration without the programs that it names, since others can change it.
+
+    Routing goes on: a mistake of permissions should not take the network down, and who may change
+    routes can do no more than that.
+    """
+    names = [name for name, option in UPLINK.items() if option.parse is program]
+    ignored_names = sorted(
+        {name for name in names for uplink in config.uplinks if getattr(uplink, name)}
+    )
+    consequence = "and with it all routes"
+    if ignored_names:
+        consequence = f"so {', '.join(ignored_names)} is ignored"
+    warnings = [f"{fault}, {consequence}; chown root, chmod go-w" for fault in faults]
+    none: dict[str, Any] = dict.fromkeys(names, ())
+    return config._replace(
+        uplinks=tuple(uplink._replace(**none) for uplink in config.uplinks),
+        warnings=(*config.warnings, *warnings),
+    )
+
+
 def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) -> UplinkConfig:
     """One uplink; `names` are the interfaces of network on its device.
 
@@ -177,7 +198,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
         mask=mask,
         prefix=tuple(dict.fromkeys(item.value for item in values["prefix"])),
         iif=tuple(item.value for item in values["iif"]),
-        interfaces=tuple(sorted(names, key=lambda other: other != name)),
+        interfaces=tuple(sorted(names, key=lambda interface: interface != name)),
         netifd_interface=device[1:] if by_netifd else name if in_network else "",
         **plain,
     )

@@ -229,10 +229,10 @@ def source_prefix(text: str) -> str:
     packed, size = inet_pton(family, address), int(length) if slash else bits(family)
     if not 1 <= size <= bits(family):
         raise ValueError(f"{quoted(text)}: the length must be from 1 to {bits(family)}")
-    found = prefix(packed, size, family)
-    if split_prefix(found, family)[0] != packed:
-        raise ValueError(f"{quoted(text)} has bits beyond its length: write {found}")
-    return found
+    network = prefix(packed, size, family)
+    if split_prefix(network, family)[0] != packed:
+        raise ValueError(f"{quoted(text)} has bits beyond its length: write {network}")
+    return network
 
 
 class Target(NamedTuple):

@@ -157,7 +157,7 @@ class Resolver:
                 self._add(texts[0].error("takes one value: write 'option' instead of 'list'"))
                 continue
             if spec.is_list and not option.is_list:  # spaces make a list of an option, as in netifd
-                texts = [text._replace(value=word) for text in texts for word in text.value.split()]
+                texts = [text._replace(value=item) for text in texts for item in text.value.split()]
             parsed = self._values.setdefault((section.file, section.name, name), [])
             for text in texts:
                 try:
@@ -176,7 +176,7 @@ class Resolver:
             *(s for s in self._interfaces if "multipath" in s.options or s.name in self._uplinks),
             *(s for s in self._uplinks.values() if s.name not in self._by_name),
         ]
-        found: dict[str, UplinkSections] = {}
+        by_device: dict[str, UplinkSections] = {}
         for section in managed:
             errors = len(self.errors)
             device = self._device(section)
@@ -184,24 +184,26 @@ class Resolver:
                 if any(mode.value != "off" for mode in self._parsed(section, "multipath")):
                     self.warnings.append(device.error("the loopback device is never an uplink"))
             elif device:
-                found.setdefault(device.value, UplinkSections(device, [])).sections.append(section)
+                by_device.setdefault(device.value, UplinkSections(device, [])).sections.append(
+                    section
+                )
             elif len(self.errors) == errors:
                 reason = "has no device"
                 if section.name not in self._by_name:
                     near = suggestion(section.name, self._by_name)
                     reason += f", and network has no interface of this name{near}"
                 self._add(section.error(f"{reason}: set option device"))
-        return list(found.values())
+        return list(by_device.values())
 
     def interfaces_by_device(self) -> dict[str, list[str]]:
         """The names in network on each device, managed or not."""
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for section in self._interfaces:
             device = self._device(section)
             if device and section.name:
-                found.setdefault(device.value, []).append(section.name)
+                names.setdefault(device.value, []).append(section.name)
             self.errors.clear()  # those of interfaces that are not managed do not matter
-        return found
+        return names
 
     def _device(self, section: Section, seen: tuple[str, ...] = ()) -> OptionValue | None:
         """The section's device, aliases resolved; mproutd's setting overrides network's.
@@ -299,7 +301,7 @@ def conflicts(
                 taken = incoming[name.value].location
                 yield name.error(f"{quoted(name.value)} is already used at {taken}")
             incoming.setdefault(name.value, name)
-        if any(not each.value for each in values["default_route"]):
+        if any(not item.value for item in values["default_route"]):
             yield from _local_conflicts(values)
 
 

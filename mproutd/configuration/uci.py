@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import stat
 
-from mproutd.configuration.config import Config, build
+from mproutd.configuration.config import Config, build, without_programs
 from mproutd.configuration.parsers import quoted
 from mproutd.configuration.sections import ConfigError, Section
 from mproutd.configuration.uci_parser import parse_sections
-from mproutd.safefile import writable_by_others
+from mproutd.safefile import replaceable_by_others, writable_by_others
 
 MAX_FILE_BYTES = 1 << 20
 """A real file has a few thousand."""
@@ -29,12 +29,17 @@ def load(directory: str) -> Config:
     if sections is None:
         raise ConfigError("no such file", network)
     config = build(sections, read(mproutd) or ())
-    warnings = [
-        f"{quoted(path, 4096)[1:-1]}: {reason}"
-        for path in dict.fromkeys((*map(os.path.dirname, (network, mproutd)), network, mproutd))
-        if (reason := writable_by_others(path))
-    ]
-    return config._replace(warnings=(*config.warnings, *warnings)) if warnings else config
+    # Afterwards, so that what was read cannot have been put there by somebody else since.
+    faults = _writers(network, mproutd)
+    return without_programs(config, faults) if faults else config
+
+
+def _writers(*files: str) -> list[str]:
+    """Who but root or we can change these files, and by which path."""
+    paths = dict.fromkeys((*map(os.path.dirname, files), *files))
+    faults = [f"{path}: {who}" for path in paths if (who := writable_by_others(path))]
+    parents = (replaceable_by_others(path) for path in paths)
+    return [quoted(fault, 4096)[1:-1] for fault in dict.fromkeys((*faults, *parents)) if fault]
 
 
 def _file(directory: str, name: str) -> str:
@@ -56,7 +61,7 @@ def read(file: str) -> tuple[Section, ...] | None:
     except ImportError:
         return sections
     values = _read_with_libuci(file, text)
-    counts = [{name: len(found) for name, found in section.items()} for section in values]
+    counts = [{name: len(options) for name, options in section.items()} for section in values]
     if counts != [
         {name: len(option.values) for name, option in section.options.items()}
         for section in sections
@@ -65,11 +70,11 @@ def read(file: str) -> tuple[Section, ...] | None:
     return tuple(
         section._replace(
             options={
-                name: option._replace(values=found[name])
+                name: option._replace(values=options[name])
                 for name, option in section.options.items()
             }
         )
-        for section, found in zip(sections, values, strict=True)
+        for section, options in zip(sections, values, strict=True)
     )
 
 
@@ -131,7 +136,7 @@ def _read_with_libuci(file: str, text: str) -> list[dict[str, tuple[str, ...]]]:
     return [
         {
             name: (value,) if isinstance(value, str) else tuple(value)
-            for name, value in found.items()
+            for name, value in options.items()
         }
-        for found in package.values()
+        for options in package.values()
     ]

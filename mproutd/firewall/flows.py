@@ -69,17 +69,17 @@ def failing_back(
     """
     ranked = [uplink.config for uplink in by_preference(uplinks)]
     names = [uplink.name for uplink in ranked]
-    found = []
+    moved = []
     for family, shares in now.items():
         carriers = [name for name, _ in shares]
         better, worse = carriers[0], before.get(family, "")
         if better in names and worse in names and names.index(better) < names.index(worse):
-            found += [
+            moved += [
                 (uplink.name, family)
                 for uplink in ranked[names.index(better) + 1 :]
                 if uplink.failback == "move" and uplink.name not in carriers
             ]
-    return found
+    return moved
 
 
 def lost(

@@ -88,16 +88,19 @@ def make_table(
     if not kept:
         return Table(TABLE)
     names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}
-    note: dict[Value, Jump] = {each.device: Jump(f"note_{names[each.name]}") for each in kept}
-    steer = Choice(
-        CT_MARK, {marks[each.name]: Jump(f"to_{names[each.name]}") for each in kept}, mask
-    )
+    note: dict[Value, Jump] = {uplink.device: Jump(f"note_{names[uplink.name]}") for uplink in kept}
+    targets: dict[Value, Jump] = {
+        marks[uplink.name]: Jump(f"to_{names[uplink.name]}") for uplink in kept
+    }
     unknown = Match(CT_MARK, 0, mask)
-    incoming: list[Rule] = [[unknown, Jump("arriving")], [steer]]
+    # One lookup for every packet, of new connections and of known ones.
+    incoming: list[Rule] = [[Choice(CT_MARK, {0: Jump("arriving"), **targets}, mask)]]
+    steer = Choice(CT_MARK, targets, mask)
     if not config.main_routes:
         # Else main's specific routes come first for what arrives from an uplink, so that a
         # connection from one uplink to a host behind another is answered by the first.
-        incoming.insert(1, [Choice(IIFNAME, {each.device: Jump() for each in kept})])
+        arrived: dict[Value, Jump] = {uplink.device: Jump() for uplink in kept}
+        incoming = [[unknown, Jump("arriving")], [Choice(IIFNAME, arrived)], [steer]]
     replies: Rule = [Match(CT_DIRECTION, _REPLY), Match(CT_STATUS, 0, _TRANSLATED, False), steer]
     chains = [
         Chain("incoming", incoming, "prerouting", PRIORITY),
@@ -108,10 +111,10 @@ def make_table(
     ]
     for uplink in kept:
         name, own = names[uplink.name], numbers[uplink.name]
-        arrived: Rule = [Match(IIFNAME, uplink.device), Jump()]
+        own_device: Rule = [Match(IIFNAME, uplink.device), Jump()]
         mark = Assign(META_MARK, ALL_BITS & ~own.mask, own.mark)
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
-        chains.append(Chain(f"to_{name}", [arrived, [mark]]))
+        chains.append(Chain(f"to_{name}", [own_device, [mark]]))
     return Table(TABLE, chains)
 
 
@@ -191,7 +194,7 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
     Setting one of `marks` is intended, and so is a packet's mark before ours is set.
     """
     own = {*marks}
-    found: list[tuple[str, str]] = []
+    overwriting: list[tuple[str, str]] = []
     table = hook = ""
     priority = 0
     for line in listing.splitlines():
@@ -205,8 +208,8 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
             for kind, expression in _SET_MARK.findall(line):
                 late = hook == "prerouting" and priority > PRIORITY
                 if (kind == "ct" or late) and _overwrites(kind, expression, mask, own):
-                    found.append((table, line.strip()))
-    return found
+                    overwriting.append((table, line.strip()))
+    return overwriting
 
 
 def _priority(text: str) -> int:

@@ -54,11 +54,11 @@ def table_problems(
     error: str, conflicts: Sequence[tuple[str, str]], limiter: RemovalLimiter | None = None
 ) -> list[Problem]:
     """What is wrong with the table, for a status; `error` says why it could not be written."""
-    found = [problem("flows-not-pinned", error=error)] if error else []
-    found += [problem("mark-overwritten", table=table, rule=rule) for table, rule in conflicts]
+    problems = [problem("flows-not-pinned", error=error)] if error else []
+    problems += [problem("mark-overwritten", table=table, rule=rule) for table, rule in conflicts]
     if limiter is not None:
-        found += removed_objects(limiter.restored(), limiter.rate_limited(), str)
-    return found
+        problems += removed_objects(limiter.restored(), limiter.rate_limited(), str)
+    return problems
 
 
 # -- without a daemon ---------------------------------------------------------------------

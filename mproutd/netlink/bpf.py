@@ -87,14 +87,14 @@ def _as_loaded(value: int, size: int) -> int:
     return int.from_bytes(value.to_bytes(size, byteorder), "big")
 
 
-def event_filter(port: int) -> list[Instruction]:
+def event_filter(port: int, all_nexthops: bool = False) -> list[Instruction]:
     """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
     Of routes, these pass: defaults; those with our protocol, so that their removal by other
     programs is noticed; and those of main without a gateway, which connect a device to its subnet.
-    Of nexthop objects, those with our protocol pass.  Of sysctls (RTM_NEWNETCONF), those that set
-    rp_filter pass, except to the value that mproutd sets itself.  All other messages pass; which
-    there are depends on the multicast groups of the socket.
+    Of nexthop objects, those with our protocol pass, or `all_nexthops`.  Of sysctls
+    (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd sets itself.
+    All other messages pass; which there are depends on the multicast groups of the socket.
     """
     program: list[_Step | str] = [
         (_LOAD_WORD, _PORT, "", ""),
@@ -107,7 +107,7 @@ def event_filter(port: int) -> list[Instruction]:
         (_JUMP_EQUAL, _as_loaded(RTM_DELNEXTHOP, 2), "nexthop", "pass"),
         "nexthop",
         (_LOAD_BYTE, _NEXTHOP_PROTOCOL, "", ""),
-        (_JUMP_EQUAL, PROTOCOL, "pass", "drop"),
+        (_JUMP_EQUAL, PROTOCOL, "pass", "pass" if all_nexthops else "drop"),
         "sysctl",
         (_LOAD_HALF, _NETCONF_KEY, "", ""),
         (_JUMP_EQUAL, _as_loaded(_NETCONFA_RP_FILTER, 2), "", "drop"),
@@ -142,7 +142,7 @@ def _assemble(program: Sequence[_Step | str]) -> list[Instruction]:
     labels = {"pass": len(steps), "drop": len(steps) + 1}
     for position, step in enumerate(program):
         if isinstance(step, str):
-            labels[step] = position - sum(isinstance(each, str) for each in program[:position])
+            labels[step] = position - sum(isinstance(step, str) for step in program[:position])
 
     def distance(index: int, label: str) -> int:
         return labels[label] - index - 1 if label else 0

@@ -26,7 +26,6 @@ from typing import NamedTuple
 from mproutd.model import (
     FALLBACK_DESTINATION,
     FAMILIES,
-    PROTOCOL,
     TABLE_MAIN,
     Address,
     Link,
@@ -105,6 +104,7 @@ class RtnlCache:
         elif kind == rtnl_decode.RTM_NEWNETCONF:
             self._stale_links.add(netconf_ifindex(message.body))
         elif kind in _NEXTHOP_EVENTS:
+            self._main.invalidate_lookups()
             self._drop_nexthops()
         else:
             self._rules = None
@@ -151,12 +151,12 @@ class RtnlCache:
 
     def _on_route_event(self, message: Message) -> None:
         routes = rtnl_decode.routes(message.body)
-        if not routes or (routes[0].nexthop_id and routes[0].protocol != PROTOCOL):
-            # The event does not say through which device the route goes.
+        if not routes:
             self._main.invalidate_lookups()
         for route in routes:
             self._tables.pop(route.table, None)
-            self._main.drop(route, replaced=bool(message.flags & NLM_F_REPLACE))
+            replaced = bool(message.flags & NLM_F_REPLACE) or bool(route.nexthop_id)
+            self._main.drop(route, replaced)
 
     def on_applied(self, operations: Iterable[Operation], certain: bool) -> None:
         """Account for our own changes, whose events are filtered out.
@@ -286,8 +286,7 @@ class RtnlCache:
         if routes is None:
             bodies = self._requests.dump(partial(rtnl_encode.dump_routes, table=table))
             routes = tuple(chain.from_iterable(self._decode_routes[body] for body in bodies))
-            if any(route.nexthop_id for route in routes):
-                routes = tuple(self.nexthops.resolve(routes))
+            routes = self.nexthops.resolve(routes)
             self._tables[table] = routes
         return routes
 

@@ -144,7 +144,7 @@ def flow(body: bytes) -> Flow | None:
 
 
 def _bits(value: int) -> list[int]:
-    return [1 << place for place in range(value.bit_length()) if value >> place & 1]
+    return [1 << bit for bit in range(value.bit_length()) if value >> bit & 1]
 
 
 def delete(target: Entry, sequence: int) -> bytes:

@@ -144,7 +144,7 @@ class NetlinkKernel:
         events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
         with suppress(OSError):
             events.join(32)  # linux/rtnetlink.h, RTNLGRP_NEXTHOP: since Linux 5.3
-        events.attach(bpf.event_filter(self._requests.port))
+        events.attach(bpf.event_filter(self._requests.port, sysctls.hides_nexthops()))
         return events
 
     # -- read -----------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class NetlinkKernel:
         """The addresses of implicit endpoints without a subflow, while no endpoint is free."""
         if mptcp is None or len(mptcp.endpoints) < mptcp.max_endpoints:
             return frozenset()
-        implicit = {each.address for each in mptcp.endpoints if each.flags & IMPLICIT}
+        implicit = {endpoint.address for endpoint in mptcp.endpoints if endpoint.flags & IMPLICIT}
         if implicit:
             implicit.difference_update(subflow.address for subflow in self.subflows(implicit)[1])
         return frozenset(implicit)

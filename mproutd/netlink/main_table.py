@@ -125,7 +125,7 @@ class MainTable:
     def drop(self, route: Route, replaced: bool) -> None:
         """Look up again what this route, which came or went, may have changed.
 
-        `replaced`: it took the place of another, whose device the event does not tell.
+        `replaced`: the event does not tell every device that is concerned.
         """
         self._last = None
         family = route.family
@@ -137,7 +137,7 @@ class MainTable:
                 self._sourced.clear()
             self._sourced.pop(route.device, None)
             return
-        devices = [index for index, each in known if each == family] if replaced else []
+        devices = [index for index, other in known if other == family] if replaced else []
         for index in (*devices, route.device):
             known.pop((index, family), None)
         if known is self._defaults:
@@ -165,11 +165,11 @@ class MainTable:
         routes = MainRoutes(
             self._known_defaults(keys),
             {
-                index: found
+                index: routes
                 for index in indexes
-                if (found := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
+                if (routes := self._connected[index, AF_INET] + self._connected[index, AF_INET6])
             },
-            {index: found for index in indexes if (found := self._sourced[index])},
+            {index: routes for index in indexes if (routes := self._sourced[index])},
             self._read_delegated(indexes, addresses),
         )
         self._last = wanted, routes
@@ -205,16 +205,16 @@ class MainTable:
         changed = [index for index in indexes if index not in self._sourced]
         subnets: dict[tuple[int, str], None] = {}
         sources: list[_Question] = []
-        for each in addresses if unknown or changed else ():
-            link, address, scope = each.link, each.address, each.scope
+        for assigned in addresses if unknown or changed else ():
+            link, address, scope = assigned.link, assigned.address, assigned.scope
             family = AF_INET6 if ":" in address else AF_INET
             if scope == SCOPE_GLOBAL and (link, family) in unknown:
-                if (network := each.network) not in (address, "default"):
+                if (network := assigned.network) not in (address, "default"):
                     subnets[link, network] = None
             if scope == SCOPE_GLOBAL and family == AF_INET6 and link in changed:
                 sources.append(_Question(link, LOOKUP_DESTINATION[family], address))
         taken = {address.address for address in addresses} if subnets else ()
-        networks = [_Question(index, address_within(each, taken)) for index, each in subnets]
+        networks = [_Question(index, address_within(network, taken)) for index, network in subnets]
         defaults = [_question(*key) for key in keys if key not in self._defaults]
         replies = self._look_up_main(main.mark, [*networks, *defaults, *sources])
         if unknown:
@@ -261,16 +261,30 @@ class MainTable:
                     # Without a device main may be large, and the foreign rule wins in any case.
                     routes = self._dump_main(index, family) if index != ANY_DEVICE else ()
                 if source:
-                    found = _sourced(routes, index, source)
+                    sourced = _sourced(routes, index, source)
                     known = self._sourced[index]
-                    self._sourced[index] += tuple(each for each in found if each not in known)
+                    self._sourced[index] += tuple(route for route in sourced if route not in known)
                     missing = not any(route.destination == "default" for route in routes)
                 else:
                     self._defaults[index, family] = default = _best_default(routes, index)
                     missing = default is None
-                if missing and not foreign and destination == LOOKUP_DESTINATION[family]:
+                if not missing or foreign:
+                    continue
+                if destination == LOOKUP_DESTINATION[family]:
                     again.append(question._replace(destination=FALLBACK_DESTINATION[family]))
+                elif family == AF_INET and index != ANY_DEVICE:
+                    self._defaults[index, family] = self._hidden_default(index)
             questions, replies = again, self._look_up_main(main.mark, again)
+
+    def _hidden_default(self, index: int) -> Route | None:
+        """Main's IPv4 default through a device, where a lookup finds none.
+
+        A lookup for a device ends at the first default with a nexthop object through another
+        device, although main has further ones (net/ipv4/fib_trie.c, fib_table_lookup).
+        """
+        if not self._nexthops.others_exist():
+            return None
+        return _best_default(self._dump_main(index, AF_INET), index)
 
     def _read_delegated(
         self, indexes: Sequence[int], addresses: Sequence[Address]
@@ -307,20 +321,17 @@ class MainTable:
         """The route in main for each; () for none."""
         requests = [_encoded(mark, *question) for question in questions]
         replies = self._requests.query(requests) if requests else ()
+        resolve, decoded = self._nexthops.resolve, self._decode_routes
         return [
-            () if isinstance(reply, OSError) else self._resolved(self._decode_routes[reply.body])
-            for reply in replies
+            () if isinstance(reply, OSError) else resolve(decoded[reply.body], question.device)
+            for question, reply in zip(questions, replies, strict=True)
         ]
 
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
         bodies = self._requests.dump(dump)
-        return [route for body in bodies for route in self._resolved(rtnl_decode.routes(body))]
-
-    def _resolved(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-        if routes and routes[0].nexthop_id:
-            return tuple(self._nexthops.resolve(routes))
-        return routes
+        resolve = self._nexthops.resolve
+        return [route for body in bodies for route in resolve(rtnl_decode.routes(body), index)]
 
 
 @lru_cache(1024)
@@ -350,30 +361,25 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
             and (best is None or route.metric < best.metric)
         ):
             best = route
-    if best is not None and index == ANY_DEVICE:
-        hops = [
-            Nexthop(gateway, device=route.device)
-            for route in routes
-            if route[:3] == best[:3] and route.metric == best.metric and not route.from_prefix
-            for gateway in route.gateways
-        ]
-        if len(hops) > 1:
-            best = best._replace(nexthops=tuple(hops))
-    return best
+    if best is None or index != ANY_DEVICE:
+        return best
+    same = [route for route in routes if route.key == best.key]
+    hops = [Nexthop(gateway, device=route.device) for route in same for gateway in route.gateways]
+    return best._replace(nexthops=tuple(hops)) if len(hops) > 1 else best
 
 
 def _connected(routes: Iterable[Route], index: int, network: str) -> tuple[Route, ...]:
     """Main's routes straight to the subnet `network` through this device, the best first."""
-    found = [
+    connected = [
         route
         for route in routes
         if route.destination == network
         and (route.table, route.device) == (TABLE_MAIN, index)
         and not route.gateway
     ]
-    if len(found) > 1:
-        found.sort(key=lambda route: route.metric)
-    return tuple(found)
+    if len(connected) > 1:
+        connected.sort(key=lambda route: route.metric)
+    return tuple(connected)
 
 
 def _sourced(routes: Iterable[Route], index: int, source: str) -> list[Route]:

@@ -8,10 +8,9 @@ a group without members, and the routes that use it, without an event for any of
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 from functools import partial
 
-from mproutd.model import PROTOCOL, Nexthop, NexthopObject, Route, Snapshot
+from mproutd.model import ANY_DEVICE, PROTOCOL, Nexthop, NexthopObject, Route, Snapshot
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.rtnl_nexthops import (
     NHMSG,
@@ -70,12 +69,14 @@ class NexthopTable:
             self._resilient = not (isinstance(reply, OSError) and reply.errno == errno.EOPNOTSUPP)
         return self._resilient
 
-    def resolve(self, routes: Iterable[Route]) -> list[Route]:
-        """Other programs' routes with the devices and gateways of the nexthop objects they use.
+    def resolve(self, routes: tuple[Route, ...], device: int = ANY_DEVICE) -> tuple[Route, ...]:
+        """The same with the ways of other programs' nexthop objects: through a device, or all.
 
         The kernel reports both, except with net.ipv4.nexthop_compat_mode=0.
         """
-        return [
+        if not any(route.nexthop_id for route in routes):
+            return routes
+        return tuple(
             resolved
             for route in routes
             for resolved in (
@@ -83,15 +84,33 @@ class NexthopTable:
                 if route.nexthop_id and route.protocol != PROTOCOL
                 else (route,)
             )
-        ]
+            if device in (ANY_DEVICE, resolved.device)
+        )
 
     def _resolve(self, route: Route) -> list[Route]:
-        hops = self.hops(route.nexthop_id)
-        route = route._replace(nexthop_id=0)
+        """One for each device; none for an object without any, such as a blackhole."""
+        by_device: dict[int, list[Nexthop]] = {}
+        for hop in self.hops(route.nexthop_id):
+            if hop.device:
+                by_device.setdefault(hop.device, []).append(hop._replace(device=0))
         return [
-            route._replace(device=hop.device, gateway=hop.gateway, onlink=hop.onlink)
-            for hop in hops
+            route._replace(
+                device=device,
+                gateway=hops[0].gateway,
+                onlink=hops[0].onlink,
+                nexthops=tuple(hops) if len(hops) > 1 else (),
+                nexthop_id=0,
+            )
+            for device, hops in by_device.items()
         ]
+
+    def others_exist(self) -> bool:
+        """Whether another program has nexthop objects.  False on kernels that have none."""
+        try:
+            bodies = self._requests.dump(dump_nexthops)
+        except OSError:
+            return False
+        return any(nexthop_object(body).protocol != PROTOCOL for body in bodies)
 
     def hops(self, number: int) -> list[Nexthop]:
         """What a nexthop object stands for; none if it is gone."""

@@ -295,8 +295,8 @@ def is_of(body: bytes, table: str) -> bool:
     """Whether the chain or rule of a dump, or of an event, is of this table.  DecodeError."""
     if body[:1] != bytes([_INET]):
         return False
-    found = attribute(body, _NFGENMSG.size, _TABLE_NAME)
-    return found is not None and text(found) == table
+    table_name = attribute(body, _NFGENMSG.size, _TABLE_NAME)
+    return table_name is not None and text(table_name) == table
 
 
 def chain_name(body: bytes) -> str:

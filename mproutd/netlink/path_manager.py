@@ -246,9 +246,9 @@ def mptcp_paused() -> bool:
     if not before.get("Blackhole"):
         return False
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as trial:
-            trial.setblocking(False)
-            trial.connect_ex(("127.0.0.1", 1))
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as connection:
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", 1))
     except OSError:  # ENOPROTOOPT while net.mptcp.enabled is 0: nothing asks for MPTCP anyway
         return False
     return _mptcp_counters().get(_PAUSED_COUNTER, 0) > before.get(_PAUSED_COUNTER, 0)

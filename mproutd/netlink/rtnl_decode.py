@@ -266,11 +266,11 @@ def _routes(body: bytes, unwanted: int, whole: bool = False) -> tuple[Route, ...
 
 def _metrics(data: bytes) -> Metrics:
     """RTA_METRICS in canonical form."""
-    found = [
+    metrics = [
         (kind, text(payload) if kind == RTAX_CC_ALGO else U32.unpack(payload)[0])
         for kind, payload in attributes(data).items()
     ]
-    return tuple(sorted(metric for metric in found if metric[1]))
+    return tuple(sorted(metric for metric in metrics if metric[1]))
 
 
 def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:

@@ -48,6 +48,15 @@ def read(device: str, key: str) -> int:
         return 0
 
 
+def hides_nexthops() -> bool:
+    """Whether routes tell only the id of their nexthop object, not what it has."""
+    try:
+        with open("/proc/sys/net/ipv4/nexthop_compat_mode", encoding="ascii") as file:
+            return file.read().strip() == "0"
+    except OSError:
+        return False
+
+
 def forwarding_devices(names: Iterable[str]) -> frozenset[tuple[str, int]]:
     """(device, family) for which this host is a router."""
     return frozenset(

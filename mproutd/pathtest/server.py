@@ -2,7 +2,8 @@
 
 It needs no privileges.  Invariants: a stranger can make it do little.  At most MAX_CONNECTIONS are
 open at once, each for MAX_SECONDS and protocol.MAX_ECHO_BYTES of echo; nothing is sent before
-HELLO, nothing that was received is shown, and it ends by itself.
+HELLO, nothing that was received is shown, and it ends by itself.  Who has not sent HELLO makes
+room for others; and of the tests, one source has MAX_TESTS_OF_SOURCE at most.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from collections.abc import Callable
 from typing import Any
 
 from mproutd.format import address_port
+from mproutd.limits import first_to_go
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, counter_increase
 from mproutd.pathtest import protocol
 from mproutd.pathtest.connection import read_counters, read_mptcp_info, read_tcp_info
 from mproutd.pathtest.select import parse_host_port
 
 MAX_CONNECTIONS = 16
-"""At once; as many more wait in the kernel's backlog."""
+"""At once."""
+MAX_TESTS_OF_SOURCE = 8
+BACKLOG = 128
+"""Of connections that the loop has not come to."""
 MAX_SECONDS = 10.0
 """Lifetime of a connection."""
 _RECEIVE_BYTES = 16 << 10
@@ -68,6 +73,7 @@ class _Client:
     ) -> None:
         """`syn_mp_capable` holds for a connection that was accepted as plain TCP."""
         self.socket = connected
+        self.source, _, _ = address.rpartition(":")
         self.expires = time.monotonic() + MAX_SECONDS
         self.unsent = b""
         self.done = False
@@ -118,8 +124,8 @@ class Listener:
         self._socket = self._open(address, port)
         self._fallbacks = FallbackCounter()
         self._selector = selectors.DefaultSelector()
-        self._clients: set[_Client] = set()
-        self._accepting = False
+        self._clients: dict[_Client, None] = {}
+        """The oldest first."""
 
     def _open(self, address: str, port: int) -> socket.socket:
         try:
@@ -147,7 +153,7 @@ class Listener:
                 if family == socket.AF_INET6:
                     listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 listening.bind((host, port))
-                listening.listen(MAX_CONNECTIONS)
+                listening.listen(BACKLOG)
                 listening.setblocking(False)
                 return listening
             except OSError as error:
@@ -164,14 +170,14 @@ class Listener:
     def serve(self, seconds: float, report: Callable[[dict[str, Any]], None]) -> None:
         """Serve for `seconds`; `report` receives the last view of each finished test."""
         end = time.monotonic() + seconds
+        self._selector.register(self._socket, selectors.EVENT_READ)
         try:
             while (left := end - time.monotonic()) > 0:
-                self._limit_accepting()
                 self._fallbacks.tick()
                 for key, _ in self._selector.select(min(_COUNTER_INTERVAL, left)):
                     if key.data is None:
-                        self._accept()
-                    else:
+                        self._accept(report)
+                    elif key.data in self._clients:
                         self._serve(key.data)
                 for client in list(self._clients):
                     if client.done or time.monotonic() >= client.expires:
@@ -182,34 +188,43 @@ class Listener:
             self._selector.close()
             self._socket.close()
 
-    def _limit_accepting(self) -> None:
-        """Accept only below MAX_CONNECTIONS."""
-        room = len(self._clients) < MAX_CONNECTIONS
-        if room and not self._accepting:
-            self._selector.register(self._socket, selectors.EVENT_READ)
-        elif self._accepting and not room:
-            self._selector.unregister(self._socket)
-        self._accepting = room
+    def _make_room(self, report: Callable[[dict[str, Any]], None]) -> bool:
+        """Close a connection that is no test, if there is no place for another; False where all
+        are tests."""
+        if len(self._clients) < MAX_CONNECTIONS:
+            return True
+        strangers = [client for client in self._clients if not client.session.started]
+        if not strangers:
+            return False
+        self._close(strangers[first_to_go([client.source for client in strangers])], report)
+        return True
 
-    def _accept(self) -> None:
+    def _accept(self, report: Callable[[dict[str, Any]], None]) -> None:
         try:
             connected, source = self._socket.accept()
         except OSError:
             return  # closed again, or no descriptor is free: the next one may succeed
+        if not self._make_room(report):
+            connected.close()
+            return
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = address_port(*source[:2])
         client = _Client(connected, address, self.mptcp_enabled, self._fallbacks.has_risen())
-        self._clients.add(client)
+        self._clients[client] = None
         self._selector.register(connected, selectors.EVENT_READ, client)
 
     def _serve(self, client: _Client) -> None:
+        started = client.session.started
         client.serve()
+        if client.session.started and not started:
+            tests = [each.source for each in self._clients if each.session.started]
+            client.done = client.done or tests.count(client.source) > MAX_TESTS_OF_SOURCE
         writing = selectors.EVENT_WRITE if client.unsent else 0
         self._selector.modify(client.socket, selectors.EVENT_READ | writing, client)
 
     def _close(self, client: _Client, report: Callable[[dict[str, Any]], None]) -> None:
-        self._clients.discard(client)
+        del self._clients[client]
         self._selector.unregister(client.socket)
         session = client.session
         if not session.started:

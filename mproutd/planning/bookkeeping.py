@@ -31,8 +31,8 @@ def next_state(
 ) -> State:
     """The state to save before the plan with these objects is applied."""
     config = ownership.config
-    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    foreign = ownership.foreign_addresses(found)
+    existing = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    foreign = ownership.foreign_addresses(existing)
     own = {
         (endpoint.address, endpoint.device)
         for endpoint in endpoints
@@ -44,8 +44,8 @@ def next_state(
     named = by_name(snapshot.links)
     for device, key, value in sysctls:
         link = named[device]
-        if (found_value := getattr(link, key)) != value:
-            original_sysctls[link.index, key] = found_value
+        if (existing_value := getattr(link, key)) != value:
+            original_sysctls[link.index, key] = existing_value
     return State(
         slots={name: own_numbers.slot for name, own_numbers in numbers.items()},
         tables=pruned.tables | {own.table for own in numbers.values()} | {config.table_base},
@@ -66,7 +66,7 @@ def next_state(
 def prune(ownership: Ownership, snapshot: Snapshot) -> State:
     """The state without what is over: endpoints that are gone, values changed by somebody else."""
     state = ownership.state
-    found = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    existing = snapshot.mptcp.endpoints if snapshot.mptcp else ()
     own_priorities = {rule.priority for rule in ownership.own_rules(snapshot.rules)}
     return state._replace(
         tables=state.tables & {route.table for route in ownership.own_routes(snapshot.routes)},
@@ -77,7 +77,7 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
         ),
         endpoints=frozenset(
             (endpoint.address, endpoint.device)
-            for endpoint in found
+            for endpoint in existing
             if ownership.owns_endpoint(endpoint)
         ),
         limits=recorded_limits(ownership, snapshot, None),
@@ -137,7 +137,7 @@ def _gateways(state: State, uplinks: Sequence[ObservedUplink]) -> dict[tuple[str
         if path.withdrawn or (path.gateway and path.gateway.origin in ("main", "table"))
         for address in path.covered
     }
-    gateways = {key: each for key, each in state.gateways.items() if key not in withdrawn}
+    gateways = {key: gateway for key, gateway in state.gateways.items() if key not in withdrawn}
     gateways |= current
     surplus = len(gateways) - max(REMEMBERED_GATEWAYS, len(current))
     for key in [key for key in gateways if key not in current][: max(0, surplus)]:
@@ -149,7 +149,9 @@ def _attributes(
     state: State, uplinks: Sequence[ObservedUplink], gateways: Mapping[tuple[str, str], str]
 ) -> dict[tuple[str, str], tuple[str, Metrics]]:
     """Source and metrics of main's routes by the remembered gateways."""
-    attributes = {key: each for key, each in state.attributes.items() if key in gateways}
+    attributes = {
+        key: attributes for key, attributes in state.attributes.items() if key in gateways
+    }
     for uplink in uplinks:
         for path in uplink.paths:
             if path.default is None:
@@ -191,7 +193,7 @@ def remembered_gateways(
                 continue
             key = (uplink.config.device, path.family)
             remembered.add(key)
-            other = snapshot.defaults.get((ANY_DEVICE, path.family))
-            if not path.dropped and (other is None or other.device in own):
+            default = snapshot.defaults.get((ANY_DEVICE, path.family))
+            if not path.dropped and (default is None or default.device in own):
                 deleted.add(key)
     return frozenset(remembered), frozenset(deleted)

@@ -40,7 +40,7 @@ def delegated_prefixes(
         and address.scope == SCOPE_GLOBAL
         and address.address[:2] not in ("fc", "fd")
     ]
-    found: dict[str, list[str]] = {}
+    prefixes: dict[str, list[str]] = {}
     for prefix in snapshot.delegated:
         in_use = any(
             address.link not in devices and contains(prefix, address.address)
@@ -49,9 +49,9 @@ def delegated_prefixes(
         if not in_use:
             continue
         own = [
-            (devices[each.link], _common_bits(prefix, each.address))
-            for each in addresses
-            if each.link in devices
+            (devices[address.link], _common_bits(prefix, address.address))
+            for address in addresses
+            if address.link in devices
         ]
         same_site = {device for device, common in own if common >= SITE}
         same_provider = {device for device, common in own if common >= PROVIDER}
@@ -62,8 +62,8 @@ def delegated_prefixes(
         }
         owner = same_site or (set() if unknown else same_provider)
         if len(owner) == 1:
-            found.setdefault(owner.pop(), []).append(prefix)
-    return found
+            prefixes.setdefault(owner.pop(), []).append(prefix)
+    return prefixes
 
 
 def _common_bits(prefix: str, address: str) -> int:

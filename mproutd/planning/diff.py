@@ -84,7 +84,7 @@ def routing(
     new_routes = [
         (route, uplink)
         for route, uplink in plan.routes.items()
-        if route not in routes and not _leads_the_same_way(foreign.get(route.key), route)
+        if route not in routes and not _is_equivalent(foreign.get(route.key), route)
     ]
     ordered = [
         Operation("replace" if route.key in keys else "add", route, uplink)
@@ -128,7 +128,7 @@ def _nexthops(
     return additions, [Operation("delete", each) for each in gone]
 
 
-def _leads_the_same_way(foreign: Route | None, wanted: Route) -> bool:
+def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:
     """Whether another program's route is in the place of ours and will do.
 
     The kernel allows one of them; that happens in a table that others keep as well.

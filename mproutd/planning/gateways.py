@@ -122,7 +122,7 @@ def foreign_default(
     """Another program's default through the uplink's device in the table pinned for it."""
     if not uplink.table or not device:
         return None
-    found = (
+    defaults = (
         route
         for route in snapshot.routes
         if (route.table, route.family, route.device, route.destination)
@@ -130,10 +130,10 @@ def foreign_default(
         and route.protocol != PROTOCOL
         and not route.from_prefix
     )
-    return min(found, key=lambda route: route.metric, default=None)
+    return min(defaults, key=lambda route: route.metric, default=None)
 
 
-def with_memory(
+def with_remembered_gateways(
     snapshot: Snapshot,
     state: State,
     withdrawn: Collection[tuple[str, int]],
@@ -161,20 +161,20 @@ def with_memory(
         )
         remembered.setdefault(family, []).append(route)
         dropped[family] = key in state.dropped or not any(
-            other.gateway == gateway
-            and (other.family, other.device, other.destination, other.protocol)
+            route.gateway == gateway
+            and (route.family, route.device, route.destination, route.protocol)
             == (family, address.link, "default", PROTOCOL)
-            for other in snapshot.routes
+            for route in snapshot.routes
         )
     if not remembered:
         return known
     return [
-        each
+        facts
         if family not in remembered
-        else each._replace(withdrawn=True)
+        else facts._replace(withdrawn=True)
         if (uplink.device, family) in withdrawn
-        else each._replace(remembered=tuple(remembered[family]), dropped=dropped[family])
-        for family, each in zip(FAMILIES, known, strict=True)
+        else facts._replace(remembered=tuple(remembered[family]), dropped=dropped[family])
+        for family, facts in zip(FAMILIES, known, strict=True)
     ]
 
 
@@ -212,8 +212,9 @@ def main_routes(
     onlink = default is not None and default.onlink
     if address and not address.startswith("fe80") and not onlink:
         # The kernel accepts a gateway only where a route leads to it without another one.
-        # Main's has been accepted already, so main has one.
-        reachable = networks if default else [route.destination for route in connected]
+        # Main's has been accepted already, so main has one; a remembered one is not main's.
+        in_main = default is not None and gateway.origin != "remembered"
+        reachable = networks if in_main else [route.destination for route in connected]
         onlink = not any(contains(network, address) for network in reachable)
     return MainRoutes(onlink, connected, default, known.sourced)
 
@@ -231,19 +232,21 @@ def without_gateway(
         return ()
     if routes.default is not None and routes.default.from_prefix:
         return tuple(
-            each
-            for each in covered
-            if not any(contains(route.from_prefix, each.address) for route in routes.sourced)
+            address
+            for address in covered
+            if not any(contains(route.from_prefix, address.address) for route in routes.sourced)
         )
     served = [
-        each for each in covered if gateway.address and contains(each.network, gateway.address)
+        address
+        for address in covered
+        if gateway.address and contains(address.network, gateway.address)
     ]
     if not served or served[0].family != AF_INET:
         return ()
     return tuple(
-        each
-        for each in covered
-        if each not in served and each.prefixlen < bits(AF_INET) and each.address != source
+        address
+        for address in covered
+        if address not in served and address.prefixlen < bits(AF_INET) and address.address != source
     )
 
 
@@ -257,8 +260,8 @@ def with_named_sources(
     own = {address.address for address in addresses}
     if all(
         not route or not route.source or route.source in own
-        for each in known
-        for route in (each.main_default, *each.sourced, *each.remembered)
+        for facts in known
+        for route in (facts.main_default, *facts.sourced, *facts.remembered)
     ):
         return addresses, known
     elsewhere = {
@@ -273,16 +276,16 @@ def with_named_sources(
 
     routes = [
         route
-        for each in known
-        for route in (each.main_default, *each.sourced, *each.remembered)
+        for facts in known
+        for route in (facts.main_default, *facts.sourced, *facts.remembered)
         if route
     ]
     named = dict.fromkeys(route.source for route in routes if route.source in elsewhere)
     return [*addresses, *(elsewhere[source] for source in named)], [
-        each._replace(
-            main_default=checked(each.main_default) if each.main_default else None,
-            sourced=tuple(map(checked, each.sourced)),
-            remembered=tuple(map(checked, each.remembered)),
+        facts._replace(
+            main_default=checked(facts.main_default) if facts.main_default else None,
+            sourced=tuple(map(checked, facts.sourced)),
+            remembered=tuple(map(checked, facts.remembered)),
         )
-        for each in known
+        for facts in known
     ]

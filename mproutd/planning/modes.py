@@ -101,10 +101,10 @@ def switch_off(
     marked = [uplink._replace(over_quota=uplink.config.name in over_quota) for uplink in uplinks]
     usable = [uplink for uplink in by_rank(marked) if uplink.usable]
     condemned = [uplink for uplink in usable if _is_condemned(uplink)]
-    spared = condemned[0].config.name if condemned and len(condemned) == len(usable) else ""
+    kept = condemned[0].config.name if condemned and len(condemned) == len(usable) else ""
     return [
         uplink._replace(config=uplink.config._replace(mode=OFF))
-        if _is_condemned(uplink) and uplink.config.name != spared
+        if _is_condemned(uplink) and uplink.config.name != kept
         else uplink
         for uplink in marked
     ]

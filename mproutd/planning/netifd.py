@@ -157,7 +157,7 @@ def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts
             prefixes[name] = (*prefixes.get(name, ()), delegated)
         for family, number in interface.tables:
             tables.setdefault((name, family), number)
-    for key, others in facts.gateways.items():
-        gateways[key] = (*gateways.get(key, ()), *others)
+    for key, later in facts.gateways.items():
+        gateways[key] = (*gateways.get(key, ()), *later)
     devices = {interface.name: interface.device for interface in interfaces.values()}
     return facts._replace(gateways=gateways, devices=devices, prefixes=prefixes, tables=tables)

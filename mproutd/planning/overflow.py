@@ -274,9 +274,17 @@ def decode(data: Any) -> tuple[dict[str, dict[int, Rates]], float]:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, not {VERSION}")
         hours = {
-            str(name): {int(hour): (float(down), float(up)) for hour, down, up in listed}
+            str(name): {
+                int(_number(hour)): (_number(down), _number(up)) for hour, down, up in listed
+            }
             for name, listed in data["uplinks"].items()
         }
-        return hours, float(data["time"])
+        return hours, _number(data["time"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not the learned rates of mproutd: {error}") from None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 53:
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)

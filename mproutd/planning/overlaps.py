@@ -68,12 +68,12 @@ def shared_subnets(
         if subnet.network not in networks:
             networks.append(subnet.network)
 
-    for (family, length), longer_ones in by_length.items():
-        for (other_family, shorter), shorter_ones in by_length.items():
+    for (family, length), longer_subnets in by_length.items():
+        for (other_family, shorter), shorter_subnets in by_length.items():
             if other_family != family or shorter > length:
                 continue
-            for start, inner in longer_ones.items():
-                outer = shorter_ones.get(start >> length - shorter)
+            for start, inner in longer_subnets.items():
+                outer = shorter_subnets.get(start >> length - shorter)
                 if outer is None or (outer is inner and len(inner) == 1):
                     continue
                 together = {*inner, *outer}

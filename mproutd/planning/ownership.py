@@ -83,15 +83,15 @@ class Ownership:
         """Whether `value`, as found, is what mproutd wrote; `device` is an ifindex."""
         return (device, key) in self.state.sysctls and OUR_SYSCTLS.get(key, -1) == value
 
-    def original_limits(self, found: Limits) -> Limits:
+    def original_limits(self, current: Limits) -> Limits:
         """The limits without mproutd: a value that is not ours stands for itself."""
         if self.state.limits is None:
-            return found
+            return current
         original, *ours = self.state.limits
         return Limits(
-            _original(found.subflows, original.subflows, [limits.subflows for limits in ours]),
+            _original(current.subflows, original.subflows, [limits.subflows for limits in ours]),
             _original(
-                found.add_addr_accepted,
+                current.add_addr_accepted,
                 original.add_addr_accepted,
                 [limits.add_addr_accepted for limits in ours],
             ),
@@ -114,5 +114,5 @@ def _own_rules(rules: tuple[Rule, ...], priorities: tuple[range, ...]) -> frozen
     )
 
 
-def _original(found: int, original: int, ours: Collection[int]) -> int:
-    return original if found in ours else found
+def _original(current: int, original: int, ours: Collection[int]) -> int:
+    return original if current in ours else current

@@ -220,15 +220,15 @@ def decode(data: Any) -> tuple[dict[str, Usage], float]:
     try:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, not {VERSION}")
-        ledger = {str(name): _usage(entry) for name, entry in data["uplinks"].items()}
+        ledger = {str(name): _usage(usage) for name, usage in data["uplinks"].items()}
         return ledger, _number(data["time"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a ledger of mproutd: {error}") from None
 
 
-def _usage(entry: Any) -> Usage:
-    start, end = map(_number, entry["period"])
-    count, previous = entry["count"], entry["previous"]
+def _usage(saved: Any) -> Usage:
+    start, end = map(_number, saved["period"])
+    count, previous = saved["count"], saved["previous"]
     if count is not None:
         name, index, boot, received, sent = count
         device = Device(str(name), _integer(index), str(boot))
@@ -236,9 +236,8 @@ def _usage(entry: Any) -> Usage:
     if previous is not None:
         first, last, before = previous
         previous = Period(_number(first), _number(last)), _integer(before)
-    return Usage(
-        Period(start, end), _integer(entry["used"]), count, _integer(entry["stage"]), previous
-    )
+    reported = min(_integer(saved["stage"]), REACHED)
+    return Usage(Period(start, end), _integer(saved["used"]), count, reported, previous)
 
 
 def _number(value: object) -> float:

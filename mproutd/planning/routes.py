@@ -247,15 +247,15 @@ def main_default_devices(snapshot: Snapshot) -> frozenset[int]:
 def _main_default(snapshot: Snapshot, uplinks: Sequence[ObservedUplink]) -> dict[int, int]:
     """Family → the device of main's default, where that is no uplink's and better than theirs."""
     devices = {uplink.link.index for uplink in uplinks if uplink.link}
-    found: dict[int, int] = {}
+    default_devices: dict[int, int] = {}
     for family in FAMILIES:
         best = snapshot.defaults.get((ANY_DEVICE, family))
         if best is None or not devices.isdisjoint(best.devices):
             continue
         own = [snapshot.defaults.get((index, family)) for index in devices]
         if all(route is None or best.metric < route.metric for route in own):
-            found[family] = best.device
-    return found
+            default_devices[family] = best.device
+    return default_devices
 
 
 def _barred(

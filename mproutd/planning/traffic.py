@@ -53,21 +53,21 @@ def flows(
 ) -> list[Flow]:
     """What to look up; `routers` are the (device, family) between which this host forwards."""
     families = [family for family in FAMILIES if any(rule.family == family for rule in plan.rules)]
-    found = [Flow("host", Packet(family), _carriers(plan, family)) for family in families]
+    flows = [Flow("host", Packet(family), _carriers(plan, family)) for family in families]
     for name, address in _lans(snapshot, plan, routers):
         if address.family in families and (host := _neighbour(address)):
             packet = Packet(address.family, host, address.link)
-            found.append(Flow("lan", packet, _expected(plan, packet, name), name))
-    leading_out = {each.config.name for each in plan.uplinks if each.config.default_route}
+            flows.append(Flow("lan", packet, _expected(plan, packet, name), name))
+    leading_out = {uplink.config.name for uplink in plan.uplinks if uplink.config.default_route}
     for rule, uplink in plan.rules.items():
         if uplink in leading_out and rule.fwmask:
-            found.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), (uplink,)))
+            flows.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), (uplink,)))
     for observed in plan.uplinks:
         for path in observed.paths:
             if path.usable and path.leads_out:
                 for address in path.covered:
                     packet = Packet(path.family, address.address)
-                    found.append(Flow("source", packet, (observed.config.name,)))
+                    flows.append(Flow("source", packet, (observed.config.name,)))
     marks = set()
     for rule in snapshot.rules:
         if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
@@ -76,8 +76,8 @@ def flows(
                 continue
             marks.add(mark)
             packet = Packet(rule.family, mark=rule.fwmark)
-            found.append(Flow("rule", packet, _carriers(plan, rule.family), rule=rule))
-    return found
+            flows.append(Flow("rule", packet, _carriers(plan, rule.family), rule=rule))
+    return flows
 
 
 def _leads_mark_to_main(rule: Rule) -> bool:

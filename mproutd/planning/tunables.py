@@ -164,10 +164,10 @@ def recorded_limits(
     original = original_limits(ownership, snapshot)
     if snapshot.mptcp is None or original is None:
         return ownership.state.limits
-    found = snapshot.mptcp.limits
-    ours = wanted or found
-    if found not in (original, ours):  # our earlier values stay known until they are replaced
-        return (original, ours, found)
+    current = snapshot.mptcp.limits
+    ours = wanted or current
+    if current not in (original, ours):  # our earlier values stay known until they are replaced
+        return (original, ours, current)
     return (original, ours) if original != ours else None
 
 

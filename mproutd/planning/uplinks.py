@@ -6,7 +6,7 @@ needed), and no health check has failed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from socket import AF_INET6
 from typing import NamedTuple
 
@@ -31,8 +31,8 @@ from mproutd.planning.gateways import (
     find_gateway,
     foreign_default,
     main_routes,
-    with_memory,
     with_named_sources,
+    with_remembered_gateways,
     without_gateway,
 )
 from mproutd.planning.state import State
@@ -132,7 +132,7 @@ class Path(NamedTuple):
         addresses = (*self.eligible, *self.covered)
         gateway = self.gateway.address if self.gateway else ""
         return next(
-            (each.address for each in addresses if gateway and contains(each.network, gateway)),
+            (address.address for address in _near(addresses, gateway)),
             addresses[0].address if addresses else "",
         )
 
@@ -140,8 +140,7 @@ class Path(NamedTuple):
     def probe_source(self) -> str:
         """The address from which a health check speaks, as other traffic of this machine does."""
         gateway = self.gateway.address if self.gateway else ""
-        near = (each for each in self.eligible if gateway and contains(each.network, gateway))
-        return self.source or next(near, self.eligible[0]).address
+        return self.source or next(_near(self.eligible, gateway), self.eligible[0]).address
 
     def gateways(self, address: str) -> tuple[str, ...]:
         """Where packets from an address of this path may go first."""
@@ -197,13 +196,19 @@ def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
 
     Neither those that are off, nor those that have no way to the internet: see local_only().
     """
-    ranked = [each for each in uplinks if each.config.mode in RANK and each.config.default_route]
+    ranked = [
+        uplink for uplink in uplinks if uplink.config.mode in RANK and uplink.config.default_route
+    ]
     return sorted(ranked, key=lambda uplink: (RANK[uplink.config.mode], uplink.over_quota))
 
 
 def local_only(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     """Those that lead only to their own subnets (default_route 0) and are not off."""
-    return [each for each in uplinks if each.config.mode in RANK and not each.config.default_route]
+    return [
+        uplink
+        for uplink in uplinks
+        if uplink.config.mode in RANK and not uplink.config.default_route
+    ]
 
 
 def by_name(links: Mapping[int, Link]) -> dict[str, Link]:
@@ -246,15 +251,20 @@ def observe(
             )
             for family in FAMILIES
         ]
-        for place, family in enumerate(FAMILIES if uplink.table else ()):
+        for i, family in enumerate(FAMILIES if uplink.table else ()):
             route = foreign_default(snapshot, uplink, index, family)
             if route is not None:
-                known[place] = known[place]._replace(main_default=route, default_origin="table")
-        known = with_memory(snapshot, state, facts.withdrawn, uplink, addresses, known)
+                known[i] = known[i]._replace(main_default=route, default_origin="table")
+        known = with_remembered_gateways(snapshot, state, facts.withdrawn, uplink, addresses, known)
         addresses, known = with_named_sources(snapshot, addresses, known)
         failures = tuple((uplink.name, family) in failed for family in FAMILIES)
         uplinks.append(_observe(uplink, link, addresses, known, failures))
     return _without_duplicates(uplinks)
+
+
+def _near(addresses: Iterable[Address], gateway: str) -> Iterator[Address]:
+    """Those whose subnet the gateway is in."""
+    return (address for address in addresses if gateway and contains(address.network, gateway))
 
 
 def _of_family(prefixes: Sequence[str], family: int) -> tuple[str, ...]:
@@ -293,12 +303,12 @@ def _path(
         return Path(family, False, "link-down", (), covered)
     gateway, known = find_gateway(uplink, link, family, covered, known)
     routes = main_routes(gateway, covered, known)
-    found = Path(family, False, "", eligible, covered, gateway, *routes)
-    stranded = () if gateway is None else without_gateway(gateway, covered, routes, found.source)
-    if stranded:
-        eligible = tuple(each for each in eligible if each not in stranded)
-        no_address = no_address if not found.eligible or eligible else "no-gateway"
-        found = found._replace(eligible=eligible, without_gateway=stranded)
+    path = Path(family, False, "", eligible, covered, gateway, *routes)
+    unserved = () if gateway is None else without_gateway(gateway, covered, routes, path.source)
+    if unserved:
+        eligible = tuple(address for address in eligible if address not in unserved)
+        no_address = no_address if not path.eligible or eligible else "no-gateway"
+        path = path._replace(eligible=eligible, without_gateway=unserved)
     if not link.carrier:
         reason = "no-carrier"
     elif not eligible:
@@ -309,7 +319,7 @@ def _path(
         reason = "check-failed"
     else:
         reason = ""
-    return found._replace(
+    return path._replace(
         usable=not reason,
         reason=reason,
         prefixes=known.prefixes,

@@ -84,11 +84,11 @@ def forget(family: int, mark: int, mask: int, behind: Hosts, status: int = 0) ->
         entries: set[Entry] = set()
         for encode in marked_requests([mark], mask, family, status):
             for body in channel.dump(encode):
-                found = flow(body)
-                if found is None or found.entry.family != family or found.mark & mask != mark:
+                decoded = flow(body)
+                if decoded is None or decoded.entry.family != family or decoded.mark & mask != mark:
                     continue
-                if (not status or found.status & status) and behind.may_move(found):
-                    entries.add(found.entry)
+                if (not status or decoded.status & status) and behind.may_move(decoded):
+                    entries.add(decoded.entry)
         return _delete(channel, entries)
     finally:
         channel.close()
@@ -163,15 +163,15 @@ class ConntrackFlusher(Service):
             )
         usable_anywhere = frozenset().union(*self._addresses.values())
         for name in before.keys() & self._enabled:
-            gone = before[name] - usable_anywhere
-            if gone:
-                self._submit(partial(flush, sorted(gone)), name, "flush_conntrack")
+            lost_addresses = before[name] - usable_anywhere
+            if lost_addresses:
+                self._submit(partial(flush, sorted(lost_addresses)), name, "flush_conntrack")
 
     # -- by the marks of pin_flows --------------------------------------------------------
 
     def _move_marked(self, outcome: Outcome) -> None:
         plan = outcome.plan
-        usable, gone = lost(self._usable, plan.uplinks)
+        usable, no_longer_usable = lost(self._usable, plan.uplinks)
         self._usable = usable
         before, self._defaults = self._defaults, plan.default
         if before is None:
@@ -179,10 +179,10 @@ class ConntrackFlusher(Service):
             before = default_uplinks(outcome.snapshot.routes, table, plan.uplinks)
         back = failing_back(plan.uplinks, before, plan.shares) if before != plan.default else []
         self._marks = connection_marks(self._config, plan.numbers)
-        if gone or back:
+        if no_longer_usable or back:
             behind = hosts(outcome.snapshot.addresses, plan.uplinks)
             self._forget(back, behind, "failback")
-            self._forget(gone, behind, "flowtable", OFFLOADED)
+            self._forget(no_longer_usable, behind, "flowtable", OFFLOADED)
 
     def _forget(
         self, uplinks: Sequence[UplinkFamily], behind: Hosts, reason: str, status: int = 0

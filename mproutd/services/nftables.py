@@ -256,9 +256,9 @@ class PinnedFlows(Service):
         wanted = self._wanted is not None and bool(self._wanted.chains)
         status["pins_flows"] = self._in_place if wanted else None
         if wanted:
-            found = table_problems(self._error, self._conflicts, self._limiter)
-            status["problems"] += found
-            status["degraded"] |= bool(found)
+            problems = table_problems(self._error, self._conflicts, self._limiter)
+            status["problems"] += problems
+            status["degraded"] |= bool(problems)
 
     def close(self) -> None:
         if self._timer is not None:

@@ -180,7 +180,7 @@ class OverflowWatcher(Service):
             for name in self._regular
             for direction in range(len(DIRECTIONS))
         ]
-        self._loads = [each for each in loads if each is not None]
+        self._loads = [measured for measured in loads if measured is not None]
         if len(self._loads) == len(loads):
             self._decide(clock)
 
@@ -245,12 +245,12 @@ class OverflowWatcher(Service):
     # -- the status -----------------------------------------------------------------------
 
     def add_to_status(self, status: Status) -> None:
-        for entry in status["uplinks"]:
-            name = entry["name"]
+        for uplink in status["uplinks"]:
+            name = uplink["name"]
             overflow = self._overflows.get(name)
-            entry["overflow"] = self._overflow_status(name, overflow) if overflow else None
-            regular = entry["mode"] in REGULAR_MODES
-            entry["load"] = self._load_status(name) if regular else None
+            uplink["overflow"] = self._overflow_status(name, overflow) if overflow else None
+            regular = uplink["mode"] in REGULAR_MODES
+            uplink["load"] = self._load_status(name) if regular else None
         unknown = [
             name
             for name in self._regular
@@ -258,7 +258,7 @@ class OverflowWatcher(Service):
         ]
         for name in self._overflows if unknown else ():
             status["problems"].append(
-                problem("capacity-unknown", uplink=name, others=" and ".join(unknown))
+                problem("capacity-unknown", uplink=name, regular=" and ".join(unknown))
             )
             status["degraded"] = True
 
@@ -278,7 +278,7 @@ class OverflowWatcher(Service):
     def _direction(self, name: str, direction: int) -> DirectionLoad:
         capacity = self._capacity(name, direction)
         measured = [
-            each for each in self._loads if each.uplink == name and each.direction == direction
+            load for load in self._loads if load.uplink == name and load.direction == direction
         ]
         rate = round(measured[0].mean) if measured else None
         known = bool(capacity.rate)

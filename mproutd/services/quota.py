@@ -263,22 +263,22 @@ class QuotaCounter(Service):
     def add_to_status(self, status: Status) -> None:
         self._count()
         modes = {uplink["name"]: uplink for uplink in status["uplinks"]}
-        for name, entry in modes.items():
+        for name, uplink_status in modes.items():
             uplink = self._uplinks.get(name)
-            entry["quota"] = self._status(uplink, self._ledger[name]) if uplink else None
+            uplink_status["quota"] = self._status(uplink, self._ledger[name]) if uplink else None
         reported = []
         for name, uplink in self._uplinks.items():
             usage = self._ledger[name]
             if name in modes and usage.used >= (uplink.quota or 0):
-                entry = modes[name]
-                spared = uplink.quota_action == "off" and entry["effective_mode"] != "off"
+                uplink_status = modes[name]
+                in_use = uplink.quota_action == "off" and uplink_status["effective_mode"] != "off"
                 reported.append(
                     problem(
-                        "quota-in-use" if spared else "quota-reached",
+                        "quota-in-use" if in_use else "quota-reached",
                         uplink=name,
                         used=format_bytes(usage.used),
                         limit=format_bytes(uplink.quota),
-                        mode=entry["effective_mode"],
+                        mode=uplink_status["effective_mode"],
                         until=_date(usage.period.end),
                     )
                 )

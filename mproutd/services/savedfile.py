@@ -52,7 +52,7 @@ class SavedFile:
         `decode` returns it with the time at which it was written; ValueError where it is invalid.
         A damaged file is set aside.
         """
-        found = []
+        saved = []
         for directory in dict.fromkeys((self._directory, self._context.runtime_dir)):
             path = os.path.join(directory, self._name)
             try:
@@ -63,14 +63,14 @@ class SavedFile:
                 self.error = f"{directory}: {error.strerror}"
                 continue
             try:
-                found.append(decode(json.loads(read_file(path, MAX_BYTES))))
+                saved.append(decode(json.loads(read_file(path, MAX_BYTES))))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, RecursionError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)[:200]
                 self.error = f"{path}: {reason}"
                 self._set_aside(path)
-        return max(found, key=lambda loaded: loaded[1])[0] if found else None
+        return max(saved, key=lambda loaded: loaded[1])[0] if saved else None
 
     def _set_aside(self, path: str) -> None:
         try:

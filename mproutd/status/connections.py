@@ -105,7 +105,9 @@ def connections(
         result.append(present(master, info.token, flows))
     # Subflows without an MPTCP socket: it closed between the dumps, or there is no mptcp_diag.
     result += [present(None, token, flows) for token, flows in flows_of.items()]
-    return sorted(result, key=lambda entry: (str(entry["remote"]), entry["token"] or ""))
+    return sorted(
+        result, key=lambda connection: (str(connection["remote"]), connection["token"] or "")
+    )
 
 
 def _subflows_by_token(
@@ -138,7 +140,7 @@ def _connection(
 ) -> ConnectionStatus:
     subflows = [_subflow(tcp, subflow, uplinks, device_name) for tcp, subflow in flows]
     # The initial subflow first, then in the order of the endpoints.
-    subflows.sort(key=lambda entry: (entry["local_id"], entry["local"], entry["remote"]))
+    subflows.sort(key=lambda subflow: (subflow["local_id"], subflow["local"], subflow["remote"]))
     socket = master or flows[0][0]
     info = parse_mptcp_info(master.info) if master else MptcpInfo()
     return {

@@ -7,20 +7,20 @@ replies, `mproutd_up 0` is the only sample.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mproutd.commands import INVALID, CommandError
 from mproutd.format import safe
 from mproutd.status.metrics import COUNTER, METRICS, samples
+from mproutd.status.metrics_server import LimitedServer, RecentStatus
 
 try:
     from prometheus_client import (
         CollectorRegistry,
         Metric,
         generate_latest,
-        start_http_server,
+        make_wsgi_app,
         write_to_textfile,
     )
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -85,8 +85,8 @@ def serve(listen: str, get_status: GetStatus) -> None:
             f"--listen takes ADDRESS:PORT, such as 127.0.0.1:9785; not {listen!r}", INVALID
         )
     try:
-        start_http_server(int(port), address.strip("[]"), registry(get_status))
+        server = LimitedServer(address.strip("[]"), int(port))
     except OSError as error:
         raise CommandError(f"cannot listen on {listen}: {error.strerror or error}") from None
-    # The server runs in a thread, which prometheus_client before 0.20 does not return.
-    threading.Event().wait()
+    server.set_app(make_wsgi_app(registry(RecentStatus(get_status))))
+    server.serve_forever()

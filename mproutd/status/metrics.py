@@ -224,15 +224,15 @@ def _cost(name: str, uplink: UplinkStatus) -> Iterator[_Named]:
         yield "mproutd_uplink_overflow_carrying", (name,), overflow["carrying"]
     if load := uplink.get("load"):
         for direction in ("download", "upload"):
-            each: DirectionLoad = load[direction]
-            if each["capacity"] is not None:
+            measured: DirectionLoad = load[direction]
+            if measured["capacity"] is not None:
                 yield (
                     "mproutd_uplink_capacity_bytes_per_second",
                     (name, direction),
-                    each["capacity"] / 8,
+                    measured["capacity"] / 8,
                 )
-            if each["percent"] is not None:
-                yield "mproutd_uplink_load_ratio", (name, direction), each["percent"] / 100
+            if measured["percent"] is not None:
+                yield "mproutd_uplink_load_ratio", (name, direction), measured["percent"] / 100
 
 
 def _check(uplink: str, check: CheckStatus) -> Iterator[_Named]:

@@ -55,7 +55,7 @@ PROBLEMS = {
     "quota-in-use": "{uplink}: the quota is used up: {used} of {limit} until {until}; it stays in "
     "use as the last usable uplink",
     "ledger-error": "quotas: {error}",
-    "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {others} is "
+    "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {regular} is "
     "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
@@ -257,7 +257,7 @@ def merge(problems: Iterable[Problem]) -> list[Problem]:
         template = PROBLEMS[code].replace(
             f"{{{subject}}}", f"{{{subject}}} and {len(others)} others"
         )
-        text, rest = template.format(**first), [each[subject] for each in others]
+        text, rest = template.format(**first), [values[subject] for values in others]
         merged.append({**first, "text": text, "template": template, "others": rest})
     return merged
 

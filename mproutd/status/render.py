@@ -209,7 +209,8 @@ def _attention(status: Status, color: bool) -> list[str]:
         advice = problem["advice"]
         lines += attention_lines(problem["text"], "" if advice == following else advice, mark)
     for command in shortened(status["drift"]):
-        lines += attention_lines(f"drift, repairing: {command}", "", mark)
+        doing = ", repairing" if status["running"] else ""
+        lines += attention_lines(f"drift{doing}: {command}", "", mark)
     for warning in status["warnings"]:
         lines += wrap(f"note: {warning}", "", "  ")
     return lines

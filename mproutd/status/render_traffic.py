@@ -23,16 +23,16 @@ def share_list(shares: Iterable[tuple[str, int]]) -> str:
 def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> list[str]:
     """`IPv4 via wan1 (3) and wan2 (1)`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0
     (main)`."""
-    words = []
-    for each in traffic:
-        origin = f"from {each['origin']} " if each["origin"] else ""
-        way = share_list(
-            (share["uplink"] or share["device"], share["weight"]) for share in each["shares"]
+    texts = []
+    for flow in traffic:
+        origin = f"from {flow['origin']} " if flow["origin"] else ""
+        names = share_list(
+            (share["uplink"] or share["device"], share["weight"]) for share in flow["shares"]
         )
-        off = f" ({', '.join(each['barred'])} off)" if each["barred"] else ""
-        by_main = " (main)" if each["table"] == _TABLE_MAIN else ""
-        words.append(
-            f"{origin}{families[each['family']]} "
-            + (f"via {way}{by_main}" if way else f"unreachable{off}")
+        off = f" ({', '.join(flow['barred'])} off)" if flow["barred"] else ""
+        by_main = " (main)" if flow["table"] == _TABLE_MAIN else ""
+        texts.append(
+            f"{origin}{families[flow['family']]} "
+            + (f"via {names}{by_main}" if names else f"unreachable{off}")
         )
-    return words
+    return texts

@@ -248,8 +248,8 @@ def _header(view: View, uplinks: Sequence[UplinkStatus]) -> Line:
 
 def _title(view: View, uplink: UplinkStatus, with_rates: bool) -> Line:
     uplinks = view.status["uplinks"]
-    name_width = max(len(safe(each["name"])) for each in uplinks)
-    device_width = max(len(safe(each["device"])) for each in uplinks)
+    name_width = max(len(safe(uplink["name"])) for uplink in uplinks)
+    device_width = max(len(safe(uplink["device"])) for uplink in uplinks)
     age = f" {format_age(view.now - uplink['since'])}" if uplink["since"] else ""
     name = truncate(safe(uplink["name"]), _NAME_WIDTH)
     line = [

@@ -377,7 +377,8 @@ place; null where it is not wanted (`pin_flows` 0, or no forwarding); missing wi
     mptcp: MptcpStatus | None
     """the kernel's MPTCP; null where it has none"""
     drift: list[str]
-    """differences that the next pass will repair, as commands"""
+    """differences that the next pass will repair, as commands; nothing repairs them while no
+daemon is running"""
     warnings: list[str]
     """parts of the configuration that are valid but probably unintended"""
     problems: list[Problem]

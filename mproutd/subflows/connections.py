@@ -114,14 +114,14 @@ class ConnectionSnapshot(NamedTuple):
         initiated = self.initiated_locally()
         with_join = {subflow.token for subflow in self.subflows if _has_joined(subflow)}
         plain = {connection.token for connection in self.connections or () if connection.fallback}
-        found: dict[str, set[int]] = {}
+        irreplaceable: dict[str, set[int]] = {}
         for token, addresses in self._paths().items():
             if token in plain:
                 continue
             if not initiated.get(token) or (token not in with_join and len(addresses) == 1):
                 for address in addresses:
-                    found.setdefault(address, set()).add(token)
-        return found
+                    irreplaceable.setdefault(address, set()).add(token)
+        return irreplaceable
 
     def replaceable(self) -> set[str]:
         """The addresses with subflows of connections that this end began, and can add to."""

@@ -7,8 +7,9 @@ A connection without a subflow ends after net.mptcp.close_timeout.  Therefore:
 - The endpoints are deleted one by one, the best uplink's last.  In its place a wildcard endpoint
   has every connection open a subflow that belongs to no endpoint (planning/wildcard.py), one round
   trip later.
-- A connection that would not get one keeps the endpoint of its only path: one that the peer began,
-  or whose peer is not known to accept another subflow.  The next pass tries again.
+- A connection that would not get one keeps the endpoint of its only path, with the routing that it
+  needs: one that the peer began, or whose peer is not known to accept another subflow.  The next
+  pass tries again.
 
 Invariant: no connection loses its last subflow here, unless it is replaced or `force` is given.
 """
@@ -19,7 +20,19 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from mproutd.model import IMPLICIT, SUBFLOW, Endpoint, Operation, Snapshot, family_of
+from mproutd.model import (
+    IMPLICIT,
+    PROTOCOL,
+    SUBFLOW,
+    Endpoint,
+    Operation,
+    Route,
+    Rule,
+    Snapshot,
+    Sysctl,
+    family_of,
+)
+from mproutd.planning.ownership import OUR_SYSCTLS
 from mproutd.planning.plan import Plan
 from mproutd.planning.wildcard import open_subflows
 from mproutd.subflows.connections import ConnectionSnapshot
@@ -46,24 +59,18 @@ class Relocation(NamedTuple):
 def last_endpoints(
     snapshot: Snapshot, plan: Plan, deletions: Sequence[Operation]
 ) -> list[Endpoint]:
-    """The endpoints to be deleted that work, in families that keep no endpoint for subflows."""
-    deleted = {
-        operation.value.address: operation.value
-        for operation in deletions
-        if isinstance(operation.value, Endpoint) and operation.value.id
-    }
+    """The endpoints to be deleted that work, and are replaced at their address or the last ones:
+    those in families that keep no endpoint for subflows."""
+    deleted = _deleted(deletions)
     if not deleted:
         return []
-    families = {
-        family_of(endpoint.address)
-        for endpoint in plan.endpoints
-        if endpoint.flags & SUBFLOW and endpoint.address not in deleted
-    }
+    families = _remaining(plan, deleted)
+    replaced = {endpoint.address for endpoint in plan.endpoints}
     present = {(address.address, address.link) for address in snapshot.addresses}
     return [
         endpoint
         for endpoint in deleted.values()
-        if family_of(endpoint.address) not in families
+        if (family_of(endpoint.address) not in families or endpoint.address in replaced)
         and not endpoint.flags & IMPLICIT
         and (endpoint.address, endpoint.device) in present
         and (link := snapshot.links.get(endpoint.device))
@@ -72,8 +79,26 @@ def last_endpoints(
     ]
 
 
+def _deleted(deletions: Sequence[Operation]) -> dict[str, Endpoint]:
+    return {
+        operation.value.address: operation.value
+        for operation in deletions
+        if isinstance(operation.value, Endpoint) and operation.value.id
+    }
+
+
+def _remaining(plan: Plan, deleted: Collection[str]) -> set[int]:
+    """The families that keep an endpoint for subflows."""
+    return {
+        family_of(endpoint.address)
+        for endpoint in plan.endpoints
+        if endpoint.flags & SUBFLOW and endpoint.address not in deleted
+    }
+
+
 def relocate(
     snapshot: Snapshot,
+    plan: Plan,
     deletions: Sequence[Operation],
     last: Sequence[Endpoint],
     connections: ConnectionSnapshot,
@@ -104,9 +129,10 @@ def relocate(
         metric = route.metric if route else 0
         return (route is not None, -metric, begun[endpoint.address])
 
-    for family in {family_of(endpoint.address) for endpoint in going}:
-        candidates = [each for each in going if family_of(each.address) == family]
-        if in_use.isdisjoint(each.address for each in candidates):
+    families = {family_of(endpoint.address) for endpoint in going}
+    for family in families - _remaining(plan, _deleted(deletions)):
+        candidates = [endpoint for endpoint in going if family_of(endpoint.address) == family]
+        if in_use.isdisjoint(endpoint.address for endpoint in candidates):
             continue
         best = max(candidates, key=preference)
         moved = [operation for operation in ordered if operation.value == best]
@@ -115,10 +141,32 @@ def relocate(
     return Relocation(ordered, kept)
 
 
-def without(operations: Sequence[Operation], addresses: Collection[str]) -> list[Operation]:
-    """The operations that concern no endpoint at these addresses."""
-    return [
-        operation
-        for operation in operations
-        if not (isinstance(operation.value, Endpoint) and operation.value.address in addresses)
-    ]
+def without(
+    operations: Sequence[Operation], kept: Collection[str], snapshot: Snapshot
+) -> list[Operation]:
+    """The operations that take nothing away from the endpoints at these addresses: neither the
+    endpoint, nor its source rule, the table behind that, or the loose rp_filter."""
+    if not kept:
+        return list(operations)
+    tables = {
+        rule.table for rule in snapshot.rules if rule.source in kept and rule.protocol == PROTOCOL
+    }
+    devices = {
+        snapshot.links[address.link].name
+        for address in snapshot.addresses
+        if address.address in kept and address.link in snapshot.links
+    }
+
+    def takes_away(operation: Operation) -> bool:
+        value = operation.value
+        if isinstance(value, Endpoint):
+            return value.address in kept
+        if isinstance(value, Sysctl):
+            return value.device in devices and value.value != OUR_SYSCTLS.get(value.key)
+        if operation.verb != "delete":
+            return False
+        if isinstance(value, Rule):
+            return value.source in kept
+        return isinstance(value, Route) and value.table in tables
+
+    return [operation for operation in operations if not takes_away(operation)]

@@ -223,7 +223,7 @@ class SubflowRetrier:
         """
         ownership = Ownership(self._reconciler.config, self._reconciler.state_file.state)
         last = self._reconciler.last
-        planned = {each.address: each for each in (last.plan.endpoints if last else ())}
+        planned = {endpoint.address: endpoint for endpoint in (last.plan.endpoints if last else ())}
         own, foreign = {}, {}
         for endpoint in existing:
             if not is_client_endpoint(endpoint.flags):
@@ -275,7 +275,7 @@ def _with_way_out(plan: Plan) -> list[str]:
     From an uplink with default_route 0 only few are, so a connection without a subflow there
     usually lacks nothing.
     """
-    local = {each.config.name for each in plan.uplinks if not each.config.default_route}
+    local = {uplink.config.name for uplink in plan.uplinks if not uplink.config.default_route}
     return [
         endpoint.address
         for endpoint, uplink in plan.endpoints.items()

@@ -54,7 +54,7 @@ _mproutd() {
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		quota+-*) words="--set --reset $common" ;;
-		flush+-*) words=$common ;;
+		flush+-*) words="--force $common" ;;
 		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+* | quota+*) words=$(_mproutd_uplinks) ;;
 		check+*)

@@ -51,8 +51,8 @@ def build_sdist(folder: str, settings: Settings = None) -> str:
 def _copy() -> Iterator[Path]:
     """The sources elsewhere, with their version, as the working directory."""
     number, before = version(TREE), os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="mproutd-build-") as place:
-        copy = Path(place, "mproutd")
+    with tempfile.TemporaryDirectory(prefix="mproutd-build-") as folder:
+        copy = Path(folder, "mproutd")
         if (TREE / ".git").exists():
             _copy_known(copy)
         else:

@@ -38,10 +38,10 @@ def version(tree: Path = TREE) -> str:
 
 def written(tree: Path) -> str:
     """What the source says: the last release, or the version of an sdist."""
-    found = LINE.search((tree / SOURCE).read_text())
-    if found is None:
+    match = LINE.search((tree / SOURCE).read_text())
+    if match is None:
         raise SystemExit(f"version: no line __version__ = … in {tree / SOURCE}")
-    return found[1]
+    return match[1]
 
 
 def stamp(tree: Path, number: str) -> None:
@@ -66,10 +66,10 @@ def _counted(tree: Path) -> str:
 
 def _archived(text: str) -> str:
     """The suffix, from what `git archive` has written: commit, time, and git describe's name."""
-    found = re.search(r"^([0-9a-f]{40}) (\d+) (\S*)$", text, re.MULTILINE)
-    if found is None:
+    match = re.search(r"^([0-9a-f]{40}) (\d+) (\S*)$", text, re.MULTILINE)
+    if match is None:
         return ""
-    commit, seconds, name = found.groups()
+    commit, seconds, name = match.groups()
     described = re.fullmatch(r"v[\d.]+(?:-(\d+)-g[0-9a-f]+)?", name)
     if described is None:
         return _uncounted(commit, seconds)

@@ -56,7 +56,9 @@ def with_a_problem(status: dict[str, Any]) -> dict[str, Any]:
     status["warnings"] = ["a warning"]
     one, two = status["uplinks"]
     one["flows"] = 12
-    one["quota"] = {"used": 5e9, "limit": 2e10}
+    one["quota"] = {"used": 5e9, "limit": 2e10, "end": status["time"] + 3600, "state": "below"}
+    one["effective_mode"] = "overflow"
+    one["overflow"] = {"carrying": True, "reason": "wan2 is at 93 % (download)"}
     one["action"] = {"event": "up", "program": "/x", "text": "done", "output": "x"}
     two["usable"] = False
     for family in two["families"]:
@@ -128,7 +130,8 @@ def test_everything_that_a_status_can_have_is_shown(
         page.open(STATUS)
         page.wait(lambda: "5.0 GB of 20 GB" in page.text())
         card = page.text('article[data-key="wan1"]')
-        for words in ("Flows\n12", "/x done", "IPv4 by ping", f"{SERVER} "):
+        cost = ("Mode in use\noverflow", "carries wan2 is at 93 % (download)", "a new period in ")
+        for words in ("Flows\n12", "/x done", "IPv4 by ping", f"{SERVER} ", *cost):
             assert words in card
         assert "wan1 75 %" in page.text("#mproutd-other ~ dl")
         assert "Drift, repairing: ip rule add" in page.text(".problems")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tests.chaos.actions import ACTIONS
 from tests.chaos.rounds import Chaos, Trial
 
-A_SEED = 50
+ROUNDS_PER_SEED = 50
 """Rounds by one seed."""
 
 
@@ -32,7 +32,7 @@ def main() -> int:
         with Chaos(seed) as chaos:
             runs.append(chaos)
             try:
-                chaos.run(min(A_SEED, options.rounds - done), until)
+                chaos.run(min(ROUNDS_PER_SEED, options.rounds - done), until)
                 print(f"{chaos.rounds} rounds", flush=True)
             except AssertionError as problem:
                 failed = 1
@@ -48,9 +48,9 @@ def table(runs: Sequence[Chaos], first: int) -> str:
     settled = sorted(seconds for chaos in runs for seconds in chaos.settled)
     if not settled:
         return "no round was finished"
-    names = [each.name for each in ACTIONS]
+    names = [action.name for action in ACTIONS]
     names += sorted({name for chaos in runs for name in chaos.trials} - set(names))
-    lines = [
+    rows = [
         f"{time.strftime('%Y-%m-%d')}, seeds {first} to {first + len(runs) - 1}: {len(settled)}"
         f" rounds, {sum(chaos.actions for chaos in runs)} actions. The kernel had converged"
         f" {statistics.median(settled):.2f} s after a burst (median),"
@@ -66,11 +66,12 @@ def table(runs: Sequence[Chaos], first: int) -> str:
     for name in names:
         trials = [chaos.trials[name] for chaos in runs if name in chaos.trials]
         total = Trial(
-            sum(each.times for each in trials), max((each.slowest for each in trials), default=0.0)
+            sum(trial.times for trial in trials),
+            max((trial.slowest for trial in trials), default=0.0),
         )
         slowest = f"{total.slowest:.1f} s" if total.slowest else "at once"
-        lines.append(f"| {name} | {total.times} | {slowest} |")
-    return "\n".join(lines)
+        rows.append(f"| {name} | {total.times} | {slowest} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

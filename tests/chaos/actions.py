@@ -50,11 +50,11 @@ def read_now(site: Site) -> None:
     """`mproutd reconcile`, with a daemon or without."""
     if site.frozen:
         return
-    answer = site.daemon.call("reconcile")
-    assert "Traceback" not in answer.err, answer.err
+    result = site.daemon.call("reconcile")
+    assert "Traceback" not in result.err, result.err
     if not site.disk.good:
-        assert answer.code == 2 or not site.daemon.alive, answer
-    elif answer.code == 0:
+        assert result.code == 2 or not site.daemon.alive, result
+    elif result.code == 0:
         site.in_use, site.unread = site.disk, False
 
 
@@ -120,11 +120,15 @@ ACTIONS = (
     Action("an address in another uplink's subnet is added", 1, trouble.shared_subnet),
     Action("an address is deprecated or preferred again", 1, trouble.deprecate),
     Action("default routes in main change or are removed", 4, trouble.default_routes),
+    Action("a default route through a nexthop object", 2, trouble.nexthop_route),
+    Action("a lease is renewed as by dhcpcd", 2, trouble.lease_renewed),
+    Action("a flood of router advertisements", 1, trouble.advertised),
+    Action("the peer announces foreign addresses", 2, trouble.announced),
     Action("a link is set down", 2, trouble.set_down),
     Action("a link is set up", 2, trouble.set_up),
     Action("a carrier is lost or restored", 5, trouble.carrier),
     Action("a carrier flaps", 2, trouble.flapping),
-    Action("a device is removed", 1, trouble.device_goes),
+    Action("a device is removed", 1, trouble.device_deleted),
     Action("a device is replaced by another with the same name", 2, trouble.device_anew),
     Action("a device is renamed and renamed back", 1, trouble.device_renamed),
     Action("an uplink is restored completely", 4, trouble.healed),
@@ -140,6 +144,11 @@ ACTIONS = (
     Action("foreign: lower the limits", 2, trouble.limits_set),
     Action("foreign: set rp_filter", 2, trouble.filter_set),
     Action("foreign: add or delete a rule that misroutes an address", 1, trouble.rule_in_front),
+    Action("foreign: flush all nexthop objects", 1, trouble.nexthops_flushed),
+    Action("foreign: flush the nft ruleset", 1, trouble.ruleset_flushed),
+    Action("foreign: rules like those of wg-quick are added", 1, trouble.tunnel_up),
+    Action("foreign: rules like those of wg-quick are deleted", 2, trouble.tunnel_down),
+    Action("foreign: rules like those of Tailscale are added or deleted", 1, trouble.mesh_toggled),
     Action("another valid configuration", 4, rewritten),
     Action("an invalid configuration", 2, rewritten_badly),
     Action("`mproutd reconcile`", 1, read_now),

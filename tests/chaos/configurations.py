@@ -25,7 +25,8 @@ def usual(anchor: int) -> Written:
     """Three uplinks, one of them master."""
     modes = dict.fromkeys((1, 2, 3), "on") | {anchor: "master"}
     return Written(
-        GLOBALS.format("enable") + "".join(_interface(*each) for each in modes.items()), ""
+        GLOBALS.format("enable") + "".join(_interface(*interface) for interface in modes.items()),
+        "",
     )
 
 
@@ -53,13 +54,13 @@ def drawn(dice: random.Random, anchor: int, reserve: bool = True) -> Written:
     if chosen:
         own += _section("mproutd 'globals'", chosen)
     for n in order:
-        each = {
+        options = {
             "strict": "1",
             "iif": "br-lan",
             "table": str(120 + n),
             "mark": f"{n}/0xff",
         }
-        wanted = {key: value for key, value in each.items() if dice.random() < 0.1}
+        wanted = {key: value for key, value in options.items() if dice.random() < 0.1}
         if "iif" in own:
             wanted.pop("iif", None)
         if wanted.get("mark") and "mark_mask" in chosen:

@@ -1,6 +1,6 @@
 """make longrun: an hour's worth of events in two minutes, and what the daemon grows by.
 
-What must hold: memory, descriptors and threads are after the last burst what they were after the
+Invariant: memory, descriptors and threads are after the last burst what they were after the
 first ones.
 """
 
@@ -46,13 +46,13 @@ class Sample(NamedTuple):
 
 def sample(pid: int, events: int) -> Sample:
     """Read /proc."""
-    told = dict(
+    fields = dict(
         line.split()[:2] for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     )
     return Sample(
         events,
-        int(told["Rss:"]),
-        int(told["Pss:"]),
+        int(fields["Rss:"]),
+        int(fields["Pss:"]),
         min(_descriptors(pid) for _ in range(5)),
         len(os.listdir(f"/proc/{pid}/task")),
     )
@@ -66,13 +66,13 @@ def _descriptors(pid: int) -> int:
 
 def burst(dice: random.Random, wan: Wan) -> list[str]:
     """So many changes of addresses, routes, rules and links, as `ip` commands; nothing is left."""
-    lines: list[str] = []
+    commands: list[str] = []
     size = dice.choice(BURSTS)
-    while len(lines) < size:
+    while len(commands) < size:
         n, host = dice.choice(wan.uplinks), dice.randrange(10, 50)
         more, more6 = f"10.{n}.{n}.{host}/24 dev eth{n}", f"2001:db8:{n}::{host:x}/64 dev eth{n}"
         via = f"default via {router_address(n)} dev eth{n} metric {n}"
-        lines += dice.choice(
+        commands += dice.choice(
             [
                 [f"address add {more}", f"address delete {more}"],
                 [f"address add {more6} nodad", f"address delete {more6}"],
@@ -88,7 +88,7 @@ def burst(dice: random.Random, wan: Wan) -> list[str]:
                 ],
             ]
         )
-    return lines
+    return commands
 
 
 def run(events: int, seed: int, looks: int = 20) -> Iterator[Sample]:
@@ -97,20 +97,20 @@ def run(events: int, seed: int, looks: int = 20) -> Iterator[Sample]:
     dice = random.Random(seed)
     with Wan(shaped=False, lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
         daemon.settle()
-        before, done, told = wan.gateway.state(), 0, 0
+        before, done, sampled = wan.gateway.state(), 0, 0
         assert daemon.process
         pid = daemon.process.pid
         while done < events:
-            lines = burst(dice, wan)
+            commands = burst(dice, wan)
             wan.gateway.run(
-                "ip", "-force", "-batch", "-", input="\n".join(lines) + "\n", check=False
+                "ip", "-force", "-batch", "-", input="\n".join(commands) + "\n", check=False
             )
-            done += len(lines)
-            daemon.asked()
+            done += len(commands)
+            daemon.query_status()
             if dice.random() < 0.1:
                 daemon.process.send_signal(signal.SIGHUP)
-            if done * looks // events > told:
-                told = done * looks // events
+            if done * looks // events > sampled:
+                sampled = done * looks // events
                 eventually(lambda: wan.gateway.state() == before, 20)
                 yield sample(pid, done)
         assert "Traceback" not in daemon.log()
@@ -119,7 +119,7 @@ def run(events: int, seed: int, looks: int = 20) -> Iterator[Sample]:
 def grown(samples: list[Sample], settled: float = SETTLED) -> tuple[int, int, int]:
     """By how much the last one is above the first that had settled: kB, descriptors, threads."""
     last = samples[-1]
-    first = next(each for each in samples if each.events >= last.events * settled)
+    first = next(sample for sample in samples if sample.events >= last.events * settled)
     return (
         last.rss - first.rss,
         last.descriptors - first.descriptors,
@@ -136,9 +136,9 @@ def main() -> int:
     begun = time.monotonic()
     print("| events | RSS | PSS | descriptors | threads |\n| --- | --- | --- | --- | --- |")
     samples = []
-    for each in run(options.events, options.seed):
-        samples.append(each)
-        print(each, flush=True)
+    for sample in run(options.events, options.seed):
+        samples.append(sample)
+        print(sample, flush=True)
     memory, descriptors, threads = grown(samples)
     print(
         f"\n{time.strftime('%Y-%m-%d')}, seed {options.seed}, {time.monotonic() - begun:.0f} s:"

@@ -1,4 +1,4 @@
-"""Rounds of chaos: a burst of actions, then a quiet moment in which everything is judged."""
+"""Rounds of chaos: a burst of actions, then a quiet moment in which everything is checked."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import subprocess
 import time
 from typing import NamedTuple
 
-from tests.chaos import configurations, judge
+from tests.chaos import checks, configurations
 from tests.chaos.actions import ACTIONS, Action, read_now
 from tests.chaos.site import UPLINKS, Site
 from tests.lab import SERVER, SERVER6, address, eventually, subflows
 from tests.lab.resources import Closing
 
-PATIENCE = 25.0
+CONVERGENCE_TIMEOUT = 25.0
 """Seconds until the kernel has to be right: what others remove again and again comes back
 every 5 s, and what the kernel refused is tried again ever more rarely."""
-STALL = 30.0
+MAX_STALL = 30.0
 """Seconds that a connection may stand still, at most, before it counts as lost."""
-EPOCH = 10
+ROUNDS_PER_ANCHOR = 10
 """Rounds with one anchor."""
 
 
@@ -65,9 +65,9 @@ class Chaos(Closing):
         try:
             done = self._burst()
             took = self._quiet()
-            for name in {each.name for each in done}:
+            for name in {action.name for action in done}:
                 old = self.trials.get(name, Trial())
-                count = sum(each.name == name for each in done)
+                count = sum(action.name == name for action in done)
                 self.trials[name] = Trial(old.times + count, max(old.slowest, took))
             self.settled.append(took)
             self.actions += len(done)
@@ -75,7 +75,7 @@ class Chaos(Closing):
                 self._special("mproutd flush", self._flush)
             elif dice.random() < 0.04:
                 self._special("an empty configuration", self._nothing)
-            if self.rounds % EPOCH == 0:
+            if self.rounds % ROUNDS_PER_ANCHOR == 0:
                 self._move_anchor()
         except Exception as problem:
             raise AssertionError(
@@ -90,7 +90,7 @@ class Chaos(Closing):
 
     def _burst(self) -> list[Action]:
         site, dice = self.site, self.dice
-        weights = [each.weight for each in ACTIONS]
+        weights = [action.weight for action in ACTIONS]
         actions = dice.choices(ACTIONS, weights, k=dice.randrange(1, 9))
         for action in actions:
             site.journal.append(action.name)
@@ -118,8 +118,8 @@ class Chaos(Closing):
         self._right()
         took = time.monotonic() - begun
         # The last events may come between a look at the kernel and the question.
-        eventually(lambda: judge.check_status(site, judge.look(site)), 5)
-        judge.check_others(site)
+        eventually(lambda: checks.check_status(site, checks.compare(site)), 5)
+        checks.check_foreign_objects(site)
         self._connections_live()
         return took
 
@@ -149,31 +149,31 @@ class Chaos(Closing):
         site = self.site
         last: list[str] = []
 
-        def right() -> judge.Seen | None:
+        def right() -> checks.Comparison | None:
             if site.silent:
-                site.daemon.asked()
-            seen = judge.look(site)
+                site.daemon.query_status()
+            seen = checks.compare(site)
             last[:] = seen.wrong
             return None if seen.wrong else seen
 
         try:
-            eventually(right, PATIENCE, "the kernel as from a clean start")
+            eventually(right, CONVERGENCE_TIMEOUT, "the kernel as from a clean start")
         except AssertionError as problem:
             raise AssertionError("\n".join(last) or str(problem)) from None
 
     def _connections_live(self) -> None:
         site = self.site
-        for place, echo in enumerate(site.echoes):
+        for index, echo in enumerate(site.echoes):
             report = echo.report()
             before = report.received
             self.stalled = max(self.stalled, report.gap)
 
-            def goes_on(echo=echo, before=before) -> bool:
+            def continues(echo=echo, before=before) -> bool:
                 return echo.report().received > before
 
             try:
-                assert not report.error, f"connection {place} was lost: {report}"
-                eventually(goes_on, STALL, f"connection {place} goes on")
+                assert not report.error, f"connection {index} was lost: {report}"
+                eventually(continues, MAX_STALL, f"connection {index} continues")
             except AssertionError:
                 self.lost += 1
                 raise
@@ -190,10 +190,10 @@ class Chaos(Closing):
     def _flush(self) -> None:
         site = self.site
         site.daemon.stop()
-        answer = site.daemon.call("flush")
-        kept = re.findall(r"^mproutd: (\S+): its endpoint stays", answer.err, re.M)
-        assert answer.code == int(bool(kept)), answer
-        judge.check_flushed(site, kept)
+        result = site.daemon.call("flush")
+        kept = re.findall(r"^mproutd: (\S+): its endpoint stays", result.err, re.M)
+        assert result.code == int(bool(kept)), result
+        checks.check_flushed(site, kept)
 
     def _nothing(self) -> None:
         site = self.site
@@ -203,7 +203,12 @@ class Chaos(Closing):
         site.write(configurations.nothing(self.dice))
         site.daemon.reconcile()
         site.in_use = site.disk
+        problems = site.daemon.asked()["problems"]
+        site.kept = {each["address"] for each in problems if each["code"] == "endpoint-in-use"}
+        for own in site.kept:
+            assert any(each.local == own for each in subflows(site.gateway)), f"{own} is kept"
         self._right()
+        site.kept = set()
         site.write(before)
 
     def _move_anchor(self) -> None:
@@ -220,16 +225,16 @@ class Chaos(Closing):
             site.silent = True
         site.write(configurations.usual(new))
         self._quiet()
-        place = self.dice.randrange(2)
-        site.echoes.pop(place).close()
-        site.echoes.insert(place, site.connect((SERVER, SERVER6)[place]))
+        index = self.dice.randrange(2)
+        site.echoes.pop(index).close()
+        site.echoes.insert(index, site.connect((SERVER, SERVER6)[index]))
         self.connections += 1
         try:
             for echo, family in zip(site.echoes, (4, 6), strict=True):
                 own = address(new, family)
                 eventually(
                     lambda echo=echo, own=own: (
-                        own in {each.local for each in subflows(site.gateway, echo.port)}
+                        own in {subflow.local for subflow in subflows(site.gateway, echo.port)}
                     ),
                     10,
                 )

@@ -33,7 +33,7 @@ FOREIGN = (
     "-4 rule add from 10.8.8.8 ipproto tcp lookup 7001 priority 7501 protocol 77",
     "-6 rule add from 2001:db8:3::200 lookup 7003 priority 7503 protocol 3",
 )
-"""What looks like ours, and is not; each line by a family of its own."""
+"""Objects of other programs that resemble ours; each command names its family."""
 ENDPOINTS = ("192.0.2.77 dev br-lan signal", "192.168.70.1 port 5000 signal")
 
 
@@ -53,6 +53,10 @@ class Site(Closing):
         """Commands under way beside the daemon."""
         self.misrouted: set[int] = set()
         """Uplinks with somebody else's rule before ours."""
+        self.kept: set[str] = set()
+        """Addresses whose endpoint stays although there is to be none, for connections."""
+        self.mesh = False
+        """Whether there are rules like Tailscale's."""
         self.shared: set[int] = set()
         """Uplinks that may have an address in another one's subnet."""
         self.limits = Limits(2, 0)
@@ -78,8 +82,8 @@ class Site(Closing):
         for n in UPLINKS:
             self.gateway.sysctl(f"net.ipv4.conf.eth{n}.rp_filter", 1)
         self.gateway.ip("link set lo up")
-        self.others(FOREIGN)
-        self.gateway.ip(*(f"mptcp endpoint add {each}" for each in ENDPOINTS))
+        self.add_foreign(FOREIGN)
+        self.gateway.ip(*(f"mptcp endpoint add {endpoint}" for endpoint in ENDPOINTS))
         lines = self.gateway.state().splitlines()
         self.admins_own = {
             line for line in lines if " dev eth" not in line and " limits " not in line
@@ -99,17 +103,17 @@ class Site(Closing):
 
     # -- doing ----------------------------------------------------------------------------
 
-    def ip(self, *lines: str, family: int = 0) -> None:
-        """Do what can be done: in chaos a thing may be gone already, or be there."""
+    def ip(self, *commands: str, family: int = 0) -> None:
+        """Run every command, whatever fails: an object may be missing or exist already."""
         argv = ["ip", *([f"-{family}"] if family else []), "-force", "-batch", "-"]
         with self.gateway.enter():
-            subprocess.run(argv, input="\n".join(lines) + "\n", text=True, capture_output=True)
+            subprocess.run(argv, input="\n".join(commands) + "\n", text=True, capture_output=True)
 
-    def others(self, lines: Iterable[str]) -> None:
-        """Make what is others', where it is not there."""
+    def add_foreign(self, commands: Iterable[str]) -> None:
+        """Add these objects of other programs where they are missing."""
         by_family: dict[int, list[str]] = {4: [], 6: []}
-        for line in lines:
-            by_family[int(line[1])].append(line[3:])
+        for command in commands:
+            by_family[int(command[1])].append(command[3:])
         for family, own in by_family.items():
             self.ip(*own, family=family)
 
@@ -126,15 +130,15 @@ class Site(Closing):
     def devices(self) -> dict[int, str]:
         """ifindex → name."""
         with self.gateway.enter():
-            found = json.loads(
+            links = json.loads(
                 subprocess.run(
                     ["ip", "-j", "link", "show"], capture_output=True, text=True, check=True
                 ).stdout
             )
-        return {each["ifindex"]: each["ifname"] for each in found}
+        return {link["ifindex"]: link["ifname"] for link in links}
 
     def make_whole(self, n: int) -> None:
-        """Give an uplink everything that it needs to work, and nothing that leads it astray."""
+        """Give an uplink everything that it needs to work, and no rule that misroutes it."""
         if not self.has(n):
             self.wan.create_device(n, shaped=False)
         self.misrouted.discard(n)
@@ -146,9 +150,13 @@ class Site(Closing):
         )
         self.wan.plug(n)
         self.wan.address_up(n)
+        # An address may be there that came without one.
+        self.ip(
+            f"route replace 10.{n}.{n}.0/24 dev eth{n} src {address(n)} proto kernel scope link"
+        )
         self.wan.default_route(n)
 
-    def astray(self) -> bool:
+    def may_be_misrouted(self) -> bool:
         """Whether an uplink looks usable and may not be."""
         return bool(self.misrouted or self.shared)
 
@@ -159,7 +167,7 @@ class Site(Closing):
 
     def draw(self) -> Written:
         """A good configuration with which the anchor carries whenever no other uplink can."""
-        return drawn(self.dice, self.anchor, reserve=not self.astray())
+        return drawn(self.dice, self.anchor, reserve=not self.may_be_misrouted())
 
     def write(self, written: Written) -> None:
         """Another configuration on disk."""
@@ -181,7 +189,7 @@ class Site(Closing):
             right = router_address(int(device[3:]), 6 if ":" in own else 4)
             assert gateway == right, f"{device} {own}: remembered {gateway}"
         assert len(set(state.slots.values())) == len(state.slots), state.slots
-        return State(slots=state.slots, gateways=state.gateways)
+        return State(slots=state.slots, gateways=state.gateways, attributes=state.attributes)
 
     def facts(self) -> Facts:
         """What hooks left."""

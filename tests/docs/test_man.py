@@ -172,7 +172,7 @@ def test_the_example_of_a_hook_leaves_a_hint(tmp_path: Path) -> None:
     assert Hints(str(tmp_path)).read(["eth2"]) == {
         ("eth2", AF_INET): (Gateway("10.2.2.1", "lease"),)
     }
-    assert [file.name for file in (tmp_path / "hints").iterdir()] == ["eth2:4"]
+    assert [file.name for file in Path(f"{tmp_path}-hints").iterdir()] == ["eth2:4"]
 
 
 def hook_variables(file: Path) -> set[str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mproutd.configuration import options, parsers, uci
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.sections import Section
-from mproutd.hints import Hints
+from mproutd.hints import MAX_HINT_BYTES, Hints, hints_directory
 from mproutd.model import canonical, family_of, prefix, split_prefix
 from mproutd.planning import netifd
 from mproutd.planning.state import State, decode, encode
@@ -180,11 +180,12 @@ HINT_LINES = st.lists(
 @example(b"gateway6=::ffff:127.0.0.1\n")
 def test_a_hint_names_a_gateway_or_nothing(data: bytes) -> None:
     with folder() as runtime:
-        (runtime / "hints").mkdir(mode=0o755)
-        (runtime / "hints" / "eth2").write_bytes(data)
-        hints = Hints(str(runtime))
+        directory = Path(hints_directory(str(runtime / "run")))
+        directory.mkdir(mode=0o755)
+        (directory / "eth2").write_bytes(data)
+        hints = Hints(str(runtime / "run"))
         found = hints.read(["eth2"])
-        assert hints.error == ""
+        assert bool(hints.error) == (len(data) > MAX_HINT_BYTES)
     for (device, family), gateways in found.items():
         assert device == "eth2"
         for gateway in gateways:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mproutd.netlink import conntrack, mptcp_info
 from mproutd.netlink.nlmsg import DecodeError, put
 from mproutd.pathtest import protocol
+from mproutd.planning import overflow, quota
 from mproutd.services.health import icmp
 from mproutd.services.scripts import _read
 from tests.fuzz.material import JSON, mutated, quick
@@ -118,3 +119,45 @@ def test_any_bytes_may_be_what_was_acted_on(data: bytes) -> None:
         with open(path, "wb") as file:
             file.write(data)
         assert set(_read(path).values()) <= {"up", "down"}
+
+
+ENTRY = st.fixed_dictionaries(
+    {
+        "period": st.lists(st.floats() | JSON, max_size=3),
+        "used": st.integers() | JSON,
+        "stage": st.integers(0, 9) | JSON,
+        "count": st.none() | st.lists(JSON | st.integers(), min_size=5, max_size=5),
+        "previous": st.none() | st.lists(JSON | st.floats(), min_size=3, max_size=3),
+    }
+)
+HOURS = st.lists(st.lists(st.floats() | st.integers() | JSON, min_size=2, max_size=4), max_size=3)
+
+
+def saved(entries: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """The content of a file with something for each uplink."""
+    uplinks = st.dictionaries(st.text(max_size=5), entries | JSON, max_size=3) | JSON
+    return st.fixed_dictionaries(
+        {"version": st.just(1) | JSON, "time": st.floats() | JSON, "uplinks": uplinks}
+    )
+
+
+@quick
+@given(saved(ENTRY) | JSON)
+def test_any_ledger_is_one_or_a_value_error(data: Any) -> None:
+    try:
+        ledger, written = quota.decode(data)
+    except ValueError:
+        return
+    assert quota.decode(json.loads(json.dumps(quota.encode(ledger, written)))) == (ledger, written)
+
+
+@quick
+@given(saved(HOURS) | JSON)
+def test_any_learned_rates_are_some_or_a_value_error(data: Any) -> None:
+    try:
+        hours, _ = overflow.decode(data)
+    except ValueError:
+        return
+    learned = overflow.Learned(hours)
+    learned.record("dsl", (1e6, 1e6), 0)
+    assert learned.capacity("dsl", 0).rate >= 0

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.lab import Daemon, Namespace, eventually
-from tests.lab.in_process import Keeping
+from tests.lab.in_process import InProcess
 from tests.lab.kernel_limits import is_stranger, leave_room, max_endpoints, max_limit
 from tests.lab.modes import endpoints, network
 
@@ -57,19 +57,19 @@ def v6(*uplinks: int) -> set[str]:
     return {f"2001:db8:{n}::2" for n in uplinks}
 
 
-def without(keeping: Keeping) -> list[str]:
+def without(in_process: InProcess) -> list[str]:
     """The addresses without a slot, as status names them, in the order of their rank."""
-    told = keeping.status()["problems"]
+    told = in_process.status()["problems"]
     return [problem["address"] for problem in told if problem["code"] == "endpoint-limit"]
 
 
 def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
-    with Keeping(node, SIX) as keeping:
-        keeping.settle()
+    with InProcess(node, SIX) as in_process:
+        in_process.settle()
         assert taken(node) == v4(6, 2, 3, 4, 7, 1) | v6(6, 2)
-        assert without(keeping) == [f"2001:db8:{n}::2" for n in (3, 4, 7, 1)]
-        assert keeping.settle() == []
-        problem, *_ = keeping.status()["problems"]
+        assert without(in_process) == [f"2001:db8:{n}::2" for n in (3, 4, 7, 1)]
+        assert in_process.settle() == []
+        problem, *_ = in_process.status()["problems"]
         assert (problem["code"], problem["uplink"]) == ("endpoint-limit", "wan3")
         assert (problem["address"], problem["endpoints_max"]) == (
             "2001:db8:3::2",
@@ -79,8 +79,8 @@ def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
 
 def test_an_uplink_with_many_addresses_takes_none_from_the_others(node):
     node.ip(*(f"address add 10.6.6.{n}/24 dev eth6" for n in range(10, 20)))
-    with Keeping(node, network(eth6="master", eth2="on", eth1="backup")) as keeping:
-        keeping.settle()
+    with InProcess(node, network(eth6="master", eth2="on", eth1="backup")) as in_process:
+        in_process.settle()
         assert taken(node) == v4(6, 2, 1) | v6(6, 2, 1) | {"10.6.6.10", "10.6.6.11"}
 
 
@@ -108,19 +108,19 @@ def test_a_slot_that_somebody_else_leaves_is_taken_without_any_event(node):
 def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node):
     """It refuses with ERANGE, and the plan then goes by what it took."""
     node.ip("mptcp endpoint add 192.0.2.1 id 255 signal")
-    with Keeping(node, SIX, EIGHT, max_endpoints=max_endpoints() + 56) as keeping:
-        first = keeping.asked(keeping.a_pass())
+    with InProcess(node, SIX, EIGHT, max_endpoints=max_endpoints() + 56) as in_process:
+        first = in_process.requested(in_process.a_pass())
         assert len([text for text in first if " endpoint add " in text]) == 12
         for _ in range(3):
-            assert keeping.asked(keeping.a_pass()) == []
+            assert in_process.requested(in_process.a_pass()) == []
         assert taken(node) == v4(6, 2, 3, 4, 7, 1) | v6(6) | {"192.0.2.1"}
-        assert without(keeping) == [f"2001:db8:{n}::2" for n in (2, 3, 4, 7, 1)]
-        assert keeping.problems() == ["endpoint-limit"] * 5
-        assert keeping.reconciler.next_at() is None
+        assert without(in_process) == [f"2001:db8:{n}::2" for n in (2, 3, 4, 7, 1)]
+        assert in_process.problems() == ["endpoint-limit"] * 5
+        assert in_process.reconciler.next_at() is None
         node.ip("mptcp endpoint delete id 255")
-        (added,) = keeping.asked(keeping.a_pass())
+        (added,) = in_process.requested(in_process.a_pass())
         assert added.startswith("ip mptcp endpoint add 2001:db8:2::2 ")
-        assert keeping.asked(keeping.a_pass()) == []
+        assert in_process.requested(in_process.a_pass()) == []
 
 
 # -- limits -------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
             return daemon.log().count("the kernel does not answer")
 
         eventually(
-            lambda: any(each["code"] == "operation-failed" for each in daemon.asked()["problems"])
+            lambda: any(
+                each["code"] == "operation-failed" for each in daemon.query_status()["problems"]
+            )
         )
         silent = world.gateway.path("/run/silent")
         silent.touch()

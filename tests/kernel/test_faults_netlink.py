@@ -67,7 +67,7 @@ def test_a_receive_buffer_that_overflows_all_the_time(world, lines):
     daemon = Prepared(world.gateway)
     daemon.lines = lines
     with daemon:
-        eventually(lambda: daemon.asked().get("drift") == [], 15)
+        eventually(lambda: daemon.query_status().get("drift") == [], 15)
         before = world.gateway.state()
         world.gateway.ip(
             *(f"rule add priority {9000 + n} from 10.66.0.{n} lookup main" for n in range(200))
@@ -146,7 +146,7 @@ def test_a_wall_clock_that_jumps(world):
             assert "Traceback" not in told.err + daemon.log()
             ages = [line.split()[4] for line in told.out.splitlines() if line.startswith("wan")]
             assert all(age.isdigit() or age == "-" for age in ages), told.out
-            ours = daemon.asked()
+            ours = daemon.query_status()
             assert all(uplink["since"] for uplink in ours["uplinks"])
 
 
@@ -174,11 +174,11 @@ def test_forty_megabytes_are_enough_for_34_uplinks(nodes):
                     for verb in ("add", "delete")
                 )
             )
-            daemon.asked()
+            daemon.query_status()
         daemon.settle()
         resident = subprocess.run(
             ["grep", "VmHWM", f"/proc/{daemon.process.pid}/status"], capture_output=True, text=True
         ).stdout.split()[1]
         assert int(resident) < 40 << 10
         assert "Traceback" not in daemon.log()
-        assert daemon.asked()["problems"]  # more addresses than the kernel takes endpoints
+        assert daemon.query_status()["problems"]  # more addresses than the kernel takes endpoints

@@ -327,7 +327,7 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
         Echo(wan.gateway, wan.server, SERVER) as echo,
     ):
         eventually(lambda: daemon.log().count("failed (IPv4)") == 2)
-        told = eventually(lambda: daemon.asked()["problems"])
+        told = eventually(lambda: daemon.query_status()["problems"])
         assert [problem["code"] for problem in told] == ["failed-in-use"]
         last = told[0]["uplink"]
         assert told[0]["families"] == "IPv4"
@@ -583,11 +583,13 @@ def test_a_name_with_a_dead_address_and_a_living_one() -> None:
         eventually(lambda: check(daemon)["hosts"][0]["reachable"] is False)
         assert check(daemon)["hosts"][0]["address"] == NOBODY
         assert "has never replied" in check(daemon)["hosts"][0]["error"]
-        assert "check-idle" in [problem["code"] for problem in daemon.asked()["problems"]]
+        assert "check-idle" in [problem["code"] for problem in daemon.query_status()["problems"]]
         eventually(lambda: check(daemon)["hosts"][0]["reachable"], 60)
         assert check(daemon)["hosts"][0]["address"] == SERVER
         assert "failed" not in daemon.log()
-        assert "check-idle" not in [problem["code"] for problem in daemon.asked()["problems"]]
+        assert "check-idle" not in [
+            problem["code"] for problem in daemon.query_status()["problems"]
+        ]
         # Once it has replied through the uplink, it counts.
         wan.server.run("nft", "-f", "-", input=DEAF)
         eventually(lambda: check(daemon)["failed"], 60)

@@ -69,7 +69,7 @@ def reason(daemon: Daemon, name: str) -> str | None:
 
 
 def codes(daemon: Daemon) -> list[str]:
-    return [problem["code"] for problem in daemon.asked()["problems"]]
+    return [problem["code"] for problem in daemon.query_status()["problems"]]
 
 
 @pytest.fixture
@@ -142,10 +142,10 @@ def test_the_recordings() -> None:
             eventually(lambda: ours(wan) == sorted(whole + second))
             reasons = [(each["name"], each["families"][0]["reason"]) for each in uplinks(daemon)]
             assert reasons == [("wan1", None), ("wan2", None), ("wan3", None), ("lte", "no-device")]
-            assert daemon.asked()["drift"] == []
+            assert daemon.query_status()["drift"] == []
 
             # ubus call network.interface.wan2 down: netifd takes its address away.
-            ubus.says((RECORDED / "interface-dump-wan2-down.json").read_text())
+            ubus.set_reply((RECORDED / "interface-dump-wan2-down.json").read_text())
             wan.gateway.ip("address delete 10.2.2.2/24 dev w2")
             wake(daemon)
             eventually(lambda: ours(wan) == sorted(whole))
@@ -153,7 +153,7 @@ def test_the_recordings() -> None:
 
 
 def uplinks(daemon: Daemon) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = daemon.asked()["uplinks"]
+    told: list[dict[str, Any]] = daemon.query_status()["uplinks"]
     return told
 
 
@@ -189,13 +189,17 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     ubus = Ubus(wan.gateway, said("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
-        assert [each["name"] for each in daemon.asked()["uplinks"]] == ["wan", "wan2", "wan6"]
+        assert [each["name"] for each in daemon.query_status()["uplinks"]] == [
+            "wan",
+            "wan2",
+            "wan6",
+        ]
 
         dial(wan)
-        ubus.says(said("pppoe-up"))
+        ubus.set_reply(said("pppoe-up"))
         hotplug(daemon, ACTION="ifup", INTERFACE="wan", DEVICE="pppoe-wan")
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
-        told = daemon.asked()
+        told = daemon.query_status()
         assert [each["name"] for each in told["uplinks"]] == ["wan", "wan2"]
         assert "wan6" in " ".join(told["warnings"])
         assert (told["default"]["ipv4"], told["drift"]) == ("wan", [])
@@ -205,20 +209,20 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
         wan.gateway.ip("link set pppoe-wan down", "link set pppoe-wan name ppp-old")
         eventually(lambda: reason(daemon, "wan") == "no-device")
         eventually(lambda: not [each for each in ours(wan) if "10.1.1.2" in each])
-        ubus.says(said("pppoe-down"))
+        ubus.set_reply(said("pppoe-down"))
         hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
-        assert daemon.asked()["default"]["ipv4"] == "wan2"
+        assert daemon.query_status()["default"]["ipv4"] == "wan2"
 
         wan.gateway.ip("link set ppp-old name pppoe-wan", "link set pppoe-wan up")
-        ubus.says(said("pppoe-up"))
+        ubus.set_reply(said("pppoe-up"))
         wake(daemon)
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
 
         # A new daemon knows it before netifd has answered, and writes nothing.
         daemon.stop()
         up = wan.gateway.state(ids=True)
-        ubus.says(said("pppoe-up"), delay=60)
+        ubus.set_reply(said("pppoe-up"), delay=60)
         with Daemon(wan.gateway, PPPOE, verbose=True) as second:
             assert second.writes() == []
             assert wan.gateway.state(ids=True) == up
@@ -237,7 +241,7 @@ def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
             "link set wwan0 up",
             "address add 10.1.1.2/32 dev wwan0",
         )
-        ubus.says(said("wwan-up"))
+        ubus.set_reply(said("wwan-up"))
         wake(daemon)
         eventually(lambda: "-4 endpoint 10.1.1.2 subflow backup dev wwan0" in ours(wan))
         assert "-4 route default dev wwan0 table 7002 scope link src 10.1.1.2" in ours(wan)
@@ -305,7 +309,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
             "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 103",
             "-4 rule 7302 from all oif eth2 lookup 103",
         ]
-        told = daemon.asked()
+        told = daemon.query_status()
         assert (told["degraded"], told["drift"]) == (False, [])
         v4 = told["uplinks"][1]["families"][0]
         assert (v4["table"], v4["table_from"], v4["lookups"][0]["matches"]) == (103, "netifd", True)
@@ -313,7 +317,7 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         # The table changes: netifd puts all of it elsewhere, and says so.
         away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(103))]
         wan.gateway.ip(*away, *netifd_keeps(104))
-        ubus.says(said("table-104"))
+        ubus.set_reply(said("table-104"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 104" in ours(wan))
         daemon.settle()
@@ -323,14 +327,14 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
         # No table of its own any more: it becomes ours.
         away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(104))]
         wan.gateway.ip(*away, "route add 10.2.2.0/24 dev eth2 proto static scope link")
-        ubus.says(said("without-defaults"))
+        ubus.set_reply(said("without-defaults"))
         wake(daemon)
         eventually(lambda: "-4 rule 7502 from 10.2.2.2 lookup 7002" in ours(wan))
         daemon.settle()
         assert not [each for each in ours(wan) if "104" in each]
 
         wan.gateway.ip("route delete 10.2.2.0/24 dev eth2", *netifd_keeps(103))
-        ubus.says(said("table-103"))
+        ubus.set_reply(said("table-103"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 103" in ours(wan))
         daemon.stop()
@@ -358,7 +362,7 @@ def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
             if interface["interface"] == "wan2":
                 interface.clear()
                 interface.update(interface="wan2", up=False)
-        ubus.says(json.dumps(dump))
+        ubus.set_reply(json.dumps(dump))
         wan.unplug(2)
         eventually(lambda: runs.read_text() == "up 103 7002\ndown 103 7002\n")
 
@@ -384,7 +388,7 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         before = wan.gateway.state(ids=True)
         assert "-4 route default via 10.2.2.1 dev eth2 table 7002 proto 77" in before
         if fault:
-            ubus.says(**fault)  # type: ignore[arg-type]
+            ubus.set_reply(**fault)  # type: ignore[arg-type]
         else:
             ubus.remove()
         wake(daemon)
@@ -398,7 +402,7 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
             each for each in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in each[:1]
         ]
         asked = ubus.calls()
-        ubus.says(said("without-defaults"))
+        ubus.set_reply(said("without-defaults"))
         ubus.install()
         eventually(lambda: "netifd-unreachable" not in codes(daemon), timeout=20)
         assert ubus.calls() > asked
@@ -423,13 +427,13 @@ def test_ten_hooks_at_once_are_few_questions(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon:
         eventually(lambda: ubus.calls() >= 2)
         daemon.settle()
-        before, passes = ubus.calls(), daemon.asked()["counts"]["passes"]
+        before, passes = ubus.calls(), daemon.query_status()["counts"]["passes"]
         for _ in range(10):
             wake(daemon)
         eventually(lambda: ubus.calls() > before)
         daemon.settle()
         assert ubus.calls() - before <= 4
-        assert daemon.asked()["counts"]["passes"] - passes <= 20
+        assert daemon.query_status()["counts"]["passes"] - passes <= 20
 
 
 RESTART = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mproutd.pathtest import protocol
-from mproutd.pathtest.server import MAX_CONNECTIONS, MAX_SECONDS
+from mproutd.pathtest.server import MAX_CONNECTIONS, MAX_SECONDS, MAX_TESTS_OF_SOURCE
 from tests.lab import Daemon, Namespace, eventually
 
 pytestmark = pytest.mark.kernel
@@ -87,21 +87,46 @@ def received(stranger: socket.socket) -> bytes:
         return b""
 
 
-def test_connections_are_limited_in_number_and_time(listening: Listening) -> None:
-    crowd = [listening.stranger() for _ in range(MAX_CONNECTIONS)]
+def hello(listening: Listening, stranger: socket.socket) -> bool:
+    """Whether a test is accepted."""
+    stranger.sendall(protocol.HELLO)
+    return protocol.parse_view(received(stranger)) is not None
+
+
+def test_idle_strangers_keep_no_test_out(listening: Listening) -> None:
+    crowd = [listening.stranger() for _ in range(3 * MAX_CONNECTIONS)]
     try:
-        with listening.stranger() as late:
-            late.sendall(protocol.HELLO)
-            late.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                late.recv(1000)
-            crowd.pop().close()
-            late.settimeout(5)
-            assert protocol.parse_view(late.recv(1000))
-        crowd[0].settimeout(MAX_SECONDS + 5)
-        assert cut(crowd[0])
+        for _ in range(3):
+            with listening.stranger("::1") as test:
+                assert hello(listening, test)
+            crowd.append(listening.stranger())
+        eventually(lambda: cut(crowd[0]))
     finally:
         for connected in crowd:
+            connected.close()
+
+
+def test_connections_are_limited_in_number_and_time(listening: Listening) -> None:
+    tests = {
+        address: [listening.stranger(address) for _ in range(MAX_TESTS_OF_SOURCE)]
+        for address in ("127.0.0.1", "::1")
+    }
+    everybody = [each for listed in tests.values() for each in listed]
+    try:
+        assert len(everybody) == MAX_CONNECTIONS
+        assert all(hello(listening, each) for each in everybody)
+        with listening.stranger() as late:
+            assert cut(late)
+        # One source may not have all of them.
+        tests["::1"].pop().close()
+        with listening.stranger() as one_more:
+            assert not hello(listening, one_more)
+        with listening.stranger("::1") as one_more:
+            assert hello(listening, one_more)
+        tests["127.0.0.1"][0].settimeout(10 * MAX_SECONDS)
+        assert received(tests["127.0.0.1"][0]) == b""
+    finally:
+        for connected in everybody:
             connected.close()
 
 

@@ -40,7 +40,7 @@ def removals(daemon: Daemon) -> set[tuple[str, str]]:
     """(code, object) of what status says that others remove."""
     return {
         (problem["code"], text)
-        for problem in daemon.asked()["problems"]
+        for problem in daemon.query_status()["problems"]
         if problem["code"] in ("removed-externally", "rate-limited")
         for text in (problem["object"], *problem.get("others", ()))
     }

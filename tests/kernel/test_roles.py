@@ -17,7 +17,7 @@ from tests.lab import (
     mptcp_counters,
     subflows,
 )
-from tests.lab.in_process import Keeping
+from tests.lab.in_process import InProcess
 from tests.lab.kernel_limits import has_laminar, leave_room
 from tests.lab.modes import crossing, endpoints, network, own
 
@@ -140,52 +140,52 @@ def test_a_server_does_not_reopen_what_its_clients_use(ends):
 # -- laminar ------------------------------------------------------------------------------
 
 
-def flags(keeping: Keeping) -> dict[str, int]:
+def flags(in_process: InProcess) -> dict[str, int]:
     """Address -> flags, by netlink: iproute2 6.1 cannot print laminar."""
-    return {endpoint.address: endpoint.flags for endpoint in keeping.found().endpoints}
+    return {endpoint.address: endpoint.flags for endpoint in in_process.existing().endpoints}
 
 
 def test_laminar_answers_the_announced_address_from_its_own(ends):
     """Without the flag, the kernel joins an announced address from wherever routing says."""
     if not has_laminar():
         pytest.skip("this kernel does not know laminar")
-    with Keeping(ends.client, TWO, own(wan2="laminar")) as keeping:
-        keeping.settle()
-        assert flags(keeping) == {C1: 0x2, C2: 0x22}
+    with InProcess(ends.client, TWO, own(wan2="laminar")) as in_process:
+        in_process.settle()
+        assert flags(in_process) == {C1: 0x2, C2: 0x22}
         ends.scope.enter_context(Daemon(ends.server, TWO, SERVER))
         echo = ends.connect()
         eventually(lambda: ends.paths(echo) == {(C1, S1), (C2, S2)})
         lives(echo, 20)
         assert ends.paths(echo) == {(C1, S1), (C2, S2)}
-        assert keeping.settle() == []
+        assert in_process.settle() == []
 
 
 def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
-    with Keeping(
+    with InProcess(
         ends.client, TWO, own(wan2="laminar"), laminar=False if has_laminar() else None
-    ) as keeping:
-        keeping.settle()
-        assert flags(keeping) == {C1: 0x2, C2: 0x2}
-        assert keeping.settle() == []
-        assert keeping.problems() == ["laminar-unsupported"]
+    ) as in_process:
+        in_process.settle()
+        assert flags(in_process) == {C1: 0x2, C2: 0x2}
+        assert in_process.settle() == []
+        assert in_process.problems() == ["laminar-unsupported"]
 
 
 def test_the_question_about_laminar_leaves_nothing_and_changes_no_id(ends):
     """It is asked by an endpoint that is deleted at once, and only where the option is set."""
-    with Keeping(ends.client, TWO, own()) as keeping:
-        keeping.settle()
-        assert keeping.manager._laminar is None
-        before = keeping.found().endpoints
-        assert keeping.manager.read(full=True, probe_laminar=True).endpoints == before
-        assert keeping.manager._laminar is has_laminar()
-        assert keeping.found().endpoints == before
+    with InProcess(ends.client, TWO, own()) as in_process:
+        in_process.settle()
+        assert in_process.manager._laminar is None
+        before = in_process.existing().endpoints
+        assert in_process.manager.read(full=True, probe_laminar=True).endpoints == before
+        assert in_process.manager._laminar is has_laminar()
+        assert in_process.existing().endpoints == before
         ends.client.ip("mptcp endpoint add 192.0.2.9 signal")
-        assert keeping.found().endpoints[-1].id == before[-1].id + 1
+        assert in_process.existing().endpoints[-1].id == before[-1].id + 1
 
 
 def test_where_there_is_no_room_for_the_question_laminar_is_tried(ends):
     leave_room(ends.client, 0)
-    with Keeping(ends.client, TWO, own(wan2="laminar")) as keeping:
-        keeping.settle()
-        assert keeping.manager._laminar is None
-        assert keeping.problems() == ["endpoint-limit"] * 2
+    with InProcess(ends.client, TWO, own(wan2="laminar")) as in_process:
+        in_process.settle()
+        assert in_process.manager._laminar is None
+        assert in_process.problems() == ["endpoint-limit"] * 2

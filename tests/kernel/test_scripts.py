@@ -114,7 +114,7 @@ def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
         slowest = 0.0
         while acting.last()["exit_status"] is None:
             began = time.monotonic()
-            acting.daemon.asked()
+            acting.daemon.query_status()
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.05)
         last = acting.last()
@@ -306,7 +306,7 @@ def test_a_program_that_is_not_there_and_one_that_fails(world):
     assert "\x1b" not in daemon.call("status", "wan2").out + daemon.log()
     assert "on_down /bin/sh exited with status 4" in daemon.log()
     assert daemon.call("status").code == 1, "for the cable, and nothing else"
-    assert daemon.asked()["problems"] == []
+    assert daemon.query_status()["problems"] == []
     daemon.stop()
 
 
@@ -331,7 +331,7 @@ def test_the_last_line_of_what_it_wrote(world, script, line):
 def test_a_flood_of_words_stops_nothing(world):
     with Acting(world, "exec yes loud") as acting:
         eventually(lambda: acting.runs() == ["up came back"], 5)
-        acting.daemon.asked()
+        acting.daemon.query_status()
         eventually(lambda: acting.last()["exit_status"] is not None, 10, "its end")
         assert acting.last()["output"] == "loud"
         assert acting.last()["text"] == TIMED_OUT

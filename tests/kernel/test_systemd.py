@@ -24,18 +24,18 @@ def test_ready_once_the_kernel_is_as_wanted_and_the_daemon_answers(wan):
         daemon.reconcile()
         wan.gateway.ip("address add 192.0.2.1/32 dev lo")
         daemon.settle()
-        spoken = [line.partition("=")[0] for line in daemon.heard()[2:]]
+        spoken = [line.partition("=")[0] for line in daemon.messages()[2:]]
         assert spoken == ["RELOADING", "MONOTONIC_USEC", "READY"], "nothing new, no new status"
         daemon.forget()
         daemon.stop()
-        assert daemon.heard() == ["STOPPING=1"]
+        assert daemon.messages() == ["STOPPING=1"]
 
 
 def test_ready_without_any_uplink(bare_wan):
     bare_wan.unplug(2)
     with Supervised(bare_wan.gateway, TWO_UPLINKS.replace("eth1", "wwan0")) as daemon:
         eventually(daemon.heard)
-        assert daemon.heard() == [
+        assert daemon.messages() == [
             "READY=1",
             "STATUS=0 of 2 uplinks usable; wan1 no device; wan2 no carrier",
         ]
@@ -47,10 +47,10 @@ def test_the_status_follows_the_uplinks(wan):
         daemon.forget()
         wan.unplug(2)
         eventually(daemon.heard)
-        assert daemon.heard() == ["STATUS=1 of 2 uplinks usable: wan1; wan2 no carrier"]
+        assert daemon.messages() == ["STATUS=1 of 2 uplinks usable: wan1; wan2 no carrier"]
         daemon.forget()
         wan.plug(2)
-        eventually(lambda: BOTH in daemon.heard())
+        eventually(lambda: BOTH in daemon.messages())
 
 
 @pytest.mark.parametrize("way", ["reconcile", "SIGHUP"])
@@ -79,8 +79,8 @@ def test_a_reload_is_told_from_begin_to_end(wan, way):
                 daemon.process.send_signal(signal.SIGHUP)
             else:
                 assert daemon.call("reconcile").code == code
-            eventually(lambda: "READY=1" in daemon.heard())
-            heard = daemon.heard()
+            eventually(lambda: "READY=1" in daemon.messages())
+            heard = daemon.messages()
             assert heard[0] == "RELOADING=1"
             at = int(heard[1].removeprefix("MONOTONIC_USEC="))
             assert begun <= at <= time.monotonic_ns() // 1000
@@ -90,11 +90,11 @@ def test_a_reload_is_told_from_begin_to_end(wan, way):
 
 def test_the_loop_feeds_the_watchdog(wan):
     with Supervised(wan.gateway, watchdog=0.4) as daemon:
-        eventually(lambda: daemon.heard().count("WATCHDOG=1") >= 3)
-        assert daemon.heard()[0] == "READY=1"
+        eventually(lambda: daemon.messages().count("WATCHDOG=1") >= 3)
+        assert daemon.messages()[0] == "READY=1"
         begun = time.monotonic()
         daemon.forget()
-        eventually(lambda: daemon.heard().count("WATCHDOG=1") >= 5)
+        eventually(lambda: daemon.messages().count("WATCHDOG=1") >= 5)
         took = time.monotonic() - begun
         assert took > 0.7, f"half of the limit is enough: 5 in {took:.2f} s"
 
@@ -102,7 +102,7 @@ def test_the_loop_feeds_the_watchdog(wan):
 def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
     """A setting of a device is a FIFO with nobody at its other end, so that the pass waits."""
     with Supervised(wan.gateway, watchdog=0.4) as daemon:
-        eventually(lambda: "WATCHDOG=1" in daemon.heard())
+        eventually(lambda: "WATCHDOG=1" in daemon.messages())
         fifo, setting = "/run/fifo", "/proc/sys/net/ipv4/conf/eth2/rp_filter"
         os.mkfifo(wan.gateway.path(fifo))
         assert daemon.process
@@ -113,7 +113,7 @@ def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
         time.sleep(0.3)
         daemon.forget()
         time.sleep(0.6)
-        assert daemon.heard() == []
+        assert daemon.messages() == []
         daemon.kill9()
 
 
@@ -121,7 +121,7 @@ def test_no_watchdog_no_feeding(wan):
     with Supervised(wan.gateway) as daemon:
         eventually(daemon.heard)
         time.sleep(0.3)
-        assert "WATCHDOG=1" not in daemon.heard()
+        assert "WATCHDOG=1" not in daemon.messages()
 
 
 def test_a_reload_without_descriptors_ends_neither_the_daemon_nor_the_reloading(wan):
@@ -134,8 +134,8 @@ def test_a_reload_without_descriptors_ends_neither_the_daemon_nor_the_reloading(
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (used + 1, limit[1]))
         wan.unplug(2)
         daemon.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "READY=1" in daemon.heard())
-        assert "too many open files" in eventually(lambda: daemon.heard()[-1])
+        eventually(lambda: "READY=1" in daemon.messages())
+        assert "too many open files" in eventually(lambda: daemon.messages()[-1])
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
         wan.plug(2)
-        eventually(lambda: daemon.reconcile() == "" and daemon.heard()[-1] == BOTH)
+        eventually(lambda: daemon.reconcile() == "" and daemon.messages()[-1] == BOTH)

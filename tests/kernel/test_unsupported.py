@@ -134,14 +134,14 @@ def no_mptcp_diag() -> Iterator[Callable[[], None]]:
 
 def test_without_mptcp_diag(no_mptcp_diag: Callable[[], None], wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
-        (problem,) = daemon.asked()["problems"]
+        (problem,) = daemon.query_status()["problems"]
         assert problem["code"] == "no-mptcp-diag"
         eventually(lambda: "10.2.2.2" in daemon.call("connections").out)
         wan.unplug(1)  # everything else works
         wan.plug(1)
         eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)
         no_mptcp_diag()
-        eventually(lambda: daemon.asked()["problems"] == [])
+        eventually(lambda: daemon.query_status()["problems"] == [])
         assert not echo.report().error
 
 

@@ -1,4 +1,4 @@
-"""mproutd with a witness: what it really asks and tells the kernel is counted."""
+"""mproutd with a witness that counts its netlink messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTED = "/run/mproutd-witness"
 
 
 class Witnessed(Daemon):
-    """A Daemon of whose commands every netlink message is noted (witness/sitecustomize.py)."""
+    """A Daemon of whose commands every netlink message is recorded (counting/sitecustomize.py)."""
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         env, python_path, *rest = super().command(verb, *arguments)
@@ -20,8 +20,8 @@ class Witnessed(Daemon):
         assert python_path.startswith("PYTHONPATH=")
         return [env, f"{python_path}:{WITNESS}", f"MPROUTD_WITNESS={NOTED}", *rest]
 
-    def heard(self) -> bool:
-        """Whether the kernel was asked anything since written() was called last."""
+    def has_traffic(self) -> bool:
+        """Whether a netlink message was sent since written() was called last."""
         return self.node.path(NOTED).stat().st_size > 0
 
     def written(self) -> list[str]:
@@ -30,7 +30,7 @@ class Witnessed(Daemon):
         AssertionError when it was not even read: then nothing was tried.
         """
         noted = self.node.path(NOTED)
-        lines = noted.read_text().splitlines()
+        records = noted.read_text().splitlines()
         os.truncate(noted, 0)
-        assert any(line.startswith("read rtnetlink") for line in lines), "no pass was made"
-        return [line for line in lines if line.startswith("write")]
+        assert any(line.startswith("read rtnetlink") for line in records), "no pass was made"
+        return [line for line in records if line.startswith("write")]

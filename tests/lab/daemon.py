@@ -57,7 +57,7 @@ class Daemon:
 
     `network` and `own` are the texts of the two configuration files.  Nothing runs
     before start(); the commands work without a daemon too.  `with` starts and ends it.
-    With `verbose` the daemon says every change of the kernel, and writes() can tell them.
+    With `verbose` the daemon logs every change of the kernel, which writes() returns.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Daemon:
     ) -> None:
         self.node = node
         self._verbose = verbose
-        self._told = 0
+        self._log_position = 0
         self.process: subprocess.Popen[Any] | None = None
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() does)
         self.configure(network, own)
@@ -135,23 +135,23 @@ class Daemon:
         except OSError:
             return False
 
-    def asked(self) -> dict[str, Any]:
+    def query_status(self) -> dict[str, Any]:
         """The status by the control socket, without the cost of a command."""
         with self._control_socket() as connection:
             connection.sendall(b'{"command": "status"}\n')
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-        decoded: dict[str, Any] = json.loads(answer)
+            reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        decoded: dict[str, Any] = json.loads(reply)
         return decoded
 
     def settle(self, timeout: float = 5.0) -> dict[str, Any]:
-        """Wait until what happened so far is worked off; the status after that.
+        """Wait until every event so far is handled; return the status after that.
 
-        An answer comes after the events that were there before the question, so with the
+        A reply follows the events that were queued before the request, so with the
         second one their pass is over, and whatever it had to write is written.
         """
 
         def settled() -> dict[str, Any] | None:
-            first, second = self.asked(), self.asked()
+            first, second = self.query_status(), self.query_status()
             return None if first["drift"] or second["drift"] else second
 
         return eventually(settled, timeout, "nothing left to do") or {}
@@ -160,15 +160,15 @@ class Daemon:
         """The changes of the kernel since the last call, as commands; settle() first."""
         assert self._verbose, "Daemon(verbose=True) is needed"
         log = self.log()
-        lines, self._told = log[self._told :].splitlines(), len(log)
+        lines, self._log_position = log[self._log_position :].splitlines(), len(log)
         lines = [line.removeprefix("mproutd: ") for line in lines]
         return [line for line in lines if line.startswith(("ip ", "sysctl "))]
 
     def uplink(self, name: str) -> dict[str, Any]:
         """One uplink of the status."""
-        found = [uplink for uplink in self.asked()["uplinks"] if uplink["name"] == name]
-        assert found, f"no uplink {name}"
-        return found[0]
+        uplinks = [uplink for uplink in self.query_status()["uplinks"] if uplink["name"] == name]
+        assert uplinks, f"no uplink {name}"
+        return uplinks[0]
 
     def call(
         self, verb: str, *arguments: str, timeout: float = 20, prefix: tuple[str, ...] = ()
@@ -183,18 +183,18 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """`mproutd status --json`, decoded.  AssertionError when it prints no JSON."""
-        answer = self.call("status", "--json")
+        result = self.call("status", "--json")
         try:
-            decoded: dict[str, Any] = json.loads(answer.out)
+            decoded: dict[str, Any] = json.loads(result.out)
         except ValueError:
-            raise AssertionError(f"status: {answer}\n{self.log()}") from None
+            raise AssertionError(f"status: {result}\n{self.log()}") from None
         return decoded
 
     def reconcile(self, *arguments: str) -> str:
         """`mproutd reconcile`: what it printed.  AssertionError unless it exits with 0."""
-        answer = self.call("reconcile", *arguments)
-        assert answer.code == 0, f"reconcile: {answer}\n{self.log()}"
-        return answer.out
+        result = self.call("reconcile", *arguments)
+        assert result.code == 0, f"reconcile: {result}\n{self.log()}"
+        return result.out
 
     def log(self) -> str:
         """What every run of this daemon wrote to stdout and stderr."""

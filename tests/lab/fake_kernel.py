@@ -106,7 +106,7 @@ class FakeKernel:
         defaults, connected, sourced = {}, {}, {}
         for link in self.links.values():
             if link.up and link.name in want.devices:
-                own = [each for each in self.addresses if each.link == link.index]
+                own = [address for address in self.addresses if address.link == link.index]
                 connected[link.index] = self._subnets_in_main(link.index, own)
                 sourced[link.index] = self._sourced_in_main(link.index, own)
                 for family in FAMILIES:
@@ -146,9 +146,11 @@ class FakeKernel:
 
     def _subnets_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
         networks = dict.fromkeys(
-            each.network for each in own if not each.scope and each.network != each.address
+            address.network
+            for address in own
+            if not address.scope and address.network != address.address
         )
-        found = []
+        connected = []
         for network in networks:
             routes = [
                 route
@@ -156,8 +158,8 @@ class FakeKernel:
                 if (route.table, route.destination, route.device, route.gateway)
                 == (TABLE_MAIN, network, device, "")
             ]
-            found += sorted(routes, key=lambda route: route.metric)[:1]
-        return tuple(found)
+            connected += sorted(routes, key=lambda route: route.metric)[:1]
+        return tuple(connected)
 
     def _sourced_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
         return tuple(
@@ -165,21 +167,23 @@ class FakeKernel:
             for route in self.routes
             if (route.table, route.destination, route.device) == (TABLE_MAIN, "default", device)
             and route.from_prefix
-            and any(contains(route.from_prefix, each.address) for each in own if not each.scope)
+            and any(
+                contains(route.from_prefix, address.address) for address in own if not address.scope
+            )
         )
 
     def _default_in_main(self, device: int, family: int, mark: int) -> Route | None:
-        answer = self.walk(LOOKUP_DESTINATION[family], oif=device, mark=mark)
-        if answer is None:
+        default = self.walk(LOOKUP_DESTINATION[family], oif=device, mark=mark)
+        if default is None:
             return None
-        found = [
+        defaults = [
             route
             for route in self.routes
             if (route.family, route.table, route.destination) == (family, TABLE_MAIN, "default")
             and (device == ANY_DEVICE or device in route.devices)
             and not route.from_prefix
         ]
-        best = min(found, key=lambda route: route.metric, default=None)
+        best = min(defaults, key=lambda route: route.metric, default=None)
         if best is None or best.device:
             return best
         own = [hop for hop in best.nexthops if device in (ANY_DEVICE, hop.device)]
@@ -323,9 +327,9 @@ class FakeKernel:
         return failures
 
     def _refusal(self, operation: Operation) -> int:
-        for place, (number, kind) in enumerate(self._refusals):
+        for index, (number, kind) in enumerate(self._refusals):
             if kind in ("", type(operation.value).__name__.lower()):
-                del self._refusals[place]
+                del self._refusals[index]
                 return number
         return 0
 
@@ -402,10 +406,10 @@ class FakeKernel:
             return errno.EINVAL
         if not route.gateway or route.onlink or route.gateway.startswith("fe80"):
             return 0
-        way = self.match(route.table, route.gateway, route.device, direct=True)
-        if way is None or way.type != UNICAST:  # a reject route there does not decide
-            way = self.walk(route.gateway, oif=route.device)
-        if way is None or way.gateway or way.device != route.device:
+        nexthop = self.match(route.table, route.gateway, route.device, direct=True)
+        if nexthop is None or nexthop.type != UNICAST:  # a reject route there does not decide
+            nexthop = self.walk(route.gateway, oif=route.device)
+        if nexthop is None or nexthop.gateway or nexthop.device != route.device:
             return errno.ENETUNREACH if route.family == AF_INET else errno.EHOSTUNREACH
         return 0
 
@@ -449,24 +453,26 @@ class FakeKernel:
 
     def _change_endpoint(self, verb: str, value: Endpoint) -> int:
         assert self.mptcp is not None
-        found = list(self.mptcp.endpoints)
-        place = next((n for n, other in enumerate(found) if value.id and other.id == value.id), -1)
+        endpoints = list(self.mptcp.endpoints)
+        index = next(
+            (n for n, other in enumerate(endpoints) if value.id and other.id == value.id), -1
+        )
         if verb == "add":
             return self.add_endpoint(value)
         if verb == "delete":
             if not value.id:
                 self.closed_initial.append(value.address)
                 return 0
-            if place < 0:
+            if index < 0:
                 return errno.EINVAL
-            del found[place]
+            del endpoints[index]
         else:
-            if place < 0:
+            if index < 0:
                 return errno.EINVAL
             live = BACKUP | FULLMESH
-            flags = found[place].flags & ~live | value.flags & live
-            found[place] = found[place]._replace(flags=flags)
-        self.mptcp = self.mptcp._replace(endpoints=tuple(found))
+            flags = endpoints[index].flags & ~live | value.flags & live
+            endpoints[index] = endpoints[index]._replace(flags=flags)
+        self.mptcp = self.mptcp._replace(endpoints=tuple(endpoints))
         return 0
 
     def add_endpoint(self, value: Endpoint) -> int:
@@ -474,22 +480,26 @@ class FakeKernel:
         assert self.mptcp is not None
         if value.flags & SIGNAL and value.flags & FULLMESH:
             return errno.EINVAL
-        found = list(self.mptcp.endpoints)
-        same = [each for each in found if (each.address, each.port) == (value.address, value.port)]
+        endpoints = list(self.mptcp.endpoints)
+        same = [
+            endpoint
+            for endpoint in endpoints
+            if (endpoint.address, endpoint.port) == (value.address, value.port)
+        ]
         number = value.id
-        if len(found) >= self.mptcp.max_endpoints:
+        if len(endpoints) >= self.mptcp.max_endpoints:
             return errno.ERANGE
         if same:
             if number or not same[0].flags & IMPLICIT:
                 return errno.EEXIST
             number = same[0].id
-            found.remove(same[0])
-        if any(number and each.id == number for each in found):
+            endpoints.remove(same[0])
+        if any(number and endpoint.id == number for endpoint in endpoints):
             return errno.EBUSY
         if not number:
             self._last_id = number = self._last_id % 255 + 1
-        found.append(value._replace(id=number))
-        self.mptcp = self.mptcp._replace(endpoints=tuple(found))
+        endpoints.append(value._replace(id=number))
+        self.mptcp = self.mptcp._replace(endpoints=tuple(endpoints))
         return 0
 
     def _change_limits(self, value: Limits) -> int:

@@ -96,14 +96,14 @@ class World(FakeKernel):
             self.create(name)
         for address in addresses:
             self.add_address(name, address)
-        for each in (gateway, gateway6):
-            if each:
-                self.default(name, each)
+        for gateway_address in (gateway, gateway6):
+            if gateway_address:
+                self.default(name, gateway_address)
 
     def remove(self, name: str) -> None:
         """The device goes, with addresses and routes; rules and endpoints stay."""
         index = self.link(name).index
-        self.addresses = [each for each in self.addresses if each.link != index]
+        self.addresses = [address for address in self.addresses if address.link != index]
         self._lose_routes(index)
         del self.links[index]
 
@@ -137,7 +137,9 @@ class World(FakeKernel):
         index = self.link(name).index
         self._lose_routes(index)
         self.addresses = [
-            each for each in self.addresses if each.link != index or each.family == AF_INET
+            address
+            for address in self.addresses
+            if address.link != index or address.family == AF_INET
         ]
 
     def up(self, name: str) -> None:
@@ -156,9 +158,9 @@ class World(FakeKernel):
         peer = peer.partition("/")[0]
         address = Address(self.link(name).index, own, int(length), peer, scope, flags)
         older = [
-            place
-            for place, each in enumerate(self.addresses)
-            if each.link == address.link and each.family == address.family == AF_INET6
+            position
+            for position, other in enumerate(self.addresses)
+            if other.link == address.link and other.family == address.family == AF_INET6
         ]  # IPv6 lists the newest first
         self.addresses.insert(min(older, default=len(self.addresses)), address)
         if self.link(name).up:
@@ -167,29 +169,37 @@ class World(FakeKernel):
     def flag_address(self, text: str, flags: int) -> None:
         """An IPv6 address becomes usable, deprecated ..."""
         self.addresses = [
-            each._replace(flags=flags) if each.address == text else each for each in self.addresses
+            address._replace(flags=flags) if address.address == text else address
+            for address in self.addresses
         ]
 
     def delete_address(self, name: str, text: str) -> None:
         """IPv4 routes with this source go without an event, all with the last address.
         IPv6 routes lose their source."""
         index = self.link(name).index
-        gone = next(each for each in self.addresses if each.link == index and each.address == text)
-        self.addresses.remove(gone)
-        left = [each.family for each in self.addresses if each.link == index]
-        alone = gone.family not in left
-        elsewhere = any(each.address == text for each in self.addresses)
+        removed = next(
+            address
+            for address in self.addresses
+            if address.link == index and address.address == text
+        )
+        self.addresses.remove(removed)
+        families = [address.family for address in self.addresses if address.link == index]
+        alone = removed.family not in families
+        elsewhere = any(address.address == text for address in self.addresses)
         same_subnet = any(
-            each.link == index and each.network == gone.network for each in self.addresses
+            address.link == index and address.network == removed.network
+            for address in self.addresses
         )
         kept = []
         for route in self.routes:
-            if route.family == AF_INET and gone.family == AF_INET:
+            if route.family == AF_INET and removed.family == AF_INET:
                 if (route.source == text and not elsewhere) or (alone and route.device == index):
                     continue
-                if route == self._connected(gone):
+                if route == self._connected(removed):
                     continue
-            elif gone.family == AF_INET6 and route == self._connected(gone) and not same_subnet:
+            elif (
+                removed.family == AF_INET6 and route == self._connected(removed) and not same_subnet
+            ):
                 continue
             elif route.source == text and not elsewhere:
                 route = route._replace(source="")
@@ -295,10 +305,10 @@ class World(FakeKernel):
         routes.sort(key=lambda route: (route.family, route.table, route.destination, route.metric))
         rules.sort(key=lambda rule: rule.family)
         own = [each for each in self.nexthops if each.protocol == PROTOCOL]
-        told = [line.replace(" protocol 77", "") for line in self.show(own)]
-        told += [line.replace(" proto 77", "") for line in self.show(routes)]
-        told += [line.replace(" protocol 77", "") for line in self.show(rules)]
-        return "\n".join(told + self.show(ends)) + "\n"
+        lines = [line.replace(" protocol 77", "") for line in self.show(own)]
+        lines += [line.replace(" proto 77", "") for line in self.show(routes)]
+        lines += [line.replace(" protocol 77", "") for line in self.show(rules)]
+        return "\n".join(lines + self.show(ends)) + "\n"
 
     def state(self) -> str:
         """Everything, sorted: for comparing two kernels.  Without endpoint ids."""

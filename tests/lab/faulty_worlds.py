@@ -117,7 +117,7 @@ def _state_file(wan: Wan, daemon: Daemon) -> None:
 
 
 def _hints(wan: Wan, daemon: Daemon) -> None:
-    daemon.node.path(f"{RUNTIME_DIR}/hints").chmod(0o777)
+    daemon.node.path(f"{RUNTIME_DIR}-hints").chmod(0o777)
 
 
 def _no_device_yet(wan: Wan, daemon: Daemon) -> None:
@@ -419,10 +419,10 @@ def paragraph(printed: str, daemon: Daemon, code: str) -> str:
         if family["reason"] == code
     ]
     beginning = texts[0][:30] if texts else ""
-    found = []
+    blocks = []
     for block in printed.split("\n! ")[1:]:
         first, *rest = block.split("\n")
         lines = [first, *(line for line in rest if line.startswith("  "))]
         if beginning and beginning in " ".join(line.strip() for line in lines):
-            found.append("! " + "\n".join(lines))
-    return next((lines for lines in found if "\n  →" in lines), "".join(found[:1]))
+            blocks.append("! " + "\n".join(lines))
+    return next((lines for lines in blocks if "\n  →" in lines), "".join(blocks[:1]))

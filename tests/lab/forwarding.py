@@ -133,3 +133,44 @@ class Forwarding(Wan):
 
 
 SERVERS = {4: SERVER, 6: SERVER6}
+
+
+DATAGRAMS = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 4001))
+s.settimeout(0.05)
+while True:
+    s.sendto(b"?", (sys.argv[1], 7))
+    try:
+        print(s.recv(100).decode().removeprefix("::ffff:"), flush=True)
+    except OSError:
+        print("-", flush=True)
+    time.sleep(0.05)
+"""
+
+
+class Datagrams:
+    """One UDP flow of the LAN host, twenty datagrams a second from one port."""
+
+    def __init__(self, world: Forwarding) -> None:
+        assert world.lan
+        self._process = world.lan.popen(
+            sys.executable, "-c", DATAGRAMS, SERVER, stdout=subprocess.PIPE, text=True
+        )
+        world.started.append(self._process)
+
+    def comes_from(self, address: str, tries: int = 200) -> bool:
+        """Whether one of its next datagrams is answered, and came from this address."""
+        assert self._process.stdout
+        return any(self._process.stdout.readline().strip() == address for _ in range(tries))
+
+    def falls_silent(self, tries: int = 400) -> bool:
+        """Whether fifteen of its next datagrams in a row get no reply."""
+        assert self._process.stdout
+        silent = 0
+        for _ in range(tries):
+            silent = silent + 1 if self._process.stdout.readline().strip() == "-" else 0
+            if silent == 15:
+                return True
+        return False

@@ -1,4 +1,4 @@
-"""The daemon's inner part at a node's kernel, in this process, to count what it asks for."""
+"""The daemon's reconciler in this process, on a node's kernel, to count what it requests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.lab import Namespace
 from tests.lab.resources import Closing
 
 
-class Keeping(Closing):
-    """A Keeper with these two files, between `with` and its end in the node's namespace.
+class InProcess(Closing):
+    """A Reconciler with these two files; within `with`, in the node's namespace.
 
     `max_endpoints` and `laminar`: what the kernel seems to take and to know, where that differs
     from what it does.
@@ -58,17 +58,17 @@ class Keeping(Closing):
         return self.reconciler.reconcile(sweep=True)
 
     def settle(self) -> list[str]:
-        """Passes until one finds nothing to do; every change asked for, refused ones too."""
-        return [told["command"] for told in changes(self.reconciler.converge())]
+        """Passes until one finds nothing to do; every change requested, refused ones too."""
+        return [change["command"] for change in changes(self.reconciler.converge())]
 
-    def asked(self, outcome: Outcome) -> list[str]:
-        """What a pass asked for about endpoints and limits, as ip commands."""
+    def requested(self, outcome: Outcome) -> list[str]:
+        """What a pass requested for endpoints and limits, as ip commands."""
         name = device_names(outcome.snapshot.links)
         operations = [*outcome.done, *(failure.operation for failure in outcome.failures)]
         texts = [ip_command(operation, name) for operation in operations]
         return [text for text in texts if " mptcp " in text]
 
-    def found(self) -> Mptcp:
+    def existing(self) -> Mptcp:
         """What the kernel holds."""
         return self.manager.read(full=True)
 

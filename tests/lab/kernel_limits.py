@@ -18,8 +18,8 @@ class RawPathManager:
     def __init__(self, node: Namespace) -> None:
         with node.enter():
             self.socket = Netlink(NETLINK_GENERIC)
-        (answer,), _ = self.socket.ask(mptcp_pm.get_family(1))
-        self.family = mptcp_pm.family(answer.body)
+        (reply,), _ = self.socket.ask(mptcp_pm.get_family(1))
+        self.family = mptcp_pm.family(reply.body)
 
     def add(self, endpoint: Endpoint) -> int:
         return self._change(Operation("add", endpoint))
@@ -35,7 +35,7 @@ class RawPathManager:
 
     def endpoints(self) -> list[Endpoint]:
         answers, _ = self.socket.ask(mptcp_pm.dump_endpoints(self.family.id, 3))
-        return [mptcp_pm.endpoint(answer.body) for answer in answers]
+        return [mptcp_pm.endpoint(message.body) for message in answers]
 
     def accepts(self, limit: int) -> bool | None:
         """The answer to mproutd's own question."""

@@ -31,17 +31,17 @@ class Machine(NamedTuple):
     def routes(self, table: int) -> list[Route]:
         answers, end = self.wire.ask(rtnl_encode.dump_routes(9, table))
         assert not end.errno
-        return [route for answer in answers for route in rtnl_decode.routes(answer.body)]
+        return [route for message in answers for route in rtnl_decode.routes(message.body)]
 
     def rules(self) -> list[Rule]:
         answers, end = self.wire.ask(rtnl_encode.dump_rules(9))
         assert not end.errno
-        received = [rtnl_decode.rule(answer.body) for answer in answers]
+        received = [rtnl_decode.rule(message.body) for message in answers]
         return [rule for rule in received if rule and rule.protocol != 2]
 
     def endpoints(self) -> list[Endpoint]:
         answers, _ = self.generic.ask(mptcp_pm.dump_endpoints(self.family, 9))
-        return [mptcp_pm.endpoint(answer.body) for answer in answers]
+        return [mptcp_pm.endpoint(message.body) for message in answers]
 
 
 @contextmanager
@@ -56,5 +56,5 @@ def machine_in(node: Namespace) -> Iterator[Machine]:
     with node.enter():
         wire, generic = Netlink(), Netlink(NETLINK_GENERIC)
     with wire, generic:
-        (answer,), _ = generic.ask(mptcp_pm.get_family(1))
-        yield Machine(node, wire, generic, mptcp_pm.family(answer.body).id, 11)
+        (reply,), _ = generic.ask(mptcp_pm.get_family(1))
+        yield Machine(node, wire, generic, mptcp_pm.family(reply.body).id, 11)

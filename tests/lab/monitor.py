@@ -34,9 +34,9 @@ class Monitor(Closing):
         end = f"table {number}".encode()
         text = eventually(
             lambda: (
-                (said := os.pread(self._out.fileno(), 1 << 20, self._read)).count(end) == 2
-                and said.endswith(b"\n")
-                and said
+                (output := os.pread(self._out.fileno(), 1 << 20, self._read)).count(end) == 2
+                and output.endswith(b"\n")
+                and output
             ),
             timeout,
             "ip monitor",

@@ -15,15 +15,15 @@ import time
 def in_this_namespace() -> list[int]:
     """The other processes whose network namespace is ours."""
     mine = os.stat("/proc/self/ns/net").st_ino
-    found = []
+    pids = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
                 if os.stat(f"/proc/{name}/ns/net").st_ino == mine:
-                    found.append(int(name))
+                    pids.append(int(name))
             except OSError:
                 continue
-    return found
+    return pids
 
 
 def main() -> None:
@@ -45,10 +45,10 @@ def main() -> None:
             pass
     finally:
         for _ in range(100):
-            left = [pid for pid in in_this_namespace() if pid != parent]
-            if not left:
+            remaining = [pid for pid in in_this_namespace() if pid != parent]
+            if not remaining:
                 break
-            for pid in left:
+            for pid in remaining:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except OSError:

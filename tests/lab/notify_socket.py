@@ -1,4 +1,4 @@
-"""mproutd under a service manager's eyes: what it tells the socket of NOTIFY_SOCKET."""
+"""mproutd under a service manager: the messages that it sends to NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTIFIED = "/run/notify"
 
 
 class Supervised(Daemon):
-    """A Daemon with a real datagram socket as NOTIFY_SOCKET, and a watchdog if it is asked for.
+    """A Daemon with a real datagram socket as NOTIFY_SOCKET, and a watchdog if requested.
 
     `watchdog` in seconds, as WatchdogSec= of systemd.service(5); None for none.
     """
@@ -27,27 +27,27 @@ class Supervised(Daemon):
             self._socket.bind(f"/proc/self/fd/{at}/notify")
         finally:
             os.close(at)
-        self._heard: list[str] = []
+        self._messages: list[str] = []
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         env, *rest = super().command(verb, *arguments)
-        told = [f"NOTIFY_SOCKET={NOTIFIED}"]
+        variables = [f"NOTIFY_SOCKET={NOTIFIED}"]
         if self._watchdog is not None:
-            told.append(f"WATCHDOG_USEC={self._watchdog * 1e6:.0f}")
-        return [env, *told, *rest]
+            variables.append(f"WATCHDOG_USEC={self._watchdog * 1e6:.0f}")
+        return [env, *variables, *rest]
 
-    def heard(self) -> list[str]:
-        """Every line so far, in order."""
+    def messages(self) -> list[str]:
+        """Every message so far, in order."""
         while True:
             try:
-                self._heard += self._socket.recv(4096).decode().splitlines()
+                self._messages += self._socket.recv(4096).decode().splitlines()
             except BlockingIOError:
-                return self._heard
+                return self._messages
 
     def forget(self) -> None:
-        """Begin anew with what is heard from now on."""
-        self.heard()
-        self._heard = []
+        """Drop the messages so far."""
+        self.messages()
+        self._messages = []
 
     def close(self) -> None:
         super().close()

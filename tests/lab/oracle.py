@@ -56,7 +56,7 @@ def encoded(kind: Any, number: int, fields: dict[str, Any], attributes: list[Any
     return bytes(message.data)
 
 
-def _said(attributes: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def _known(attributes: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in attributes if value not in ("", 0)]
 
 
@@ -89,7 +89,7 @@ def route(value: Route) -> bytes:
             "oif": value.device,
             "hops": hop.weight - 1,
             "flags": 4 if hop.onlink else 0,
-            "attrs": _said([("RTA_GATEWAY", hop.gateway)]),
+            "attrs": _known([("RTA_GATEWAY", hop.gateway)]),
         }
         for hop in value.nexthops
     ]
@@ -106,7 +106,7 @@ def route(value: Route) -> bytes:
             "type": value.type,
             "flags": 4 if value.onlink and single else 0,
         },
-        _said(
+        _known(
             [
                 ("RTA_TABLE", value.table),
                 ("RTA_DST", address),
@@ -128,7 +128,7 @@ def rule(value: Rule) -> bytes:
     def length(text: str) -> int:
         return split_prefix(text, value.family)[1] if text else 0
 
-    attributes = _said(
+    attributes = _known(
         [
             ("FRA_PRIORITY", value.priority),
             ("FRA_TABLE", value.table),
@@ -193,5 +193,5 @@ def endpoint(value: Endpoint) -> bytes:
         ("ADDR_ADDR6" if six else "ADDR_ADDR4", value.address),
         ("ADDR_PORT", value.port),
     ]
-    outer = [("PM_ADDR", {"attrs": _said(attributes)}, 0x8000)]
+    outer = [("PM_ADDR", {"attrs": _known(attributes)}, 0x8000)]
     return encoded(PmMessage, 28, {"cmd": 3, "version": 1}, outer)

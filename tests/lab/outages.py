@@ -179,7 +179,7 @@ def warmed(daemon: Daemon, probes: int) -> None:
 
     def answered() -> bool:
         checks = daemon.uplink("wan1")["health"]
-        counts = [host["replies"] for each in checks for host in each["hosts"]]
+        counts = [host["replies"] for check in checks for host in check["hosts"]]
         return max(counts, default=0) >= probes
 
     eventually(answered, 120, f"{probes} answers")
@@ -195,11 +195,11 @@ def measure(trouble: Trouble, options: Mapping[str, str], patience: float, stay:
         trouble.begin(wan)
         out = until(wan, False, patience if trouble.out else stay)
         time.sleep(stay)
-        said = echo.report()
+        report = echo.report()
         trouble.end(wan)
         back = until(wan, True, 10 * patience) if out is not None else None
-        assert said.error == "", said.error
-        return Measured(out, back, said.gap, daemon.settle()["counts"]["writes"] - before)
+        assert report.error == "", report.error
+        return Measured(out, back, report.gap, daemon.settle()["counts"]["writes"] - before)
 
 
 def unchecked(trouble: Trouble, long: float) -> float:
@@ -242,10 +242,10 @@ def flap(options: Mapping[str, str], every: float, long: float) -> Flapping:
             now = time.monotonic()
         if dead:
             wan.mend(1)
-        said = echo.report()
-        assert said.error == "", said.error
+        report = echo.report()
+        assert report.error == "", report.error
         writes = daemon.settle()["counts"]["writes"] - before
-        return Flapping(outs, used / seen, said.gap, writes)
+        return Flapping(outs, used / seen, report.gap, writes)
 
 
 # -- the table ----------------------------------------------------------------------------
@@ -280,10 +280,10 @@ def rows() -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield "|" + " --- |" * len(head)
     for name, trouble in TROUBLES.items():
-        found, alone = measure(trouble, {}, 60, 10), unchecked(trouble, 20)
+        checked, alone = measure(trouble, {}, 60, 10), unchecked(trouble, 20)
         yield (
-            f"| {trouble.title} | {PROMISES[name]} | {span(found.out)} | {span(found.back)} "
-            f"| {span(found.stall)} | {span(alone)} | {found.writes} | {trouble.mwan3} |"
+            f"| {trouble.title} | {PROMISES[name]} | {span(checked.out)} | {span(checked.back)} "
+            f"| {span(checked.stall)} | {span(alone)} | {checked.writes} | {trouble.mwan3} |"
         )
 
 
@@ -295,23 +295,23 @@ def flapping() -> Iterator[str]:
         ("`interval` 0.5, `timeout` 0.3, `down` 2, `up` 2, `hold` 0", {**EAGER, "hold": "0"}),
         ("the same with the default `hold` (10 s, doubling)", EAGER),
     ):
-        found = flap(options, 2, 60)
+        flaps = flap(options, 2, 60)
         yield (
-            f"| {title} | {found.outs} | {found.share:.0%} | {span(found.stall)} | {found.writes} |"
+            f"| {title} | {flaps.outs} | {flaps.share:.0%} | {span(flaps.stall)} | {flaps.writes} |"
         )
 
 
 def main() -> int:
     for name, lines in (("troubles", rows()), ("flapping", flapping())):
-        told = []
+        table = []
         for line in lines:
             print(line, flush=True)
-            told.append(line)
+            table.append(line)
         begin, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, found, rest = PAGE.read_text().partition(begin)
-        assert found, f"no place for {name}"
+        before, marker, rest = PAGE.read_text().partition(begin)
+        assert marker, f"no place for {name}"
         rest = rest.partition(end)[2]
-        PAGE.write_text(before + begin + "\n".join(told) + "\n" + end + rest)
+        PAGE.write_text(before + begin + "\n".join(table) + "\n" + end + rest)
     return 0
 
 

@@ -17,13 +17,13 @@ def answer(query: bytes, name: bytes, address: bytes) -> bytes:
 
 
 def main(at: str, name: str, address: str) -> None:
-    labels = b"".join(bytes([len(each)]) + each.encode() for each in name.split(".")) + b"\0"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
-        ear.bind((at, 53))
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((at, 53))
         print("ready", flush=True)
         while True:
-            query, sender = ear.recvfrom(512)
-            ear.sendto(answer(query, labels, socket.inet_aton(address)), sender)
+            query, sender = server.recvfrom(512)
+            server.sendto(answer(query, labels, socket.inet_aton(address)), sender)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def subflows(node: Namespace, remote_port: int = 0) -> list[Subflow]:
             capture_output=True,
             timeout=scaled(10),
         ).stdout
-    found = []
+    subflows = []
     for line in text.splitlines():
         flags = re.search(r"tcp-ulp-mptcp flags:(\S*)", line)
         token = re.search(r" token:\S*/([0-9a-f]+)\(", line)
@@ -222,5 +222,5 @@ def subflows(node: Namespace, remote_port: int = 0) -> list[Subflow]:
             bytes_received=int(received[1]) if received else 0,
         )
         if remote_port in (0, subflow.remote_port):
-            found.append(subflow)
-    return sorted(found)
+            subflows.append(subflow)
+    return sorted(subflows)

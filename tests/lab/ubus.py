@@ -1,4 +1,4 @@
-"""A program `ubus` in a node, that answers what the test has it answer.
+"""A program `ubus` in a node that prints the reply set by the test.
 
 Netifd itself cannot run here; what mproutd sees of it is one program, and this is that program,
 with its faults.
@@ -24,15 +24,15 @@ exit "$(cat status)"
 
 
 class Ubus:
-    """From now on the node has a `ubus`, whose answer is `text`."""
+    """Gives the node a `ubus` whose reply is `text`."""
 
     def __init__(self, node: Namespace, text: str) -> None:
-        self._said = 0
+        self._replies = 0
         self._at = node.path("/run/ubus")
         self._program = node.path(BIN) / "ubus"
         for folder in (self._at, self._program.parent):
             folder.mkdir(exist_ok=True)
-        self.says(text)
+        self.set_reply(text)
         self.install()
 
     def install(self) -> None:
@@ -40,10 +40,10 @@ class Ubus:
         self._program.write_text(_SCRIPT)
         self._program.chmod(0o755)
 
-    def says(self, text: str, *, delay: float = 0.0, status: int = 0) -> None:
-        """What it answers, after how many seconds, and how it ends; from one question on."""
-        self._said += 1
-        folder = self._at / str(self._said)
+    def set_reply(self, text: str, *, delay: float = 0.0, status: int = 0) -> None:
+        """Its reply from now on, the delay in seconds, and its exit status."""
+        self._replies += 1
+        folder = self._at / str(self._replies)
         folder.mkdir()
         for name, value in (("answer", text), ("delay", str(delay)), ("status", str(status))):
             (folder / name).write_text(value)
@@ -52,12 +52,12 @@ class Ubus:
         beside.replace(self._at / "now")
 
     def calls(self) -> int:
-        """How often it was asked."""
+        """How often it was called."""
         try:
             return len((self._at / "calls").read_text().splitlines())
         except FileNotFoundError:
             return 0
 
     def remove(self) -> None:
-        """There is no such program any more, until install()."""
+        """Remove the program until install()."""
         self._program.unlink()

@@ -47,7 +47,7 @@ def why_not() -> str:
     missing = [
         name
         for name in wanted
-        if not any((place / name).exists() for place in places) and not shutil.which(name)
+        if not any((folder / name).exists() for folder in places) and not shutil.which(name)
     ]
     return f"no {', '.join(missing)} here: packaging/setup.sh unpack" if missing else ""
 

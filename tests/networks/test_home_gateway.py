@@ -54,12 +54,12 @@ def test_tunnels_come_and_go_and_lte_steps_in(home):
     def at_work(*addresses: str) -> None:
         """These, and no others, have an endpoint and a subflow."""
 
-        def found() -> bool:
+        def settled() -> bool:
             assert endpoints() == set(addresses)
             assert paths() == set(addresses)
             return True
 
-        eventually(found, 30)
+        eventually(settled, 30)
 
     with Daemon(gateway, *home.configuration) as daemon:
         home.line_up()

@@ -30,12 +30,12 @@ def test_both_links_carry_and_either_may_go(laptops):
     client, server, guide = laptops.client, laptops.server, laptops.guide
     both = {"192.168.1.10", "192.168.1.11"}
 
-    def measured(port: str, left: str, shows: str = "") -> Run:
+    def measured(port: str, remaining: str, shows: str = "") -> Run:
         """A connection during which one of the client's links goes and comes back."""
 
         def unplug() -> None:
             laptops.unplug(port)
-            eventually(lambda: endpoints(laptops) == {left})
+            eventually(lambda: endpoints(laptops) == {remaining})
             if shows:
                 guide.shows(shows, ours.call("status").out)
 
@@ -66,9 +66,9 @@ def test_both_links_carry_and_either_may_go(laptops):
         run = measured("client-eth0", "192.168.1.11", "status-unplugged")
         guide.measured("rates-wired", run.table())
         watching.send_signal(signal.SIGINT)
-        said = watching.communicate(timeout=10)[0]
-        assert "wired" in said
-        guide.sample("monitor", said)
+        output = watching.communicate(timeout=10)[0]
+        assert "wired" in output
+        guide.sample("monitor", output)
         before = client.state()
     assert ours.call("flush").code == 0
     assert theirs.call("flush").code == 0

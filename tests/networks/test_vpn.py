@@ -52,8 +52,8 @@ def test_the_tunnel_uses_both_lines_and_outlives_each(vpn):
         assert {s.token for s in subflows(router, TUNNEL)} == {s.token for s in two}
         vpn.wan.plug(2)
         eventually(lambda: len(subflows(router, TUNNEL)) == 2)
-    said = router.services_said()
-    assert vpn.connections() == 1, said
+    status = router.services_said()
+    assert vpn.connections() == 1, status
     assert run.measured.completed
     vpn.guide.measured("rates", run.table())
     both, one, again = run.rates
@@ -74,8 +74,8 @@ def test_a_tunnel_that_ends_leaves_the_lan_on_the_master(vpn):
         client = router._children[-1]
         client.terminate()
         assert client.wait(10) == 0
-        way = "route get 10.99.0.1 from 192.168.70.10 iif br-lan"
-        eventually(lambda: "dev eth1" in router.ip(way))
+        lookup = "route get 10.99.0.1 from 192.168.70.10 iif br-lan"
+        eventually(lambda: "dev eth1" in router.ip(lookup))
         assert not [line for line in router.state().splitlines() if "7003" in line]
         vpn.connect()
         eventually(lambda: answers(vpn.host), 20, vpn.router.services_said())

@@ -238,16 +238,16 @@ def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) ->
             eventually(quiet)
             assert endpoints() == {"10.1.1.2", "10.3.3.2"}
             for _ in range(2):  # the second time the gateway is remembered
-                ubus.says((NETIFD / "interface-dump-up.json").read_text())
+                ubus.set_reply((NETIFD / "interface-dump-up.json").read_text())
                 event("ifup", "wan2")
                 eventually(lambda: endpoints() == {"10.1.1.2", "10.2.2.2", "10.3.3.2"})
-                slots = {each["name"]: each["table"] for each in daemon.asked()["uplinks"]}
+                slots = {each["name"]: each["table"] for each in daemon.query_status()["uplinks"]}
                 table = router.ip(f"route show table {slots['wan2']}")
                 assert "default via 10.2.2.1 dev w2 proto 77" in table
                 assert "oif w3 lookup 103 proto 77" in router.ip("rule show")
 
                 router.ip("address delete 10.2.2.2/24 dev w2")
-                ubus.says((NETIFD / "interface-dump-wan2-down.json").read_text())
+                ubus.set_reply((NETIFD / "interface-dump-wan2-down.json").read_text())
                 event("ifdown", "wan2")
                 eventually(lambda: endpoints() == {"10.1.1.2", "10.3.3.2"})
                 router.ip("address add 10.2.2.2/24 dev w2")

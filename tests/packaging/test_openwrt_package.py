@@ -39,6 +39,7 @@ APART = {
 LEFT_OUT = {
     "mproutd/status/exporter",
     "mproutd/status/metrics",
+    "mproutd/status/metrics_server",
     "mproutd/files",
     "mproutd/services/systemd",
     *FOR_TYPE_CHECKERS,

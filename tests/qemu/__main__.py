@@ -30,24 +30,24 @@ FREE_MEMORY_MB, FREE_DISK_MB = MEMORY_MB + 768, 3072
 
 def lacking() -> list[str]:
     """What this machine lacks for guests, and how one gets it."""
-    found = []
+    needed = []
     if os.geteuid() != 0:
-        found.append("root (debootstrap makes files for all users)")
+        needed.append("root (debootstrap makes files for all users)")
     if platform.machine() != "x86_64":
-        found.append(f"an x86-64 machine (this is {platform.machine()})")
+        needed.append(f"an x86-64 machine (this is {platform.machine()})")
     programs = {QEMU: "qemu-system-x86", "debootstrap": "debootstrap", "cpio": "cpio"}
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     if missing:
-        found.append(f"packages (apt-get install --no-install-recommends {' '.join(missing)})")
+        needed.append(f"packages (apt-get install --no-install-recommends {' '.join(missing)})")
     with open("/proc/meminfo", encoding="ascii") as file:
         sizes = dict(line.split(":", 1) for line in file)
     available = int(sizes["MemAvailable"].split()[0]) // 1024
     if available < FREE_MEMORY_MB:
-        found.append(f"{FREE_MEMORY_MB} MB of free memory (there are {available})")
+        needed.append(f"{FREE_MEMORY_MB} MB of free memory (there are {available})")
     free = shutil.disk_usage(CHECKOUT).free >> 20
     if free < FREE_DISK_MB:
-        found.append(f"{FREE_DISK_MB} MB of free disk (there are {free})")
-    return found
+        needed.append(f"{FREE_DISK_MB} MB of free disk (there are {free})")
+    return needed
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def columns() -> list[Results]:
     every = [of(kernel) for kernel in kernels([])]
     if "features" in host().data:
         every.append(host())
-    return sorted(every, key=lambda each: [int(n) for n in each.data["version"].split(".")[:2]])
+    return sorted(every, key=lambda result: [int(n) for n in result.data["version"].split(".")[:2]])
 
 
 def run_all(

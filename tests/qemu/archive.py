@@ -70,15 +70,15 @@ def kernels(chosen: Sequence[str]) -> list[Kernel]:
     """
     named = [word for word in chosen if not word[0].isdigit()]
     versions = [word for word in chosen if word[0].isdigit()]
-    found = [_kernel(suite) for suite in named]
+    kernels = [_kernel(suite) for suite in named]
     if versions or not chosen:
         usual = [_kernel(suite) for suite in SUITES]
         for version in versions:
             if version not in [kernel.version for kernel in usual]:
                 have = ", ".join(f"{kernel.version} ({kernel.suite})" for kernel in usual)
                 raise ArchiveError(f"KERNELS: no {version} in Debian today; there are {have}")
-        found += [kernel for kernel in usual if not versions or kernel.version in versions]
-    return list({kernel.release: kernel for kernel in found}.values())
+        kernels += [kernel for kernel in usual if not versions or kernel.version in versions]
+    return list({kernel.release: kernel for kernel in kernels}.values())
 
 
 def _kernel(suite: str) -> Kernel:
@@ -194,13 +194,13 @@ def _packages(environment: dict[str, str], suite: str) -> list[str]:
         *("apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in plain), METAPACKAGE),
     )
     versioned = re.compile(r"linux-(image|binary|modules)-[0-9]\S*-cloud-amd64")
-    found = sorted(
+    versions = sorted(
         {line for line in listed.splitlines() if versioned.fullmatch(line)},
         key=lambda name: (not name.startswith("linux-image-"), name),
     )
-    if not found:
+    if not versions:
         raise ArchiveError(f"{suite}: no {METAPACKAGE} in the archive")
-    return found
+    return versions
 
 
 def _version(environment: dict[str, str], package: str) -> str:

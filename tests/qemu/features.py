@@ -49,15 +49,15 @@ ANSWERS: dict[str, Callable[[], str]] = {}
 
 
 def feature(name: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
-    def register(ask: Callable[[], str]) -> Callable[[], str]:
-        ANSWERS[name] = ask
-        return ask
+    def register(test: Callable[[], str]) -> Callable[[], str]:
+        ANSWERS[name] = test
+        return test
 
     return register
 
 
-def yes(answer: object) -> str:
-    return "yes" if answer else "no"
+def yes(result: object) -> str:
+    return "yes" if result else "no"
 
 
 def error_name(number: int) -> str:
@@ -109,7 +109,7 @@ def policy_routing() -> str:
                     (socket.AF_INET6, "2001:db8::1"),
                 )
             ]
-    return ", ".join(error_name(answer) for answer in answers) if any(answers) else "yes"
+    return ", ".join(error_name(error) for error in answers) if any(answers) else "yes"
 
 
 # -- the path manager -----------------------------------------------------------------------
@@ -201,19 +201,19 @@ def events() -> Iterator[tuple[Namespace, Callable[[], list[mptcp_pm.Event]]]]:
             listener = Netlink(NETLINK_GENERIC)
         with listener:
             listener.join(manager.family.groups[mptcp_pm.EVENTS_GROUP])
-            yield node, lambda: [mptcp_pm.event(each.body) for each in listener.pending()]
+            yield node, lambda: [mptcp_pm.event(message.body) for message in listener.pending()]
 
 
 @feature("events of listening sockets")
 def listener_events() -> str:
     with events() as (node, seen), connection(node):
-        return yes("listener-created" in {each.kind for each in seen()})
+        return yes("listener-created" in {event.kind for event in seen()})
 
 
 @feature("events name the server's side")
 def server_side() -> str:
     with events() as (node, seen), connection(node):
-        sides = [each.server_side for each in seen() if each.kind == "established"]
+        sides = [event.server_side for event in seen() if event.kind == "established"]
     return {(): "no", (True,): "the server's only", (True, True): "at both ends"}.get(
         tuple(side for side in sorted(sides) if side), "?"
     )
@@ -317,8 +317,8 @@ def two_paths() -> Iterator[tuple[Wan, RawPathManager, Echo]]:
 
 def _by_first(wan: Wan, echo: Echo) -> list[str]:
     """The devices that the subflows from the first address are bound to; "" for none."""
-    found = subflows(wan.gateway, echo.port)
-    return [each.device for each in found if each.local == address(1)]
+    existing = subflows(wan.gateway, echo.port)
+    return [subflow.device for subflow in existing if subflow.local == address(1)]
 
 
 @feature("an endpoint opened again at a connection's first address")
@@ -345,9 +345,9 @@ def fullmesh_again() -> str:
 
 def main() -> None:
     answers = {"kernel": os.uname().release, "build": os.uname().version}
-    for name, ask in ANSWERS.items():
+    for name, test in ANSWERS.items():
         try:
-            answers[name] = ask()
+            answers[name] = test()
         except (OSError, AssertionError, ValueError) as error:
             answers[name] = f"failed: {error}"
     print(json.dumps(answers, indent=1))

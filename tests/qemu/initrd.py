@@ -96,10 +96,10 @@ def _walk(top: Path, without: Iterable[str]) -> Iterator[str]:
     """Every path below `top`, relative to it, directories before what they hold."""
     left_out = set(without)
     for folder, folders, files in os.walk(top):
-        place = os.path.relpath(folder, top)
-        prefix = "" if place == "." else place + "/"
+        relative = os.path.relpath(folder, top)
+        prefix = "" if relative == "." else relative + "/"
         folders[:] = [name for name in folders if prefix + name not in left_out]
-        yield place
+        yield relative
         yield from (prefix + name for name in files)
         # os.walk does not enter a link to a directory, nor does it list it as a file
         yield from (prefix + name for name in folders if os.path.islink(os.path.join(folder, name)))
@@ -107,19 +107,19 @@ def _walk(top: Path, without: Iterable[str]) -> Iterator[str]:
 
 def _checkout() -> Iterator[str]:
     """The checkout's paths from the root of the file system, and those that lead to it."""
-    place = str(CHECKOUT).lstrip("/")
-    parts = place.split("/")
+    root = str(CHECKOUT).lstrip("/")
+    parts = root.split("/")
     yield from ("/".join(parts[: n + 1]) for n in range(len(parts) - 1))
     site_packages = next((CHECKOUT / ".venv/lib").glob("python*/site-packages"), None)
     if site_packages is None:
         raise InitrdError("no .venv: make setup")
     linters = [str((site_packages / name).relative_to(CHECKOUT)) for name in LINTERS]
     for path in _walk(CHECKOUT, (*NOT_OF_THE_CHECKOUT, *linters)):
-        yield place if path == "." else f"{place}/{path}"
+        yield root if path == "." else f"{root}/{path}"
     if (CHECKOUT / ".build/unpacked").is_dir():
-        yield f"{place}/.build"
+        yield f"{root}/.build"
         for path in _walk(CHECKOUT / ".build/unpacked", ()):
-            yield f"{place}/.build/unpacked" + ("" if path == "." else "/" + path)
+            yield f"{root}/.build/unpacked" + ("" if path == "." else "/" + path)
 
 
 def _append(archive: int, top: Path, paths: Iterable[str]) -> None:

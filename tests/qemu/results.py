@@ -26,6 +26,10 @@ class Outcome(NamedTuple):
     reason: str
     seconds: float
 
+    @property
+    def file(self) -> str:
+        return _group(self.test)
+
 
 class Results:
     """All that is known of one kernel, from its last runs."""
@@ -56,10 +60,10 @@ class Results:
 
         `whole_files`: every test of these files has run; what else was known of them is old.
         """
-        groups = {_group(each.test) for each in outcomes} if whole_files else set()
+        groups = {outcome.file for outcome in outcomes} if whole_files else set()
         known = self.data.get("tests", {})
         tests = {test: rest for test, rest in known.items() if _group(test) not in groups}
-        self.save("tests", tests | {each.test: each[1:] for each in outcomes})
+        self.save("tests", tests | {outcome.test: outcome[1:] for outcome in outcomes})
 
     def group(self, group: str) -> list[Outcome]:
         """The outcomes of one file."""
@@ -80,7 +84,7 @@ def write_page(kernels: Sequence[Results]) -> None:
         "exceptions": _exceptions(kernels),
     }.items():
         pattern = f"(?s)(<!-- {part} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda found, body=body: found[1] + body + found[2], text)  # type: ignore[misc]
+        text = re.sub(pattern, lambda match, body=body: match[1] + body + match[2], text)  # type: ignore[misc]
     PAGE.write_text(text)
 
 
@@ -95,9 +99,9 @@ def _head(first: str, kernels: Sequence[Results]) -> str:
 
 def _features(kernels: Sequence[Results]) -> str:
     answers = [kernel.data.get("features", {}) for kernel in kernels]
-    names = dict.fromkeys(name for each in answers for name in each)
+    names = dict.fromkeys(name for result in answers for name in result)
     rows = [
-        _row(name, *(each.get(name, "") for each in answers))
+        _row(name, *(result.get(name, "") for result in answers))
         for name in names
         if name not in ("kernel", "build")
     ]
@@ -117,7 +121,7 @@ def _tests(kernels: Sequence[Results]) -> str:
 
 def _count(outcomes: Sequence[Outcome]) -> str:
     """ "12", "11, 1 skipped", "10, 1 skipped, **1 failed**"."""
-    counted = Counter(each.outcome for each in outcomes)
+    counted = Counter(outcome.outcome for outcome in outcomes)
     parts = [str(counted["passed"])]
     if counted["skipped"]:
         parts.append(f"{counted['skipped']} skipped")
@@ -128,14 +132,14 @@ def _count(outcomes: Sequence[Outcome]) -> str:
 
 def _exceptions(kernels: Sequence[Results]) -> str:
     """Every test that was skipped or failed, where, and why."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    exceptions: dict[tuple[str, str, str], list[str]] = {}
     for kernel in kernels:
         for test, (outcome, reason, _) in kernel.data.get("tests", {}).items():
             if outcome != "passed":
                 key = (test, outcome, reason)
-                found.setdefault(key, []).append(kernel.data["version"])
+                exceptions.setdefault(key, []).append(kernel.data["version"])
     rows = [
         _row(f"`{name}`", ", ".join(where), outcome, reason.replace("|", "\\|"))
-        for (name, outcome, reason), where in sorted(found.items())
+        for (name, outcome, reason), where in sorted(exceptions.items())
     ]
     return _row("test", "kernel", "", "why") + _row(*["---"] * 4) + "".join(rows)

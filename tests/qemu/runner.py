@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from tests.qemu.archive import CHECKOUT
-from tests.qemu.guest import Guest, Host
+from tests.qemu.guest import Guest, GuestError, Host
 from tests.qemu.outcomes import MARK
 from tests.qemu.results import Outcome, Results
 from tests.qemu.selection import ALL, CHAOS_ROUNDS, CHOSEN, PYTEST, SMOKE
@@ -62,11 +62,18 @@ class Run:
         return status
 
     def tests(self, *arguments: str, whole_files: bool = False) -> int:
+        """Interrupted, it leaves the outcomes of the files that were finished."""
         self._outcomes.clear()
         try:
-            return self._command("pytest", *PYTEST, *arguments)
+            status = self._command("pytest", *PYTEST, *arguments)
+        except (GuestError, KeyboardInterrupt):
+            if self._outcomes:
+                unfinished = self._outcomes[-1].file
+                self._outcomes = [each for each in self._outcomes if each.file != unfinished]
+            raise
         finally:
             self._results.save_tests(self._outcomes, whole_files)
+        return status
 
     def chaos(self, rounds: int) -> int:
         words = ("--seconds", "360000", "--rounds", str(rounds), "--seed", "1")
@@ -80,14 +87,14 @@ def run(results: Results, machine: Guest | Host, what: str, arguments: Sequence[
     with machine:
         if machine.boot_seconds:
             print(f"{results.column}: booted in {machine.boot_seconds:.0f} s", flush=True)
-        each = Run(machine, results)
+        guest_run = Run(machine, results)
         if what == "pytest":
-            return each.tests(*arguments)
+            return guest_run.tests(*arguments)
         if what == "features":
-            return each.features()
+            return guest_run.features()
         if what == "chaos":
-            return each.chaos(int(arguments[0]) if arguments else CHAOS_ROUNDS)
+            return guest_run.chaos(int(arguments[0]) if arguments else CHAOS_ROUNDS)
         if what == "smoke":
-            return each.features() | each.demo() | each.tests(*SMOKE)
+            return guest_run.features() | guest_run.demo() | guest_run.tests(*SMOKE)
         chosen = ALL if what == "all" else CHOSEN
-        return each.features() | each.demo() | each.tests(*chosen, whole_files=True)
+        return guest_run.features() | guest_run.demo() | guest_run.tests(*chosen, whole_files=True)

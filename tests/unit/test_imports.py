@@ -40,6 +40,7 @@ MAY_IMPORT = {
     " netlink.sock_diag planning status",
     "status.rates": "status.types",
     "status.exporter": "commands format status",
+    "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
     "firewall.ruleset": "configuration netlink.nftables planning",
     "firewall.flows": "model netlink.conntrack planning",
@@ -50,7 +51,8 @@ MAY_IMPORT = {
     "verification": "model planning netlink.kernel",
     "passes": "model configuration planning netlink.kernel netlink.path_manager"
     " subflows.connections subflows.relocation verification",
-    "reconciler": "model configuration planning netlink passes hints statefile verification",
+    "reconciler": "model configuration planning netlink passes hints statefile subflows.relocation"
+    " verification",
     "subflows": "netlink subflows",
     "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
@@ -66,7 +68,7 @@ MAY_IMPORT = {
     " status.types",
     "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
     " passes planning reconciler services statefile status subflows",
-    "pathtest": "format netlink.mptcp_info pathtest",
+    "pathtest": "format limits netlink.mptcp_info pathtest",
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
@@ -84,9 +86,10 @@ PURE = (
     " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
     " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
     " firewall.flows subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
+    " services.health.hysteresis control.admission"
+    " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.top".split()
+IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
 
 # Other people's packages, and who may import them.
 OTHERS = {

@@ -505,6 +505,31 @@ def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses() -> None:
     assert endpoints(world) == ["10.1.1.2 signal dev eth1 port 5000"]
 
 
+def test_a_remembered_gateway_without_a_route_to_its_subnet_is_on_link() -> None:
+    """As after a flap under dhcpcd, whose address has no route of the kernel's own."""
+    world = two_lines()
+    world.forget_default("eth1")
+    world.change_route(
+        "add",
+        Route(
+            AF_INET,
+            254,
+            "default",
+            world.link("eth1").index,
+            "10.1.1.1",
+            "10.1.1.2",
+            1002,
+            protocol=16,
+        ),
+    )
+    world.run(WAN1 + WAN2)
+    assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2\n" in world.ours()
+    index = world.link("eth1").index
+    world.routes = [each for each in world.routes if (each.table, each.device) != (254, index)]
+    world.run(WAN1 + WAN2)
+    assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2 onlink\n" in world.ours()
+
+
 def test_an_implicit_endpoint_gives_way() -> None:
     world = two_lines(max_endpoints=2)
     world.foreign(Endpoint("10.2.2.2", 0, IMPLICIT))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemu import results
+from tests.qemu.guest import GuestError
 from tests.qemu.outcomes import MARK
 from tests.qemu.results import Outcome, Results
 from tests.qemu.runner import Run
@@ -124,3 +125,25 @@ def test_outcomes_are_taken_out_of_the_output(
     Run(machine, found).tests()  # type: ignore[arg-type]
     assert capfdbinary.readouterr().out.startswith(b".F\n")
     assert len(found.data["tests"]) == 2
+
+
+class Dying(Machine):
+    """A guest that dies after what it sent."""
+
+    def run(self, argv: object, on_output: object, environment: object = None) -> int:
+        super().run(argv, on_output, environment)
+        raise GuestError("the guest died")
+
+
+def test_a_guest_that_dies_leaves_the_files_that_it_had_finished(folder: Path) -> None:
+    known = Results("sid", "7.2-x", "7.2.1-1")
+    known.save_tests([outcome("old")._replace(test="tests/kernel/test_b.py::old")], True)
+    ran = [outcome("one"), outcome("two")._replace(test="tests/kernel/test_b.py::two")]
+    sent = b"".join(MARK + json.dumps(each._asdict()).encode() + MARK for each in ran)
+    with pytest.raises(GuestError):
+        Run(Dying(sent), known).tests(whole_files=True)  # type: ignore[arg-type]
+    again = Results("sid", "7.2-x", "7.2.1-1")
+    assert [each.test for each in again.group("tests/kernel/test_a.py")] == [ran[0].test]
+    assert [each.test for each in again.group("tests/kernel/test_b.py")] == [
+        "tests/kernel/test_b.py::old"
+    ]

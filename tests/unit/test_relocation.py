@@ -19,7 +19,9 @@ from mproutd.model import (
     Mptcp,
     Operation,
     Route,
+    Rule,
     Snapshot,
+    Sysctl,
 )
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.plan import Plan
@@ -90,7 +92,7 @@ BOTH = connection(7, "10.1.1.2", "10.2.2.2")
 
 
 def test_the_best_goes_last_and_a_wildcard_endpoint_takes_its_place() -> None:
-    found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH))
+    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH))
     assert described(found.deletions) == [
         "delete 10.2.2.2 dev 3",
         "delete 2001:db8:1::2 dev 2",
@@ -109,7 +111,9 @@ def test_the_best_goes_last_and_a_wildcard_endpoint_takes_its_place() -> None:
 )
 def test_the_best_is_where_main_leads_without_us(metrics: tuple[int, int], device: int) -> None:
     """Else the one where most connections began."""
-    found = relocate(snapshot(metrics=metrics), deletions(WAN1, WAN2), ALL[:2], connected(BOTH))
+    found = relocate(
+        snapshot(metrics=metrics), plan(), deletions(WAN1, WAN2), ALL[:2], connected(BOTH)
+    )
     assert described(found.deletions)[-1] == f"delete 0.0.0.0 dev {device}"
     flags = found.deletions[-1].value.flags  # type: ignore[union-attr]
     assert flags == SUBFLOW | (BACKUP if device == 3 else 0)
@@ -117,13 +121,13 @@ def test_the_best_is_where_main_leads_without_us(metrics: tuple[int, int], devic
 
 def test_each_family_has_its_own() -> None:
     six = connection(8, "2001:db8:1::2", "2001:db8:1::2")
-    found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, six))
+    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, six))
     assert {"add 0.0.0.0 dev 2", "add :: dev 2"} < set(described(found.deletions))
 
 
 def test_without_connections_nothing_is_added() -> None:
     for connections in (connected(), connected(connection(8, "192.168.70.1"))):
-        found = relocate(snapshot(), deletions(*ALL), ALL, connections)
+        found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connections)
         assert found.deletions == deletions(*ALL)
 
 
@@ -132,30 +136,32 @@ def test_what_would_end_a_connection_stays() -> None:
         connection(8, "10.2.2.2", here=False),
         connection(8, "10.2.2.2"),  # its peer is not known to accept more
     ):
-        found = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, only))
+        found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, only))
         assert found.kept == {"10.2.2.2": 1}
         assert described(found.deletions)[-2:] == ["add 0.0.0.0 dev 2", "delete 0.0.0.0 dev 2"]
         assert "delete 10.2.2.2 dev 3" not in described(found.deletions)
-        forced = relocate(snapshot(), deletions(*ALL), ALL, connected(BOTH, only), force=True)
+        forced = relocate(
+            snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, only), force=True
+        )
         assert forced.kept == {}
         assert "delete 10.2.2.2 dev 3" in described(forced.deletions)
 
 
 def test_plain_tcp_does_not_keep_an_endpoint() -> None:
     plain = connection(8, "10.1.1.2", fallback=True)
-    assert relocate(snapshot(), deletions(*ALL), ALL, connected(plain)).kept == {}
+    assert relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(plain)).kept == {}
 
 
 def test_without_mptcp_diag_nothing_stays() -> None:
     unknown = ConnectionSnapshot(None, connection(8, "10.1.1.2")[1])
-    found = relocate(snapshot(), deletions(*ALL), ALL, unknown)
+    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, unknown)
     assert found.kept == {}
     assert described(found.deletions)[-1] == "delete 0.0.0.0 dev 2"
 
 
 def test_without_mptcp_there_is_nothing_to_do() -> None:
     bare = snapshot()._replace(mptcp=None)
-    assert relocate(bare, [], [], connected()).deletions == []
+    assert relocate(bare, plan(), [], [], connected()).deletions == []
 
 
 def test_which_are_the_last_ones() -> None:
@@ -173,6 +179,19 @@ def test_which_are_the_last_ones() -> None:
     assert last_endpoints(world, plan(*announced), going) == [*ALL], "it opens no subflow"
 
 
+def test_what_is_replaced_keeps_connections_too() -> None:
+    """With another role; the others have theirs already, since nothing kept them."""
+    announced = [each._replace(flags=SUBFLOW | SIGNAL) for each in ALL]
+    wanted, going = plan(*announced), deletions(WAN1)
+    assert last_endpoints(snapshot(), wanted, going) == [WAN1]
+    accepted = connection(8, "10.1.1.2", here=False)
+    found = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH, accepted))
+    assert found.kept == {"10.1.1.2": 1}
+    assert found.deletions == []
+    found = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH))
+    assert found.deletions == going, "others remain"
+
+
 def test_what_is_broken_is_deleted_as_ever() -> None:
     """Its subflows carry nothing, and moving off it is urgent."""
     going = deletions(WAN1)
@@ -187,6 +206,23 @@ def test_what_is_broken_is_deleted_as_ever() -> None:
     assert last_endpoints(snapshot(), plan(), deletions(initial)) == []
 
 
-def test_operations_without_some_addresses() -> None:
-    limits = Operation("change", Limits(4, 0))
-    assert without([*deletions(*ALL), limits], ["10.1.1.2"]) == [*deletions(*ALL[1:]), limits]
+def test_what_stays_with_an_endpoint() -> None:
+    """Its rule, the table behind that and the loose rp_filter; nothing of another uplink."""
+    rules = [Rule(AF_INET, 7500 + n, 7000 + n, source=f"10.{n}.{n}.2", protocol=77) for n in (1, 2)]
+    common = Rule(AF_INET, 7010, 254, protocol=77)
+    routes = [Route(AF_INET, 7000 + n, "default", 1 + n) for n in (1, 2)]
+    strict = [Sysctl(f"eth{n}", "rp_filter", 1) for n in (1, 2)]
+    going = [Operation("delete", value) for value in (*ALL, *rules, common, *routes)] + [
+        Operation("change", value) for value in strict
+    ]
+    coming = [
+        Operation("change", Limits(4, 0)),
+        Operation("change", Sysctl("eth1", "rp_filter", 2)),
+        Operation("replace", routes[0]),
+    ]
+    world = snapshot()._replace(rules=(*rules, common))
+    assert without([*going, *coming], [], world) == [*going, *coming]
+    left = without([*going, *coming], ["10.1.1.2"], world)
+    gone = [operation.value for operation in going if operation not in left]
+    assert gone == [WAN1, rules[0], routes[0], strict[0]]
+    assert left[-3:] == coming

@@ -8,8 +8,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +30,7 @@ from mproutd.hints import Hints, HintsWatch, hints_directory
 from mproutd.planning.state import State
 from mproutd.statefile import Lock, StateFile
 
+PACKAGE = Path(safefile.__file__).parent
 OTHER = 12345
 MEMORY = State(slots={"wan1": 1})
 
@@ -339,3 +343,99 @@ def test_a_configuration_that_others_can_change_is_warned_of(
     warnings = [line.replace("/.:", ":") for line in load(str(tmp_path)).warnings]
     assert len(warnings) == bool(words)
     assert all(line.startswith(expected) for line in warnings)
+
+
+PROGRAMS = """\
+config uplink 'wan1'
+	option on_up '/usr/local/sbin/up'
+	option on_down '/usr/local/sbin/down'
+"""
+UPLINKS = """\
+config interface 'wan1'
+	option device 'eth1'
+	option multipath 'master'
+"""
+
+
+@as_root
+@pytest.mark.parametrize("name", ["network", "mproutd", "."])
+def test_programs_of_a_configuration_that_others_can_change_are_not_run(
+    tmp_path: Path, name: str
+) -> None:
+    directory = tmp_path / "configuration"
+    directory.mkdir(mode=0o755)
+    (directory / "network").write_text(UPLINKS)
+    (directory / "mproutd").write_text(PROGRAMS)
+    (uplink,) = load(str(directory)).uplinks
+    assert (uplink.on_up, uplink.on_down) == (("/usr/local/sbin/up",), ("/usr/local/sbin/down",))
+    os.chown(directory / name, OTHER, -1)
+    config = load(str(directory))
+    (changed,) = config.uplinks
+    assert changed == uplink._replace(on_up=(), on_down=()), "routing goes on"
+    (warning,) = [line for line in config.warnings if "user 12345" in line]
+    assert "so on_down, on_up is ignored" in warning
+
+
+@as_root
+def test_what_lies_in_a_directory_of_somebody_elses_can_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "home" / "configuration"
+    directory.mkdir(parents=True)
+    (directory / "network").write_text(UPLINKS)
+    (directory / "mproutd").write_text(PROGRAMS)
+    link = tmp_path / "link"
+    link.symlink_to(directory)
+    for path in (directory, link):
+        assert load(str(path)).uplinks[0].on_up
+    os.chown(tmp_path / "home", OTHER, -1)
+    for path in (directory, link):
+        assert not load(str(path)).uplinks[0].on_up
+        assert "home: user 12345 can change it" in load(str(path)).warnings[-1]
+    # In a sticky directory of root's, nobody can replace what is root's.
+    os.chown(tmp_path / "home", 0, -1)
+    (tmp_path / "home").chmod(0o1777)
+    assert load(str(directory)).uplinks[0].on_up
+    # Nor are the daemon's user and the group of those who ask for the status root.
+    monkeypatch.setattr(safefile, "USER", "nobody")
+    os.chown(directory / "mproutd", pwd.getpwnam("nobody").pw_uid, -1)
+    assert not load(str(directory)).uplinks[0].on_up
+    os.chown(directory / "mproutd", 0, -1)
+    (directory / "mproutd").chmod(0o664)
+    assert load(str(directory)).uplinks[0].on_up
+    monkeypatch.setattr(os, "getegid", lambda: OTHER)
+    os.chown(directory / "mproutd", 0, OTHER)
+    assert load(str(directory)).uplinks[0].on_up, "a group that nobody else is in"
+    monkeypatch.setattr(
+        grp, "getgrgid", lambda gid: grp.struct_group(("mproutd", "x", gid, ["friend"]))
+    )
+    assert not load(str(directory)).uplinks[0].on_up
+
+
+@as_root
+def test_a_state_that_a_user_may_not_read_is_not_taken_for_none(runtime: Path) -> None:
+    """Else everything that mproutd has made would be called another program's."""
+    StateFile(str(runtime)).save(MEMORY)
+    for parent in (runtime, *runtime.parents):
+        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
+            parent.chmod(0o755)
+    script = f"import sys; sys.argv = ['mproutd', 'status', '--runtime-dir', {str(runtime)!r}]"
+    script += "; from mproutd.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), "-c", script],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(readable_copy(runtime.parent))},
+        capture_output=True,
+        text=True,
+        user=OTHER,
+        group=OTHER,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    (line,) = done.stderr.splitlines()
+    assert "mproutd is not running, and only root may read" in line
+
+
+def readable_copy(folder: Path) -> Path:
+    """The package where any user may read it."""
+    shutil.copytree(PACKAGE, folder / "copy" / "mproutd", ignore=shutil.ignore_patterns("*.pyc"))
+    return folder / "copy"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mproutd.configuration.config import ConfigError
+from mproutd.hints import hints_directory
 from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
@@ -129,8 +130,9 @@ def state_file_error(site: Site) -> None:
 
 
 def hints_ignored(site: Site) -> None:
-    (site.runtime / "hints").mkdir()
-    (site.runtime / "hints").chmod(0o777)
+    hints = Path(hints_directory(str(site.runtime)))
+    hints.mkdir()
+    hints.chmod(0o777)
     site.settle()
 
 
@@ -397,6 +399,10 @@ def test_much_drift_is_counted(site: Site) -> None:
     status = site.status()
     lines = [line for line in status_lines(status) if line.startswith("! drift")]
     assert len(lines) == 5
+    # Nothing is repaired while no daemon runs.
+    assert lines[-1] == f"! drift: and {len(status['drift']) - 4} more"
+    status["running"] = True
+    lines = [line for line in status_lines(status) if line.startswith("! drift")]
     assert lines[-1] == f"! drift, repairing: and {len(status['drift']) - 4} more"
 
 

@@ -86,7 +86,13 @@ class World:
             last=SimpleNamespace(
                 plan=SimpleNamespace(
                     endpoints={HERE: "wan2"},
-                    uplinks=[SimpleNamespace(link=SimpleNamespace(index=n)) for n in (2, 3)],
+                    uplinks=[
+                        SimpleNamespace(
+                            config=SimpleNamespace(name=f"wan{n}", default_route=True),
+                            link=SimpleNamespace(index=n),
+                        )
+                        for n in (2, 3)
+                    ],
                 ),
                 snapshot=SimpleNamespace(
                     addresses=[

@@ -54,7 +54,7 @@ def test_wg_quick_as_it_comes(wan, first):
             assert (codes(daemon), status.code) == ([], 0)
             return
         assert uplinks_own(wan) == ["wg0", "wg0"]
-        (told,) = daemon.asked()["problems"]
+        (told,) = daemon.query_status()["problems"]
         assert told["code"] == "foreign-rule"
         assert re.fullmatch(r"\d+: not from all fwmark 0xca6c lookup 51820", told["rule"])
         assert told["traffic"] == "the mark of wan1, wan2; the addresses of wan1, wan2"
@@ -92,7 +92,7 @@ def test_tailscales_packets_follow_the_master(wan):
         eventually(lambda: device(wan) == "eth2")
         assert device(wan, FAR, ITS_OWN) == "eth1", "main's default is still there"
         eventually(lambda: codes(daemon) == ["mark-follows-main"])
-        (told,) = daemon.asked()["problems"]
+        (told,) = daemon.query_status()["problems"]
         assert told["rule"] == "5210: from all fwmark 0x80000/0xff0000 lookup main"
         assert (told["actual"], told["expected"]) == ("wan1 (eth1)", "wan2")
         assert f"{told['command']}" in daemon.call("status").words

@@ -215,7 +215,7 @@ def test_one_that_somebody_put_in_the_place_of_ours_is_left_and_named(wan):
             "mptcp endpoint add 10.2.2.2 id 77 subflow",
         )
         assert daemon.reconcile() == ""
-        assert [each["code"] for each in daemon.asked()["problems"]] == ["foreign-endpoint"]
+        assert [each["code"] for each in daemon.query_status()["problems"]] == ["foreign-endpoint"]
         assert "10.2.2.2 id 77 subflow" in endpoints(wan)
         wan.gateway.ip("mptcp endpoint delete id 77")
         assert "ip mptcp endpoint add 10.2.2.2 dev eth2 subflow" in daemon.reconcile()
@@ -231,5 +231,5 @@ def test_an_endpoint_deleted_by_hand_comes_back_at_once_where_it_carried_somethi
             eventually(lambda address=address, old=old: number(wan, address) != old, timeout=3)
         eventually(lambda: len(locals_of(wan, echo)) == 2)
         assert not echo.report().error
-        removed = [each.get("object", "") for each in daemon.asked()["problems"]]
+        removed = [each.get("object", "") for each in daemon.query_status()["problems"]]
         assert any("10.2.2.2 subflow dev eth2" in each for each in removed)

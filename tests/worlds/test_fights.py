@@ -69,7 +69,7 @@ def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
                 eventually(lambda: any("Deleted 7501:" in line for line in monitor.ours()))
                 eventually(lambda: ours(wan) == before)
             networkd.terminate()
-        status = daemon.asked()
+        status = daemon.query_status()
         assert status["degraded"]
         named = [
             text
@@ -91,9 +91,9 @@ def test_one_that_removes_them_in_a_loop_is_not_fought(wan):
             loop = wan.gateway.popen("sh", "-c", IN_A_LOOP)
             wanted = "7501: from 10.1.1.2 lookup 7001"
             eventually(lambda: any(wanted in each for each in held(daemon)), timeout=8)
-            busy = daemon.asked()["counts"]
+            busy = daemon.query_status()["counts"]
             time.sleep(1)
-            calm = daemon.asked()["counts"]
+            calm = daemon.query_status()["counts"]
             loop.terminate()
             lines = [line for line in monitor.ours() if "7501:" in line]
         added = [line for line in lines if not line.startswith("Deleted")]
@@ -144,15 +144,17 @@ def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
         time.sleep(2)
         daemon.process.send_signal(signal.SIGCONT)
         eventually(lambda: wan.gateway.state() == before)
-        assert daemon.asked()["problems"] == []
+        assert daemon.query_status()["problems"] == []
         wan.gateway.ip("rule delete priority 7502")
         eventually(lambda: wan.gateway.state() == before)
-        named = [each["object"] for each in daemon.asked()["problems"]]
+        named = [each["object"] for each in daemon.query_status()["problems"]]
         assert [each.partition(":")[0] for each in named] == ["7502"]
 
 
 def held(daemon: Daemon) -> list[str]:
-    problems = [each for each in daemon.asked()["problems"] if each["code"] == "rate-limited"]
+    problems = [
+        each for each in daemon.query_status()["problems"] if each["code"] == "rate-limited"
+    ]
     return [text for each in problems for text in (each["text"], *each.get("others", ()))]
 
 
@@ -166,7 +168,7 @@ def test_everything_is_flushed_and_comes_back(wan):
             wan.gateway.ip("route flush table 7001", "route flush table 7000", family=family)
             eventually(lambda: ours(wan) == before)
         assert ports(wan, echo) == connected
-        problems = daemon.asked()["problems"]
+        problems = daemon.query_status()["problems"]
         assert len(problems) == 2, "one for the rules, one for the routes"
         named = " ".join(" ".join([each["text"], *each["others"]]) for each in problems)
         for each in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
@@ -183,7 +185,7 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
     with daemon:
 
         def taken_away() -> bool:
-            number = daemon.asked()["uplinks"][0]["endpoints"][0]["id"]
+            number = daemon.query_status()["uplinks"][0]["endpoints"][0]["id"]
             if number is not None:
                 wan.gateway.ip(f"mptcp endpoint delete id {number}")
             return any("10.1.1.2" in each for each in held(daemon))
@@ -193,11 +195,13 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
             "route add unreachable default table 300",
             "rule add priority 10 from 10.1.1.2 table 300",
         )
-        eventually(lambda: "misrouted" in {each["code"] for each in daemon.asked()["problems"]})
+        eventually(
+            lambda: "misrouted" in {each["code"] for each in daemon.query_status()["problems"]}
+        )
         time.sleep(2)
-        before = daemon.asked()["counts"]["passes"]
+        before = daemon.query_status()["counts"]["passes"]
         time.sleep(1)
-        assert daemon.asked()["counts"]["passes"] - before < 10
+        assert daemon.query_status()["counts"]["passes"] - before < 10
         wan.gateway.ip("rule delete priority 10")
         eventually(lambda: "endpoint 10.1.1.2 " in wan.gateway.state())
 
@@ -209,7 +213,7 @@ def test_limits_that_somebody_resets_come_back_when_looked_at(wan):
         four = "add_addr_accepted 0 subflows 4"
         assert four in wan.gateway.ip("mptcp limits show")
         wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
-        daemon.asked()
+        daemon.query_status()
         eventually(lambda: four in wan.gateway.ip("mptcp limits show"))
         wan.gateway.ip("mptcp limits set subflows 2 add_addr_accepted 0")
         assert "ip mptcp limits set" in daemon.reconcile()

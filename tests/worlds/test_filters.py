@@ -9,7 +9,7 @@ import pytest
 from mproutd.model import Operation, Sysctl
 from mproutd.netlink.kernel import SnapshotRequest
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Wan, eventually
-from tests.lab.in_process import Keeping
+from tests.lab.in_process import InProcess
 
 pytestmark = pytest.mark.kernel
 
@@ -68,7 +68,7 @@ def test_what_sysctl_resets_is_loosened_again_at_once(wan):
     rp_filter(wan, value=1)
     with Daemon(wan.gateway, verbose=True) as daemon:
         assert rp_filter(wan) == 2
-        passes = daemon.asked()["counts"]["passes"]
+        passes = daemon.query_status()["counts"]["passes"]
         for _ in range(3):
             rp_filter(wan, value=1)
             eventually(lambda: rp_filter(wan) == 2, timeout=2)
@@ -77,8 +77,8 @@ def test_what_sysctl_resets_is_loosened_again_at_once(wan):
         assert rp_filter(wan) == 0, "looser than ours: an administrator's"
         rp_filter(wan, "all", 1)
         eventually(lambda: rp_filter(wan) == 2, timeout=2)
-        assert daemon.asked()["counts"]["passes"] - passes < 12
-        (told,) = daemon.asked()["problems"]
+        assert daemon.query_status()["counts"]["passes"] - passes < 12
+        (told,) = daemon.query_status()["problems"]
         assert told["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
 
 
@@ -150,8 +150,8 @@ def test_a_device_made_again_has_a_value_of_its_own(wan):
 
 def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(wan):
     """The device goes, and another comes as eth2, between a pass' reading and its writing."""
-    with Keeping(wan.gateway, TWO_UPLINKS) as keeping:
-        kernel = keeping.reconciler.kernel
+    with InProcess(wan.gateway, TWO_UPLINKS) as in_process:
+        kernel = in_process.reconciler.kernel
         kernel.snapshot(SnapshotRequest(["eth2"], [7002], 0))
         loose = Operation("change", Sysctl("eth2", "rp_filter", 2))
         wan.remove_device(2)

@@ -27,7 +27,7 @@ def world() -> Iterator[Forwarding]:
 
 
 def in_place(daemon: Daemon) -> bool:
-    return bool(daemon.asked().get("pins_flows"))
+    return bool(daemon.query_status().get("pins_flows"))
 
 
 def uplinks(count: int) -> tuple[UplinkConfig, ...]:
@@ -121,7 +121,7 @@ def test_a_host_that_does_not_forward_has_none(world: Forwarding) -> None:
         world.gateway.sysctl(sysctl, 0)
     with Daemon(world.gateway) as daemon:
         daemon.settle()
-        assert daemon.asked()["pins_flows"] is None
+        assert daemon.query_status()["pins_flows"] is None
         world.gateway.sysctl("net.ipv4.ip_forward", 1)
         daemon.reconcile()
         eventually(lambda: in_place(daemon), 20)
@@ -138,13 +138,13 @@ def test_what_others_remove_comes_back_and_is_named(world: Forwarding) -> None:
         ):
             world.gateway.run("nft", command)
             eventually(lambda: world.table() == listing and in_place(daemon), 20, command)
-        (problem,) = daemon.asked()["problems"]
+        (problem,) = daemon.query_status()["problems"]
         assert (problem["code"], problem["count"]) == ("removed-externally", 3)
         assert "nftables table inet mproutd" in problem["text"]
         for _ in range(6):
             eventually(lambda: bool(world.table()), 30)
             world.gateway.run("nft", "delete", "table", "inet", "mproutd")
-        codes = eventually(lambda: {each["code"] for each in daemon.asked()["problems"]}, 10)
+        codes = eventually(lambda: {each["code"] for each in daemon.query_status()["problems"]}, 10)
         assert codes <= {"removed-externally", "rate-limited"}
         eventually(lambda: world.table() == listing, 60)
 
@@ -163,7 +163,7 @@ def test_flaps_and_restarts_write_nothing(world: Forwarding) -> None:
         daemon.kill9()
         daemon.start()
         eventually(lambda: in_place(daemon), 20)
-        passes = daemon.asked()["counts"]["passes"]
+        passes = daemon.query_status()["counts"]["passes"]
         assert passes > 0
         world.gateway.run("nft", "add", "table", "ip", "sentinel")
         assert monitor.stdout
@@ -198,11 +198,11 @@ def test_a_flowtable(world: Forwarding) -> None:
         for kind in ("SOCK_STREAM", "SOCK_DGRAM"):
             assert world.ask(world.server, address(2), 8080, kind) == SERVER
         world.unplug(1)
-        eventually(lambda: daemon.asked()["default"].get("ipv4") == "wan2", 20)
+        eventually(lambda: daemon.query_status()["default"].get("ipv4") == "wan2", 20)
         with Echo(world.lan, world.server, SERVER, mptcp=False) as flow:
             eventually(lambda: _offloaded(world) > 0, 20)
             world.plug(1)
-            eventually(lambda: daemon.asked()["default"].get("ipv4") == "wan1", 20)
+            eventually(lambda: daemon.query_status()["default"].get("ipv4") == "wan1", 20)
             before = flow.report()
             eventually(lambda: flow.report().received > before.sent + 10, 20)
             assert not flow.report().error
@@ -255,7 +255,7 @@ def test_beside_other_tables_their_bits_stay(world: Forwarding, program: str) ->
         assert {mark >> 24 for mark in marks} == {1, 2}
         assert {mark & 0xFFFFFF for mark in marks} == {0x200 if program == "mwan3" else 0}
         time.sleep(3)  # the search for conflicts has been made
-        assert daemon.asked()["problems"] == []
+        assert daemon.query_status()["problems"] == []
         assert world.gateway.run("nft", "list", "ruleset") == others
 
 
@@ -267,6 +267,6 @@ def test_a_table_that_overwrites_our_bits_is_named(world: Forwarding) -> None:
         )
         daemon.configure(TWO_UPLINKS.replace("wan2", "lte"))
         daemon.reconcile()
-        problems = eventually(lambda: daemon.asked()["problems"], 30)
+        problems = eventually(lambda: daemon.query_status()["problems"], 30)
         assert [problem["code"] for problem in problems] == ["mark-overwritten"]
         assert problems[0]["rule"] == "ct mark set 0x00000001"

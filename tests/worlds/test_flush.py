@@ -124,12 +124,17 @@ def test_one_uplink_is_enough(world):
 
 
 def test_what_the_peer_began_keeps_its_endpoint_until_it_has_ended(world):
+    """With its routing: main would lead it out by another uplink, where it would be dropped."""
+    world.default_route(3, metric=1)
     with Daemon(world.gateway) as daemon:
-        with Echo(world.server, world.gateway, "10.1.1.2") as accepted:
+        with Echo(world.server, world.gateway, "10.2.2.2") as accepted:
             disabled(daemon)
-            assert set(endpoints(world.gateway)) == {"10.1.1.2"}
+            assert set(endpoints(world.gateway)) == {"10.2.2.2"}
+            ours = [each for each in world.gateway.state().splitlines() if "proto 77" in each]
+            assert "-4 rule 7502 from 10.2.2.2 lookup 7002 proto 77" in ours
+            assert not [each for each in ours if "7001" in each or "7000" in each]
             status = daemon.call("status")
-            assert "10.1.1.2: its endpoint is to be deleted or changed" in status.words
+            assert "10.2.2.2: its endpoint is to be deleted or changed" in status.words
             assert status.code == 1
             assert lives(accepted)
         daemon.reconcile()

@@ -159,7 +159,7 @@ def test_a_rule_that_leads_everything_away_is_still_seen(wan: Wan) -> None:
         *(f"rule add priority 10 from {address(n)} table 300" for n in wan.uplinks),
     )
     with Daemon(wan.gateway) as daemon:
-        problems = daemon.asked()["problems"]
+        problems = daemon.query_status()["problems"]
         assert [each["code"] for each in problems] == ["misrouted", "misrouted"]
         assert "endpoint 10." not in wan.gateway.state()
 
@@ -171,23 +171,25 @@ def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
     discard = "blackhole default metric 254"
     gateway.ip(f"route add {discard}")
     with Daemon(gateway, own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n") as daemon:
-        (told,) = daemon.asked()["problems"]
+        (told,) = daemon.query_status()["problems"]
         assert (told["code"], told["uplink"], told["address"]) == (
             "blackhole-default",
             "wan2",
             "10.2.2.2",
         )
         assert told["route"].startswith("blackhole default ")
-        assert daemon.asked()["default"]["ipv4"] == "wan1"
+        assert daemon.query_status()["default"]["ipv4"] == "wan1"
         wan.admin_down(1)
-        eventually(lambda: "ipv4" not in daemon.asked()["default"])
+        eventually(lambda: "ipv4" not in daemon.query_status()["default"])
         assert gateway.run("ping", "-c1", "-W1", SERVER, check=False).count("1 received") == 0
         # As the advice has it.
         gateway.ip(f"route delete {discard}", f"route add {discard} table default")
-        eventually(lambda: daemon.asked()["default"].get("ipv4") == "wan2")
+        eventually(lambda: daemon.query_status()["default"].get("ipv4") == "wan2")
         eventually(lambda: "endpoint 10.2.2.2 " in gateway.state())
         gateway.run("ping", "-c1", "-W2", SERVER)
-        assert "blackhole-default" not in {each["code"] for each in daemon.asked()["problems"]}
+        assert "blackhole-default" not in {
+            each["code"] for each in daemon.query_status()["problems"]
+        }
 
 
 def test_a_static_route_to_the_server_by_one_uplink(wan: Wan) -> None:

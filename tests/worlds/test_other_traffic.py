@@ -33,12 +33,12 @@ def other(daemon: Daemon) -> dict[str, Any]:
     """family or LAN → (uplink, device) of the status."""
     return {
         each["origin"] or each["family"]: (each["uplink"], each["device"])
-        for each in daemon.asked()["other_traffic"]
+        for each in daemon.query_status()["other_traffic"]
     }
 
 
 def codes(daemon: Daemon) -> list[str]:
-    return [each["code"] for each in daemon.asked()["problems"]]
+    return [each["code"] for each in daemon.query_status()["problems"]]
 
 
 # -- a VPN with a plain default route in main -------------------------------------------------
@@ -52,7 +52,7 @@ def test_a_vpn_is_not_left_and_followed_as_it_comes_and_goes(wan):
             assert device(wan, FAR, words) == "tun0"
         assert device(wan, FAR, "from 10.2.2.2") == "eth2"
         assert other(daemon)["ipv4"] == (None, "tun0")
-        assert daemon.asked()["default"] == {"ipv6": "wan1"}
+        assert daemon.query_status()["default"] == {"ipv6": "wan1"}
         assert codes(daemon) == []
         wan.gateway.ip("link set tun0 down")  # its routes go, without an event of their own
         eventually(lambda: "7000" in wan.gateway.run("ip", "route", "get", FAR), timeout=3)
@@ -113,7 +113,7 @@ def test_a_rule_that_takes_all_other_traffic_to_another_uplink(wan):
     wan.gateway.ip("route add default via 10.2.2.1 dev eth2 table 100")
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip("rule add priority 20000 lookup 100")
-        (told,) = daemon.asked()["problems"]
+        (told,) = daemon.query_status()["problems"]
         assert told["code"] == "foreign-rule"
         assert told["rule"] == "20000: from all lookup 100"
         assert told["traffic"] == "other traffic (IPv4); traffic from br-lan (IPv4)"
@@ -126,7 +126,7 @@ def test_a_rule_that_takes_all_other_traffic_to_another_uplink(wan):
 def test_unreachable_in_front_of_all(wan):
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip("rule add priority 50 not fwmark 0x1 unreachable", family=4)
-        problems = daemon.asked()["problems"]
+        problems = daemon.query_status()["problems"]
         told = next(each for each in problems if each["code"] == "foreign-rule")
         assert told["rule"] == "50: not from all fwmark 0x1 unreachable"
         assert told["actual"] == "nowhere"

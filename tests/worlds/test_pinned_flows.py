@@ -25,12 +25,12 @@ def world() -> Iterator[Forwarding]:
 
 def carries(daemon: Daemon, name: str) -> bool:
     """Whether other traffic of both families goes by this uplink."""
-    default = daemon.asked()["default"]
+    default = daemon.query_status()["default"]
     return [default.get(family) for family in ("ipv4", "ipv6")] == [name, name]
 
 
 def pinned(world: Forwarding, daemon: Daemon) -> bool:
-    return bool(daemon.asked()["pins_flows"]) and "chain incoming" in world.table()
+    return bool(daemon.query_status()["pins_flows"]) and "chain incoming" in world.table()
 
 
 def goes_on(*flows: Echo) -> None:
@@ -113,7 +113,7 @@ def test_port_forwards_on_every_uplink(world: Forwarding, mode: str) -> None:
                 for kind in KINDS:
                     answer = world.ask(world.server, address(n, family), 8080, kind)
                     assert answer in (SERVER, SERVER6), (n, family, kind)
-        assert daemon.asked()["problems"] == []
+        assert daemon.query_status()["problems"] == []
 
 
 def test_without_the_table_a_port_forward_beside_the_master_fails(world: Forwarding) -> None:
@@ -124,7 +124,7 @@ def test_without_the_table_a_port_forward_beside_the_master_fails(world: Forward
         daemon.settle()
         assert world.ask(world.server, address(1), 8080) == SERVER
         assert world.ask(world.server, address(2), 8080) == ""
-        assert not daemon.asked().get("pins_flows")
+        assert not daemon.query_status().get("pins_flows")
         assert world.table() == ""
 
 

@@ -70,7 +70,7 @@ def test_at_the_limit_the_transfer_goes_on_by_the_other_uplink(wan: Wan) -> None
         ]
         assert "MPROUTD_UPLINK=wan2" in text
         assert f"MPROUTD_QUOTA={LIMIT}" in text
-        reported = {problem["code"]: problem for problem in daemon.asked()["problems"]}
+        reported = {problem["code"]: problem for problem in daemon.query_status()["problems"]}
         assert set(reported) == {"quota-reached"}
         assert "its mode is backup until" in reported["quota-reached"]["text"]
 
@@ -126,7 +126,7 @@ def test_the_last_usable_uplink_is_switched_off_only_if_hard(wan: Wan, hard: boo
             return
         eventually(lambda: "eth2" in wan.gateway.ip("mptcp endpoint show"))
         assert "dev eth2" in wan.gateway.ip("route show table 7000")
-        codes = {problem["code"] for problem in daemon.asked()["problems"]}
+        codes = {problem["code"] for problem in daemon.query_status()["problems"]}
         assert codes == {"quota-in-use"}
         wan.plug(1)
         eventually(lambda: effective(daemon) == "off")
@@ -137,23 +137,23 @@ def test_a_full_disk_and_a_damaged_ledger_stop_nothing(wan: Wan) -> None:
     directory.mkdir()
     wan.gateway.path(LEDGER).write_text('{"version": 1')
     with Daemon(wan.gateway, network(eth1="on", eth2="on"), own(quota="1G")) as daemon:
-        (reported,) = daemon.asked()["problems"]
+        (reported,) = daemon.query_status()["problems"]
         assert reported["code"] == "ledger-error"
         assert "kept as quota.json.damaged" in reported["text"]
         assert wan.gateway.path(LEDGER + ".damaged").read_text() == '{"version": 1'
         assert daemon.call("quota", "wan2", "--set", "5M").code == 0
-        eventually(lambda: not daemon.asked()["problems"])
+        eventually(lambda: not daemon.query_status()["problems"])
         # Full: the file system has room for nothing more.
         wan.gateway.run("mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", STATE_DIR)
         assert daemon.call("quota", "wan2", "--set", "6M").code == 0
-        eventually(lambda: daemon.asked()["problems"])
-        (reported,) = daemon.asked()["problems"]
+        eventually(lambda: daemon.query_status()["problems"])
+        (reported,) = daemon.query_status()["problems"]
         assert reported["code"] == "ledger-error"
         assert "No space left on device" in reported["text"]
         assert used(daemon) >= 6_000_000
         wan.gateway.run("umount", STATE_DIR)
         assert daemon.call("quota", "wan2", "--set", "7M").code == 0
-        eventually(lambda: not daemon.asked()["problems"])
+        eventually(lambda: not daemon.query_status()["problems"])
     written = json.loads(wan.gateway.path(LEDGER).read_text())
     assert written["uplinks"]["wan2"]["used"] >= 7_000_000
 

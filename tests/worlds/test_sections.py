@@ -30,7 +30,8 @@ def daemon(wan):
 def places(daemon: Daemon) -> dict[str, tuple[int, str]]:
     """Uplink → table and mark, from the status."""
     return {
-        uplink["name"]: (uplink["table"], uplink["mark"]) for uplink in daemon.asked()["uplinks"]
+        uplink["name"]: (uplink["table"], uplink["mark"])
+        for uplink in daemon.query_status()["uplinks"]
     }
 
 

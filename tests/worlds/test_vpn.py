@@ -66,7 +66,7 @@ def test_the_uplinks_stay_out_of_the_tunnel_and_others_go_in(
         gateway.ip(*(f"route add {prefix} dev tun0" for prefix in prefixes))
         daemon.settle()
         assert daemon.writes() == []
-        assert all(uplink["usable"] for uplink in daemon.asked()["uplinks"])
+        assert all(uplink["usable"] for uplink in daemon.query_status()["uplinks"])
         capture.take()
         with Echo(gateway, wan.server, SERVER, bind=address(2)) as echo:
             eventually(lambda: len(subflows(gateway, echo.port)) == 2)

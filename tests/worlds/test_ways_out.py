@@ -58,6 +58,37 @@ def test_a_nexthop_object_is_followed(wan: Wan) -> None:
         eventually(lambda: "default via 10.1.1.254 dev eth1 table 7001" in gateway.state())
 
 
+@pytest.mark.parametrize("compat", [1, 0])
+def test_nexthop_objects_in_one_and_in_both_uplinks(wan: Wan, compat: int) -> None:
+    """Also where routes do not tell what the object has, and beside a default without one."""
+    gateway = wan.gateway
+    wan.routers[1].ip("address add 10.1.1.254/24 dev access")
+    gateway.sysctl("net.ipv4.nexthop_compat_mode", compat)
+    gateway.ip(
+        "route delete default dev eth1",
+        "nexthop add id 7 via 10.1.1.1 dev eth1",
+        "route add default nhid 7 metric 1",
+        family=4,
+    )
+    with Daemon(gateway) as daemon:
+        assert daemon.settle()["problems"] == []
+        for n in (1, 2):
+            assert f"default via 10.{n}.{n}.1 dev eth{n} table 700{n}" in gateway.state()
+        assert daemon.status()["default"]["ipv4"] == "wan1"
+        gateway.ip("nexthop replace id 7 via 10.1.1.254 dev eth1", family=4)
+        eventually(lambda: "default via 10.1.1.254 dev eth1 table 7001" in gateway.state())
+        gateway.run("ip", "-4", "route", "delete", "default", "dev", "eth2")
+        gateway.run("ip", "nexthop", "add", "id", "8", "via", "10.2.2.1", "dev", "eth2")
+        gateway.run("ip", "nexthop", "add", "id", "9", "group", "7,3/8")
+        gateway.run("ip", "-4", "route", "replace", "default", "nhid", "9", "metric", "1")
+        eventually(lambda: "default via 10.2.2.1 dev eth2 table 7002" in gateway.state())
+        assert daemon.settle()["problems"] == []
+        gateway.ip("nexthop delete id 8")
+        if compat:
+            daemon.reconcile()  # the resync would find it: the kernel has no event for the route
+        eventually(lambda: "10.2.2.1 dev eth2 table 7002" not in gateway.state(), 30)
+
+
 def test_a_route_to_the_subnet_that_comes_and_goes(bare_wan: Wan) -> None:
     gateway = bare_wan.gateway
     gateway.ip(

@@ -157,7 +157,12 @@ function readAction(raw) {
 
 function readQuota(raw) {
 	const used = number(object(raw).used), limit = number(object(raw).limit);
-	return used === null || limit === null ? null : { used, limit };
+	return used === null || limit === null ? null : { used, limit, end: number(raw.end) };
+}
+
+function readOverflow(raw) {
+	const { carrying, reason } = object(raw);
+	return carrying === true ? { reason: text(reason) } : null;
 }
 
 /* Compares desired and actual lines: [mark, line], where + is missing and - not desired. */
@@ -190,6 +195,9 @@ function readUplink(raw) {
 		action: readAction(raw.action),
 		flows: number(raw.flows),
 		quota: readQuota(raw.quota),
+		overflow: readOverflow(raw.overflow),
+		effectiveMode: typeof raw.effective_mode !== 'string' || raw.effective_mode === raw.mode
+			? '' : text(raw.effective_mode),
 		routes: compare(raw.routes),
 		rules: compare(raw.rules),
 	};
@@ -240,8 +248,9 @@ function readProblem(raw, uplinks) {
 	};
 }
 
-function driftItem(command) {
-	const words = phrase(fill(_('Drift, repairing: {command}'), { command }), false);
+function driftItem(command, running) {
+	const template = running ? _('Drift, repairing: {command}') : _('Drift: {command}');
+	const words = phrase(fill(template, { command }), false);
 	return { severity: 'error', text: words, advice: phrase('', false), since: null, others: [] };
 }
 
@@ -253,7 +262,7 @@ function readProblems(raw, uplinks) {
 	return [
 		...uplinks.filter(uplink => !uplink.usable && !uplink.unused).flatMap(unusable),
 		...list(raw.problems).map(object).map(each => readProblem(each, uplinks)),
-		...texts(raw.drift).map(driftItem),
+		...texts(raw.drift).map(command => driftItem(command, raw.running === true)),
 		...texts(raw.warnings).map(warningItem),
 	];
 }

@@ -118,13 +118,19 @@ function traffic(uplink, samples) {
 				element('dd', {}, rate(current.sent)))));
 }
 
-function quotaFact(quota) {
-	const { used, limit } = quota;
+function quotaFact(quota, now) {
+	const { used, limit, end } = quota;
 	const label = fill(_('{used} of {limit}'), { used: bytes(used), limit: bytes(limit) });
 	return fact(_('Quota'), [
 		element('meter', { min: 0, max: limit, value: Math.min(used, limit), 'aria-label': label }),
 		' ', label,
-	]);
+	], end === null ? null : element('span', { class: 'aside' },
+		fill(_('a new period in {duration}'), { duration: duration(Math.max(0, end - now)) })));
+}
+
+function overflowFact(overflow) {
+	return fact(_('Overflow'), [badge('plain', _('carries')), ' ',
+		element('span', { lang: 'en' }, overflow.reason)]);
 }
 
 function compared(title, rows) {
@@ -178,7 +184,9 @@ export function uplinkCard(uplink, now, samples, controls) {
 			uplink.health.map(checkFact),
 			uplink.received === null ? null : fact(_('Total'), total),
 			uplink.flows === null ? null : fact(_('Flows'), String(uplink.flows)),
-			uplink.quota === null ? null : quotaFact(uplink.quota),
+			uplink.effectiveMode ? fact(_('Mode in use'), uplink.effectiveMode) : null,
+			uplink.overflow === null ? null : overflowFact(uplink.overflow),
+			uplink.quota === null ? null : quotaFact(uplink.quota, now),
 			uplink.action === null ? null : actionFact(uplink.action)),
 		details(uplink));
 }

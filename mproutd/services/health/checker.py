@@ -110,20 +110,20 @@ class HealthChecker(Service):
             for uplink in outcome.plan.uplinks
             for path in uplink.paths
         }
-        spared = _spared(outcome.plan.uplinks)
+        idle_metered = _idle_metered(outcome.plan.uplinks)
         for number, (key, tracker) in enumerate(self._trackers.items()):
             path, gateway = _probe_path(*observed[key]) if key in observed else (None, "")
             hysteresis = tracker.hysteresis
             if path is None and hysteresis.options.initial_state == "offline":
                 self._set_failed(key)
-            sibling = observed.get((key[0], _other(key[1])))
+            sibling = observed.get((key[0], _other_family(key[1])))
             sibling_path = _probe_path(*sibling)[0] if sibling else None
             self._set_sibling_only(key, sibling_only=path is None and sibling_path is not None)
             # A failed path is probed at once, since it should be back as soon as possible.
             delay = number * GOLDEN_RATIO % 1.0 * FIRST_ROUND_SPREAD
             delay = 0.0 if hysteresis.failed else min(delay, hysteresis.options.interval)
             tracker.set_path(path, gateway, delay)
-            tracker.set_rare(key[0] in spared)
+            tracker.set_rare(key[0] in idle_metered)
         changed, self._changed = self._changed, []
         for tracker in changed:
             self._report(tracker, observed.get((tracker.uplink, tracker.family)))
@@ -153,7 +153,7 @@ class HealthChecker(Service):
         failed = []
         for key in self._failed:
             failed.append(key)
-            sibling, timer = (key[0], _other(key[1])), self._share_timers.get(key)
+            sibling, timer = (key[0], _other_family(key[1])), self._share_timers.get(key)
             if sibling not in self._trackers and (timer is None or timer.active):
                 failed.append(sibling)
         return tuple(failed)
@@ -270,7 +270,7 @@ class HealthChecker(Service):
         self._worker.close()
 
 
-def _spared(uplinks: Sequence[ObservedUplink]) -> set[str]:
+def _idle_metered(uplinks: Sequence[ObservedUplink]) -> set[str]:
     """The metered uplinks that only stand by, while another uplink is usable."""
     usable = {uplink.config.name for uplink in uplinks if uplink.usable}
     return {
@@ -301,7 +301,7 @@ def _tls_context(verify: bool) -> Any:
     return context
 
 
-def _other(family: int) -> int:
+def _other_family(family: int) -> int:
     return AF_INET6 if family == AF_INET else AF_INET
 
 

@@ -14,6 +14,9 @@ LOG = os.open(os.environ["MPROUTD_WITNESS"], os.O_WRONLY | os.O_CREAT | os.O_APP
 PM_WRITES = {1, 2, 4, 5, 7}
 """linux/mptcp_pm.h, MPTCP_PM_CMD_*: ADD_ADDR, DEL_ADDR, FLUSH_ADDRS, SET_LIMITS, SET_FLAGS."""
 SET_LIMITS, SUBFLOWS, ANY_CAP = 5, 3, 255
+NETLINK_NETFILTER = 12
+NETFILTER_READS = {(1, 1), (10, 1), (10, 4), (10, 7), (10, 10), (10, 13), (10, 16)}
+"""(subsystem, message) of ctnetlink and nf_tables: what their GET requests are."""
 
 
 def is_question(body: bytes) -> bool:
@@ -34,6 +37,9 @@ def note(protocol: int, data: bytes) -> None:
         if protocol == socket.NETLINK_ROUTE:
             # linux/rtnetlink.h: each object has four types, NEW, DEL, GET and SET.
             lines.append(f"{'read' if kind & 3 == 2 else 'write'} rtnetlink {kind}\n")
+        elif protocol == NETLINK_NETFILTER:
+            reads = (kind >> 8, kind & 255) in NETFILTER_READS
+            lines.append(f"{'read' if reads else 'write'} netfilter {kind}\n")
         else:
             command = data[at + 16]
             writes = kind > 16 and command in PM_WRITES
@@ -55,8 +61,8 @@ def watched(name: str):
     return send
 
 
-for each in ("send", "sendall", "sendto", "sendmsg"):
-    setattr(socket.socket, each, watched(each))
+for method in ("send", "sendall", "sendto", "sendmsg"):
+    setattr(socket.socket, method, watched(method))
 
 
 def opened(path, mode="r", *rest, plain=builtins.open, **keywords):

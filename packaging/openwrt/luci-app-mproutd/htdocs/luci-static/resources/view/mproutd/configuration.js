@@ -13,6 +13,7 @@ var GLOBALS = [
 	[ 'subflows', form.Value, _('Subflows'), _('Additional subflows per connection.'), '8', 'range(0, 255)' ],
 	[ 'add_addr_accepted', form.Value, _('Announced addresses'), _('Addresses announced by the peer that a connection accepts.'), '8', 'range(0, 255)' ],
 	[ 'main_routes', form.Flag, _('Prefer specific routes of the main table'), '', '1' ],
+	[ 'pin_flows', form.Flag, _('Connections keep their uplink'), _('Forwarded connections stay where they began, and port forwards work on every uplink.'), '1' ],
 	[ 'rule_priority', form.Value, _('First rule priority'), '', '7000', 'uinteger' ],
 	[ 'table_base', form.Value, _('First routing table'), '', '7000', 'uinteger' ],
 	[ 'mark_mask', form.Value, _('Mark mask'), _('The bits of a packet mark that belong to mproutd.'), '0x7f000000' ]
@@ -35,7 +36,8 @@ var GENERAL = [
 	[ 'ula', form.Flag, _('Endpoints for unique local addresses'), '', '0' ],
 	[ 'fullmesh', form.Flag, _('Full mesh'), _('Connect to every address of the peer.'), '0' ],
 	[ 'laminar', form.Flag, _('Laminar'), _('Answer each announced address with one subflow (Linux 6.18).'), '0' ],
-	[ 'flush_conntrack', form.Flag, _('Flush connection tracking'), _('Forget forwarded connections when the uplink is lost.'), '0' ]
+	[ 'flush_conntrack', form.Flag, _('Flush connection tracking'), _('Forget forwarded connections when the uplink is lost.'), '0' ],
+	[ 'failback', [ 'keep', 'move' ], _('Failback'), _('Forwarded connections keep this uplink, or move when a better one is usable again.'), 'keep' ]
 ];
 
 var HEALTH = [
@@ -67,9 +69,23 @@ var HEALTH = [
 	[ 'hold_max', form.Value, _('Longest hold (s)'), '', '300', 'ufloat' ]
 ];
 
+var COST = [
+	[ 'download', form.Value, _('Download (kbit/s)'), _('The capacity of a regular uplink.'), _('learned'), 'uinteger' ],
+	[ 'upload', form.Value, _('Upload (kbit/s)'), _('The capacity of a regular uplink.'), _('learned'), 'uinteger' ],
+	[ 'overflow', form.Value, _('Overflow (%)'), _('Mode backup or handover: carry while all others exceed this share of their capacity.'), '', 'range(1, 100)' ],
+	[ 'metered', form.Flag, _('Metered'), _('Rare health checks while it only stands by.'), '0' ],
+	[ 'quota', form.Value, _('Quota'), _('Data that a period includes, in and out, such as 20G.'), _('unlimited') ],
+	[ 'quota_period', [ 'month', 'week', 'day' ], _('Period'), '', 'month' ],
+	[ 'quota_start', form.Value, _('Start of the period'), _('Day of the month, day of the week (1 is Monday), or hour.'), '', 'range(0, 31)' ],
+	[ 'quota_warn', form.Value, _('Warn at (%)'), '', '80', 'range(1, 100)' ],
+	[ 'quota_action', [ 'backup', 'handover', 'off' ], _('Mode from the limit on'), '', 'backup' ],
+	[ 'quota_hard', form.Flag, _('Hard limit'), _('Off from the limit on, even as the last usable uplink.'), '0' ]
+];
+
 var SCRIPTS = [
 	[ 'on_up', form.Value, _('When it becomes usable'), _('A program with its absolute path.') ],
 	[ 'on_down', form.Value, _('When it is lost'), _('A program with its absolute path.') ],
+	[ 'on_quota', form.Value, _('At a quota'), _('A program with its absolute path.') ],
 	[ 'action_timeout', form.Value, _('Timeout (s)'), '', '30', 'range(1, 3600)' ]
 ];
 
@@ -125,6 +141,7 @@ function ownMap() {
 	[
 		[ 'general', _('General'), GENERAL ],
 		[ 'health', _('Health check'), HEALTH ],
+		[ 'cost', _('Costs'), COST ],
 		[ 'scripts', _('Scripts'), SCRIPTS ]
 	].forEach(function(tab) {
 		uplinks.tab(tab[0], tab[1]);

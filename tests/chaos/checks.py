@@ -1,4 +1,4 @@
-"""Is everything as it should be?  What a clean start would make, beside what is there.
+"""Checks after a round: what a clean start would make, compared with what exists.
 
 A clean start is a plan of an empty state, over the kernel as it would be without us: our
 endpoints taken out of what was read, limits and settings put back to what others chose.  Where
@@ -24,16 +24,16 @@ from mproutd.planning.plan import Plan, make_plan
 from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
 from tests.chaos.site import ENDPOINTS, Site
-from tests.lab import RUNTIME_DIR
+from tests.lab import RUNTIME_DIR, address
 
-FILES = {"state.json", "state.json.new", "lock", "control.sock"}
+FILES = {"state.json", "state.json.new", "lock", "control.sock", "nftables"}
 """What may be in the runtime directory."""
-LATELY = {"removed-externally", "rate-limited"}
+HISTORICAL = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
 
 
-class Seen(NamedTuple):
-    """One look at the kernel."""
+class Comparison(NamedTuple):
+    """One comparison with the kernel."""
 
     snapshot: Snapshot
     target: Plan
@@ -48,15 +48,15 @@ def config_of(written: Written) -> Config:
     return build(parse_sections("network", written.network), parse_sections("mproutd", written.own))
 
 
-def look(site: Site) -> Seen:
+def compare(site: Site) -> Comparison:
     """Compare the kernel with what a clean start would make of the configuration in use."""
     config = config_of(site.in_use)
     history = site.history()
     kernel = site.kernel
-    found = kernel.snapshot(snapshot_request(config, history, sweep=False, full=True))
-    assert found.mptcp
-    others = tuple(each for each in found.mptcp.endpoints if is_others(site, each))
-    facts, clean = site.facts(), _without_us(site, found, others)
+    snapshot = kernel.snapshot(snapshot_request(config, history, sweep=False, full=True))
+    assert snapshot.mptcp
+    foreign = tuple(endpoint for endpoint in snapshot.mptcp.endpoints if is_foreign(site, endpoint))
+    facts, clean = site.facts(), _without_us(site, snapshot, foreign)
     misrouted: tuple[str, ...] = ()
     for _ in range(4):  # a handover uplink in place of a misrouted one may be misrouted as well
         facts = facts._replace(withheld=frozenset(misrouted))
@@ -74,39 +74,48 @@ def look(site: Site) -> Seen:
         for route in rtnl_decode.routes(body)
         if route.protocol == PROTOCOL and route.table in places
     }
+    kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
+    routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
     ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
     rules = {
         rule
-        for rule in found.rules
+        for rule in snapshot.rules
         if rule.protocol == PROTOCOL
         and rule.plain
-        and any(rule.priority in each for each in ranges)
+        and any(rule.priority in span for span in ranges)
     }
+    rules = {rule for rule in rules if rule.source not in site.kept}
     _compare(wrong, "rule", rules, set(target.rules))
 
     expected = {
-        (each.address, each.device, each.flags)
-        for each in target.endpoints
-        if each.address not in misrouted and each.address not in site.taken
+        (endpoint.address, endpoint.device, endpoint.flags)
+        for endpoint in target.endpoints
+        if endpoint.address not in misrouted and endpoint.address not in site.taken
     }
     there = {
-        (each.address, each.device, each.flags)
-        for each in found.mptcp.endpoints
-        if each not in others
+        (endpoint.address, endpoint.device, endpoint.flags)
+        for endpoint in snapshot.mptcp.endpoints
+        if endpoint not in foreign
     }
-    kept = {each for each in there - expected if _may_stay(each, found, target)}
+    kept = {
+        endpoint
+        for endpoint in there - expected
+        if endpoint[0] in site.kept or _may_stay(endpoint, snapshot, target)
+    }
     _compare(wrong, "endpoint", there - kept, expected)
-    if found.mptcp.limits != target.limits:
-        wrong.append(f"limits {found.mptcp.limits}, not {target.limits}")
-    wrong += _settings(site, found, target, {each[1] for each in kept if ":" not in each[0]})
-    return Seen(found, target, misrouted, wrong)
+    if snapshot.mptcp.limits != target.limits:
+        wrong.append(f"limits {snapshot.mptcp.limits}, not {target.limits}")
+    wrong += _settings(
+        site, snapshot, target, {device for address, device, _ in kept if ":" not in address}
+    )
+    return Comparison(snapshot, target, misrouted, wrong)
 
 
-def _settings(site: Site, found: Snapshot, target: Plan, kept: set[int]) -> list[str]:
+def _settings(site: Site, snapshot: Snapshot, target: Plan, kept: set[int]) -> list[str]:
     wrong = []
-    wanted = {(each.device, each.key): each.value for each in target.sysctls}
-    for index, link in found.links.items():
+    wanted = {(sysctl.device, sysctl.key): sysctl.value for sysctl in target.sysctls}
+    for index, link in snapshot.links.items():
         if not link.name.startswith("eth"):
             continue
         before = site.filters.get(index, 1)
@@ -123,77 +132,84 @@ def own_tables_of_all(config: Config) -> set[int]:
     return {*range(7000, 7256), *range(9000, 9256), *range(121, 124), config.table_base}
 
 
-def is_others(site: Site, endpoint: Endpoint) -> bool:
+def is_foreign(site: Site, endpoint: Endpoint) -> bool:
     """Whether it is one that somebody else, or the kernel, made."""
     if endpoint.flags & IMPLICIT or endpoint.port:
         return True
     if endpoint.address in site.taken and not endpoint.device:
         return True
-    return any(endpoint.address == each.split()[0] for each in ENDPOINTS)
+    return any(endpoint.address == foreign.split()[0] for foreign in ENDPOINTS)
 
 
-def _without_us(site: Site, found: Snapshot, others: tuple[Endpoint, ...]) -> Snapshot:
-    assert found.mptcp
-    mptcp: Mptcp = found.mptcp._replace(endpoints=others, limits=site.limits)
+def _without_us(site: Site, snapshot: Snapshot, foreign: tuple[Endpoint, ...]) -> Snapshot:
+    assert snapshot.mptcp
+    mptcp: Mptcp = snapshot.mptcp._replace(endpoints=foreign, limits=site.limits)
     links = {
         index: link._replace(rp_filter=site.filters.get(index, 1), arp_ignore=0, arp_announce=0)
-        for index, link in found.links.items()
+        for index, link in snapshot.links.items()
     }
-    return found._replace(links=links, mptcp=mptcp)
+    return snapshot._replace(links=links, mptcp=mptcp)
 
 
-def _may_stay(kept: tuple[str, int, int], found: Snapshot, target: Plan) -> bool:
+def _may_stay(kept: tuple[str, int, int], snapshot: Snapshot, target: Plan) -> bool:
     """design.md: the last path is never closed; nor is a connection's only path."""
     address, device, flags = kept
-    held = any((each.address, each.link) == (address, device) for each in found.addresses)
+    is_assigned = any(
+        (assigned.address, assigned.link) == (address, device) for assigned in snapshot.addresses
+    )
     family = family_of(address)
     carries = any(
         path.usable and path.family == family
         for uplink in active(target.uplinks)
         for path in uplink.paths
     )
-    if held and not carries and (flags & BACKUP or not active(target.uplinks)):
+    if is_assigned and not carries and (flags & BACKUP or not active(target.uplinks)):
         return True
-    return held and address in found.sole_path and bool(flags & BACKUP)
+    return is_assigned and address in snapshot.sole_path and bool(flags & BACKUP)
 
 
-def _compare(wrong: list[str], kind: str, found: set[Any], expected: set[Any]) -> None:
-    wrong += [f"{kind} too many: {each}" for each in found - expected]
-    wrong += [f"{kind} missing: {each}" for each in expected - found]
+def _compare(wrong: list[str], kind: str, existing: set[Any], expected: set[Any]) -> None:
+    wrong += [f"{kind} too many: {item}" for item in existing - expected]
+    wrong += [f"{kind} missing: {item}" for item in expected - existing]
 
 
 # -- the status ---------------------------------------------------------------------------
 
 
-def check_status(site: Site, seen: Seen) -> bool:
+def check_status(site: Site, seen: Comparison) -> bool:
     """True: exit status 0, or exactly the reasons why not.  AssertionError."""
-    answer = site.daemon.call("status", "--json")
-    assert answer.code in (0, 1), answer
-    told = json.loads(answer.out)
-    assert told["drift"] == [], told["drift"]
+    result = site.daemon.call("status", "--json")
+    assert result.code in (0, 1), result
+    status = json.loads(result.out)
+    assert status["drift"] == [], status["drift"]
     states = {
-        entry.config.name: [path.reason for path in entry.paths] for entry in seen.target.uplinks
+        observed.config.name: [path.reason for path in observed.paths]
+        for observed in seen.target.uplinks
     }
     shown = {
         uplink["name"]: [family["reason"] or "" for family in uplink["families"]]
-        for uplink in told["uplinks"]
+        for uplink in status["uplinks"]
     }
     assert shown == states, f"status: {shown}, a clean start: {states}"
-    codes = {each["code"] for each in told["problems"]} - LATELY
-    expected = {"foreign-endpoint" for each in seen.target.endpoints if each.address in site.taken}
-    expected |= {"misrouted" for each in seen.misrouted if each not in site.taken}
+    codes = {problem["code"] for problem in status["problems"]} - HISTORICAL
+    expected = {
+        "foreign-endpoint" for endpoint in seen.target.endpoints if endpoint.address in site.taken
+    }
+    expected |= {"misrouted" for source in seen.misrouted if source not in site.taken}
     expected |= {"endpoint-limit" for _ in seen.target.over_cap}
     expected |= {"configuration-rejected" for _ in "x" if not site.disk.good}
-    expected |= {"no-mark" for place in seen.target.numbers.values() if not place.mask}
+    expected |= {"no-mark" for numbers in seen.target.numbers.values() if not numbers.mask}
     allowed = expected | _explanations(site, seen)
-    assert expected <= codes <= allowed, f"{expected} expected: {told['problems']}"
-    out = any(not entry.usable and entry.config.mode != "off" for entry in seen.target.uplinks)
-    assert told["degraded"] == bool(out or told["problems"]), told["problems"]
-    assert answer.code == int(told["degraded"])
+    assert expected <= codes <= allowed, f"{expected} expected: {status['problems']}"
+    out = any(
+        not observed.usable and observed.config.mode != "off" for observed in seen.target.uplinks
+    )
+    assert status["degraded"] == bool(out or status["problems"]), status["problems"]
+    assert result.code == int(status["degraded"])
     return True
 
 
-def _explanations(site: Site, seen: Seen) -> set[str]:
+def _explanations(site: Site, seen: Comparison) -> set[str]:
     """Problems with a cause that is there; whether they are named depends on details, which tests
     of their own have."""
     causes = {
@@ -201,6 +217,7 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
         "address-without-gateway": bool(site.shared),
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
+        "mark-follows-main": site.mesh,
         "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
@@ -215,14 +232,14 @@ def _explanations(site: Site, seen: Seen) -> set[str]:
 # -- the rest -----------------------------------------------------------------------------
 
 
-def check_others(site: Site) -> None:
+def check_foreign_objects(site: Site) -> None:
     """What is not ours is there, and nothing of ours is anywhere else.  AssertionError."""
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
     shown = site.gateway.ip("mptcp endpoint show")
-    for address in site.taken:
-        assert f"{address} id" in shown, f"somebody else's endpoint {address} is gone:\n{shown}"
-    files = {each.name for each in site.gateway.path(RUNTIME_DIR).iterdir()}
+    for taken in site.taken:
+        assert f"{taken} id" in shown, f"somebody else's endpoint {taken} is gone:\n{shown}"
+    files = {file.name for file in site.gateway.path(RUNTIME_DIR).iterdir()}
     assert files <= FILES, f"left over: {files - FILES}"
     log = site.daemon.log()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
@@ -233,19 +250,32 @@ def check_flushed(site: Site, kept: Collection[str]) -> None:
     need.  AssertionError."""
     lines = set(site.gateway.state().splitlines())
     assert site.admins_own <= lines, f"gone: {site.admins_own - lines}"
-    left = [line for line in lines - site.admins_own if "proto 77" in line]
-    files = {each.name for each in site.gateway.path(RUNTIME_DIR).iterdir()}
-    left += [name for name in files if name.startswith("state.json") and not kept]
-    assert left == []
+    leftovers = [line for line in lines - site.admins_own if "proto 77" in line]
+    tables = {line.split(" lookup ")[1].split()[0] for line in leftovers if _is_of(line, kept)}
+    leftovers = [
+        line
+        for line in leftovers
+        if not _is_of(line, kept) and not any(f"table {table} " in line for table in tables)
+    ]
+    files = {file.name for file in site.gateway.path(RUNTIME_DIR).iterdir()}
+    leftovers += [name for name in files if name.startswith("state.json") and not kept]
+    assert leftovers == []
     with_us = [
-        each
-        for each in site.kernel.path_manager.read(full=True).endpoints
-        if not is_others(site, each) and each.address not in kept
+        endpoint
+        for endpoint in site.kernel.path_manager.read(full=True).endpoints
+        if not is_foreign(site, endpoint) and endpoint.address not in kept
     ]
     assert with_us == []
-    found = site.kernel.path_manager.read(full=True)
-    assert found.limits == site.limits, found.limits
+    mptcp = site.kernel.path_manager.read(full=True)
+    assert mptcp.limits == site.limits, mptcp.limits
     for index, name in site.devices().items():
         if name.startswith("eth"):
+            if any(address(int(name[3:])) == each for each in kept):
+                continue
             now = int(site.gateway.sysctl(f"net.ipv4.conf.{name}.rp_filter"))
             assert now == site.filters.get(index, 1), f"{name}: rp_filter {now}"
+
+
+def _is_of(line: str, kept: Collection[str]) -> bool:
+    """Whether it is the source rule of one of these addresses."""
+    return " rule " in line and any(f" from {each} " in line for each in kept)
