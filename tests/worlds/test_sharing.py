@@ -54,7 +54,7 @@ def shares(daemon: Daemon) -> list[str]:
     return [
         f"{each['family']} "
         + ", ".join(f"{share['uplink']} {share['weight']}" for share in each["shares"])
-        for each in daemon.status()["other_traffic"]
+        for each in daemon.query_status()["other_traffic"]
     ]
 
 
@@ -78,7 +78,7 @@ def test_only_the_flows_of_a_lost_uplink_move(wan, flows, pinned):
         assert moved(begun, back) <= {1}, "no flow of wan2 has moved"
         if pinned:
             assert_shares(flows.begin(FLOWS), 3, 1)
-        assert daemon.status()["problems"] == []
+        assert daemon.query_status()["problems"] == []
 
 
 def test_all_lost_and_back_and_a_daemon_that_is_killed(wan, flows):
@@ -188,7 +188,7 @@ def test_what_another_program_deletes_is_put_back_and_named(wan, flows):
             wan.gateway.run("ip", "nexthop", *deletion.split())
             eventually(lambda: objects(wan) == before, timeout=20)
             assert flows.begin(5)
-        found = eventually(lambda: daemon.status()["problems"], timeout=20)
+        found = eventually(lambda: daemon.query_status()["problems"], timeout=20)
         assert {each["code"] for each in found} == {"removed-externally"}
         assert any("nexthop id 1770000002" in str(each) for each in found)
         assert "ManageForeignNextHops" in daemon.call("status").out
@@ -207,7 +207,7 @@ def test_beside_objects_and_routes_of_others(wan, flows):
         assert_shares(flows.begin(FLOWS), 3, 1)
         assert "id 1770010000 group" in objects(wan)
         assert shares(daemon) == ["ipv4 wan1 3, wan2 1", "ipv6 wan1 3, wan2 1"]
-        status = daemon.status()
+        status = daemon.query_status()
         assert (status["drift"], status["problems"]) == ([], [])
         daemon.stop()
         daemon.call("flush")
