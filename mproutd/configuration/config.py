@@ -165,7 +165,8 @@ def without_programs(config: Config, faults: Sequence[str]) -> Config:
     )
     consequence = "and with it all routes"
     if ignored_names:
-        consequence = f"so {', '.join(ignored_names)} is ignored"
+        verb = "is" if len(ignored_names) == 1 else "are"
+        consequence = f"so {', '.join(ignored_names)} {verb} ignored"
     warnings = [f"{fault}, {consequence}; chown root, chmod go-w" for fault in faults]
     none: dict[str, Any] = dict.fromkeys(names, ())
     return config._replace(

@@ -170,12 +170,18 @@ def _uplink_routes(uplink: ObservedUplink, path: Path, table: int, strict: bool)
 
 
 def _default_routes_of(path: Path, table: int, device: int) -> list[Route]:
-    """The defaults of a path; what main says about them is copied with every attribute."""
+    """The defaults of a path; what main says about them is copied with every attribute.
+
+    Where main has defaults for some sources only, and all by one router, that one gets the rest as
+    well: what the firewall marks for the uplink, and packets that have no source yet.
+    """
     assert path.gateway is not None
     sourced = [_copy(route, table) for route in path.sourced]
     if path.default is not None:
         own = _copy(path.default, table)._replace(onlink=path.onlink)
-        return sourced if own.from_prefix else [*sourced, own]
+        if path.only_for_sources:
+            return sourced
+        return [*sourced, own._replace(from_prefix="")]
     scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
     route = Route(path.family, table, "default", device, path.gateway.address, path.source)
     return [

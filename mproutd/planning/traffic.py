@@ -53,7 +53,10 @@ def flows(
 ) -> list[Flow]:
     """What to look up; `routers` are the (device, family) between which this host forwards."""
     families = [family for family in FAMILIES if any(rule.family == family for rule in plan.rules)]
-    flows = [Flow("host", Packet(family), _carriers(plan, family)) for family in families]
+    flows = [
+        Flow("host", Packet(family, _own_source(plan, family)), _carriers(plan, family))
+        for family in families
+    ]
     for name, address in _lans(snapshot, plan, routers):
         if address.family in families and (host := _neighbour(address)):
             packet = Packet(address.family, host, address.link)
@@ -78,6 +81,19 @@ def flows(
             packet = Packet(rule.family, mark=rule.fwmark)
             flows.append(Flow("rule", packet, _carriers(plan, rule.family), rule=rule))
     return flows
+
+
+def _own_source(plan: Plan, family: int) -> str:
+    """The source of this host's packets, where a route needs one.
+
+    Without any route for packets that have none, the kernel chooses an address and looks up again
+    (net/ipv6/ip6_output.c, ip6_dst_lookup_tail).
+    """
+    for observed in plan.uplinks:
+        path = observed.paths[FAMILIES.index(family)]
+        if observed.config.name == plan.default.get(family) and path.only_for_sources:
+            return path.eligible[0].address
+    return ""
 
 
 def _leads_mark_to_main(rule: Rule) -> bool:
@@ -114,11 +130,11 @@ def _neighbour(address: Address) -> str:
     if size - address.prefixlen < 2 or address.network == "default":
         return ""
     start, length = leading_bits(address.network)
-    for host in (1, 2):
-        packed = ((start << size - length) + host).to_bytes(size // 8, "big")
-        if (text := prefix(packed, size, address.family)) != address.address:
-            return text
-    return ""
+    first, second = (
+        prefix(((start << size - length) + host).to_bytes(size // 8, "big"), size, address.family)
+        for host in (1, 2)
+    )
+    return second if first == address.address else first
 
 
 def _carriers(plan: Plan, family: int) -> tuple[str, ...]:

@@ -160,6 +160,12 @@ class Path(NamedTuple):
         return tuple(gateway for gateway in known if gateway)
 
     @property
+    def only_for_sources(self) -> bool:
+        """Whether all its defaults are for some sources, by several routers."""
+        default = self.default
+        return default is not None and bool(default.from_prefix) and len(self.all_gateways) > 1
+
+    @property
     def leads_out(self) -> bool:
         """Whether its table has a default route, usable or not."""
         gateway = self.gateway

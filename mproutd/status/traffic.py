@@ -103,12 +103,11 @@ def _uplink_names(inspection: Inspection) -> dict[int, str]:
 
 def _barred(inspection: Inspection, family: int) -> list[str]:
     """The uplinks that are `off` and would have a way out."""
-    if family not in inspection.plan.barred:
-        return []
+    place, barred = FAMILIES.index(family), family in inspection.plan.barred
     return [
         observed.config.name
         for observed in inspection.plan.uplinks
-        if observed.config.mode == "off" and observed.paths[FAMILIES.index(family)].usable
+        if barred and observed.config.mode == "off" and observed.paths[place].usable
     ]
 
 

@@ -28,6 +28,7 @@ from mproutd.model import (
     TABLE_LOCAL,
     TABLE_MAIN,
     TENTATIVE,
+    TO_TABLE,
     UNICAST,
     UNREACHABLE,
     Address,
@@ -263,6 +264,8 @@ class FakeKernel:
             )
             if selected == rule.inverted:
                 continue
+            if rule.action != TO_TABLE:
+                return None
             route = self.match(rule.table, destination, oif, source=source)
             if route is None:
                 continue

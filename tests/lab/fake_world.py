@@ -283,6 +283,7 @@ class World(FakeKernel):
             if idle and outcome.failures == failed:
                 return outcome
             failed = outcome.failures
+            facts = (facts or Facts())._replace(withheld=outcome.withheld)
         raise AssertionError(f"it does not settle: {outcome.done} {outcome.failures}")
 
     # -- print ----------------------------------------------------------------------------

@@ -10,7 +10,10 @@ import pytest
 from mproutd.configuration.config import ConfigError
 from mproutd.model import TABLE_MAIN, UNREACHABLE, Nexthop, Route, address_within
 from mproutd.planning.bookkeeping import remembered_gateways
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.pacing import WITHDRAWAL_DELAY, GatewayMemory
+from mproutd.planning.plan import Outcome
+from mproutd.planning.traffic import Flow, flows
 from mproutd.planning.uplinks import Facts
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_pacing import Clock
@@ -36,6 +39,11 @@ def beyond(world: World, table: int) -> list[Route]:
     return [route for route in world.routes if route.table == table]
 
 
+def traffic(world: World, outcome: Outcome) -> list[Flow]:
+    """What a status looks up."""
+    return flows(outcome.snapshot, outcome.plan, outcome.plan.rules, ())
+
+
 # -- copied from main -----------------------------------------------------------------------
 
 
@@ -48,9 +56,9 @@ def test_every_attribute_of_mains_default_is_in_both_tables() -> None:
     ]
     world.run(WAN1)
     for table in (7000, 7001):
-        found = [route for route in beyond(world, table) if route.destination == "default"]
+        defaults = [route for route in beyond(world, table) if route.destination == "default"]
         assert [
-            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in found
+            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in defaults
         ] == copied
 
 
@@ -111,6 +119,32 @@ def test_a_source_that_this_machine_does_not_have_is_left_out() -> None:
     assert part(world.ours(), "default", "7001") == ["default via 10.1.1.1 dev eth1 table 7001"]
 
 
+def test_one_router_that_takes_one_prefix_gets_what_has_no_source_as_well() -> None:
+    """odhcp6c on OpenWrt: marked packets, and sockets that have not chosen an address yet."""
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64", "2001:db8:3::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48", metrics=MTU)
+    outcome = world.run(WAN1)
+    for table in ("7000", "7001"):
+        assert part(world.ours(), "default", table) == [
+            f"-6 default from 2001:db8:1::/48 via fe80::1 dev eth1 table {table} metric 1024"
+            " mtu 1400",
+            f"-6 default via fe80::1 dev eth1 table {table} metric 1024 mtu 1400",
+        ]
+    assert endpoints(world) == ["2001:db8:1::2 subflow dev eth1"]
+    (host,) = (flow for flow in traffic(world, outcome) if flow.kind == "host")
+    assert host.packet.source == ""
+
+
+def test_with_two_routers_a_packet_without_a_source_gets_one() -> None:
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64", "2001:db8:2::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48")
+    main_route(world, "eth1", "fe80::2", from_prefix="2001:db8:2::/48")
+    (host,) = (flow for flow in traffic(world, world.run(WAN1)) if flow.kind == "host")
+    assert host.packet.source == "2001:db8:1::2"
+
+
 def test_ipv6_defaults_for_some_sources_are_copied_and_no_other_is_made() -> None:
     """Two providers' routers on one link: each takes packets from its own prefix."""
     world = World()
@@ -137,7 +171,7 @@ def test_without_a_connected_route_in_main_there_is_none_of_ours() -> None:
     world.routes = [route for route in world.routes if route.destination != "10.1.1.0/24"]
     host = main_route(world, "eth1", "", destination="10.1.1.1", scope=253)
     world.run(WAN1 + WAN2)
-    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001"]
+    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001 onlink"]
     world.routes.remove(host)
     main_route(world, "eth1", "", destination="10.1.1.0/24", scope=253, metrics=MTU)
     world.run(WAN1 + WAN2)
@@ -364,3 +398,39 @@ def test_another_programs_route_that_leads_elsewhere_is_left_and_reported() -> N
     own = PINNED + " option gateway '10.2.2.1'\n"
     outcome = world.run(uci(WAN1 + WAN2, own))
     assert [failure.errno for failure in outcome.failures] == [errno.EEXIST]
+
+
+def test_a_table_pinned_for_a_device_that_is_not_there_yet_has_no_default() -> None:
+    own = "config uplink 'wan1'\n option table '101'\n"
+    assert World().run(uci(WAN1, own)).plan.uplinks[0].paths[0].gateway is None
+
+
+def test_a_default_for_other_sources_gives_no_gateway() -> None:
+    world = World()
+    world.device("eth1", "2001:db8:1::2/64")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:7::/48")
+    path = world.run(WAN1).plan.uplinks[0].paths[1]
+    assert (path.usable, path.reason) == (False, "no-gateway")
+
+
+def test_the_gateway_is_that_of_an_address_in_use() -> None:
+    """Not of a unique local address, nor the one remembered for an address that is gone."""
+    world = World()
+    world.device("eth1", "fd00:1::2/64", "2001:db8:1::2/64")
+    main_route(world, "eth1", "fe80::7", from_prefix="fd00:1::/48")
+    main_route(world, "eth1", "fe80::1", from_prefix="2001:db8:1::/48")
+    gateway = world.run(WAN1).plan.uplinks[0].paths[1].gateway
+    assert gateway is not None
+    assert gateway.address == "fe80::1"
+
+
+def test_each_address_has_the_gateway_last_known_for_it() -> None:
+    world = World()
+    world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
+    world.run(WAN1)
+    world.down("eth1")
+    world.up("eth1")
+    world.add_address("eth1", "10.1.1.9/24")
+    world.addresses.reverse()
+    path = world.run(WAN1).plan.uplinks[0].paths[0]
+    assert path.gateway == Gateway("10.1.1.1", "remembered")

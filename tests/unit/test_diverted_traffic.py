@@ -1,0 +1,293 @@
+"""Where the traffic of hosts behind this one leaves, and what other programs' rules do to it.
+
+The fake kernel evaluates the rules; lan0 has 192.168.7.1/24, and this host is its router.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+import pytest
+
+from mproutd import reconciler
+from mproutd.model import ANY_DEVICE, Route, Rule
+from mproutd.planning.routes import main_default_devices
+from mproutd.planning.traffic import MAX_LANS, Flow, flows
+from mproutd.status.build import build_status
+from tests.lab.fake_world import World, interface
+from tests.unit.test_plan import WAN1, WAN2, two_lines
+from tests.unit.test_status import Site
+
+LAN = "192.168.7.1/24"
+PROHIBIT = 8
+"""linux/fib_rules.h, FR_ACT_PROHIBIT."""
+STEERED = "config uplink 'wan2'\n list iif 'lan0'\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    routers = frozenset((f"lan{n}", family) for n in range(80) for family in (AF_INET, AF_INET6))
+    monkeypatch.setattr(reconciler, "forwarding_devices", lambda names: routers)
+    made = Site(tmp_path)
+    made.world.device("lan0", LAN)
+    return made
+
+
+def listed(site: Site) -> dict[str, Any]:
+    """LAN or family → (uplink, device), as the status lists other traffic."""
+    return {
+        each["origin"] or each["family"]: (each["uplink"], each["device"])
+        for each in site.status()["other_traffic"]
+    }
+
+
+def add_table(site: Site, table: int, device: str, gateway: str) -> None:
+    """Another program's table with a default route."""
+    index = site.world.link(device).index
+    site.world.foreign(Route(AF_INET, table, "default", index, gateway, protocol=4))
+
+
+def named(site: Site) -> list[tuple[str, str, str]]:
+    """(code, traffic, where it leaves) of each problem."""
+    return [
+        (each["code"], each.get("traffic", ""), each.get("actual", "")) for each in site.problems()
+    ]
+
+
+# -- what is expected ----------------------------------------------------------------------
+
+
+def test_a_lan_that_leaves_as_other_traffic_does_is_not_listed(site: Site) -> None:
+    site.settle()
+    assert listed(site) == {"ipv4": ("wan1", "eth1")}
+    assert named(site) == []
+
+
+def test_a_lan_that_is_steered_is_listed_and_is_no_problem(site: Site) -> None:
+    site.write(WAN1 + WAN2, STEERED)
+    site.settle()
+    assert listed(site) == {"ipv4": ("wan1", "eth1"), "lan0": ("wan2", "eth2")}
+    assert named(site) == []
+
+
+def test_a_lan_with_a_prefix_of_an_uplink_leaves_there(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n list prefix '192.168.7.0/24'\n")
+    site.settle()
+    assert listed(site)["lan0"] == ("wan2", "eth2")
+    assert named(site) == []
+
+
+def test_without_a_master_main_decides_and_a_missing_route_is_no_entry(site: Site) -> None:
+    site.write(WAN1.replace("master", "on") + WAN2)
+    site.settle()
+    assert listed(site) == {"ipv4": ("wan1", "eth1")}
+    site.world.routes = [route for route in site.world.routes if route.table != 254]
+    assert listed(site) == {}
+
+
+# -- other programs' rules -------------------------------------------------------------------
+
+
+def test_a_rule_for_one_lan_is_its_administrators_choice(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(Rule(AF_INET, 100, 51, source="192.168.7.0/24", protocol=0))
+    assert listed(site)["lan0"] == ("wan2", "eth2")
+    assert named(site) == []
+
+
+def test_a_rule_for_everything_is_named_with_all_that_it_diverts(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(Rule(AF_INET, 100, 51, protocol=0))
+    traffic = (
+        "other traffic (IPv4); traffic from lan0 (IPv4); the mark of wan1; the addresses of wan1"
+    )
+    assert named(site) == [("foreign-rule", traffic, "wan2 (eth2)")]
+
+
+def test_the_same_in_ipv6_is_written_with_a_6(site: Site) -> None:
+    world = site.world
+    for n in (1, 2):
+        world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")
+    site.settle()
+    index = world.link("eth2").index
+    world.foreign(Route(AF_INET6, 51, "default", index, "fe80::2", metric=1024, protocol=4))
+    world.foreign(Rule(AF_INET6, 100, 51, protocol=0))
+    (found,) = site.problems()
+    assert found["rule"] == "-6 100: from all lookup 51"
+
+
+def test_a_rule_that_prohibits_is_named(site: Site) -> None:
+    site.settle()
+    rule = Rule(AF_INET, 100, 0, source="192.168.7.0/24", protocol=0)
+    site.world.foreign(rule._replace(plain=False, action=PROHIBIT))
+    assert named(site) == [("foreign-rule", "traffic from lan0 (IPv4)", "nowhere")]
+    assert listed(site)["lan0"] == (None, None)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"iif": "lan1"},
+        {"oif": "eth2"},
+        {"fwmark": 5, "fwmask": 5},
+        {"source": "172.16.0.0/12"},
+        {"destination": "172.16.0.0/12"},
+    ],
+)
+def test_a_rule_that_selects_something_else_is_not_blamed(
+    site: Site, selector: dict[str, Any]
+) -> None:
+    """The route of wan2 in table 7000 is whoever's; the rule with this table does not match."""
+    site.settle()
+    index = site.world.link("eth2").index
+    route = Route(AF_INET, 7000, "default", index, "10.2.2.1", metric=0, protocol=4)
+    ours = next(each for each in site.world.routes if each.key == route.key)
+    site.world.routes[site.world.routes.index(ours)] = ours._replace(metric=9)
+    site.world.foreign(route, Rule(AF_INET, 100, 7000, protocol=0, **selector))
+    found = {each.packet.source: each for each in flows_of(site) if each.kind == "host"}
+    assert list(found) == [""]
+    problems = [each for each in named(site) if each[0] == "foreign-rule"]
+    assert problems == []
+
+
+def flows_of(site: Site) -> list[Flow]:
+    return [flow for flow, _ in site.reconciler.inspect().flows]
+
+
+def test_before_the_plan_is_in_the_kernel_nothing_is_blamed(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(Rule(AF_INET, 100, 51, protocol=0))
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 7501]
+    assert named(site) == []
+
+
+def test_two_rules_for_one_mark_are_looked_at_once(site: Site) -> None:
+    for priority in (5210, 5230):
+        site.world.foreign(
+            Rule(AF_INET, priority, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0)
+        )
+    site.settle()
+    assert [flow.packet.mark for flow in flows_of(site) if flow.kind == "rule"] == [0x80000]
+
+
+def test_a_mark_that_leads_to_an_uplink_that_is_off_is_named(site: Site) -> None:
+    site.write(interface("wan1", "eth1", "off") + interface("wan2", "eth2", "master"))
+    site.world.foreign(Rule(AF_INET, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
+    site.settle()
+    found = {each["code"]: each for each in site.problems()}
+    assert found["mark-follows-main"]["command"] == (
+        "ip rule add priority 5209 fwmark 0x80000/0xff0000 lookup 7000"
+    )
+
+
+def test_a_mark_that_leads_to_a_device_that_is_no_uplink_is_no_problem(site: Site) -> None:
+    site.world.device("tun0", "10.8.0.2/24")
+    site.world.default("tun0", "10.8.0.1", 50)
+    site.world.foreign(Rule(AF_INET, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
+    site.settle()
+    assert named(site) == []
+
+
+def test_a_mark_that_leads_nowhere_is_named(site: Site) -> None:
+    """Main has no default any more; the uplinks' gateways are configured."""
+    own = "".join(f"config uplink 'wan{n}'\n option gateway '10.{n}.{n}.1'\n" for n in (1, 2))
+    site.write(WAN1 + WAN2, own)
+    site.world.foreign(Rule(AF_INET, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
+    site.settle()
+    site.world.routes = [each for each in site.world.routes if each.table != 254]
+    site.world.rules = [each for each in site.world.rules if each.priority < 32764]
+    found = {each["code"]: each for each in site.problems()}
+    assert "mark-follows-main" not in found, "the plan is not in the kernel"
+    site.settle()
+    site.world.packet_routes = lambda packets: [None] * len(packets)  # type: ignore[method-assign]
+    found = {each["code"]: each for each in site.problems()}
+    assert found["mark-follows-main"]["actual"] == "nowhere"
+
+
+def test_a_foreign_route_in_an_uplinks_table_is_no_rules_doing(site: Site) -> None:
+    """The marks and addresses of wan1 leave by wan2, and nobody's rule explains it."""
+    site.settle()
+    world = site.world
+    ours = next(
+        each
+        for each in world.routes
+        if (each.table, each.destination, each.protocol) == (7001, "default", 77)
+    )
+    world.routes[world.routes.index(ours)] = ours._replace(device=world.link("eth2").index)
+    inspection = site.reconciler.inspect()._replace(drift=(), misrouted=())
+    status = build_status(inspection)
+    assert [each["code"] for each in status["problems"]] == []
+
+
+def test_without_a_barred_family_no_uplink_is_named(site: Site) -> None:
+    site.settle()
+    site.world.packet_routes = lambda packets: [None] * len(packets)  # type: ignore[method-assign]
+    (entry,) = site.status()["other_traffic"]
+    assert (entry["uplink"], entry["device"], entry["barred"]) == (None, None, [])
+
+
+def test_of_several_rules_the_one_whose_table_replied_is_named(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(Rule(AF_INET, 90, 50, protocol=0), Rule(AF_INET, 100, 51, protocol=0))
+    (found,) = site.problems()
+    assert found["rule"] == "100: from all lookup 51"
+
+
+def test_a_mark_that_another_rule_takes_away_from_main_is_no_problem(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    mark: dict[str, Any] = {"fwmark": 0x80000, "fwmask": 0xFF0000, "protocol": 0}
+    site.world.foreign(Rule(AF_INET, 90, 51, **mark), Rule(AF_INET, 5210, 254, **mark))
+    assert named(site) == []
+
+
+# -- the hosts behind a device ----------------------------------------------------------------
+
+
+def lans(world: World) -> list[tuple[str, str]]:
+    """(device, the host that stands for its LAN) of what a status looks up."""
+    outcome = world.run(WAN1)
+    routers = [(link.name, family) for link in world.links.values() for family in (2, 10)]
+    found = flows(outcome.snapshot, outcome.plan, outcome.plan.rules, routers)
+    return [(flow.name, flow.packet.source) for flow in found if flow.kind == "lan"]
+
+
+def test_one_host_stands_for_each_lan() -> None:
+    world = two_lines()
+    world.device("lan1", "192.168.1.1/24", "192.168.2.1/24")
+    world.device("lan2", "192.168.3.2/24")
+    assert lans(world) == [("eth2", "10.2.2.1"), ("lan1", "192.168.1.2"), ("lan2", "192.168.3.1")]
+
+
+def test_devices_without_hosts_behind_them_are_left_out() -> None:
+    world = World()
+    world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
+    world.create("ppp0", pointopoint=True)
+    world.device("ppp0", "10.64.0.2/32")
+    world.device("lan1", "192.168.1.1/32")
+    world.device("lan2", "192.168.2.0/31")
+    world.device("lan3", "192.168.3.1/24")
+    world.down("lan3")
+    assert lans(world) == []
+
+
+def test_with_very_many_lans_some_are_looked_at() -> None:
+    world = World()
+    world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")
+    for n in range(MAX_LANS + 5):
+        world.device(f"lan{n}", f"192.168.{n}.1/24")
+    assert len(lans(world)) == MAX_LANS
+
+
+def test_the_devices_of_mains_best_defaults() -> None:
+    world = two_lines()
+    snapshot = world.run(WAN1).snapshot
+    assert main_default_devices(snapshot) == {world.link("eth1").index}
+    without = snapshot._replace(defaults={(ANY_DEVICE, AF_INET): snapshot.defaults[0, AF_INET]})
+    assert main_default_devices(without) == {world.link("eth1").index}
