@@ -68,6 +68,11 @@ def test_at_the_limit_the_transfer_goes_on_by_the_other_uplink(wan: Wan) -> None
             "MPROUTD_EVENT=warn",
             "MPROUTD_EVENT=limit",
         ]
+        # The mode of then: the limit has changed it.
+        assert [line for line in text if "MODE" in line] == [
+            "MPROUTD_MODE=on",
+            "MPROUTD_MODE=backup",
+        ]
         assert "MPROUTD_UPLINK=wan2" in text
         assert f"MPROUTD_QUOTA={LIMIT}" in text
         reported = {problem["code"]: problem for problem in daemon.query_status()["problems"]}
