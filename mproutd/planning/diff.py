@@ -16,6 +16,7 @@ from mproutd.model import (
     FAMILIES,
     FULLMESH,
     IMPLICIT,
+    TABLE_MAIN,
     Endpoint,
     Mptcp,
     Operation,
@@ -36,11 +37,14 @@ class Differences(NamedTuple):
 
     delete_endpoints: list[Operation]
     add_routes: list[Operation]
-    """Sysctls, routes and rules that come or change."""
+    """Sysctls, nexthop objects, routes and rules that come or change."""
+    delete_steering: list[Operation]
+    """Rules by mark or incoming device.  No endpoint uses them, so they do not wait for one: what
+    they led to a lost uplink moves at once."""
     add_endpoints: list[Operation]
     """Limits, endpoints that change, endpoints that come."""
     delete_routes: list[Operation]
-    """Rules, then routes."""
+    """Rules, then routes, then nexthop objects."""
 
     @property
     def operations(self) -> list[Operation]:
@@ -49,9 +53,9 @@ class Differences(NamedTuple):
 
 def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
     """What to change for the kernel to become as planned."""
-    add_routes, delete_routes = routing(ownership, snapshot, plan)
+    add_routes, delete_steering, delete_routes = routing(ownership, snapshot, plan)
     delete_endpoints, add_endpoints = endpoints(ownership, snapshot, plan)
-    return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
+    return Differences(delete_endpoints, add_routes, delete_steering, add_endpoints, delete_routes)
 
 
 def own_endpoint_deletions(
@@ -71,11 +75,11 @@ def own_endpoint_deletions(
 
 def routing(
     ownership: Ownership, snapshot: Snapshot, plan: Plan
-) -> tuple[list[Operation], list[Operation]]:
-    """(additions, deletions).
+) -> tuple[list[Operation], list[Operation], list[Operation]]:
+    """(additions, deletions of steering rules, other deletions).
 
-    Additions: sysctls, then routes and rules that come or change.  Deletions: rules, then
-    routes, to be made once the endpoints that used them are gone.
+    Additions: sysctls, connected routes, nexthop objects, other routes, rules.  Deletions: rules,
+    then routes and nexthop objects, to be made once the endpoints that used them are gone.
     """
     routes = ownership.own_routes(snapshot.routes)
     rules = ownership.own_rules(snapshot.rules)
@@ -86,23 +90,51 @@ def routing(
         for route, uplink in plan.routes.items()
         if route not in routes and not _is_equivalent(foreign.get(route.key), route)
     ]
-    additions = _sysctls(ownership, snapshot, plan) + [
+    ordered = [
         Operation("replace" if route.key in keys else "add", route, uplink)
         for route, uplink in sorted(new_routes, key=_connected_first)
     ]
+    connected = sum(not _connected_first(item) for item in new_routes)
+    new_objects, old_objects = _nexthops(ownership, snapshot, plan)
+    additions = _sysctls(ownership, snapshot, plan)
+    additions += [*ordered[:connected], *new_objects, *ordered[connected:]]
     replaced = {route.key for route, _ in new_routes}
     additions += [
         Operation("add", rule, uplink) for rule, uplink in plan.rules.items() if rule not in rules
     ]
-    deletions = [
-        Operation("delete", rule) for rule in sorted(rules - plan.rules.keys(), key=_rule_order)
-    ]
+    old_rules = sorted(rules - plan.rules.keys(), key=_rule_order)
+    steering = [Operation("delete", rule) for rule in old_rules if _is_steering(rule)]
+    deletions = [Operation("delete", rule) for rule in old_rules if not _is_steering(rule)]
     deletions += [
         Operation("delete", route)
         for route in sorted(routes - plan.routes.keys(), key=_default_first)
         if route.key not in replaced
     ]
-    return additions, deletions
+    return additions, steering, deletions + old_objects
+
+
+def _is_steering(rule: Rule) -> bool:
+    """Not the rule for mproutd's own lookups in main."""
+    return rule.table != TABLE_MAIN and bool(rule.fwmask or rule.iif)
+
+
+def _nexthops(
+    ownership: Ownership, snapshot: Snapshot, plan: Plan
+) -> tuple[list[Operation], list[Operation]]:
+    """The nexthop objects that come or change, members before groups, and those to delete."""
+    found = snapshot.nexthops or ()
+    if not found and not plan.nexthops:
+        return [], []
+    own = {each.id: each for each in found if ownership.owns_nexthop(each)}
+    additions = [
+        Operation("replace" if each.id in own else "add", each, uplink)
+        for each, uplink in plan.nexthops.items()
+        if own.get(each.id) != each
+    ]
+    planned = {each.id for each in plan.nexthops}
+    gone = [each for number, each in own.items() if number not in planned]
+    gone.sort(key=lambda each: not each.members)
+    return additions, [Operation("delete", each) for each in gone]
 
 
 def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:
@@ -110,9 +142,9 @@ def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:
 
     The kernel allows one of them; that happens in a table that others keep as well.
     """
-    if foreign is None or (foreign.type, foreign.device) != (wanted.type, wanted.device):
+    if foreign is None or wanted.nexthop_id or wanted.type != foreign.type:
         return False
-    return foreign.gateways == wanted.gateways
+    return (foreign.devices, foreign.gateways) == (wanted.devices, wanted.gateways)
 
 
 def _connected_first(item: tuple[Route, str]) -> bool:

@@ -180,7 +180,7 @@ class ConntrackFlusher(Service):
         if before is None:
             table = self._config.table_base
             before = default_uplinks(outcome.snapshot.routes, table, plan.uplinks)
-        back = failing_back(plan.uplinks, before, plan.default) if before != plan.default else []
+        back = failing_back(plan.uplinks, before, plan.shares) if before != plan.default else []
         self._marks = connection_marks(self._config, plan.numbers)
         if no_longer_usable or back:
             behind = hosts(outcome.snapshot.addresses, plan.uplinks)

@@ -197,6 +197,12 @@ def announced_addresses(site: Site) -> None:
     site.settle()
 
 
+def no_nexthop_objects(site: Site) -> None:
+    site.world.nexthops.supported = False
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option weight '2'\n")
+    site.settle()
+
+
 def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -292,6 +298,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             netifd_unreachable,
             endpoint_limit,
             laminar_unsupported,
+            no_nexthop_objects,
             foreign_endpoint,
             misrouted,
             blackhole_default,
