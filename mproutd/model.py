@@ -226,6 +226,17 @@ class Route(NamedTuple):
         return tuple(hop.gateway for hop in self.nexthops) or (self.gateway,)
 
 
+class Selectors(NamedTuple):
+    """By what else a rule selects packets, where that is known; no rule of ours does."""
+
+    uids: tuple[int, int] | None = None
+    """First and last, as in the next two."""
+    sports: tuple[int, int] | None = None
+    dports: tuple[int, int] | None = None
+    protocol: int = 0
+    """IPPROTO_*; 0 for any."""
+
+
 class Rule(NamedTuple):
     """A policy routing rule (RTM_NEWRULE)."""
 
@@ -247,6 +258,8 @@ class Rule(NamedTuple):
     """`not`: it matches what its selectors do not.  Never plain."""
     action: int = TO_TABLE
     """With any other it is not plain."""
+    selectors: Selectors | None = None
+    """With some it is not plain."""
 
 
 class Packet(NamedTuple):
@@ -258,6 +271,8 @@ class Packet(NamedTuple):
     iif: int = ANY_DEVICE
     """The ifindex that it came in by; ANY_DEVICE for one from this host."""
     mark: int = 0
+    selectors: Selectors | None = None
+    """Those that it matches, by the first of each range; None for any packet."""
 
 
 class Endpoint(NamedTuple):

@@ -15,7 +15,9 @@ def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> li
     """`IPv4 via wan1`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0 (main)`."""
     texts = []
     for flow in traffic:
-        origin = f"from {flow['origin']} " if flow["origin"] else ""
+        # A device has no space in its name, as what a rule selects by has.
+        word = "with" if " " in (flow["origin"] or "") else "from"
+        origin = f"{word} {flow['origin']} " if flow["origin"] else ""
         name = flow["uplink"] or flow["device"]
         off = f" ({', '.join(flow['barred'])} off)" if flow["barred"] else ""
         by_main = " (main)" if flow["table"] == _TABLE_MAIN else ""

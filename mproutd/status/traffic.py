@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mproutd.iproute2 import describe
+from mproutd.iproute2 import describe, selected
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
@@ -46,12 +46,15 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
             general[family] = route
             if route is None and not _has_master(inspection):
                 continue
-        elif flow.kind != "lan" or _out_device(route) == _out_device(general.get(family)):
+        elif flow.kind not in ("lan", "limited") or (
+            _out_device(route) == _out_device(general.get(family))
+        ):
             continue
+        limits = flow.packet.selectors
         listed.append(
             {
                 "family": family_name(family),
-                "origin": flow.name or None,
+                "origin": selected(limits) if limits else flow.name or None,
                 "uplink": names.get(route.device) if route else None,
                 "device": view.name(route.device) if route else None,
                 "table": route.table if route else None,
@@ -129,6 +132,8 @@ def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Ro
     family, plan = flow.packet.family, inspection.plan
     expected = {observed.config.name: observed for observed in plan.uplinks}.get(flow.uplink)
     names = _uplink_names(inspection)
+    if flow.kind == "limited":
+        return False  # an administrator's choice, as its selectors are
     if flow.kind in ("mark", "source"):
         if flow.packet.source in inspection.misrouted or family in view.blackholes:
             return False  # named already
@@ -163,6 +168,8 @@ def _responsible(
 def _may_match(inspection: Inspection, rule: Rule, packet: Packet) -> bool:
     if rule.inverted:
         return True
+    if rule.selectors != packet.selectors:
+        return False
     link = inspection.snapshot.links.get(packet.iif)
     return (
         not (packet.mark ^ rule.fwmark) & rule.fwmask

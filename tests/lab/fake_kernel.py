@@ -41,6 +41,7 @@ from mproutd.model import (
     Packet,
     Route,
     Rule,
+    Selectors,
     Snapshot,
     Sysctl,
     contains,
@@ -205,6 +206,7 @@ class FakeKernel:
                 source=packet.source,
                 iif=self.links[packet.iif].name if packet.iif else "",
                 mark=packet.mark,
+                selectors=packet.selectors,
             )
             for packet in packets
         ]
@@ -230,7 +232,14 @@ class FakeKernel:
         return device in self.ignored_advertisements
 
     def walk(
-        self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
+        self,
+        destination: str,
+        *,
+        source: str = "",
+        oif: int = 0,
+        iif: str = "",
+        mark: int = 0,
+        selectors: Selectors | None = None,
     ) -> Route | None:
         """The route that the rules lead to (fib_rules_lookup); None for none or unreachable."""
         family = family_of(destination)
@@ -240,6 +249,7 @@ class FakeKernel:
                 continue
             selected = (
                 not (mark ^ rule.fwmark) & rule.fwmask
+                and rule.selectors in (None, selectors)
                 and rule.oif in ("", name)
                 and rule.iif in ("", iif)
                 and (not rule.source or bool(source and contains(rule.source, source)))
