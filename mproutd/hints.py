@@ -71,12 +71,15 @@ class Hints:
             self.error = f"{self._directory} {error.strerror}"
             return gateways
         try:
+            names = frozenset(os.listdir(directory))
             for device in devices:
                 for name, families in ((device, FAMILIES), *_family_files(device)):
-                    hinted = self._read_hint(directory, name)
+                    hinted = self._read_hint(directory, name) if name in names else {}
                     for family in families:
                         if family in hinted:
                             gateways[device, family] = (hinted[family],)
+        except OSError as error:
+            self.error = f"{self._directory} {error.strerror}"
         finally:
             os.close(directory)
         return gateways

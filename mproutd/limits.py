@@ -25,9 +25,10 @@ class Budget:
         self._clock, self._share, self._burst = clock, share, burst
         self._left, self._at = burst, clock()
 
-    def spend(self, seconds: float) -> None:
-        """Use up some of it."""
+    def spend(self, seconds: float) -> float:
+        """Use up some of it; what is left."""
         self._left = self._now() - seconds
+        return self._left
 
     def delay(self) -> float:
         """Seconds until there is something left; 0 if there is now."""
@@ -62,6 +63,8 @@ class PassLimiter:
     ) -> None:
         self._clock, self._used = clock, used
         self._budgets: dict[Hashable, Budget] = {}
+        self._exhausted: set[Hashable] = set()
+        """Sources that had used up their budget after their last pass."""
         self._pending: set[Hashable] = set()
         """Sources of the events since the last pass."""
         self._causes: set[Hashable] = set()
@@ -74,10 +77,9 @@ class PassLimiter:
 
     def delay(self) -> float:
         """Seconds until the pass that the events ask for."""
-        budgets = self._budgets
-        if not all(source in budgets for source in self._pending):
+        if not self._exhausted or not self._pending <= self._exhausted:
             return 0.0
-        return min((budgets[source].delay() for source in self._pending), default=0.0)
+        return min((self._budgets[source].delay() for source in self._pending), default=0.0)
 
     def begin(self) -> None:
         """A pass begins."""
@@ -91,7 +93,10 @@ class PassLimiter:
             if source not in self._budgets:
                 self._make_room()
                 self._budgets[source] = Budget(self._clock, EVENT_SHARE, EVENT_BURST)
-            self._budgets[source].spend(spent)
+            if self._budgets[source].spend(spent) > 0.0:
+                self._exhausted.discard(source)
+            else:
+                self._exhausted.add(source)
         if again:
             self._pending |= self._causes
 
@@ -101,6 +106,7 @@ class PassLimiter:
             self._budgets = {
                 source: budget for source, budget in self._budgets.items() if not budget.full
             }
+            self._exhausted &= self._budgets.keys()
 
 
 class LineLimiter:

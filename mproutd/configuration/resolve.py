@@ -67,7 +67,7 @@ class Resolver:
             self.raise_first()
 
     def _is_disabled(self, section: Section) -> bool:
-        """`option disabled '1'`; an anonymous section is nobody's to manage anyway."""
+        """`option disabled '1'`; an anonymous section cannot be managed anyway."""
         self._parse(section, INTERFACE, ("disabled",))
         return bool(section.name) and any(v.value for v in self._parsed(section, "disabled"))
 

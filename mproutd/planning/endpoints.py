@@ -46,9 +46,7 @@ def active(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     if any(carries(uplink) for uplink in regular):
         return regular
     reserve = usable[len(regular) :]
-    first = next((place for place, uplink in enumerate(reserve) if carries(uplink)), None)
-    if first is None:
-        return regular or usable[:1]
+    first = next((place for place, uplink in enumerate(reserve) if carries(uplink)), len(reserve))
     return [*regular, *reserve[: first + 1]]
 
 

@@ -146,7 +146,10 @@ def load(meter: Meter, uplink: str, direction: int, capacity: Capacity) -> Load 
     if first is None or second is None:
         return None
     lowest = min(first[direction], second[direction])
-    return Load(uplink, direction, capacity, lowest, (first[direction] + second[direction]) / 2)
+    mean = (first[direction] + second[direction]) / 2
+    if capacity.learned and 0 < capacity.rate < mean:
+        capacity = capacity._replace(rate=mean)
+    return Load(uplink, direction, capacity, lowest, mean)
 
 
 class Overflow:

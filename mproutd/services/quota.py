@@ -9,7 +9,7 @@ has ended.
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mproutd import log
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 FILE = "quota.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_PASS_JITTER = 15.0
-"""A pass that comes this much before the next count is due makes it."""
+_MIN_PASS_INTERVAL = 5.0
+"""Seconds since the last count after which a pass makes one."""
 _WORTH_SAVING = 64_000
 """Bytes; less is written every half an hour, so that a quiet gateway stays quiet."""
 _MAX_UNSAVED = 1800.0
@@ -111,11 +111,13 @@ class QuotaCounter(Service):
             if uplink.link and uplink.config.name in self._uplinks
         }
         self._modes = {uplink.config.name: uplink.config.mode for uplink in outcome.plan.uplinks}
-        indexes = {name: link.index for name, link in links.items()}
-        changed = indexes != {name: link.index for name, link in self._links.items()}
+        changed = _states(links) != _states(self._links)
         self._links = links
-        if changed or self._context.clock() >= self._count_at - _PASS_JITTER:
+        clock = self._context.clock()
+        counted_at = -MAX_INTERVAL if self._counted_at is None else self._counted_at
+        if changed or clock >= self._count_at or clock - counted_at >= _MIN_PASS_INTERVAL:
             self._count()
+        self._run_waiting()
 
     def add_facts(self, facts: Facts) -> Facts:
         self._given = self._over_quota()
@@ -142,7 +144,7 @@ class QuotaCounter(Service):
             usage = advance(before, self._read(name, counters), now, uplink, self._calendar)
             grown = max(0, usage.used - before.used)
             reached = stage(usage.used, uplink)
-            if usage.period.start > before.period.start and before.stage > NONE:
+            if usage.stage < before.stage:
                 self._report(name, uplink, usage, NONE)
                 urgent = True
             if reached > usage.stage:
@@ -150,11 +152,14 @@ class QuotaCounter(Service):
                 self._report(name, uplink, usage, reached)
                 urgent = True
             self._ledger[name] = usage
-            delay = min(delay, interval(usage, grown / seconds if seconds else 0.0, uplink))
+            if (link := self._links.get(name)) and link.carrier:
+                delay = min(delay, interval(usage, grown / seconds if seconds else 0.0, uplink))
         self._arm(clock, delay)
         self._save(urgent)
         if self._over_quota() != self._given:
             self._context.request_pass()
+        else:
+            self._run_waiting()
 
     def _read(self, name: str, counters: dict[str, Counters]) -> Count | None:
         link = self._links.get(name)
@@ -197,8 +202,12 @@ class QuotaCounter(Service):
         self._context.publish("quota", priority, f"{name}: {text}", name, uplink.device)
         if uplink.on_quota:
             self._waiting.setdefault(name, []).append(EVENTS[begun])
-            # After what has been changed: the program may send mail.
-            self._context.loop.call_later(0.0, partial(self._run_next, name))
+
+    def _run_waiting(self) -> None:
+        """Run the programs once the modes are as their events say."""
+        if self._over_quota() == self._given:
+            for name in list(self._waiting):
+                self._run_next(name)
 
     def _run_next(self, name: str) -> None:
         uplink, waiting = self._uplinks.get(name), self._waiting.get(name)
@@ -310,6 +319,11 @@ class QuotaCounter(Service):
             self._timer.cancel()
         self._programs.close()
         self._file.close()
+
+
+def _states(links: Mapping[str, Link]) -> dict[str, tuple[int, bool]]:
+    """What makes a count worthwhile when it changes."""
+    return {name: (link.index, link.carrier) for name, link in links.items()}
 
 
 def _consequence(uplink: UplinkConfig) -> str:

@@ -62,20 +62,20 @@ def networkmanager(package: Path, providers: Providers) -> Iterator[Booted]:
         yield machine
 
 
-def told(machine: Booted) -> dict[str, Any]:
+def status(machine: Booted) -> dict[str, Any]:
     status: dict[str, Any] = json.loads(machine.call("mproutd status --json").stdout)
     return status
 
 
 def codes(machine: Booted) -> set[str]:
-    return {problem["code"] for problem in told(machine)["problems"]}
+    return {problem["code"] for problem in status(machine)["problems"]}
 
 
 def states(machine: Booted) -> dict[str, str]:
     """Each wanted endpoint and how it is."""
     return {
         endpoint["address"]: endpoint["state"]
-        for uplink in told(machine)["uplinks"]
+        for uplink in status(machine)["uplinks"]
         for endpoint in uplink["endpoints"]
     }
 
@@ -86,20 +86,20 @@ def ours(machine: Booted) -> bool:
 
 def gateways(machine: Booted) -> dict[str, str]:
     """Each uplink's in IPv4, and who named it."""
-    ipv4 = {uplink["name"]: uplink["families"][0] for uplink in told(machine)["uplinks"]}
+    ipv4 = {uplink["name"]: uplink["families"][0] for uplink in status(machine)["uplinks"]}
     return {name: f"{path['gateway']} {path['gateway_from']}" for name, path in ipv4.items()}
 
 
 def kept(machine: Booted) -> list[str]:
     """Our rules and tables."""
-    found = machine.network.ip("rule show").splitlines()
+    rules_and_routes = machine.network.ip("rule show").splitlines()
     for table in (7000, 7001, 7002):
-        found += machine.network.ip(f"route show table {table}").splitlines()
-    return [line.strip() for line in found]
+        rules_and_routes += machine.network.ip(f"route show table {table}").splitlines()
+    return [line.strip() for line in rules_and_routes]
 
 
 class Watched:
-    """A connection over both lines, and what happens to it and to the kernel."""
+    """A connection over both uplinks, and what happens to it and to the kernel."""
 
     def __init__(self, machine: Booted, echo: Echo) -> None:
         self._machine, self._echo = machine, echo
@@ -108,8 +108,8 @@ class Watched:
         self.table = ""
 
     def flows(self) -> set[tuple[str, str, int]]:
-        found = subflows(self._machine.network, self._echo.port)
-        return {(flow.token, flow.local, flow.local_port) for flow in found}
+        current = subflows(self._machine.network, self._echo.port)
+        return {(flow.token, flow.local, flow.local_port) for flow in current}
 
     def costs(
         self, what: str, act: str | Callable[[], object], at_least: int = 0
@@ -118,7 +118,7 @@ class Watched:
 
         `at_least` so many writes come, however late the other daemon does what it was told.
         """
-        flows, written = self.flows(), told(self._machine)["counts"]["writes"]
+        flows, written = self.flows(), status(self._machine)["counts"]["writes"]
         self._echo.report()
         if callable(act):
             act()
@@ -126,7 +126,7 @@ class Watched:
             self._machine.run(act)
 
         def writes() -> int:
-            return int(told(self._machine)["counts"]["writes"]) - written
+            return int(status(self._machine)["counts"]["writes"]) - written
 
         eventually(lambda: writes() >= at_least, LIMIT, "writes")
         eventually(lambda: kept(self._machine) == self._wanted, LIMIT, "rules and tables")
@@ -184,9 +184,9 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         )
         assert writes <= 20
         assert same == {lease(2)}
-        advice = [problem["advice"] for problem in told(machine)["problems"]]
+        advice = [problem["advice"] for problem in status(machine)["problems"]]
         assert codes(machine) == {"removed-externally"}
-        assert all("ManageForeignRoutingPolicyRules=no" in each for each in advice)
+        assert all("ManageForeignRoutingPolicyRules=no" in text for text in advice)
         again = "echo >>/etc/systemd/network/uplink2.network && networkctl reload"
         writes, same = watched.costs("networkctl reload, a file has changed", again, at_least=10)
         assert writes <= 20
@@ -199,18 +199,18 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
         # -- as often as one likes: bounded, named, and over within seconds
         time.sleep(1)
         often = "for turn in 1 2 3 4 5 6 7 8; do networkctl reconfigure eth1; sleep 0.4; done"
-        before = told(machine)["counts"]["writes"]
+        before = status(machine)["counts"]["writes"]
         machine.run(often)
         eventually(lambda: "rate-limited" in codes(machine))
-        said = machine.call("mproutd status").stdout
-        assert "/etc/systemd/networkd.conf.d/mproutd.conf" in said
-        assert said.count("ManageForeignRoutes=no") == 1  # not once for each rule
+        output = machine.call("mproutd status").stdout
+        assert "/etc/systemd/networkd.conf.d/mproutd.conf" in output
+        assert output.count("ManageForeignRoutes=no") == 1  # not once for each rule
         writes, same = watched.costs("the end of eight in 3 s", "true")
         assert same >= {lease(2)}
-        after = told(machine)["counts"]["writes"]
+        after = status(machine)["counts"]["writes"]
         assert after - before <= 8 * 20
         time.sleep(2)
-        assert told(machine)["counts"]["writes"] == after
+        assert status(machine)["counts"]["writes"] == after
 
         # -- what the status advises
         machine.run("systemctl restart mproutd")  # which forgets the past
@@ -232,7 +232,7 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
     guide.measured(f"networkd-{RELEASE}", watched.table)
     machine.reboot()
     eventually(lambda: ours(machine), LIMIT)
-    assert told(machine)["degraded"] is False
+    assert status(machine)["degraded"] is False
 
 
 def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Providers) -> None:
@@ -285,7 +285,7 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
         assert ours(machine)
         assert endpoints().count("subflow") == 2
 
-        # -- mptcpd: named; nobody's endpoint is touched
+        # -- mptcpd: reported; no endpoint is touched
         machine.run("systemctl start mptcp")
         eventually(lambda: "mptcpd-running" in codes(machine))
         status = machine.call("mproutd status")
@@ -308,5 +308,5 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
         machine.write(path, text)
     machine.reboot()
     eventually(lambda: ours(machine), LIMIT)
-    assert told(machine)["degraded"] is False
+    assert status(machine)["degraded"] is False
     assert endpoints().count("subflow") == 2

@@ -40,7 +40,7 @@ def machine(package: Any, providers: Providers) -> Iterator[Booted]:
         yield made
 
 
-def told(machine: Booted) -> dict[str, Any]:
+def status(machine: Booted) -> dict[str, Any]:
     status: dict[str, Any] = json.loads(machine.call("mproutd status --json").stdout)
     return status
 
@@ -65,7 +65,7 @@ def test_two_uplinks_by_dhcpcd(machine: Booted, providers: Providers) -> None:
         machine.write(path, text)
     machine.run("systemctl start mproutd")
     assert endpoints(machine) == BOTH
-    paths = [uplink["families"][0] for uplink in told(machine)["uplinks"]]
+    paths = [uplink["families"][0] for uplink in status(machine)["uplinks"]]
     assert [(path["gateway"], path["gateway_from"]) for path in paths] == [
         ("10.1.1.1", "main"),
         ("10.2.2.1", "main"),

@@ -55,8 +55,8 @@ def machine(package):
 
 
 def secret(machine: Booted) -> str:
-    found = machine.run("stat -c '%U:%G %a' /root/secret; cat /root/secret")
-    return " ".join(found.split())
+    output = machine.run("stat -c '%U:%G %a' /root/secret; cat /root/secret")
+    return " ".join(output.split())
 
 
 def attack(machine: Booted, script: str) -> None:

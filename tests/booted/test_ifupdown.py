@@ -52,19 +52,19 @@ iface br0 inet static
 
 def hints(machine: Booted) -> dict[str, str]:
     """What the hooks have left, by the name of the file."""
-    each = (
+    command = (
         "cd /run/mproutd-hints; for hint in *; do [ ! -f $hint ] || echo $hint $(cat $hint); done"
     )
-    told = (line.partition(" ") for line in machine.run(each).splitlines())
-    return {name: text for name, _, text in told}
+    fields = (line.partition(" ") for line in machine.run(command).splitlines())
+    return {name: text for name, _, text in fields}
 
 
 def ways(machine: Booted) -> dict[str, str]:
     """Each usable address, its gateway and who named that, from `mproutd status`."""
-    told = json.loads(machine.call("mproutd status --json").stdout)
+    status = json.loads(machine.call("mproutd status --json").stdout)
     return {
         address: f"{family['gateway']} {family['gateway_from']}"
-        for uplink in told["uplinks"]
+        for uplink in status["uplinks"]
         for family in uplink["families"]
         if family["usable"]
         for address in family["addresses"]
@@ -73,12 +73,12 @@ def ways(machine: Booted) -> dict[str, str]:
 
 def tables(machine: Booted) -> list[str]:
     """The default routes of the uplinks' tables, IPv4 and IPv6, as `ip` shows them."""
-    found = []
+    rows = []
     for table in (7001, 7002):
         for family in (4, 6):
             text = machine.network.ip(f"route show default table {table}", family=family)
-            found += [" ".join(line.split()[:5]) for line in text.splitlines()]
-    return found
+            rows += [" ".join(line.split()[:5]) for line in text.splitlines()]
+    return rows
 
 
 def test_ifup_and_ifdown_as_they_really_are(gateway):
@@ -109,8 +109,8 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     assert done.returncode == 1
     assert "File exists" in done.stdout
     assert "eth2:4" not in hints(machine)
-    said = machine.call("mproutd status")
-    assert "no gateway is known" in said.stdout
+    result = machine.call("mproutd status")
+    assert "no gateway is known" in result.stdout
     machine.run("ip address flush dev eth2")
 
     # -- with one; the stanza has a name of its own
@@ -120,8 +120,8 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     )
     eventually(lambda: ways(machine).get("10.2.2.9") == "10.2.2.1 ifupdown")
 
-    # -- lo, an interface of nobody's, and what others call these hooks with: nothing of ours moves
-    before, told = machine.network.state(), hints(machine)
+    # -- lo, an unmanaged interface, and other callers of these hooks: no change
+    before, hints_before = machine.network.state(), hints(machine)
     machine.run("ifdown --force lo; ifup lo; ifup br0; ifdown br0")
     hook = "/etc/network/if-up.d/mproutd"
     for variables in (
@@ -133,7 +133,7 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
         "IFACE=eth1 LOGICAL=eth1 ADDRFAM=NetworkManager METHOD=NetworkManager MODE=start",
     ):
         assert machine.run(f"env -i {variables} {hook}") == ""
-    assert hints(machine) == told
+    assert hints(machine) == hints_before
     assert machine.network.state() == before
 
     # -- down: all of eth1 goes, all of eth2 stays
@@ -180,7 +180,7 @@ def test_the_way_over_from_the_classic_scripts_loses_no_connection(debian, provi
             machine.run("cd /root && " + command.replace("apt install", "apt install --yes"))
             if command.startswith("systemctl start"):
                 # The gateways of leases from before the hook: its installation has read them.
-                assert [way for _, way in sorted(ways(machine).items())] == [
+                assert [gateway for _, gateway in sorted(ways(machine).items())] == [
                     "10.1.1.1 lease",
                     "10.2.2.1 lease",
                 ]

@@ -49,8 +49,8 @@ def alive(echo: Echo, port: int, machine: Booted) -> set[tuple[str, str, int]]:
     """The echo's subflows, each known by its connection and its port, after some more echoes."""
     count = echo.report().received
     eventually(lambda: echo.report().received >= count + 5)
-    found = subflows(machine.network, port)
-    return {(flow.token, flow.local, flow.local_port) for flow in found}
+    current = subflows(machine.network, port)
+    return {(flow.token, flow.local, flow.local_port) for flow in current}
 
 
 def quiet(output: str, begin: str) -> list[str]:
@@ -154,9 +154,9 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         reload = machine.call("systemctl reload mproutd")
         assert reload.returncode != 0
         assert "sometimes" in machine.journal("-b", "-u", "mproutd", "-p", "err")
-        said = machine.call("mproutd status")
-        assert said.returncode == 1
-        assert "sometimes" in said.stdout
+        status = machine.call("mproutd status")
+        assert status.returncode == 1
+        assert "sometimes" in status.stdout
         assert (machine.unit_state("mproutd"), pid()) == ("active", old)
         assert alive(echo, echo.port, machine) == before
         assert machine.network.state() == up
@@ -169,9 +169,9 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
     with timed("apt remove"):
         removal = machine.run("apt-get remove --yes mproutd")
     assert pid() == "0"
-    left = machine.network.state()
-    assert "proto mproutd" not in left
-    assert "proto 77" not in left
+    remaining = machine.network.state()
+    assert "proto mproutd" not in remaining
+    assert "proto 77" not in remaining
     assert endpoints(machine) == set()
     assert machine.path("/etc/mproutd/network").read_text() == wanted
     machine.run("ifdown eth2 && ifup eth2")  # hooks that were left behind do nothing

@@ -52,7 +52,7 @@ def machine(package):
 
 @pytest.fixture
 def gateway(machine):
-    """Both lines have their lease, and both uplinks are in use by the unit as we ship it."""
+    """Both uplinks have their lease and are in use by the unit as we ship it."""
     machine.run(
         "systemctl stop mproutd; mproutd flush; rm -rf /etc/systemd/system/mproutd.service.d"
     )
@@ -69,19 +69,19 @@ def entries(machine: Booted, *match: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in lines]
 
 
-def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
+def test_it_works_as_an_unprivileged_user_and_can_write_nothing_else(gateway):
     assert {lease(1), lease(2)} == {
         line.split()[0] for line in gateway.network.ip("mptcp endpoint show").splitlines()
     }
 
     status = gateway.run("cat /proc/$(systemctl show --value -p MainPID mproutd)/status")
-    told = dict(line.split(":\t", 1) for line in status.splitlines())
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
     uid = gateway.run("id -u mproutd").strip()
-    assert told["Uid"].split() == [uid] * 4
+    assert fields["Uid"].split() == [uid] * 4
     assert uid != "0"
-    assert {int(told[name], 16) for name in CAPABILITIES} == {NET_ADMIN | NET_RAW}
-    assert told["NoNewPrivs"] == "1"
-    assert told["Seccomp"] == "2"
+    assert {int(fields[name], 16) for name in CAPABILITIES} == {NET_ADMIN | NET_RAW}
+    assert fields["NoNewPrivs"] == "1"
+    assert fields["Seccomp"] == "2"
 
     # Nothing but its own folder, its private temporary ones, and the three settings of devices,
     # for which the kernel asks for CAP_NET_ADMIN and not for the owner of the file.
@@ -93,8 +93,8 @@ def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
         and not path.endswith("/mproutd.service/memory.pressure")
     } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/lib/mproutd", "/var/tmp"}
     modes = gateway.run("stat -c '%n %U %a' /run/mproutd /run/mproutd-hints /run/mproutd/*")
-    found = dict(line.split(" ", 1) for line in modes.splitlines())
-    assert found == {
+    modes_by_path = dict(line.split(" ", 1) for line in modes.splitlines())
+    assert modes_by_path == {
         "/run/mproutd": "mproutd 755",
         "/run/mproutd-hints": "root 755",
         "/run/mproutd/control.sock": "mproutd 660",
@@ -125,7 +125,7 @@ def test_it_does_its_work_as_nobody_special_and_can_write_nothing_else(gateway):
     assert float(score.split(":")[1].split()[0]) <= 2.0, score
 
 
-def test_the_journal_can_be_asked_about_an_uplink(gateway):
+def test_the_journal_can_be_filtered_by_uplink(gateway):
     ending = f"{lease(2)} via 10.2.2.1 (lease)"
     usable, *_ = [
         entry["MESSAGE"]
@@ -133,16 +133,16 @@ def test_the_journal_can_be_asked_about_an_uplink(gateway):
         if entry["MESSAGE"].endswith(ending)
     ]
     assert usable not in [entry["MESSAGE"] for entry in entries(gateway, "UPLINK=wan1")]
-    *_, found = [each for each in entries(gateway, "DEVICE=eth2") if each["MESSAGE"] == usable]
-    assert found["PRIORITY"] == "6"
-    assert found["_SYSTEMD_UNIT"] == "mproutd.service"
-    assert found["_TRANSPORT"] == "journal"
-    assert found["SYSLOG_IDENTIFIER"] == "mproutd"
+    *_, event = [entry for entry in entries(gateway, "DEVICE=eth2") if entry["MESSAGE"] == usable]
+    assert event["PRIORITY"] == "6"
+    assert event["_SYSTEMD_UNIT"] == "mproutd.service"
+    assert event["_TRANSPORT"] == "journal"
+    assert event["SYSLOG_IDENTIFIER"] == "mproutd"
 
     # Leases that are renewed, and a reload of what is in use: nothing is decided, nothing said.
-    said = len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2"))
+    count = len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2"))
     gateway.run("systemctl reload mproutd && dhclient -1 eth2 && systemctl reload mproutd")
-    assert len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2")) == said
+    assert len(entries(gateway, "UPLINK=wan1", "+", "UPLINK=wan2")) == count
 
     gateway.run("ip link set eth2 down")
     eventually(lambda: "wan2" not in gateway.unit_state("mproutd", "StatusText").split(";")[0])
@@ -156,13 +156,13 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
     gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'on'", "'sometimes'"))
     assert gateway.call("systemctl reload mproutd").returncode == 1
     assert gateway.unit_state("mproutd") == "active"
-    told = gateway.unit_state("mproutd", "StatusText")
-    assert told.startswith("configuration rejected, using the last good one: /etc/mproutd/")
-    assert told.endswith(BOTH)
+    text = gateway.unit_state("mproutd", "StatusText")
+    assert text.startswith("configuration rejected, using the last good one: /etc/mproutd/")
+    assert text.endswith(BOTH)
     assert gateway.network.state(ids=True) == before
     gateway.write("/etc/mproutd/network", TWO_UPLINKS.replace("'wan2'", "'lte'"))
-    for way in ("systemctl reload mproutd", "systemctl kill --signal=HUP mproutd"):
-        gateway.run(way)
+    for command in ("systemctl reload mproutd", "systemctl kill --signal=HUP mproutd"):
+        gateway.run(command)
         eventually(
             lambda: gateway.unit_state("mproutd", "StatusText") == BOTH.replace("wan2", "lte")
         )
@@ -202,8 +202,10 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
         eventually(lambda: gateway.run("cat /var/lib/told/wan2") == "down\nup\n", 10)
 
         def verdicts() -> list[str]:
-            told = json.loads(gateway.run("mproutd status --json"))
-            return [family["summary"] for uplink in told["uplinks"] for family in uplink["health"]]
+            status = json.loads(gateway.run("mproutd status --json"))
+            return [
+                family["summary"] for uplink in status["uplinks"] for family in uplink["health"]
+            ]
 
         eventually(lambda: verdicts() == ["1 of 1 hosts reply"] * 2)
     finally:
@@ -234,7 +236,7 @@ def test_what_the_source_package_has_for_autopkgtest_passes(gateway):
         assert done.returncode == 0, done.stdout
 
 
-def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
+def test_a_stuck_loop_logs_where_and_is_restarted(gateway):
     gateway.write("/etc/systemd/system/mproutd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
     gateway.run("systemctl daemon-reload && systemctl restart mproutd")
     before, pid = gateway.network.state(ids=True), gateway.unit_state("mproutd", "MainPID")
@@ -243,9 +245,9 @@ def test_a_loop_that_is_stuck_says_where_and_is_started_again(gateway):
     eventually(lambda: gateway.unit_state("mproutd") == "active", 20)
     assert gateway.unit_state("mproutd", "MainPID") not in ("0", pid)
     assert gateway.network.state(ids=True) == before
-    said = gateway.journal("-b", "-u", "mproutd")
-    assert "Watchdog timeout (limit 2s)!" in said
-    assert re.search(r'File ".*/eventloop\.py", line \d+ in run_once', said)
+    log = gateway.journal("-b", "-u", "mproutd")
+    assert "Watchdog timeout (limit 2s)!" in log
+    assert re.search(r'File ".*/eventloop\.py", line \d+ in run_once', log)
     for _ in range(6):  # systemd would give up after five in ten seconds
         pid = gateway.unit_state("mproutd", "MainPID")
         gateway.run("systemctl kill --signal=KILL mproutd")

@@ -93,8 +93,8 @@ class Chromium:
 
     def text(self, selector: str = "body") -> str:
         """What one reads there, of all that match."""
-        found = "Array.from(document.querySelectorAll(a[0]), e => e.innerText).join('\\n')"
-        return str(self.script(f"return {found};", selector))
+        script = "Array.from(document.querySelectorAll(a[0]), e => e.innerText).join('\\n')"
+        return str(self.script(f"return {script};", selector))
 
     def wait(self, condition: Any, timeout: float = 10.0) -> Any:
         """Until `condition`, called without arguments, returns something true; that."""
@@ -106,9 +106,9 @@ class Chromium:
 
     def click(self, selector: str, text: str = "") -> None:
         """Click the first match that has this text."""
-        found = "Array.from(document.querySelectorAll(a[0])).find(e => e.innerText.includes(a[1]))"
+        script = "Array.from(document.querySelectorAll(a[0])).find(e => e.innerText.includes(a[1]))"
         element = self.driver.execute_script(
-            f"const a = arguments; return {found};", selector, text
+            f"const a = arguments; return {script};", selector, text
         )
         assert element is not None, f"no {selector} with {text!r} in:\n{self.text()}"
         element.click()
@@ -138,11 +138,12 @@ class Chromium:
     def violations(self) -> list[str]:
         """What axe-core finds wrong for people who hear, or only type: serious and critical."""
         self.driver.execute_script(AXE.read_text())
-        found = self.script("return (await axe.run()).violations;")
+        violations = self.script("return (await axe.run()).violations;")
         return [
-            f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']]}"
-            for each in found
-            if each["impact"] in ("serious", "critical")
+            f"{violation['id']}: {violation['help']}: "
+            + str([node["html"] for node in violation["nodes"]])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
         ]
 
     def close(self) -> None:

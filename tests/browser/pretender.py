@@ -30,8 +30,8 @@ def answering(node: Namespace, answers: Mapping[str, Any]) -> Iterator[None]:
                     return
                 with connection:
                     command = json.loads(connection.recv(1 << 16))["command"]
-                    answer = answers.get(command, answers)
-                    connection.sendall(json.dumps(answer).encode() + b"\n")
+                    reply = answers.get(command, answers)
+                    connection.sendall(json.dumps(reply).encode() + b"\n")
 
         threading.Thread(target=serve, daemon=True).start()
         try:

@@ -25,11 +25,11 @@ def picture(browser: Chromium, name: str, width: int, selector: str = "article")
     browser.screenshot(SCREENS / f"page-{name}.png")
 
 
-def change_mode(browser: Chromium, place: int, mode: str) -> None:
+def change_mode(browser: Chromium, index: int, mode: str) -> None:
     browser.script(
         "const select = document.querySelectorAll('select')[a[0]];"
         "select.value = a[1]; select.dispatchEvent(new Event('change'));",
-        place,
+        index,
         mode,
     )
     browser.wait(lambda: "ip " in browser.text("dialog .lines"))

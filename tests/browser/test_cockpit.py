@@ -268,7 +268,7 @@ def test_the_keyboard_reaches_everything_and_a_poll_takes_nothing_away(page: Chr
     assert "7101: from all fwmark" in page.text("article details")
 
 
-def test_a_screen_reader_is_told_of_a_problem_once(page: Chromium, wan: Wan) -> None:
+def test_a_screen_reader_announces_a_problem_once(page: Chromium, wan: Wan) -> None:
     wan.unplug(2)
     page.wait(lambda: "wan2 is not usable" in page.text(".problems"))
     page.script(

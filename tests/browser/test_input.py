@@ -42,9 +42,9 @@ def real(wan: Wan) -> dict[str, Any]:
 def poisoned(value: Any, key: str = "") -> Any:
     """The same with every text hostile, but for the codes that decide what is shown."""
     if isinstance(value, dict):
-        return {name: poisoned(each, name) for name, each in value.items()}
+        return {name: poisoned(value, name) for name, value in value.items()}
     if isinstance(value, list):
-        return [poisoned(each, key) for each in value]
+        return [poisoned(item, key) for item in value]
     return HOSTILE if isinstance(value, str) else value
 
 
@@ -148,10 +148,10 @@ def replaced(value: Any, part: str, other: Any) -> Any:
     """The same with something else for every field of this name."""
     if isinstance(value, dict):
         return {
-            name: other if name == part else replaced(each, part, other)
-            for name, each in value.items()
+            name: other if name == part else replaced(value, part, other)
+            for name, value in value.items()
         }
-    return [replaced(each, part, other) for each in value] if isinstance(value, list) else value
+    return [replaced(item, part, other) for item in value] if isinstance(value, list) else value
 
 
 def test_a_status_with_parts_that_are_not_as_documented_is_shown_all_the_same(
@@ -291,11 +291,11 @@ def test_a_problem_that_stands_for_several_is_translated_and_names_them(
     messages: Any,  # noqa: F811
 ) -> None:
     device, command = "eth1", "ip route get"
-    each = [
+    problems = [
         problem("misrouted", uplink="wan1", address=f"10.1.1.{n}", device=device, command=command)
         for n in range(1, 9)
     ]
-    (one,) = merge(each)
+    (one,) = merge(problems)
     real["status"]["problems"] = [one, problem("family-unusable", uplink="wan2", family="IPv6")]
     catalog = messages.catalog(messages.languages()["de"])
     with (

@@ -57,10 +57,10 @@ def read(folder: Path, files: dict[str, str]) -> Config:
 def options(files: dict[str, str]) -> list[tuple[str, str, str]]:
     """Every statement but the modes."""
     return [
-        (each.keyword, each.name, each.value)
+        (statement.keyword, statement.name, statement.value)
         for name, text in files.items()
-        for each in parse_statements(name, text)
-        if each.name != "multipath"
+        for statement in parse_statements(name, text)
+        if statement.name != "multipath"
     ]
 
 
@@ -126,14 +126,14 @@ def test_the_mode_changes_and_nothing_else_does(browser: Chromium, tmp_path: Pat
             continue  # modes that do not agree, or an uplink that is in neither file
         name, device = files.random.choice(files.uplinks)
         mode = files.random.choice(MODES)
-        uplink = next((each for each in before.uplinks if each.name == name), None)
+        uplink = next((uplink for uplink in before.uplinks if uplink.name == name), None)
         if uplink is None:
             continue
         after_texts = edited(browser, files.texts, name, device, mode)
         after = read(tmp_path, after_texts)
-        wanted = {each.name: each.mode for each in before.uplinks} | {name: mode}
-        found = {each.name: each.mode for each in after.uplinks}
-        assert found == wanted, (seed, files.texts, after_texts)
+        wanted = {uplink.name: uplink.mode for uplink in before.uplinks} | {name: mode}
+        modes = {uplink.name: uplink.mode for uplink in after.uplinks}
+        assert modes == wanted, (seed, files.texts, after_texts)
         assert after_texts == files.texts or options(after_texts) == options(files.texts), seed
         changed += after_texts != files.texts
     assert changed > ROUNDS / 4

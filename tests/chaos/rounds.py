@@ -119,6 +119,7 @@ class Chaos(Closing):
         took = time.monotonic() - begun
         # The last events may come between a look at the kernel and the question.
         eventually(lambda: checks.check_status(site, checks.compare(site)), 5)
+        eventually(lambda: checks.table_is_right(site), 10, "the nftables table")
         checks.check_foreign_objects(site)
         self._connections_live()
         return took
@@ -203,10 +204,12 @@ class Chaos(Closing):
         site.write(configurations.nothing(self.dice))
         site.daemon.reconcile()
         site.in_use = site.disk
-        problems = site.daemon.asked()["problems"]
-        site.kept = {each["address"] for each in problems if each["code"] == "endpoint-in-use"}
+        problems = site.daemon.query_status()["problems"]
+        site.kept = {
+            problem["address"] for problem in problems if problem["code"] == "endpoint-in-use"
+        }
         for own in site.kept:
-            assert any(each.local == own for each in subflows(site.gateway)), f"{own} is kept"
+            assert any(subflow.local == own for subflow in subflows(site.gateway)), f"{own} is kept"
         self._right()
         site.kept = set()
         site.write(before)

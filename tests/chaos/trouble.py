@@ -121,7 +121,7 @@ def announced(site: Site) -> None:
     if not numbers or site.dice.random() < 0.5:
         addresses = ("192.168.70.10", "127.0.0.1", "10.2.2.1", "10.3.3.1", "203.0.113.9")
         chosen = site.dice.sample(addresses, 3)
-        site.wan.server.ip(*(f"mptcp endpoint add {each} signal" for each in chosen))
+        site.wan.server.ip(*(f"mptcp endpoint add {own} signal" for own in chosen))
 
 
 def set_down(site: Site) -> None:

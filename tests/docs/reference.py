@@ -125,8 +125,8 @@ def filled(page: str, texts: dict[str, str]) -> str:
     """A page with its tables as they should be."""
     for name, text in texts.items():
         begin, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, found, rest = page.partition(begin)
-        assert found, f"no place for the table {name}"
+        before, marker, rest = page.partition(begin)
+        assert marker, f"no place for the table {name}"
         page = before + begin + text + "\n" + end + rest.partition(end)[2]
     return page
 

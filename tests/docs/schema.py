@@ -19,13 +19,13 @@ def docstrings(kind: type) -> dict[str, str]:
     """Field → the docstring below it, in one line."""
     (node,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(node, ast.ClassDef)
-    found = {}
+    types = {}
     for field, text in zip(node.body, node.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             assert isinstance(text, ast.Expr), f"{kind.__name__}.{field.target.id} has no docstring"
             assert isinstance(text.value, ast.Constant)
-            found[field.target.id] = " ".join(str(text.value.value).split())
-    return found
+            types[field.target.id] = " ".join(str(text.value.value).split())
+    return types
 
 
 def fields(kind: type) -> dict[str, tuple[Any, str]]:

@@ -30,8 +30,8 @@ def block(command: str, text: str) -> str:
 
 
 def screen(daemon: Daemon, *arguments: str) -> str:
-    answer = daemon.call(*arguments)
-    return block(" ".join(arguments), answer.out + answer.err)
+    result = daemon.call(*arguments)
+    return block(" ".join(arguments), result.out + result.err)
 
 
 def status_screens() -> None:

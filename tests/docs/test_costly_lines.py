@@ -17,9 +17,9 @@ GUIDE = (DOCS / "costly-lines.md").read_text()
 
 def printed(name: str) -> str:
     """The block behind `<!-- file: NAME -->`."""
-    found = re.search(rf"<!-- file: {name} -->\n```\n(.*?)```\n", GUIDE, re.DOTALL)
-    assert found, name
-    return found[1]
+    match = re.search(rf"<!-- file: {name} -->\n```\n(.*?)```\n", GUIDE, re.DOTALL)
+    assert match, name
+    return match[1]
 
 
 def test_the_configuration_is_accepted(tmp_path: Path) -> None:

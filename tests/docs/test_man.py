@@ -35,10 +35,10 @@ IPROUTE2 = ROOT / "etc" / "iproute2"
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Each command of the command line and its parser."""
-    (found,) = (
+    (subparsers,) = (
         action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
     )
-    return dict(found.choices)
+    return dict(subparsers.choices)
 
 
 def spellings(parser: argparse.ArgumentParser) -> set[str]:
@@ -51,8 +51,8 @@ COMMON = set.intersection(*map(spellings, COMMANDS.values()))
 
 def part(page: str, begin: str, end: str) -> str:
     """What stands between the line `begin` and the next line that begins with `end`."""
-    _, found, rest = (MAN / page).read_text().partition(f"\n{begin}\n")
-    assert found, f"{page} has no line {begin}"
+    _, marker, rest = (MAN / page).read_text().partition(f"\n{begin}\n")
+    assert marker, f"{page} has no line {begin}"
     return re.split(rf"^(?:{end})", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
@@ -314,7 +314,7 @@ def zsh_options(text: str) -> set[str]:
     return pairs | set(re.findall(r"'(?:\([^)]*\))?(--?[\w-]+)\[", text))
 
 
-def test_zsh_knows_the_commands_with_the_words_of_the_help() -> None:
+def test_zsh_completes_the_commands_with_the_texts_of_the_help() -> None:
     text = ZSH.read_text()
     assert text.startswith("#compdef mproutd\n")
     listed = text.split("commands=(\n", 1)[1].split("\n\t)\n", 1)[0]

@@ -76,7 +76,7 @@ def test_the_options_that_others_map_to_exist() -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="OpenWrt has 3.13, whose .pyc are smaller")
-def test_what_it_says_of_the_size_is_not_less_than_it_is(
+def test_the_reported_size_is_not_less_than_the_real_one(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     sdk = Sdk(tmp_path_factory.mktemp("sdk") / "top")

@@ -52,7 +52,7 @@ def test_the_types_name_what_the_program_knows(literal: Any, values: Collection[
     assert set(get_args(literal)) == set(values)
 
 
-def test_every_code_has_its_advice_its_line_and_its_world() -> None:
+def test_every_code_has_its_advice_its_row_and_its_world() -> None:
     named = REASONS.keys() | PROBLEMS.keys()
     assert ADVICE.keys() == named
     assert BROKEN.keys() | ELSEWHERE.keys() == named
@@ -62,7 +62,7 @@ def test_every_code_has_its_advice_its_line_and_its_world() -> None:
     assert [code for code in BROKEN if f"\n`{code}`\n" not in trouble.read_text()] == []
 
 
-def test_every_kind_of_line_is_on_its_page() -> None:
+def test_every_kind_of_line_is_documented() -> None:
     text = (DOCS / "monitor.md").read_text()
     assert [kind for kind in EVENT_KINDS if f"| `{kind}` |" not in text] == []
 
@@ -99,15 +99,15 @@ def test_the_broken_world_is_named_and_fits_the_schema(code: str) -> None:
     with Wan(lan=False, shaped=False).usual() as wan, Daemon(wan.gateway) as daemon:
         BROKEN[code].make(wan, daemon)
         eventually(lambda: code in codes(daemon), what=f"{code} in the status")
-        answer = daemon.call("status")
-        assert "\x1b" not in answer.out
-        assert max(map(len, answer.out.splitlines())) <= 80
+        result = daemon.call("status")
+        assert "\x1b" not in result.out
+        assert max(map(len, result.out.splitlines())) <= 80
         one = daemon.call("status", "wan2")
         assert max(map(len, one.out.splitlines())) <= 80
-        if not paragraph(answer.out, daemon, code):
+        if not paragraph(result.out, daemon, code):
             assert REASONS[code] in " ".join(daemon.call("status", "wan2").out.split())
         elif code in PROBLEMS:
-            assert answer.code == 1
+            assert result.code == 1
         check("status", daemon.status())
         daemon.stop()
         if daemon.call("status").code != 2:  # refused, where no good configuration is in use

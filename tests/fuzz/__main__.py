@@ -103,8 +103,10 @@ def main() -> int:
             failed.append(name)
             print(f"--- {name} failed ---\n{done.stdout[-6000:]}", flush=True)
         else:
-            told = [line for line in done.stdout.splitlines() if "rounds" in line or "Done" in line]
-            print(f"{name}: {told[-1] if told else 'nothing found'}", flush=True)
+            totals = [
+                line for line in done.stdout.splitlines() if "rounds" in line or "Done" in line
+            ]
+            print(f"{name}: {totals[-1] if totals else 'nothing found'}", flush=True)
     print(f"{len(failed)} of {len(chosen)} failed: {' '.join(failed)}" if failed else "none failed")
     return 1 if failed else 0
 

@@ -171,12 +171,12 @@ def test_a_request_is_answered_by_one_object_in_one_line(data: bytes, sizes: lis
                 made.turn()
             for _ in range(MAX_REQUEST_BYTES >> 11):
                 made.turn()
-            answer = one.recv(1 << 18)
+            reply = one.recv(1 << 18)
         except OSError:
             return  # it sent too much
-        if answer:
-            assert answer.endswith(b"\n")
-            assert isinstance(json.loads(answer), dict)
+        if reply:
+            assert reply.endswith(b"\n")
+            assert isinstance(json.loads(reply), dict)
 
 
 # -- the end of those who ask -------------------------------------------------------------
@@ -281,7 +281,7 @@ ANSWERS = st.one_of(
 @example(b'{"uplinks": [], "running": true}\n', ["status"])
 @example(b'{"changes": [{"command": "\\ud800", "error": 7}]}\n', ["reconcile"])
 @example(b'{"error": {"a": "\\u001b"}}\n', ["status"])
-def test_any_answer_is_printed_or_told_of_in_one_line(answer: bytes, words: list[str]) -> None:
+def test_any_reply_is_printed_or_reported_in_one_line(answer: bytes, words: list[str]) -> None:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     with speaker([answer]) as path, redirect_stdout(out), redirect_stderr(err):
         code = cli.main([*words, "--runtime-dir", os.path.dirname(path)])

@@ -125,15 +125,15 @@ def test_what_was_read_is_read_again_from_its_plainest_spelling(data: bytes) -> 
         file = directory / "network"
         file.write_bytes(data)
         try:
-            found = uci.read(str(file))
+            sections = uci.read(str(file))
         except ConfigError as error:
             one_line(str(error))
             return
-        assert found is not None
-        file.write_text(plainest(found), newline="")
+        assert sections is not None
+        file.write_text(plainest(sections), newline="")
         again = uci.read(str(file))
     assert again is not None
-    assert values(again) == values(found)
+    assert values(again) == values(sections)
 
 
 def plainest(sections: Iterable[Section]) -> str:
@@ -184,9 +184,9 @@ def test_a_hint_names_a_gateway_or_nothing(data: bytes) -> None:
         directory.mkdir(mode=0o755)
         (directory / "eth2").write_bytes(data)
         hints = Hints(str(runtime / "run"))
-        found = hints.read(["eth2"])
+        decoded = hints.read(["eth2"])
         assert bool(hints.error) == (len(data) > MAX_HINT_BYTES)
-    for (device, family), gateways in found.items():
+    for (device, family), gateways in decoded.items():
         assert device == "eth2"
         for gateway in gateways:
             assert canonical(gateway.address) == gateway.address
@@ -207,8 +207,8 @@ def damaged_states(draw: st.DrawFn) -> object:
         key = draw(st.sampled_from(sorted(state)))
         value = state[key]
         if isinstance(value, list) and value and draw(st.booleans()):
-            place = draw(st.integers(0, len(value) - 1))
-            value[place] = draw(JSON)
+            position = draw(st.integers(0, len(value) - 1))
+            value[position] = draw(JSON)
         else:
             state[key] = draw(JSON)
     return state
@@ -236,7 +236,7 @@ def test_a_damaged_state_is_a_memory_or_refused(data: object) -> None:
 
 
 @quick
-@given(mutated(MEMORIES.map(lambda each: json.dumps(encode(each)).encode())))
+@given(mutated(MEMORIES.map(lambda state: json.dumps(encode(state)).encode())))
 @example(b"[" * 100_000)
 @example(b'{"version": ' + b"9" * 5000 + b"}")
 @example(b"\xff\xfe")
@@ -278,9 +278,9 @@ def test_a_device_name_of_the_configuration_is_no_path(text: str) -> None:
 # -- netifd -------------------------------------------------------------------------------
 
 DUMPED = sorted(
-    {key for name in ("up", "wan2-down") for each in json.loads(
+    {key for name in ("up", "wan2-down") for interface in json.loads(
         (ROOT / f"tests/fixtures/netifd/interface-dump-{name}.json").read_text()
-    )["interface"] for key in each}
+    )["interface"] for key in interface}
 )  # fmt: skip
 HOPS = st.fixed_dictionaries(
     {},
@@ -319,19 +319,19 @@ INTERFACES = st.fixed_dictionaries(
 @example(b'{"interface": [{"interface": "x", "up": true, "ip4table": 1e309}]}')
 def test_any_answer_of_netifd_is_facts_or_a_value_error(data: bytes) -> None:
     try:
-        found = netifd.parse_dump(data.decode("utf-8", "replace"))
+        interfaces = netifd.parse_dump(data.decode("utf-8", "replace"))
     except ValueError:
         return
-    facts = netifd.add_netifd_facts(found, Facts())
+    facts = netifd.add_netifd_facts(interfaces, Facts())
     for (device, family), ways in facts.gateways.items():
         assert parsers.device(device) == device
-        for way in ways:
-            assert way.address == "" or canonical(way.address) == way.address
-            assert way.address == "" or family_of(way.address) == family
+        for gateway in ways:
+            assert gateway.address == "" or canonical(gateway.address) == gateway.address
+            assert gateway.address == "" or family_of(gateway.address) == family
     for number in facts.tables.values():
         assert number not in (0, 253, 254, 255)
     for prefixes in facts.prefixes.values():
-        for each in prefixes:
-            packed, length = split_prefix(each, AF_INET6)
-            assert prefix(packed, length, AF_INET6) == each
+        for delegated in prefixes:
+            packed, length = split_prefix(delegated, AF_INET6)
+            assert prefix(packed, length, AF_INET6) == delegated
             assert length >= netifd.SHORTEST_PREFIX

@@ -77,7 +77,7 @@ def environments(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
     hook = draw(st.sampled_from(sorted(HOOKS)))
     known = HOOKS[hook][1]
     hostile = draw(st.dictionaries(st.sampled_from(sorted(known)), ENVIRONED, max_size=4))
-    gone = draw(st.sets(st.sampled_from(sorted(known)), max_size=2))
+    unset = draw(st.sets(st.sampled_from(sorted(known)), max_size=2))
     more = draw(
         st.dictionaries(
             st.sampled_from(("IFS", "hint", "hints", "new", "nl", "runtime", "line", "TMPDIR")),
@@ -85,7 +85,7 @@ def environments(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
             max_size=2,
         )
     )
-    return hook, {**{key: known[key] for key in known if key not in gone}, **hostile, **more}
+    return hook, {**{key: known[key] for key in known if key not in unset}, **hostile, **more}
 
 
 @settings(quick, max_examples=max(40, quick.max_examples // 4))
@@ -98,7 +98,8 @@ def test_no_variables_do_more_than_be_values(case: tuple[str, dict[str, str]]) -
 
 
 @pytest.mark.parametrize(
-    ("hook", "variable"), [(hook, each) for hook, (_, known) in HOOKS.items() for each in known]
+    ("hook", "variable"),
+    [(hook, variable) for hook, (_, known) in HOOKS.items() for variable in known],
 )
 def test_no_variable_does_more_than_be_a_value(hook: str, variable: str) -> None:
     known = HOOKS[hook][1]

@@ -194,10 +194,10 @@ def test_any_sockets_are_connections_or_one_error(
     masters: list[Socket], flows: list[Socket]
 ) -> None:
     try:
-        found = connections(masters, flows, UplinkNames(), lambda index: f"if{index}")
+        result = connections(masters, flows, UplinkNames(), lambda index: f"if{index}")
     except (DecodeError, PermissionError):
         return
-    for line in connection_lines(found):
+    for line in connection_lines(result):
         assert len(line) <= 80
         assert line.isprintable()
 

@@ -32,8 +32,8 @@ FAMILIES = st.sampled_from((AF_INET, AF_INET6))
 @example(AF_INET, b"\x4f" + bytes(19), True)
 @example(AF_INET, b"\x40" + bytes(19), True)
 def test_any_packet_is_an_echo_reply_or_nothing(family: int, packet: bytes, header: bool) -> None:
-    found = icmp.reply(family, packet, header)
-    assert found is None or len(found.data) < len(packet)
+    reply = icmp.reply(family, packet, header)
+    assert reply is None or len(reply.data) < len(packet)
 
 
 TUPLES = st.builds(
@@ -50,16 +50,16 @@ TUPLES = st.builds(
                       st.lists(TUPLES | st.binary(max_size=12), max_size=4))),
     st.sampled_from((("10.1.1.2", AF_INET), ("::", AF_INET6))),
 )  # fmt: skip
-def test_only_an_entry_of_the_address_is_deleted(body: bytes, whose: tuple[str, int]) -> None:
+def test_only_an_entry_of_the_address_is_deleted(body: bytes, owner: tuple[str, int]) -> None:
     try:
-        found = conntrack.entry(body, *whose)
+        decoded = conntrack.entry(body, *owner)
     except DecodeError:
         return
-    if found is not None:
-        packed = bytes((10, 1, 1, 2)) if whose[1] == AF_INET else bytes(16)
+    if decoded is not None:
+        packed = bytes((10, 1, 1, 2)) if owner[1] == AF_INET else bytes(16)
         assert packed in body
-        assert found.original in body
-        conntrack.delete(found, 1)
+        assert decoded.original in body
+        conntrack.delete(decoded, 1)
 
 
 CLIENT_DATA = st.one_of(

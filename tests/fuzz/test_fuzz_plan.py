@@ -68,7 +68,7 @@ def configurations(draw: st.DrawFn) -> Config:
         network += f"config interface {name}\n option device '{device}'\n"
         network += f" option multipath {draw(mode)}\n"
         own += f"config uplink {name}\n"
-        for option, said in (
+        for option, values in (
             ("table", ("1", "100", "7001", "7255", "7256", "4294967295")),
             ("mark", ("1", "0x01000000", "3/0xff", "0xffffffff/0xffffffff")),
             ("gateway", ("10.1.1.1", "10.9.9.9", "255.255.255.254")),
@@ -81,9 +81,9 @@ def configurations(draw: st.DrawFn) -> Config:
         ):
             if draw(st.booleans()):
                 word = "list" if option == "iif" else "option"
-                own += f" {word} {option} {draw(st.sampled_from(said))}\n"
+                own += f" {word} {option} {draw(st.sampled_from(values))}\n"
     own += "config mproutd globals\n"
-    for option, said in (
+    for option, values in (
         ("role", ("client", "server", "both")),
         ("subflows", ("0", "255")),
         ("rule_priority", ("1", "7000", "31864")),
@@ -92,7 +92,7 @@ def configurations(draw: st.DrawFn) -> Config:
         ("main_routes", ("0",)),
     ):
         if not draw(st.integers(0, 3)):
-            own += f" option {option} {draw(st.sampled_from(said))}\n"
+            own += f" option {option} {draw(st.sampled_from(values))}\n"
     try:
         return build(parse_sections("network", network), parse_sections("mproutd", own))
     except ConfigError:
@@ -159,14 +159,14 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 )
     mptcp = None
     if draw(st.integers(0, 5)):
-        held = draw(st.lists(st.tuples(HOSTS, INDEXES), max_size=4, unique_by=lambda e: e[0]))
-        found = tuple(
+        hosts = draw(st.lists(st.tuples(HOSTS, INDEXES), max_size=4, unique_by=lambda e: e[0]))
+        existing = tuple(
             Endpoint(host, device, draw(st.integers(0, 63)), n, draw(st.sampled_from((0, 0, 80))))
-            for n, (host, device) in enumerate(held, 1)
+            for n, (host, device) in enumerate(hosts, 1)
         )
         cap, room = (draw(st.sampled_from((8, 0, 1, 64, 255))) for _ in range(2))
         limits = Limits(draw(st.integers(0, cap)), draw(st.integers(0, cap)))
-        mptcp = Mptcp(found, limits, cap, max_endpoints=room, laminar=draw(flag))
+        mptcp = Mptcp(existing, limits, cap, max_endpoints=room, laminar=draw(flag))
     return Snapshot(
         links, tuple(addresses), routes, defaults,
         by_device([route for route in routes if not route.gateway]),
@@ -178,8 +178,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 def by_device(routes: list[Route]) -> dict[int, tuple[Route, ...]]:
     return {
-        each.device: tuple(route for route in routes if route.device == each.device)
-        for each in routes
+        route.device: tuple(other for other in routes if other.device == route.device)
+        for route in routes
     }
 
 
@@ -210,7 +210,11 @@ FACTS = st.builds(
         ),
         max_size=3,
     ).map(
-        lambda told: {key: way for key, way in told.items() if family_of(way[0].address) == key[1]}
+        lambda gateways: {
+            key: gateway
+            for key, gateway in gateways.items()
+            if family_of(gateway[0].address) == key[1]
+        }
     ),
 )
 
@@ -229,7 +233,9 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):
         assert snapshot.mptcp is not None
-        there = {each.address: each for each in snapshot.mptcp.endpoints}.get(value.address)
+        there = {endpoint.address: endpoint for endpoint in snapshot.mptcp.endpoints}.get(
+            value.address
+        )
         if verb == "add":
             return value.device in snapshot.links
         if value.id == 0:  # the initial subflows from an address that we used
@@ -278,11 +284,11 @@ def test_only_what_is_ours_is_changed(
     target = make_plan(config, snapshot, state, facts)
     addresses = [endpoint.address for endpoint in target.endpoints]
     closing = own_endpoint_deletions(Ownership(config, state), snapshot, addresses)
-    assert all(is_ours(each, config, snapshot, state) for each in closing)
+    assert all(is_ours(operation, config, snapshot, state) for operation in closing)
     assert decode(json.loads(json.dumps(encode(target.state)))) == target.state
     if not config.enabled:
         assert not any(operation.verb == "add" for operation in operations)
-    told = build_status(
+    status = build_status(
         Inspection(config, "/etc/mproutd", snapshot, target, state, operations, {}, {})
     )
-    json.dumps(told).encode("ascii")
+    json.dumps(status).encode("ascii")

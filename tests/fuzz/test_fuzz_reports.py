@@ -68,9 +68,9 @@ def _of_type(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.dictionaries(st.sampled_from(("ipv4", "ipv6")), FREE, max_size=2)
         required = set(schema.get("required", known))
         return st.fixed_dictionaries(
-            {name: shaped(each, name) for name, each in known.items() if name in required},
+            {name: shaped(value, name) for name, value in known.items() if name in required},
             optional={
-                name: shaped(each, name) for name, each in known.items() if name not in required
+                name: shaped(value, name) for name, value in known.items() if name not in required
             },
         )
     if kind == "array":
@@ -111,7 +111,7 @@ def test_any_status_is_printed(status: dict[str, Any], now: float) -> None:
 def test_any_status_fits_any_screen(
     status: dict[str, Any], columns: int, height: int, now: float
 ) -> None:
-    moved = {each["device"]: [Rates(1e6, None), Rates(0, 1e300)] for each in status["uplinks"]}
+    moved = {uplink["device"]: [Rates(1e6, None), Rates(0, 1e300)] for uplink in status["uplinks"]}
     drawn = screen_lines(View(status, moved, None, now=now), columns, height)
     assert len(drawn) <= height
     for line in drawn:
@@ -124,8 +124,8 @@ def test_any_status_fits_any_screen(
 @given(statuses())
 def test_any_status_has_metrics(status: dict[str, Any]) -> None:
     exposition = pytest.importorskip("mproutd.status.exporter").metrics_text(lambda: status)
-    told = samples(status)
-    assert told["mproutd_up"] == [((), 1.0)]
+    samples_of_status = samples(status)
+    assert samples_of_status["mproutd_up"] == [((), 1.0)]
     assert exposition.count("\nmproutd_up 1.0\n") == 1
     for line in exposition.split("\n"):
         assert line.isprintable(), repr(line)
@@ -134,17 +134,17 @@ def test_any_status_has_metrics(status: dict[str, Any]) -> None:
 
 @quick
 @given(st.lists(shaped(json.loads((DOCS / "connections.schema.json").read_text())), max_size=1))
-def test_any_connections_are_printed(told: list[dict[str, Any]]) -> None:
-    for each in told:
-        fits(connection_lines(each["connections"]))
+def test_any_connections_are_printed(connections: list[dict[str, Any]]) -> None:
+    for connection in connections:
+        fits(connection_lines(connection["connections"]))
 
 
 @quick
 @given(st.sampled_from(sorted(EVENT_KINDS)), FREE, FREE, FREE)
-def test_any_happening_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
-    told = make_event(kind, 0.0, words, uplink, device)
-    assert event_line(told, "12:00:00").isprintable()
-    json.dumps(told).encode("ascii")
+def test_any_event_is_one_line(kind: str, words: str, uplink: str, device: str) -> None:
+    event = make_event(kind, 0.0, words, uplink, device)
+    assert event_line(event, "12:00:00").isprintable()
+    json.dumps(event).encode("ascii")
 
 
 @quick
@@ -168,6 +168,6 @@ def test_text_from_outside_is_made_safe_and_short(words: str, width: int) -> Non
 @pytest.mark.parametrize("words", NASTY, ids=range(len(NASTY)))
 def test_the_log_has_one_line_for_any_text(words: str, capfd: pytest.CaptureFixture[str]) -> None:
     log.event(log.ERROR, f"before {words} after", UPLINK=words, DEVICE=words)
-    said = capfd.readouterr().err
-    assert said.endswith("after\n")
-    assert said[:-1].isprintable()
+    output = capfd.readouterr().err
+    assert output.endswith("after\n")
+    assert output[:-1].isprintable()

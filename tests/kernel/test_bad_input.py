@@ -87,16 +87,16 @@ def world():
 
 @pytest.mark.parametrize("case", BAD)
 def test_it_is_refused_in_one_line_and_the_kernel_is_untouched(nodes, case):
-    network, own, said = BAD[case]
+    network, own, message = BAD[case]
     node = nodes("node")
     node.ip("link add eth1 type veth peer name eth2", "address add 10.1.1.2/24 dev eth1")
     before = node.state()
     daemon = Daemon(node, network, own)
     for verb in ("check", "run", "reconcile", "status"):
-        answer = daemon.call(verb)
-        assert (answer.code, answer.out) == (2, ""), verb
-        assert answer.err.startswith(f"mproutd: {said}"), answer.err
-        assert answer.err.count("\n") == 1
+        result = daemon.call(verb)
+        assert (result.code, result.out) == (2, ""), verb
+        assert result.err.startswith(f"mproutd: {message}"), result.err
+        assert result.err.count("\n") == 1
     assert node.state() == before
     assert not node.path("/run/mproutd/state.json").exists()
 
@@ -108,10 +108,10 @@ def test_files_that_cannot_be_read(node):
     for make in (file.mkdir, lambda: file.write_bytes(foul)):
         file.rmdir() if file.is_dir() else file.unlink()
         make()
-        answer = daemon.call("check")
-        assert (answer.code, answer.out) == (2, "")
-        assert answer.err.startswith(f"mproutd: {NETWORK}")
-        assert answer.err.count("\n") == 1
+        result = daemon.call("check")
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"mproutd: {NETWORK}")
+        assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("how", ["reconcile", "sighup"])
@@ -119,20 +119,20 @@ def test_a_daemon_keeps_its_last_good_configuration(world, how):
     with Daemon(world.gateway) as daemon:
         before = world.gateway.state(ids=True)
         daemon.configure(TWO_UPLINKS.replace("'on'", "'sideways'"))
-        said = f"{NETWORK}:10: interface 'wan2', option 'multipath': 'sideways'"
+        message = f"{NETWORK}:10: interface 'wan2', option 'multipath': 'sideways'"
         if how == "reconcile":
-            answer = daemon.call("reconcile")
-            assert (answer.code, answer.out) == (2, "")
-            assert said in answer.err
-            assert answer.err.count("\n") == 1
+            result = daemon.call("reconcile")
+            assert (result.code, result.out) == (2, "")
+            assert message in result.err
+            assert result.err.count("\n") == 1
         else:
             daemon.process.send_signal(signal.SIGHUP)
-        eventually(lambda: said in daemon.log())
+        eventually(lambda: message in daemon.log())
         assert world.gateway.state(ids=True) == before
         status = daemon.call("status")
         assert status.code == 1
-        assert said in " ".join(status.out.split())
-        assert said in daemon.status()["configuration"]["error"]
+        assert message in " ".join(status.out.split())
+        assert message in daemon.status()["configuration"]["error"]
         # It still works with the one it has.
         world.unplug(1)
         eventually(lambda: "endpoint 10.1.1.2" not in world.gateway.state())
@@ -145,7 +145,7 @@ def test_a_daemon_keeps_its_last_good_configuration(world, how):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"version": 99}', b"\xff\0"])
-def test_a_damaged_state_file_is_said_and_does_not_stop_it(world, damage):
+def test_a_damaged_state_file_is_logged_and_does_not_stop_it(world, damage):
     daemon = Daemon(world.gateway).start()
     before = world.gateway.state(ids=True)
     daemon.kill9()
@@ -156,5 +156,7 @@ def test_a_damaged_state_file_is_said_and_does_not_stop_it(world, damage):
         assert world.gateway.state(ids=True) == before
         # Nobody can know whose the endpoints are: they are left, and said to be somebody's.
         problems = daemon.status()["problems"]
-        foreign = {each["address"] for each in problems if each["code"] == "foreign-endpoint"}
+        foreign = {
+            problem["address"] for problem in problems if problem["code"] == "foreign-endpoint"
+        }
         assert "10.1.1.2" in foreign

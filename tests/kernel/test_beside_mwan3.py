@@ -56,22 +56,22 @@ def world() -> Iterator[Wan]:
 
 def clean_up(wan: Wan, ours: Callable[[int], bool]) -> int:
     """Delete every rule whose priority is theirs, as their scripts do; how many that were."""
-    gone = 0
+    lost = 0
     for family in (4, 6):
         shown = wan.gateway.ip("rule show", family=family)
         for priority in map(int, re.findall(r"^(\d+):", shown, re.MULTILINE)):
             if ours(priority):
                 wan.gateway.ip(f"rule delete priority {priority}", family=family)
-                gone += 1
-    return gone
+                lost += 1
+    return lost
 
 
-def way(wan: Wan, family: int, words: str = "") -> str:
+def device(wan: Wan, family: int, words: str = "") -> str:
     """The device by which a packet to the server leaves."""
     route = wan.gateway.ip(f"route get {TO[family]} {words}", family=family)
-    found = re.search(r" dev (\S+)", route)
-    assert found, route
-    return found[1]
+    match = re.search(r" dev (\S+)", route)
+    assert match, route
+    return match[1]
 
 
 def test_all_three_are_right_and_outlast_each_other(world: Wan) -> None:
@@ -86,17 +86,17 @@ def test_all_three_are_right_and_outlast_each_other(world: Wan) -> None:
     assert untouched()
     for family in (4, 6):
         for n, address in enumerate(FROM[family], 1):
-            assert way(world, family, f"from {address}") == f"eth{n}"  # ours
-            assert way(world, family, f"oif eth{n}") == f"eth{n}"
-            assert way(world, family, f"mark {n << 24:#x}") == f"eth{n}"
-            assert way(world, family, f"mark {n << 8:#x}") == f"eth{n}"  # mwan3's
-            assert way(world, family, f"mark {n << 16:#x}") == f"eth{n}"  # pbr's
+            assert device(world, family, f"from {address}") == f"eth{n}"  # ours
+            assert device(world, family, f"oif eth{n}") == f"eth{n}"
+            assert device(world, family, f"mark {n << 24:#x}") == f"eth{n}"
+            assert device(world, family, f"mark {n << 8:#x}") == f"eth{n}"  # mwan3's
+            assert device(world, family, f"mark {n << 16:#x}") == f"eth{n}"  # pbr's
         # mwan3 comes before us, and we before pbr.
-        assert way(world, family, "mark 0x1000200") == "eth2"
-        assert way(world, family, "mark 0x1020000") == "eth1"
-        # A line that mwan3 marks our own subflow for leads it astray; its policy "default" not.
-        assert way(world, family, f"from {FROM[family][0]} mark 0x200") == "eth2"
-        assert way(world, family, f"from {FROM[family][0]} mark 0x3f00") == "eth1"
+        assert device(world, family, "mark 0x1000200") == "eth2"
+        assert device(world, family, "mark 0x1020000") == "eth1"
+        # A policy of mwan3 that marks our own subflow misroutes it; its policy "default" does not.
+        assert device(world, family, f"from {FROM[family][0]} mark 0x200") == "eth2"
+        assert device(world, family, f"from {FROM[family][0]} mark 0x3f00") == "eth1"
     whole = world.gateway.state()
     daemon.writes()
 

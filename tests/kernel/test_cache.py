@@ -20,7 +20,7 @@ RULES = [
 ]
 
 
-FIRST = [
+INITIAL = [
     "address add 10.1.1.2/24 dev eth1",
     "route add default via 10.1.1.1 dev eth1 metric 1",
     "address add 2001:db8:1::2/64 dev eth1 nodad",
@@ -85,23 +85,23 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
         kept, fresh = NetlinkKernel(), NetlinkKernel()
         events = kept.events()
     kept.snapshot(REQUEST._replace(full=True))
-    found: set[object] = set()
+    values: set[object] = set()
 
     def compare() -> bool:
         """Addresses become valid some time after the command; a later event says so."""
         kept.on_events(events.read())
         cached = by_device(kept.snapshot(REQUEST))
         assert cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
-        found.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
-        found.update(name for name in ("connected", "sourced") if getattr(cached, name))
+        values.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
+        values.update(name for name in ("connected", "sourced") if getattr(cached, name))
         return True
 
     for turn in range(100):
         if turn % 25 == 24:
             bare_wan.unplug(1) if turn % 50 == 24 else bare_wan.plug(1)
-        done = dice.sample(possible, dice.randint(1, 3)) if turn else FIRST
+        done = dice.sample(possible, dice.randint(1, 3)) if turn else INITIAL
         for change in done:
             gateway.run("sh", "-c", f"ip {change} 2>/dev/null || :")
         eventually(compare, what=f"the same after {done}")
-    assert found >= {(best, family) for best in (True, False) for family in FAMILIES}
-    assert {"connected", "sourced"} <= found
+    assert values >= {(best, family) for best in (True, False) for family in FAMILIES}
+    assert {"connected", "sourced"} <= values

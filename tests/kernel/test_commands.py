@@ -49,11 +49,11 @@ def test_status_fits_80_columns_and_has_no_color_in_a_pipe(world):
     with Daemon(world.gateway) as daemon:
         world.unplug(2)
         eventually(lambda: daemon.call("status").out.count("carrier"))
-        told = daemon.call("status").out
+        output = daemon.call("status").out
         for word in ("wan1", "master", "eth1", "10.1.1.1", "2001:db8:1:2345:6789:abcd:ef01:2345"):
-            assert word in told
-        assert "\x1b" not in told
-        assert max(map(len, told.splitlines())) <= 80
+            assert word in output
+        assert "\x1b" not in output
+        assert max(map(len, output.splitlines())) <= 80
 
 
 def test_reconcile_prints_its_changes_and_is_0_1_or_2(world):
@@ -63,9 +63,9 @@ def test_reconcile_prints_its_changes_and_is_0_1_or_2(world):
     assert "ip mptcp endpoint add 10.1.1.2 dev eth1 subflow\n" in first.out
     assert daemon.call("reconcile") == (0, "", "")
     world.gateway.ip("rule delete priority 7502")
-    told = json.loads(daemon.call("reconcile", "--json").out)
-    assert (told["version"], told["failed"], told["dry_run"]) == (1, False, False)
-    assert [change["command"] for change in told["changes"]] == [
+    reply = json.loads(daemon.call("reconcile", "--json").out)
+    assert (reply["version"], reply["failed"], reply["dry_run"]) == (1, False, False)
+    assert [change["command"] for change in reply["changes"]] == [
         "ip rule add from 10.2.2.2 lookup 7002 protocol 77 priority 7502"
     ]
     # Somebody else's route where ours has to be: the kernel refuses ours.
@@ -113,20 +113,20 @@ def test_a_dry_run_pasted_into_a_shell_does_the_same(world):
         for wan in (world, other):
             wan.gateway.sysctl("net.ipv4.conf.eth1.rp_filter", 1)
         before = other.gateway.state()
-        told = dry.call("reconcile", "--dry-run")
-        assert told.code == 0
+        result = dry.call("reconcile", "--dry-run")
+        assert result.code == 0
         assert other.gateway.state() == before
         assert not other.gateway.path("/run/mproutd/state.json").exists()
-        other.gateway.run("sh", input=pasted(told.out))
+        other.gateway.run("sh", input=pasted(result.out))
         daemon.reconcile()
         assert other.gateway.state() == world.gateway.state()
         assert other.gateway.sysctl("net.ipv4.conf.eth1.rp_filter") == "2"
         # And the way back.
         off = TWO_UPLINKS.replace("'enable'", "'disable'")
         daemon.configure(off)
-        told = daemon.call("reconcile", "--dry-run")
-        assert "endpoint delete id 1" in told.out
-        world.gateway.run("sh", input=pasted(told.out))
+        result = daemon.call("reconcile", "--dry-run")
+        assert "endpoint delete id 1" in result.out
+        world.gateway.run("sh", input=pasted(result.out))
         assert world.gateway.state() == before
 
 
@@ -134,14 +134,14 @@ def test_a_dry_run_beside_a_daemon_changes_nothing(world):
     with Daemon(world.gateway) as daemon:
         before = world.gateway.state(ids=True)
         daemon.configure(TWO_UPLINKS.replace("'on'", "'off'"))
-        told = daemon.call("reconcile", "--dry-run")
-        assert told.code == 0
-        assert told.out.splitlines()[0].startswith("ip mptcp endpoint delete id ")
+        result = daemon.call("reconcile", "--dry-run")
+        assert result.code == 0
+        assert result.out.splitlines()[0].startswith("ip mptcp endpoint delete id ")
         assert world.gateway.state(ids=True) == before
         assert daemon.status()["uplinks"][1]["mode"] == "on"
 
 
-def test_a_second_daemon_beside_the_first_says_so(world):
+def test_a_second_daemon_beside_the_first_reports_it(world):
     with Daemon(world.gateway) as daemon:
         second = daemon.call("run")
         assert second.code == 1
@@ -150,7 +150,7 @@ def test_a_second_daemon_beside_the_first_says_so(world):
         assert daemon.call("status").code == 0
 
 
-def test_reconcile_beside_a_daemon_of_another_configuration_says_so(world):
+def test_reconcile_beside_a_daemon_of_another_configuration_reports_it(world):
     with Daemon(world.gateway) as daemon:
         other = daemon.call("reconcile", "--config-dir", "/etc")
         assert other.code == 1
@@ -192,7 +192,9 @@ def test_the_socket_is_for_root_and_the_group(world):
     group = f"mproutd:x:{os.stat('/dev/null').st_gid + 4711}:\n"
     with open("/etc/group") as file:
         text = file.read()
-    assert "mproutd" not in [each.gr_name for each in grp.getgrall()] or pytest.skip("group exists")
+    assert "mproutd" not in [group.gr_name for group in grp.getgrall()] or pytest.skip(
+        "group exists"
+    )
     etc = world.gateway.path("/run/etc-group")
     etc.write_text(text + group)
     world.gateway.run("mount", "--bind", "/run/etc-group", "/etc/group")

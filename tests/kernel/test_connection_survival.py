@@ -16,7 +16,7 @@ def world():
         yield wan
 
 
-def test_ipv6_lives_on_by_handover_when_a_line_without_ipv6_is_back(world):
+def test_ipv6_stays_on_handover_when_an_uplink_without_ipv6_recovers(world):
     """It began at the handover line, and the other one cannot take it over."""
     world.gateway.ip(f"address delete {address(1, 6)}/64 dev eth1")
     world.unplug(1)
@@ -28,7 +28,9 @@ def test_ipv6_lives_on_by_handover_when_a_line_without_ipv6_is_back(world):
             eventually(lambda: set(endpoints(world.gateway)) == {address(1), address(2, 6)})
             assert endpoints(world.gateway)[address(2, 6)] == "subflow backup dev eth2"
             passes = daemon.settle()["counts"]["passes"]
-            assert [each.local for each in subflows(world.gateway, echo.port)] == [address(2, 6)]
+            assert [subflow.local for subflow in subflows(world.gateway, echo.port)] == [
+                address(2, 6)
+            ]
             seen = echo.report()
             assert not seen.error
             eventually(lambda: echo.report().received > seen.received + 20)

@@ -27,9 +27,9 @@ def world():
 
 
 def connections(daemon):
-    answer = daemon.call("connections", "--json")
-    assert answer.code == 0, answer
-    decoded = json.loads(answer.out)
+    result = daemon.call("connections", "--json")
+    assert result.code == 0, result
+    decoded = json.loads(result.out)
     assert decoded["version"] == 1
     return decoded["connections"]
 
@@ -93,13 +93,13 @@ def test_a_fallback_to_tcp_is_listed(world):
 
 def test_none_and_without_a_configuration(world):
     daemon = Daemon(world.gateway, network="")
-    answer = daemon.call("connections")
-    assert (answer.code, answer.out) == (0, "no MPTCP connection\n")
+    result = daemon.call("connections")
+    assert (result.code, result.out) == (0, "no MPTCP connection\n")
     daemon.configure(network="config interface\n\toption multipath 'sideways\n")
-    answer = daemon.call("connections")
-    assert (answer.code, answer.out) == (0, "no MPTCP connection\n")
-    assert answer.err.count("\n") == 1
-    assert "/network:2: " in answer.err
+    result = daemon.call("connections")
+    assert (result.code, result.out) == (0, "no MPTCP connection\n")
+    assert result.err.count("\n") == 1
+    assert "/network:2: " in result.err
     daemon.close()
 
 
@@ -116,10 +116,10 @@ pyroute2.DiagSocket.nlm_request = refused
 def test_an_error_of_sock_diag_is_one_line(world, number):
     daemon = Prepared(world.gateway)
     daemon.lines = REFUSED.format(number=number)
-    answer = daemon.call("connections")
-    assert (answer.code, answer.out) == (1, "")
-    assert answer.err.count("\n") == 1
-    assert ("sock_diag" if number == errno.ENOENT else "CAP_NET_ADMIN") in answer.err
+    result = daemon.call("connections")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    assert ("sock_diag" if number == errno.ENOENT else "CAP_NET_ADMIN") in result.err
     daemon.close()
 
 

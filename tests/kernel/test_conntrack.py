@@ -49,11 +49,11 @@ import json
 with NFCTSocket() as channel:
     print(json.dumps([
         [
-            each.get_attr("CTA_ID"),
-            each.get_nested("CTA_TUPLE_REPLY", "CTA_TUPLE_IP", "CTA_IP_V4_DST"),
-            each.get_nested("CTA_TUPLE_ORIG", "CTA_TUPLE_PROTO", "CTA_PROTO_SRC_PORT"),
+            flow.get_attr("CTA_ID"),
+            flow.get_nested("CTA_TUPLE_REPLY", "CTA_TUPLE_IP", "CTA_IP_V4_DST"),
+            flow.get_nested("CTA_TUPLE_ORIG", "CTA_TUPLE_PROTO", "CTA_PROTO_SRC_PORT"),
         ]
-        for each in channel.dump()
+        for flow in channel.dump()
     ]))
 """
 SNAT = """
@@ -123,7 +123,7 @@ def world():
         yield world
 
 
-def test_a_hosts_flow_moves_to_the_other_line(world):
+def test_a_hosts_flow_moves_to_the_other_uplink(world):
     """wan1 is master; its cable is pulled: the same socket is heard from wan2's address."""
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:
         flow = world.flow(4001)
@@ -134,7 +134,7 @@ def test_a_hosts_flow_moves_to_the_other_line(world):
 
 
 def test_without_the_option_it_stays_where_it_is(world):
-    """What the option is for: the kernel goes on into the dead line."""
+    """What the option is for: the kernel keeps sending into the dead uplink."""
     with Daemon(world.gateway, TWO_UPLINKS) as daemon:
         flow = world.flow(4001)
         assert flow.comes_from("10.1.1.2")
@@ -145,7 +145,7 @@ def test_without_the_option_it_stays_where_it_is(world):
 
 
 def test_those_of_the_lost_addresses_alone(world):
-    """A flow by the other line, by its mark, and one that only names the address stay."""
+    """A flow via the other uplink, by its mark, and one that only names the address stay."""
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:
         first, second = world.flow(4001), world.flow(4002)
         assert first.comes_from("10.1.1.2")
@@ -158,7 +158,7 @@ def test_those_of_the_lost_addresses_alone(world):
 
 
 def test_an_address_that_goes_while_the_uplink_stays(world):
-    """A new address on the line (a new session of the provider's): what had the old one goes."""
+    """A new address on the uplink (a new session): flows of the old one are flushed."""
     world.gateway.sysctl("net.ipv4.conf.eth1.promote_secondaries", 1)
     world.gateway.ip("address add 10.1.1.7/24 dev eth1")
     with Daemon(world.gateway, TWO_UPLINKS, FORGETS) as daemon:
@@ -190,13 +190,13 @@ def test_it_finds_what_pyroute2_finds_and_deletes_no_successor(world):
         assert mine
         with world.gateway.enter():
             channel = Requests(conntrack.NETLINK_NETFILTER)
-        found = {
+        decoded = {
             conntrack.entry(body, "10.1.1.2", AF_INET)
             for encode in conntrack.requests("10.1.1.2", AF_INET)
             for body in channel.dump(encode)
         }
-        assert {int.from_bytes(each.id, "big") for each in found if each} == mine
-        (one,) = [each for each in found if each]
+        assert {int.from_bytes(entry.id, "big") for entry in decoded if entry} == mine
+        (one,) = [entry for entry in decoded if entry]
         other = one._replace(id=bytes(4))
         assert channel.change([lambda n: conntrack.delete(other, n)])[0].errno == errno.ENOENT
         assert channel.change([lambda n: conntrack.delete(one, n)]) == {}
@@ -219,5 +219,5 @@ def entries(world) -> list[list]:
 
 def ident(world, port: int) -> int:
     """The kernel's number of the entry of a flow from this port."""
-    found = [number for number, _, source in entries(world) if source == port]
-    return found[0] if found else 0
+    numbers = [number for number, _, source in entries(world) if source == port]
+    return numbers[0] if numbers else 0

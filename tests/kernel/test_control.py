@@ -39,7 +39,7 @@ def client(daemon: Daemon) -> socket.socket:
         os.close(at)
 
 
-def told(connection: socket.socket) -> bytes:
+def read_reply(connection: socket.socket) -> bytes:
     parts = []
     try:
         while part := connection.recv(1 << 16):
@@ -65,7 +65,7 @@ def told(connection: socket.socket) -> bytes:
 def test_what_is_no_request_gets_an_error(daemon, request_, word):
     with client(daemon) as connection:
         connection.sendall(request_)
-        reply = json.loads(told(connection))
+        reply = json.loads(read_reply(connection))
         assert reply.keys() == {"error"}
         assert word in reply["error"]
     assert daemon.call("status").code == 0
@@ -76,7 +76,7 @@ def test_odd_values_in_a_request_do_no_harm(daemon):
         with client(daemon) as connection:
             request = {"command": "reconcile", "directory": directory, "dry_run": "yes"}
             connection.sendall(json.dumps(request).encode() + b"\n")
-            assert isinstance(json.loads(told(connection)), dict)
+            assert isinstance(json.loads(read_reply(connection)), dict)
     assert daemon.call("status").code == 0
     assert "Traceback" not in daemon.log()
 
@@ -88,7 +88,7 @@ def test_a_huge_request_is_cut_off(daemon):
                 connection.sendall(b"x" * (1 << 16))
         except (BrokenPipeError, ConnectionResetError):
             pass
-        assert told(connection) == b""
+        assert read_reply(connection) == b""
     assert daemon.call("status").code == 0
 
 
@@ -100,40 +100,40 @@ def test_clients_that_go_away_in_the_middle(daemon):
     assert daemon.call("status").code == 0
 
 
-def test_forty_silent_clients_keep_nobody_waiting_for_long(daemon):
+def test_forty_silent_clients_delay_no_other_client_for_long(daemon):
     silent = [client(daemon) for _ in range(40)]
     daemon.wan.unplug(1)
     eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
     # They are dropped after five seconds; whoever comes then is answered.
     assert daemon.call("status", timeout=15).code == 1
-    assert told(silent[0]) == b""
-    for each in silent:
-        each.close()
+    assert read_reply(silent[0]) == b""
+    for connection in silent:
+        connection.close()
 
 
 def test_a_client_that_never_reads_its_answer(daemon):
     slow = [client(daemon) for _ in range(5)]
-    for each in slow:
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        each.sendall(b'{"command": "status"}\n')
+    for connection in slow:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.sendall(b'{"command": "status"}\n')
     assert daemon.call("status").code == 0
-    for each in slow:
-        each.close()
+    for connection in slow:
+        connection.close()
 
 
 def test_requests_that_come_in_pieces(daemon):
     with client(daemon) as connection:
         for piece in (b'{"comm', b'and": "st', b'atus"', b"}", b"\n"):
             connection.sendall(piece)
-        assert json.loads(told(connection))["version"] == 1
+        assert json.loads(read_reply(connection))["version"] == 1
 
 
 def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_waiting(daemon):
     silent = [client(daemon) for _ in range(100)]
     half = [client(daemon) for _ in range(20)]
-    for each in half:
-        each.sendall(b'{"command": ')
-        each.shutdown(socket.SHUT_WR)
+    for connection in half:
+        connection.sendall(b'{"command": ')
+        connection.shutdown(socket.SHUT_WR)
     stop = threading.Event()
 
     def talk() -> None:
@@ -149,8 +149,8 @@ def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_
                     pass
 
     talkers = [threading.Thread(target=talk) for _ in range(4)]
-    for each in talkers:
-        each.start()
+    for connection in talkers:
+        connection.start()
     try:
         for _ in range(3):
             daemon.wan.unplug(1)
@@ -160,14 +160,14 @@ def test_a_hundred_slow_clients_and_endless_ones_keep_neither_passes_nor_people_
         assert daemon.call("status", timeout=15).code == 0
     finally:
         stop.set()
-        for each in talkers:
-            each.join()
-        for each in [*silent, *half]:
-            each.close()
+        for connection in talkers:
+            connection.join()
+        for connection in [*silent, *half]:
+            connection.close()
     assert "Traceback" not in daemon.log()
 
 
-def test_who_asks_for_a_change_stands_in_the_log(daemon):
+def test_the_requester_of_a_change_is_logged(daemon):
     daemon.reconcile("--dry-run")
     assert "process" not in daemon.log()
     daemon.reconcile()
@@ -233,8 +233,8 @@ def as_member(daemon: Daemon, script: str, processes: int) -> Iterator[None]:
 def test_a_member_of_the_group_cannot_keep_root_out(daemon):
     with as_member(daemon, FILL, processes=3):
         for _ in range(3):
-            answer = daemon.call("status", timeout=60)
-            assert answer.code == 0, answer
+            result = daemon.call("status", timeout=60)
+            assert result.code == 0, result
             assert daemon.call("reconcile", timeout=60).code == 0
     assert "Traceback" not in daemon.log()
 

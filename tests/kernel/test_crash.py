@@ -108,13 +108,15 @@ def test_the_endpoints_of_a_daemon_that_died_are_still_its_own(world):
 def test_a_connection_lives_through_kill_9_and_a_change_of_mode(world):
     with Daemon(world.gateway) as daemon, Echo(world.gateway, world.server, SERVER) as echo:
         eventually(lambda: len(subflows(world.gateway, echo.port)) == 2)
-        ports = {each.local_port for each in subflows(world.gateway, echo.port)}
+        ports = {subflow.local_port for subflow in subflows(world.gateway, echo.port)}
         daemon.kill9()
         daemon.configure(TWO_UPLINKS.replace("'on'", "'backup'"))
         daemon.start()
-        eventually(lambda: any(each.backup for each in subflows(world.gateway, echo.port)))
+        eventually(lambda: any(subflow.backup for subflow in subflows(world.gateway, echo.port)))
         daemon.configure(TWO_UPLINKS)
         daemon.reconcile()
-        eventually(lambda: not any(each.backup for each in subflows(world.gateway, echo.port)))
-        assert {each.local_port for each in subflows(world.gateway, echo.port)} == ports
+        eventually(
+            lambda: not any(subflow.backup for subflow in subflows(world.gateway, echo.port))
+        )
+        assert {subflow.local_port for subflow in subflows(world.gateway, echo.port)} == ports
         assert not echo.report().error

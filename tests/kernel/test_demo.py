@@ -51,10 +51,10 @@ def processes_below(pid: int) -> set[int]:
                 parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    pids = {pid}
+    while more := {child for child, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids - {pid}
 
 
 @pytest.mark.kernel
@@ -67,11 +67,11 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing():
         cwd=REPOSITORY,
     )
     assert demo.stdout
-    said = ""
-    while "Baseline" not in said:
+    output = ""
+    while "Baseline" not in output:
         line = demo.stdout.readline()
-        assert line, f"it ended by itself:\n{said}"
-        said += line
+        assert line, f"it ended by itself:\n{output}"
+        output += line
     children = eventually(lambda: len(seen := processes_below(demo.pid)) > 6 and seen)
     demo.send_signal(signal.SIGINT)
     rest = demo.communicate(timeout=60)[0]

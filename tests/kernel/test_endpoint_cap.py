@@ -59,8 +59,8 @@ def v6(*uplinks: int) -> set[str]:
 
 def without(in_process: InProcess) -> list[str]:
     """The addresses without a slot, as status names them, in the order of their rank."""
-    told = in_process.status()["problems"]
-    return [problem["address"] for problem in told if problem["code"] == "endpoint-limit"]
+    problems = in_process.status()["problems"]
+    return [problem["address"] for problem in problems if problem["code"] == "endpoint-limit"]
 
 
 def test_each_uplink_gets_one_before_any_gets_two_by_mode(node):
@@ -105,7 +105,7 @@ def test_a_slot_that_somebody_else_leaves_is_taken_without_any_event(node):
         eventually(lambda: v6(6, 2) < taken(node), timeout=1)  # at the next event
 
 
-def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node):
+def test_a_lower_endpoint_limit_of_the_kernel_is_learned_once(node):
     """It refuses with ERANGE, and the plan then goes by what it took."""
     node.ip("mptcp endpoint add 192.0.2.1 id 255 signal")
     with InProcess(node, SIX, EIGHT, max_endpoints=max_endpoints() + 56) as in_process:
@@ -129,8 +129,8 @@ def test_a_kernel_with_fewer_endpoints_than_its_limits_allow_is_asked_once(node)
 def limits(node: Namespace) -> tuple[int, int]:
     """(subflows, add_addr_accepted)"""
     words = node.ip("mptcp limits show").split()
-    told = dict(zip(words[::2], map(int, words[1::2]), strict=True))
-    return told["subflows"], told["add_addr_accepted"]
+    limits = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+    return limits["subflows"], limits["add_addr_accepted"]
 
 
 def option(**values: int) -> str:
@@ -151,14 +151,16 @@ def test_limits_are_raised_to_what_is_needed_and_put_back(node):
         daemon.configure(own=own)
         daemon.reconcile()
         assert limits(node) == wanted
-    codes = [each["code"] for each in json.loads(daemon.call("status", "--json").out)["problems"]]
+    codes = [
+        problem["code"] for problem in json.loads(daemon.call("status", "--json").out)["problems"]
+    ]
     assert "limits-above-max" in codes
     daemon.call("flush")
     assert limits(node) == (2, 0)
     daemon.close()
 
 
-def test_a_limit_that_somebody_resets_comes_back_and_an_admins_higher_one_stays(node):
+def test_a_limit_that_was_reset_is_restored_and_the_admins_higher_one_stays(node):
     with Daemon(node, SIX, option(subflows=4, add_addr_accepted=4)) as daemon:
         node.ip("mptcp limits set subflows 2 add_addr_accepted 0")
         daemon.reconcile()

@@ -1,4 +1,4 @@
-"""Events of the kernel drive the daemon: what happens to a line is followed at once.
+"""Events of the kernel drive the daemon: a change of an uplink is handled at once.
 
 Each test is a case: the world changes, no command is given, and the kernel holds what a
 clean start would make of it.
@@ -154,7 +154,7 @@ def test_a_device_made_again_gets_endpoints_on_its_new_index(world):
         as_from_a_clean_start(world, daemon)
 
 
-def test_a_device_made_again_while_nobody_watched(world):
+def test_a_device_recreated_between_two_reads(world):
     """The endpoint on the old index is replaced, since it is bound to a device that is gone."""
     world.usual()
     daemon = Daemon(world.gateway).start()

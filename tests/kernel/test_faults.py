@@ -57,8 +57,8 @@ def test_a_kernel_without_mptcp(world):
         assert "7501 from 2001:db8:1::2 lookup 7001 proto 77" in state
         assert "endpoint" not in state
         assert "limits add_addr_accepted 0 subflows 2" in state
-        told = daemon.call("status")
-        assert told.code == 1
+        result = daemon.call("status")
+        assert result.code == 1
         assert [problem["code"] for problem in daemon.status()["problems"]] == ["no-mptcp"]
         assert daemon.status()["mptcp"] is None
         assert daemon.reconcile() == ""
@@ -82,7 +82,7 @@ NetlinkKernel.snapshot = silent
 """
 
 
-def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
+def test_a_query_without_a_reply_is_repeated_once_a_second(world):
     """Also while an operation that it refused waits to be tried again."""
     world.gateway.ip("route add default via 10.2.2.9 dev eth2 table 7002 proto static")
     daemon = Prepared(world.gateway)
@@ -94,7 +94,8 @@ def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
 
         eventually(
             lambda: any(
-                each["code"] == "operation-failed" for each in daemon.query_status()["problems"]
+                problem["code"] == "operation-failed"
+                for problem in daemon.query_status()["problems"]
             )
         )
         silent = world.gateway.path("/run/silent")
@@ -106,7 +107,7 @@ def test_a_kernel_that_does_not_answer_is_asked_once_a_second(world):
         eventually(lambda: "from 10.1.1.9 lookup 7001" in world.gateway.state())
 
 
-def test_what_no_event_tells_is_found_by_the_next_resync(world):
+def test_a_change_without_an_event_is_found_by_the_next_resync(world):
     """Endpoints and net.mptcp.enabled change silently."""
     daemon = Prepared(world.gateway)
     daemon.lines = OFTEN
@@ -116,7 +117,7 @@ def test_what_no_event_tells_is_found_by_the_next_resync(world):
         assert world.gateway.state() != before
         eventually(lambda: world.gateway.state() == before)
         ids = re.findall(r"id (\d+)", world.gateway.ip("mptcp endpoint show"))
-        world.gateway.ip(*(f"mptcp endpoint change id {each} backup" for each in ids))
+        world.gateway.ip(*(f"mptcp endpoint change id {id} backup" for id in ids))
         assert "backup" in world.gateway.state()
         eventually(lambda: world.gateway.state() == before)
 
@@ -160,17 +161,17 @@ def test_a_storm_of_events_ends_where_a_clean_start_ends(world):
 @pytest.mark.parametrize("verb", ["run", "reconcile", "status", "flush"])
 def test_a_runtime_directory_that_cannot_be_is_one_line(world, verb, where):
     daemon = Daemon(world.gateway)
-    answer = daemon.call(verb, "--runtime-dir", where)
-    assert answer.code in (1, 3), answer
-    assert "Traceback" not in answer.err
-    assert answer.err.count("\n") <= 1
-    assert answer.code == 3 or answer.err
+    result = daemon.call(verb, "--runtime-dir", where)
+    assert result.code in (1, 3), result
+    assert "Traceback" not in result.err
+    assert result.err.count("\n") <= 1
+    assert result.code == 3 or result.err
 
 
 def test_output_that_cannot_be_written_is_one_line(world):
     daemon = Daemon(world.gateway)
     line = " ".join(f"'{word}'" for word in daemon.command("status"))
-    told = world.gateway.run("sh", "-c", f"{line} 2>&1 >/dev/full; echo $?")
-    assert "Traceback" not in told
-    assert told.count("\n") == 2
+    output = world.gateway.run("sh", "-c", f"{line} 2>&1 >/dev/full; echo $?")
+    assert "Traceback" not in output
+    assert output.count("\n") == 2
     assert world.gateway.run("sh", "-c", f"{line} 2>&1 | true") == ""

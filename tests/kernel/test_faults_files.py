@@ -26,7 +26,7 @@ def world():
 
 
 def files(world) -> set[str]:
-    return {each.name for each in world.gateway.path(RUNTIME_DIR).iterdir()}
+    return {file.name for file in world.gateway.path(RUNTIME_DIR).iterdir()}
 
 
 def test_kills_around_the_writing_of_the_state_file_leave_one_file_and_flush_none(world):
@@ -44,7 +44,7 @@ def test_kills_around_the_writing_of_the_state_file_leave_one_file_and_flush_non
 
 
 def test_a_runtime_directory_that_becomes_read_only(world):
-    """EROFS: it is said, the kernel is kept right all the same, and it mends itself."""
+    """EROFS: it is logged, the kernel is kept correct all the same, and it recovers by itself."""
     world.gateway.path(RUNTIME_DIR).mkdir(exist_ok=True)
     try:
         with Daemon(world.gateway) as daemon:
@@ -52,9 +52,9 @@ def test_a_runtime_directory_that_becomes_read_only(world):
             world.gateway.run("mount", "-o", "remount,bind,ro", RUNTIME_DIR)
             world.gateway.ip("address add 10.2.2.50/24 dev eth2")
             eventually(lambda: "endpoint 10.2.2.50" in world.gateway.state())
-            told = daemon.call("status")
-            assert told.code == 1
-            assert "Read-only file system" in told.out
+            result = daemon.call("status")
+            assert result.code == 1
+            assert "Read-only file system" in result.out
             world.gateway.run("mount", "-o", "remount,bind,rw", RUNTIME_DIR)
             assert daemon.call("reconcile").code == 0
             assert daemon.call("status").code == 0
@@ -62,10 +62,10 @@ def test_a_runtime_directory_that_becomes_read_only(world):
             eventually(lambda: "endpoint 10.2.2.50" not in world.gateway.state())
         world.gateway.run("mount", "-o", "remount,bind,ro", RUNTIME_DIR)
         for verb in ("run", "reconcile", "flush"):
-            answer = daemon.call(verb)
-            assert answer.code == 1
-            assert answer.err.count("\n") == 1, answer.err
-            assert "Read-only file system" in answer.err
+            result = daemon.call(verb)
+            assert result.code == 1
+            assert result.err.count("\n") == 1, result.err
+            assert "Read-only file system" in result.err
         world.gateway.run("mount", "-o", "remount,bind,rw", RUNTIME_DIR)
         assert daemon.call("flush").code == 0
     finally:
@@ -90,8 +90,8 @@ def test_every_truncation_of_a_state_file_is_survived(tmp_path):
         cut.load()
         assert cut.state == State(), end
         assert cut.error, end
-    for place in range(0, len(text), 3):
-        path.write_bytes(text[:place] + bytes([text[place] ^ 0x55]) + text[place + 1 :])
+    for offset in range(0, len(text), 3):
+        path.write_bytes(text[:offset] + bytes([text[offset] ^ 0x55]) + text[offset + 1 :])
         StateFile(str(tmp_path)).load()
     path.write_bytes(text)
     again = StateFile(str(tmp_path))
@@ -116,10 +116,10 @@ def test_a_control_socket_that_somebody_else_created(world, there):
         os.mkfifo(at)
     daemon = Daemon(world.gateway)
     if there == "folder":
-        answer = daemon.call("run")
-        assert answer.code == 1
-        assert "Traceback" not in answer.err
-        assert "control.sock" in answer.err.splitlines()[-1]
+        result = daemon.call("run")
+        assert result.code == 1
+        assert "Traceback" not in result.err
+        assert "control.sock" in result.err.splitlines()[-1]
     else:
         with daemon:
             assert daemon.call("status").code == 0
@@ -134,9 +134,9 @@ def test_of_two_daemons_at_once_one_runs(world):
             world.gateway.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
-        eventually(lambda both=both: any(each.poll() is not None for each in both), 10)
-        loser = next(each for each in both if each.poll() is not None)
-        (winner,) = (each for each in both if each is not loser)
+        eventually(lambda both=both: any(daemon.poll() is not None for daemon in both), 10)
+        loser = next(daemon for daemon in both if daemon.poll() is not None)
+        (winner,) = (daemon for daemon in both if daemon is not loser)
         assert loser.returncode == 1
         assert "/lock: held by another mproutd" in loser.stderr.read()
         eventually(lambda daemon=daemon: daemon.call("status").code == 0)
@@ -188,8 +188,8 @@ def test_descriptors_run_out_while_it_runs(world):
             world.gateway.ip("address add 10.2.2.50/24 dev eth2")
             eventually(lambda: "endpoint 10.2.2.50" in world.gateway.state())
         finally:
-            for each in with_clients:
-                each.__exit__(None, None, None)
+            for supervised in with_clients:
+                supervised.__exit__(None, None, None)
         world.gateway.ip("address delete 10.2.2.50/24 dev eth2")
         eventually(lambda: daemon.call("status").code == 0, 10)
         assert "Traceback" not in daemon.log()

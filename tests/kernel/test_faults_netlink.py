@@ -89,7 +89,8 @@ def test_dumps_that_others_interrupt_are_whole(world):
     """NLM_F_DUMP_INTR: while addresses come and go, what stays is in every snapshot."""
     steady = {f"10.60.{n // 250}.{1 + n % 250}" for n in range(1000)}
     world.gateway.ip(
-        "link add more type bridge", *(f"address add {each}/32 dev more" for each in steady)
+        "link add more type bridge",
+        *(f"address add {operation}/32 dev more" for operation in steady),
     )
     over = threading.Event()
 
@@ -120,7 +121,7 @@ def test_dumps_that_others_interrupt_are_whole(world):
         until = time.monotonic() + 10
         while asked_again < 5 and time.monotonic() < until:
             snapshot = kernel.snapshot(SnapshotRequest(["eth1"], [7001], 0))
-            assert steady <= {each.address for each in snapshot.addresses}
+            assert steady <= {address.address for address in snapshot.addresses}
     finally:
         over.set()
         upsetting.join()
@@ -142,10 +143,10 @@ def test_a_wall_clock_that_jumps(world):
             world.address_up(2)
             world.default_route(2)
             eventually(lambda: address(2) in endpoints(world.gateway))
-            told = eventually(lambda: (seen := daemon.call("status")).code == 0 and seen)
-            assert "Traceback" not in told.err + daemon.log()
-            ages = [line.split()[4] for line in told.out.splitlines() if line.startswith("wan")]
-            assert all(age.isdigit() or age == "-" for age in ages), told.out
+            result = eventually(lambda: (seen := daemon.call("status")).code == 0 and seen)
+            assert "Traceback" not in result.err + daemon.log()
+            ages = [line.split()[4] for line in result.out.splitlines() if line.startswith("wan")]
+            assert all(age.isdigit() or age == "-" for age in ages), result.out
             ours = daemon.query_status()
             assert all(uplink["since"] for uplink in ours["uplinks"])
 

@@ -122,12 +122,14 @@ def test_a_foreign_endpoint_on_an_address_of_ours_is_left_and_named(world):
     with Daemon(world.gateway) as daemon:
         assert foreign in world.gateway.ip("mptcp endpoint show")
         (endpoint,) = [
-            each for each in daemon.status()["uplinks"][0]["endpoints"] if "." in each["address"]
+            endpoint
+            for endpoint in daemon.status()["uplinks"][0]["endpoints"]
+            if "." in endpoint["address"]
         ]
         assert endpoint["state"] == "foreign"
-        told = daemon.call("status")
-        assert told.code == 1
-        assert f"for 10.1.1.2: {foreign}" in told.words
+        result = daemon.call("status")
+        assert result.code == 1
+        assert f"for 10.1.1.2: {foreign}" in result.words
         daemon.reconcile()
         world.unplug(1)
         eventually(lambda: "2001:db8:1::2" not in world.gateway.ip("mptcp endpoint show"))

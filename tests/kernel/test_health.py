@@ -39,56 +39,56 @@ PROMISED = 0.3 + 0.2 + 0.2
 MARGIN = 2.0
 
 
-def check(daemon: Daemon, place: int = 0) -> dict[str, Any]:
+def check(daemon: Daemon, index: int = 0) -> dict[str, Any]:
     """The check of wan1."""
-    found: dict[str, Any] = daemon.uplink("wan1")["health"][place]
-    return found
+    check: dict[str, Any] = daemon.uplink("wan1")["health"][index]
+    return check
 
 
-def tell(daemon: Daemon, text: str) -> None:
+def reconfigure(daemon: Daemon, text: str) -> None:
     """Another configuration of our own, while it runs."""
     daemon.configure(own=text)
     daemon.reconcile()
 
 
-# -- what can be wrong with a line --------------------------------------------------------
+# -- what can be wrong with an uplink ------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["dead", "one-way"])
-def test_a_dead_line_is_out_in_time_and_back_in_time(name: str) -> None:
-    found = measure(TROUBLES[name], QUICK, PROMISED + MARGIN, 1.0)
-    assert found.out is not None, "it stays in"
-    assert found.back is not None, "it stays out"
-    assert found.out > 0.2  # not before the second round has failed
-    assert found.stall < found.out + MARGIN
+def test_a_dead_uplink_fails_and_recovers_in_time(name: str) -> None:
+    measured = measure(TROUBLES[name], QUICK, PROMISED + MARGIN, 1.0)
+    assert measured.out is not None, "it stays in"
+    assert measured.back is not None, "it stays out"
+    assert measured.out > 0.2  # not before the second round has failed
+    assert measured.stall < measured.out + MARGIN
     # Two endpoints, two defaults, two mark rules; and the same again.
-    assert found.writes == 12
+    assert measured.writes == 12
 
 
 @pytest.mark.parametrize("name", ["lossy", "slow"])
-def test_a_bad_line_is_out_where_quality_counts(name: str) -> None:
-    found = measure(TROUBLES[name], {**QUICK, "timeout": "1"}, 30, 0.5)
-    assert found.out is not None, "it stays in"
-    assert found.back is not None, "it stays out"
-    assert found.writes % 12 == 0
+def test_a_lossy_uplink_fails_where_quality_counts(name: str) -> None:
+    measured = measure(TROUBLES[name], {**QUICK, "timeout": "1"}, 30, 0.5)
+    assert measured.out is not None, "it stays in"
+    assert measured.back is not None, "it stays out"
+    assert measured.writes % 12 == 0
 
 
 @pytest.mark.parametrize("name", ["dns", "one-dead-host"])
-def test_a_line_that_works_stays_in(name: str) -> None:
-    found = measure(TROUBLES[name], QUICK, 0, 1.5)
-    assert (found.out, found.writes) == (None, 0)
+def test_a_working_uplink_stays_in_use(name: str) -> None:
+    measured = measure(TROUBLES[name], QUICK, 0, 1.5)
+    assert (measured.out, measured.writes) == (None, 0)
 
 
-def test_a_line_that_flaps_stays_out_longer_and_longer() -> None:
+def test_a_flapping_uplink_is_held_for_longer_each_time() -> None:
     options = {**QUICK, "recovery_interval": "0.1"}
     without = flap(options, 0.6, 5)
-    held = flap({**options, "hold": "1.5", "hold_max": "30"}, 0.6, 5)
+    flaps = flap({**options, "hold": "1.5", "hold_max": "30"}, 0.6, 5)
     assert without.outs >= 3
-    assert held.outs < without.outs
-    assert held.writes < without.writes
+    assert flaps.outs < without.outs
+    assert flaps.writes < without.writes
 
 
-def test_a_hold_is_told() -> None:
+def test_a_hold_is_reported() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "hold": "60"})
         with Daemon(wan.gateway, own=text) as daemon:
@@ -96,12 +96,12 @@ def test_a_hold_is_told() -> None:
             for _ in range(2):
                 wan.blackhole(1)
                 assert until(wan, False, 5) is not None
-                wan.mend(1)
+                wan.repair(1)
                 until(wan, True, 2)
             assert not inside(wan)
-            told = check(daemon)
-            assert (told["failed"], told["flaps"]) == (True, 1)
-            assert 50 < told["hold"] <= 60
+            status = check(daemon)
+            assert (status["failed"], status["flaps"]) == (True, 1)
+            assert 50 < status["hold"] <= 60
             eventually(lambda: check(daemon)["good_rounds"] > 5)
             assert re.search(r"for 5\d s", daemon.call("status").words)
             assert re.search(
@@ -129,12 +129,12 @@ def test_the_verdict_outlives_restart_reload_and_kill() -> None:
             daemon.start()
             daemon.settle()
             daemon.reconcile()
-            tell(daemon, text.replace("'0.3'", "'0.4'"))
+            reconfigure(daemon, text.replace("'0.3'", "'0.4'"))
             assert daemon.writes() == []
             assert wan.gateway.state(ids=True) == state
-            wan.mend(1)
+            wan.repair(1)
             assert until(wan, True, 10) is not None
-            tell(daemon, "")
+            reconfigure(daemon, "")
             assert "health" not in daemon.uplink("wan1")
 
 
@@ -156,7 +156,7 @@ def test_who_fails_without_carrier_too_comes_back_only_by_answers() -> None:
         assert until(wan, False, 5) is not None
         wan.unplug(1)
         eventually(lambda: not check(daemon)["running"])
-        wan.mend(1)
+        wan.repair(1)
         wan.plug(1)
         eventually(lambda: check(daemon)["running"])
         assert not inside(wan)
@@ -183,10 +183,8 @@ def test_an_uplink_may_have_to_prove_itself_first() -> None:
 
 @pytest.mark.parametrize("lost", ["carrier", "address"])
 @pytest.mark.parametrize("state", ["online", "offline"])
-def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
-    lost: str, state: str
-) -> None:
-    """IPv4 hosts judge IPv6 too, also while there is no IPv4 to ask them by."""
+def test_a_recovering_uplink_gets_neither_family_before_it_replies(lost: str, state: str) -> None:
+    """IPv4 hosts decide for IPv6 too, also while there is no IPv4 to probe them."""
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "up": "1000", "initial_state": state})
         text += "\toption gateway '10.1.1.1'\n\toption gateway6 '2001:db8:1::1'\n"
@@ -212,14 +210,16 @@ def test_a_dead_line_that_returns_gets_neither_family_before_it_answers(
                 )
             )
             daemon.settle()
-            added = [each for each in daemon.writes() if "mptcp endpoint add" in each]
-            assert [each for each in added if " dev eth1" in each and state == "offline"] == []
-            assert sum("2001:db8:1::2 " in each for each in added) == (state == "online")
+            added = [command for command in daemon.writes() if "mptcp endpoint add" in command]
+            assert [
+                command for command in added if " dev eth1" in command and state == "offline"
+            ] == []
+            assert sum("2001:db8:1::2 " in command for command in added) == (state == "online")
 
 
 def _reasons(daemon: Daemon) -> list[str | None]:
     """Of wan1, IPv4 and IPv6."""
-    return [each["reason"] for each in daemon.uplink("wan1")["families"]]
+    return [family["reason"] for family in daemon.uplink("wan1")["families"]]
 
 
 def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_they_speak() -> None:
@@ -231,10 +231,10 @@ def test_a_reload_that_gives_ipv6_hosts_of_its_own_believes_the_others_until_the
             eventually(lambda: _reasons(daemon) == ["check-failed", "check-failed"])
             daemon.settle()
             daemon.writes()
-            tell(daemon, own(slow, SERVER, SERVER6))
+            reconfigure(daemon, own(slow, SERVER, SERVER6))
             daemon.settle()
             assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
-            tell(daemon, own(slow, SERVER6))
+            reconfigure(daemon, own(slow, SERVER6))
             daemon.settle()
             assert (_reasons(daemon), daemon.writes()) == (["check-failed", "check-failed"], [])
 
@@ -244,8 +244,8 @@ class Impatient(Daemon):
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         words = super().command(verb, *arguments)
-        place = words.index("-m")
-        words[place : place + 2] = [
+        index = words.index("-m")
+        words[index : index + 2] = [
             "-c",
             "import sys; from mproutd.services.health import checker;"
             " checker.VERDICT_SHARE_TIMEOUT = 0.5;"
@@ -255,7 +255,7 @@ class Impatient(Daemon):
 
 
 @pytest.mark.parametrize("state", ["online", "offline"])
-def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(state: str) -> None:
+def test_an_uplink_left_with_ipv6_alone_ignores_the_ipv4_hosts(state: str) -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "initial_state": state})
         if state == "offline":
@@ -268,7 +268,7 @@ def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(stat
                 wan.gateway.ip("address delete 10.1.1.2/24 dev eth1")
             eventually(lambda: _reasons(daemon) == ["no-address", None], 5)
             if state == "online":
-                wan.mend(1)
+                wan.repair(1)
             wan.gateway.ip(
                 "address add 10.1.1.2/24 dev eth1",
                 "route add default via 10.1.1.1 dev eth1 metric 1",
@@ -277,7 +277,7 @@ def test_a_line_that_has_only_ipv6_left_goes_free_of_the_ipv4_hosts_verdict(stat
 
 
 def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
-    """wan2 is there and checked; wan1 comes with a reload, and its line is dead at first."""
+    """wan2 is checked already; wan1 comes with a reload, and is dead at first."""
     wan2 = own(QUICK, uplink="wan2")
     wan1 = own({**QUICK, "initial_state": "offline", "down": "1000"})
     alone = TWO_UPLINKS[: TWO_UPLINKS.index("config interface 'wan1'")]
@@ -291,16 +291,16 @@ def test_an_uplink_that_a_reload_adds_may_have_to_prove_itself_too() -> None:
             assert "endpoint" not in daemon.reconcile()
             daemon.settle()
             assert _reasons(daemon) == ["check-failed", "check-failed"]
-            assert not any("endpoint add 10.1.1.2" in each for each in daemon.writes())
-            wan.mend(1)
+            assert not any("endpoint add 10.1.1.2" in command for command in daemon.writes())
+            wan.repair(1)
             assert until(wan, True, 10) is not None
             # A reload that changes its options, or gives a known one such, is nothing new.
-            tell(daemon, wan2 + wan1.replace("'1000'", "'999'"))
+            reconfigure(daemon, wan2 + wan1.replace("'1000'", "'999'"))
             assert inside(wan)
 
 
-def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
-    """The hosts are dead, not the line; and the peer of one connection knows no MPTCP."""
+def test_a_plain_connection_continues_over_a_failed_uplink() -> None:
+    """The hosts are dead, not the uplink; the peer of one connection does not support MPTCP."""
     with (
         Wan(lan=False, shaped=False).usual() as wan,
         Daemon(wan.gateway, own=own(QUICK, NOBODY)) as daemon,
@@ -318,8 +318,8 @@ def test_a_plain_connection_goes_on_by_a_line_that_failed() -> None:
         assert plain.report().error == ""
 
 
-def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
-    """Both lines have IPv6 too, which answers; the connection has IPv4 alone."""
+def test_a_connection_survives_when_every_host_of_its_family_is_dead() -> None:
+    """Both uplinks have IPv6 too, whose host replies; the connection is IPv4 only."""
     text = own(QUICK, NOBODY, SERVER6) + own(QUICK, NOBODY, SERVER6, uplink="wan2")
     with (
         Wan(lan=False, shaped=False).usual() as wan,
@@ -327,10 +327,10 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
         Echo(wan.gateway, wan.server, SERVER) as echo,
     ):
         eventually(lambda: daemon.log().count("failed (IPv4)") == 2)
-        told = eventually(lambda: daemon.query_status()["problems"])
-        assert [problem["code"] for problem in told] == ["failed-in-use"]
-        last = told[0]["uplink"]
-        assert told[0]["families"] == "IPv4"
+        problems = eventually(lambda: daemon.query_status()["problems"])
+        assert [problem["code"] for problem in problems] == ["failed-in-use"]
+        last = problems[0]["uplink"]
+        assert problems[0]["families"] == "IPv4"
         daemon.settle()
         here = wan.gateway.ip("mptcp endpoint show")
         four = {"wan1": "10.1.1.2", "wan2": "10.2.2.2"}
@@ -340,7 +340,7 @@ def test_a_connection_stays_whose_familys_hosts_are_all_dead() -> None:
         assert echo.report().error == ""
 
 
-def test_a_handover_line_takes_over_and_gives_back() -> None:
+def test_a_handover_uplink_takes_over_and_hands_back() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         network = TWO_UPLINKS.replace("'on'", "'handover'")
         with (
@@ -373,30 +373,30 @@ def test_each_family_by_its_own_hosts() -> None:
         with Daemon(wan.gateway, own=text) as daemon:
             warmed(daemon, 2)
             four, six = check(daemon, 0), check(daemon, 1)
-            assert [each["family"] for each in (four, six)] == ["ipv4", "ipv6"]
-            eventually(lambda: all(each["reachable"] for each in check(daemon, 1)["hosts"]))
-            tell(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
+            assert [family_check["family"] for family_check in (four, six)] == ["ipv4", "ipv6"]
+            eventually(lambda: all(host["reachable"] for host in check(daemon, 1)["hosts"]))
+            reconfigure(daemon, text.replace("\tlist track_ip 'gateway6'\n", ""))
             wan.routers[1].ip("rule add priority 1 iif core blackhole", family=6)
             eventually(lambda: check(daemon, 1)["failed"])
             assert not check(daemon, 0)["failed"]
             families = daemon.settle()["uplinks"][0]["families"]
-            assert [each["reason"] for each in families] == [None, "check-failed"]
+            assert [family["reason"] for family in families] == [None, "check-failed"]
             endpoints = wan.gateway.ip("mptcp endpoint show")
             assert "10.1.1.2 " in endpoints
             assert "2001:db8:1::2 " not in endpoints
-            # With IPv4 hosts alone, these judge both families.
-            tell(daemon, own(QUICK, NOBODY))
+            # IPv4 hosts alone decide for both families.
+            reconfigure(daemon, own(QUICK, NOBODY))
             eventually(
                 lambda: (
-                    [each["reason"] for each in daemon.uplink("wan1")["families"]]
+                    [family["reason"] for family in daemon.uplink("wan1")["families"]]
                     == ["check-failed", "check-failed"]
                 )
             )
 
 
 @pytest.mark.parametrize("method", [{}, {"track_method": "tcp", "track_port": "22"}])
-def test_probes_leave_by_their_own_line_whatever_main_says(method: dict[str, str]) -> None:
-    """Main's route to the host is by the other line; wan1 loses what goes, not what comes."""
+def test_probes_leave_via_their_own_uplink_whatever_main_has(method: dict[str, str]) -> None:
+    """Main's route to the host is via the other uplink; wan1 loses outgoing packets only."""
     with Wan(lan=False, shaped=False).usual() as wan:
         wan.server.popen(
             *(sys.executable, "-I", "-c"),
@@ -425,10 +425,10 @@ def test_both_kinds_of_sockets(allowed: bool) -> None:
             assert tables == dict.fromkeys(tables, 0) | (
                 {"icmp": 1, "icmp6": 1} if allowed else {"raw": 1, "raw6": 1}
             )
-            assert not any(each["failed"] for each in daemon.uplink("wan1")["health"])
+            assert not any(check["failed"] for check in daemon.uplink("wan1")["health"])
             wan.blackhole(1)
-            eventually(lambda: all(each["failed"] for each in daemon.uplink("wan1")["health"]))
-            wan.mend(1)
+            eventually(lambda: all(check["failed"] for check in daemon.uplink("wan1")["health"]))
+            wan.repair(1)
             eventually(lambda: not any(e["failed"] for e in daemon.uplink("wan1")["health"]))
 
 
@@ -439,7 +439,7 @@ class WithoutRaw(Daemon):
         return ["setpriv", "--bounding-set=-net_raw", "--", *super().command(verb, *arguments)]
 
 
-def test_who_may_not_ask_concludes_nothing() -> None:
+def test_without_permission_to_probe_nothing_is_concluded() -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         wan.gateway.sysctl("net.ipv4.ping_group_range", "1 0")
         with WithoutRaw(wan.gateway, own=own(QUICK)) as daemon:
@@ -503,7 +503,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
         ]
         with Daemon(wan.gateway, own=own(quick)) as daemon:
             for options, fault in cases:
-                tell(daemon, own({**quick, **options}))
+                reconfigure(daemon, own({**quick, **options}))
 
                 def seen(fault: str = fault) -> bool:
                     (host,) = check(daemon)["hosts"]
@@ -512,7 +512,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
                 eventually(seen, what=f"{options}: {fault or 'an answer'}")
                 eventually(lambda fault=fault: check(daemon)["failed"] == bool(fault))
             wan.blackhole(1)
-            tell(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
+            reconfigure(daemon, own({**quick, "track_method": "tcp", "track_port": "80"}))
             eventually(lambda: check(daemon)["hosts"][0]["error"] == "no reply")
             assert daemon.process is not None
             files = Path(f"/proc/{daemon.process.pid}/fd")
@@ -521,7 +521,7 @@ def test_tcp_http_and_https(tmp_path: Path) -> None:
             assert len(list(files.iterdir())) <= before + 1  # of what is over, nothing is open
 
 
-def test_a_gateway_answers_though_the_line_behind_it_is_dead() -> None:
+def test_a_gateway_replies_though_the_uplink_behind_it_is_dead() -> None:
     with (
         Wan(lan=False, shaped=False).usual() as wan,
         Daemon(wan.gateway, own=own(QUICK, "gateway")) as daemon,
@@ -560,7 +560,7 @@ def test_a_name_without_an_address_says_nothing_and_stops_nothing() -> None:
             assert host["error"] == "its name is being resolved"
             daemon.stop()  # nor does the end wait for it
             daemon.start()
-            tell(daemon, own(QUICK, NAME, NOBODY))
+            reconfigure(daemon, own(QUICK, NAME, NOBODY))
             eventually(lambda: check(daemon)["failed"])
             assert check(daemon)["summary"] == "0 of 1 hosts reply"
 
@@ -596,13 +596,13 @@ def test_a_name_with_a_dead_address_and_a_living_one() -> None:
 
 
 def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
-    """Three hundred hosts that do not answer, and a line that works on beside them."""
+    """Three hundred hosts that do not reply, and an uplink that works beside them."""
     hosts = [f"10.77.{n // 250}.{n % 250 + 1}" for n in range(300)]
     with Wan(lan=False, shaped=False).usual() as wan:
         text = own({**QUICK, "timeout": "4", "interval": "5"}, *hosts)
         with Daemon(wan.gateway, own=text) as daemon:
             eventually(
-                lambda: sum(each["sent"] for each in check(daemon)["hosts"]) == 300, timeout=10
+                lambda: sum(host["sent"] for host in check(daemon)["hosts"]) == 300, timeout=10
             )
             for _ in range(5):
                 wan.gateway.ip("address add 10.2.2.77/24 dev eth2")
@@ -612,7 +612,7 @@ def test_hundreds_of_probes_do_not_slow_the_loop() -> None:
             assert not check(daemon)["failed"]  # all of them are still awaited
 
 
-def test_what_the_screens_say(wan: Wan) -> None:
+def test_checks_on_the_screens(wan: Wan) -> None:
     with Daemon(wan.gateway, own=own({**QUICK, **PICKY}, SERVER, NOBODY)) as daemon:
         warmed(daemon, 2)
         eventually(lambda: check(daemon)["hosts"][1]["reachable"] is False)

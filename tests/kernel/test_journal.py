@@ -41,8 +41,8 @@ class Journalled(Daemon):
         self, node: Namespace, *, systemd: bool = True, stream: str = "", verbose: bool = False
     ) -> None:
         super().__init__(node, verbose=verbose)
-        found = os.fstat(self._log.fileno())
-        self._stream = stream or f"{found.st_dev}:{found.st_ino}"
+        status = os.fstat(self._log.fileno())
+        self._stream = stream or f"{status.st_dev}:{status.st_ino}"
         self._systemd = systemd
         folder = node.path("/run/systemd/journal")
         folder.mkdir(parents=True)
@@ -70,7 +70,7 @@ class Journalled(Daemon):
         """Every entry so far, field → value."""
         return list(self._entries)
 
-    def told(self, **fields: str) -> list[str]:
+    def messages(self, **fields: str) -> list[str]:
         """The messages with these fields, as `journalctl UPLINK=wan2` would find them."""
         return [
             entry["MESSAGE"]
@@ -89,14 +89,14 @@ def test_one_event_for_each_decision_with_its_fields(wan):
     wan.gateway.ip("address flush dev eth2 scope global", family=6)
     with Journalled(wan.gateway) as daemon:
         wan.unplug(2)
-        eventually(lambda: daemon.told(UPLINK="wan2", PRIORITY="4"))
-        (lost,) = daemon.told(UPLINK="wan2", PRIORITY="4")
+        eventually(lambda: daemon.messages(UPLINK="wan2", PRIORITY="4"))
+        (lost,) = daemon.messages(UPLINK="wan2", PRIORITY="4")
         assert lost.endswith(REASONS["no-carrier"])
-        usable, then = daemon.told(UPLINK="wan2", DEVICE="eth2")
+        usable, then = daemon.messages(UPLINK="wan2", DEVICE="eth2")
         assert [fact for fact in ("10.2.2.2", "10.2.2.1", "main") if fact not in usable] == []
         assert then == lost
-        assert daemon.told(UPLINK="wan1", DEVICE="")[:1] == []
-        assert any("other traffic (IPv4)" in text for text in daemon.told(UPLINK="wan1"))
+        assert daemon.messages(UPLINK="wan1", DEVICE="")[:1] == []
+        assert any("other traffic (IPv4)" in text for text in daemon.messages(UPLINK="wan1"))
         assert {entry["SYSLOG_IDENTIFIER"] for entry in daemon.entries()} == {"mproutd"}
         assert daemon.log() == "", "not a second time on stderr"
 
@@ -108,16 +108,16 @@ def test_changes_name_their_operation(wan):
     wan.gateway.run("mount", "--bind", setting, setting)
     wan.gateway.run("mount", "-o", "remount,bind,ro", setting)
     with Journalled(wan.gateway, verbose=True) as daemon:
-        refused = eventually(lambda: daemon.told(OPERATION="change-sysctl"))[0]
+        refused = eventually(lambda: daemon.messages(OPERATION="change-sysctl"))[0]
         assert refused.startswith("sysctl -w net/ipv4/conf/eth2/rp_filter=2: Read-only file system")
-        assert refused in daemon.told(UPLINK="wan2", DEVICE="eth2", PRIORITY="4")
-        (added,) = daemon.told(OPERATION="add-endpoint", UPLINK="wan2", DEVICE="eth2")[:1]
+        assert refused in daemon.messages(UPLINK="wan2", DEVICE="eth2", PRIORITY="4")
+        (added,) = daemon.messages(OPERATION="add-endpoint", UPLINK="wan2", DEVICE="eth2")[:1]
         assert added.startswith("ip mptcp endpoint add 10.2.2.2 dev eth2")
-        assert daemon.told(OPERATION="add-rule", UPLINK="wan1", PRIORITY="7")
+        assert daemon.messages(OPERATION="add-rule", UPLINK="wan1", PRIORITY="7")
 
 
 @needs_systemd
-def test_nothing_is_said_while_nothing_changes(wan):
+def test_nothing_is_logged_while_nothing_changes(wan):
     with Journalled(wan.gateway) as daemon:
         daemon.settle()
         before = len(daemon.entries())
@@ -134,8 +134,8 @@ def test_nothing_is_said_while_nothing_changes(wan):
         assert daemon.process
         daemon.process.send_signal(signal.SIGHUP)
         daemon.settle()
-        told = [entry["MESSAGE"] for entry in daemon.entries()[before:]]
-        assert [line for line in told if not line.startswith("reconcile requested by")] == []
+        messages = [entry["MESSAGE"] for entry in daemon.entries()[before:]]
+        assert [line for line in messages if not line.startswith("reconcile requested by")] == []
 
 
 @needs_systemd
@@ -143,9 +143,9 @@ def test_a_refused_configuration_is_an_error(wan):
     with Journalled(wan.gateway) as daemon:
         daemon.configure(TWO_UPLINKS.replace("'on'", "'on\t\x1b[31m'"))
         assert daemon.call("reconcile").code == 2
-        (told,) = daemon.told(PRIORITY="3")
-        assert told.startswith("configuration rejected")
-        assert "\x1b" not in told
+        (message,) = daemon.messages(PRIORITY="3")
+        assert message.startswith("configuration rejected")
+        assert "\x1b" not in message
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ class Syslogged(Daemon):
 
     def lines(self) -> list[str]:
         """Every message so far, as the socket received it."""
-        found = []
+        records = []
         while True:
             try:
-                found.append(self._socket.recv(1 << 16, socket.MSG_DONTWAIT).decode())
+                records.append(self._socket.recv(1 << 16, socket.MSG_DONTWAIT).decode())
             except BlockingIOError:
-                return found
+                return records
 
     def close(self) -> None:
         super().close()
@@ -213,9 +213,9 @@ def test_syslog_has_the_priority_of_each_event(wan):
         daemon.configure(TWO_UPLINKS.replace("'on'", "'sideways'"))
         assert daemon.call("reconcile").code == 2
         eventually(lambda: lines.extend(daemon.lines()) or "rejected" in "".join(lines))
-        found = [re.fullmatch(r"<(\d+)>.{15} mproutd\[\d+\]: (.*)", line) for line in lines]
-        assert None not in found
-        levels = {text: int(number) - 24 for number, text in (each.groups() for each in found)}
+        matches = [re.fullmatch(r"<(\d+)>.{15} mproutd\[\d+\]: (.*)", line) for line in lines]
+        assert None not in matches
+        levels = {text: int(number) - 24 for number, text in (match.groups() for match in matches)}
         assert levels["ready, 2 uplinks"] == 6
         lost = {n for text, n in levels.items() if text.endswith(REASONS["no-carrier"])}
         assert lost == {4}

@@ -221,7 +221,7 @@ def test_carrier_news_is_fast_once_the_world_has_settled(wan):
     assert best < 0.1
 
 
-def test_an_address_is_tentative_where_asked_for(bare_wan):
+def test_an_address_is_tentative_where_requested(bare_wan):
     bare_wan.address_up(1, dad=True)
     assert "tentative" in bare_wan.gateway.ip("address show dev eth1")
     bare_wan.address_up(2)
@@ -237,7 +237,7 @@ def test_both_families_the_lan_and_a_path_that_swallows(wan):
     with pytest.raises(LabError):
         wan.gateway.run("ping", "-c1", "-W1", SERVER)
     wan.gateway.run("ping", "-c1", "-W2", router_address(1))
-    wan.mend(1)
+    wan.repair(1)
     wan.gateway.run("ping", "-c1", "-W2", SERVER)
 
 

@@ -21,7 +21,7 @@ def test_a_daemon_from_its_start_to_its_end(wan):
     assert wan.gateway.state(ids=True) == before
 
 
-def test_a_daemon_that_ends_at_once_shows_its_own_words(wan):
+def test_a_daemon_that_exits_at_once_shows_its_output(wan):
     daemon = Daemon(wan.gateway, network=TWO_UPLINKS.replace("'master'", "'sideways'"))
     with pytest.raises(AssertionError, match=r"ended with 2:\n[^\n]*sideways"):
         daemon.start()

@@ -24,7 +24,7 @@ def test_echo_measures_a_path_that_stands_still(wan):
         assert not calm.error
         wan.blackhole(1)
         eventually(lambda: echo.report().gap > 0.3)
-        wan.mend(1)
+        wan.repair(1)
         eventually(
             lambda: (
                 (last := echo.report()).received > calm.received + 40
@@ -38,12 +38,12 @@ def test_subflows_and_counters(wan):
     wan.by_hand()
     before = mptcp_counters(wan.gateway)
     with Echo(wan.gateway, wan.server, SERVER) as echo:
-        found = eventually(lambda: len(two := subflows(wan.gateway, echo.port)) == 2 and two)
-        assert [(s.local, s.device, s.initial, s.backup) for s in found] in (
+        both = eventually(lambda: len(two := subflows(wan.gateway, echo.port)) == 2 and two)
+        assert [(s.local, s.device, s.initial, s.backup) for s in both] in (
             [("10.1.1.2", "", True, False), ("10.2.2.2", "eth2", False, False)],
             [("10.2.2.2", "eth2", False, False), ("10.1.1.2", "", True, False)],
         )
-        assert found[0].token == found[1].token
+        assert both[0].token == both[1].token
     assert mptcp_counters(wan.gateway)["MPJoinSynAckRx"] == before["MPJoinSynAckRx"] + 1
 
 

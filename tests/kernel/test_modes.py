@@ -188,7 +188,7 @@ def test_on_and_backup_by_turns_on_a_living_connection(wan):
         eventually(lambda: by(wan, echo.port) == {"eth1", "eth2"})
         shown = wan.gateway.ip("mptcp endpoint show")
         ports = [flow.local_port for flow in subflows(wan.gateway, echo.port)]
-        told, heard = mptcp_counters(wan.gateway), mptcp_counters(wan.server)
+        client_counters, server_counters = mptcp_counters(wan.gateway), mptcp_counters(wan.server)
         joined = join_attempts(wan.gateway)
         for turn in range(1, 9):  # more often than somebody else may undo what we do
             mode = ("on", "backup")[turn % 2]
@@ -199,16 +199,21 @@ def test_on_and_backup_by_turns_on_a_living_connection(wan):
             assert wan.gateway.ip("mptcp endpoint show") == shown.replace(
                 "subflow dev eth2", f"{flags} dev eth2"
             )
-            sent = mptcp_counters(wan.gateway)["MPPrioTx"] - told["MPPrioTx"]
+            sent = mptcp_counters(wan.gateway)["MPPrioTx"] - client_counters["MPPrioTx"]
             assert sent == turn
             eventually(
-                lambda turn=turn: mptcp_counters(wan.server)["MPPrioRx"] - heard["MPPrioRx"] == turn
+                lambda turn=turn: (
+                    mptcp_counters(wan.server)["MPPrioRx"] - server_counters["MPPrioRx"] == turn
+                )
             )
             flows = subflows(wan.gateway, echo.port)
             assert [flow.local_port for flow in flows] == ports
             assert [flow.backup for flow in flows if flow.local == address(2)] == [mode == "backup"]
         now = mptcp_counters(wan.gateway)
-        assert (join_attempts(wan.gateway), now["RmSubflow"]) == (joined, told["RmSubflow"])
+        assert (join_attempts(wan.gateway), now["RmSubflow"]) == (
+            joined,
+            client_counters["RmSubflow"],
+        )
         seen = echo.report()
         assert (seen.error, seen.mptcp) == ("", True)
         assert daemon.status()["problems"] == []

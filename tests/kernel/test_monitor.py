@@ -110,11 +110,11 @@ def test_json_lines_of_known_kinds(world):
         eventually(lambda: " closed" in listening.read())
         daemon.stop()
         listening.process.wait(5)
-    told = [json.loads(line) for line in listening.read().splitlines()]
-    assert {each["kind"] for each in told} <= EVENT_KINDS.keys()
-    assert (told[0]["kind"], told[-1]["kind"]) == ("begin", "end")
-    assert {each["version"] for each in told} == {1}
-    joined = next(each for each in told if each.get("event") == "sub-established")
+    events = [json.loads(line) for line in listening.read().splitlines()]
+    assert {event["kind"] for event in events} <= EVENT_KINDS.keys()
+    assert (events[0]["kind"], events[-1]["kind"]) == ("begin", "end")
+    assert {event["version"] for event in events} == {1}
+    joined = next(event for event in events if event.get("event") == "sub-established")
     assert (joined["uplink"], joined["device"], joined["local_id"]) == ("wan2", "eth2", 2)
     assert abs(joined["time"] - time.time()) < 60
 
@@ -129,10 +129,10 @@ def test_it_ends_with_its_pipe_with_its_daemon_and_without_one(world):
         daemon.kill9()
         assert listening.process.wait(5) == 3
         assert listening.process.stderr.read().count("\n") == 1
-        answer = daemon.call("monitor")
-        assert (answer.code, answer.out) == (3, "")
-        assert answer.err.startswith("mproutd: mproutd is not running")
-        assert answer.err.count("\n") == 1
+        result = daemon.call("monitor")
+        assert (result.code, result.out) == (3, "")
+        assert result.err.startswith("mproutd: mproutd is not running")
+        assert result.err.count("\n") == 1
         daemon.start()
 
 
@@ -148,7 +148,7 @@ def test_the_kernels_events_are_subscribed_to_only_while_somebody_listens(world)
         eventually(lambda: event_sockets(daemon) == before)
 
 
-def test_a_reader_that_sleeps_slows_nobody_and_is_told_what_it_missed(world):
+def test_a_stalled_reader_slows_no_other_and_learns_what_it_missed(world):
     with Daemon(world.gateway) as daemon, connect(daemon) as sleeper:
         sleeper.sendall(b'{"command": "monitor"}\n')
         eventually(lambda: sleeper.recv(1, socket.MSG_PEEK))
@@ -165,15 +165,15 @@ def test_a_reader_that_sleeps_slows_nobody_and_is_told_what_it_missed(world):
         grown = int(daemon.node.run("ps", "-orss=", f"-p{daemon.process.pid}")) - memory
         assert grown < 4096, f"{grown} kB"
         assert sorted(link)[len(link) // 2] < 1
-        told = b""
+        received = b""
         sleeper.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             while part := sleeper.recv(1 << 16):
-                told += part
-        lines = [json.loads(line) for line in told.splitlines()]
-        dropped = [each["count"] for each in lines if each["kind"] == "dropped"]
+                received += part
+        lines = [json.loads(line) for line in received.splitlines()]
+        dropped = [line["count"] for line in lines if line["kind"] == "dropped"]
         assert dropped
-        heard = sum(each["kind"] == "listener" for each in lines)
+        heard = sum(line["kind"] == "listener" for line in lines)
         assert heard + sum(dropped) == 8000
 
 
@@ -184,9 +184,9 @@ def test_more_than_eight_are_refused_and_a_rude_one_changes_nothing(world):
             connection.sendall(b'{"command": "monitor"}\n')
             assert connection.recv(1 << 16)
             connection.sendall(b"whatever\n" * 100)
-        answer = daemon.call("monitor")
-        assert answer.code == 1
-        assert "8 listeners" in answer.err
+        result = daemon.call("monitor")
+        assert result.code == 1
+        assert "8 listeners" in result.err
         assert daemon.call("status").code == 0
 
 

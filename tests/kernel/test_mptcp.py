@@ -93,13 +93,13 @@ def test_a_connection_a_second_path_and_their_end(
     # Before socket(2): a socket made while there is no endpoint at all never looks for one.
     node.ip("mptcp endpoint add 10.1.1.3 dev eth1 subflow")
     far.ip("address add 10.1.1.1/24 dev eth2", "link set eth2 up")
-    (answer,), _ = machine.generic.ask(mptcp_pm.get_family(1))
+    (reply,), _ = machine.generic.ask(mptcp_pm.get_family(1))
     with node.enter():
         monitor, client = Netlink(NETLINK_GENERIC), socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)
     with far.enter():
         beyond, server = Netlink(NETLINK_GENERIC), socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)
     for events_socket in (monitor, beyond):
-        events_socket.join(mptcp_pm.family(answer.body).groups[mptcp_pm.EVENTS_GROUP])
+        events_socket.join(mptcp_pm.family(reply.body).groups[mptcp_pm.EVENTS_GROUP])
     seen: list[mptcp_pm.Event] = []
 
     def happened(kind: str) -> mptcp_pm.Event:

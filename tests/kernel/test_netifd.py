@@ -35,13 +35,13 @@ ON = "config globals 'globals'\n\toption multipath 'enable'\n"
 LAN6 = "2001:db8:a{}00::10"
 
 
-def said(name: str) -> str:
+def dump_fixture(name: str) -> str:
     return (WRITTEN / f"{name}.json").read_text()
 
 
 def section(name: str, mode: str, *options: str) -> str:
     lines = [f"config interface '{name}'", f"option multipath '{mode}'"]
-    return "\n\t".join([*lines, *(f"option {each}" for each in options)]) + "\n"
+    return "\n\t".join([*lines, *(f"option {option}" for option in options)]) + "\n"
 
 
 def wake(daemon: Daemon) -> None:
@@ -49,10 +49,10 @@ def wake(daemon: Daemon) -> None:
     Path(daemon.node.path(f"{RUNTIME_DIR}-hints/.netifd")).write_text("")
 
 
-def hotplug(daemon: Daemon, **told: str) -> None:
+def hotplug(daemon: Daemon, **facts: str) -> None:
     """netifd's hook as netifd runs it: sourced, with what it tells in the environment."""
     hook = REPOSITORY / "hotplug" / "iface" / "30-mproutd"
-    environment = {**os.environ, "MPROUTD_RUNTIME_DIR": RUNTIME_DIR, **told}
+    environment = {**os.environ, "MPROUTD_RUNTIME_DIR": RUNTIME_DIR, **facts}
     daemon.node.run("sh", "-c", f". {hook}", env=environment)
 
 
@@ -64,8 +64,8 @@ def ours(wan: Wan) -> list[str]:
 
 
 def reason(daemon: Daemon, name: str) -> str | None:
-    told: str | None = daemon.uplink(name)["families"][0]["reason"]
-    return told
+    reason: str | None = daemon.uplink(name)["families"][0]["reason"]
+    return reason
 
 
 def codes(daemon: Daemon) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_gateway_that_netifd_keeps_to_itself(wan: Wan) -> None:
     """defaultroute 0: main has no default route; a command without a daemon knows it, too."""
     for n in wan.uplinks:
         wan.address_up(n)
-    Ubus(wan.gateway, said("without-defaults"))
+    Ubus(wan.gateway, dump_fixture("without-defaults"))
     daemon = Daemon(wan.gateway)
     daemon.reconcile()
     alone = ours(wan)
@@ -111,7 +111,7 @@ def test_the_recordings() -> None:
             "route add default via 10.1.1.1 dev w1 proto static metric 1",
             "address add 10.2.2.2/24 dev w2",
             "address add 10.3.3.2/24 dev w3 noprefixroute",
-            *(each.replace("10.2.2", "10.3.3").replace("eth2", "w3") for each in netifd_keeps(103)),
+            *(rule.replace("10.2.2", "10.3.3").replace("eth2", "w3") for rule in netifd_keeps(103)),
         )
         ubus = Ubus(wan.gateway, (RECORDED / "interface-dump-up.json").read_text())
         with Daemon(wan.gateway, (RECORDED / "network").read_text()) as daemon:
@@ -140,7 +140,9 @@ def test_the_recordings() -> None:
                 "-4 rule 7501 from 10.1.1.2 lookup 7001",
             ]
             eventually(lambda: ours(wan) == sorted(whole + second))
-            reasons = [(each["name"], each["families"][0]["reason"]) for each in uplinks(daemon)]
+            reasons = [
+                (uplink["name"], uplink["families"][0]["reason"]) for uplink in uplinks(daemon)
+            ]
             assert reasons == [("wan1", None), ("wan2", None), ("wan3", None), ("lte", "no-device")]
             assert daemon.query_status()["drift"] == []
 
@@ -153,8 +155,8 @@ def test_the_recordings() -> None:
 
 
 def uplinks(daemon: Daemon) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = daemon.query_status()["uplinks"]
-    return told
+    uplinks: list[dict[str, Any]] = daemon.query_status()["uplinks"]
+    return uplinks
 
 
 PPPOE = (
@@ -185,44 +187,44 @@ def dial(wan: Wan) -> None:
 def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
     wan.address_up(2)
     wan.default_route(2)
-    wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is nobody's uplink
-    ubus = Ubus(wan.gateway, said("pppoe-down"))
+    wan.gateway.ip("address add 192.168.8.2/24 dev lo")  # eth7, below it, is no uplink
+    ubus = Ubus(wan.gateway, dump_fixture("pppoe-down"))
     with Daemon(wan.gateway, PPPOE) as daemon:
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
-        assert [each["name"] for each in daemon.query_status()["uplinks"]] == [
+        assert [uplink["name"] for uplink in daemon.query_status()["uplinks"]] == [
             "wan",
             "wan2",
             "wan6",
         ]
 
         dial(wan)
-        ubus.set_reply(said("pppoe-up"))
+        ubus.set_reply(dump_fixture("pppoe-up"))
         hotplug(daemon, ACTION="ifup", INTERFACE="wan", DEVICE="pppoe-wan")
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
-        told = daemon.query_status()
-        assert [each["name"] for each in told["uplinks"]] == ["wan", "wan2"]
-        assert "wan6" in " ".join(told["warnings"])
-        assert (told["default"]["ipv4"], told["drift"]) == ("wan", [])
+        status = daemon.query_status()
+        assert [uplink["name"] for uplink in status["uplinks"]] == ["wan", "wan2"]
+        assert "wan6" in " ".join(status["warnings"])
+        assert (status["default"]["ipv4"], status["drift"]) == ("wan", [])
         up = wan.gateway.state(ids=True)
 
         # pppd has died, and netifd has not heard of it yet: the kernel knows.
         wan.gateway.ip("link set pppoe-wan down", "link set pppoe-wan name ppp-old")
         eventually(lambda: reason(daemon, "wan") == "no-device")
-        eventually(lambda: not [each for each in ours(wan) if "10.1.1.2" in each])
-        ubus.set_reply(said("pppoe-down"))
+        eventually(lambda: not [line for line in ours(wan) if "10.1.1.2" in line])
+        ubus.set_reply(dump_fixture("pppoe-down"))
         hotplug(daemon, ACTION="ifdown", INTERFACE="wan")
         eventually(lambda: reason(daemon, "wan") == "awaiting-device")
         assert daemon.query_status()["default"]["ipv4"] == "wan2"
 
         wan.gateway.ip("link set ppp-old name pppoe-wan", "link set pppoe-wan up")
-        ubus.set_reply(said("pppoe-up"))
+        ubus.set_reply(dump_fixture("pppoe-up"))
         wake(daemon)
         eventually(lambda: set(PPPOE_IS_UP) <= set(ours(wan)))
 
         # A new daemon knows it before netifd has answered, and writes nothing.
         daemon.stop()
         up = wan.gateway.state(ids=True)
-        ubus.set_reply(said("pppoe-up"), delay=60)
+        ubus.set_reply(dump_fixture("pppoe-up"), delay=60)
         with Daemon(wan.gateway, PPPOE, verbose=True) as second:
             assert second.writes() == []
             assert wan.gateway.state(ids=True) == up
@@ -231,7 +233,7 @@ def test_a_pppoe_session_comes_and_goes(wan: Wan) -> None:
 def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
     wan.address_up(2)
     wan.default_route(2)
-    ubus = Ubus(wan.gateway, said("wwan-starting"))
+    ubus = Ubus(wan.gateway, dump_fixture("wwan-starting"))
     lte = section("lte", "backup", "proto 'wwan'", "device '/dev/cdc-wdm0'")
     with Daemon(wan.gateway, ON + section("wan2", "on", "device 'eth2'") + lte) as daemon:
         assert reason(daemon, "lte") == "awaiting-device"
@@ -241,13 +243,13 @@ def test_a_modem_has_no_device_until_it_has_registered(wan: Wan) -> None:
             "link set wwan0 up",
             "address add 10.1.1.2/32 dev wwan0",
         )
-        ubus.set_reply(said("wwan-up"))
+        ubus.set_reply(dump_fixture("wwan-up"))
         wake(daemon)
         eventually(lambda: "-4 endpoint 10.1.1.2 subflow backup dev wwan0" in ours(wan))
         assert "-4 route default dev wwan0 table 7002 scope link src 10.1.1.2" in ours(wan)
 
 
-def test_hosts_leave_by_the_line_whose_prefix_they_have() -> None:
+def test_hosts_leave_via_the_uplink_of_their_prefix() -> None:
     """wan1 has an address beside its prefix; wan2 brought the prefix alone."""
     with Wan(shaped=False) as wan:
         lan = wan.lan
@@ -262,7 +264,7 @@ def test_hosts_leave_by_the_line_whose_prefix_they_have() -> None:
         lan.ip("route add default via 2001:db8:a100::1")
         wan.address_up(1)
         wan.gateway.ip("address add 10.2.2.2/24 dev eth2")
-        Ubus(wan.gateway, said("delegated"))
+        Ubus(wan.gateway, dump_fixture("delegated"))
         with Daemon(wan.gateway) as daemon:
             for n in wan.uplinks:
                 rule = f"-6 rule 750{n} from 2001:db8:a{n}00::/56 lookup 700{n}"
@@ -274,10 +276,10 @@ def test_hosts_leave_by_the_line_whose_prefix_they_have() -> None:
                 with Capture(wan.gateway) as capture:
                     source = LAN6.format(n)
                     lan.run("ping", "-6", "-c", "1", "-W", "5", "-I", source, SERVER6)
-                    way = capture.devices(
+                    devices = capture.devices(
                         lambda p, source=source: p.source == source  # type: ignore[misc]
                     )
-                assert way == {f"eth{n}"}
+                assert devices == {f"eth{n}"}
             # The LAN wins, whatever the line: main knows it by a longer prefix than 6 bits.
             to_lan = wan.gateway.ip(
                 f"route get {LAN6.format(1)} from {LAN6.format(2)} iif br-lan", family=6
@@ -301,40 +303,40 @@ def test_a_table_of_netifds_is_used_and_left_alone(wan: Wan) -> None:
     wan.default_route(1)
     wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *netifd_keeps(103))
     before = wan.gateway.state()
-    ubus = Ubus(wan.gateway, said("table-103"))
+    ubus = Ubus(wan.gateway, dump_fixture("table-103"))
     with Daemon(wan.gateway) as daemon:
-        second = [each for each in ours(wan) if re.search(r"103|eth2|7.02|10\.2\.2", each)]
+        second = [line for line in ours(wan) if re.search(r"103|eth2|7.02|10\.2\.2", line)]
         assert second == [
             "-4 endpoint 10.2.2.2 subflow dev eth2",
             "-4 rule 7102 from all fwmark 0x2000000/0x7f000000 lookup 103",
             "-4 rule 7302 from all oif eth2 lookup 103",
         ]
-        told = daemon.query_status()
-        assert (told["degraded"], told["drift"]) == (False, [])
-        v4 = told["uplinks"][1]["families"][0]
+        status = daemon.query_status()
+        assert (status["degraded"], status["drift"]) == (False, [])
+        v4 = status["uplinks"][1]["families"][0]
         assert (v4["table"], v4["table_from"], v4["lookups"][0]["matches"]) == (103, "netifd", True)
 
         # The table changes: netifd puts all of it elsewhere, and says so.
-        away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(103))]
+        away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(103))]
         wan.gateway.ip(*away, *netifd_keeps(104))
-        ubus.set_reply(said("table-104"))
+        ubus.set_reply(dump_fixture("table-104"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 104" in ours(wan))
         daemon.settle()
-        assert not [each for each in ours(wan) if "103" in each]
+        assert not [line for line in ours(wan) if "103" in line]
         assert "-4 endpoint 10.2.2.2 subflow dev eth2" in ours(wan)
 
         # No table of its own any more: it becomes ours.
-        away = [each.replace(" add ", " delete ") for each in reversed(netifd_keeps(104))]
+        away = [rule.replace(" add ", " delete ") for rule in reversed(netifd_keeps(104))]
         wan.gateway.ip(*away, "route add 10.2.2.0/24 dev eth2 proto static scope link")
-        ubus.set_reply(said("without-defaults"))
+        ubus.set_reply(dump_fixture("without-defaults"))
         wake(daemon)
         eventually(lambda: "-4 rule 7502 from 10.2.2.2 lookup 7002" in ours(wan))
         daemon.settle()
-        assert not [each for each in ours(wan) if "104" in each]
+        assert not [line for line in ours(wan) if "104" in line]
 
         wan.gateway.ip("route delete 10.2.2.0/24 dev eth2", *netifd_keeps(103))
-        ubus.set_reply(said("table-103"))
+        ubus.set_reply(dump_fixture("table-103"))
         wake(daemon)
         eventually(lambda: "-4 rule 7302 from all oif eth2 lookup 103" in ours(wan))
         daemon.stop()
@@ -347,7 +349,7 @@ def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
     wan.address_up(1)
     wan.default_route(1)
     wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *netifd_keeps(103))
-    text = said("table-103")
+    text = dump_fixture("table-103")
     ubus = Ubus(wan.gateway, text)
     wan.gateway.path("/run/act").write_text(
         "echo $MPROUTD_EVENT $MPROUTD_TABLE $MPROUTD_TABLE6 >>/run/runs\n"
@@ -378,12 +380,12 @@ def test_a_program_gets_the_table_that_is_in_use(wan: Wan) -> None:
     ],
     ids=["nonsense", "refused", "slow", "endless", "absent"],
 )
-def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
+def test_without_a_reply_it_continues_with_the_kernels_facts_and_the_last_reply(
     wan: Wan, fault: dict[str, object], why: str
 ) -> None:
     wan.usual()
     wan.gateway.ip("route delete default dev eth2", family=4)
-    ubus = Ubus(wan.gateway, said("without-defaults"))
+    ubus = Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway) as daemon:
         before = wan.gateway.state(ids=True)
         assert "-4 route default via 10.2.2.1 dev eth2 table 7002 proto 77" in before
@@ -399,20 +401,20 @@ def test_without_an_answer_it_goes_on_by_the_kernel_and_what_was_said(
         eventually(lambda: why in daemon.call("status").words)
         assert wan.gateway.state(ids=True) == before
         assert not [
-            each for each in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in each[:1]
+            line for line in wan.gateway.run("ps", "-eo", "args").splitlines() if "Z" in line[:1]
         ]
-        asked = ubus.calls()
-        ubus.set_reply(said("without-defaults"))
+        calls = ubus.calls()
+        ubus.set_reply(dump_fixture("without-defaults"))
         ubus.install()
         eventually(lambda: "netifd-unreachable" not in codes(daemon), timeout=20)
-        assert ubus.calls() > asked
+        assert ubus.calls() > calls
         assert wan.gateway.state(ids=True) == before
 
 
 def test_a_router_with_many_interfaces(wan: Wan) -> None:
     """An answer that is larger than a pipe."""
     wan.usual()
-    many = json.loads(said("without-defaults"))
+    many = json.loads(dump_fixture("without-defaults"))
     lan = many["interface"][0]
     many["interface"][:0] = [{**lan, "interface": f"lan{n}"} for n in range(400)]
     Ubus(wan.gateway, json.dumps(many))
@@ -423,7 +425,7 @@ def test_a_router_with_many_interfaces(wan: Wan) -> None:
 
 def test_ten_hooks_at_once_are_few_questions(wan: Wan) -> None:
     wan.usual()
-    ubus = Ubus(wan.gateway, said("without-defaults"))
+    ubus = Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway) as daemon:
         eventually(lambda: ubus.calls() >= 2)
         daemon.settle()
@@ -464,13 +466,13 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
     wan.gateway.ip("route flush table all dev eth2 proto kernel scope link", family=4)
     wan.gateway.ip(*BACK[4][1:], family=4)
     wan.gateway.ip(*BACK[6], family=6)
-    Ubus(wan.gateway, said("without-defaults"))
+    Ubus(wan.gateway, dump_fixture("without-defaults"))
     with Daemon(wan.gateway, verbose=True) as daemon:
         daemon.settle()
         before = wan.gateway.state(ids=True)
         with Echo(wan.gateway, wan.server, server) as echo:
             eventually(lambda: len(subflows(wan.gateway, echo.port)) >= 2)
-            ports = {each.local_port for each in subflows(wan.gateway, echo.port)}
+            ports = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
             echo.report()
             daemon.writes()
             wan.gateway.ip(*RESTART, family=4)
@@ -479,17 +481,19 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
             eventually(lambda: wan.gateway.state(ids=True) == before)
             daemon.settle()
             report = echo.report()
-            assert {each.local_port for each in subflows(wan.gateway, echo.port)} == ports
+            assert {subflow.local_port for subflow in subflows(wan.gateway, echo.port)} == ports
             assert (report.error, report.mptcp) == ("", True)
             assert report.gap < 1.5
             writes = daemon.writes()
-            assert not [each for each in writes if " mptcp " in each or " delete " in each]
-            lost = [each for each in before.splitlines() if "proto 77" in each]
+            assert not [
+                command for command in writes if " mptcp " in command or " delete " in command
+            ]
+            lost = [line for line in before.splitlines() if "proto 77" in line]
             assert len(writes) <= 2 * len(lost)  # twice where it is taken away half-way
 
             # Now with wan2's address, as where its lease begins anew: wan1 goes on.
             before = wan.gateway.state()
-            kept = {each.local_port for each in subflows(wan.gateway, echo.port)}
+            kept = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
             wan.gateway.ip("address delete 10.2.2.2/24 dev eth2", *RESTART, family=4)
             eventually(lambda: "-4 endpoint 10.2.2.2 subflow dev eth2" not in ours(wan))
             wan.gateway.ip("address add 10.2.2.2/24 dev eth2 noprefixroute", *BACK[4], family=4)
@@ -497,7 +501,7 @@ def test_a_restart_of_netifd_costs_no_connection(wan: Wan, server: str) -> None:
             again = echo.report()
             assert (again.error, again.mptcp) == ("", True)
             assert again.gap < 1.5
-            assert kept & {each.local_port for each in subflows(wan.gateway, echo.port)}
+            assert kept & {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
 
 
 def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:

@@ -111,10 +111,10 @@ def test_connections_are_limited_in_number_and_time(listening: Listening) -> Non
         address: [listening.stranger(address) for _ in range(MAX_TESTS_OF_SOURCE)]
         for address in ("127.0.0.1", "::1")
     }
-    everybody = [each for listed in tests.values() for each in listed]
+    everybody = [address for listed in tests.values() for address in listed]
     try:
         assert len(everybody) == MAX_CONNECTIONS
-        assert all(hello(listening, each) for each in everybody)
+        assert all(hello(listening, address) for address in everybody)
         with listening.stranger() as late:
             assert cut(late)
         # One source may not have all of them.

@@ -52,7 +52,7 @@ def test_without_such_a_connection_the_endpoint_goes_at_once(wan: Wan) -> None:
         assert mptcp_counters(wan.gateway)["RmSubflow"] >= 1
 
 
-def test_the_endpoint_goes_when_the_lone_connection_has_ended(wan: Wan) -> None:
+def test_the_endpoint_is_deleted_when_its_last_connection_ends(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon:
         with Echo(wan.gateway, wan.server, SERVER, answers_mptcp=False) as plain:
             assert not plain.report().mptcp

@@ -16,7 +16,7 @@ def world():
 
 
 def moved(options: str) -> str:
-    return "config mproutd 'globals'\n" + "".join(f"\toption {each}\n" for each in options)
+    return "config mproutd 'globals'\n" + "".join(f"\toption {option}\n" for option in options)
 
 
 ONE = TWO_UPLINKS.split("config interface 'wan2'")[0]
@@ -55,7 +55,7 @@ def test_the_file_changed(world, change, how):
     (network, own), (new_network, new_own) = CHANGES[change]
     before_start = world.gateway.state()
     daemon = Daemon(world.gateway, new_network, new_own).start()
-    slots = {each["name"]: each["slot"] for each in daemon.status()["uplinks"]}
+    slots = {uplink["name"]: uplink["slot"] for uplink in daemon.status()["uplinks"]}
     clean = world.gateway.state()
     daemon.stop()
     assert daemon.call("flush").code == 0
@@ -70,7 +70,7 @@ def test_the_file_changed(world, change, how):
     else:
         daemon.configure(new_network, new_own)
         daemon.reconcile()
-    if slots == {each["name"]: each["slot"] for each in daemon.status()["uplinks"]}:
+    if slots == {uplink["name"]: uplink["slot"] for uplink in daemon.status()["uplinks"]}:
         assert world.gateway.state() == clean
     else:  # slots stay with their uplinks as long as the state file lives
         assert change == "an uplink came in front"
@@ -125,10 +125,10 @@ def test_flush_of_tables_that_the_file_no_longer_names(world):
 def test_no_configuration_at_all(world):
     daemon = Daemon(world.gateway, "")
     for verb in ("check", "run"):
-        answer = daemon.call(verb)
-        assert answer.code == 2, answer
-        assert answer.err.count("\n") == 1
-        assert CONFIG_DIR in answer.err
+        result = daemon.call(verb)
+        assert result.code == 2, result
+        assert result.err.count("\n") == 1
+        assert CONFIG_DIR in result.err
 
 
 def test_a_state_directory_that_is_full(world):
@@ -139,9 +139,9 @@ def test_a_state_directory_that_is_full(world):
     world.gateway.run("sh", "-c", f"head -c 4096 /dev/zero > {RUNTIME_DIR}/filler")
     with Daemon(world.gateway) as daemon:
         assert "endpoint 10.1.1.2" in world.gateway.state()
-        told = daemon.call("status")
-        assert told.code == 1
-        assert "No space left on device" in told.out
+        result = daemon.call("status")
+        assert result.code == 1
+        assert "No space left on device" in result.out
         assert "Traceback" not in daemon.log()
         world.gateway.run("rm", f"{RUNTIME_DIR}/filler")
         daemon.reconcile()

@@ -73,7 +73,7 @@ def test_endpoints_come_back_by_themselves_after_a_status(world, daemon):
     eventually(lambda: world.gateway.state() == before)
 
 
-def test_somebody_who_removes_again_and_again_is_not_fought(world, daemon):
+def test_repeated_removals_are_not_fought(world, daemon):
     """A loop that deletes one rule: it comes back five times at once, then after 0.2 s, 0.4 s …"""
     script = (
         "n=0; end=$(($(date +%s) + 3));"
@@ -97,10 +97,10 @@ def test_an_operation_that_fails_stops_no_other_and_is_tried_again(world):
         assert "default via 10.1.1.9 dev eth1 table 7001 proto static" in state
         assert "default via 10.2.2.1 dev eth2 table 7002 proto 77" in state
         assert "endpoint 10.2.2.2" in state
-        told = daemon.call("status")
-        assert told.code == 1
-        assert "ip route add default via 10.1.1.1 dev eth1 table 7001 proto 77" in told.words
-        assert "attempt " in told.words
+        result = daemon.call("status")
+        assert result.code == 1
+        assert "ip route add default via 10.1.1.1 dev eth1 table 7001 proto 77" in result.words
+        assert "attempt " in result.words
         tries = daemon.log().count("ip route add default via 10.1.1.1 dev eth1 table 7001")
         assert 1 <= tries <= 4
 
@@ -131,9 +131,9 @@ def test_a_rule_in_front_that_leads_elsewhere_takes_the_endpoint_away(world, dae
     world.gateway.ip("route add blackhole default table 300", f"rule add {rule}")
     eventually(lambda: "endpoint 10.1.1.2" not in world.gateway.state())
     assert "endpoint 2001:db8:1::2" in world.gateway.state()
-    told = daemon.call("status")
-    assert told.code == 1
-    assert "wan1: routed through another device than eth1: 10.1.1.2 (" in told.words
+    result = daemon.call("status")
+    assert result.code == 1
+    assert "wan1: routed through another device than eth1: 10.1.1.2 (" in result.words
     world.gateway.ip(f"rule delete {rule}")
     eventually(lambda: "endpoint 10.1.1.2 subflow dev eth1" in world.gateway.state())
     assert daemon.call("status").code == 0
@@ -150,19 +150,21 @@ def test_a_rule_in_front_before_the_start(world):
 
 
 @pytest.mark.parametrize(
-    ("setting", "off", "on", "said"),
+    ("setting", "off", "on", "message"),
     [
         ("net.mptcp.enabled", 0, 1, "net.mptcp.enabled is 0"),
         ("net.mptcp.pm_type", 1, 0, "the path manager is 'userspace'"),
     ],
 )
-def test_without_working_mptcp_routing_works_and_one_line_says_so(world, setting, off, on, said):
+def test_without_working_mptcp_routing_works_and_one_line_reports_it(
+    world, setting, off, on, message
+):
     world.gateway.sysctl(setting, off)
     with Daemon(world.gateway) as daemon:
         assert "7501 from 10.1.1.2 lookup 7001 proto 77" in world.gateway.state()
-        told = daemon.call("status")
-        assert told.code == 1
-        assert told.words.count(said) == 1
+        result = daemon.call("status")
+        assert result.code == 1
+        assert result.words.count(message) == 1
         world.gateway.run("ping", "-c1", "-W2", "-I", "10.2.2.2", "10.9.9.9")
         world.gateway.sysctl(setting, on)
         assert daemon.call("status").code == 0

@@ -102,7 +102,7 @@ def test_fullmesh_joins_every_address_of_the_server(ends, options, paths):
     assert ends.paths(echo) == paths
 
 
-def test_fullmesh_is_not_asked_beside_signal_which_the_kernel_refuses(ends):
+def test_fullmesh_is_not_requested_with_signal_which_the_kernel_refuses(ends):
     ends.begin(TWO, TWO, own("both", wan1="fullmesh"), own("server", wan1="fullmesh"))
     assert endpoints(ends.client)[C1] == "signal subflow dev eth1"
     assert endpoints(ends.server)[S1] == "signal dev eth1"
@@ -160,7 +160,7 @@ def test_laminar_answers_the_announced_address_from_its_own(ends):
         assert in_process.settle() == []
 
 
-def test_a_kernel_that_does_not_know_laminar_is_not_asked_for_it(ends):
+def test_laminar_is_not_requested_from_a_kernel_without_it(ends):
     with InProcess(
         ends.client, TWO, own(wan2="laminar"), laminar=False if has_laminar() else None
     ) as in_process:

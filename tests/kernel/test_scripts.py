@@ -68,26 +68,26 @@ def test_up_at_the_first_start_down_and_up_again(world):
         acting.ran("up came back", "down", "up came back")
         last = acting.last()
         assert (last["event"], last["exit_status"], last["output"]) == ("up", 0, "done wan2")
-        told = acting.daemon.call("status", "wan2").words
-        assert "on_up /bin/sh exited with status 0 after" in told
-        assert told.count("done wan2") == 1
+        words = acting.daemon.call("status", "wan2").words
+        assert "on_up /bin/sh exited with status 0 after" in words
+        assert words.count("done wan2") == 1
         log = acting.daemon.log()
         assert "wan2: on_down /bin/sh exited with status 0: done wan2" in log
 
 
-def test_what_the_program_is_told(world):
+def test_the_environment_of_the_program(world):
     with Acting(world, "env | sort >/run/env.$MPROUTD_EVENT; pwd; readlink /proc/self/fd/0") as it:
         it.ran("up came back")
         world.unplug(2)
         it.ran("up came back", "down")
         assert it.last()["output"] == "/dev/null"
-    told = {}
+    variables = {}
     for event in ("up", "down"):
         lines = world.gateway.path(f"/run/env.{event}").read_text().splitlines()
-        told[event] = dict(line.split("=", 1) for line in lines)
+        variables[event] = dict(line.split("=", 1) for line in lines)
         for shell in ("PWD", "_", "OLDPWD", "SHLVL"):  # the shell's own
-            told[event].pop(shell, None)
-    assert told["up"] == {
+            variables[event].pop(shell, None)
+    assert variables["up"] == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "MPROUTD_EVENT": "up",
         "MPROUTD_UPLINK": "wan2",
@@ -104,7 +104,7 @@ def test_what_the_program_is_told(world):
         "MPROUTD_USABLE": "wan1 wan2",
     }
     down = {"MPROUTD_EVENT": "down", "MPROUTD_REASON": "no-carrier", "MPROUTD_USABLE": "wan1"}
-    assert told["down"] == told["up"] | down
+    assert variables["down"] == variables["up"] | down
 
 
 def test_one_that_takes_too_long_is_ended_and_the_loop_goes_on(world):
@@ -197,8 +197,8 @@ def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason,
         daemon.reconcile()
         ended = "wan2: on_down /bin/sh exited with status 0"
         eventually(lambda: ended in daemon.log(), 5, "its end")
-        told = world.gateway.path("/run/told").read_text().splitlines()
-        assert told == ["down wan2 10.2.2.2 7002", f"{reason}: {usable}".strip()]
+        lines = world.gateway.path("/run/told").read_text().splitlines()
+        assert lines == ["down wan2 10.2.2.2 7002", f"{reason}: {usable}".strip()]
         daemon.reconcile()
         daemon.stop()
         daemon.start()
@@ -242,12 +242,12 @@ def test_programs_that_a_reload_takes_away_do_not_run(world):
         acting.ran("up came back", "down")
 
 
-@pytest.mark.parametrize("gone", [(ALONE, ""), (DISABLED, OWN)], ids=["removed", "disabled"])
-def test_what_goes_while_no_daemon_runs_was_not_undone(world, gone):
+@pytest.mark.parametrize("without", [(ALONE, ""), (DISABLED, OWN)], ids=["removed", "disabled"])
+def test_what_goes_while_no_daemon_runs_was_not_undone(world, without):
     """Nobody knows any more what to run; when it is back, its last state still counts."""
     with Acting(world) as acting:
         acting.ran("up came back")
-        for network, own in (gone, (TWO_UPLINKS, OWN)):
+        for network, own in (without, (TWO_UPLINKS, OWN)):
             acting.daemon.stop()
             acting.daemon.configure(network, own)
             acting.daemon.start()
@@ -268,7 +268,7 @@ def test_after_a_flush_all_begins_anew(world):
         acting.ran("up came back", "up came back")
 
 
-def test_a_program_of_nobody_any_more_is_ended_in_its_time(world):
+def test_a_program_without_an_owner_is_ended_in_time(world):
     """It ignores SIGTERM; the reload that takes the last program away leaves no descriptor."""
     with Acting(
         world, "trap '' TERM; echo $$ >/run/pid; sleep 99 & wait; wait; sleep 99"
@@ -278,10 +278,10 @@ def test_a_program_of_nobody_any_more_is_ended_in_its_time(world):
         def descriptors() -> list[str]:
             folder = f"/proc/{daemon.process.pid}/fd"
             try:
-                found = [os.readlink(f"{folder}/{each}") for each in os.listdir(folder)]
+                targets = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
             except FileNotFoundError:  # closed while we looked
                 return descriptors()
-            return [each for each in found if "pipe:" in each or "pidfd" in each]
+            return [target for target in targets if "pipe:" in target or "pidfd" in target]
 
         eventually(lambda: world.gateway.path("/run/pid").exists(), 5)
         daemon.configure(own="config mproutd 'globals'\n")

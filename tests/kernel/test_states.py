@@ -47,7 +47,7 @@ STATES: dict[str, tuple[str, str, dict[str, Device]]] = {
     "no carrier at all": (
         WAN1 + WAN2,
         "",
-        {name: each._replace(carrier=False) for name, each in BOTH.items()},
+        {name: link._replace(carrier=False) for name, link in BOTH.items()},
     ),
     "one subnet": (WAN1 + WAN2, "", SHARED),
     "one address": (WAN1 + WAN2, "", {"eth1": ETH2, "eth2": ETH2}),
@@ -124,10 +124,10 @@ class Gateway:
         kept = old.addresses if old.addresses == new.addresses and old.up else ()
         if not kept:
             lines.append(f"address flush dev {name} scope global")
-            lines += [f"address add {each} dev {name}" for each in new.addresses]
+            lines += [f"address add {address} dev {name}" for address in new.addresses]
         lines += [
-            f"route replace default via {each} dev {name} metric {name[-1]}00"
-            for each in new.gateways
+            f"route replace default via {gateway} dev {name} metric {name[-1]}00"
+            for gateway in new.gateways
         ]
         lines += [f"link set {name} down"] * (not new.up)
         self.node.ip(*lines)
@@ -144,7 +144,7 @@ class Gateway:
 class Mortal(NetlinkKernel):
     """The kernel of a daemon that is killed after so many changes."""
 
-    left = -1
+    remaining = -1
     writes = 0
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
@@ -223,19 +223,17 @@ def test_any_state_to_any_other(seed: int, nodes: Nodes, tmp_path: Path) -> None
             except Killed:
                 path.append("killed")
         reconciler, _ = site.run()
-        found = site.text(reconciler)
+        text = site.text(reconciler)
         with nodes(f"fresh{step}") as node:
             fresh = Site(Gateway(node), tmp_path / f"fresh{step}")
             fresh.configure(network, own)
             fresh.gateway.become(devices, random.Random(0))
             expected = fresh.text(fresh.run()[0])
-        assert found == expected, f"seed {seed}: {path}"
+        assert text == expected, f"seed {seed}: {path}"
         assert foreign - set(site.gateway.text().splitlines()) == set(), path
 
 
-def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses(
-    nodes: Nodes, tmp_path: Path
-) -> None:
+def test_an_endpoint_with_a_port_beside_ours_is_foreign(nodes: Nodes, tmp_path: Path) -> None:
     site = Site(Gateway(nodes("gateway")), tmp_path)
     site.configure(WAN1, "")
     site.gateway.become({"eth1": ETH1}, random.Random(0))

@@ -19,7 +19,7 @@ BOTH = "STATUS=2 of 2 uplinks usable: wan1 wan2"
 
 def test_ready_once_the_kernel_is_as_wanted_and_the_daemon_answers(wan):
     with Supervised(wan.gateway) as daemon:
-        assert eventually(daemon.heard) == ["READY=1", BOTH]
+        assert eventually(daemon.messages) == ["READY=1", BOTH]
         assert "10.2.2.2" in wan.gateway.ip("mptcp endpoint show")
         daemon.reconcile()
         wan.gateway.ip("address add 192.0.2.1/32 dev lo")
@@ -34,7 +34,7 @@ def test_ready_once_the_kernel_is_as_wanted_and_the_daemon_answers(wan):
 def test_ready_without_any_uplink(bare_wan):
     bare_wan.unplug(2)
     with Supervised(bare_wan.gateway, TWO_UPLINKS.replace("eth1", "wwan0")) as daemon:
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         assert daemon.messages() == [
             "READY=1",
             "STATUS=0 of 2 uplinks usable; wan1 no device; wan2 no carrier",
@@ -43,20 +43,20 @@ def test_ready_without_any_uplink(bare_wan):
 
 def test_the_status_follows_the_uplinks(wan):
     with Supervised(wan.gateway) as daemon:
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         daemon.forget()
         wan.unplug(2)
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         assert daemon.messages() == ["STATUS=1 of 2 uplinks usable: wan1; wan2 no carrier"]
         daemon.forget()
         wan.plug(2)
         eventually(lambda: BOTH in daemon.messages())
 
 
-@pytest.mark.parametrize("way", ["reconcile", "SIGHUP"])
-def test_a_reload_is_told_from_begin_to_end(wan, way):
+@pytest.mark.parametrize("method", ["reconcile", "SIGHUP"])
+def test_a_reload_is_notified_from_start_to_end(wan, method):
     with Supervised(wan.gateway) as daemon:
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         for text, code, status in (
             (TWO_UPLINKS.replace("'wan2'", "'lte'"), 0, "2 of 2 uplinks usable: wan1 lte"),
             (
@@ -74,7 +74,7 @@ def test_a_reload_is_told_from_begin_to_end(wan, way):
             daemon.forget()
             daemon.configure(text)
             begun = time.monotonic_ns() // 1000
-            if way == "SIGHUP":
+            if method == "SIGHUP":
                 assert daemon.process
                 daemon.process.send_signal(signal.SIGHUP)
             else:
@@ -84,8 +84,8 @@ def test_a_reload_is_told_from_begin_to_end(wan, way):
             assert heard[0] == "RELOADING=1"
             at = int(heard[1].removeprefix("MONOTONIC_USEC="))
             assert begun <= at <= time.monotonic_ns() // 1000
-            said = [line for line in heard if line.startswith("STATUS=")]
-            assert said[-1].startswith(f"STATUS={status}"), heard
+            states = [line for line in heard if line.startswith("STATUS=")]
+            assert states[-1].startswith(f"STATUS={status}"), heard
 
 
 def test_the_loop_feeds_the_watchdog(wan):
@@ -119,14 +119,14 @@ def test_a_loop_that_is_stuck_in_a_pass_is_not_fed(wan):
 
 def test_no_watchdog_no_feeding(wan):
     with Supervised(wan.gateway) as daemon:
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         time.sleep(0.3)
         assert "WATCHDOG=1" not in daemon.messages()
 
 
 def test_a_reload_without_descriptors_ends_neither_the_daemon_nor_the_reloading(wan):
     with Supervised(wan.gateway) as daemon:
-        eventually(daemon.heard)
+        eventually(daemon.messages)
         daemon.forget()
         assert daemon.process
         used = max(int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd"))

@@ -129,22 +129,22 @@ def test_running_out_of_descriptors_is_waited_for(wan: Wan) -> None:
 
 def test_without_a_terminal_or_a_daemon(wan: Wan) -> None:
     daemon = Daemon(wan.gateway)
-    answer = daemon.call("top")
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith("mproutd: top needs a terminal")
+    result = daemon.call("top")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("mproutd: top needs a terminal")
     script = "script --quiet --return --command"
-    asked = shlex.join(daemon.command("top"))
+    command = shlex.join(daemon.command("top"))
     for terminal in ("xterm", "nonsense"):
-        told = wan.gateway.run(
-            "sh", "-c", f"TERM={terminal} {script} {shlex.quote(asked)} /dev/null; echo $?"
+        output = wan.gateway.run(
+            "sh", "-c", f"TERM={terminal} {script} {shlex.quote(command)} /dev/null; echo $?"
         )
-        error, code = told.splitlines()
+        error, code = output.splitlines()
         assert error.startswith("mproutd: mproutd is not running")
         assert code == "3"
     with daemon:
-        told = wan.gateway.run(
-            "sh", "-c", f"TERM=nonsense {script} {shlex.quote(asked)} /dev/null; echo $?"
+        output = wan.gateway.run(
+            "sh", "-c", f"TERM=nonsense {script} {shlex.quote(command)} /dev/null; echo $?"
         )
-        error, code = told.splitlines()
+        error, code = output.splitlines()
         assert "TERM='nonsense'" in error
         assert code == "2"

@@ -77,7 +77,7 @@ def test_without_mptcp_status_names_it_once(without_mptcp: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["connections", "test wan1 --to 10.1.1.2:7000"])
-def test_without_mptcp_a_command_that_needs_it_says_so(without_mptcp: str, command: str) -> None:
+def test_without_mptcp_a_command_that_needs_it_reports_it(without_mptcp: str, command: str) -> None:
     text = "\n".join(section(without_mptcp, command))
     assert text.count("does not support MPTCP") == 1
     assert "CONFIG_MPTCP=y" in text
@@ -151,10 +151,10 @@ def test_without_mptcp_diag(no_mptcp_diag: Callable[[], None], wan: Wan) -> None
 def old_pythons() -> list[str]:
     """The interpreters here that are too old, by their commands."""
     names = [f"python3.{minor}" for minor in range(6, 11)] + ["python2.7", "pypy3"]
-    found = [path for name in names if (path := shutil.which(name))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    programs = [path for name in names if (path := shutil.which(name))]
+    programs += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
     old = "import sys; sys.exit(sys.version_info >= (3, 11))"
-    return [path for path in found if not subprocess.call([path, "-c", old], stderr=-3)]
+    return [path for path in programs if not subprocess.call([path, "-c", old], stderr=-3)]
 
 
 def test_a_python_that_is_too_old() -> None:
@@ -170,7 +170,7 @@ def test_a_python_that_is_too_old() -> None:
         assert line.startswith("mproutd: needs Python 3.11 or later; ")
 
 
-def test_a_python_that_says_that_it_is_too_old() -> None:
+def test_a_python_that_reports_that_it_is_too_old() -> None:
     """Where there is no old one: this one, under a false version."""
     code = "import sys; sys.version_info = (3, 10, 0, 'final', 0); import mproutd"
     done = subprocess.run(

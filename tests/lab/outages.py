@@ -1,8 +1,8 @@
-"""What can be wrong with a line whose link is up, and what health checks make of it.
+"""What can be wrong with an uplink whose link is up, and how health checks react.
 
     python -m tests.lab.outages          measures into docs/performance.md; needs root
 
-Each trouble happens to wan1, the master, while an MPTCP connection runs over both lines.
+Each trouble happens to wan1, the master, while an MPTCP connection runs over both uplinks.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def own(options: Mapping[str, str], *hosts: str, uplink: str = "wan1") -> str:
 
 
 class Trouble(NamedTuple):
-    """One thing that goes wrong, and is mended."""
+    """One fault, and its repair."""
 
     title: str
     begin: Callable[[Wan], object]
@@ -78,7 +78,7 @@ TROUBLES = {
     "dead": Trouble(
         "loses everything, both ways",
         lambda wan: wan.blackhole(1),
-        lambda wan: wan.mend(1),
+        lambda wan: wan.repair(1),
         mwan3=MWAN3,
     ),
     "one-way": Trouble(
@@ -187,7 +187,7 @@ def warmed(daemon: Daemon, probes: int) -> None:
 
 def measure(trouble: Trouble, options: Mapping[str, str], patience: float, stay: float) -> Measured:
     """Make the trouble, wait until the uplink is out (for up to `patience`), then `stay` seconds;
-    mend it, and wait until it is back."""
+    repair it, and wait until it is back."""
     with world(trouble, options) as (wan, daemon, echo):
         warmed(daemon, int(options.get("quality_window", "10")) if trouble.options else 2)
         before = daemon.settle()["counts"]["writes"]
@@ -212,7 +212,7 @@ def unchecked(trouble: Trouble, long: float) -> float:
 
 
 class Flapping(NamedTuple):
-    """A line that comes and goes."""
+    """An uplink that flaps."""
 
     outs: int
     """How often the uplink was taken out."""
@@ -233,7 +233,7 @@ def flap(options: Mapping[str, str], every: float, long: float) -> Flapping:
         while now < begun + long:
             wanted = int((now - begun) / every) % 2 == 0
             if wanted != dead:
-                (wan.blackhole if wanted else wan.mend)(1)
+                (wan.blackhole if wanted else wan.repair)(1)
                 dead = wanted
             here = inside(wan)
             outs += was and not here
@@ -241,7 +241,7 @@ def flap(options: Mapping[str, str], every: float, long: float) -> Flapping:
             time.sleep(0.02)
             now = time.monotonic()
         if dead:
-            wan.mend(1)
+            wan.repair(1)
         report = echo.report()
         assert report.error == "", report.error
         writes = daemon.settle()["counts"]["writes"] - before
@@ -268,7 +268,7 @@ EAGER = {
     "down": "2",
     "up": "2",
 }
-"""So that a line that is dead for two seconds is taken out at all."""
+"""So that an uplink that is dead for two seconds fails at all."""
 
 
 def span(seconds: float | None) -> str:

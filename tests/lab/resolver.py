@@ -6,7 +6,7 @@ import socket
 import sys
 
 
-def answer(query: bytes, name: bytes, address: bytes) -> bytes:
+def reply(query: bytes, name: bytes, address: bytes) -> bytes:
     """An A record for the name, nothing for any other question (RFC 1035)."""
     end = query.index(0, 12) + 5
     known = query[12:].lower().startswith(name) and query[end - 4 : end - 2] == b"\0\1"
@@ -23,7 +23,7 @@ def main(at: str, name: str, address: str) -> None:
         print("ready", flush=True)
         while True:
             query, sender = server.recvfrom(512)
-            server.sendto(answer(query, labels, socket.inet_aton(address)), sender)
+            server.sendto(reply(query, labels, socket.inet_aton(address)), sender)
 
 
 if __name__ == "__main__":

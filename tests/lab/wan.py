@@ -252,7 +252,7 @@ class Wan(Closing):
         self.cables.append(cable)
         return cable
 
-    def mend(self, n: int) -> None:
+    def repair(self, n: int) -> None:
         """Undo blackhole()."""
         for family in (4, 6):
             self.routers[n].ip("rule delete priority 1", "rule delete priority 1", family=family)

@@ -1,4 +1,4 @@
-"""docs/networks/home-gateway.md, as it says: tunnels come and go, the line drops, LTE steps in."""
+"""docs/networks/home-gateway.md, as documented: tunnels come and go, DSL drops, LTE takes over."""
 
 from __future__ import annotations
 

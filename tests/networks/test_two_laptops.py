@@ -63,10 +63,12 @@ def test_both_links_carry_and_either_may_go(laptops):
         guide.shows("status-server", theirs.call("status").out)
         guide.measured("rates-wireless", measured("client-wlan0", "192.168.1.10").table())
         watching = client.popen(*ours.command("monitor"), stdout=subprocess.PIPE, text=True)
+        assert watching.stdout
+        first = watching.stdout.readline()  # it listens now
         run = measured("client-eth0", "192.168.1.11", "status-unplugged")
         guide.measured("rates-wired", run.table())
         watching.send_signal(signal.SIGINT)
-        output = watching.communicate(timeout=10)[0]
+        output = first + watching.communicate(timeout=60)[0]
         assert "wired" in output
         guide.sample("monitor", output)
         before = client.state()

@@ -1,4 +1,4 @@
-"""docs/networks/vpn.md, as it says: one tunnel over two lines, either of which may go."""
+"""docs/networks/vpn.md, as documented: one tunnel over two uplinks, either of which may fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answers(host: Namespace, address: str = FAR_HOST) -> bool:
     return "1 received" in host.run("ping", "-c1", "-W1", address, check=False)
 
 
-def test_the_tunnel_uses_both_lines_and_outlives_each(vpn):
+def test_the_tunnel_uses_both_uplinks_and_survives_either_failing(vpn):
     router, files = vpn.router, vpn.guide.files("router")
     configuration = files["/etc/mproutd/network"], files["/etc/mproutd/mproutd"]
     with Daemon(router, *configuration) as daemon:

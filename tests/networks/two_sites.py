@@ -37,7 +37,7 @@ def dnsmasq(provider: Namespace, n: int) -> subprocess.Popen[Any]:
 
 
 class TwoSites:
-    """All but mproutd, up to the point where router-a brings up its lines.
+    """All but mproutd, up to the point where router-a brings up its uplinks.
 
     `watched`: something on router-a (ifplugd, netifd) runs ifdown and ifup with the carrier.
     """

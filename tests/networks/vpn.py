@@ -1,4 +1,4 @@
-"""The network of docs/networks/vpn.md: OpenVPN over TCP over two lines."""
+"""The network of docs/networks/vpn.md: OpenVPN over TCP over two uplinks."""
 
 from __future__ import annotations
 

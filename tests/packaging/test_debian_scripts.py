@@ -80,13 +80,13 @@ def test_a_lease_that_has_ended_leaves_none(tmp_path: Path, ends: str) -> None:
 
 
 def test_the_last_lease_of_each_device_counts(tmp_path: Path) -> None:
-    found = install(
+    hints = install(
         tmp_path,
         eth2=lease("eth2", "10.2.2.1", AN_HOUR_AGO) + lease("eth2", "10.2.2.2"),
         all=lease("eth1", "10.1.1.1") + lease("eth3", "10.3.3.1"),
         eth1=lease("eth1", "10.1.1.2"),
     )
-    assert found == {
+    assert hints == {
         "eth1:4": hint("10.1.1.2"),
         "eth2:4": hint("10.2.2.2"),
         "eth3:4": hint("10.3.3.1"),
@@ -95,8 +95,8 @@ def test_the_last_lease_of_each_device_counts(tmp_path: Path) -> None:
 
 def test_classless_routes_come_before_the_routers(tmp_path: Path) -> None:
     routes = "option rfc3442-classless-static-routes 24,10,7,7,10,2,2,9,0,10,2,2,3;"
-    found = install(tmp_path, eth2=lease("eth2", "10.2.2.1", more=routes))
-    assert found == {"eth2:4": hint("10.2.2.3")}
+    hints = install(tmp_path, eth2=lease("eth2", "10.2.2.1", more=routes))
+    assert hints == {"eth2:4": hint("10.2.2.3")}
 
 
 @pytest.mark.parametrize(

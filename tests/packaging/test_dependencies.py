@@ -52,8 +52,8 @@ class Telling(Daemon):
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         words = super().command(verb, *arguments)
-        place = next(n for n, word in enumerate(words) if word.startswith("PYTHONPATH="))
-        words[place] += ":/run/imports"
+        index = next(n for n, word in enumerate(words) if word.startswith("PYTHONPATH="))
+        words[index] += ":/run/imports"
         return words
 
 
@@ -82,7 +82,7 @@ def test_a_running_daemon_imports_nothing_else() -> None:
         "sitecustomize",
         "mproutd",
     }
-    found = imported - given - sys.stdlib_module_names
+    missing = imported - given - sys.stdlib_module_names
     assert "mproutd" in imported
-    assert found == INSIDE
+    assert missing == INSIDE
     assert {name for name, when in LISTED if when.startswith("by the daemon, always")} == INSIDE

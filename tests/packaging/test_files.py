@@ -44,13 +44,13 @@ class Record:
     def __init__(self, prefix: Path, modules: Path) -> None:
         self.files = []
         modules.mkdir(parents=True)
-        for place, source in data_files().items():
-            file = prefix / place
+        for target, source in data_files().items():
+            file = prefix / target
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes((ROOT / source).read_bytes())
-            found = metadata.PackagePath(PurePosixPath(os.path.relpath(file, modules)))
-            found.dist = metadata.PathDistribution(modules / "mproutd.dist-info")
-            self.files.append(found)
+            path = metadata.PackagePath(PurePosixPath(os.path.relpath(file, modules)))
+            path.dist = metadata.PathDistribution(modules / "mproutd.dist-info")
+            self.files.append(path)
 
 
 @pytest.fixture
@@ -97,22 +97,22 @@ def test_installed_listed_changed_and_removed(
     assert "/etc/network/if-up.d/mproutd" in places
     assert "/usr/local/share/man/man8/mproutd.8" in places
 
-    status, said = run(capsys, "--install", "--root", str(root))
-    assert (status, said) == (OK, [f"installed {place}" for place in places])
+    status, output = run(capsys, "--install", "--root", str(root))
+    assert (status, output) == (OK, [f"installed {place}" for place in places])
     assert run(capsys, "--install", "--root", str(root)) == (OK, [])
     status, listed = run(capsys, "--root", str(root))
     assert status == OK
     assert {line.split()[0] for line in listed} == {"installed"}
     modes = {place: (root / place[1:]).stat().st_mode & 0o777 for place in places}
-    assert {place for place, mode in modes.items() if mode == 0o755} == {
+    assert {path for path, mode in modes.items() if mode == 0o755} == {
         "/etc/network/if-up.d/mproutd",
         "/etc/network/if-post-down.d/mproutd",
     }
     assert set(modes.values()) == {0o755, 0o644}
 
     # -- a configuration that was changed stays, a hook that was changed does not
-    for place in ("etc/mproutd/network", "etc/network/if-up.d/mproutd"):
-        (root / place).write_text("# mine\n")
+    for path in ("etc/mproutd/network", "etc/network/if-up.d/mproutd"):
+        (root / path).write_text("# mine\n")
     status, listed = run(capsys, "--root", str(root))
     assert status == FAILED
     assert [line for line in listed if "installed" not in line] == [
@@ -124,8 +124,8 @@ def test_installed_listed_changed_and_removed(
         ["installed /etc/network/if-up.d/mproutd"],
     )
     assert run(capsys, "--remove", "--root", str(root))[0] == OK
-    left = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
-    assert left == {"etc/mproutd/network", "etc/mproutd/mproutd"}
+    remaining = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
+    assert remaining == {"etc/mproutd/network", "etc/mproutd/mproutd"}
     assert (root / "etc/mproutd/network").read_text() == "# mine\n"
 
 

@@ -101,7 +101,7 @@ class Machine:
         hints = Hints(str(self.runtime))
         read = hints.read([device])
         assert hints.error == ""
-        return {family: found[0].address for (_, family), found in read.items()}
+        return {family: gateways[0].address for (_, family), gateways in read.items()}
 
     def woke(self) -> bool:
         """Whether anything in the directory changed since the last call."""
@@ -129,7 +129,7 @@ def test_a_lease_hands_over_its_gateway_and_wakes(machine):
     assert machine.woke()
 
 
-def test_a_renewal_writes_nothing_and_wakes_nobody(machine):
+def test_a_renewal_writes_nothing_and_causes_no_pass(machine):
     machine.dhclient(LEASE)
     machine.woke()
     before = os.stat(machine.folder / "eth2:4")
@@ -246,10 +246,10 @@ def test_dhclient_script_goes_on_as_if_nothing_had_been(machine):
     of_the_hook = "name=n four=4 six=6 lines=l gateway=g hint=h runtime=r new=N nl=x status=0"
     changing = "-e ^_= -e ^BASH -e ^LINENO -e ^RANDOM -e ^SECONDS -e ^PIPESTATUS"
     show = f'set | grep -v {changing}; echo "$-"; pwd; umask; type leave 2>/dev/null || :'
-    said = machine.dhclient(
+    output = machine.dhclient(
         LEASE, f"{of_the_hook}\n{show}\nprintf '===\\n'", f"status=$?; printf '===\\n'\n{show}"
     )
-    before, between, after = said.split("===\n")
+    before, between, after = output.split("===\n")
     assert between == ""
     assert "new_routers" in before
     assert after == before
@@ -470,7 +470,7 @@ def test_what_networkmanager_gives_the_same_folder(machine):
     assert machine.hint() is None
 
 
-def test_the_folder_tells_the_direction_where_nothing_else_does(machine, tmp_path):
+def test_the_folder_gives_the_direction_where_nothing_else_does(machine, tmp_path):
     machine.ifup(STANZA)
     down = tmp_path / "if-post-down.d" / "mproutd"
     down.parent.mkdir()

@@ -36,14 +36,14 @@ def requirements(text: str) -> set[str]:
 
 def third_party(files: Iterable[Path]) -> set[str]:
     """What these files import that is neither Python's nor ours."""
-    found = set()
+    names = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").partition(".")[0])
-    return found - sys.stdlib_module_names - {"mproutd", "tests", "bench"}
+                names.add((node.module or "").partition(".")[0])
+    return names - sys.stdlib_module_names - {"mproutd", "tests", "bench"}
 
 
 def test_the_version_is_a_release_number_or_that_of_an_sdist() -> None:

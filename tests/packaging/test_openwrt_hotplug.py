@@ -60,13 +60,13 @@ def box(tmp_path: Path) -> Box:
 
 
 def test_the_recorded_events_wake_once_each_but_for_loopback(box: Box) -> None:
-    assert {each["ACTION"] for each in RECORDED} == {"ifup", "ifdown"}
+    assert {environment["ACTION"] for environment in RECORDED} == {"ifup", "ifdown"}
     for variables in RECORDED:
         assert box.event(variables) == (variables["INTERFACE"] != "loopback"), variables
 
 
 def test_on_ifdown_there_is_no_device_and_none_is_needed(box: Box) -> None:
-    (down,) = [each for each in RECORDED if each["ACTION"] == "ifdown"]
+    (down,) = [environment for environment in RECORDED if environment["ACTION"] == "ifdown"]
     assert down["DEVICE"] == ""
     assert box.event(down) == 1
     assert box.event({key: down[key] for key in down if key != "DEVICE"}) == 1
@@ -84,7 +84,7 @@ def test_on_ifdown_there_is_no_device_and_none_is_needed(box: Box) -> None:
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",
 )
-def test_of_updates_only_a_renewed_lease_wakes_nobody(
+def test_only_an_update_that_renews_a_lease_causes_no_pass(
     box: Box, changed: tuple[str, ...], wakes: int
 ) -> None:
     assert box.event(UPDATE | dict.fromkeys(changed, "1")) == wakes
@@ -94,7 +94,7 @@ def test_of_updates_only_a_renewed_lease_wakes_nobody(
     "action",
     ["", "link-up", "link-down", "iflink", "ifup-failed", "create", "free", "reload", "ifupx"],
 )
-def test_what_the_kernel_says_itself_wakes_nobody(box: Box, action: str) -> None:
+def test_an_event_that_the_kernel_reports_too_causes_no_pass(box: Box, action: str) -> None:
     assert box.event(UP | {"ACTION": action, "IFUPDATE_ROUTES": "1"}) == 0
 
 
@@ -217,9 +217,9 @@ def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) ->
 
         def event(action: str, interface: str) -> None:
             (variables,) = {
-                tuple(sorted(each.items()))
-                for each in RECORDED
-                if (each["ACTION"], each["INTERFACE"]) == (action, interface)
+                tuple(sorted(environment.items()))
+                for environment in RECORDED
+                if (environment["ACTION"], environment["INTERFACE"]) == (action, interface)
             }
             box.sh(f'. "{HOOK}"', dict(variables) | environment)
 
@@ -241,7 +241,9 @@ def test_the_recorded_router_from_its_first_event_to_its_last(tmp_path: Path) ->
                 ubus.set_reply((NETIFD / "interface-dump-up.json").read_text())
                 event("ifup", "wan2")
                 eventually(lambda: endpoints() == {"10.1.1.2", "10.2.2.2", "10.3.3.2"})
-                slots = {each["name"]: each["table"] for each in daemon.query_status()["uplinks"]}
+                slots = {
+                    uplink["name"]: uplink["table"] for uplink in daemon.query_status()["uplinks"]
+                }
                 table = router.ip(f"route show table {slots['wan2']}")
                 assert "default via 10.2.2.1 dev w2 proto 77" in table
                 assert "oif w3 lookup 103 proto 77" in router.ip("rule show")

@@ -136,17 +136,17 @@ def test_the_packages_share_out_the_modules_and_each_is_in_one(roots: dict[str, 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_package_installs_these_files_and_no_others(roots: dict[str, Path], name: str) -> None:
-    found = {
+    modes = {
         path: mode for path, mode in installed(roots[name]).items() if not path.startswith(SITE)
     }
-    assert found == FILES[name]
+    assert modes == FILES[name]
 
 
 def test_luci_gets_its_pages_and_what_they_share_with_cockpit(sdk: Sdk) -> None:
-    found = installed(sdk.build(LUCI)["luci-app-mproutd"])
+    modes = installed(sdk.build(LUCI)["luci-app-mproutd"])
     resources = "www/luci-static/resources"
     shared = {path.name for path in (ROOT / "web/page").iterdir()}
-    assert set(found) == {
+    assert set(modes) == {
         f"{resources}/view/mproutd/status.js",
         f"{resources}/view/mproutd/configuration.js",
         f"{resources}/view/status/include/35_mproutd.js",
@@ -155,7 +155,7 @@ def test_luci_gets_its_pages_and_what_they_share_with_cockpit(sdk: Sdk) -> None:
         "usr/share/luci/menu.d/luci-app-mproutd.json",
         "usr/share/rpcd/acl.d/luci-app-mproutd.json",
     }
-    assert set(found.values()) == {0o644}
+    assert set(modes.values()) == {0o644}
     _, depends, _, _ = sdk.describe(LUCI, "luci-app-mproutd")
     assert depends == ["+luci-base", "+mproutd-rpcd"]
     assert f"PKG_VERSION:={mproutd.__version__}\n" in LUCI.read_text()
@@ -273,9 +273,7 @@ def test_the_daemon_imports_what_its_package_depends_on_and_depends_on_no_more(
 
 
 @pytest.mark.parametrize("name", ["mproutd", *APART])
-def test_what_its_modules_import_when_they_are_asked_to_is_there_too(
-    sdk: Sdk, roots: dict[str, Path], name: str
-) -> None:
+def test_lazy_imports_are_packaged_too(sdk: Sdk, roots: dict[str, Path], name: str) -> None:
     """Checks, programs and the like, which a configuration asks for; but for MAY_BE_MISSING."""
     named = set()
     for module in modules(roots[name]):
@@ -315,8 +313,8 @@ def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
     with Installed(wan.gateway, roots, tmp_path) as daemon:
         assert daemon.status()["running"]
         for verb in ("check", "status", "reconcile", "connections"):
-            answer = daemon.call(verb)
-            assert (answer.code, answer.err) == (0, ""), (verb, answer)
+            result = daemon.call(verb)
+            assert (result.code, result.err) == (0, ""), (verb, result)
         apart = {
             ("top",): "this command's package, mproutd-top, is not installed",
             ("test", "wan1", "--to", "192.0.2.1:80"): "this command's package, mproutd-test, is not"
@@ -325,8 +323,8 @@ def test_every_command_of_the_package_runs_and_the_others_say_what_they_need(
             " installed",
         }
         for words, text in apart.items():
-            answer = daemon.call(*words)
-            assert (answer.code, answer.err) == (1, f"mproutd: {text}\n"), (words, answer)
+            result = daemon.call(*words)
+            assert (result.code, result.err) == (1, f"mproutd: {text}\n"), (words, result)
     assert "(OpenWrt: mproutd-connections)" in daemon.call("connections").err
     assert daemon.call("flush").code == 0
     assert "7001" not in wan.gateway.ip("rule show")

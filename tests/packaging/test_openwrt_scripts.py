@@ -76,8 +76,8 @@ class Box(Router):
         assert str(program) in script
         copy = self.folder("etc/init.d") / "mproutd"
         copy.write_text(script)
-        said = self.sh(RC_COMMON, {"IPKG_INSTROOT": str(self.root)}, [str(copy), action])
-        return said.replace(str(program), "PROGRAM").replace(str(self.root), "").splitlines()
+        output = self.sh(RC_COMMON, {"IPKG_INSTROOT": str(self.root)}, [str(copy), action])
+        return output.replace(str(program), "PROGRAM").replace(str(self.root), "").splitlines()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_it_starts_after_netifd_and_does_not_stop_at_a_shutdown(box: Box) -> Non
     assert 20 < int(start[1]) < 99
 
 
-def test_procd_keeps_it_running_and_tells_it_of_changed_files(box: Box) -> None:
+def test_procd_keeps_it_running_and_reloads_it_after_changes(box: Box) -> None:
     assert box.init("start") == AS_ROOT
     assert box.init("reload") == AS_ROOT  # the same again: procd compares, and signals
     assert box.init("restart") == ["procd_kill mproutd", *AS_ROOT]
@@ -205,41 +205,42 @@ def test_uci_defaults_give_uci_a_file_to_write_to(box: Box) -> None:
 def test_who_runs_reads_the_access_lists_again(box: Box) -> None:
     makefile = (ROOT / "packaging/openwrt/mproutd/Makefile").read_text()
     postinst = makefile.split("define Package/mproutd-rpcd/postinst\n")[1].split("endef")[0]
-    box.program("killall", f'echo "$*" >>{box.root}/told\nexit 1\n')
-    told = box.root / "told"
+    box.program("killall", f'echo "$*" >>{box.root}/killed\nexit 1\n')
+    killed = box.root / "killed"
     own = DEFAULTS.read_text().replace("$IPKG_INSTROOT/etc/", f"{box.root}/etc/")
     for script, whom in ((own, "ubusd"), (postinst.replace("$$", "$"), "rpcd")):
         assert box.sh(script, {"IPKG_INSTROOT": str(box.root)}) == ""
-        assert not told.exists()  # an image is being made
+        assert not killed.exists()  # an image is being made
         assert box.sh(script) == ""
-        assert told.read_text() == f"-HUP {whom}\n"
-        told.unlink()
+        assert killed.read_text() == f"-HUP {whom}\n"
+        killed.unlink()
 
 
 # -- ubus ---------------------------------------------------------------------------------
 
 
-class Asked(Box):
+class RpcPlugin(Box):
     """rpcd's end of the plugin, with an `mproutd` that prints and ends as it is told."""
 
     requests: list[dict[str, Any]]
-    """What was asked by the control socket."""
+    """The requests on the control socket."""
 
     def mproutd(self, out: str = "", err: str = "", status: int = 0) -> None:
         for name, text in (("out", out), ("err", err)):
             (self.root / name).write_text(text)
         self.program(
             "mproutd",
-            f'echo "$*" >>"{self.root}/asked"; cat "{self.root}/out"; cat "{self.root}/err" >&2\n'
+            f'echo "$*" >>"{self.root}/commands"\n'
+            f'cat "{self.root}/out"; cat "{self.root}/err" >&2\n'
             f"exit {status}\n",
         )
 
     def call(
         self, method: str, arguments: str = "{}", variables: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        return self.plugin(["call", method], arguments, variables)
+        return self.execute(["call", method], arguments, variables)
 
-    def plugin(
+    def execute(
         self, argv: list[str], stdin: str = "", variables: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         done = subprocess.run(
@@ -251,12 +252,12 @@ class Asked(Box):
             timeout=20,
         )
         assert (done.returncode, done.stderr) == (0, ""), done
-        answer = json.loads(done.stdout)
-        assert isinstance(answer, dict)
-        return answer
+        reply = json.loads(done.stdout)
+        assert isinstance(reply, dict)
+        return reply
 
-    def asked(self) -> list[str]:
-        file = self.root / "asked"
+    def commands(self) -> list[str]:
+        file = self.root / "commands"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
         return lines
@@ -283,8 +284,8 @@ class Asked(Box):
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
-    box = Asked(tmp_path)
+def plugin(tmp_path: Path) -> RpcPlugin:
+    box = RpcPlugin(tmp_path)
     box.requests = []
     (box.path / "socat").symlink_to(shutil.which("socat") or "/nonexistent")
     return box
@@ -293,8 +294,8 @@ def asked(tmp_path: Path) -> Asked:
 METHODS = {"status": {}, "connections": {}, "reconcile": {"dry_run": True}}
 
 
-def test_the_methods_and_their_arguments(asked: Asked) -> None:
-    assert asked.plugin(["list"]) == METHODS
+def test_the_methods_and_their_arguments(plugin: RpcPlugin) -> None:
+    assert plugin.execute(["list"]) == METHODS
 
 
 def test_the_access_list_names_every_method_once() -> None:
@@ -304,42 +305,42 @@ def test_the_access_list_names_every_method_once() -> None:
 
 
 def test_status_and_connections_are_the_daemons_and_no_program_of_ours_starts(
-    asked: Asked,
+    plugin: RpcPlugin,
 ) -> None:
     status = {"version": 1, "text": 'a "quoted"\n\\line', "uplinks": [{"name": "wan1"}] * 2000}
     connections = {"version": 1, "connections": []}
-    replies = [json.dumps(each).encode() + b"\n" for each in (status, connections)]
-    with asked.daemon(*replies) as variables:
-        assert asked.call("status", variables=variables) == status
-        assert asked.call("connections", variables=variables) == connections
-    assert asked.requests == [{"command": "status"}, {"command": "connections"}]
-    assert asked.asked() == []
+    replies = [json.dumps(reply).encode() + b"\n" for reply in (status, connections)]
+    with plugin.daemon(*replies) as variables:
+        assert plugin.call("status", variables=variables) == status
+        assert plugin.call("connections", variables=variables) == connections
+    assert plugin.requests == [{"command": "status"}, {"command": "connections"}]
+    assert plugin.commands() == []
 
 
-def test_a_daemon_that_goes_without_an_answer_is_named(asked: Asked) -> None:
-    with asked.daemon(b"", b'{"version": 1, "upl') as variables:
+def test_a_daemon_that_goes_without_an_answer_is_named(plugin: RpcPlugin) -> None:
+    with plugin.daemon(b"", b'{"version": 1, "upl') as variables:
         for _ in range(2):
-            told = asked.call("status", variables=variables)
-            assert "does not answer" in told["error"]
-            assert told["code"] == 1
-    assert asked.asked() == []
+            result = plugin.call("status", variables=variables)
+            assert "does not answer" in result["error"]
+            assert result["code"] == 1
+    assert plugin.commands() == []
 
 
-def test_a_socket_that_nobody_listens_at_leads_to_the_command(asked: Asked) -> None:
-    with asked.daemon() as variables:
+def test_a_socket_that_nobody_listens_at_leads_to_the_command(plugin: RpcPlugin) -> None:
+    with plugin.daemon() as variables:
         pass
-    asked.mproutd('{"running": false}')
-    assert asked.call("status", variables=variables) == {"running": False}
-    assert asked.asked() == ["status --json"]
+    plugin.mproutd('{"running": false}')
+    assert plugin.call("status", variables=variables) == {"running": False}
+    assert plugin.commands() == ["status --json"]
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
-def test_an_answer_is_the_commands_own_whatever_its_status(asked: Asked, status: int) -> None:
-    told = {"version": 1, "text": 'a "quoted"\n\\line', "uplinks": [{"name": "wan1"}] * 500}
-    asked.mproutd(json.dumps(told, indent=2) + "\n", "mproutd: a warning\n", status)
-    assert asked.call("status") == told
-    assert asked.call("connections") == told
-    assert asked.asked() == ["status --json", "connections --json"]
+def test_a_reply_is_that_of_the_command_whatever_its_status(plugin: RpcPlugin, status: int) -> None:
+    status_json = {"version": 1, "text": 'a "quoted"\n\\line', "uplinks": [{"name": "wan1"}] * 500}
+    plugin.mproutd(json.dumps(status_json, indent=2) + "\n", "mproutd: a warning\n", status)
+    assert plugin.call("status") == status_json
+    assert plugin.call("connections") == status_json
+    assert plugin.commands() == ["status --json", "connections --json"]
 
 
 @pytest.mark.parametrize(
@@ -358,37 +359,39 @@ def test_an_answer_is_the_commands_own_whatever_its_status(asked: Asked, status:
         ('{"dry_run":"$(touch injected)"}', "reconcile --json"),
     ],
 )
-def test_arguments_are_read_as_rpcd_writes_them(asked: Asked, arguments: str, command: str) -> None:
-    asked.mproutd('{"changes": []}')
-    assert asked.call("reconcile", arguments) == {"changes": []}
-    assert asked.asked() == [command]
-    assert not list(asked.root.rglob("injected"))
+def test_arguments_are_parsed_as_rpcd_writes_them(
+    plugin: RpcPlugin, arguments: str, command: str
+) -> None:
+    plugin.mproutd('{"changes": []}')
+    assert plugin.call("reconcile", arguments) == {"changes": []}
+    assert plugin.commands() == [command]
+    assert not list(plugin.root.rglob("injected"))
 
 
-def test_what_fails_is_an_object_that_says_why(asked: Asked) -> None:
-    asked.mproutd("", "mproutd: one\nmproutd: /etc/config/network:3: a 'b' \"c\" \\d\te\x01\n", 2)
-    assert asked.call("status") == {
+def test_a_failure_is_an_object_with_the_reason(plugin: RpcPlugin) -> None:
+    plugin.mproutd("", "mproutd: one\nmproutd: /etc/config/network:3: a 'b' \"c\" \\d\te\x01\n", 2)
+    assert plugin.call("status") == {
         "error": "/etc/config/network:3: a 'b' \"c\" \\d e",
         "code": 2,
     }
-    asked.mproutd("half of { an answer", "", 1)
-    assert asked.call("status") == {"error": "", "code": 1}
-    (asked.path / "mproutd").unlink()
-    told = asked.call("status")
-    assert (told["code"], "not found" in told["error"]) == (127, True)
-    assert asked.call("flush") == {"error": "no such method: flush", "code": 2}
-    assert asked.plugin([])["code"] == 2
-    assert os.listdir(asked.root / "tmp") == []
-    (asked.root / "tmp").rmdir()
-    assert "no room" in asked.call("status")["error"]
+    plugin.mproutd("half of { an answer", "", 1)
+    assert plugin.call("status") == {"error": "", "code": 1}
+    (plugin.path / "mproutd").unlink()
+    result = plugin.call("status")
+    assert (result["code"], "not found" in result["error"]) == (127, True)
+    assert plugin.call("flush") == {"error": "no such method: flush", "code": 2}
+    assert plugin.execute([])["code"] == 2
+    assert os.listdir(plugin.root / "tmp") == []
+    (plugin.root / "tmp").rmdir()
+    assert "no room" in plugin.call("status")["error"]
 
 
 @pytest.mark.kernel
-def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> None:
+def test_ubus_call_is_the_command_with_and_without_a_daemon(plugin: RpcPlugin) -> None:
     with Wan(lan=False, shaped=False).usual() as wan:
         daemon = Daemon(wan.gateway)
         inside = " ".join(wan.gateway.command("/usr/bin/env", f"PYTHONPATH={REPOSITORY}"))
-        asked.program(
+        plugin.program(
             "mproutd",
             f"/usr/bin/{inside} MPROUTD_CONFIG_DIR={CONFIG_DIR} MPROUTD_RUNTIME_DIR={RUNTIME_DIR} "
             f'{sys.executable} -m mproutd "$@"\n',
@@ -396,26 +399,26 @@ def test_ubus_call_is_the_command_with_and_without_a_daemon(asked: Asked) -> Non
         with daemon:
             daemon.settle()
             variables = {"MPROUTD_RUNTIME_DIR": str(wan.gateway.path(RUNTIME_DIR))}
-            told, wanted = asked.call("status", variables=variables), daemon.status()
-            assert told.keys() == wanted.keys()
-            assert told["running"] is True
-            assert [each["name"] for each in told["uplinks"]] == ["wan1", "wan2"]
-            assert asked.call("connections", variables=variables)["connections"] == []
-            assert asked.call("reconcile")["changes"] == []
-        told = asked.call("status")
-        assert (told["running"], told["degraded"]) == (False, wanted["degraded"])
+            result, wanted = plugin.call("status", variables=variables), daemon.status()
+            assert result.keys() == wanted.keys()
+            assert result["running"] is True
+            assert [uplink["name"] for uplink in result["uplinks"]] == ["wan1", "wan2"]
+            assert plugin.call("connections", variables=variables)["connections"] == []
+            assert plugin.call("reconcile")["changes"] == []
+        result = plugin.call("status")
+        assert (result["running"], result["degraded"]) == (False, wanted["degraded"])
         daemon.configure(
             network="config interface 'wan1'\n\toption device 'eth1'\n\toption multipath 'maybe'\n"
         )
-        told = asked.call("status")
-        assert told["code"] == 2
-        assert "network:3: interface 'wan1', option 'multipath'" in told["error"]
+        result = plugin.call("status")
+        assert result["code"] == 2
+        assert "network:3: interface 'wan1', option 'multipath'" in result["error"]
 
 
 # -- the user -----------------------------------------------------------------------------
 
 
-def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None:
+def test_the_user_may_call_only_the_ubus_methods_of_the_daemon() -> None:
     allowed = json.loads((FILES / "usr/share/acl.d/mproutd.json").read_text())
     _, what, method = UBUS_CALL
     assert allowed == {"user": "mproutd", "access": {what: {"methods": [method]}}}
@@ -423,9 +426,9 @@ def test_the_user_may_ask_netifd_what_the_daemon_asks_and_nothing_else() -> None
 
 def test_it_has_what_systemd_gives_and_may_read_the_configuration() -> None:
     unit = (ROOT / "etc/systemd/system/mproutd.service").read_text()
-    (told,) = re.findall(r"^AmbientCapabilities=(.*)", unit, re.MULTILINE)
+    (capabilities,) = re.findall(r"^AmbientCapabilities=(.*)", unit, re.MULTILINE)
     for names in json.loads(CAPABILITIES.read_text()).values():
-        assert set(names) == {*told.split(), "CAP_DAC_READ_SEARCH"}
+        assert set(names) == {*capabilities.split(), "CAP_DAC_READ_SEARCH"}
 
 
 @pytest.mark.kernel
@@ -482,8 +485,8 @@ def test_no_script_names_a_program_that_a_router_lacks() -> None:
         for word in re.findall(
             r"(?:^\s*|\$\(|[|;&] ?)([a-z_]+) ", script.read_text(), re.MULTILINE
         ):
-            found = shutil.which(word)
-            assert not found or word in APPLETS or word in given, (script.name, word)
+            path = shutil.which(word)
+            assert not path or word in APPLETS or word in given, (script.name, word)
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")

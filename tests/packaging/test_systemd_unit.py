@@ -31,21 +31,21 @@ def settings() -> list[tuple[str, str]]:
 
 
 @needs_analyze
-def test_the_sandbox_is_as_tight_as_the_page_says():
-    said = subprocess.run(
+def test_the_sandbox_is_as_tight_as_documented():
+    output = subprocess.run(
         ["systemd-analyze", "--no-pager", "security", "--offline=true", str(UNIT)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    figure = float(re.findall(r"exposure level for \S+: ([\d.]+)", said)[-1])
-    assert figure <= WORST, said
+    figure = float(re.findall(r"exposure level for \S+: ([\d.]+)", output)[-1])
+    assert figure <= WORST, output
     page = (REPOSITORY / "docs/service.md").read_text()
     assert f"an exposure of {figure:g} " in page
 
 
 @needs_analyze
-def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path):
+def test_systemd_accepts_the_unit_without_warnings(tmp_path: Path):
     """Every line is known to it.  The program is not installed here: any other stands for it."""
     unit = tmp_path / "mproutd.service"
     text = UNIT.read_text().replace("=mproutd ", "=/bin/true ")

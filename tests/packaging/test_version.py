@@ -31,7 +31,7 @@ class Repository:
         self.git("init", "--quiet", "--initial-branch=main")
 
     def git(self, *arguments: str) -> str:
-        who = {f"GIT_{each}_{key}": "x" for each in ("AUTHOR", "COMMITTER") for key in NAMES}
+        who = {f"GIT_{role}_{key}": "x" for role in ("AUTHOR", "COMMITTER") for key in NAMES}
         clock = {"GIT_COMMITTER_DATE": "1800000000 +0000", "GIT_CONFIG_GLOBAL": os.devnull}
         done = subprocess.run(
             ["git", "-C", self.folder, *arguments],
@@ -137,7 +137,7 @@ def test_an_sdist_has_it_in_its_source(repository: Repository) -> None:
     assert version(repository.folder) == "0.1.0+7.g01234567"
 
 
-def test_what_git_cannot_say_is_one_line(repository: Repository) -> None:
+def test_an_error_of_git_is_one_line(repository: Repository) -> None:
     repository.commit("0.1.0")
     (repository.folder / ".git/HEAD").write_text("nonsense\n")
     script = [sys.executable, repository.folder / SCRIPT]
@@ -169,8 +169,8 @@ def test_the_sdist_has_its_version_and_can_test_itself(tmp_path: Path) -> None:
     tree = tmp_path / name.removesuffix(".tar.gz")
     assert name == f"mproutd-{version(tree)}.tar.gz"
     listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True).stdout
-    tracked = [each for each in listed.splitlines() if (ROOT / each).exists()]
-    assert [each for each in tracked if not (tree / each).exists()] == []
+    tracked = [path for path in listed.splitlines() if (ROOT / path).exists()]
+    assert [path for path in tracked if not (tree / path).exists()] == []
     tests = ["tests/packaging/test_metadata.py", "tests/unit/test_uci.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],

@@ -69,7 +69,9 @@ class Run:
         except (GuestError, KeyboardInterrupt):
             if self._outcomes:
                 unfinished = self._outcomes[-1].file
-                self._outcomes = [each for each in self._outcomes if each.file != unfinished]
+                self._outcomes = [
+                    outcome for outcome in self._outcomes if outcome.file != unfinished
+                ]
             raise
         finally:
             self._results.save_tests(self._outcomes, whole_files)

@@ -95,7 +95,7 @@ def test_where_all_places_are_taken_whoever_holds_one_is_hurried() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from((ROOT, 1, 2, 3, 4, 5, 6)))))
-def test_nobody_waits_beside_a_free_place(steps: list[tuple[bool, int]]) -> None:
+def test_no_client_waits_while_a_slot_is_free(steps: list[tuple[bool, int]]) -> None:
     places = Places()
     for comes, user in steps:
         if comes:

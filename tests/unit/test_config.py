@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.config import Config, ConfigError, UplinkConfig, build
+from mproutd.configuration.config import (
+    Config,
+    ConfigError,
+    UplinkConfig,
+    build,
+    without_programs,
+)
 from mproutd.configuration.health import HealthConfig
 from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
 from mproutd.configuration.sections import Option, Section
@@ -33,6 +39,23 @@ def refusal(network: str, mproutd: str = "") -> str:
 
 def modes(config: Config) -> dict[str, str]:
     return {uplink.name: uplink.mode for uplink in config.uplinks}
+
+
+def test_without_its_programs_a_configuration_routes_as_before() -> None:
+    fault = "/c/network: every user can change it"
+    own = "config uplink wan1\n option on_up '/bin/up'\n option on_quota '/bin/full'\n"
+    own += " option quota '1g'\n"
+    config = parse(ON + WAN1 + WAN2, own)
+    left = without_programs(config, [fault])
+    before, after = config.uplinks[0], left.uplinks[0]
+    assert before.on_up
+    assert before.on_quota
+    assert after == before._replace(on_up=(), on_quota=())
+    assert left.uplinks[1] == config.uplinks[1]
+    assert left.warnings[-1] == f"{fault}, so on_quota, on_up are ignored; chown root, chmod go-w"
+    assert left._replace(uplinks=config.uplinks, warnings=config.warnings) == config
+    left = without_programs(parse(ON + WAN1), [fault])
+    assert left.warnings == (f"{fault}, and with it all routes; chown root, chmod go-w",)
 
 
 def test_a_disabled_interface_is_as_if_it_were_not_there() -> None:
@@ -201,7 +224,7 @@ UPLINKS = {
         ),
         ["a ppp0 on a b"],
     ),
-    "what is wrong with an interface of nobody's is nobody's business": (
+    "an unmanaged interface may be invalid": (
         (
             WAN1 + "config interface x\n option device 'eth0.1 eth0.2'\n option type bridge\n"
             "config interface y\n option device @z\nconfig interface v\n option device @v\n",
@@ -686,7 +709,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("files", "location", "section", "option", "facts"), REFUSED)
-def test_a_mistake_is_one_line_with_its_place_and_the_facts(
+def test_an_error_is_one_line_with_its_location_and_the_facts(
     files: tuple[str, str], location: str, section: str, option: str, facts: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -733,9 +756,9 @@ def fields(kind: type[Any]) -> dict[str, tuple[Any, Any]]:
 
 
 FIELDS = {
-    **{("globals", name): found for name, found in fields(Config).items()},
-    **{("uplink", name): found for name, found in fields(UplinkConfig).items()},
-    **{("uplink", name): found for name, found in fields(HealthConfig).items()},
+    **{("globals", name): default for name, default in fields(Config).items()},
+    **{("uplink", name): default for name, default in fields(UplinkConfig).items()},
+    **{("uplink", name): default for name, default in fields(HealthConfig).items()},
 }
 
 
@@ -794,20 +817,20 @@ PLAUSIBLE = {
 
 @st.composite
 def files(draw: st.DrawFn, file: str, types: dict[str, list[str]]) -> tuple[Section, ...]:
-    found = []
+    sections = []
     for kind, options in types.items():
         names = st.lists(st.sampled_from(["wan", "wan6", "dsl", "lan"]), unique=True)
         for name in draw(names)[: 1 if kind == "mproutd" else 4]:
             given = {}
             if kind != "mproutd" and draw(st.integers(0, 9)):
-                line = len(found) * 20 + 20
+                line = len(sections) * 20 + 20
                 given["device"] = Option((draw(st.sampled_from(["eth1", "eth2", "e3"])),), (line,))
             for option in draw(st.lists(st.sampled_from(options), unique=True)):
                 sensible = st.sampled_from(PLAUSIBLE[option])
                 value = draw(sensible if draw(st.integers(0, 30)) else st.text(max_size=20))
-                given[option] = Option((value,), (len(found) * 20 + len(given) + 2,))
-            found.append(Section(file, len(found) * 20 + 1, kind, name, given))
-    return tuple(found)
+                given[option] = Option((value,), (len(sections) * 20 + len(given) + 2,))
+            sections.append(Section(file, len(sections) * 20 + 1, kind, name, given))
+    return tuple(sections)
 
 
 NETWORK = {"interface": ["multipath", "device"]}

@@ -17,18 +17,18 @@ ENDPOINT = problem("rate-limited", object="10.2.2.2 subflow dev eth2", count=6, 
 NMCLI = '"$(nmcli -g GENERAL.CONNECTION device show eth2)" connection.mptcp-flags disabled'
 
 
-def advice(found: dict[str, Any], *running: str) -> str:
+def advice(reported: dict[str, Any], *running: str) -> str:
     status = {
         "enabled": True,
         "degraded": True,
         "uplinks": [{"name": "wan1", "device": "eth1"}, {"name": "wan2", "device": "eth2"}],
-        "problems": [found],
+        "problems": [reported],
     }
     return str(with_conflicts(status, running)["problems"][0]["advice"])
 
 
 @pytest.mark.parametrize(
-    ("found", "running", "words"),
+    ("reported", "running", "words"),
     [
         (FOREIGN, "NetworkManager", NMCLI),
         (FOREIGN, "NetworkManager", "nmcli device reapply eth2"),
@@ -36,8 +36,8 @@ def advice(found: dict[str, Any], *running: str) -> str:
         (RULE, "systemd-networkd", "ManageForeignRoutingPolicyRules=no"),
     ],
 )
-def test_the_setting_of_the_one_that_runs(found: Any, running: str, words: str) -> None:
-    assert words in advice(found, running)
+def test_the_setting_of_the_one_that_runs(reported: Any, running: str, words: str) -> None:
+    assert words in advice(reported, running)
 
 
 def test_both_where_both_may_have_done_it() -> None:
@@ -46,11 +46,11 @@ def test_both_where_both_may_have_done_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "running"),
+    ("reported", "running"),
     [(FOREIGN, "systemd-networkd"), (RULE, "NetworkManager"), (ENDPOINT, "systemd-networkd")],
 )
-def test_nobody_is_named_who_does_not_do_that(found: dict[str, Any], running: str) -> None:
-    assert advice(found, running) == ADVICE[found["code"]]
+def test_no_other_daemon_is_named(reported: dict[str, Any], running: str) -> None:
+    assert advice(reported, running) == ADVICE[reported["code"]]
 
 
 def test_mptcpd_is_a_problem_and_the_others_are_none() -> None:
@@ -73,9 +73,9 @@ def test_dhcpcd_where_the_address_went_with_the_carrier(
     family = {"reason": reason, "sources": sources, "advice": ADVICE[reason]}
     uplink = {"name": "wan2", "device": "eth2", "families": [family]}
     status = {"enabled": True, "degraded": True, "uplinks": [uplink], "problems": []}
-    [found] = with_conflicts(status, {"dhcpcd"})["uplinks"]
-    assert ("nolink" in found["families"][0]["advice"]) is named
-    assert found["families"][0]["advice"].startswith(ADVICE[reason])
+    [with_conflict] = with_conflicts(status, {"dhcpcd"})["uplinks"]
+    assert ("nolink" in with_conflict["families"][0]["advice"]) is named
+    assert with_conflict["families"][0]["advice"].startswith(ADVICE[reason])
     assert with_conflicts(status, {"NetworkManager"}) == status
 
 

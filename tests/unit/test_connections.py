@@ -78,8 +78,14 @@ def test_a_connection_with_two_subflows() -> None:
         False,
     )
     assert [
-        (entry["uplink"], entry["device"], entry["local_id"], entry["backup"], entry["rtt_ms"])
-        for entry in connection["subflows"]
+        (
+            subflow["uplink"],
+            subflow["device"],
+            subflow["local_id"],
+            subflow["backup"],
+            subflow["rtt_ms"],
+        )
+        for subflow in connection["subflows"]
     ] == [("wan1", None, 0, False, 12.3), ("wan2", "eth2", 2, True, 12.3)]
 
 
@@ -119,7 +125,7 @@ def test_a_fallback_keeps_its_one_subflow_with_or_without_a_token() -> None:
         sockets = [flow("10.1.1.2", 41313, tcp_info(), minimal)]
         [connection] = listed([master(9, fallback=True)], sockets)
         assert connection["fallback"] is True
-        assert [entry["local"] for entry in connection["subflows"]] == ["10.1.1.2:41313"]
+        assert [subflow["local"] for subflow in connection["subflows"]] == ["10.1.1.2:41313"]
 
 
 def test_a_kernel_that_lists_no_mptcp_sockets_or_counts_no_bytes() -> None:
@@ -142,9 +148,9 @@ def test_the_device_decides_where_two_uplinks_have_one_address() -> None:
 def test_hidden_tokens_are_a_permission_error() -> None:
     hidden = flow("10.1.1.2", 41313, tcp_info(), attribute(1, b"mptcp\0"))
     nothing = flow("10.1.1.2", 41313, tcp_info(), b"")
-    for entry in (hidden, nothing):
+    for connection in (hidden, nothing):
         with pytest.raises(PermissionError):
-            listed([master(7)], [entry])
+            listed([master(7)], [connection])
 
 
 @pytest.mark.parametrize("broken", [b"\1", b"\xff\xff\3\0", attribute(3, b"\7\0\2\0xyz\0")])

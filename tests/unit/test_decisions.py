@@ -20,7 +20,9 @@ def plan(world: World, text: str = ONE) -> Plan:
 def check(before: Plan | None, now: Plan, *expected: tuple[str, bool, str]) -> None:
     """Each decision: its uplink, whether it is good, and words that its text has, in order."""
     decided = decisions(before, now)
-    assert [(each.uplink, each.good) for each in decided] == [each[:2] for each in expected]
+    assert [(decision.uplink, decision.good) for decision in decided] == [
+        decision[:2] for decision in expected
+    ]
     for decision, (_, _, words) in zip(decided, expected, strict=True):
         rest = decision.text
         for word in words.split(" … "):

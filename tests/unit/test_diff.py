@@ -179,7 +179,7 @@ def test_one_refusal_stops_no_other() -> None:
     assert outcome.missing == (Endpoint("10.1.1.2", world.link("eth1").index, 2),)
 
 
-def test_what_is_gone_already_is_no_failure() -> None:
+def test_an_object_already_deleted_is_no_failure() -> None:
     world = two_lines()
     world.run(TWO)
     world.refuse(errno.ENOENT, "rule")
@@ -194,10 +194,10 @@ def test_a_sysctl_that_is_gone_with_its_device_is_no_failure() -> None:
     world.refuse(errno.ENOENT, "sysctl")
     outcome = world.once(TWO)
     assert outcome.failures == ()
-    assert [each for each in outcome.done if isinstance(each.value, Sysctl)] == []
+    assert [operation for operation in outcome.done if isinstance(operation.value, Sysctl)] == []
 
 
-def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_closed() -> None:
+def test_a_misrouted_address_gets_no_endpoint_and_an_existing_one_is_deleted() -> None:
     world = two_lines()
     world.run(TWO)
     index = world.link("eth2").index
@@ -211,7 +211,7 @@ def test_no_endpoint_where_somebodys_rule_leads_away_and_one_that_is_there_is_cl
     assert len(endpoints(world)) == 2
 
 
-def test_a_dry_run_says_what_a_pass_would_do() -> None:
+def test_a_dry_run_lists_what_a_pass_would_do() -> None:
     world = two_lines()
     snapshot = world.snapshot(snapshot_request(TWO, State(), sweep=True, full=True))
     previewed = dry_run(TWO, snapshot, State())
@@ -285,11 +285,11 @@ def test_each_change_of_an_endpoint_names_its_uplink() -> None:
     ]
 
 
-def test_an_endpoint_that_is_led_away_stays_for_those_with_patience_and_the_others_come() -> None:
+def test_a_misrouted_endpoint_stays_during_the_grace_period_and_others_are_added() -> None:
     world = two_lines()
     world.run(TWO)
-    way = Route(AF_INET, 100, "default", world.link("eth1").index, "10.1.1.9", protocol=4)
-    world.foreign(way, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
+    route = Route(AF_INET, 100, "default", world.link("eth1").index, "10.1.1.9", protocol=4)
+    world.foreign(route, Rule(AF_INET, 99, 100, "10.1.1.2", protocol=0))
     world.device("eth2", "10.2.2.3/24")
     for _ in range(2):
         outcome = run_pass(world, TWO, keep_misrouted=True)
@@ -316,7 +316,7 @@ def test_what_the_kernel_made_at_an_address_of_ours_is_not_taken_for_ours() -> N
     assert by_uplink(world) == ["wan1: add 10.1.1.2 subflow dev eth1"]
 
 
-def test_what_the_kernel_made_at_an_address_that_is_gone_is_closed_by_its_id() -> None:
+def test_an_implicit_endpoint_at_a_departed_address_is_deleted_by_id() -> None:
     """By id 0, it would go on holding one of the few places."""
     world = two_lines()
     config = uci(WAN1 + interface("wan2", "eth2", "off"))
@@ -328,7 +328,7 @@ def test_what_the_kernel_made_at_an_address_that_is_gone_is_closed_by_its_id() -
     assert world.closed_initial == []
 
 
-def test_somebody_elses_endpoint_at_an_address_that_is_gone_is_left() -> None:
+def test_a_foreign_endpoint_at_a_departed_address_is_kept() -> None:
     world = two_lines()
     config = uci(WAN1 + interface("wan2", "eth2", "off"))
     world.run(config)

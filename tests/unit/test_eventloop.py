@@ -81,7 +81,7 @@ def test_run_once_waits_for_the_next_timer_and_runs_descriptors_first() -> None:
     loop.close()
 
 
-def test_the_thread_tells_in_the_loop_and_holds_nobody_up() -> None:
+def test_the_thread_reports_in_the_loop_and_never_blocks_it() -> None:
     loop, results = Loop(), []
     worker = Worker(loop)
 

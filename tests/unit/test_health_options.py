@@ -99,25 +99,25 @@ def test_everything() -> None:
     )
 
 
-def test_who_is_asked_for_which_family() -> None:
-    found = health_of("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
-    assert found is not None
-    assert [target.text for target in found.targets(AF_INET)] == [
+def test_the_hosts_probed_for_each_family() -> None:
+    health = health_of("option track_ip '192.0.2.1 gateway 2001:db8::1 one.example 192.0.2.1'")
+    assert health is not None
+    assert [target.text for target in health.targets(AF_INET)] == [
         "192.0.2.1",
         "gateway",
         "one.example",
     ]
-    assert [target.text for target in found.targets(AF_INET6)] == ["2001:db8::1"]
-    assert [target.text for target in found.track_ip if target.is_name] == ["one.example"]
+    assert [target.text for target in health.targets(AF_INET6)] == ["2001:db8::1"]
+    assert [target.text for target in health.track_ip if target.is_name] == ["one.example"]
 
 
 @pytest.mark.parametrize(
     ("method", "port"), [("ping", 0), ("tcp", 443), ("http", 80), ("https", 443)]
 )
-def test_where_a_method_asks(method: str, port: int) -> None:
-    found = health_of("list track_ip 9.9.9.9", f"option track_method {method}")
-    assert found is not None
-    assert found.port == port
+def test_the_destination_of_each_method(method: str, port: int) -> None:
+    health = health_of("list track_ip 9.9.9.9", f"option track_method {method}")
+    assert health is not None
+    assert health.port == port
 
 
 HOST = "list track_ip 9.9.9.9"
@@ -168,7 +168,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("lines", "option", "reason"), MISTAKES)
-def test_a_mistake_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
+def test_an_error_is_one_line(lines: tuple[str, ...], option: str, reason: str) -> None:
     message = refusal(ON + WAN1, uplink(*lines))
     assert f": uplink 'wan1', option '{option}': " in message
     assert reason in message

@@ -29,7 +29,7 @@ def checked(network: str) -> Config:
 
 
 def two_stacks() -> World:
-    """Both lines with IPv4 and IPv6."""
+    """Both uplinks with IPv4 and IPv6."""
     world = two_lines()
     for n in (1, 2):
         world.device(f"eth{n}", f"2001:db8:{n}::2/64", gateway6=f"fe80::{n}")
@@ -92,7 +92,7 @@ def test_a_family_that_only_checks_would_take_away_stays() -> None:
     assert set(endpoints(world)) == {FOUR[1], SIX[1], SIX[2]}
 
 
-def test_the_only_line_with_ipv6_keeps_it_while_the_line_itself_works() -> None:
+def test_the_only_uplink_with_ipv6_keeps_it_while_it_works() -> None:
     world = two_lines()
     world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     run(world, ("wan1", AF_INET6))
@@ -102,7 +102,7 @@ def test_the_only_line_with_ipv6_keeps_it_while_the_line_itself_works() -> None:
     assert set(endpoints(world)) == {FOUR[2], backup}, "both have failed, and so has the uplink"
 
 
-def test_a_handover_line_with_the_family_is_something_better() -> None:
+def test_a_handover_uplink_with_the_family_is_better() -> None:
     world = two_lines()
     world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     world.device("eth3", "2001:db8:3::2/64", gateway6="fe80::3")
@@ -121,7 +121,7 @@ def test_the_last_that_failed_stays_in_use() -> None:
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
 
 
-def test_the_last_line_with_a_carrier_is_used_whatever_its_check_says() -> None:
+def test_the_last_uplink_with_a_carrier_is_used_whatever_its_check_reports() -> None:
     world = two_lines()
     assert usable(run(world, V4[1])) == ["wan2"]
     world.set("eth2", carrier=False)
@@ -137,7 +137,7 @@ def test_both_families_of_the_last_one_stay_usable() -> None:
     assert [path.usable for path in outcome.plan.uplinks[0].paths] == [True, True]
 
 
-def test_a_line_that_is_off_is_not_the_last_one() -> None:
+def test_an_uplink_that_is_off_is_not_the_last_one() -> None:
     world = two_lines()
     off = interface("wan2", "eth2", "off")
     assert usable(run(world, V4[1], network=WAN1 + off)) == ["wan1", "wan2"]
@@ -146,7 +146,7 @@ def test_a_line_that_is_off_is_not_the_last_one() -> None:
     assert usable(run(world, V4[2], V4[1], network=only)) == ["wan1"]
 
 
-def test_nobody_checks_any_more() -> None:
+def test_no_check_runs_any_more() -> None:
     world = two_lines()
     run(world, V4[1])
     assert usable(world.run(uci(WAN1 + WAN2), Facts())) == ["wan1", "wan2"]
@@ -178,8 +178,8 @@ def test_initial_state_of_an_uplink_that_comes_while_others_are_checked() -> Non
     run(world, network=WAN1)
     own = "config uplink wan2\n list track_ip 9.9.9.9\n option initial_state offline\n"
     facts = Facts(failed=(("wan2", AF_INET6),))
-    found = effective(uci(WAN1 + WAN2, own), world.store.state, facts)
-    assert found == (("wan2", AF_INET6), ("wan2", AF_INET))
+    uplinks = effective(uci(WAN1 + WAN2, own), world.store.state, facts)
+    assert uplinks == (("wan2", AF_INET6), ("wan2", AF_INET))
 
 
 def test_where_all_begin_offline_the_first_is_used() -> None:

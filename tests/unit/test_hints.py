@@ -99,7 +99,7 @@ def test_a_folder_that_others_may_write_is_not_believed(runtime: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_somebody_elses_folder_is_not_believed(runtime: Path) -> None:
+def test_a_foreign_folder_is_not_trusted(runtime: Path) -> None:
     leave(runtime, "eth2", "gateway=10.2.2.1\n")
     os.chown(hints(runtime), 12345, -1)
     read = Hints(str(runtime))

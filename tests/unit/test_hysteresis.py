@@ -208,7 +208,7 @@ def test_a_verdict_is_neither_early_nor_late(
     """Rounds with probes since the last change of the verdict."""
     for pause, replies in sequence:
         now += pause
-        before, held = hysteresis.failed, hysteresis.held_until
+        before, held_until = hysteresis.failed, hysteresis.held_until
         changed = hysteresis.record_round(now, replies)
         assert changed == (before != hysteresis.failed)
         since += bool(replies)
@@ -218,7 +218,7 @@ def test_a_verdict_is_neither_early_nor_late(
                 assert (hysteresis.held_until or now) - now <= options.hold_max
             else:
                 assert hysteresis.good_rounds >= options.up
-                assert held is None or now >= held
+                assert held_until is None or now >= held_until
             since = 0
         latencies = [latency for probes in replies.values() for latency in probes]
         silent = bool(replies) and all(latency is None for latency in latencies)
@@ -253,3 +253,14 @@ def test_the_same_options_again_change_nothing() -> None:
     assert hysteresis.bad_rounds == 1
     hysteresis.set_options(BASIC._replace(down=4))
     assert hysteresis.bad_rounds == 0
+
+
+@pytest.mark.parametrize(
+    ("rounds", "settled"), [("", True), ("+", True), ("-", False), ("---", True), ("---+", False)]
+)
+def test_settled_while_no_round_speaks_against_the_verdict(rounds: str, settled: bool) -> None:
+    hysteresis = Hysteresis(BASIC)
+    for number, what in enumerate(rounds):
+        replies = {HOST: [0.01 if what == "+" else None]}
+        hysteresis.record_round(float(number), replies)
+    assert hysteresis.settled == settled

@@ -83,9 +83,10 @@ MAY_IMPORT = {
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
-    " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
-    " netlink.bpf netlink.nftables firewall.ruleset firewall.flows subflows.policy"
-    " subflows.connections subflows.relocation services.health.hysteresis control.admission"
+    " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
+    " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
+    " firewall.flows subflows.policy subflows.connections subflows.relocation"
+    " services.health.hysteresis control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
@@ -160,23 +161,23 @@ def targets(name: str, part: str) -> str:
 def faults(module: str, source: str) -> list[str]:
     """What `module` imports and the table does not allow, as "line N: reason"."""
     pure = is_pure(module)
-    found = []
+    wrong = []
     for name, part, line in imports(source):
         top = name.partition(".")[0]
         if top == "mproutd":
             inner = targets(name, part)
             if inner and not covers(allowance(module), inner):
-                found.append(f"line {line}: {module} may not import {inner}")
+                wrong.append(f"line {line}: {module} may not import {inner}")
         elif top not in sys.stdlib_module_names:
             if not covers(OTHERS.get(top, ""), module):
-                found.append(f"line {line}: {module} may not import {top}")
+                wrong.append(f"line {line}: {module} may not import {top}")
         elif top in TOO_HEAVY:
-            found.append(f"line {line}: {top} is too heavy for the daemon")
+            wrong.append(f"line {line}: {top} is too heavy for the daemon")
         elif pure and part in PURE_PARTS.get(name, ()):
             continue
         elif pure and name not in PURE_LIBRARY:
-            found.append(f"line {line}: {module} is pure and imports {name} {part}".rstrip())
-    return list(dict.fromkeys(found))
+            wrong.append(f"line {line}: {module} is pure and imports {name} {part}".rstrip())
+    return list(dict.fromkeys(wrong))
 
 
 FILES = {
@@ -219,8 +220,8 @@ def test_no_import_goes_in_a_circle() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_nothing_by_itself(package: str) -> None:
     folder = PACKAGE.joinpath(*package.split("."))
-    found = [name for name, _, _ in imports((folder / "__init__.py").read_text())]
-    assert found == ([] if package else ["sys"])  # which refuses an old Python
+    names = [name for name, _, _ in imports((folder / "__init__.py").read_text())]
+    assert names == ([] if package else ["sys"])  # which refuses an old Python
 
 
 @pytest.mark.parametrize(

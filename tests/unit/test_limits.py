@@ -79,7 +79,7 @@ def test_a_source_that_is_quiet_has_its_pass_at_once() -> None:
     assert passes.made == 1000
 
 
-def test_a_flood_takes_its_share_and_delays_nobody_else() -> None:
+def test_a_flood_takes_its_share_and_delays_no_other_client() -> None:
     passes = Passes()
     begun = passes.clock.now
     while passes.clock.now < begun + 60:

@@ -64,7 +64,7 @@ def test_it_replaces_no_way_to_the_internet() -> None:
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1", "10.50.0.2 subflow"]
     world.set("eth1", carrier=False)
     outcome = world.run(uci(WAN1 + STORAGE + wan2, LOCAL))
-    assert [each.config.name for each in active(outcome.plan.uplinks)] == ["wan2"]
+    assert [uplink.config.name for uplink in active(outcome.plan.uplinks)] == ["wan2"]
     assert sorted(endpoints(world)) == ["10.2.2.2 subflow dev eth2", "10.50.0.2 subflow"]
     assert outcome.plan.default == {2: "wan2"}
 

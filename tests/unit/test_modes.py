@@ -7,6 +7,7 @@ import pytest
 from mproutd.configuration.config import Config
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
+from mproutd.status.changes import decisions
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines
 
@@ -202,6 +203,20 @@ def test_without_volume_it_does_not_overflow() -> None:
     config = uci(WAN1 + WAN2 + LTE, "config uplink wan3\n option overflow 80\n option quota 1G\n")
     run(world, config, "wan3", carrying="wan3")
     assert set(endpoints(world)) == {E1, E2, B3}
+
+
+# -- reports ------------------------------------------------------------------------------
+
+
+def test_only_a_configured_change_is_reported_as_one() -> None:
+    """The services say why a mode changes by itself."""
+    world = three()
+    config = overflowing(WAN1 + WAN2 + LTE)
+    idle = run(world, config).plan
+    carrying = run(world, config, carrying="wan3").plan
+    assert decisions(idle, carrying) == decisions(carrying, idle) == []
+    other = run(world, uci(WAN1 + WAN2 + HANDOVER)).plan
+    assert [each.text for each in decisions(idle, other)] == ["wan3 changes its mode to handover"]
 
 
 # -- restarts -----------------------------------------------------------------------------

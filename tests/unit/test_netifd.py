@@ -1,4 +1,4 @@
-"""What netifd says, as facts: its own recordings, what it says for other lines, and nonsense."""
+"""The reply of netifd as facts: recordings, replies for other kinds of uplink, and nonsense."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_interface_that_is_down_has_nothing() -> None:
     assert after == before | {"wan2": Interface("wan2")}
 
 
-def test_the_facts_are_by_device_and_go_before_what_a_hook_said() -> None:
+def test_the_facts_are_by_device_and_precede_hints() -> None:
     lease = Gateway("10.2.2.254", "lease")
     facts = Facts({("w2", AF_INET): (lease,), ("eth9", AF_INET): (lease,)})
     merged = add_netifd_facts(recorded("interface-dump-up"), facts)
@@ -191,11 +191,11 @@ def world() -> World:
 
 def section(name: str, mode: str, *options: str) -> str:
     lines = [f"config interface '{name}'", f" option multipath '{mode}'"]
-    return "\n".join([*lines, *(f" option {each}" for each in options)]) + "\n"
+    return "\n".join([*lines, *(f" option {option}" for option in options)]) + "\n"
 
 
 def dump(*interfaces: dict[str, Any]) -> Facts:
-    dump = [{"up": True, **each} for each in interfaces]
+    dump = [{"up": True, **interface} for interface in interfaces]
     return add_netifd_facts(parse_dump(json.dumps({"interface": dump})), Facts())
 
 
@@ -347,7 +347,7 @@ def test_of_two_on_one_device_the_first_counts_and_a_warning_says_so() -> None:
     assert resolve_devices(config, {"wan": ""}) == config
 
 
-def test_a_second_one_that_is_off_joins_without_a_word() -> None:
+def test_a_second_one_that_is_off_joins_silently() -> None:
     config = uci(PPPOE + section("wan6", "off", "proto dhcpv6", "device pppoe-wan"))
     one = resolve_devices(config, {"wan": "pppoe-wan"})
     assert (uplinks_of(one), one.warnings) == (["wan pppoe-wan master wan wan6"], ())
@@ -388,9 +388,7 @@ STATES = [
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(STATES), max_size=4), st.sampled_from(STATES[2:]))
-def test_whatever_it_said_before_the_end_is_that_of_a_clean_start(
-    history: list[Facts], last: Facts
-) -> None:
+def test_the_last_state_equals_that_of_a_clean_start(history: list[Facts], last: Facts) -> None:
     """But for the gateways that are remembered, which are the same in both."""
     config = uci(PPPOE + interface("wan2", "eth2", "on"))
     made, clean = world(), world()

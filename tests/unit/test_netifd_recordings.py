@@ -52,7 +52,7 @@ class Recording(NamedTuple):
     """Of mproutd, as all that follows."""
     endpoints: set[str]
     ways: set[tuple[object, ...]]
-    """Its routes; see way()."""
+    """Its routes; see decision()."""
 
 
 def words_of(line: str) -> dict[str, str]:
@@ -105,22 +105,22 @@ def route(line: str, family: int, world: World) -> Route:
 
 
 def addresses(dump: str, world: World) -> list[Address]:
-    found = []
+    addresses = []
     for interface in json.loads(dump)["interface"]:
         for item in (*interface.get("ipv4-address", ()), *interface.get("ipv6-address", ())):
             link = world.link(interface["l3_device"])
             peer = item.get("ptpaddress", "")
-            found.append(Address(link.index, item["address"], item["mask"], peer))
-    return found
+            addresses.append(Address(link.index, item["address"], item["mask"], peer))
+    return addresses
 
 
-def way(route: Route) -> tuple[object, ...]:
+def decision(route: Route) -> tuple[object, ...]:
     """What a route decides.  Source and metrics are main's; the recorded mproutd had its own."""
     return route.family, route.table, route.destination, route.gateway, route.device
 
 
 def foreign(world: World) -> set[Object]:
-    return {each for each in (*world.rules, *world.routes) if each.protocol != PROTOCOL}
+    return {value for value in (*world.rules, *world.routes) if value.protocol != PROTOCOL}
 
 
 def load(scenario: Path) -> Recording:
@@ -147,7 +147,7 @@ def load(scenario: Path) -> Recording:
         else:
             known_route = route(text, family, world)
             if known_route.protocol == PROTOCOL:
-                ways.add(way(known_route))
+                ways.add(decision(known_route))
             else:
                 world.routes.append(known_route)
     # mproutd ran through the scenarios one after the other
@@ -167,7 +167,7 @@ def test_a_recorded_router(scenario: Path) -> None:
     assert {line for line in lines if " lookup " in line} == recorded.rules
     assert {line for line in lines if " subflow " in line} == recorded.endpoints
     ours = [route for route in world.routes if route.protocol == PROTOCOL]
-    assert {way(route) for route in ours if not route.from_prefix} == recorded.ways
+    assert {decision(route) for route in ours if not route.from_prefix} == recorded.ways
     assert foreign(world) == netifds
 
 
@@ -209,8 +209,8 @@ def test_the_advice_is_what_netifd_knows(
 ) -> None:
     uplinks = status(tmp_path, release / scenario, unknown)
     assert [family["reason"] for family in uplinks["wan"]["families"]] == [None, None]
-    found = [(family["reason"], family["advice"]) for family in uplinks["wanb"]["families"]]
-    assert found == [(reason, advice)] * 2
+    reasons = [(family["reason"], family["advice"]) for family in uplinks["wanb"]["families"]]
+    assert reasons == [(reason, advice)] * 2
 
 
 def test_a_disabled_interface_is_no_uplink(tmp_path: Path, release: Path) -> None:

@@ -88,7 +88,7 @@ def test_lengths_that_would_not_go_forward_are_refused() -> None:
 # --- acknowledgements and the cap ---
 
 
-def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_request() -> None:
+def test_an_error_has_its_message_and_attribute_also_after_the_whole_request() -> None:
     request = mptcp_pm.probe(28, 7, 9)
     ack_attributes = put(1, b"limit greater than maximum (8)\0") + put_u32(2, 20)
     code = pack("=l", -22)
@@ -105,14 +105,14 @@ def test_an_error_names_its_words_and_its_attribute_also_behind_the_whole_reques
 
 @pytest.mark.parametrize("cap", [0, 1, 8, 63, 64, 254, 255])
 def test_bisection_finds_every_highest_limit(cap: int) -> None:
-    asked: list[int] = []
+    sequences: list[int] = []
 
     def accepts(candidate: int) -> bool:
-        asked.append(candidate)
+        sequences.append(candidate)
         return candidate <= cap
 
     assert mptcp_pm.max_limit(accepts) == cap
-    assert len(asked) <= 9
+    assert len(sequences) <= 9
 
 
 def test_a_kernel_that_does_not_name_the_attribute_has_the_old_maximum() -> None:
@@ -138,7 +138,7 @@ def test_a_memo_decodes_once_and_forgets_everything_when_full() -> None:
 
 @many
 @given(st.lists(generated.links(), min_size=1, max_size=6), st.binary(min_size=296, max_size=296))
-def test_a_link_memo_says_what_the_decoder_says(links: list[Link], counters: bytes) -> None:
+def test_the_link_cache_agrees_with_the_decoder(links: list[Link], counters: bytes) -> None:
     """Same index, other name, flags, settings and statistics: in any order."""
     cache = rtnl_decode.LinkCache()
     for link in links:

@@ -16,14 +16,14 @@ def file(*names: str) -> str:
 
 def slots(names: str, known: dict[str, int], own: str = "") -> dict[str, int]:
     places = assign_numbers(uci(file(*names.split()), own), known)
-    return {name: place.slot for name, place in places.items()}
+    return {name: numbers.slot for name, numbers in places.items()}
 
 
 def test_a_fresh_start_follows_the_file() -> None:
     assert slots("a b c", {}) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_sections_added_reordered_and_removed_move_nobody() -> None:
+def test_sections_added_reordered_and_removed_renumber_no_other() -> None:
     known = slots("a b c", {})
     known = slots("x a b c", known)
     assert known == {"a": 1, "b": 2, "c": 3, "x": 4}
@@ -59,8 +59,8 @@ def test_a_pinned_mark_in_other_bits_is_no_obstacle() -> None:
 
 def test_a_pinned_table_whose_mark_another_pinned_has_none() -> None:
     own = "config uplink 'a'\n option table '7001'\nconfig uplink 'b'\n option mark '0x01000000'\n"
-    place = assign_numbers(uci(file("a", "b"), own), {})["a"]
-    assert (place.table, place.mark, place.mask) == (7001, 0, 0)
+    numbers = assign_numbers(uci(file("a", "b"), own), {})["a"]
+    assert (numbers.table, numbers.mark, numbers.mask) == (7001, 0, 0)
 
 
 def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
@@ -68,9 +68,9 @@ def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
     own = "config mproutd 'globals'\n option mark_mask '0xff0000'\n"
     own += "config uplink 'u0'\n option mark '0x10000/0x30000'\n"
     places = assign_numbers(uci(file(*names), own), {})
-    found = [place.slot for place in places.values()]
-    assert len(set(found)) == 150
-    assert max(found) <= MAX_UPLINKS
+    slots = [numbers.slot for numbers in places.values()]
+    assert len(set(slots)) == 150
+    assert max(slots) <= MAX_UPLINKS
     marks = [place.mark for place in places.values() if place.mark]
     assert len(set(marks)) == len(marks)
     assert not any(mark & 0x30000 == 0x10000 for mark in marks[1:])
@@ -78,10 +78,10 @@ def test_many_uplinks_beside_a_greedy_mark_stay_within_the_windows() -> None:
 
 def test_marks_lie_in_the_mask_and_never_are_the_question_to_main() -> None:
     config = uci(file(*"abc"), "config mproutd 'globals'\n option mark_mask '0x0505'\n")
-    marks = [place.mark for place in assign_numbers(config, {}).values()]
+    marks = [numbers.mark for numbers in assign_numbers(config, {}).values()]
     assert marks == [0x0001, 0x0004, 0x0005]
     small = uci(file("a", "b"), "config mproutd 'globals'\n option mark_mask '0x3'\n")
-    assert [place.mark for place in assign_numbers(small, {"b": 3}).values()] == [1, 0]
+    assert [numbers.mark for numbers in assign_numbers(small, {"b": 3}).values()] == [1, 0]
 
 
 @given(st.integers(0, 1 << 20), st.integers(1, 0xFFFFFFFF))

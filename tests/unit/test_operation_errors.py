@@ -1,6 +1,6 @@
 """Every operation of every kind of change, failing with every errno that the kernel may give.
 
-On the fake kernel, since a healthy one refuses little on demand.  What must hold: what was
+On the fake kernel, since a healthy one refuses little on demand.  Invariants: what was
 refused is all that is missing, the next pass that is let through ends where nothing had failed,
 and no pass ends in an exception.
 """
@@ -122,9 +122,9 @@ def test_each_operation_fails_with_each_errno(name: str) -> None:
             failures = a_pass(world, change.after).failures
             note = f"{name}: {operation} refused with {error}"
             kind = type(operation.value).__name__
-            gone = ALREADY_DELETED | ({"EINVAL"} if kind == "Endpoint" else set())
+            accepted = ALREADY_DELETED | ({"EINVAL"} if kind == "Endpoint" else set())
             vanished = kind == "Sysctl" and error in ("ENOENT", "ENODEV")
-            if vanished or (operation.verb == "delete" and error in gone):
+            if vanished or (operation.verb == "delete" and error in accepted):
                 assert not failures, note
             else:
                 assert {failure.operation for failure in failures} == {operation}, note

@@ -1,4 +1,4 @@
-"""By which way other traffic leaves beside a master: an uplink, a VPN, or none."""
+"""Which device other traffic leaves through beside a master: an uplink, a VPN, or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAN2_MASTER = interface("wan2", "eth2", "master")
 SERVER = "198.51.100.1"
 
 
-def way(world: World, destination: str = SERVER) -> str:
+def out_device(world: World, destination: str = SERVER) -> str:
     """The device of a packet that no rule selects; "" for unreachable."""
     route = world.walk(destination)
     return world.links[route.device].name if route else ""
@@ -31,9 +31,9 @@ def with_tunnel(metric: int) -> World:
 
 def test_a_better_default_of_a_device_that_is_no_uplink_wins() -> None:
     world = with_tunnel(50)
-    assert way(world) == "tun0"
+    assert out_device(world) == "tun0"
     outcome = world.run(WAN1 + WAN2)
-    assert way(world) == "tun0"
+    assert out_device(world) == "tun0"
     assert outcome.plan.default == {}
     assert outcome.plan.main_default == {2: world.link("tun0").index}
     assert part(world.ours(), "table 7000") == []
@@ -42,7 +42,7 @@ def test_a_better_default_of_a_device_that_is_no_uplink_wins() -> None:
 def test_a_worse_one_does_not() -> None:
     world = with_tunnel(500)
     world.run(WAN1 + WAN2)
-    assert way(world) == "eth1"
+    assert out_device(world) == "eth1"
 
 
 def test_nor_one_as_good_as_an_uplinks() -> None:
@@ -53,20 +53,20 @@ def test_nor_one_as_good_as_an_uplinks() -> None:
     world.default("lan0", "fe80::7", 1024)
     world.default("eth1", "fe80::1", 1024)
     world.run(WAN1)
-    assert way(world, "2001:db8:9::9") == "eth1"
+    assert out_device(world, "2001:db8:9::9") == "eth1"
 
 
 def test_traffic_follows_the_tunnel_as_it_comes_and_goes() -> None:
     world = two_lines()
     world.device("tun0", "10.8.0.2/24")
     world.run(WAN1 + WAN2)
-    assert way(world) == "eth1"
+    assert out_device(world) == "eth1"
     world.default("tun0", "10.8.0.1", 50)
     world.run(WAN1 + WAN2)
-    assert way(world) == "tun0"
+    assert out_device(world) == "tun0"
     world.forget_default("tun0")
     world.run(WAN1 + WAN2)
-    assert way(world) == "eth1"
+    assert out_device(world) == "eth1"
 
 
 def test_the_uplinks_own_traffic_stays_out_of_the_tunnel() -> None:
@@ -84,13 +84,13 @@ def test_the_uplinks_own_traffic_stays_out_of_the_tunnel() -> None:
 def test_nothing_leaves_via_off_when_the_master_is_out() -> None:
     world = two_lines()  # main's best default leaves through eth1
     world.run(WAN1_OFF + WAN2_MASTER)
-    assert way(world) == "eth2"
+    assert out_device(world) == "eth2"
     world.set("eth2", carrier=False)
     world.run(WAN1_OFF + WAN2_MASTER)
-    assert way(world) == ""
+    assert out_device(world) == ""
     world.set("eth2", carrier=True)
     world.run(WAN1_OFF + WAN2_MASTER)
-    assert way(world) == "eth2"
+    assert out_device(world) == "eth2"
 
 
 def test_nothing_leaves_via_off_before_the_pass_either() -> None:
@@ -98,14 +98,14 @@ def test_nothing_leaves_via_off_before_the_pass_either() -> None:
     world = two_lines()
     world.run(interface("wan1", "eth1", "master") + interface("wan2", "eth2", "off"))
     world.down("eth1")
-    assert way(world) == ""
+    assert out_device(world) == ""
 
 
 def test_nor_in_the_family_that_the_master_lacks() -> None:
     world = two_lines()
     world.device("eth1", "2001:db8:1::2/64", gateway6="fe80::1")
     world.run(WAN1_OFF + WAN2_MASTER)
-    assert way(world, "2001:db8:9::9") == ""
+    assert out_device(world, "2001:db8:9::9") == ""
     route = world.walk("2001:db8:9::9", source="2001:db8:1::2")
     assert route
     assert world.links[route.device].name == "eth1", "what is bound to it leaves there"
@@ -116,7 +116,7 @@ def test_a_tunnel_carries_it_even_so() -> None:
     world.run(WAN1_OFF + WAN2_MASTER)
     world.set("eth2", carrier=False)
     world.run(WAN1_OFF + WAN2_MASTER)
-    assert way(world) == "tun0"
+    assert out_device(world) == "tun0"
 
 
 @pytest.mark.parametrize("flags", [0, DEPRECATED])
@@ -127,13 +127,13 @@ def test_an_uplink_that_main_prefers_to_off_keeps_what_works(flags: int) -> None
     world.add_address("eth1", "2001:db8:1::2/64", flags=flags)
     world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
     world.run(WAN1 + interface("wan2", "eth2", "off"))
-    assert way(world, "2001:db8:9::9") == "eth1"
+    assert out_device(world, "2001:db8:9::9") == "eth1"
 
 
 def test_without_a_master_main_decides() -> None:
     world = two_lines()
     world.run(WAN1_OFF + interface("wan2", "eth2", "on"))
-    assert way(world) == "eth1"
+    assert out_device(world) == "eth1"
 
 
 def test_all_of_it_is_removed() -> None:

@@ -69,10 +69,10 @@ class Site:
             },
         )
         loads = [
-            found
+            measured
             for name in self.names
             for direction in (0, 1)
-            if (found := load(self.meter, name, direction, self.capacity))
+            if (measured := load(self.meter, name, direction, self.capacity))
         ]
         if len(loads) == 2 * len(self.names):
             own = self.meter.rates("lte", 2.0) or (0.0, 0.0)
@@ -158,7 +158,7 @@ def test_the_hold_is_forgotten_after_five_quiet_minutes() -> None:
     assert (site.overflow.flaps, site.overflow.hold_remaining(site.now)) == (0, 0.0)
 
 
-def test_while_held_it_says_for_how_long() -> None:
+def test_the_remaining_hold_is_shown() -> None:
     site = Site().run(30, 10).run(0, 20).run(30, 4)
     assert 0 < site.overflow.hold_remaining(site.now) <= HOLD
 
@@ -218,6 +218,16 @@ def test_learned_is_the_highest_rate_of_the_last_day() -> None:
     assert learned.capacity("fibre", 0) == Capacity(0.0, True)
 
 
+def test_more_than_what_was_learned_is_full_and_not_more_than_full() -> None:
+    samples = meter([(n / 2, n * 1_000_000) for n in range(9)])
+    found = load(samples, "dsl", 0, Capacity(5 * MBIT, learned=True))
+    assert found is not None
+    assert (found.percent, found.exceeds(99)) == (100.0, True)
+    configured = load(samples, "dsl", 0, Capacity(8 * MBIT))
+    assert configured is not None
+    assert configured.percent == 200.0
+
+
 def test_hardly_any_traffic_teaches_nothing() -> None:
     learned = Learned()
     learned.record("dsl", (90_000.0, 0.0), 0)
@@ -240,7 +250,16 @@ def test_learned_rates_can_be_read_again() -> None:
 
 @pytest.mark.parametrize(
     "damaged",
-    [None, {}, {"version": 2}, {"version": 1, "time": 0, "uplinks": {"x": [[1]]}}, {"version": 1}],
+    [
+        None,
+        {},
+        {"version": 2},
+        {"version": 1},
+        {"version": 1, "time": 0, "uplinks": {"x": [[1]]}},
+        {"version": 1, "time": 0, "uplinks": {"x": [[1, 2, "3"]]}},
+        {"version": 1, "time": True, "uplinks": {}},
+        {"version": 1, "time": float("inf"), "uplinks": {}},
+    ],
 )
 def test_a_damaged_file_is_a_value_error(damaged: object) -> None:
     with pytest.raises(ValueError, match="not the learned rates"):
@@ -291,9 +310,9 @@ def test_samples_are_kept_for_ten_seconds() -> None:
 
 def test_late_timers_change_no_rate() -> None:
     jitter = meter([(n / 2 + (0.15 if n % 3 else 0), 1000 * n) for n in range(20)])
-    found = jitter.rates("dsl", 2.0)
-    assert found is not None
-    assert abs(found[0] - 16000) < 1600
+    rates = jitter.rates("dsl", 2.0)
+    assert rates is not None
+    assert abs(rates[0] - 16000) < 1600
 
 
 @settings(max_examples=50, deadline=None)

@@ -70,7 +70,7 @@ def test_an_endpoint_is_ours_by_address_and_device() -> None:
     assert not OWNERSHIP.owns_endpoint(ours._replace(port=80))
 
 
-def test_only_a_real_endpoint_of_somebody_else_takes_an_address() -> None:
+def test_only_a_real_foreign_endpoint_occupies_an_address() -> None:
     foreign = Endpoint("10.2.2.2", 3, SUBFLOW, id=1)
     others = (
         Endpoint("10.1.1.2", 2, SUBFLOW, id=2),
@@ -89,7 +89,7 @@ def test_a_sysctl_is_ours_while_it_is_on_record_and_has_our_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "original"),
+    ("current", "original"),
     [
         (Limits(8, 8), Limits(2, 0)),
         (Limits(4, 4), Limits(2, 0)),
@@ -98,6 +98,6 @@ def test_a_sysctl_is_ours_while_it_is_on_record_and_has_our_value() -> None:
         (Limits(3, 8), Limits(3, 0)),
     ],
 )
-def test_each_limit_of_ours_goes_back_to_the_original(found: Limits, original: Limits) -> None:
-    assert OWNERSHIP.original_limits(found) == original
-    assert Ownership(CONFIG, State()).original_limits(found) == found
+def test_each_limit_of_ours_goes_back_to_the_original(current: Limits, original: Limits) -> None:
+    assert OWNERSHIP.original_limits(current) == original
+    assert Ownership(CONFIG, State()).original_limits(current) == current

@@ -119,7 +119,7 @@ def test_what_is_left_alone_regains_its_burst() -> None:
     assert [removals.allow(ADD, ()) for _ in range(RESTORE_BURST)] == [True] * RESTORE_BURST
 
 
-def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
+def test_a_withheld_object_no_longer_wanted_causes_no_pass() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
         removals.record_pass([RULE])
@@ -130,7 +130,7 @@ def test_what_is_held_back_and_no_longer_wanted_wakes_nobody() -> None:
     assert removals.rate_limited() == set()
 
 
-def test_what_waits_for_something_else_wakes_nobody() -> None:
+def test_a_blocked_object_causes_no_pass() -> None:
     """Its time is over, but no pass asks: it is misrouted, or its routes are missing."""
     removals, clock = settled()
     while removals.allow(ADD, ()):
@@ -192,7 +192,7 @@ def test_what_we_take_away_ourselves_is_expected() -> None:
     assert removals.restored() == {}
 
 
-def test_patience_with_an_address_that_is_led_away_has_an_end() -> None:
+def test_the_grace_period_of_a_misrouted_address_ends() -> None:
     clock = Clock()
     grace = GracePeriod(clock)
     assert grace.grant(["10.1.1.2"]) == {"10.1.1.2"}

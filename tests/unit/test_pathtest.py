@@ -159,13 +159,13 @@ def test_which_subflows_stand() -> None:
 
 def test_what_getsockopt_is_given_to_fill() -> None:
     for option, size in ((mptcp_info.MPTCP_TCPINFO, 104), (mptcp_info.MPTCP_SUBFLOW_ADDRS, 256)):
-        asked = mptcp_info.subflow_request(option, 2)
-        assert struct.unpack_from("=IIII", asked) == (16, 0, 0, size)
-        assert len(asked) == 16 + 2 * size
+        request = mptcp_info.subflow_request(option, 2)
+        assert struct.unpack_from("=IIII", request) == (16, 0, 0, size)
+        assert len(request) == 16 + 2 * size
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
-def test_nothing_that_a_kernel_says_is_an_error(one: bytes, two: bytes) -> None:
+def test_no_reply_of_a_kernel_is_an_error(one: bytes, two: bytes) -> None:
     mptcp_info.parse_mptcp_info(one)
     mptcp_info.parse_tcp_info(one)
     head = struct.pack("=IIII", 16, 2, 256, 128)
@@ -239,7 +239,7 @@ def test_no_more_than_so_many_bytes() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_a_line_of_somebody_else_is_none_of_ours(line: bytes) -> None:
+def test_a_log_line_of_another_program_is_ignored(line: bytes) -> None:
     assert protocol.parse_view(line) is None
 
 
@@ -329,9 +329,9 @@ def test_whose_an_address_is_and_which_uplinks_could_join() -> None:
             {
                 "name": name,
                 "families": [family("ipv4", [f"10.{n}.1.2"]), family("ipv6", [])],
-                "endpoints": each,
+                "endpoints": sources,
             }
-            for n, (name, each) in enumerate(
+            for n, (name, sources) in enumerate(
                 {
                     "wan1": [ends("10.1.1.2")],
                     "wan2": [ends("10.2.1.2"), ends("2001:db8::1")],

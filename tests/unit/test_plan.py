@@ -246,7 +246,7 @@ def test_a_point_to_point_device_needs_no_gateway() -> None:
     assert endpoints(world) == ["10.3.3.2 subflow dev tun0"]
 
 
-def test_a_lone_address_reaches_its_gateway_on_the_link() -> None:
+def test_a_host_address_reaches_its_gateway_on_the_link() -> None:
     world = World()
     world.device("eth1", "203.0.113.7/32")
     world.run(
@@ -277,9 +277,9 @@ def test_two_uplinks_in_one_subnet_each_leave_by_their_own_device() -> None:
         "7005: from 10.1.1.3 to 10.1.1.0/24 lookup 7002",
     ]
     for device, address in (("eth1", "10.1.1.2"), ("eth2", "10.1.1.3")):
-        way = world.walk("10.1.1.77", source=address)
-        assert way is not None
-        assert world.links[way.device].name == device
+        route = world.walk("10.1.1.77", source=address)
+        assert route is not None
+        assert world.links[route.device].name == device
         assert world.link(device).arp_ignore == 1
         assert world.link(device).arp_announce == 2
     world.delete_address("eth2", "10.1.1.3")
@@ -343,7 +343,7 @@ def test_temporary_and_deprecated_addresses_keep_a_rule_but_get_no_endpoint() ->
 
 
 @pytest.mark.parametrize(("ula", "expected"), [("0", []), ("1", ["fd00:1::2 subflow dev eth1"])])
-def test_unique_local_addresses_only_where_asked_for(ula: str, expected: list[str]) -> None:
+def test_unique_local_addresses_only_where_configured(ula: str, expected: list[str]) -> None:
     world = World()
     world.device("eth1", "fd00:1::2/64", gateway6="fe80::1")
     own = f"config uplink 'wan1'\n option ula '{ula}'\n"
@@ -371,7 +371,7 @@ def test_a_vpn_that_splits_the_default_does_not_swallow_the_uplinks() -> None:
 # -- what the admin asks for ----------------------------------------------------------------
 
 
-def test_strict_is_unreachable_instead_of_another_line() -> None:
+def test_strict_is_unreachable_instead_of_another_uplink() -> None:
     world = two_lines()
     config = uci(WAN1 + WAN2, "config uplink 'wan1'\n option strict '1'\n list iif 'br-lan'\n")
     world.run(config)
@@ -486,7 +486,7 @@ def test_others_endpoints_take_room_and_are_left() -> None:
     assert outcome.plan.over_cap == {"10.2.2.2": "wan2"}
 
 
-def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None:
+def test_a_foreign_endpoint_on_our_address_counts_as_existing() -> None:
     world = two_lines()
     world.foreign(Endpoint("10.1.1.2", 0, SIGNAL))
     world.run(WAN1 + WAN2)
@@ -495,7 +495,7 @@ def test_somebody_elses_endpoint_on_an_address_of_ours_counts_as_there() -> None
     assert endpoints(world) == ["10.1.1.2 signal"]
 
 
-def test_an_endpoint_with_a_port_beside_ours_is_somebody_elses() -> None:
+def test_an_endpoint_with_a_port_beside_ours_is_foreign() -> None:
     world = two_lines(max_endpoints=3)
     world.run(WAN1 + WAN2)
     world.foreign(Endpoint("10.1.1.2", world.link("eth1").index, SIGNAL, port=5000))
@@ -525,7 +525,7 @@ def test_a_remembered_gateway_without_a_route_to_its_subnet_is_on_link() -> None
     world.run(WAN1 + WAN2)
     assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2\n" in world.ours()
     index = world.link("eth1").index
-    world.routes = [each for each in world.routes if (each.table, each.device) != (254, index)]
+    world.routes = [route for route in world.routes if (route.table, route.device) != (254, index)]
     world.run(WAN1 + WAN2)
     assert "via 10.1.1.1 dev eth1 table 7001 src 10.1.1.2 onlink\n" in world.ours()
 
@@ -660,7 +660,7 @@ def test_the_last_path_goes_with_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "setting", "wanted"),
+    ("current", "setting", "wanted"),
     [
         (Limits(2, 0), "", Limits(2, 0)),
         (Limits(0, 0), "", Limits(1, 0)),
@@ -676,16 +676,16 @@ def test_the_last_path_goes_with_its_address() -> None:
     ],
 )
 def test_limits_are_raised_never_lowered_and_put_back(
-    found: Limits, setting: str, wanted: Limits
+    current: Limits, setting: str, wanted: Limits
 ) -> None:
     world = two_lines()
     assert world.mptcp is not None
-    world.mptcp = world.mptcp._replace(limits=found)
+    world.mptcp = world.mptcp._replace(limits=current)
     config = uci(WAN1, f"config mproutd 'globals'\n {setting}\n")
     world.run(config)
     assert world.mptcp.limits == wanted
     world.run(config._replace(enabled=False))
-    assert world.mptcp.limits == found
+    assert world.mptcp.limits == current
 
 
 @pytest.mark.parametrize(
@@ -766,7 +766,7 @@ def test_announced_addresses_are_accepted_while_the_handover_uplink_is_in_use() 
         assert world.mptcp.limits.add_addr_accepted == accepted
 
 
-def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end() -> None:
+def test_a_limit_that_was_reset_is_restored_and_the_admins_is_kept_at_the_end() -> None:
     world = two_lines()
     config = uci(WAN1, "config mproutd 'globals'\n option subflows '4'\n")
     world.run(config)
@@ -782,17 +782,17 @@ def test_a_limit_reset_by_somebody_comes_back_and_an_admins_is_kept_at_the_end()
 
 
 @pytest.mark.parametrize("mode", ["master", "on", "backup", "handover", "off"])
-@pytest.mark.parametrize(("found", "during"), [(0, 0), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("current", "during"), [(0, 0), (1, 2), (2, 2)])
 def test_the_reverse_path_filter_is_loosened_and_put_back(
-    found: int, during: int, mode: str
+    current: int, during: int, mode: str
 ) -> None:
     """Marked packets get replies on an uplink without an endpoint as well."""
     world = two_lines()
-    world.set("eth1", rp_filter=found)
+    world.set("eth1", rp_filter=current)
     world.run(interface("wan1", "eth1", mode) + WAN2)
     assert world.link("eth1").rp_filter == during
     world.run(WAN2)
-    assert world.link("eth1").rp_filter == found
+    assert world.link("eth1").rp_filter == current
 
 
 def test_the_reverse_path_filter_stays_where_nothing_is_steered() -> None:
@@ -811,7 +811,7 @@ def test_the_reverse_path_filter_stays_where_nothing_is_steered() -> None:
     assert world.link("eth2").rp_filter == 2
 
 
-def test_a_reverse_path_filter_that_somebody_changed_since_is_his() -> None:
+def test_a_reverse_path_filter_changed_by_another_program_is_kept() -> None:
     world = two_lines()
     world.set("eth1", rp_filter=1)
     world.run(WAN1)
@@ -901,7 +901,7 @@ def test_a_new_gateway_changes_the_default_routes_alone() -> None:
     ]
 
 
-def test_an_endpoint_that_somebody_changed_is_put_right() -> None:
+def test_an_endpoint_changed_by_another_program_is_restored() -> None:
     world = two_lines()
     world.run(WAN1 + WAN2)
     assert world.mptcp is not None
@@ -915,7 +915,7 @@ def test_an_endpoint_that_somebody_changed_is_put_right() -> None:
 # -- every value ----------------------------------------------------------------------------
 
 
-def whose(world: World, wanted: dict[Rule, str]) -> list[str]:
+def rules_by_uplink(world: World, wanted: dict[Rule, str]) -> list[str]:
     """Each rule behind its uplink, in `ip` syntax."""
     lines = zip(wanted.values(), world.show(wanted), strict=True)
     return [
@@ -950,7 +950,7 @@ def test_what_is_wanted_value_by_value_and_whose_it_is() -> None:
         Route(AF_INET, 7000, "default", eth1, "10.1.1.1"): "wan1",
         v6._replace(table=7000): "wan1",
     }
-    assert whose(world, wanted.rules) == [
+    assert rules_by_uplink(world, wanted.rules) == [
         "wan1 7101: from all fwmark 0x1000000/0x7f000000 lookup 7001",
         "wan1 7301: from all oif eth1 lookup 7001",
         "wan1 7501: from 10.1.1.2 lookup 7001",
@@ -1040,7 +1040,7 @@ def test_each_subnet_of_a_device_has_its_route_from_its_first_address() -> None:
     ]
 
 
-def test_nothing_is_asked_of_a_device_that_is_down() -> None:
+def test_a_device_that_is_down_is_not_looked_up() -> None:
     """The kernel would refuse its routes (ENETDOWN)."""
     world = two_lines()
     world.down("eth2")
@@ -1049,7 +1049,7 @@ def test_nothing_is_asked_of_a_device_that_is_down() -> None:
     assert not part(world.ours(), "7002")
 
 
-def test_a_delegated_prefix_on_a_line_without_an_address() -> None:
+def test_a_delegated_prefix_on_an_uplink_without_an_address() -> None:
     """The hosts behind us leave by it; the router itself has no address to prefer."""
     world = World()
     world.device("eth1")
@@ -1077,7 +1077,7 @@ def test_where_netifd_keeps_the_table_only_the_ways_into_it_are_ours() -> None:
     ]
 
 
-def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
+def test_a_handover_uplink_stays_until_a_regular_one_is_stable() -> None:
     world = two_lines()
     text = WAN1 + interface("wan2", "eth2", "handover")
     world.set("eth1", carrier=False)
@@ -1089,7 +1089,7 @@ def test_a_handover_line_stays_until_a_regular_one_has_settled() -> None:
     assert endpoints(world) == ["10.1.1.2 subflow dev eth1"]
 
 
-def test_other_traffic_goes_by_each_family_on_its_own() -> None:
+def test_other_traffic_is_planned_for_each_family() -> None:
     world = two_lines()
     world.device("eth2", "2001:db8:2::2/64", gateway6="fe80::2")
     assert world.run(WAN1 + WAN2).plan.default == {AF_INET: "wan1", AF_INET6: "wan2"}

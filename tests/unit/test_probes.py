@@ -114,11 +114,11 @@ def test_only_the_first_true_reply_counts(node: Namespace, allowed: bool) -> Non
         (b"", None, "no HTTP response"),
     ],
 )
-def test_the_first_line_of_an_answer(response: bytes, status: int | None, error: str) -> None:
+def test_the_first_line_of_a_reply(response: bytes, status: int | None, error: str) -> None:
     assert HttpCheck("/", status).error(response) == error
 
 
-def test_what_a_web_server_is_asked() -> None:
+def test_the_request_to_a_web_server() -> None:
     begin = b"GET /x HTTP/1.1\r\nHost: "
     plain = HttpCheck("/x", None)
     assert plain.request("one.example", 80).startswith(begin + b"one.example\r\n")

@@ -72,7 +72,7 @@ def outcome(name: str, outcome: str = "passed", reason: str = "") -> Outcome:
     return Outcome(f"tests/kernel/test_a.py::{name}", outcome, reason, 1.0)
 
 
-def test_the_page_has_what_the_kernels_said(folder: Path) -> None:
+def test_the_page_has_the_results_of_the_kernels(folder: Path) -> None:
     old, new = Results("bookworm", "6.1.0-1-x", "6.1.9-1"), Results("sid", "7.2-x", "7.2.1-1")
     old.save("features", {"limits": "8", "kernel": "6.1.0-1-x"})
     new.save("features", {"limits": "64"})
@@ -94,9 +94,11 @@ def test_results_outlive_a_run_and_not_a_new_kernel(folder: Path) -> None:
     Results("sid", "7.2-x", "7.2.1-1").save_tests([outcome("one"), outcome("gone")], True)
     again = Results("sid", "7.2-x", "7.2.1-1")
     again.save_tests([outcome("one", "failed", "why")], whole_files=False)
-    assert [each[1] for each in again.group("tests/kernel/test_a.py")] == ["failed", "passed"]
+    assert [outcome[1] for outcome in again.group("tests/kernel/test_a.py")] == ["failed", "passed"]
     again.save_tests([outcome("one")], whole_files=True)
-    assert [each[0] for each in again.group("tests/kernel/test_a.py")] == [outcome("one").test]
+    assert [outcome[0] for outcome in again.group("tests/kernel/test_a.py")] == [
+        outcome("one").test
+    ]
     assert Results("sid", "7.3-x", "7.3-1").group("tests/kernel/test_a.py") == []
 
 
@@ -121,10 +123,10 @@ def test_outcomes_are_taken_out_of_the_output(
     records = [json.dumps(outcome(name)._asdict()).encode() for name in ("one", "two")]
     sent = b".%b%b%bF%b%b%b\n" % (MARK, records[0], MARK, MARK, records[1], MARK)
     machine = Machine(*(sent[n : n + size] for n in range(0, len(sent), size)))
-    found = Results("sid", "7.2-x", "7.2.1-1")
-    Run(machine, found).tests()  # type: ignore[arg-type]
+    results = Results("sid", "7.2-x", "7.2.1-1")
+    Run(machine, results).tests()  # type: ignore[arg-type]
     assert capfdbinary.readouterr().out.startswith(b".F\n")
-    assert len(found.data["tests"]) == 2
+    assert len(results.data["tests"]) == 2
 
 
 class Dying(Machine):
@@ -139,11 +141,11 @@ def test_a_guest_that_dies_leaves_the_files_that_it_had_finished(folder: Path) -
     known = Results("sid", "7.2-x", "7.2.1-1")
     known.save_tests([outcome("old")._replace(test="tests/kernel/test_b.py::old")], True)
     ran = [outcome("one"), outcome("two")._replace(test="tests/kernel/test_b.py::two")]
-    sent = b"".join(MARK + json.dumps(each._asdict()).encode() + MARK for each in ran)
+    sent = b"".join(MARK + json.dumps(finished._asdict()).encode() + MARK for finished in ran)
     with pytest.raises(GuestError):
         Run(Dying(sent), known).tests(whole_files=True)  # type: ignore[arg-type]
     again = Results("sid", "7.2-x", "7.2.1-1")
-    assert [each.test for each in again.group("tests/kernel/test_a.py")] == [ran[0].test]
-    assert [each.test for each in again.group("tests/kernel/test_b.py")] == [
+    assert [outcome.test for outcome in again.group("tests/kernel/test_a.py")] == [ran[0].test]
+    assert [outcome.test for outcome in again.group("tests/kernel/test_b.py")] == [
         "tests/kernel/test_b.py::old"
     ]

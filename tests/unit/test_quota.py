@@ -115,9 +115,11 @@ def test_periods(period: str, start: int, now: str, expected: tuple[str, str]) -
 def test_summer_time(
     berlin: None, period: str, start: int, now: str, expected: tuple[str, str], hours: int
 ) -> None:
-    found = period_at(at(now, LOCAL), LTE._replace(quota_period=period, quota_start=start), LOCAL)
-    assert dates(found, LOCAL) == expected
-    assert found.end - found.start == hours * 3600
+    computed = period_at(
+        at(now, LOCAL), LTE._replace(quota_period=period, quota_start=start), LOCAL
+    )
+    assert dates(computed, LOCAL) == expected
+    assert computed.end - computed.start == hours * 3600
 
 
 @given(
@@ -128,11 +130,11 @@ def test_summer_time(
 def test_periods_include_the_time_and_follow_one_another(period: str, start: int, now: int) -> None:
     start = {"month": max(1, start), "week": start % 7 + 1, "day": start % 24}[period]
     uplink = LTE._replace(quota_period=period, quota_start=start)
-    found = period_at(now, uplink, UTC)
-    assert found.includes(now)
-    assert period_at(found.start, uplink, UTC) == found
-    assert period_at(found.end - 1, uplink, UTC) == found
-    assert period_at(found.end, uplink, UTC).start == found.end
+    computed = period_at(now, uplink, UTC)
+    assert computed.includes(now)
+    assert period_at(computed.start, uplink, UTC) == computed
+    assert period_at(computed.end - 1, uplink, UTC) == computed
+    assert period_at(computed.end, uplink, UTC).start == computed.end
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def snapshot(*endpoints: Endpoint, metrics: tuple[int, int] = (1, 2)) -> Snapsho
     return Snapshot(
         links={2: Link(2, "eth1"), 3: Link(3, "eth2")},
         addresses=tuple(
-            Address(each.device, each.address, 64 if ":" in each.address else 24) for each in ALL
+            Address(endpoint.device, endpoint.address, 64 if ":" in endpoint.address else 24)
+            for endpoint in ALL
         ),
         defaults={
             (index, AF_INET): Route(AF_INET, 254, "default", index, metric=metric)
@@ -67,8 +68,8 @@ def connection(
 ) -> tuple[Connection, list[Subflow]]:
     """It began at the first of these addresses."""
     subflows = [
-        Subflow(token, address, initial=not place, initiated_locally=here)
-        for place, address in enumerate(addresses)
+        Subflow(token, address, initial=not index, initiated_locally=here)
+        for index, address in enumerate(addresses)
     ]
     made = Connection(addresses[0], len(addresses) - 1, fallback, True, token=token)
     return made, subflows
@@ -76,7 +77,8 @@ def connection(
 
 def connected(*connections: tuple[Connection, list[Subflow]]) -> ConnectionSnapshot:
     return ConnectionSnapshot(
-        [each[0] for each in connections], [one for each in connections for one in each[1]]
+        [connection[0] for connection in connections],
+        [one for connection in connections for one in connection[1]],
     )
 
 
@@ -92,18 +94,18 @@ BOTH = connection(7, "10.1.1.2", "10.2.2.2")
 
 
 def test_the_best_goes_last_and_a_wildcard_endpoint_takes_its_place() -> None:
-    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH))
-    assert described(found.deletions) == [
+    relocation = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH))
+    assert described(relocation.deletions) == [
         "delete 10.2.2.2 dev 3",
         "delete 2001:db8:1::2 dev 2",
         "delete 10.1.1.2 dev 2",
         "add 0.0.0.0 dev 2",
         "delete 0.0.0.0 dev 2",
     ]
-    wildcard = found.deletions[3].value
+    wildcard = relocation.deletions[3].value
     assert wildcard == Endpoint("0.0.0.0", 2, SUBFLOW, 4), "an id that no endpoint has"
-    assert found.kept == {}
-    assert found.wildcards == {("0.0.0.0", 2)}
+    assert relocation.kept == {}
+    assert relocation.wildcards == {("0.0.0.0", 2)}
 
 
 @pytest.mark.parametrize(
@@ -111,24 +113,24 @@ def test_the_best_goes_last_and_a_wildcard_endpoint_takes_its_place() -> None:
 )
 def test_the_best_is_where_main_leads_without_us(metrics: tuple[int, int], device: int) -> None:
     """Else the one where most connections began."""
-    found = relocate(
+    relocation = relocate(
         snapshot(metrics=metrics), plan(), deletions(WAN1, WAN2), ALL[:2], connected(BOTH)
     )
-    assert described(found.deletions)[-1] == f"delete 0.0.0.0 dev {device}"
-    flags = found.deletions[-1].value.flags  # type: ignore[union-attr]
+    assert described(relocation.deletions)[-1] == f"delete 0.0.0.0 dev {device}"
+    flags = relocation.deletions[-1].value.flags  # type: ignore[union-attr]
     assert flags == SUBFLOW | (BACKUP if device == 3 else 0)
 
 
 def test_each_family_has_its_own() -> None:
     six = connection(8, "2001:db8:1::2", "2001:db8:1::2")
-    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, six))
-    assert {"add 0.0.0.0 dev 2", "add :: dev 2"} < set(described(found.deletions))
+    relocation = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, six))
+    assert {"add 0.0.0.0 dev 2", "add :: dev 2"} < set(described(relocation.deletions))
 
 
 def test_without_connections_nothing_is_added() -> None:
     for connections in (connected(), connected(connection(8, "192.168.70.1"))):
-        found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connections)
-        assert found.deletions == deletions(*ALL)
+        relocation = relocate(snapshot(), plan(), deletions(*ALL), ALL, connections)
+        assert relocation.deletions == deletions(*ALL)
 
 
 def test_what_would_end_a_connection_stays() -> None:
@@ -136,10 +138,10 @@ def test_what_would_end_a_connection_stays() -> None:
         connection(8, "10.2.2.2", here=False),
         connection(8, "10.2.2.2"),  # its peer is not known to accept more
     ):
-        found = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, only))
-        assert found.kept == {"10.2.2.2": 1}
-        assert described(found.deletions)[-2:] == ["add 0.0.0.0 dev 2", "delete 0.0.0.0 dev 2"]
-        assert "delete 10.2.2.2 dev 3" not in described(found.deletions)
+        relocation = relocate(snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, only))
+        assert relocation.kept == {"10.2.2.2": 1}
+        assert described(relocation.deletions)[-2:] == ["add 0.0.0.0 dev 2", "delete 0.0.0.0 dev 2"]
+        assert "delete 10.2.2.2 dev 3" not in described(relocation.deletions)
         forced = relocate(
             snapshot(), plan(), deletions(*ALL), ALL, connected(BOTH, only), force=True
         )
@@ -154,9 +156,9 @@ def test_plain_tcp_does_not_keep_an_endpoint() -> None:
 
 def test_without_mptcp_diag_nothing_stays() -> None:
     unknown = ConnectionSnapshot(None, connection(8, "10.1.1.2")[1])
-    found = relocate(snapshot(), plan(), deletions(*ALL), ALL, unknown)
-    assert found.kept == {}
-    assert described(found.deletions)[-1] == "delete 0.0.0.0 dev 2"
+    relocation = relocate(snapshot(), plan(), deletions(*ALL), ALL, unknown)
+    assert relocation.kept == {}
+    assert described(relocation.deletions)[-1] == "delete 0.0.0.0 dev 2"
 
 
 def test_without_mptcp_there_is_nothing_to_do() -> None:
@@ -173,7 +175,7 @@ def test_which_are_the_last_ones() -> None:
     assert last_endpoints(world, plan(WAN1_6), deletions(WAN1, WAN2)) == [WAN1, WAN2]
     other = Endpoint("10.3.3.2", 4, SUBFLOW)
     assert last_endpoints(world, plan(other), going) == [WAN1_6], "it comes first"
-    announced = [each._replace(flags=SIGNAL) for each in ALL]
+    announced = [endpoint._replace(flags=SIGNAL) for endpoint in ALL]
     assert last_endpoints(world, plan(*announced), going) == [*ALL]
     announced[1] = announced[1]._replace(address="10.3.3.2")
     assert last_endpoints(world, plan(*announced), going) == [*ALL], "it opens no subflow"
@@ -181,15 +183,15 @@ def test_which_are_the_last_ones() -> None:
 
 def test_what_is_replaced_keeps_connections_too() -> None:
     """With another role; the others have theirs already, since nothing kept them."""
-    announced = [each._replace(flags=SUBFLOW | SIGNAL) for each in ALL]
+    announced = [endpoint._replace(flags=SUBFLOW | SIGNAL) for endpoint in ALL]
     wanted, going = plan(*announced), deletions(WAN1)
     assert last_endpoints(snapshot(), wanted, going) == [WAN1]
     accepted = connection(8, "10.1.1.2", here=False)
-    found = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH, accepted))
-    assert found.kept == {"10.1.1.2": 1}
-    assert found.deletions == []
-    found = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH))
-    assert found.deletions == going, "others remain"
+    relocation = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH, accepted))
+    assert relocation.kept == {"10.1.1.2": 1}
+    assert relocation.deletions == []
+    relocation = relocate(snapshot(), wanted, going, [WAN1], connected(BOTH))
+    assert relocation.deletions == going, "others remain"
 
 
 def test_what_is_broken_is_deleted_as_ever() -> None:

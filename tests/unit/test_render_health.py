@@ -114,7 +114,7 @@ def test_how_long(seconds: float | None, words: str, in_short: str) -> None:
 
 def test_how_much() -> None:
     assert format.format_bytes(None) == format.format_rate(None) == "-"
-    assert [format.format_bytes(each) for each in (0, 999, 1200, 12_000, 3.4e18)] == [
+    assert [format.format_bytes(count) for count in (0, 999, 1200, 12_000, 3.4e18)] == [
         "0 B",
         "999 B",
         "1.2 kB",

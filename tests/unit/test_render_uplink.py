@@ -74,8 +74,8 @@ def test_a_line_that_is_too_long_is_broken_between_its_parts(status: dict[str, A
     six["gateway"] = "2001:db8:1111:2222:7777:8888:9999:aaaa"
     six["usable"], six["reason"] = False, "no-gateway"
     lines = status_lines(status, now=NOW)
-    place = lines.index("    2001:db8:1111:2222:3333:4444:5555:6666")
-    assert lines[place + 1 : place + 3] == [
+    index = lines.index("    2001:db8:1111:2222:3333:4444:5555:6666")
+    assert lines[index + 1 : index + 3] == [
         "        via 2001:db8:1111:2222:7777:8888:9999:aaaa (main), no gateway  no",
         "        endpoint",
     ]
@@ -111,9 +111,9 @@ def test_an_endpoint_that_is_missing_has_only_what_is_wanted(status: dict[str, A
     uplink = status["uplinks"][0]
     uplink["endpoints"][0] |= {"state": "missing", "actual": None}
     lines = uplink_lines(status, uplink, NOW, CLOCK)
-    place = lines.index("endpoints")
-    assert lines[place + 1] == "  + 10.1.1.2 subflow (missing)"
-    assert lines[place + 2].startswith("  = ")
+    index = lines.index("endpoints")
+    assert lines[index + 1] == "  + 10.1.1.2 subflow (missing)"
+    assert lines[index + 2].startswith("  = ")
 
 
 def test_a_host_that_did_not_answer_has_no_latency(status: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
     )
 
 
-def test_a_lookup_that_had_to_ask_elsewhere_tells_the_question_that_was_answered() -> None:
+def test_a_repeated_lookup_reports_the_query_that_was_answered() -> None:
     path = Path(AF_INET, True, "", (), (Address(2, "10.1.1.2", 24),), Gateway("", "main"))
     for destination in ("240.0.0.1", "192.52.193.1"):
         route = Route(AF_INET, 7001, destination, 2)

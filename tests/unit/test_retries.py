@@ -79,7 +79,7 @@ def test_a_closing_is_the_same_whatever_id_and_flags_it_has_by_then() -> None:
 
 
 @pytest.mark.parametrize(("later", "tries"), [(-0.1, 2), (0.1, 1)])
-def test_a_closing_that_nobody_asks_for_any_more_is_forgotten(later: float, tries: int) -> None:
+def test_a_deletion_no_longer_requested_is_forgotten(later: float, tries: int) -> None:
     clock = Clock()
     retries = Retries(clock)
     retries.deletion_failed(CLOSING, "Invalid argument")

@@ -103,7 +103,7 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
         (ndmsg, FORGET, {"family": AF_INET, "ifindex": 7}, {"NDA_DST": "10.1.1.1"}),
     ],
 )
-def test_what_is_asked_of_rtnetlink(
+def test_requests_to_rtnetlink(
     kind: Any, message: bytes, fields: dict[str, int], attributes: dict[str, Any]
 ) -> None:
     seen = oracle.decoded(kind, message)
@@ -176,7 +176,7 @@ TWO = Endpoint("10.1.1.2", 5, 6, 7)
         ),
     ],
 )
-def test_what_is_asked_of_the_path_manager(
+def test_requests_to_the_path_manager(
     message: bytes, command: int, attributes: dict[str, Any]
 ) -> None:
     assert sent(message) == (command, attributes)

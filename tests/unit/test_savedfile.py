@@ -145,7 +145,7 @@ def test_a_directory_that_others_can_write_is_not_believed(disk: Place) -> None:
     assert "writable by other users" in disk.file.error
 
 
-def test_an_error_is_reported_and_gone_with_the_next_success(disk: Place) -> None:
+def test_an_error_is_reported_until_the_next_success(disk: Place) -> None:
     disk.state.write_text("not a directory")
     disk.save(1, urgent=True)
     disk.eventually(lambda: disk.file.error != "")

@@ -46,7 +46,7 @@ def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
         lines = (function.end_lineno or 0) - function.lineno + 1
         arguments = function.args
         parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        count = len([each for each in parameters if each.arg not in ("self", "cls")])
+        count = len([parameter for parameter in parameters if parameter.arg not in ("self", "cls")])
         if lines > MAX_FUNCTION_LINES and "Long because" not in reason:
             wrong.append(f"{function.name} (line {function.lineno}): {lines} lines")
         if count > MAX_PARAMETERS and "Many parameters because" not in reason:

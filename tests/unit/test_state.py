@@ -105,7 +105,7 @@ def test_a_damaged_one_is_a_memory_or_refused(key: str, value: object) -> None:
     assert decode(encode(state)) == state
 
 
-def test_of_the_gateways_of_addresses_that_are_gone_the_oldest_are_forgotten() -> None:
+def test_the_oldest_gateways_of_departed_addresses_are_forgotten() -> None:
     world = two_lines()
     old = {("eth1", f"10.9.9.{n}"): "10.9.9.254" for n in range(REMEMBERED_GATEWAYS)}
     world.store.state = State(gateways=old)

@@ -84,7 +84,7 @@ WORLDS: dict[str, dict[str, Device]] = {
     "eth1 is gone": {"eth2": ETH2, "tun0": TUN0, "eth4": ETH4},
     "eth1 is down": {**USUAL, "eth1": ETH1._replace(up=False)},
     "eth2 has no carrier": {**USUAL, "eth2": ETH2._replace(carrier=False)},
-    "all without carrier": {name: each._replace(carrier=False) for name, each in USUAL.items()},
+    "all without carrier": {name: link._replace(carrier=False) for name, link in USUAL.items()},
     "only tun0": {"tun0": TUN0},
     "no addresses": {"eth1": Device(), "eth2": Device()},
     "one subnet": {
@@ -119,14 +119,14 @@ def become(world: World, devices: dict[str, Device], dice: random.Random) -> Non
         world.set(name, carrier=wanted.carrier)
         world.forget_default(name)
         index = world.link(name).index
-        present = [each.address for each in world.addresses if each.link == index]
+        present = [address.address for address in world.addresses if address.link == index]
         target = [text.partition(" ")[0].partition("/")[0] for text in wanted.addresses]
         if present[: len(target)] != target[: len(present)]:
             target = []  # their order matters, so make them anew
         for address in present:
             if address not in target:
                 world.delete_address(name, address)
-                present = [each for each in present if each != address]
+                present = [other for other in present if other != address]
         for text in wanted.addresses:
             own = text.partition(" ")[0].partition("/")[0]
             if own not in present:
@@ -199,10 +199,10 @@ class Run:
         if isinstance(value, Endpoint) and operation.verb == "add" and self.world.done:
             if self.world.done[-1] is not operation:
                 return  # it failed
-            [way] = self.world.lookups([(value.address, value.device)])
-            assert way is not None, operation
-            assert way.device == value.device, operation
-            assert way.protocol == 77, f"{operation}: by {way}"
+            [route] = self.world.lookups([(value.address, value.device)])
+            assert route is not None, operation
+            assert route.device == value.device, operation
+            assert route.protocol == 77, f"{operation}: by {route}"
             rules = [rule for rule in self.world.rules if rule.protocol == 77]
             name = self.world.links[value.device].name
             assert [rule for rule in rules if rule.source == value.address], operation
@@ -219,9 +219,9 @@ def comparable(world: World, outcome: Outcome) -> str:
 
 
 @functools.cache
-def clean_start(name: str, place: str, foreign: tuple[int, ...]) -> str:
+def clean_start(name: str, site: str, foreign: tuple[int, ...]) -> str:
     world, others = neighbours()
-    become(world, WORLDS[place], random.Random(0))
+    become(world, WORLDS[site], random.Random(0))
     world.foreign(*(others[n] for n in foreign))
     outcome = Run(world, random.Random(0), patient=False).settle(CONFIGURATIONS[name])
     return comparable(world, outcome)
@@ -242,10 +242,10 @@ def walk_through(seed: int, foreign: tuple[int, ...]) -> None:
     world.foreign(*(others[n] for n in foreign))
     path = []
     for _ in range(STEPS):
-        name, place = dice.choice(list(CONFIGURATIONS)), dice.choice(list(WORLDS))
-        path.append((name, place))
+        name, site = dice.choice(list(CONFIGURATIONS)), dice.choice(list(WORLDS))
+        path.append((name, site))
         note = f"seed {seed}: {path}"
-        config, devices = CONFIGURATIONS[name], WORLDS[place]
+        config, devices = CONFIGURATIONS[name], WORLDS[site]
         become(world, devices, dice)
         run = Run(world, dice, patient=dice.random() < 0.5)
         try:
@@ -260,7 +260,7 @@ def walk_through(seed: int, foreign: tuple[int, ...]) -> None:
         world._refusals.clear()
         run = Run(world, dice, run.patient)
         outcome = run.settle(config)
-        expected = clean_start(name, place, foreign)
+        expected = clean_start(name, site, foreign)
         assert comparable(world, outcome) == expected, note
         for n in foreign:
             assert has(world, others[n]), f"{note}: {others[n]} is gone"
@@ -275,5 +275,5 @@ OBJECT_KINDS = ("", "route", "rule", "endpoint", "limits", "sysctl")
 def has(world: World, value: object) -> bool:
     assert world.mptcp is not None
     if isinstance(value, Endpoint):
-        return any(each._replace(id=0) == value for each in world.mptcp.endpoints)
+        return any(endpoint._replace(id=0) == value for endpoint in world.mptcp.endpoints)
     return value in world.routes or value in world.rules

@@ -13,6 +13,7 @@ import pytest
 from mproutd.configuration.config import ConfigError
 from mproutd.hints import hints_directory
 from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -49,8 +50,8 @@ class Site:
         return build_status(self.reconciler.inspect())
 
     def problems(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.status()["problems"]
-        return found
+        problems: list[dict[str, Any]] = self.status()["problems"]
+        return problems
 
 
 @pytest.fixture
@@ -84,6 +85,19 @@ def gateway_remembered(site: Site) -> None:
     site.world.up("eth2")
     site.settle()
     site.clock.now += 61
+
+
+def endpoint_in_use(site: Site) -> None:
+    """The role changes while a peer has a connection to 10.1.1.2."""
+    site.settle()
+    site.world.connections = [Connection("10.1.1.2", 0, False, True, token=7)]
+    site.world.subflow_sockets = [Subflow(7, "10.1.1.2", initial=True, initiated_locally=False)]
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n\toption role 'both'\n")
+    site.settle()
+    assert site.world.show(mptcp(site).endpoints) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 signal subflow dev eth2",
+    ]
 
 
 def no_mptcp(site: Site) -> None:
@@ -183,6 +197,12 @@ def announced_addresses(site: Site) -> None:
     site.settle()
 
 
+def no_nexthop_objects(site: Site) -> None:
+    site.world.nexthops.supported = False
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option weight '2'\n")
+    site.settle()
+
+
 def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -265,6 +285,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             failed_in_use,
             address_without_gateway,
             gateway_remembered,
+            endpoint_in_use,
             no_mptcp,
             no_mptcp_diag,
             mptcp_paused,
@@ -277,6 +298,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             netifd_unreachable,
             endpoint_limit,
             laminar_unsupported,
+            no_nexthop_objects,
             foreign_endpoint,
             misrouted,
             blackhole_default,
@@ -311,7 +333,7 @@ def test_every_problem_has_a_world() -> None:
     assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 
 
-def test_what_main_throws_away_is_carried_by_nobody(site: Site) -> None:
+def test_traffic_that_main_discards_is_carried_by_no_uplink(site: Site) -> None:
     """The other uplink is out, and main's own default with it."""
     blackhole_default(site)
     assert site.status()["default"]["ipv4"] == "wan1"
@@ -366,11 +388,11 @@ def test_thirty_addresses_without_an_endpoint_are_one_problem(site: Site) -> Non
     for n in range(100, 130):
         site.world.add_address("eth2", f"10.2.2.{n}/24")
     site.settle()
-    (told,) = site.problems()
-    assert (told["code"], told["uplink"]) == ("endpoint-limit", "wan2")
-    assert f"no endpoint for {told['address']} and 23 others: " in told["text"]
-    assert told["text"] == told["template"].format(**told)
-    assert len({told["address"], *told["others"]}) == 24
+    (problem,) = site.problems()
+    assert (problem["code"], problem["uplink"]) == ("endpoint-limit", "wan2")
+    assert f"no endpoint for {problem['address']} and 23 others: " in problem["text"]
+    assert problem["text"] == problem["template"].format(**problem)
+    assert len({problem["address"], *problem["others"]}) == 24
     assert sum(line.startswith("!") for line in status_lines(site.status())) == 1
 
 
@@ -380,9 +402,9 @@ def test_one_program_that_removes_all_our_rules_is_one_problem(site: Site) -> No
     for rule in rules:
         site.world.change_rule("delete", rule)
     site.settle()
-    (told,) = site.problems()
-    assert told["code"] == "removed-externally"
-    assert len(told["others"]) == len(rules) - 1
+    (problem,) = site.problems()
+    assert problem["code"] == "removed-externally"
+    assert len(problem["others"]) == len(rules) - 1
 
 
 def test_much_drift_is_counted(site: Site) -> None:
@@ -475,7 +497,7 @@ def test_the_process_that_answers_is_named(site: Site) -> None:
     assert "pid" not in build_status(inspection)
 
 
-def test_a_change_that_fails_says_why(site: Site) -> None:
+def test_a_failed_change_has_a_reason(site: Site) -> None:
     site.reconciler.configure()
     site.world.refuse(errno.EPERM, "endpoint", times=1)
     failed = [change for change in changes(site.reconciler.converge()) if change["error"]]
@@ -511,7 +533,7 @@ def test_a_refusal_that_lasts_is_no_removal(site: Site) -> None:
     assert {problem["code"] for problem in site.problems()} == {"operation-failed"}
 
 
-def test_what_somebody_put_in_our_place_is_named_once(site: Site) -> None:
+def test_a_foreign_object_in_place_of_ours_is_reported_once(site: Site) -> None:
     """An endpoint of others came between our reading and our writing."""
     site.reconciler.configure()
     site.world.refuse(errno.EEXIST, "endpoint", times=1)
@@ -541,7 +563,7 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
     assert not (site.runtime / "state.json").exists()
 
 
-def test_a_preview_changes_nothing_and_says_what_would_be_done(site: Site) -> None:
+def test_a_preview_changes_nothing_and_lists_the_changes(site: Site) -> None:
     before = site.world.state()
     reported = [change["command"] for change in planned_changes(site.reconciler.preview())]
     assert site.world.state() == before

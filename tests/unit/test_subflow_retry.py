@@ -58,7 +58,9 @@ class Kernel:
             raise self.fails
         self.queries += 1
         self.clock.now += self.takes
-        return [each[0] for each in self.there], [one for each in self.there for one in each[1]]
+        return [connection[0] for connection in self.there], [
+            one for connection in self.there for one in connection[1]
+        ]
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ class World:
         self.endpoints: tuple[Endpoint, ...] = (HERE,)
         events = SimpleNamespace(
             attach=self.filters.append,
-            read=lambda: self.messages and [SimpleNamespace(body=each) for each in self.messages],
+            read=lambda: (
+                self.messages and [SimpleNamespace(body=message) for message in self.messages]
+            ),
         )
         state = State(endpoints=frozenset({(HERE.address, HERE.device)}))
         self.reconciler: Any = SimpleNamespace(
@@ -301,7 +305,7 @@ def test_lost_events_bring_a_look_soon(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(ENOBUFS, "No buffer space"), DecodeError("too short")])
-def test_a_kernel_that_does_not_answer_is_asked_again(clock: Clock, error: Exception) -> None:
+def test_a_query_without_a_reply_is_repeated(clock: Clock, error: Exception) -> None:
     world = World(clock)
     world.kernel.there, world.kernel.fails = [connection(7)], error
     assert world.turns(2.5) == []

@@ -93,7 +93,7 @@ def test_a_taller_terminal_has_taller_graphs() -> None:
     ]
 
 
-def test_colors_say_which_is_out() -> None:
+def test_colors_show_which_is_out() -> None:
     styles = {
         piece.text.strip(): piece.style
         for line in screen_lines(view(*TWO), 80, 24)

@@ -45,14 +45,14 @@ class StandIn:
     def get(self, package: str) -> dict[str, dict[str, str | tuple[str, ...]]]:
         assert package.replace("_", "a").isalnum(), "what libuci takes for the name of a file"
         text = Path(self.confdir, package).read_bytes().decode()
-        found: dict[str, dict[str, str | tuple[str, ...]]] = {}
+        sections: dict[str, dict[str, str | tuple[str, ...]]] = {}
         for section in parse_sections("", text):
-            name = section.name or f"cfg{len(found):06x}"
-            found[name] = {
+            name = section.name or f"cfg{len(sections):06x}"
+            sections[name] = {
                 key: option.values if option.is_list else option.values[0]
                 for key, option in section.options.items()
             }
-        return found
+        return sections
 
 
 @pytest.fixture(params=["parser", "libuci", "stand-in"])
@@ -134,9 +134,9 @@ def test_a_value(
     reader: str, network: Path, text: str, expected: str | tuple[str, ...] | None
 ) -> None:
     network.write_text(f"config t 'n'\n{text}\noption last '1'\n", newline="")
-    found = uci.read(str(network))
-    assert found is not None
-    (section,) = found
+    sections = uci.read(str(network))
+    assert sections is not None
+    (section,) = sections
     assert (section.type, section.name, section.line) == ("t", "n", 1)
     assert section.options["last"].values == ("1",)
     option = section.options.get("v")
@@ -389,9 +389,9 @@ def test_what_uci_writes_is_read_back(
     monkeypatch.setitem(sys.modules, "uci", types.ModuleType("uci"))
     written = value.replace("'", r"'\''")
     network.write_text(f"config t\n\toption v '{written}'\n", newline="")
-    found = uci.read(str(network))
-    assert found is not None
-    assert found[0].options["v"].values == (value,)
+    sections = uci.read(str(network))
+    assert sections is not None
+    assert sections[0].options["v"].values == (value,)
 
 
 # -- what comes with the project ---------------------------------------------------

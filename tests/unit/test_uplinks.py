@@ -32,7 +32,7 @@ def usual() -> World:
     return world
 
 
-def gone(world: World) -> None:
+def remove(world: World) -> None:
     world.remove("eth1")
 
 
@@ -76,7 +76,7 @@ def beside_its_twin(world: World) -> None:
 
 CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
     (unchanged, Facts(), "", ""),
-    (gone, Facts(), "no-device", "no-device"),
+    (remove, Facts(), "no-device", "no-device"),
     (down, Facts(), "link-down", "link-down"),
     (unplugged, Facts(), "no-carrier", "no-carrier"),
     (without_address, Facts(), "no-address", ""),
@@ -99,16 +99,16 @@ CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
 def test_the_reason(change: Callable[[World], None], facts: Facts, v4: str, v6: str) -> None:
     world = usual()
     change(world)
-    [entry] = seen(world, interface("wan0", "eth0", "on") + ONE, facts)[1:]
-    assert tuple(path.reason for path in entry.paths) == (v4, v6)
-    assert [path.usable for path in entry.paths] == [not v4, not v6]
-    assert entry.usable == (not v4 or not v6)
+    [uplink] = seen(world, interface("wan0", "eth0", "on") + ONE, facts)[1:]
+    assert tuple(path.reason for path in uplink.paths) == (v4, v6)
+    assert [path.usable for path in uplink.paths] == [not v4, not v6]
+    assert uplink.usable == (not v4 or not v6)
 
 
 def test_an_interface_whose_device_netifd_has_not_named() -> None:
-    [entry] = seen(usual(), "config interface wan\n option proto pppoe\n option multipath on\n")
-    assert [path.reason for path in entry.paths] == ["awaiting-device", "awaiting-device"]
-    assert (entry.usable, entry.link) == (False, None)
+    [uplink] = seen(usual(), "config interface wan\n option proto pppoe\n option multipath on\n")
+    assert [path.reason for path in uplink.paths] == ["awaiting-device", "awaiting-device"]
+    assert (uplink.usable, uplink.link) == (False, None)
 
 
 def test_every_reason_has_a_world() -> None:
@@ -120,8 +120,8 @@ def test_every_reason_has_a_world() -> None:
 def gateway(world: World, own: str = "", **facts: Gateway) -> Gateway | None:
     named = tuple(facts[name] for name in ("netifd", "lease") if name in facts)
     config = uci(ONE, f"config uplink 'wan1'\n {own}\n" if own else "")
-    [entry] = seen(world, config, Facts({("eth1", AF_INET): named}))
-    return entry.paths[0].gateway
+    [uplink] = seen(world, config, Facts({("eth1", AF_INET): named}))
+    return uplink.paths[0].gateway
 
 
 def test_the_first_that_knows_the_gateway() -> None:
@@ -137,8 +137,8 @@ def test_the_first_that_knows_the_gateway() -> None:
     lease, netifd = Gateway("10.1.1.5", "lease"), Gateway("10.1.1.6", "netifd")
     assert gateway(world, lease=lease) == lease
     assert gateway(world, lease=lease, netifd=netifd) == netifd
-    found = gateway(world, "option gateway '10.1.1.7'", lease=lease)
-    assert found == Gateway("10.1.1.7", "configuration")
+    path = gateway(world, "option gateway '10.1.1.7'", lease=lease)
+    assert path == Gateway("10.1.1.7", "configuration")
 
 
 def test_a_lease_older_than_the_address_is_not_believed() -> None:
@@ -149,12 +149,12 @@ def test_a_lease_older_than_the_address_is_not_believed() -> None:
     assert gateway(world, lease=old) == old
 
 
-def test_a_tunnel_that_arps_nobody_needs_no_gateway() -> None:
+def test_a_tunnel_without_arp_needs_no_gateway() -> None:
     world = World()
     world.create("tun0", pointopoint=True)
     world.add_address("tun0", "10.3.3.2/32")
-    [entry] = seen(world, interface("tun", "tun0", "on"))
-    assert entry.paths[0].gateway == Gateway("", "point-to-point")
+    [uplink] = seen(world, interface("tun", "tun0", "on"))
+    assert uplink.paths[0].gateway == Gateway("", "point-to-point")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_gateway_outside_the_subnet_is_on_the_link(
 ) -> None:
     world = World()
     world.device("eth1", address)
-    [entry] = seen(world, uci(ONE, f"config uplink 'wan1'\n {option}\n"))
-    path = entry.paths[":" in address]
+    [uplink] = seen(world, uci(ONE, f"config uplink 'wan1'\n {option}\n"))
+    path = uplink.paths[":" in address]
     assert path.usable
     assert path.onlink is onlink
 
@@ -187,5 +187,5 @@ def test_addresses_that_are_none_of_ours() -> None:
     world.add_address("eth1", "fe80::77/64", scope=253)
     world.add_address("eth1", "fd00::1/64")
     world.default("eth1", "10.9.9.1")
-    [entry] = seen(world, ONE)
-    assert [path.covered for path in entry.paths] == [(), ()]
+    [uplink] = seen(world, ONE)
+    assert [path.covered for path in uplink.paths] == [(), ()]

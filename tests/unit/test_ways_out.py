@@ -56,9 +56,9 @@ def test_every_attribute_of_mains_default_is_in_both_tables() -> None:
     ]
     world.run(WAN1)
     for table in (7000, 7001):
-        found = [route for route in beyond(world, table) if route.destination == "default"]
+        defaults = [route for route in beyond(world, table) if route.destination == "default"]
         assert [
-            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in found
+            route._replace(table=TABLE_MAIN, metric=9, protocol=STATIC) for route in defaults
         ] == copied
 
 
@@ -171,7 +171,7 @@ def test_without_a_connected_route_in_main_there_is_none_of_ours() -> None:
     world.routes = [route for route in world.routes if route.destination != "10.1.1.0/24"]
     host = main_route(world, "eth1", "", destination="10.1.1.1", scope=253)
     world.run(WAN1 + WAN2)
-    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001"]
+    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001 onlink"]
     world.routes.remove(host)
     main_route(world, "eth1", "", destination="10.1.1.0/24", scope=253, metrics=MTU)
     world.run(WAN1 + WAN2)

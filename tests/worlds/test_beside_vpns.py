@@ -54,11 +54,11 @@ def test_wg_quick_as_it_comes(wan, first):
             assert (codes(daemon), status.code) == ([], 0)
             return
         assert uplinks_own(wan) == ["wg0", "wg0"]
-        (told,) = daemon.query_status()["problems"]
-        assert told["code"] == "foreign-rule"
-        assert re.fullmatch(r"\d+: not from all fwmark 0xca6c lookup 51820", told["rule"])
-        assert told["traffic"] == "the mark of wan1, wan2; the addresses of wan1, wan2"
-        assert (told["actual"], status.code) == ("wg0", 1)
+        (problem,) = daemon.query_status()["problems"]
+        assert problem["code"] == "foreign-rule"
+        assert re.fullmatch(r"\d+: not from all fwmark 0xca6c lookup 51820", problem["rule"])
+        assert problem["traffic"] == "the mark of wan1, wan2; the addresses of wan1, wan2"
+        assert (problem["actual"], status.code) == ("wg0", 1)
 
 
 def test_wireguard_as_the_guide_has_it(wan):
@@ -92,10 +92,10 @@ def test_tailscales_packets_follow_the_master(wan):
         eventually(lambda: device(wan) == "eth2")
         assert device(wan, FAR, ITS_OWN) == "eth1", "main's default is still there"
         eventually(lambda: codes(daemon) == ["mark-follows-main"])
-        (told,) = daemon.query_status()["problems"]
-        assert told["rule"] == "5210: from all fwmark 0x80000/0xff0000 lookup main"
-        assert (told["actual"], told["expected"]) == ("wan1 (eth1)", "wan2")
-        assert f"{told['command']}" in daemon.call("status").words
+        (problem,) = daemon.query_status()["problems"]
+        assert problem["rule"] == "5210: from all fwmark 0x80000/0xff0000 lookup main"
+        assert (problem["actual"], problem["expected"]) == ("wan1 (eth1)", "wan2")
+        assert f"{problem['command']}" in daemon.call("status").words
         for command in GUIDE.commands("tailscale"):
             wan.gateway.run("sh", "-c", command)
         assert device(wan, FAR, ITS_OWN) == "eth2"

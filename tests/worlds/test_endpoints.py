@@ -120,7 +120,9 @@ def test_an_address_that_the_cap_left_without_endpoint(wan):
     wan.gateway.ip("address delete 2001:db8:1::2/64 dev eth1")
     wan.gateway.ip("address delete 2001:db8:2::2/64 dev eth2")
     with Daemon(wan.gateway) as daemon:
-        assert [each["address"] for each in daemon.uplink("wan1")["endpoints"]] == ["10.1.1.2"]
+        assert [endpoint["address"] for endpoint in daemon.uplink("wan1")["endpoints"]] == [
+            "10.1.1.2"
+        ]
         assert daemon.uplink("wan2")["endpoints"] == []
         with Echo(wan.gateway, wan.server, SERVER, bind="10.2.2.2") as echo:
             eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])
@@ -169,18 +171,20 @@ def test_an_implicit_endpoint_goes_with_its_address(implicit):
         daemon.settle()
         assert "10.2.2.2 id 1 implicit" in endpoints(implicit)
         implicit.gateway.ip("address delete 10.2.2.2/24 dev eth2")
-        eventually(lambda: not [each for each in endpoints(implicit) if "10.2.2.2" in each])
+        eventually(
+            lambda: not [endpoint for endpoint in endpoints(implicit) if "10.2.2.2" in endpoint]
+        )
         assert not daemon.settle()["drift"]
 
 
 def number(wan: Wan, address: str) -> str:
     """The id of the endpoint on an address."""
-    found = [each.split()[2] for each in endpoints(wan) if each.startswith(f"{address} ")]
-    assert len(found) == 1
-    return found[0]
+    ids = [endpoint.split()[2] for endpoint in endpoints(wan) if endpoint.startswith(f"{address} ")]
+    assert len(ids) == 1
+    return ids[0]
 
 
-def test_flags_that_somebody_changed_are_put_right_and_no_subflow_ends(wan):
+def test_flags_changed_by_another_program_are_restored_and_no_subflow_ends(wan):
     with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(locals_of(wan, echo)) == 2)
         before = {subflow.local_port for subflow in subflows(wan.gateway, echo.port)}
@@ -196,26 +200,28 @@ def test_flags_that_somebody_changed_are_put_right_and_no_subflow_ends(wan):
     [("signal", ["delete", "add"]), ("subflow fullmesh", ["change"]), ("subflow", [])],
 )
 def test_ours_deleted_and_added_again_otherwise(wan, again, verbs):
-    """What a living endpoint can change is changed; the id is nobody's business."""
+    """The kernel can change flags of a live endpoint; its id does not matter."""
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip(
             f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",
             f"mptcp endpoint add 10.2.2.2 id 77 dev eth2 {again}",
         )
         changes = daemon.reconcile().splitlines()
-        assert [each.split()[3] for each in changes] == verbs
+        assert [change.split()[3] for change in changes] == verbs
         assert daemon.uplink("wan2")["endpoints"][0]["state"] == "ok"
         assert f"10.2.2.2 id {number(wan, '10.2.2.2')} subflow dev eth2" in endpoints(wan)
 
 
-def test_one_that_somebody_put_in_the_place_of_ours_is_left_and_named(wan):
+def test_a_foreign_object_in_place_of_ours_is_kept_and_reported(wan):
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip(
             f"mptcp endpoint delete id {number(wan, '10.2.2.2')}",
             "mptcp endpoint add 10.2.2.2 id 77 subflow",
         )
         assert daemon.reconcile() == ""
-        assert [each["code"] for each in daemon.query_status()["problems"]] == ["foreign-endpoint"]
+        assert [problem["code"] for problem in daemon.query_status()["problems"]] == [
+            "foreign-endpoint"
+        ]
         assert "10.2.2.2 id 77 subflow" in endpoints(wan)
         wan.gateway.ip("mptcp endpoint delete id 77")
         assert "ip mptcp endpoint add 10.2.2.2 dev eth2 subflow" in daemon.reconcile()
@@ -231,5 +237,5 @@ def test_an_endpoint_deleted_by_hand_comes_back_at_once_where_it_carried_somethi
             eventually(lambda address=address, old=old: number(wan, address) != old, timeout=3)
         eventually(lambda: len(locals_of(wan, echo)) == 2)
         assert not echo.report().error
-        removed = [each.get("object", "") for each in daemon.query_status()["problems"]]
-        assert any("10.2.2.2 subflow dev eth2" in each for each in removed)
+        removed = [problem.get("object", "") for problem in daemon.query_status()["problems"]]
+        assert any("10.2.2.2 subflow dev eth2" in text for text in removed)

@@ -73,11 +73,11 @@ def test_a_networkd_that_removes_foreign_rules_at_each_link_event(wan):
         assert status["degraded"]
         named = [
             text
-            for each in status["problems"]
-            if each["code"] == "removed-externally"
-            for text in (each["object"], *each.get("others", ()))
+            for problem in status["problems"]
+            if problem["code"] == "removed-externally"
+            for text in (problem["object"], *problem.get("others", ()))
         ]
-        assert any(each.startswith("7501: from 10.1.1.2 lookup 7001") for each in named)
+        assert any(text.startswith("7501: from 10.1.1.2 lookup 7001") for text in named)
         assert ports(wan, echo) == connected, "no subflow was lost over it"
         assert not echo.report().error
 
@@ -90,7 +90,7 @@ def test_one_that_removes_them_in_a_loop_is_not_fought(wan):
         with Monitor(wan.gateway) as monitor:
             loop = wan.gateway.popen("sh", "-c", IN_A_LOOP)
             wanted = "7501: from 10.1.1.2 lookup 7001"
-            eventually(lambda: any(wanted in each for each in held(daemon)), timeout=8)
+            eventually(lambda: any(wanted in text for text in rate_limited(daemon)), timeout=8)
             busy = daemon.query_status()["counts"]
             time.sleep(1)
             calm = daemon.query_status()["counts"]
@@ -126,7 +126,7 @@ HALTED = "import mproutd.daemon as daemon; daemon.RESYNC_INTERVAL = 1.0; daemon.
 
 
 @pytest.mark.parametrize("halt", [0.5, 60.0], ids=["halt", "overtaken"])
-def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
+def test_removals_by_the_kernel_during_a_halt_are_not_reported(wan, halt):
     """The resync is due when the process goes on, and the events are unread."""
     daemon = Prepared(wan.gateway)
     daemon.lines = HALTED.format(halt)
@@ -147,15 +147,17 @@ def test_what_the_kernel_removed_during_a_halt_is_blamed_on_nobody(wan, halt):
         assert daemon.query_status()["problems"] == []
         wan.gateway.ip("rule delete priority 7502")
         eventually(lambda: wan.gateway.state() == before)
-        named = [each["object"] for each in daemon.query_status()["problems"]]
-        assert [each.partition(":")[0] for each in named] == ["7502"]
+        named = [problem["object"] for problem in daemon.query_status()["problems"]]
+        assert [text.partition(":")[0] for text in named] == ["7502"]
 
 
-def held(daemon: Daemon) -> list[str]:
+def rate_limited(daemon: Daemon) -> list[str]:
     problems = [
-        each for each in daemon.query_status()["problems"] if each["code"] == "rate-limited"
+        problem
+        for problem in daemon.query_status()["problems"]
+        if problem["code"] == "rate-limited"
     ]
-    return [text for each in problems for text in (each["text"], *each.get("others", ()))]
+    return [text for problem in problems for text in (problem["text"], *problem.get("others", ()))]
 
 
 def test_everything_is_flushed_and_comes_back(wan):
@@ -170,15 +172,15 @@ def test_everything_is_flushed_and_comes_back(wan):
         assert ports(wan, echo) == connected
         problems = daemon.query_status()["problems"]
         assert len(problems) == 2, "one for the rules, one for the routes"
-        named = " ".join(" ".join([each["text"], *each["others"]]) for each in problems)
-        for each in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
-            assert each in named
+        named = " ".join(" ".join([problem["text"], *problem["others"]]) for problem in problems)
+        for text in ("7501: from 10.1.1.2", "default via 10.1.1.1 dev eth1", "2001:db8:1::/64"):
+            assert text in named
 
 
 SHORT = "import mproutd.planning.pacing as pacing; pacing.RESTORE_INTERVAL = 1.0"
 
 
-def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
+def test_a_withheld_misrouted_endpoint_causes_no_pass(wan):
     """Its time is over, but it waits for the rule in front to go: the daemon sleeps meanwhile."""
     daemon = Prepared(wan.gateway)
     daemon.lines = SHORT
@@ -188,7 +190,7 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
             number = daemon.query_status()["uplinks"][0]["endpoints"][0]["id"]
             if number is not None:
                 wan.gateway.ip(f"mptcp endpoint delete id {number}")
-            return any("10.1.1.2" in each for each in held(daemon))
+            return any("10.1.1.2" in text for text in rate_limited(daemon))
 
         eventually(taken_away)
         wan.gateway.ip(
@@ -196,7 +198,9 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
             "rule add priority 10 from 10.1.1.2 table 300",
         )
         eventually(
-            lambda: "misrouted" in {each["code"] for each in daemon.query_status()["problems"]}
+            lambda: (
+                "misrouted" in {problem["code"] for problem in daemon.query_status()["problems"]}
+            )
         )
         time.sleep(2)
         before = daemon.query_status()["counts"]["passes"]
@@ -206,7 +210,7 @@ def test_an_endpoint_that_is_held_back_and_led_away_wakes_nobody(wan):
         eventually(lambda: "endpoint 10.1.1.2 " in wan.gateway.state())
 
 
-def test_limits_that_somebody_resets_come_back_when_looked_at(wan):
+def test_limits_that_were_reset_are_restored_by_the_next_resync(wan):
     """No event tells of it: a resync, SIGHUP, reconcile or status finds it."""
     own = "config mproutd 'globals'\n\toption subflows '4'\n"
     with Daemon(wan.gateway, own=own) as daemon:

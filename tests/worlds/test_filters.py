@@ -24,8 +24,8 @@ def test_strict_becomes_loose_with_the_endpoint_and_strict_again_without(wan):
     rp_filter(wan, value=1)
     with Daemon(wan.gateway) as daemon:
         assert rp_filter(wan) == 2
-        for way in (wan.address_down, wan.unplug):
-            way(2)
+        for interrupt in (wan.address_down, wan.unplug):
+            interrupt(2)
             eventually(lambda: rp_filter(wan) == 1)
             wan.plug(2)
             wan.address_up(2)
@@ -78,8 +78,8 @@ def test_what_sysctl_resets_is_loosened_again_at_once(wan):
         rp_filter(wan, "all", 1)
         eventually(lambda: rp_filter(wan) == 2, timeout=2)
         assert daemon.query_status()["counts"]["passes"] - passes < 12
-        (told,) = daemon.query_status()["problems"]
-        assert told["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
+        (problem,) = daemon.query_status()["problems"]
+        assert problem["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
 
 
 @pytest.mark.parametrize("everywhere", [0, 2])
@@ -122,7 +122,7 @@ def test_what_an_admin_sets_while_the_daemon_runs(wan):
         rp_filter(wan, value=0)
         daemon.reconcile()
         assert rp_filter(wan) == 0
-        rp_filter(wan, value=1)  # strict drops subflows: that is mended, at the next look
+        rp_filter(wan, value=1)  # strict drops subflows: repaired by the next resync
         daemon.reconcile()
         assert rp_filter(wan) == 2
         rp_filter(wan, value=0)
@@ -148,7 +148,7 @@ def test_a_device_made_again_has_a_value_of_its_own(wan):
     assert rp_filter(wan) == 2
 
 
-def test_another_device_under_the_name_gets_nothing_that_nobody_would_take_back(wan):
+def test_another_device_of_the_name_gets_nothing_that_would_stay(wan):
     """The device goes, and another comes as eth2, between a pass' reading and its writing."""
     with InProcess(wan.gateway, TWO_UPLINKS) as in_process:
         kernel = in_process.reconciler.kernel

@@ -144,7 +144,9 @@ def test_what_others_remove_comes_back_and_is_named(world: Forwarding) -> None:
         for _ in range(6):
             eventually(lambda: bool(world.table()), 30)
             world.gateway.run("nft", "delete", "table", "inet", "mproutd")
-        codes = eventually(lambda: {each["code"] for each in daemon.query_status()["problems"]}, 10)
+        codes = eventually(
+            lambda: {problem["code"] for problem in daemon.query_status()["problems"]}, 10
+        )
         assert codes <= {"removed-externally", "rate-limited"}
         eventually(lambda: world.table() == listing, 60)
 

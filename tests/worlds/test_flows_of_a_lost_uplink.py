@@ -14,12 +14,12 @@ FLUSHES = "config uplink 'wan1'\n\toption flush_conntrack '1'\n"
 
 
 def carrier(daemon: Daemon) -> str:
-    return str(daemon.asked()["default"].get("ipv4"))
+    return str(daemon.query_status()["default"].get("ipv4"))
 
 
 def begin(world: Forwarding, daemon: Daemon) -> None:
     world.serve(world.server, 7)
-    eventually(lambda: daemon.asked().get("pins_flows"), 20)
+    eventually(lambda: daemon.query_status().get("pins_flows"), 20)
     eventually(lambda: carrier(daemon) == "wan1", 20)
 
 

@@ -34,8 +34,8 @@ def world():
 
 def by_command(daemon: Daemon) -> None:
     daemon.stop()
-    answer = daemon.call("flush")
-    assert (answer.code, answer.err) == (0, "")
+    result = daemon.call("flush")
+    assert (result.code, result.err) == (0, "")
 
 
 def disabled(daemon: Daemon) -> None:
@@ -63,7 +63,7 @@ def both(daemon: Daemon) -> None:
     daemon.reconcile()
 
 
-WAYS = (by_command, disabled, disabled_without_a_daemon, all_off, serving, both)
+REMOVALS = (by_command, disabled, disabled_without_a_daemon, all_off, serving, both)
 
 
 def lives(echo: Echo) -> bool:
@@ -73,8 +73,8 @@ def lives(echo: Echo) -> bool:
     return bool(eventually(lambda: echo.report().received > seen.received + 30, 20))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_connections_live_on(world, way: Callable[[Daemon], None]):
+@pytest.mark.parametrize("remove", REMOVALS)
+def test_connections_live_on(world, remove: Callable[[Daemon], None]):
     gateway, server = world.gateway, world.server
     with (
         Daemon(gateway) as daemon,
@@ -82,15 +82,17 @@ def test_connections_live_on(world, way: Callable[[Daemon], None]):
         Echo(gateway, server, SERVER6) as echo6,
     ):
         connections = (echo, echo6)
-        eventually(lambda: all(len(subflows(gateway, each.port)) == 2 for each in connections))
-        way(daemon)
+        eventually(
+            lambda: all(len(subflows(gateway, connection.port)) == 2 for connection in connections)
+        )
+        remove(daemon)
         assert all(map(lives, connections))
         assert echo.report().mptcp
         shown = gateway.ip("mptcp endpoint show")
-        assert ("signal" in shown) == (way in (serving, both))
+        assert ("signal" in shown) == (remove in (serving, both))
         assert "0.0.0.0" not in shown
         assert ":: " not in shown
-        if way is serving:
+        if remove is serving:
             daemon.configure(own=SERVER_ROLE.format("client"))
             daemon.reconcile()
             assert all(map(lives, connections))
@@ -108,17 +110,17 @@ def test_one_uplink_is_enough(world):
             assert daemon.call("flush").code == 1, "the daemon runs"
             daemon.stop()
             for _ in range(2):
-                answer = daemon.call("flush")
-                assert answer.code == 1
-                assert answer.err == (
+                result = daemon.call("flush")
+                assert result.code == 1
+                assert result.err == (
                     "mproutd: 10.1.1.2: its endpoint stays, since 1 connection ends with it;"
                     " repeat later, or use --force\n"
                 )
                 assert set(endpoints(world.gateway)) == {"10.1.1.2"}
                 assert lives(without_a_second)
                 assert lives(joined)
-        answer = daemon.call("flush")
-        assert (answer.code, answer.err) == (0, "")
+        result = daemon.call("flush")
+        assert (result.code, result.err) == (0, "")
         assert endpoints(world.gateway) == {}
         assert not world.gateway.path("/run/mproutd/state.json").exists()
 
@@ -130,9 +132,9 @@ def test_what_the_peer_began_keeps_its_endpoint_until_it_has_ended(world):
         with Echo(world.server, world.gateway, "10.2.2.2") as accepted:
             disabled(daemon)
             assert set(endpoints(world.gateway)) == {"10.2.2.2"}
-            ours = [each for each in world.gateway.state().splitlines() if "proto 77" in each]
+            ours = [line for line in world.gateway.state().splitlines() if "proto 77" in line]
             assert "-4 rule 7502 from 10.2.2.2 lookup 7002 proto 77" in ours
-            assert not [each for each in ours if "7001" in each or "7000" in each]
+            assert not [line for line in ours if "7001" in line or "7000" in line]
             status = daemon.call("status")
             assert "10.2.2.2: its endpoint is to be deleted or changed" in status.words
             assert status.code == 1
@@ -174,4 +176,4 @@ def test_many_uplinks_and_a_peer_with_the_usual_limit(world):
         by_command(daemon)
         assert lives(echo)
         time.sleep(0.5)
-        assert [each.local for each in subflows(world.gateway, echo.port)] == ["10.1.1.2"]
+        assert [subflow.local for subflow in subflows(world.gateway, echo.port)] == ["10.1.1.2"]

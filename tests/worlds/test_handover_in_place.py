@@ -20,7 +20,7 @@ def lives(echo: Echo) -> bool:
 
 
 def four(wan) -> set[str]:
-    return {each for each in endpoints(wan.gateway) if "." in each}
+    return {endpoint for endpoint in endpoints(wan.gateway) if "." in endpoint}
 
 
 def test_in_place_of_a_misrouted_uplink(wan):
@@ -30,7 +30,7 @@ def test_in_place_of_a_misrouted_uplink(wan):
         gateway.ip(PROHIBIT.format("add"))
         eventually(lambda: four(wan) == {address(2)})
         assert lives(echo)
-        assert [each.local for each in subflows(gateway, echo.port)] == [address(2)]
+        assert [subflow.local for subflow in subflows(gateway, echo.port)] == [address(2)]
         assert daemon.settle()["problems"][0]["code"] == "misrouted"
         assert daemon.reconcile() == ""
         assert four(wan) == {address(2)}
@@ -45,7 +45,9 @@ def test_in_place_of_a_misrouted_uplink(wan):
         gateway.ip(PROHIBIT.format("delete"))
         eventually(lambda: four(wan) == {address(1)})
         assert lives(echo)
-        eventually(lambda: {each.local for each in subflows(gateway, echo.port)} == {address(1)})
+        eventually(
+            lambda: {subflow.local for subflow in subflows(gateway, echo.port)} == {address(1)}
+        )
         assert daemon.settle()["problems"] == []
 
 
@@ -66,7 +68,9 @@ def test_in_place_of_one_whose_endpoint_another_program_made_for_something_else(
     wan.gateway.ip(f"mptcp endpoint add 10.1.1.2 id 77 {foreign}")
     with Daemon(wan.gateway, MODES) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         assert four(wan) == {address(1), address(2)}
-        eventually(lambda: address(2) in {each.local for each in subflows(wan.gateway, echo.port)})
+        eventually(
+            lambda: address(2) in {subflow.local for subflow in subflows(wan.gateway, echo.port)}
+        )
         wan.gateway.ip("mptcp endpoint delete id 77")
         daemon.reconcile()
         eventually(lambda: four(wan) == {address(1)})

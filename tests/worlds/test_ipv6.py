@@ -45,9 +45,9 @@ def address_in(wan: Wan, prefix: str, kind: str = "") -> str:
 def advertised(wan: Wan, daemon: Daemon, prefix: str, kind: str = "", **times: int) -> str:
     """Send an advertisement, and wait for the address and for what follows from it."""
     advertise(wan.routers[1], "access", prefix, **times)
-    found = eventually(lambda: address_in(wan, prefix, kind))
+    own = eventually(lambda: address_in(wan, prefix, kind))
     daemon.settle()
-    return found
+    return own
 
 
 def six(wan: Wan) -> list[str]:
@@ -63,8 +63,8 @@ def six(wan: Wan) -> list[str]:
 
 def path6(daemon: Daemon) -> dict[str, Any]:
     """wan1's IPv6 in the status."""
-    found: dict[str, Any] = daemon.uplink("wan1")["families"][1]
-    return found
+    family: dict[str, Any] = daemon.uplink("wan1")["families"][1]
+    return family
 
 
 ENDPOINT_2 = "-4 endpoint 2001:db8:2::2 subflow dev eth2"
@@ -169,7 +169,7 @@ def test_a_tentative_address_waits(bare_wan: Wan) -> None:
         assert six(bare_wan)[0] == "-4 endpoint 2001:db8:1::2 subflow dev eth1"
 
 
-def test_an_address_that_somebody_else_has(wan: Wan) -> None:
+def test_an_address_that_another_host_has(wan: Wan) -> None:
     """Duplicate address detection fails, with a real duplicate; IPv4 goes on."""
     gateway, router = wan.gateway, wan.routers[1]
     gateway.ip("address delete 2001:db8:1::2/64 dev eth1")
@@ -210,7 +210,7 @@ def test_a_deprecated_address_opens_nothing_new(wan: Wan) -> None:
         assert six(wan) == before
 
 
-def test_a_unique_local_address_only_where_asked_for(wan: Wan) -> None:
+def test_a_unique_local_address_only_where_configured(wan: Wan) -> None:
     gateway = wan.gateway
     with Daemon(gateway) as daemon:
         before = daemon.settle() and six(wan)
@@ -275,7 +275,7 @@ def test_a_delegated_prefix_on_the_lan(bare_wan: Wan) -> None:
 
 
 @pytest.mark.parametrize("loss", ["deprecated", "carrier"])
-def test_the_only_line_with_ipv6_keeps_its_connections(wan, loss):
+def test_the_only_uplink_with_ipv6_keeps_its_connections(wan, loss):
     """wan2 has IPv4 alone.  They move nowhere, so their endpoint stays, as a backup."""
     gateway = wan.gateway
     gateway.ip("address delete 2001:db8:2::2/64 dev eth2")
@@ -298,4 +298,6 @@ def test_the_only_line_with_ipv6_keeps_its_connections(wan, loss):
         seen = echo.report().received
         eventually(lambda: echo.report().received > seen + 50, 10)
         assert not echo.report().error
-        assert [each.local_port for each in subflows(gateway, echo.port)] == [before.local_port]
+        assert [subflow.local_port for subflow in subflows(gateway, echo.port)] == [
+            before.local_port
+        ]

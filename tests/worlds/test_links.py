@@ -90,7 +90,7 @@ def test_two_ppp_sessions_with_one_and_the_same_peer(bare_wan: Wan) -> None:
 
 
 @pytest.mark.parametrize("known", ["from the configuration", "from main"])
-def test_a_lone_address_with_a_gateway_elsewhere(bare_wan: Wan, known: str) -> None:
+def test_a_host_address_with_a_gateway_outside_its_subnet(bare_wan: Wan, known: str) -> None:
     """10.1.1.2/32, and 10.255.0.1 is the way out; likewise /128."""
     gateway, router = bare_wan.gateway, bare_wan.routers[1]
     router.ip(

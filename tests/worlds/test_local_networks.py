@@ -46,8 +46,12 @@ def test_two_cables_carry_a_connection_and_no_internet_traffic(wan: Wan) -> None
         assert "no gateway needed (own subnets only)" in daemon.call("status", "cable1").out
         with Echo(client, server, FAR[1], listen="0.0.0.0") as echo:
             pairs = {(NEAR[n], FAR[n]) for n in CABLES}
-            found = lambda: {(each.local, each.remote) for each in subflows(client, echo.port)}  # noqa: E731
-            eventually(lambda: pairs <= found())
+
+            def ends() -> set[tuple[str, str]]:
+                current = subflows(client, echo.port)
+                return {(subflow.local, subflow.remote) for subflow in current}
+
+            eventually(lambda: pairs <= ends())
             server.ip("link set cable1 down")
             eventually(lambda: NEAR[1] not in endpoints(client))
             begun = echo.report().received
@@ -55,10 +59,10 @@ def test_two_cables_carry_a_connection_and_no_internet_traffic(wan: Wan) -> None
             assert (echo.report().error, echo.report().mptcp) == ("", True)
         with Echo(client, server, SERVER) as echo:
             eventually(lambda: echo.report().received >= 20)
-            assert {each.local for each in subflows(client, echo.port)} == {"10.1.1.2"}
+            assert {subflow.local for subflow in subflows(client, echo.port)} == {"10.1.1.2"}
             assert SERVER not in client.run("ip", "neigh")
-        answer = client.run("sh", "-c", f"ip route get {SERVER} from {NEAR[2]} 2>&1 || :")
-        assert "No route to host" in answer
+        output = client.run("sh", "-c", f"ip route get {SERVER} from {NEAR[2]} 2>&1 || :")
+        assert "No route to host" in output
         assert "dev eth1" in client.run("ip", "route", "get", "198.51.100.1")
 
 

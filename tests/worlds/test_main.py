@@ -89,7 +89,7 @@ BOGONS6 = ("2000::/16", "2001:db8:ffff::/48", "3fff::/20")
 def bogons(wan: Wan, kind: str) -> None:
     """What no packet may go to, as many routers have it in main."""
     for family, prefixes in ((4, BOGONS), (6, BOGONS6)):
-        wan.gateway.ip(*(f"route add {kind} {each}" for each in prefixes), family=family)
+        wan.gateway.ip(*(f"route add {kind} {prefix}" for prefix in prefixes), family=family)
 
 
 @pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", "throw"])
@@ -102,11 +102,11 @@ def test_a_list_of_bogons_in_main_hides_no_default(bare_wan: Wan, kind: str) -> 
         state = daemon.settle()
         assert state["problems"] == []
         assert all(
-            (each["gateway_from"], [lookup["matches"] for lookup in each["lookups"]])
+            (family["gateway_from"], [lookup["matches"] for lookup in family["lookups"]])
             == ("main", [True])
-            and f"dev {uplink['device']} " in gateway.run(*each["lookups"][0]["command"].split())
+            and f"dev {uplink['device']} " in gateway.run(*family["lookups"][0]["command"].split())
             for uplink in state["uplinks"]
-            for each in uplink["families"]
+            for family in uplink["families"]
         )
         endpoints = [line for line in gateway.state().splitlines() if " endpoint " in line]
         assert len(endpoints) == 4
@@ -146,8 +146,8 @@ def test_bogons_that_come_to_main_close_nothing(wan: Wan) -> None:
             assert daemon.reconcile() == ""
             time.sleep(MISROUTED_GRACE)
         assert set(before.splitlines()) <= set(gateway.state(ids=True).splitlines())
-        assert {each.local_port for each in subflows(gateway, echo.port)} == {
-            each.local_port for each in ports
+        assert {subflow.local_port for subflow in subflows(gateway, echo.port)} == {
+            port.local_port for port in ports
         }
 
 
@@ -160,7 +160,7 @@ def test_a_rule_that_leads_everything_away_is_still_seen(wan: Wan) -> None:
     )
     with Daemon(wan.gateway) as daemon:
         problems = daemon.query_status()["problems"]
-        assert [each["code"] for each in problems] == ["misrouted", "misrouted"]
+        assert [problem["code"] for problem in problems] == ["misrouted", "misrouted"]
         assert "endpoint 10." not in wan.gateway.state()
 
 
@@ -171,13 +171,13 @@ def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
     discard = "blackhole default metric 254"
     gateway.ip(f"route add {discard}")
     with Daemon(gateway, own="config uplink 'wan2'\n\toption gateway '10.2.2.1'\n") as daemon:
-        (told,) = daemon.query_status()["problems"]
-        assert (told["code"], told["uplink"], told["address"]) == (
+        (problem,) = daemon.query_status()["problems"]
+        assert (problem["code"], problem["uplink"], problem["address"]) == (
             "blackhole-default",
             "wan2",
             "10.2.2.2",
         )
-        assert told["route"].startswith("blackhole default ")
+        assert problem["route"].startswith("blackhole default ")
         assert daemon.query_status()["default"]["ipv4"] == "wan1"
         wan.admin_down(1)
         eventually(lambda: "ipv4" not in daemon.query_status()["default"])
@@ -188,7 +188,7 @@ def test_a_default_in_main_that_throws_away(wan: Wan) -> None:
         eventually(lambda: "endpoint 10.2.2.2 " in gateway.state())
         gateway.run("ping", "-c1", "-W2", SERVER)
         assert "blackhole-default" not in {
-            each["code"] for each in daemon.query_status()["problems"]
+            problem["code"] for problem in daemon.query_status()["problems"]
         }
 
 

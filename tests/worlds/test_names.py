@@ -74,8 +74,10 @@ def test_eth0_and_eth0_300_and_wan1_and_wan10_are_four_names(alike):
         eventually(lambda: not daemon.uplink("wan1")["usable"])
         daemon.settle()
         changed = daemon.writes()
-        assert any(each.startswith("ip mptcp endpoint delete") for each in changed), changed
-        assert not [each for each in changed if "eth0.300" in each or "10.2.2.2" in each]
+        assert any(command.startswith("ip mptcp endpoint delete") for command in changed), changed
+        assert not [
+            command for command in changed if "eth0.300" in command or "10.2.2.2" in command
+        ]
         assert daemon.uplink("wan10")["usable"]
         assert gateway.sysctl("net/ipv4/conf/eth0/rp_filter") == "1"
         gateway.ip("link delete eth0")
@@ -104,7 +106,7 @@ def test_a_device_renamed_away_and_back_while_up(wan):
         assert "10.2.2.2" not in names_of_our_things(gateway)
         assert gateway.ip("route show").replace("spare0", "eth2") == main
         assert gateway.sysctl("net.ipv4.conf.spare0.rp_filter") == "1"
-        assert [each.local for each in subflows(gateway, echo.port)] == ["10.1.1.2"]
+        assert [subflow.local for subflow in subflows(gateway, echo.port)] == ["10.1.1.2"]
 
         gateway.ip("link set spare0 name eth2")
         eventually(lambda: gateway.state() == before)

@@ -18,8 +18,8 @@ LAN = "from 192.168.70.10 iif br-lan"
 def device(wan: Wan, destination: str = FAR, *words: str) -> str:
     """Where the kernel sends a packet; "" for nowhere."""
     words = ("ip", "route", "get", destination, *" ".join(words).split())
-    found = wan.gateway.run(*words, check=False).split()
-    return found[found.index("dev") + 1] if "dev" in found else ""
+    output = wan.gateway.run(*words, check=False).split()
+    return output[output.index("dev") + 1] if "dev" in output else ""
 
 
 def tunnel(wan: Wan, name: str = "tun0") -> None:
@@ -32,13 +32,13 @@ def tunnel(wan: Wan, name: str = "tun0") -> None:
 def other(daemon: Daemon) -> dict[str, Any]:
     """family or LAN → (uplink, device) of the status."""
     return {
-        each["origin"] or each["family"]: (each["uplink"], each["device"])
-        for each in daemon.query_status()["other_traffic"]
+        traffic["origin"] or traffic["family"]: (traffic["uplink"], traffic["device"])
+        for traffic in daemon.query_status()["other_traffic"]
     }
 
 
 def codes(daemon: Daemon) -> list[str]:
-    return [each["code"] for each in daemon.query_status()["problems"]]
+    return [problem["code"] for problem in daemon.query_status()["problems"]]
 
 
 # -- a VPN with a plain default route in main -------------------------------------------------
@@ -113,11 +113,11 @@ def test_a_rule_that_takes_all_other_traffic_to_another_uplink(wan):
     wan.gateway.ip("route add default via 10.2.2.1 dev eth2 table 100")
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip("rule add priority 20000 lookup 100")
-        (told,) = daemon.query_status()["problems"]
-        assert told["code"] == "foreign-rule"
-        assert told["rule"] == "20000: from all lookup 100"
-        assert told["traffic"] == "other traffic (IPv4); traffic from br-lan (IPv4)"
-        assert told["actual"] == "wan2 (eth2)"
+        (problem,) = daemon.query_status()["problems"]
+        assert problem["code"] == "foreign-rule"
+        assert problem["rule"] == "20000: from all lookup 100"
+        assert problem["traffic"] == "other traffic (IPv4); traffic from br-lan (IPv4)"
+        assert problem["actual"] == "wan2 (eth2)"
         assert daemon.call("status").code == 1
         wan.gateway.ip("rule delete priority 20000")
         assert codes(daemon) == []
@@ -127,9 +127,9 @@ def test_unreachable_in_front_of_all(wan):
     with Daemon(wan.gateway) as daemon:
         wan.gateway.ip("rule add priority 50 not fwmark 0x1 unreachable", family=4)
         problems = daemon.query_status()["problems"]
-        told = next(each for each in problems if each["code"] == "foreign-rule")
-        assert told["rule"] == "50: not from all fwmark 0x1 unreachable"
-        assert told["actual"] == "nowhere"
+        problem = next(problem for problem in problems if problem["code"] == "foreign-rule")
+        assert problem["rule"] == "50: not from all fwmark 0x1 unreachable"
+        assert problem["actual"] == "nowhere"
         assert "IPv4 unreachable" in daemon.call("status").out
 
 

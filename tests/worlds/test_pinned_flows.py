@@ -111,8 +111,8 @@ def test_port_forwards_on_every_uplink(world: Forwarding, mode: str) -> None:
         for n in world.uplinks:
             for family in (4, 6):
                 for kind in KINDS:
-                    answer = world.ask(world.server, address(n, family), 8080, kind)
-                    assert answer in (SERVER, SERVER6), (n, family, kind)
+                    reply = world.ask(world.server, address(n, family), 8080, kind)
+                    assert reply in (SERVER, SERVER6), (n, family, kind)
         assert daemon.query_status()["problems"] == []
 
 
@@ -138,8 +138,8 @@ def test_services_of_the_gateway_itself(world: Forwarding) -> None:
         for n in world.uplinks:
             for family in (4, 6):
                 for port, kind in ((9000, KINDS[0]), (9000, KINDS[1]), (8000, KINDS[0])):
-                    answer = world.ask(world.server, address(n, family), port, kind)
-                    assert answer in (SERVER, SERVER6), (n, family, port, kind)
+                    reply = world.ask(world.server, address(n, family), port, kind)
+                    assert reply in (SERVER, SERVER6), (n, family, port, kind)
 
 
 def test_a_hairpin_stays_in_the_lan(world: Forwarding) -> None:

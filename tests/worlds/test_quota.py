@@ -68,6 +68,11 @@ def test_at_the_limit_the_transfer_goes_on_by_the_other_uplink(wan: Wan) -> None
             "MPROUTD_EVENT=warn",
             "MPROUTD_EVENT=limit",
         ]
+        # The mode of then: the limit has changed it.
+        assert [line for line in text if "MODE" in line] == [
+            "MPROUTD_MODE=on",
+            "MPROUTD_MODE=backup",
+        ]
         assert "MPROUTD_UPLINK=wan2" in text
         assert f"MPROUTD_QUOTA={LIMIT}" in text
         reported = {problem["code"]: problem for problem in daemon.query_status()["problems"]}
@@ -75,9 +80,9 @@ def test_at_the_limit_the_transfer_goes_on_by_the_other_uplink(wan: Wan) -> None
         assert "its mode is backup until" in reported["quota-reached"]["text"]
 
         # The provider counts less: the uplink carries again.
-        answer = daemon.call("quota", "wan2", "--set", "1M")
-        assert answer.code == 0, answer
-        assert "4.0 MB" in answer.out
+        result = daemon.call("quota", "wan2", "--set", "1M")
+        assert result.code == 0, result
+        assert "4.0 MB" in result.out
         eventually(lambda: effective(daemon) == "on")
         assert "backup" not in wan.gateway.ip("mptcp endpoint show")
         assert "wan2: the quota is used up: " in daemon.log()
@@ -169,9 +174,9 @@ REFUSED = [
 def test_what_the_command_refuses(wan: Wan) -> None:
     with Daemon(wan.gateway, network(eth1="on", eth2="on"), own(quota="1G")) as daemon:
         for arguments, code, text in REFUSED:
-            answer = daemon.call("quota", *arguments)
-            assert answer.code == code, answer
-            assert text in answer.err
+            result = daemon.call("quota", *arguments)
+            assert result.code == code, result
+            assert text in result.err
         daemon.stop()
-        answer = daemon.call("quota")
-        assert (answer.code, "not running" in answer.err) == (3, True)
+        result = daemon.call("quota")
+        assert (result.code, "not running" in result.err) == (3, True)

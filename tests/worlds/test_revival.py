@@ -162,7 +162,7 @@ def test_at_the_endpoint_of_another_program(wan, device):
         assert "0.0.0.0" not in gateway.ip("mptcp endpoint show")
 
 
-def test_the_last_line_loses_the_last_subflow(wan):
+def test_the_last_uplink_loses_the_last_subflow(wan):
     """Its address is that of the connection's beginning, and was closed once before: to delete the
     endpoint would tell the peer by the very subflow that comes back (RM_ADDR)."""
     gateway = wan.gateway
@@ -184,7 +184,7 @@ def test_the_last_line_loses_the_last_subflow(wan):
         assert "fullmesh" not in gateway.ip("mptcp endpoint show")
 
 
-def test_two_lines_lose_the_same_peer(wan):
+def test_two_uplinks_lose_the_same_peer(wan):
     """As when a server reboots: all others keep a subflow."""
     gateway = wan.gateway
     with (
@@ -222,11 +222,13 @@ def test_who_may_not_get_its_only_subflow_back_keeps_it(wan):
             eventually(lambda: subflows(gateway, other.port) == [])
             eventually(lambda: "subflows from 10.1.1.2 failed" in daemon.log())
             time.sleep(1)
-        assert [each.local_port for each in subflows(gateway, healthy.port)] == [before.local_port]
+        assert [subflow.local_port for subflow in subflows(gateway, healthy.port)] == [
+            before.local_port
+        ]
         assert healthy.report().gap < 0.5
 
 
-def test_who_came_here_by_two_lines_keeps_them(wan):
+def test_an_incoming_connection_over_two_uplinks_keeps_both(wan):
     """A client's subflows, both to one address of ours: this end could make neither again."""
     gateway = wan.gateway
     wan.server.ip("mptcp endpoint add 10.9.1.2 dev eth1 subflow")

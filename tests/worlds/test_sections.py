@@ -68,7 +68,9 @@ def test_live_uplinks_keep_table_mark_and_connections(wan, daemon, after):
         # One more uplink may need a higher limit, and nothing else.
         changes = daemon.reconcile().splitlines()
         assert [line for line in changes if " limits " not in line] == []
-        assert {name: place for name, place in places(daemon).items() if name != "lte"} == before
+        assert {
+            name: numbers for name, numbers in places(daemon).items() if name != "lte"
+        } == before
         assert places(daemon).get("lte") in (None, (7003, "0x3000000/0x7f000000"))
         assert monitor.ours() == []
         assert without_limits(wan) == state

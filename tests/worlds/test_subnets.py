@@ -69,15 +69,15 @@ def test_each_address_leaves_by_its_own_device(switched: Switched) -> None:
         here.take()
         talk(switched)
         packets = here.take()
-        left = {(packet.source, packet.device) for packet in packets if packet.outgoing}
-        assert {(each, device) for device, own in OWN.items() for each in own} <= left
+        sent = {(packet.source, packet.device) for packet in packets if packet.outgoing}
+        assert {(source, device) for device, own in OWN.items() for source in own} <= sent
         assert strays(packets) == []
-        said = {
+        announced = {
             (packet.source, packet.link)
             for packet in there.seen()
             if packet.kind == "arp" and packet.device == "access" and not packet.outgoing
         }
-        assert said == {(OWN[device][0], switched.hardware(device)) for device in OWN}
+        assert announced == {(OWN[device][0], switched.hardware(device)) for device in OWN}
 
 
 @pytest.mark.traffic
@@ -195,8 +195,8 @@ def test_an_address_is_handed_on(sticks: Wan) -> None:
         assert owner(sticks) == "eth1"
 
         def by(device: str) -> bool:
-            found = subflows(gateway, echo.port)
-            return any(subflow.device == device for subflow in found)
+            current = subflows(gateway, echo.port)
+            return any(subflow.device == device for subflow in current)
 
         def alive() -> None:
             seen = echo.report().received

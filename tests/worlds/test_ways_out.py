@@ -16,8 +16,8 @@ def attributes(line: str, *without: str) -> list[str]:
     words = line.split()
     return [
         word
-        for place, word in enumerate(words)
-        if word not in without and words[max(0, place - 1)] not in without
+        for index, word in enumerate(words)
+        if word not in without and words[max(0, index - 1)] not in without
     ]
 
 
@@ -36,9 +36,9 @@ def test_mains_default_and_ours_are_the_same(wan: Wan, family: int) -> None:
                 gateway.ip(f"route show default dev eth1 table {table}", family=family)
                 for table in ("main", "7001", "7000")
             ]
-            told = [attributes(line.splitlines()[0], "proto", "metric") for line in lines]
-            assert told[0] == told[1] == told[2]
-            assert ("mtu" in told[0]) == bool(metrics)
+            routes = [attributes(line.splitlines()[0], "proto", "metric") for line in lines]
+            assert routes[0] == routes[1] == routes[2]
+            assert ("mtu" in routes[0]) == bool(metrics)
         assert daemon.status()["problems"] == []
 
 

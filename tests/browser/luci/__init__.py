@@ -56,27 +56,27 @@ class Uci:
         """The sections by name, their type as ".type"."""
         if config in self._staged:
             return self._staged[config]
-        file, found = self._folder / config, {}
+        file, sections = self._folder / config, {}
         section: dict[str, Any] = {}
-        for each in parse_statements(config, file.read_text() if file.exists() else ""):
-            if each.keyword == "config":
-                section = {".type": each.name}
-                found[each.value or f"cfg{len(found):06x}"] = section
-            elif each.keyword == "list":
-                section.setdefault(each.name, []).append(each.value)
+        for statement in parse_statements(config, file.read_text() if file.exists() else ""):
+            if statement.keyword == "config":
+                section = {".type": statement.name}
+                sections[statement.value or f"cfg{len(sections):06x}"] = section
+            elif statement.keyword == "list":
+                section.setdefault(statement.name, []).append(statement.value)
             else:
-                section[each.name] = each.value
-        return self._staged.setdefault(config, found)
+                section[statement.name] = statement.value
+        return self._staged.setdefault(config, sections)
 
-    def change(self, method: str, told: dict[str, Any]) -> None:
-        sections = self.get(told["config"])
+    def change(self, method: str, arguments: dict[str, Any]) -> None:
+        sections = self.get(arguments["config"])
         if method == "add":
-            sections[told["name"]] = {".type": told["type"]}
+            sections[arguments["name"]] = {".type": arguments["type"]}
         elif method == "set":
-            section = sections.setdefault(told["section"], {".type": told["type"]})
-            section.update(told["values"])
+            section = sections.setdefault(arguments["section"], {".type": arguments["type"]})
+            section.update(arguments["values"])
         else:
-            del sections[told["section"]][told["option"]]
+            del sections[arguments["section"]][arguments["option"]]
 
     def apply(self) -> None:
         for config, sections in self._staged.items():
@@ -85,7 +85,7 @@ class Uci:
                 lines.append(f"\nconfig {options['.type']} '{name}'")
                 for key, value in options.items():
                     if isinstance(value, list):
-                        lines += [f"\tlist {key} '{each}'" for each in value]
+                        lines += [f"\tlist {key} '{item}'" for item in value]
                     elif key != ".type":
                         lines.append(f"\toption {key} '{value}'")
             (self._folder / config).write_text("\n".join(lines) + "\n")
@@ -130,8 +130,12 @@ class Luci:
 
             def do_POST(self) -> None:
                 size = int(self.headers["Content-Length"])
-                asked = json.loads(self.rfile.read(size))
-                answer(self, json.dumps([luci.ubus(each) for each in asked]), "application/json")
+                requests = json.loads(self.rfile.read(size))
+                send_reply(
+                    self,
+                    json.dumps([luci.ubus(request) for request in requests]),
+                    "application/json",
+                )
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -143,20 +147,20 @@ class Luci:
     def get(self, handler: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(handler.path)
         if parts.path == "/":
-            asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            dark = asked.get("theme") == "dark"
-            settings = {**self.settings, "view": asked["view"]}
+            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            dark = query.get("theme") == "dark"
+            settings = {**self.settings, "view": query["view"]}
             page = _PAGE.format(
                 language=self.language,
                 background="#222" if dark else "#fff",
                 colour="#eee" if dark else "#111",
                 settings=json.dumps(settings).replace("<", "\\u003c"),
             )
-            return answer(handler, page, "text/html")
+            return send_reply(handler, page, "text/html")
         file = self._file(parts.path)
         if file is None or not file.is_file():
             return handler.send_error(404)
-        return answer(handler, file.read_text(), KINDS[file.suffix])
+        return send_reply(handler, file.read_text(), KINDS[file.suffix])
 
     @staticmethod
     def _file(path: str) -> Path | None:
@@ -173,16 +177,16 @@ class Luci:
         _, name, method, arguments = message["params"]
         if name == "uci":
             allowed = any(
-                arguments.get("config", "network") in each["uci"] for each in self._granted
+                arguments.get("config", "network") in grant["uci"] for grant in self._granted
             )
             changes = method != "get"
             allowed = allowed and (not changes or self.settings["writable"])
         else:
-            allowed = any(method in each["ubus"].get(name, ()) for each in self._granted)
-        told: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+            allowed = any(method in grant["ubus"].get(name, ()) for grant in self._granted)
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         if not allowed:
-            return {**told, "error": DENIED}
-        return {**told, "result": [0, self._call(name, method, arguments)]}
+            return {**reply, "error": DENIED}
+        return {**reply, "result": [0, self._call(name, method, arguments)]}
 
     def _call(self, name: str, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if name == "uci":
@@ -220,7 +224,7 @@ class Luci:
         self.close()
 
 
-def answer(handler: BaseHTTPRequestHandler, body: str, kind: str) -> None:
+def send_reply(handler: BaseHTTPRequestHandler, body: str, kind: str) -> None:
     data = body.encode()
     handler.send_response(200)
     handler.send_header("Content-Type", f"{kind}; charset=utf-8")
