@@ -213,7 +213,7 @@ def _rule(rule: Rule) -> str:
         words += ["iif", rule.iif]
     if rule.oif:
         words += ["oif", rule.oif]
-    if rule.selectors:
+    if any(rule.selectors):
         words += [selected(rule.selectors)]
     if rule.action == TO_TABLE:
         words += ["lookup", _TABLES.get(rule.table, str(rule.table))]

@@ -16,6 +16,7 @@ from struct import Struct, error
 
 from mproutd.model import (
     NO_METRICS,
+    NO_SELECTORS,
     PROTOCOL,
     TO_TABLE,
     Address,
@@ -311,7 +312,7 @@ def is_unresolved(body: bytes) -> bool:
     return bool(state & (NUD_INCOMPLETE | NUD_FAILED))
 
 
-def _selectors(attrs: dict[int, bytes]) -> Selectors | None:
+def _selectors(attrs: dict[int, bytes]) -> Selectors:
     def pair(kind: int, struct: Struct) -> tuple[int, int] | None:
         payload = attrs.get(kind)
         if not payload:
@@ -319,13 +320,12 @@ def _selectors(attrs: dict[int, bytes]) -> Selectors | None:
         first, last = struct.unpack(payload)
         return first, last
 
-    found = Selectors(
+    return Selectors(
         pair(_FRA_UIDS, _U32_PAIR),
         pair(_FRA_SPORTS, _U16_PAIR),
         pair(_FRA_DPORTS, _U16_PAIR),
         (attrs.get(_FRA_IP_PROTO) or b"\0")[0],
     )
-    return found if any(found) else None
 
 
 def rule(body: bytes) -> Rule | None:
@@ -365,7 +365,7 @@ def rule(body: bytes) -> Rule | None:
             plain,
             flags & _INVERT != 0,
             action,
-            None if plain else _selectors(attrs),
+            NO_SELECTORS if plain else _selectors(attrs),
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

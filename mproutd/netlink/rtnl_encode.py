@@ -14,6 +14,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
 
 from mproutd.model import (
+    NO_SELECTORS,
     TO_TABLE,
     Metrics,
     Nexthop,
@@ -172,7 +173,7 @@ def lookup(
     and protocol, instead of the resolved path to one host.  Errors: ENETUNREACH or EHOSTUNREACH
     for no route, ENETUNREACH or EINVAL for an IPv4 source that is not a local address.
     """
-    body = _lookup_body(destination, source, device, 0, mark, None, match)
+    body = _lookup_body(destination, source, device, 0, mark, NO_SELECTORS, match)
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
@@ -190,7 +191,7 @@ def _lookup_body(
     device: int,
     iif: int,
     mark: int,
-    selectors: Selectors | None,
+    selectors: Selectors,
     match: bool,
 ) -> bytes:
     """Cached, since every pass verifies the same endpoints."""
@@ -210,7 +211,7 @@ def _lookup_body(
         body += put_u32(RTA_IIF, iif)
     if mark:
         body += put_u32(RTA_MARK, mark)
-    return body + _selectors(selectors) if selectors else body
+    return body + _selectors(selectors) if any(selectors) else body
 
 
 def _selectors(selectors: Selectors) -> bytes:

@@ -67,7 +67,7 @@ def flows(
     limits = {
         (rule.family, rule.fwmark, rule.selectors): rule
         for rule in reversed(snapshot.rules)
-        if rule.selectors and rule.family in families and _selects_this_host(rule)
+        if any(rule.selectors) and rule.family in families and _selects_this_host(rule)
     }
     for (family, mark, selectors), rule in list(limits.items())[:MAX_LIMITS]:
         packet = Packet(family, mark=mark, selectors=selectors)

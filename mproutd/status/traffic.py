@@ -55,7 +55,7 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
         listed.append(
             {
                 "family": family_name(family),
-                "origin": selected(limits) if limits else flow.name or None,
+                "origin": selected(limits) or flow.name or None,
                 "uplink": shares[0]["uplink"] if shares else None,
                 "device": shares[0]["device"] if shares else None,
                 "shares": shares,

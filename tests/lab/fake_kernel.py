@@ -23,6 +23,7 @@ from mproutd.model import (
     FULLMESH,
     IMPLICIT,
     LOOKUP_DESTINATION,
+    NO_SELECTORS,
     SIGNAL,
     TABLE_DEFAULT,
     TABLE_LOCAL,
@@ -256,7 +257,7 @@ class FakeKernel:
         oif: int = 0,
         iif: str = "",
         mark: int = 0,
-        selectors: Selectors | None = None,
+        selectors: Selectors = NO_SELECTORS,
     ) -> Route | None:
         """The route that the rules lead to (fib_rules_lookup); None for none or unreachable."""
         family = family_of(destination)
@@ -266,7 +267,7 @@ class FakeKernel:
                 continue
             selected = (
                 not (mark ^ rule.fwmark) & rule.fwmask
-                and rule.selectors in (None, selectors)
+                and rule.selectors in (NO_SELECTORS, selectors)
                 and rule.oif in ("", name)
                 and rule.iif in ("", iif)
                 and (not rule.source or bool(source and contains(rule.source, source)))
