@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mproutd.configuration.config import Config
+from mproutd.passes import snapshot_request
 from mproutd.planning.plan import Outcome
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 from mproutd.status.changes import decisions
 from tests.lab.fake_world import World, interface, uci
@@ -163,6 +165,34 @@ def test_a_plain_connection_keeps_its_only_path() -> None:
         world.sole_path = frozenset()
         run(world, config, "wan1")
         assert endpoints(world) == [E2], action
+
+
+@pytest.mark.parametrize(
+    ("action", "over", "carrying", "mode", "suspect"),
+    [
+        ("backup", "wan1", "", "backup", set()),
+        ("off", "", "", "backup", set()),
+        ("off", "wan1", "", "backup", {"eth1"}),
+        ("handover", "wan1", "", "backup", {"eth1"}),
+        ("backup", "", "", "handover", {"eth3"}),
+        ("backup", "", "wan3", "handover", set()),
+    ],
+)
+def test_where_the_kernel_is_asked_for_plain_connections(
+    action: str, over: str, carrying: str, mode: str, suspect: set[str]
+) -> None:
+    """Where an endpoint may go although its path works."""
+    config = uci(
+        WAN1 + WAN2 + interface("wan3", "eth3", mode),
+        f"config uplink wan1\n option quota 1G\n option quota_action {action}\n"
+        "config uplink wan3\n option overflow 80\n",
+    )
+    facts = Facts(
+        over_quota=frozenset([over] if over else []),
+        overflowing=frozenset([carrying] if carrying else []),
+    )
+    request = snapshot_request(config, State(), sweep=False, full=False, facts=facts)
+    assert set(request.suspect_devices) == suspect
 
 
 # -- overflow -----------------------------------------------------------------------------
