@@ -30,6 +30,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "down": down.down,
     "cold": passes.cold,
     "idle": passes.idle,
+    "groups": passes.groups,
     "burst": burst.burst,
     "start": process.start,
     "status": process.status,

@@ -12,6 +12,8 @@ from bench import change
 from bench.figure import Figure
 from bench.site import Site, configuration, run
 from mproutd.netlink.kernel import NetlinkKernel
+from mproutd.netlink.nlmsg import Message
+from mproutd.netlink.rtnl_decode import IFF_UP, IFINFO, RTM_NEWLINK
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 from mproutd.status.changes import changes
@@ -164,3 +166,49 @@ def idle(log: Callable[[str], None]) -> Iterable[Figure]:
         3,
         1,
     )
+
+
+def groups(log: Callable[[str], None]) -> Iterable[Figure]:
+    """A pass after a link event that requires no change, with weights and without."""
+    with ExitStack() as scope:
+        site, directory = build(scope, 8)
+        scope.enter_context(site.gateway.enter())
+        log(f"groups: {IDLE_RUNS} runs of 2")
+        file = Path(directory) / "mproutd"
+        plain = file.read_text()
+        weighted = plain.replace("\toption gateway ", "\toption weight '3'\n\toption gateway ")
+        reconciler = fresh(directory)
+        samples: dict[str, list[float]] = {plain: [], weighted: []}
+        for turn in range(WARM + IDLE_RUNS):
+            for own, found in samples.items():
+                file.write_text(own)
+                reconciler.configure()
+                reconciler.converge()
+                for _ in range(WARM + 1):
+                    time.sleep(0.005)
+                    took = after_link_event(reconciler, site.devices["eth1"])
+                if turn >= WARM:
+                    found.append(took)
+        reconciler.kernel.close()
+    yield Figure(
+        "groups",
+        "pass after a link event, 8 dual-stack uplinks that share by weight",
+        samples[weighted],
+        "ms",
+        "the same without weights",
+        samples[plain],
+        1.5,
+        1.25,
+    )
+
+
+def after_link_event(reconciler: Reconciler, index: int) -> float:
+    """Seconds of a pass that reads what may have changed with a link, and changes nothing."""
+    event = Message(RTM_NEWLINK, 0, 0, 0, IFINFO.pack(0, 0, index, IFF_UP, 0))
+    reconciler.kernel.on_events([event])
+    began = time.perf_counter()
+    outcome = reconciler.reconcile(full=False)
+    took = time.perf_counter() - began
+    if outcome.done or outcome.failures:
+        raise LabError(f"the pass made changes: {outcome.done}")
+    return took

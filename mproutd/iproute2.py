@@ -7,6 +7,7 @@ from socket import AF_INET6
 
 from mproutd.model import (
     BACKUP,
+    BUCKETS,
     FULLMESH,
     IMPLICIT,
     LAMINAR,
@@ -18,6 +19,7 @@ from mproutd.model import (
     Limits,
     Link,
     Metrics,
+    NexthopObject,
     NftTable,
     Object,
     Operation,
@@ -81,6 +83,8 @@ def describe(value: Object, name: DeviceNames) -> str:
         return _route(value, name)
     if isinstance(value, Rule):
         return f"{value.priority}: {_rule(value)}"
+    if isinstance(value, NexthopObject):
+        return f"nexthop {_nexthop_object(value, name)}"
     if isinstance(value, Endpoint):
         words = [value.address]
         if value.id:
@@ -106,6 +110,9 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
     if isinstance(value, Rule):
         words = f"{_rule(value)} priority {value.priority}"
         return f"ip {_family(value.family)}rule {verb} {words}"
+    if isinstance(value, NexthopObject):
+        words = f"id {value.id}" if verb == "delete" else _nexthop_object(value, name)
+        return f"ip {_family(value.family)}nexthop {verb} {words}"
     if isinstance(value, Endpoint):
         return f"ip mptcp endpoint {_endpoint(verb, value, name)}"
     if isinstance(value, Limits):
@@ -131,7 +138,9 @@ def _route(route: Route, name: DeviceNames) -> str:
         words.insert(0, _KINDS[route.type])
     if route.from_prefix:
         words += ["from", route.from_prefix]
-    if not route.nexthops:
+    if route.nexthop_id:
+        words += ["nhid", str(route.nexthop_id)]
+    elif not route.nexthops:
         words += _via(route.gateway, route.family)
         if route.device:
             words += ["dev", name(route.device)]
@@ -146,9 +155,23 @@ def _route(route: Route, name: DeviceNames) -> str:
         words.append("onlink")
     words += _metrics(route.metrics)
     for hop in route.nexthops:
-        words += ["nexthop", *_via(hop.gateway, route.family), "dev", name(route.device)]
+        device = name(hop.device or route.device)
+        words += ["nexthop", *_via(hop.gateway, route.family), "dev", device]
         words += ["weight", str(hop.weight)] + (["onlink"] if hop.onlink else [])
     return " ".join(words)
+
+
+def _nexthop_object(value: NexthopObject, name: DeviceNames) -> str:
+    words = ["id", str(value.id)]
+    if value.members:
+        words += ["group", "/".join(f"{member},{weight}" for member, weight in value.members)]
+        if value.resilient:
+            words += ["type", "resilient", "buckets", str(BUCKETS)]
+            words += ["idle_timer", str(value.idle_timer)]
+    else:
+        words += _via(value.gateway, value.family) + ["dev", name(value.device)]
+    words += ["protocol", str(value.protocol)]
+    return " ".join(words + (["onlink"] if value.onlink else []))
 
 
 def _via(gateway: str, family: int) -> list[str]:

@@ -18,35 +18,27 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
 
 PROTOCOL = 77
-"""The route and rule protocol that marks an object as ours (rtm_protocol, FRA_PROTOCOL)."""
-
+"""Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""
+BUCKETS = 1024
+"""Of a resilient group, in 24 kB: enough for the shares of any two weights.  It cannot change."""
 TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
 """linux/rtnetlink.h, enum rt_class_t: tables that mproutd never writes to."""
-
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 """linux/rtnetlink.h, enum rt_scope_t."""
-
 UNICAST, UNREACHABLE = 1, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
-
 TO_TABLE = 1
 """linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
-
 TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
 """linux/if_addr.h, IFA_F_*.  0x01 means temporary for IPv6, secondary for IPv4."""
-
 SIGNAL, SUBFLOW, BACKUP, FULLMESH, IMPLICIT, LAMINAR = 1, 2, 4, 8, 16, 32
 """linux/mptcp_pm.h, MPTCP_PM_ADDR_FLAG_*."""
-
 ANY_DEVICE = 0
 """In place of an ifindex."""
-
 FAMILIES = (AF_INET, AF_INET6)
 FAMILY_NAMES: dict[int, str] = {AF_INET: "IPv4", AF_INET6: "IPv6"}
-
 LOOKUP_DESTINATION: dict[int, str] = {AF_INET: "240.0.0.1", AF_INET6: "2000::1"}
 """Destination of lookups: reserved (RFC 1112) or unassigned, so that only default routes match."""
-
 FALLBACK_DESTINATION: dict[int, str] = {AF_INET: "192.52.193.1", AF_INET6: "2001:3::1"}
 """The second destination, for where main discards the first as part of a list of bogons: assigned,
 and so on no such list, but to AMT relays, which are rare (RFC 7450)."""
@@ -186,6 +178,8 @@ class Nexthop(NamedTuple):
     gateway: str
     weight: int = 1
     onlink: bool = False
+    device: int = 0
+    """ifindex, where the route has nexthops through several devices; else the route names it."""
 
 
 class Route(NamedTuple):
@@ -210,10 +204,9 @@ class Route(NamedTuple):
     from_prefix: str = ""
     """IPv6: only packets from this prefix take the route (`default from PREFIX`)."""
     nexthops: tuple[Nexthop, ...] = ()
-    """All ways, where the route has several through its device; `gateway` is the first one's."""
+    """All ways, where there are several; `gateway` is the first one's if they share a device."""
     nexthop_id: int = 0
-    """The nexthop object that has the ways, where the kernel does not list them with the route
-    (net.ipv4.nexthop_compat_mode 0); `device` is 0 then."""
+    """The object that has the ways instead of us: of our own routes, and with compat_mode 0."""
 
     @property
     def key(self) -> tuple[int, int, str, int, str]:
@@ -224,6 +217,28 @@ class Route(NamedTuple):
     def gateways(self) -> tuple[str, ...]:
         """The gateways of all its ways."""
         return tuple(hop.gateway for hop in self.nexthops) or (self.gateway,)
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The ifindexes of all its ways, in their order."""
+        return tuple(hop.device or self.device for hop in self.nexthops) or (self.device,)
+
+
+class NexthopObject(NamedTuple):
+    """A nexthop object (RTM_NEWNEXTHOP): one way out, or a group that shares flows among some."""
+
+    id: int
+    family: int = 0
+    """Of the gateway; 0 for a group."""
+    device: int = 0
+    gateway: str = ""
+    onlink: bool = False
+    members: tuple[tuple[int, int], ...] = ()
+    """(id, weight) of a group, in the order of the ids."""
+    resilient: bool = False
+    """A flow keeps its member until it is silent for idle_timer seconds (NEXTHOP_GRP_TYPE_RES)."""
+    idle_timer: int = 0
+    protocol: int = PROTOCOL
 
 
 class Rule(NamedTuple):
@@ -339,16 +354,19 @@ class Snapshot(NamedTuple):
     plain TCP."""
     idle_implicit: frozenset[str] = frozenset()
     """Addresses of implicit endpoints without a subflow; looked for while no endpoint is free."""
+    nexthops: tuple[NexthopObject, ...] | None = ()
+    """The nexthop objects at our ids, where requested; None when the kernel supports none."""
+    resilient_groups: bool = True
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable | NexthopObject
 
 
 class Operation(NamedTuple):
     """One change of a kernel object.
 
-    `add` fails if the object exists, `delete` if it does not; `replace` is for a route with the
-    same key, `change` for an endpoint's flags, limits and sysctls.
+    `add` fails if the object exists, `delete` if it does not; `replace` is for a route or nexthop
+    object with the same key, `change` for an endpoint's flags, limits and sysctls.
     """
 
     verb: Literal["add", "replace", "change", "delete"]

@@ -17,6 +17,7 @@ from mproutd.configuration.config import Config
 from mproutd.model import (
     Endpoint,
     Failure,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -40,6 +41,7 @@ from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.routes import MAIN_QUERY
+from mproutd.planning.sharing import NEXTHOP_IDS, is_shared, went_with_device
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
@@ -128,6 +130,7 @@ def snapshot_request(
         suspect_devices,
         remembered,
         any_device=sweep or needs_main_default(config),
+        nexthops=NEXTHOP_IDS if sweep or state.nexthops or is_shared(config) else range(0),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 
@@ -332,6 +335,7 @@ class Pass:
             if self._retries.ready(operation)
             and (
                 touched is None
+                or went_with_device(operation.value, self._plan.nexthops, touched)
                 or self._is_on_new_device(operation, touched)
                 or self._removals.allow(operation, touched)
             )
@@ -389,5 +393,6 @@ class Pass:
         return {
             operation.uplink
             for operation in self._differences.add_routes
-            if isinstance(operation.value, Route | Rule) and operation not in in_place
+            if isinstance(operation.value, Route | Rule | NexthopObject)
+            and operation not in in_place
         }

@@ -200,7 +200,13 @@ class Reconciler:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
-        wanted: list[Object] = [*plan.routes, *plan.rules, *plan.endpoints, *plan.sysctls]
+        wanted: list[Object] = [
+            *plan.routes,
+            *plan.rules,
+            *plan.nexthops,
+            *plan.endpoints,
+            *plan.sysctls,
+        ]
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self._last_changes.record(plan.uplinks, time.time())

@@ -55,7 +55,11 @@ class StateFile:
         """
         try:
             data = json.loads(read_file(self._path, MAX_STATE_BYTES))
-            self.state = decode(data)
+            state = decode(data)
+            namespace = data.get("namespace", self._namespace)
+            if type(namespace) is not int:
+                raise ValueError("not a state of mproutd: namespace is not a number")
+            self.state = state
         except FileNotFoundError:
             return
         except (OSError, ValueError, RecursionError) as error:
@@ -63,7 +67,6 @@ class StateFile:
             self.error = f"{self._path}: {reason}; starting with an empty state"
             self.denied = isinstance(error, OSError) and error.errno == errno.EACCES
             return
-        namespace = data.get("namespace", self._namespace)
         if namespace != self._namespace:
             self.state = State()
             raise OtherNamespaceError(

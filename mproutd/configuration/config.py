@@ -47,6 +47,9 @@ class UplinkConfig(NamedTuple):
     """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
+    weight: int | None = _default("weight")
+    metric: int | None = _default("metric")
+    """None where planning/sharing.py chooses: without any, other traffic is not shared."""
     strict: bool = _default("strict")
     ula: bool = _default("ula")
     fullmesh: bool = _default("fullmesh")
@@ -144,6 +147,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         warnings.append(ConfigError(reason, resolver.files[0]))
     warnings += _keep_one_master(uplinks, values)
     warnings += _ignored_failback(config, uplinks, values)
+    warnings += _ignored_shares(uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -161,7 +165,8 @@ def without_programs(config: Config, faults: Sequence[str]) -> Config:
     )
     consequence = "and with it all routes"
     if ignored_names:
-        consequence = f"so {', '.join(ignored_names)} is ignored"
+        verb = "is" if len(ignored_names) == 1 else "are"
+        consequence = f"so {', '.join(ignored_names)} {verb} ignored"
     warnings = [f"{fault}, {consequence}; chown root, chmod go-w" for fault in faults]
     none: dict[str, Any] = dict.fromkeys(names, ())
     return config._replace(
@@ -240,3 +245,17 @@ def _ignored_failback(
             elif option.value == "move" and not config.pin_flows:
                 warnings.append(option.error("has no effect with pin_flows 0"))
     return warnings
+
+
+def _ignored_shares(uplinks: Sequence[UplinkConfig], values: Sequence[Values]) -> list[ConfigError]:
+    """A warning for each weight and metric of an uplink that is off."""
+    return [
+        option.error(
+            f"has no effect: {uplink.name} "
+            + ("is off" if uplink.mode == "off" else "has default_route 0")
+            + " and carries no other traffic"
+        )
+        for uplink, given in zip(uplinks, values, strict=True)
+        if uplink.mode == "off" or not uplink.default_route
+        for option in (*given["weight"][:1], *given["metric"][:1])
+    ]

@@ -48,6 +48,8 @@ RULE_SPAN = 900
 """The uplinks' rules use this many priorities from rule_priority on."""
 TABLE_SPAN = 256
 """The uplinks' tables use this many numbers from table_base on."""
+MAX_WEIGHT, MAX_METRIC = 255, 256
+"""A kernel before 6.12 takes weights up to 256; mwan3 takes metrics up to 256."""
 MAX_KBIT = 10**9
 """1 Tbit/s."""
 MAX_PRIORITY = 32763
@@ -191,6 +193,11 @@ UPLINK: Mapping[str, OptionSpec] = {
     ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
+    ),
+    "weight": OptionSpec(integer(1, MAX_WEIGHT), "its share of other traffic: see metric"),
+    "metric": OptionSpec(
+        integer(1, MAX_METRIC),
+        "uplinks with the lowest metric that are usable share other traffic by weight",
     ),
     "strict": OptionSpec(boolean, "its traffic never falls through to another uplink", "0"),
     "ula": OptionSpec(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from mproutd.model import Address, Route, contains
 from mproutd.netlink.conntrack import Flow
-from mproutd.planning.uplinks import ObservedUplink, by_rank
+from mproutd.planning.sharing import by_preference
+from mproutd.planning.uplinks import ObservedUplink
 
 UplinkFamily = tuple[str, int]
 """(uplink, family)."""
@@ -57,20 +58,27 @@ def default_uplinks(
 
 
 def failing_back(
-    uplinks: Sequence[ObservedUplink], before: Mapping[int, str], now: Mapping[int, str]
+    uplinks: Sequence[ObservedUplink],
+    before: Mapping[int, str],
+    now: Mapping[int, Sequence[tuple[str, int]]],
 ) -> list[UplinkFamily]:
     """The uplinks with `failback` move that come after one to which other traffic has moved back.
 
-    `before` and `now`: family → the uplink that carries other traffic.
+    `before`: family → the uplink that carried other traffic, the first of several; `now`: family →
+    (uplink, weight) of all that carry it, whose connections stay.
     """
-    ranked = [uplink.config for uplink in by_rank(uplinks)]
+    ranked = [uplink.config for uplink in by_preference(uplinks)]
     names = [uplink.name for uplink in ranked]
     moved = []
-    for family, better in now.items():
-        worse = before.get(family, "")
+    for family, shares in now.items():
+        carriers = [name for name, _ in shares]
+        better, worse = carriers[0], before.get(family, "")
         if better in names and worse in names and names.index(better) < names.index(worse):
-            after = ranked[names.index(better) + 1 :]
-            moved += [(uplink.name, family) for uplink in after if uplink.failback == "move"]
+            moved += [
+                (uplink.name, family)
+                for uplink in ranked[names.index(better) + 1 :]
+                if uplink.failback == "move" and uplink.name not in carriers
+            ]
     return moved
 
 

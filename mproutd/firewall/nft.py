@@ -4,7 +4,8 @@ The table is written by netlink, not by nft(8): a table that somebody flushed is
 a millisecond, before packets have gone by another uplink, and nothing has to be installed.  Only
 the rules of others are read by nft, if that is there: no other program prints them.
 
-Every function blocks: a daemon calls them in its worker thread.
+Reading and writing block for less than a millisecond, unless another program is loading a large
+ruleset.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Sequence
 from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
 from mproutd.environment import find_program
@@ -31,10 +31,11 @@ from mproutd.safefile import read_file, replace_file, unlink_if_present
 
 TIMEOUT = 10.0
 """Seconds after which nft is killed."""
-MAX_LISTING_BYTES = 8 << 20
+MAX_LISTING_BYTES = 2 << 20
 """Of a whole ruleset; a larger one is not searched for conflicts."""
 RECORD_FILE = "nftables"
 """In the runtime directory: the table as written, and as the kernel lists it."""
+_MAX_RECORD_BYTES = 1 << 20
 _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
 _SEPARATOR = b"\0\0\0\0"
@@ -99,7 +100,7 @@ class Record:
     def __init__(self, runtime_dir: str) -> None:
         self._path = os.path.join(runtime_dir, RECORD_FILE)
         try:
-            content = read_file(self._path, MAX_LISTING_BYTES)
+            content = read_file(self._path, _MAX_RECORD_BYTES)
         except OSError:
             content = b""
         written, _, found = content.partition(_SEPARATOR)
@@ -127,53 +128,61 @@ class Record:
 # -- nft(8) -------------------------------------------------------------------------------
 
 
+class Listing:
+    """A child that lists the rules of all programs, without the elements of sets."""
+
+    def __init__(self, program: str) -> None:
+        """OSError when it cannot be started."""
+        # A file in memory: no pipe that fills up, and nothing to read while the child runs.
+        self._output = os.memfd_create("ruleset")
+        try:
+            self._process = os.posix_spawn(
+                program,
+                (program, "-s", "-t", "list", "ruleset"),
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, self._output, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                ],
+                setsigdef=(signal.SIGPIPE,),
+            )
+        except BaseException:
+            os.close(self._output)
+            raise
+        self._end = os.pidfd_open(self._process)
+
+    def fileno(self) -> int:
+        """Readable when the child has ended (pidfd_open(2))."""
+        return self._end
+
+    def kill(self) -> None:
+        os.kill(self._process, signal.SIGKILL)
+
+    def finish(self) -> str:
+        """What a child printed that has ended; empty if it failed, or printed too much."""
+        status = os.waitpid(self._process, 0)[1]
+        size = os.fstat(self._output).st_size
+        text = b"" if status or size > MAX_LISTING_BYTES else os.pread(self._output, size, 0)
+        os.close(self._output)
+        os.close(self._end)
+        return text.decode(errors="surrogateescape")
+
+
+def find_nft() -> str:
+    """The path of nft; empty when it is not installed."""
+    paths = (f"{folder}/nft" for folder in _SBIN)
+    return find_program("nft") or next((path for path in paths if os.access(path, os.X_OK)), "")
+
+
 def whole_listing() -> str:
-    """The ruleset of all programs, without the elements of sets.
-
-    Empty where nft is not installed, fails, or prints too much.
-    """
-    program = find_program("nft") or next(
-        (path for folder in _SBIN if os.access(path := f"{folder}/nft", os.X_OK)), ""
-    )
-    try:
-        return _run(program, ("-s", "-t", "list", "ruleset")) if program else ""
-    except OSError:
+    """The same at once; empty without nft.  Blocks."""
+    program = find_nft()
+    if not program:
         return ""
-
-
-def _run(program: str, arguments: Sequence[str]) -> str:
-    """What a program prints; nothing if it fails.  OSError."""
-    # A file in memory: no pipe that fills up, and nothing to read while the child runs.
-    output = os.memfd_create("output")
-    try:
-        process = os.posix_spawn(
-            program,
-            (program, *arguments),
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ],
-            setsigdef=(signal.SIGPIPE,),
-        )
-        status = _wait(process)
-        size = os.fstat(output).st_size
-        if status != 0 or size > MAX_LISTING_BYTES:
-            return ""
-        return os.pread(output, size, 0).decode(errors="surrogateescape")
-    finally:
-        os.close(output)
-
-
-def _wait(process: int) -> int:
-    """The exit status of a child, which is killed if it takes too long."""
-    end = os.pidfd_open(process)
-    try:
-        ended = select.poll()
-        ended.register(end, select.POLLIN)
-        if not ended.poll(TIMEOUT * 1000):
-            os.kill(process, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    finally:
-        os.close(end)
+    listing = Listing(program)
+    ended = select.poll()
+    ended.register(listing, select.POLLIN)
+    if not ended.poll(TIMEOUT * 1000):
+        listing.kill()
+    return listing.finish()

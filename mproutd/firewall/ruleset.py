@@ -111,10 +111,10 @@ def make_table(
     ]
     for uplink in kept:
         name, own = names[uplink.name], numbers[uplink.name]
-        own_device: Rule = [Match(IIFNAME, uplink.device), Jump()]
         mark = Assign(META_MARK, ALL_BITS & ~own.mask, own.mark)
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
-        chains.append(Chain(f"to_{name}", [own_device, [mark]]))
+        elsewhere = Match(IIFNAME, uplink.device, equal=False)
+        chains.append(Chain(f"to_{name}", [[elsewhere, mark]]))
     return Table(TABLE, chains)
 
 
@@ -193,6 +193,8 @@ def overwriting_rules(listing: str, mask: int, marks: Iterable[int]) -> list[tup
     `listing`: what `nft list ruleset` prints.  Rules that xtables extensions made are not seen.
     Setting one of `marks` is intended, and so is a packet's mark before ours is set.
     """
+    if " mark set " not in listing:
+        return []
     own = {*marks}
     overwriting: list[tuple[str, str]] = []
     table = hook = ""

@@ -32,17 +32,16 @@ from mproutd.netlink.rtnl_decode import (
     RTA_VIA,
     RTM_DELADDR,
     RTM_DELLINK,
-    RTM_DELNEXTHOP,
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNETCONF,
-    RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
 )
+from mproutd.netlink.rtnl_nexthops import RTM_DELNEXTHOP, RTM_NEWNEXTHOP
 
 SO_ATTACH_FILTER = 26
 """asm-generic/socket.h; not in Python's socket module."""
@@ -59,6 +58,8 @@ _LOAD_VALUE, _LOAD_INDEX = 0x00, 0x01
 """Of a constant into A, and into X."""
 _TYPE, _PORT, _DST_LEN, _TABLE, _PROTOCOL, _ROUTE_TYPE, _ATTRIBUTES = 4, 12, 17, 20, 21, 23, 28
 """Offsets: of nlmsghdr's fields, and of rtmsg's and its attributes behind it."""
+_NEXTHOP_PROTOCOL = 18
+"""Offset of nhmsg's protocol."""
 _FIND_ATTRIBUTE = 0xFFFFF00C
 """SKF_AD_OFF + SKF_AD_NLATTR: the offset of the attribute of type X from offset A on, or 0."""
 _NETCONF_IFINDEX, _NETCONF_KEY, _NETCONF_VALUE = 24, 30, 32
@@ -86,14 +87,14 @@ def _as_loaded(value: int, size: int) -> int:
     return int.from_bytes(value.to_bytes(size, byteorder), "big")
 
 
-def event_filter(port: int) -> list[Instruction]:
+def event_filter(port: int, all_nexthops: bool = False) -> list[Instruction]:
     """Drop events caused by nlmsg_pid `port` (our request socket), and foreign specific routes.
 
     Of routes, these pass: defaults; those with our protocol, so that their removal by other
     programs is noticed; and those of main without a gateway, which connect a device to its subnet.
-    Of sysctls (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd
-    sets itself.  All other messages pass; which there are depends on the multicast groups of the
-    socket.
+    Of nexthop objects, those with our protocol pass, or `all_nexthops`.  Of sysctls
+    (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd sets itself.
+    All other messages pass; which there are depends on the multicast groups of the socket.
     """
     program: list[_Step | str] = [
         (_LOAD_WORD, _PORT, "", ""),
@@ -101,7 +102,12 @@ def event_filter(port: int) -> list[Instruction]:
         (_LOAD_HALF, _TYPE, "", ""),
         (_JUMP_EQUAL, _as_loaded(RTM_NEWNETCONF, 2), "sysctl", ""),
         (_JUMP_EQUAL, _as_loaded(RTM_NEWROUTE, 2), "route", ""),
-        (_JUMP_EQUAL, _as_loaded(RTM_DELROUTE, 2), "route", "pass"),
+        (_JUMP_EQUAL, _as_loaded(RTM_DELROUTE, 2), "route", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_NEWNEXTHOP, 2), "nexthop", ""),
+        (_JUMP_EQUAL, _as_loaded(RTM_DELNEXTHOP, 2), "nexthop", "pass"),
+        "nexthop",
+        (_LOAD_BYTE, _NEXTHOP_PROTOCOL, "", ""),
+        (_JUMP_EQUAL, PROTOCOL, "pass", "pass" if all_nexthops else "drop"),
         "sysctl",
         (_LOAD_HALF, _NETCONF_KEY, "", ""),
         (_JUMP_EQUAL, _as_loaded(_NETCONFA_RP_FILTER, 2), "", "drop"),
@@ -200,7 +206,7 @@ def is_relevant(
     names: frozenset[str],
     networks: Collection[tuple[int, int, int]] = (),
 ) -> bool:
-    """Whether a link, address, route or rule event can affect these devices now.
+    """Whether a link, address, route, rule or nexthop event can affect these devices now.
 
     A device matches by ifindex, which covers a rename away, or by name, which covers a new device
     and a rename to this name.  An address on another device matches if its subnet is among

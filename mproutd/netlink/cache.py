@@ -29,6 +29,7 @@ from mproutd.model import (
     TABLE_MAIN,
     Address,
     Link,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -38,12 +39,15 @@ from mproutd.model import (
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.bpf import ALL_DEVICES, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable
+from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
+from mproutd.netlink.rtnl_nexthops import RTM_DELNEXTHOP, RTM_NEWNEXTHOP
 from mproutd.netlink.sockets import Requests
 
 _LINK_EVENTS = (rtnl_decode.RTM_NEWLINK, rtnl_decode.RTM_DELLINK)
 _ADDRESS_EVENTS = (rtnl_decode.RTM_NEWADDR, rtnl_decode.RTM_DELADDR)
 _ROUTE_EVENTS = (rtnl_decode.RTM_NEWROUTE, rtnl_decode.RTM_DELROUTE)
+_NEXTHOP_EVENTS = (RTM_NEWNEXTHOP, RTM_DELNEXTHOP)
 
 _MAX_SINGLE_READS = 8
 """Devices that are read one by one, or their addresses; for more, a full dump costs less."""
@@ -67,7 +71,8 @@ class RtnlCache:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
-        self._main = MainTable(requests)
+        self.nexthops = NexthopTable(requests)
+        self._main = MainTable(requests, self.nexthops)
         self._decode_link = rtnl_decode.LinkCache()
         self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
@@ -87,6 +92,7 @@ class RtnlCache:
         self._rules: tuple[Rule, ...] | None = None
         self._tables: dict[int, tuple[Route, ...]] = {}
         self._main.invalidate()
+        self.nexthops.invalidate()
 
     def on_event(self, message: Message) -> None:
         """Drop what this event makes stale.  DecodeError for a broken route message."""
@@ -95,10 +101,11 @@ class RtnlCache:
             self._on_device_event(kind, body)
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
-        elif kind in (rtnl_decode.RTM_NEWNEXTHOP, rtnl_decode.RTM_DELNEXTHOP):
-            self._main.invalidate_lookups()
         elif kind == rtnl_decode.RTM_NEWNETCONF:
             self._stale_links.add(netconf_ifindex(message.body))
+        elif kind in _NEXTHOP_EVENTS:
+            self._main.invalidate_lookups()
+            self._drop_nexthops()
         else:
             self._rules = None
             self._main.invalidate_lookups()
@@ -110,6 +117,7 @@ class RtnlCache:
         if kind in _LINK_EVENTS:
             self._stale_links.add(index)
             self._main.drop_any_device()
+            self._drop_nexthops()
             if len(body) >= 12 and U32.unpack_from(body, 8)[0] & rtnl_decode.IFF_UP:
                 self._main.drop_device(index)
                 return
@@ -126,7 +134,19 @@ class RtnlCache:
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
-            if any(route.device == index for route in routes):
+            if any(
+                route.device == index or (route.nexthops and index in route.devices)
+                for route in routes
+            ):
+                del self._tables[table]
+
+    def _drop_nexthops(self) -> None:
+        """Nexthop objects, and the tables with routes that use them, where any were read."""
+        if not self.nexthops.known:
+            return
+        self.nexthops.invalidate()
+        for table, routes in list(self._tables.items()):
+            if any(route.nexthop_id for route in routes):
                 del self._tables[table]
 
     def _on_route_event(self, message: Message) -> None:
@@ -157,6 +177,8 @@ class RtnlCache:
                     self._rules = tuple(rule for rule in self._rules if rule != value)
                 if value.table == TABLE_MAIN:
                     self._main.invalidate_lookups()
+            elif isinstance(value, NexthopObject):
+                self._drop_nexthops()
             elif isinstance(value, Sysctl):
                 self._links = None
 
@@ -264,6 +286,7 @@ class RtnlCache:
         if routes is None:
             bodies = self._requests.dump(partial(rtnl_encode.dump_routes, table=table))
             routes = tuple(chain.from_iterable(self._decode_routes[body] for body in bodies))
+            routes = self.nexthops.resolve(routes)
             self._tables[table] = routes
         return routes
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname
 from typing import NamedTuple, Protocol
@@ -24,6 +25,7 @@ from mproutd.model import (
     Failure,
     Limits,
     Mptcp,
+    NexthopObject,
     Operation,
     Packet,
     Route,
@@ -44,8 +46,6 @@ _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
 IPV4_NETCONF."""
-_NEXTHOP_EVENTS = 32
-"""RTNLGRP_NEXTHOP: where routes do not tell their nexthop objects, nor have events for them."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 
@@ -93,6 +93,8 @@ class SnapshotRequest(NamedTuple):
     has main's default through any device, with ifindex 0."""
     any_device: bool = False
     """Main's default route for traffic without a device matters too."""
+    nexthops: range = range(0)
+    """The ids of the nexthop objects to read."""
     probe_laminar: bool = False
     """Find out whether the kernel knows the endpoint flag `laminar`, which takes a write."""
 
@@ -139,11 +141,10 @@ class NetlinkKernel:
 
     def events(self) -> Events:
         """Subscribe to links, addresses, rules and relevant routes, without our own changes."""
-        groups = [*_EVENT_GROUPS]
-        if sysctls.hides_nexthops():
-            groups.append(_NEXTHOP_EVENTS)
-        events = Events(_NETLINK_ROUTE, groups)
-        events.attach(bpf.event_filter(self._requests.port))
+        events = Events(_NETLINK_ROUTE, _EVENT_GROUPS)
+        with suppress(OSError):
+            events.join(32)  # linux/rtnetlink.h, RTNLGRP_NEXTHOP: since Linux 5.3
+        events.attach(bpf.event_filter(self._requests.port, sysctls.hides_nexthops()))
         return events
 
     # -- read -----------------------------------------------------------------------------
@@ -174,7 +175,8 @@ class NetlinkKernel:
             mptcp = self.path_manager.read(want.full, want.probe_laminar)
         sole_path = self._sole_paths(want, routing, mptcp)
         idle = self._idle_implicit(mptcp)
-        return Snapshot(*routing, mptcp, self._rp_filter_all, sole_path, idle)
+        snapshot = Snapshot(*routing, mptcp, self._rp_filter_all, sole_path, idle)
+        return self._cache.nexthops.added_to(snapshot, want.nexthops)
 
     def _idle_implicit(self, mptcp: Mptcp | None) -> frozenset[str]:
         """The addresses of implicit endpoints without a subflow, while no endpoint is free."""
@@ -321,7 +323,7 @@ class NetlinkKernel:
 
     def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
         """The entry of a routing table that leads each packet to the internet, or None."""
-        return packet_routes(self._requests, packets)
+        return packet_routes(self._requests, self._cache.nexthops, packets)
 
     def blackhole_defaults(self) -> list[Route]:
         """Routes in main that discard all traffic without a better route."""
@@ -379,7 +381,7 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
     batches: list[tuple[type, list[Operation]]] = []
     for operation in operations:
         kind: type = type(operation.value)
-        kind = {Rule: Route, Limits: Endpoint}.get(kind, kind)
+        kind = {Rule: Route, NexthopObject: Route, Limits: Endpoint}.get(kind, kind)
         if not batches or batches[-1][0] is not kind:
             batches.append((kind, []))
         batches[-1][1].append(operation)

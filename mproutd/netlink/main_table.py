@@ -21,13 +21,15 @@ from mproutd.model import (
     TABLE_MAIN,
     UNREACHABLE,
     Address,
+    Nexthop,
     Route,
     address_within,
     contains,
     family_of,
     leading_bits,
 )
-from mproutd.netlink import nexthop_objects, rtnl_decode, rtnl_encode
+from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import DecodeCache
 from mproutd.netlink.sockets import Encode, Requests
 
@@ -76,8 +78,8 @@ def _question(device: int, family: int) -> _Question:
 class MainTable:
     """Main's routes of the devices asked about, as far as no event made them stale."""
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    def __init__(self, requests: Requests, nexthops: NexthopTable) -> None:
+        self._requests, self._nexthops = requests, nexthops
         self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
         self.invalidate()
 
@@ -100,7 +102,7 @@ class MainTable:
         for family in families:
             self._defaults.pop((index, family), None)
             best = self._defaults.get((ANY_DEVICE, family))
-            if best is not None and best.device == index:
+            if best is not None and index in best.devices:
                 del self._defaults[ANY_DEVICE, family]
             self._connected.pop((index, family), None)
             if family == AF_INET6:
@@ -280,7 +282,7 @@ class MainTable:
         A lookup for a device ends at the first default with a nexthop object through another
         device, although main has further ones (net/ipv4/fib_trie.c, fib_table_lookup).
         """
-        if not nexthop_objects.exist(self._requests):
+        if not self._nexthops.others_exist():
             return None
         return _best_default(self._dump_main(index, AF_INET), index)
 
@@ -319,26 +321,17 @@ class MainTable:
         """The route in main for each; () for none."""
         requests = [_encoded(mark, *question) for question in questions]
         replies = self._requests.query(requests) if requests else ()
-        found = [
-            () if isinstance(reply, OSError) else self._decode_routes[reply.body]
-            for reply in replies
+        resolve, decoded = self._nexthops.resolve, self._decode_routes
+        return [
+            () if isinstance(reply, OSError) else resolve(decoded[reply.body], question.device)
+            for question, reply in zip(questions, replies, strict=True)
         ]
-        for position, routes in enumerate(found):
-            if routes and routes[0].nexthop_id:
-                device = questions[position].device
-                found[position] = nexthop_objects.resolve(self._requests, routes[0], device)
-        return found
 
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
-        routes: list[Route] = []
-        for body in self._requests.dump(dump):
-            for route in rtnl_decode.routes(body):
-                if route.nexthop_id:
-                    routes += nexthop_objects.resolve(self._requests, route, index)
-                else:
-                    routes.append(route)
-        return routes
+        bodies = self._requests.dump(dump)
+        resolve = self._nexthops.resolve
+        return [route for body in bodies for route in resolve(rtnl_decode.routes(body), index)]
 
 
 @lru_cache(1024)
@@ -354,7 +347,10 @@ def _encoded(mark: int, device: int, destination: str, source: str) -> Encode:
 
 
 def _best_default(routes: Iterable[Route], index: int) -> Route | None:
-    """The default route of main through this device with the lowest metric."""
+    """The default route of main through this device with the lowest metric.
+
+    Through any device (ANY_DEVICE), it has the nexthops of all.
+    """
     best: Route | None = None
     for route in routes:
         if (
@@ -365,7 +361,11 @@ def _best_default(routes: Iterable[Route], index: int) -> Route | None:
             and (best is None or route.metric < best.metric)
         ):
             best = route
-    return best
+    if best is None or index != ANY_DEVICE:
+        return best
+    same = [route for route in routes if route.key == best.key]
+    hops = [Nexthop(gateway, device=route.device) for route in same for gateway in route.gateways]
+    return best._replace(nexthops=tuple(hops)) if len(hops) > 1 else best
 
 
 def _connected(routes: Iterable[Route], index: int, network: str) -> tuple[Route, ...]:

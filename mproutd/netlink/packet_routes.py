@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from mproutd.model import ANY_DEVICE, FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
+from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.netlink.nexthop_objects import resolve
+from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.sockets import Encode, Requests
 
 
-def packet_routes(requests: Requests, packets: Sequence[Packet]) -> list[Route | None]:
+def packet_routes(
+    requests: Requests, nexthops: NexthopTable, packets: Sequence[Packet]
+) -> list[Route | None]:
     """The entry of a routing table that leads each packet to the internet; None for none.
+
+    It has all nexthops, also where the kernel only names a nexthop object.
 
     Without one the lookup is repeated for a second destination, since a list of bogons in main may
     discard the first.
@@ -35,6 +39,6 @@ def packet_routes(requests: Requests, packets: Sequence[Packet]) -> list[Route |
             if not isinstance(reply, OSError):
                 route = rtnl_decode.lookup_reply(reply.body)
                 if route.nexthop_id:
-                    route = next(iter(resolve(requests, route, ANY_DEVICE)), route)
-                routes[index] = route if route.table and route.device else None
+                    route = route._replace(nexthops=tuple(nexthops.hops(route.nexthop_id)))
+                routes[index] = route if route.table and any(route.devices) else None
     return routes

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
-from typing import NamedTuple
 
 from mproutd.model import (
     NO_METRICS,
+    PROTOCOL,
     TO_TABLE,
     Address,
     Link,
@@ -35,7 +35,6 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_DELNEIGH, RTM_GETNEIGH = 29, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWNETCONF = 80
-RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 3, 26, 1, 52, 53
@@ -76,10 +75,6 @@ IFADDR = Struct("=BBBBL")
 RTMSG = Struct("=BBBBBBBBL")
 RTNEXTHOP = Struct("=HBBl")
 NDMSG = Struct("=BxxxlHBB")
-NHMSG = Struct("=BBBxL")
-_NEXTHOP_GRP = Struct("=LBBxx")
-NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
-"""linux/nexthop.h."""
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 """linux/neighbour.h: being resolved, and failed."""
 FIB_RULE = Struct("=BBBBBxxBL")
@@ -199,21 +194,26 @@ def _gateway(attrs: dict[int, bytes], family: int) -> str:
 def routes(body: bytes) -> tuple[Route, ...]:
     """A route, or one for each nexthop of a multipath route; () for what Route cannot express.
 
-    Of several nexthops, those through one device are one value.  Ignored: families other than IPv4
-    and IPv6, cached routes (RTM_F_CLONED), and routes for one type of service.
+    Of several nexthops, those through one device are one value, except in a route of ours.
+    Ignored: families other than IPv4 and IPv6, cached routes (RTM_F_CLONED), and routes for one
+    type of service.
+
+    A nexthop object is resolved where the kernel names the gateway as well.  A route of ours keeps
+    the id instead, since what the kernel adds changes with the objects.
     """
     return _routes(body, RTM_F_CLONED)
 
 
 def lookup_reply(body: bytes) -> Route:
-    """The reply to rtnl_encode.lookup(), a cached route or not.  DecodeError."""
-    reply = _routes(body, 0)
+    """The reply to rtnl_encode.lookup(), a cached route or not, with all nexthops.  DecodeError."""
+    reply = _routes(body, 0, whole=True)
     if not reply:
         raise DecodeError("not a reply to a lookup")
     return reply[0]
 
 
-def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
+def _routes(body: bytes, unwanted: int, whole: bool = False) -> tuple[Route, ...]:
+    """`whole`: nexthops through several devices are one value, and objects are resolved."""
     try:
         family, length, source_length, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(
             body
@@ -234,27 +234,32 @@ def _routes(body: bytes, unwanted: int) -> tuple[Route, ...]:
         from_prefix = ""
         if source_length:
             from_prefix = _prefix(attrs.get(RTA_SRC, b""), source_length, family)
-        several = attrs.get(RTA_MULTIPATH)
-        if several is not None:
-            return tuple(
-                Route(
-                    family, table, destination, device, hops[0].gateway, source, metric, scope,
-                    kind, protocol, hops[0].onlink, metrics, from_prefix,
-                    hops if len(hops) > 1 else (),
-                )
-                for device, hops in _nexthops(several, family).items()
-            )  # fmt: skip
-        out = attrs.get(RTA_OIF)
+        several, out, shared = attrs.get(RTA_MULTIPATH), attrs.get(RTA_OIF), attrs.get(RTA_NH_ID)
         device = 0 if out is None or kind in _WITHOUT_DEVICE else U32.unpack(out)[0]
-        gateway = _gateway(attrs, family)
-        onlink = flags & RTNH_F_ONLINK != 0
-        number = attrs.get(RTA_NH_ID) if out is None else None
-        return (
-            Route(
-                family, table, destination, device, gateway, source, metric, scope, kind,
-                protocol, onlink, metrics, from_prefix, (), U32.unpack(number)[0] if number else 0,
-            ),
+        route = Route(
+            family, table, destination, device, _gateway(attrs, family), source, metric,
+            scope, kind, protocol, flags & RTNH_F_ONLINK != 0, metrics, from_prefix,
         )  # fmt: skip
+        if several is None and shared is None:
+            return (route,)
+        own = protocol == PROTOCOL
+        if shared is not None and ((own and not whole) or (out is None and several is None)):
+            number = U32.unpack(shared)[0]
+            return (route._replace(device=0, gateway="", onlink=False, nexthop_id=number),)
+        if several is None:
+            return (route,)
+        by_device = _nexthops(several, family)
+        if len(by_device) > 1 and (own or whole):
+            return (route._replace(onlink=False, nexthops=_all_hops(by_device)),)
+        return tuple(
+            route._replace(
+                device=device,
+                gateway=hops[0].gateway,
+                onlink=hops[0].onlink,
+                nexthops=hops if len(hops) > 1 else (),
+            )
+            for device, hops in by_device.items()
+        )
     except (error, ValueError) as problem:
         raise DecodeError(str(problem)) from None
 
@@ -284,32 +289,14 @@ def _nexthops(data: bytes, family: int) -> dict[int, tuple[Nexthop, ...]]:
     return hops
 
 
-class NexthopObject(NamedTuple):
-    """A nexthop object: one way, or a group of others."""
-
-    device: int
-    hop: Nexthop
-    members: tuple[tuple[int, int], ...] = ()
-    """Of a group: (id, weight)."""
-
-
-def nexthop_object(body: bytes) -> NexthopObject:
-    """A RTM_NEWNEXTHOP.  DecodeError."""
-    try:
-        family, _, _, flags = NHMSG.unpack_from(body)
-        attrs = attributes(body, NHMSG.size)
-        group, out, packed = (attrs.get(kind) for kind in (_NHA_GROUP, _NHA_OIF, _NHA_GATEWAY))
-        gateway = inet_ntop(family, packed) if packed else ""
-        return NexthopObject(
-            U32.unpack(out)[0] if out else 0,
-            Nexthop(gateway, 1, flags & RTNH_F_ONLINK != 0),
-            tuple(
-                (number, 1 + weight + (high << 8))
-                for number, weight, high in _NEXTHOP_GRP.iter_unpack(group or b"")
-            ),
+def _all_hops(by_device: dict[int, tuple[Nexthop, ...]]) -> tuple[Nexthop, ...]:
+    """Those of all devices in one order, however the kernel lists them."""
+    return tuple(
+        sorted(
+            (hop._replace(device=device) for device, hops in by_device.items() for hop in hops),
+            key=lambda hop: (hop.device, hop.gateway),
         )
-    except (error, ValueError) as problem:
-        raise DecodeError(str(problem)) from None
+    )
 
 
 def is_unresolved(body: bytes) -> bool:

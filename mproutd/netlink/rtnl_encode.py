@@ -17,6 +17,7 @@ from mproutd.model import (
     TO_TABLE,
     Metrics,
     Nexthop,
+    NexthopObject,
     Operation,
     Route,
     Rule,
@@ -24,6 +25,7 @@ from mproutd.model import (
     family_of,
     split_prefix,
 )
+from mproutd.netlink import rtnl_nexthops
 from mproutd.netlink.nlmsg import (
     NLA_F_NESTED,
     NLM_F_ACK,
@@ -54,14 +56,13 @@ from mproutd.netlink.rtnl_decode import (
     IFINFO,
     IFLA_ALT_IFNAME,
     NDMSG,
-    NHA_ID,
-    NHMSG,
     RTA_DST,
     RTA_GATEWAY,
     RTA_IIF,
     RTA_MARK,
     RTA_METRICS,
     RTA_MULTIPATH,
+    RTA_NH_ID,
     RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
@@ -73,7 +74,6 @@ from mproutd.netlink.rtnl_decode import (
     RTM_DELRULE,
     RTM_GETADDR,
     RTM_GETLINK,
-    RTM_GETNEXTHOP,
     RTM_GETROUTE,
     RTM_GETRULE,
     RTM_NEWROUTE,
@@ -195,17 +195,6 @@ def _lookup_body(
     return body
 
 
-def get_nexthop(sequence: int, number: int) -> bytes:
-    """Request the nexthop object with this id (Linux 5.3); or ENOENT."""
-    body = NHMSG.pack(AF_UNSPEC, 0, 0, 0) + put_u32(NHA_ID, number)
-    return request(RTM_GETNEXTHOP, 0, sequence, body)
-
-
-def dump_nexthops(sequence: int) -> bytes:
-    """All nexthop objects; EOPNOTSUPP on kernels without."""
-    return request(RTM_GETNEXTHOP, NLM_F_DUMP, sequence, NHMSG.pack(AF_UNSPEC, 0, 0, 0))
-
-
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
     """Request a neighbour (RTM_GETNEIGH, Linux 5.0) or delete it (RTM_DELNEIGH); or ENOENT."""
     family = family_of(address)
@@ -214,11 +203,13 @@ def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:
 
 
 def change(operation: Operation, sequence: int) -> bytes:
-    """The request for a change of a route or rule; ValueError for any other."""
+    """The request for a change of a route, rule or nexthop object; ValueError for any other."""
     verb, value, _ = operation
     if isinstance(value, Route) and verb in _FLAGS:
         kind = RTM_DELROUTE if verb == "delete" else RTM_NEWROUTE
         return request(kind, _FLAGS[verb], sequence, _route(value))
+    if isinstance(value, NexthopObject):
+        return rtnl_nexthops.change(verb, value, sequence)
     if isinstance(value, Rule) and verb in ("add", "delete"):
         kind = RTM_DELRULE if verb == "delete" else RTM_NEWRULE
         return request(kind, _FLAGS[verb], sequence, _rule(value))
@@ -235,8 +226,6 @@ def _route(value: Route) -> bytes:
         family, table, destination, device, gateway, source, metric, scope, kind, protocol, onlink,
         metrics, from_prefix, nexthops, nexthop_id,
     ) = value  # fmt: skip
-    if nexthop_id:
-        raise ValueError("a route through a nexthop object")
     packed, length = split_prefix(destination, family)
     start, from_length = split_prefix(from_prefix, family) if from_prefix else (b"", 0)
     parts = [
@@ -257,8 +246,10 @@ def _route(value: Route) -> bytes:
         parts.append(put_address(RTA_DST, packed))
     if from_length:
         parts.append(put_address(RTA_SRC, start))
-    if nexthops:
-        hops = b"".join(_nexthop(hop, device, family) for hop in nexthops)
+    if nexthop_id:
+        parts.append(put_u32(RTA_NH_ID, nexthop_id))
+    elif nexthops:
+        hops = b"".join(_nexthop(hop, hop.device or device, family) for hop in nexthops)
         parts.append(put(RTA_MULTIPATH, hops))
     else:
         if device:

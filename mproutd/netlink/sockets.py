@@ -245,7 +245,11 @@ class Events:
                 continue
         self._socket.bind((0, 0))
         for group in groups:
-            self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            self.join(group)
+
+    def join(self, group: int) -> None:
+        """Subscribe to one more group; OSError if the kernel does not have it."""
+        self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def attach(self, program: list[Instruction]) -> None:
         """Filter the events in the kernel by a classic BPF program; replaces an earlier one."""

@@ -14,6 +14,7 @@ from mproutd.planning.endpoints import active
 from mproutd.planning.gateways import is_memorable
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.ownership import Ownership
+from mproutd.planning.sharing import is_shared
 from mproutd.planning.state import REMEMBERED_GATEWAYS, State
 from mproutd.planning.tunables import recorded_limits, sysctl_value
 from mproutd.planning.uplinks import ObservedUplink, by_name
@@ -58,6 +59,7 @@ def next_state(
         ),
         limits=recorded_limits(ownership, snapshot, limits),
         sysctls=original_sysctls,
+        nexthops=pruned.nexthops or is_shared(config),
     )
 
 
@@ -79,6 +81,7 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
             if ownership.owns_endpoint(endpoint)
         ),
         limits=recorded_limits(ownership, snapshot, None),
+        nexthops=any(ownership.owns_nexthop(each) for each in snapshot.nexthops or ()),
         sysctls={
             (device, key): original
             for (device, key), original in state.sysctls.items()

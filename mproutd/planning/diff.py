@@ -36,11 +36,11 @@ class Differences(NamedTuple):
 
     delete_endpoints: list[Operation]
     add_routes: list[Operation]
-    """Sysctls, routes and rules that come or change."""
+    """Sysctls, nexthop objects, routes and rules that come or change."""
     add_endpoints: list[Operation]
     """Limits, endpoints that change, endpoints that come."""
     delete_routes: list[Operation]
-    """Rules, then routes."""
+    """Rules, then routes, then nexthop objects."""
 
     @property
     def operations(self) -> list[Operation]:
@@ -74,8 +74,8 @@ def routing(
 ) -> tuple[list[Operation], list[Operation]]:
     """(additions, deletions).
 
-    Additions: sysctls, then routes and rules that come or change.  Deletions: rules, then
-    routes, to be made once the endpoints that used them are gone.
+    Additions: sysctls, connected routes, nexthop objects, other routes, rules.  Deletions: rules,
+    then routes and nexthop objects, to be made once the endpoints that used them are gone.
     """
     routes = ownership.own_routes(snapshot.routes)
     rules = ownership.own_rules(snapshot.rules)
@@ -86,10 +86,14 @@ def routing(
         for route, uplink in plan.routes.items()
         if route not in routes and not _is_equivalent(foreign.get(route.key), route)
     ]
-    additions = _sysctls(ownership, snapshot, plan) + [
+    ordered = [
         Operation("replace" if route.key in keys else "add", route, uplink)
         for route, uplink in sorted(new_routes, key=_connected_first)
     ]
+    connected = sum(not _connected_first(item) for item in new_routes)
+    new_objects, old_objects = _nexthops(ownership, snapshot, plan)
+    additions = _sysctls(ownership, snapshot, plan)
+    additions += [*ordered[:connected], *new_objects, *ordered[connected:]]
     replaced = {route.key for route, _ in new_routes}
     additions += [
         Operation("add", rule, uplink) for rule, uplink in plan.rules.items() if rule not in rules
@@ -102,7 +106,26 @@ def routing(
         for route in sorted(routes - plan.routes.keys(), key=_default_first)
         if route.key not in replaced
     ]
-    return additions, deletions
+    return additions, deletions + old_objects
+
+
+def _nexthops(
+    ownership: Ownership, snapshot: Snapshot, plan: Plan
+) -> tuple[list[Operation], list[Operation]]:
+    """The nexthop objects that come or change, members before groups, and those to delete."""
+    found = snapshot.nexthops or ()
+    if not found and not plan.nexthops:
+        return [], []
+    own = {each.id: each for each in found if ownership.owns_nexthop(each)}
+    additions = [
+        Operation("replace" if each.id in own else "add", each, uplink)
+        for each, uplink in plan.nexthops.items()
+        if own.get(each.id) != each
+    ]
+    planned = {each.id for each in plan.nexthops}
+    gone = [each for number, each in own.items() if number not in planned]
+    gone.sort(key=lambda each: not each.members)
+    return additions, [Operation("delete", each) for each in gone]
 
 
 def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:
@@ -110,9 +133,9 @@ def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:
 
     The kernel allows one of them; that happens in a table that others keep as well.
     """
-    if foreign is None or (foreign.type, foreign.device) != (wanted.type, wanted.device):
+    if foreign is None or wanted.nexthop_id or wanted.type != foreign.type:
         return False
-    return foreign.gateways == wanted.gateways
+    return (foreign.devices, foreign.gateways) == (wanted.devices, wanted.gateways)
 
 
 def _connected_first(item: tuple[Route, str]) -> bool:

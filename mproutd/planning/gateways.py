@@ -212,10 +212,8 @@ def main_routes(
     onlink = default is not None and default.onlink
     if address and not address.startswith("fe80") and not onlink:
         # The kernel accepts a gateway only where a route leads to it without another one.
-        # Main's has been accepted already, so main has one; a remembered one is not main's.
-        in_main = default is not None and gateway.origin != "remembered"
-        reachable = networks if in_main else [route.destination for route in connected]
-        onlink = not any(contains(network, address) for network in reachable)
+        # Main may have lost that route after it accepted this gateway.
+        onlink = not any(contains(route.destination, address) for route in connected)
     return MainRoutes(onlink, connected, default, known.sourced)
 
 

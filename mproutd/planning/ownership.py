@@ -9,6 +9,7 @@ alone, recognize it?
 - Routes and rules carry a protocol number.  That is not enough, since the number is free for
   anybody to use: a route must also lie in a table, and a rule at a priority, that mproutd uses
   under this configuration or, as the state file records, used under an earlier one.
+- Nexthop objects carry a protocol number too, and have ids in a range of ours.
 - Endpoints, limits and sysctls carry no mark.  The state file lists them before they are
   written, and they are ours only while they still look as we left them: the endpoint has the
   same address and device, the limit or sysctl our value.  If the state file is lost, they are
@@ -21,9 +22,10 @@ from collections.abc import Collection, Iterable
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.options import RULE_SPAN, TABLE_SPAN
-from mproutd.model import IMPLICIT, PROTOCOL, Endpoint, Limits, Route, Rule
+from mproutd.model import IMPLICIT, PROTOCOL, Endpoint, Limits, NexthopObject, Route, Rule
 from mproutd.planning.cache import cache_last
 from mproutd.planning.routes import OTHER_TRAFFIC, OTHER_TRAFFIC_MAIN
+from mproutd.planning.sharing import NEXTHOP_IDS
 from mproutd.planning.state import State
 
 OUR_SYSCTLS = {"rp_filter": 2, "arp_ignore": 1, "arp_announce": 2}
@@ -55,6 +57,9 @@ class Ownership:
     def own_rules(self, rules: tuple[Rule, ...]) -> frozenset[Rule]:
         """Never one with an attribute that `Rule` cannot express: mproutd did not write it."""
         return _own_rules(rules, self.priorities)
+
+    def owns_nexthop(self, value: NexthopObject) -> bool:
+        return value.protocol == PROTOCOL and value.id in NEXTHOP_IDS
 
     def owns_endpoint(self, endpoint: Endpoint) -> bool:
         """By address and device; mproutd never gives an endpoint a port."""

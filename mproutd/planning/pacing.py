@@ -88,7 +88,7 @@ class RemovalLimiter:
         value = _identity(operation.value)
         if operation.verb == "delete" or not self._was_there(value):
             return True
-        if isinstance(value, Route) and value.device in touched:
+        if isinstance(value, Route) and any(device in touched for device in value.devices):
             return True
         now = self._clock()
         level, since = self._levels.get(value, (0.0, now))

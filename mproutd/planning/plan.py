@@ -14,6 +14,7 @@ from mproutd.model import (
     Endpoint,
     Failure,
     Limits,
+    NexthopObject,
     Object,
     Operation,
     Route,
@@ -55,6 +56,10 @@ class Plan(NamedTuple):
     """Address → uplink, for which the kernel has no room for an endpoint."""
     state: State
     """What the state file must hold before any of this is applied."""
+    shares: Mapping[int, tuple[tuple[str, int], ...]] = {}
+    """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
+    nexthops: Mapping[NexthopObject, str] = {}
+    """The nexthop objects that routes use, a group after its members."""
 
 
 class Outcome(NamedTuple):
@@ -93,18 +98,20 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
-    limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.default)
+    limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.shares)
     sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, routing.rules, shared)
     new_state = next_state(ownership, snapshot, numbers, uplinks, endpoints, limits, sysctls)
     return Plan(
         routes=routing.routes,
         rules=routing.rules,
+        nexthops=routing.nexthops,
         endpoints=endpoints,
         limits=limits,
         sysctls=sysctls,
         uplinks=tuple(uplinks),
         numbers=numbers,
         default=routing.default,
+        shares=routing.shares,
         main_default=routing.main_default,
         barred=routing.barred,
         over_cap=over_cap,

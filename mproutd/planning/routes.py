@@ -18,6 +18,8 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
+Weights and metrics have the same effect as a master; see sharing.py.
+
 Two kinds of traffic must not be led elsewhere by a master.  Where main's best default route leaves
 through a device that is no uplink (a VPN), table_base has no default route in that family, so main
 decides.  And where an uplink that is `off` has a default route in main, table_base ends in an
@@ -42,12 +44,21 @@ from mproutd.model import (
     SCOPE_LINK,
     TABLE_MAIN,
     UNREACHABLE,
+    NexthopObject,
     Route,
     Rule,
     Snapshot,
 )
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.numbering import Numbers
+from mproutd.planning.sharing import (
+    Member,
+    by_preference,
+    carries_other_traffic,
+    is_shared,
+    shared_default,
+    sharing_uplinks,
+)
 from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
 MAIN_QUERY, SHARED_SUBNET, MAIN_ROUTES, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
@@ -68,12 +79,19 @@ class Routing(NamedTuple):
     routes: dict[Route, str]
     rules: dict[Rule, str]
     """An empty name for a rule that belongs to no uplink alone."""
+    nexthops: dict[NexthopObject, str]
+    """The nexthop objects that the routes use."""
     default: dict[int, str]
     """Family → the uplink that carries other traffic; empty without a master."""
+    shares: dict[int, tuple[tuple[str, int], ...]]
+    """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
     main_default: dict[int, int]
     """Family → the device, no uplink, through which main leads other traffic despite a master."""
     barred: frozenset[int]
     """Families in which other traffic has no way out once no uplink may carry it."""
+
+
+_NO_ROUTING = Routing({}, {}, {}, {}, {}, {}, frozenset())
 
 
 def plan_routing(
@@ -102,25 +120,13 @@ def plan_routing(
         )
         routes.update(own_routes)
         rules.update(own_rules)
-    # As configured: other traffic stays ours although the master's quota is used up.
-    has_master = any(uplink.mode == "master" for uplink in config.uplinks)
-    defaults: dict[Route, str] = {}
-    main_default: dict[int, int] = {}
-    barred: frozenset[int] = frozenset()
-    if has_master:
-        main_default = _main_default(snapshot, uplinks)
-        defaults = _default_routes(uplinks, config.table_base, main_default)
-        carried = {route.family for route in defaults}
-        barred = _barred(snapshot, uplinks, carried).difference(main_default)
-        routes.update(defaults)
-        for family in barred:
-            route = Route(family, config.table_base, "default", metric=STRICT_METRIC)
-            routes[route._replace(type=UNREACHABLE)] = ""
+    carries = carries_other_traffic(config)
+    other = _plan_other_traffic(config, snapshot, uplinks, numbers) if carries else _NO_ROUTING
+    routes.update(other.routes)
     for family in FAMILIES:
-        if family in barred or any(rule.family == family for rule in rules):
-            rules.update(dict.fromkeys(_common_rules(config, family, has_master), ""))
-    default = {route.family: name for route, name in defaults.items()}
-    return Routing(routes, rules, default, main_default, barred)
+        if family in other.barred or any(rule.family == family for rule in rules):
+            rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
+    return other._replace(routes=routes, rules=rules)
 
 
 # -- one uplink ---------------------------------------------------------------------------
@@ -224,7 +230,7 @@ def _uplink_rules(
 # -- other traffic ------------------------------------------------------------------------
 
 
-def _common_rules(config: Config, family: int, has_master: bool) -> list[Rule]:
+def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
     """The rules that belong to no uplink alone."""
     base, mask = config.rule_priority, config.mark_mask
     rules = [Rule(family, base + MAIN_QUERY, TABLE_MAIN, fwmark=mask, fwmask=mask)]
@@ -232,7 +238,7 @@ def _common_rules(config: Config, family: int, has_master: bool) -> list[Rule]:
         rules.append(
             Rule(family, base + MAIN_ROUTES, TABLE_MAIN, suppress_prefixlength=SUPPRESS[family])
         )
-    if has_master:
+    if carries:
         rules.append(Rule(family, OTHER_TRAFFIC_MAIN, TABLE_MAIN, suppress_prefixlength=0))
         rules.append(Rule(family, OTHER_TRAFFIC, config.table_base))
     return rules
@@ -241,7 +247,7 @@ def _common_rules(config: Config, family: int, has_master: bool) -> list[Rule]:
 def main_default_devices(snapshot: Snapshot) -> frozenset[int]:
     """The devices through which main leads traffic without a device."""
     routes = [snapshot.defaults.get((ANY_DEVICE, family)) for family in FAMILIES]
-    return frozenset(route.device for route in routes if route)
+    return frozenset(device for route in routes if route for device in route.devices)
 
 
 def _main_default(snapshot: Snapshot, uplinks: Sequence[ObservedUplink]) -> dict[int, int]:
@@ -250,7 +256,7 @@ def _main_default(snapshot: Snapshot, uplinks: Sequence[ObservedUplink]) -> dict
     default_devices: dict[int, int] = {}
     for family in FAMILIES:
         best = snapshot.defaults.get((ANY_DEVICE, family))
-        if best is None or best.device in devices:
+        if best is None or not devices.isdisjoint(best.devices):
             continue
         own = [snapshot.defaults.get((index, family)) for index in devices]
         if all(route is None or best.metric < route.metric for route in own):
@@ -271,25 +277,72 @@ def _barred(
     for family in FAMILIES:
         if any((index, family) in snapshot.defaults for index in off):
             best = snapshot.defaults.get((ANY_DEVICE, family))
-            if family in carried or best is None or best.device in off:
+            if family in carried or best is None or not off.isdisjoint(best.devices):
                 barred.add(family)
     return frozenset(barred)
 
 
-def _default_routes(
-    uplinks: Sequence[ObservedUplink], table: int, skipped: Collection[int]
-) -> dict[Route, str]:
-    """The default route for other traffic: in each family by the best usable uplink.
+def _plan_other_traffic(
+    config: Config,
+    snapshot: Snapshot,
+    uplinks: Sequence[ObservedUplink],
+    numbers: Mapping[str, Numbers],
+) -> Routing:
+    """The routes of table_base, without the rules."""
+    routes: dict[Route, str] = {}
+    nexthops: dict[NexthopObject, str] = {}
+    shared = is_shared(config)
+    main_default = _main_default(snapshot, uplinks)
+    members = _carriers(config, uplinks, numbers, main_default)
+    for family, carriers in members.items():
+        if shared:
+            defaults = shared_default(config, snapshot, family, carriers)
+            routes.update(defaults.routes)
+            nexthops.update(defaults.objects)
+        else:
+            routes.update(dict.fromkeys(carriers[0].routes, carriers[0].uplink))
+    barred = _barred(snapshot, uplinks, members).difference(main_default)
+    for family in barred:
+        route = Route(family, config.table_base, "default", metric=STRICT_METRIC)
+        routes[route._replace(type=UNREACHABLE)] = ""
+    return Routing(
+        routes,
+        {},
+        nexthops,
+        {family: carriers[0].uplink for family, carriers in members.items()},
+        {
+            family: tuple((member.uplink, member.weight) for member in carriers)
+            for family, carriers in members.items()
+        },
+        main_default,
+        barred,
+    )
+
+
+def _carriers(
+    config: Config,
+    uplinks: Sequence[ObservedUplink],
+    numbers: Mapping[str, Numbers],
+    skipped: Collection[int],
+) -> dict[int, list[Member]]:
+    """The uplinks that carry other traffic in each family that any does: one, or all that share.
 
     None in the `skipped` families.
     """
-    defaults: dict[Route, str] = {}
-    ranked = by_rank(uplinks)
+    carriers: dict[int, list[Member]] = {}
+    shared = is_shared(config)
+    ranked = by_preference(uplinks) if shared else by_rank(uplinks)
     for index, family in enumerate(FAMILIES):
-        for uplink in ranked if family not in skipped else ():
-            path = uplink.paths[index]
-            if path.usable and uplink.link is not None:
-                for route in _default_routes_of(path, table, uplink.link.index):
-                    defaults[route] = uplink.config.name
-                break
-    return defaults
+        if family in skipped:
+            continue
+        if shared:
+            chosen = sharing_uplinks(ranked, index)
+        else:
+            chosen = [each for each in ranked if each.link and each.paths[index].usable][:1]
+        for uplink in chosen:
+            assert uplink.link is not None
+            path, name = uplink.paths[index], uplink.config.name
+            routes = _default_routes_of(path, config.table_base, uplink.link.index)
+            member = Member(name, numbers[name].slot, uplink.config.weight or 1, routes)
+            carriers.setdefault(family, []).append(member)
+    return carriers

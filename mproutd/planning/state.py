@@ -49,6 +49,8 @@ class State(NamedTuple):
     """Uplinks whose quota is used up."""
     overflowing: frozenset[str] = frozenset()
     """Uplinks that carry because the regular ones are full."""
+    nexthops: bool = False
+    """There may be nexthop objects of ours."""
 
 
 def encode(state: State) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def encode(state: State) -> dict[str, Any]:
         "failed": [list(failure) for failure in state.failed],
         "over_quota": sorted(state.over_quota),
         "overflowing": sorted(state.overflowing),
+        "nexthops": state.nexthops,
     }
 
 
@@ -115,6 +118,7 @@ def _decode(data: Any) -> State:
         failed=tuple((_text(name), _number(family)) for name, family in data.get("failed", ())),
         over_quota=frozenset(map(_text, data.get("over_quota", ()))),
         overflowing=frozenset(map(_text, data.get("overflowing", ()))),
+        nexthops=data.get("nexthops", False) is True,
     )
 
 

@@ -37,8 +37,8 @@ class Flow(NamedTuple):
     """Of this host; of the hosts behind a device; with an uplink's mark; from an uplink's address;
     with the mark of another program's rule that leads to main."""
     packet: Packet
-    uplink: str
-    """Through which it should leave; empty where main decides."""
+    uplinks: tuple[str, ...]
+    """Through which it should leave; none where main decides."""
     name: str = ""
     """The device of a LAN."""
     rule: Rule | None = None
@@ -54,7 +54,7 @@ def flows(
     """What to look up; `routers` are the (device, family) between which this host forwards."""
     families = [family for family in FAMILIES if any(rule.family == family for rule in plan.rules)]
     flows = [
-        Flow("host", Packet(family, _own_source(plan, family)), plan.default.get(family, ""))
+        Flow("host", Packet(family, _own_source(plan, family)), _carriers(plan, family))
         for family in families
     ]
     for name, address in _lans(snapshot, plan, routers):
@@ -64,13 +64,13 @@ def flows(
     leading_out = {uplink.config.name for uplink in plan.uplinks if uplink.config.default_route}
     for rule, uplink in plan.rules.items():
         if uplink in leading_out and rule.fwmask:
-            flows.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), uplink))
+            flows.append(Flow("mark", Packet(rule.family, mark=rule.fwmark), (uplink,)))
     for observed in plan.uplinks:
         for path in observed.paths:
             if path.usable and path.leads_out:
                 for address in path.covered:
                     packet = Packet(path.family, address.address)
-                    flows.append(Flow("source", packet, observed.config.name))
+                    flows.append(Flow("source", packet, (observed.config.name,)))
     marks = set()
     for rule in snapshot.rules:
         if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
@@ -79,7 +79,7 @@ def flows(
                 continue
             marks.add(mark)
             packet = Packet(rule.family, mark=rule.fwmark)
-            flows.append(Flow("rule", packet, plan.default[rule.family], rule=rule))
+            flows.append(Flow("rule", packet, _carriers(plan, rule.family), rule=rule))
     return flows
 
 
@@ -137,11 +137,16 @@ def _neighbour(address: Address) -> str:
     return second if first == address.address else first
 
 
-def _expected(plan: Plan, packet: Packet, iif: str) -> str:
-    """The uplink of the first rule in the plan that selects the packet of a LAN."""
+def _carriers(plan: Plan, family: int) -> tuple[str, ...]:
+    return tuple(uplink for uplink, _ in plan.shares.get(family, ()))
+
+
+def _expected(plan: Plan, packet: Packet, iif: str) -> tuple[str, ...]:
+    """The uplink of the first rule in the plan that selects the packet of a LAN, or all that
+    carry other traffic."""
     for rule, uplink in sorted(plan.rules.items(), key=lambda item: item[0].priority):
         if uplink and rule.family == packet.family and not (rule.fwmask or rule.oif):
             by_source = bool(rule.source) and contains(rule.source, packet.source)
             if not rule.destination and (by_source or rule.iif == iif):
-                return uplink
-    return plan.default.get(packet.family, "")
+                return (uplink,)
+    return _carriers(plan, packet.family)

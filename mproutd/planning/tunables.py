@@ -28,6 +28,7 @@ from mproutd.model import (
 )
 from mproutd.planning.endpoints import flags_for
 from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
+from mproutd.planning.sharing import carries_other_traffic
 from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank, local_only
 
 
@@ -41,18 +42,18 @@ def plan_limits(
     snapshot: Snapshot,
     uplinks: Sequence[ObservedUplink],
     endpoints: Collection[Endpoint],
-    default: Mapping[int, str],
+    shares: Mapping[int, Sequence[tuple[str, int]]],
 ) -> Limits | None:
     """What is configured, or else what the endpoints need; never below an administrator's.
 
-    `default`: family → the uplink that carries other traffic, with a master.
+    `shares`: family → (uplink, weight) of those that carry other traffic, with a master.
     """
     config, original = ownership.config, original_limits(ownership, snapshot)
     if snapshot.mptcp is None or original is None or not config.uplinks:
         return original
     highest = snapshot.mptcp.max_limit
     accepted = min(wanted_announcements(config, snapshot.mptcp), highest)
-    if accepted and exposed_uplinks(snapshot, uplinks, endpoints, default):
+    if accepted and exposed_uplinks(snapshot, uplinks, endpoints, shares):
         accepted = 0
     accepted = max(original.add_addr_accepted, accepted)
     subflows = config.subflows
@@ -73,8 +74,10 @@ def wanted_announcements(config: Config, mptcp: Mptcp) -> int:
 
 def needs_main_default(config: Config) -> bool:
     """Whether the plan depends on where main leads unbound traffic: by a master or limits."""
-    return bool(config.add_addr_accepted) or any(
-        uplink.mode == "master" or uplink.fullmesh or uplink.laminar for uplink in config.uplinks
+    return (
+        bool(config.add_addr_accepted)
+        or carries_other_traffic(config)
+        or any(uplink.fullmesh or uplink.laminar for uplink in config.uplinks)
     )
 
 
@@ -82,7 +85,7 @@ def exposed_uplinks(
     snapshot: Snapshot,
     uplinks: Sequence[ObservedUplink],
     endpoints: Collection[Endpoint],
-    default: Mapping[int, str],
+    shares: Mapping[int, Sequence[tuple[str, int]]],
 ) -> list[tuple[ObservedUplink, int]]:
     """(uplink, family) where a subflow to an announced address would leave, and none may.
 
@@ -100,10 +103,10 @@ def exposed_uplinks(
     for family in FAMILIES:
         route = snapshot.defaults.get((ANY_DEVICE, family))
         for uplink in uplinks if family not in bound else ():
-            if family in default:
-                leads_here = uplink.config.name == default[family]
+            if family in shares:
+                leads_here = any(uplink.config.name == name for name, _ in shares[family])
             else:
-                leads_here = bool(route and uplink.link and route.device == uplink.link.index)
+                leads_here = bool(route and uplink.link and uplink.link.index in route.devices)
             if not leads_here or uplink.link is None:
                 continue
             mode = uplink.config.mode

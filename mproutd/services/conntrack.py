@@ -47,6 +47,7 @@ from mproutd.netlink.conntrack import (
     requests,
 )
 from mproutd.netlink.sockets import Requests
+from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.services.base import Service, ServiceContext
 from mproutd.status.problems import problem
@@ -134,6 +135,8 @@ class ConntrackFlusher(Service):
         self._usable: frozenset[UplinkFamily] = frozenset()
         self._defaults: dict[int, str] | None = None
         """Family → the uplink that carries other traffic; None before the first pass."""
+        self._numbers: dict[str, Numbers] = {}
+        """What the marks follow from, as of the last pass."""
         self._marks: dict[str, int] = {}
         self._counts: Counter[int] | None = None
         self._counting = False
@@ -142,7 +145,7 @@ class ConntrackFlusher(Service):
         self._worker = Worker(context.loop)
 
     def on_configuration(self, config: Config) -> None:
-        self._config = config
+        self._config, self._numbers = config, {}
         self._enabled = frozenset(
             uplink.name for uplink in config.uplinks if uplink.flush_conntrack
         )
@@ -177,7 +180,7 @@ class ConntrackFlusher(Service):
         if before is None:
             table = self._config.table_base
             before = default_uplinks(outcome.snapshot.routes, table, plan.uplinks)
-        back = failing_back(plan.uplinks, before, plan.default) if before != plan.default else []
+        back = failing_back(plan.uplinks, before, plan.shares) if before != plan.default else []
         self._marks = connection_marks(self._config, plan.numbers)
         if no_longer_usable or back:
             behind = hosts(outcome.snapshot.addresses, plan.uplinks)

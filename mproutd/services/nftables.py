@@ -2,23 +2,22 @@
 
 The table depends on the configuration and the slots only (firewall/ruleset.py), so no pass writes
 it.  It is compared with what is there at the start, after each change of the configuration, and
-whenever the kernel reports that somebody changed it; all of that in the worker thread.  Only a
-table that was deleted is added at once, as a pass does with routes: that takes less than a
-millisecond, and every packet that leaves meanwhile may end a masqueraded connection.
+whenever the kernel reports that somebody changed it.  Both take less than a millisecond and happen
+at once, like the routes of a pass: every packet that leaves without the table may end a masqueraded
+connection.  The search for conflicts is a child, nft(8).
 
-Invariants: one job at a time; a table that others remove is restored at the rate of everything
-else that others remove; without nf_tables in the kernel, all the rest works.
+Invariants: a table that others remove is restored at the rate of everything else that others
+remove; without nf_tables in the kernel, all the rest works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mproutd import log
 from mproutd.configuration.config import Config
-from mproutd.eventloop import Timer, Worker
+from mproutd.eventloop import Timer
 from mproutd.firewall import nft
 from mproutd.firewall.ruleset import TABLE, connection_marks, overwriting_rules
 from mproutd.firewall.table import (
@@ -62,7 +61,6 @@ class PinnedFlows(Service):
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._worker = Worker(context.loop)
         self._record = nft.Record(context.runtime_dir)
         self._limiter = RemovalLimiter(context.clock)
         self._config = Config(enabled=False)
@@ -72,8 +70,6 @@ class PinnedFlows(Service):
         """None before the first pass."""
         self._forwards = False
         self._forwards_at = 0.0
-        self._busy = self._check_again = False
-        """A job is running; and something happened meanwhile."""
         self._in_place = False
         self._error = ""
         self._failures = 0
@@ -82,6 +78,9 @@ class PinnedFlows(Service):
         self._marks: frozenset[int] = frozenset()
         self._conflicts: Sequence[tuple[str, str]] = ()
         self._conflict_timer: Timer | None = None
+        """Of the next search or, during one, its timeout."""
+        self._listing: nft.Listing | None = None
+        """nft, while it is running."""
 
     # -- what is wanted -------------------------------------------------------------------
 
@@ -111,67 +110,46 @@ class PinnedFlows(Service):
 
     # -- reading and writing the table ----------------------------------------------------
 
-    def _check(self) -> None:
-        """Compare the table with what is wanted, now or after the job that is running."""
+    def _check(self, deleted: bool = False) -> None:
+        """Compare the table with what is wanted, and write it if it differs.
+
+        `deleted`: it is known not to be there.
+        """
         if self._timer is not None:
             self._timer.cancel()
-        if self._busy:
-            self._check_again = True
-            return
+        wanted = self._wanted or NO_TABLE
         try:
             self._subscribe()
+            found = nft.Found() if deleted else nft.read_table()
+            change = pending_change(self._record, wanted, found)
+            if change is not None and self._may_write(wanted, found):
+                found = nft.write_table(wanted, self._record.is_as_left(found))
+                self._on_written(wanted, found, change)
+            elif change is None:
+                self._settle(wanted)
         except OSError as error:
-            self._fail(f"the kernel has no nf_tables: {error.strerror or error}")
-            return
-        self._busy, self._check_again = True, False
-        self._worker.submit(nft.read_table, self._on_read)
+            self._fail(error.strerror or str(error))
 
-    def _on_read(self, found: nft.Found | None, error: str, urgent: bool = False) -> None:
-        self._busy = False
-        if found is None:
-            self._fail(error)
-            return
-        wanted = self._wanted or NO_TABLE
-        change = pending_change(self._record, wanted, found)
-        if change is None:
-            self._settle(wanted)
-            return
+    def _may_write(self, wanted: Table, found: nft.Found) -> bool:
+        """Whether it may be written now: what others change is restored at a limited rate."""
         self._in_place = False
-        lost = bool(wanted.chains) and self._record.holds(wanted)
-        if lost and not self._limiter.allow(_RESTORE, ()):
+        if not wanted.chains or not self._record.holds(wanted):
+            return True
+        if not self._limiter.allow(_RESTORE, ()):
             self._limiter.record_pass([NftTable()], [NftTable()])
             at = self._limiter.next_at()
             self._arm(INITIAL_BACKOFF if at is None else at - self._context.clock())
-            return
-        if lost:
-            what = "changed" if found else "removed"
-            text = f"another program {what} the nftables table inet {TABLE}; restoring it"
-            self._context.publish("nftables", log.WARNING, text)
-        job = partial(nft.write_table, wanted, self._record.is_as_left(found))
-        if urgent:
-            self._write_now(job, wanted, change)
-            return
-        self._busy = True
-        self._worker.submit(job, partial(self._on_written, wanted, change))
+            return False
+        what = "changed" if found else "removed"
+        text = f"another program {what} the nftables table inet {TABLE}; restoring it"
+        self._context.publish("nftables", log.WARNING, text)
+        return True
 
-    def _write_now(self, job: Callable[[], nft.Found], wanted: Table, change: Operation) -> None:
-        try:
-            written, error = job(), ""
-        except OSError as problem:
-            written, error = None, problem.strerror or str(problem)
-        self._on_written(wanted, change, written, error)
-
-    def _on_written(
-        self, wanted: Table, change: Operation, found: nft.Found | None, error: str
-    ) -> None:
-        self._busy = False
-        if found is None:
-            self._fail(error)
-            return
-        self._save(wanted, found)
+    def _on_written(self, table: Table, found: nft.Found, change: Operation) -> None:
+        self._save(table, found)
         done = {"add": "added", "replace": "replaced"}.get(change.verb, "deleted")
         self._context.publish("nftables", log.INFO, f"{done} the nftables table inet {TABLE}")
-        self._settle(wanted)
+        self._settle(table)
 
     def _save(self, table: Table, found: nft.Found) -> None:
         try:
@@ -180,18 +158,16 @@ class PinnedFlows(Service):
             pass  # it is written again at the next start; the state file reports the cause
 
     def _settle(self, table: Table) -> None:
-        """The table in the kernel is this one, unless something happened meanwhile."""
+        """The table in the kernel is this one."""
         self._error, self._failures = "", 0
         self._in_place = bool(table.chains)
         self._limiter.record_pass([NftTable()] if self._in_place else [])
-        if self._check_again or table != self._wanted:
-            self._check()
-        elif self._in_place:
+        if self._in_place:
             self._search_conflicts(CONFLICT_DELAY)
-        else:
-            self._unsubscribe()
-            if self._record.script:
-                self._save(NO_TABLE, nft.Found())
+            return
+        self._unsubscribe()
+        if self._record.script:
+            self._save(NO_TABLE, nft.Found())
 
     def _fail(self, error: str) -> None:
         if error != self._error:
@@ -225,10 +201,8 @@ class PinnedFlows(Service):
         assert self._events is not None
         messages = self._events.read()
         own = [message for message in messages or () if concerns(message, TABLE)]
-        if is_deleted(own) and self._in_place and not self._busy:
-            self._on_read(nft.Found(), "", urgent=True)
-        elif messages is None or own:
-            self._check()
+        if messages is None or own:
+            self._check(deleted=is_deleted(own))
         elif any(map(new_rule, messages)):
             self._search_conflicts(CONFLICT_INTERVAL)
 
@@ -238,11 +212,24 @@ class PinnedFlows(Service):
             self._conflict_timer = self._context.loop.call_later(delay, self._list_conflicts)
 
     def _list_conflicts(self) -> None:
-        job = partial(_conflicts, self._config.mark_mask, self._marks)
-        self._worker.submit(job, self._on_conflicts)
+        program = nft.find_nft()
+        if not program or self._listing is not None:
+            return
+        try:
+            listing = self._listing = nft.Listing(program)
+        except OSError:
+            return  # for example no memory: the table does not depend on it
+        self._context.loop.watch(listing, self._on_listed)
+        self._conflict_timer = self._context.loop.call_later(nft.TIMEOUT, listing.kill)
 
-    def _on_conflicts(self, conflicts: Sequence[tuple[str, str]] | None, error: str) -> None:
-        self._conflicts = conflicts or ()
+    def _on_listed(self) -> None:
+        listing, self._listing = self._listing, None
+        assert listing is not None
+        self._context.loop.unwatch(listing)
+        if self._conflict_timer is not None:
+            self._conflict_timer.cancel()
+        mask = self._config.mark_mask
+        self._conflicts = overwriting_rules(listing.finish(), mask, self._marks)
 
     # -- reports --------------------------------------------------------------------------
 
@@ -264,8 +251,6 @@ class PinnedFlows(Service):
         if self._timer is not None:
             self._timer.cancel()
         self._unsubscribe()
-        self._worker.close()
-
-
-def _conflicts(mask: int, marks: frozenset[int]) -> list[tuple[str, str]]:
-    return overwriting_rules(nft.whole_listing(), mask, marks)
+        if self._listing is not None:
+            self._listing.kill()
+            self._on_listed()

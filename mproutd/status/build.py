@@ -15,6 +15,7 @@ from mproutd.model import FAMILY_NAMES, LOOKUP_DESTINATION, Endpoint, Mptcp, fam
 from mproutd.planning.inspection import Inspection
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
+from mproutd.planning.sharing import is_shared
 from mproutd.planning.tunables import exposed_uplinks, wanted_announcements
 from mproutd.status.path_problems import path_problems
 from mproutd.status.problems import failed_operations, merge, problem, removed_objects
@@ -91,10 +92,10 @@ def build_status(
 
 
 def _defaults(inspection: Inspection) -> Defaults:
-    """The uplink that carries other traffic beside a master, as the kernel says."""
+    """The first uplink that carries other traffic beside a master, as the kernel says."""
     defaults: Defaults = {}
     for flow, route in inspection.flows:
-        if flow.kind == "host" and flow.uplink and route is not None:
+        if flow.kind == "host" and flow.uplinks and route is not None:
             name = carrier(inspection, route)
             if name:
                 defaults[family_name(flow.packet.family)] = name
@@ -134,6 +135,8 @@ def _problems(
     yield from _mptcp_problems(inspection)
     yield from _reconciler_problems(inspection, view.name)
     yield from traffic_problems(inspection, view)
+    if inspection.snapshot.nexthops is None and is_shared(inspection.config):
+        yield problem("no-nexthop-objects")
     yield from _failed_in_use(inspection.plan)
     yield from path_problems(inspection)
     for uplink in uplinks:
@@ -182,7 +185,7 @@ def _limit_problems(inspection: Inspection, mptcp: Mptcp) -> Iterator[Problem]:
     if wanted_announcements(config, mptcp) or desired.add_addr_accepted:
         families: dict[tuple[str, str], list[str]] = {}
         for uplink, family in exposed_uplinks(
-            inspection.snapshot, plan.uplinks, plan.endpoints, plan.default
+            inspection.snapshot, plan.uplinks, plan.endpoints, plan.shares
         ):
             key = (uplink.config.name, uplink.config.mode)
             families.setdefault(key, []).append(FAMILY_NAMES[family])

@@ -13,6 +13,7 @@ from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
+from mproutd.status.render_traffic import share_list
 
 if TYPE_CHECKING:
     from mproutd.status.change_types import Change
@@ -88,16 +89,16 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
         name = uplink.config.name
         decided += _uplink_decisions(previous.pop(name, None), uplink, name in services)
     decided += [Decision(f"{name} is no longer configured", name) for name in sorted(previous)]
-    defaults = before.default if before else {}
+    shares_before = before.shares if before else {}
     for family in FAMILIES:
-        default = now.default.get(family, "")
-        if default != defaults.get(family, ""):
+        shares = now.shares.get(family, ())
+        if shares != shares_before.get(family, ()):
             traffic = f"other traffic ({FAMILY_NAMES[family]})"
-            text = f"{traffic} leaves via {default}"
-            if not default:
+            text = f"{traffic} leaves via {share_list(shares)}"
+            if not shares:
                 barred = family in now.barred
                 text = f"{traffic} has no way out" if barred else f"{traffic} follows table main"
-            decided.append(Decision(text, default))
+            decided.append(Decision(text, now.default.get(family, "")))
     return decided
 
 

@@ -16,7 +16,6 @@ from mproutd.status.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from mproutd.status.cost_types import DirectionLoad
-    from mproutd.status.traffic_types import Defaults
     from mproutd.status.types import CheckStatus, MptcpStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
@@ -66,6 +65,9 @@ METRICS = {
     ),
     "mproutd_uplink_default": Metric(
         GAUGE, "Whether an uplink carries the traffic that no rule selects.", _FAMILY
+    ),
+    "mproutd_uplink_share_ratio": Metric(
+        GAUGE, "The part of new connections that no rule selects; see weight.", _FAMILY
     ),
     "mproutd_uplink_addresses": Metric(GAUGE, "Addresses used for new connections.", _FAMILY),
     "mproutd_uplink_lookup_mismatches": Metric(
@@ -163,12 +165,25 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
     yield "mproutd_writes_total", (), status["counts"]["writes"]
+    shares = _shares(status)
     for uplink in status["uplinks"]:
-        yield from _uplink(uplink, status["default"])
+        yield from _uplink(uplink, shares)
     yield from _mptcp(status["mptcp"])
 
 
-def _uplink(uplink: UplinkStatus, default: Defaults) -> Iterator[_Named]:
+def _shares(status: Status) -> dict[tuple[str, str], float]:
+    """(uplink, family) → its part of other traffic, where mproutd decides about that."""
+    shares: dict[tuple[str, str], float] = {}
+    for traffic in status["other_traffic"]:
+        if traffic["origin"] is None and traffic["family"] in status["default"]:
+            total = sum(share["weight"] for share in traffic["shares"])
+            for share in traffic["shares"]:
+                if share["uplink"] is not None:
+                    shares[share["uplink"], traffic["family"]] = share["weight"] / total
+    return shares
+
+
+def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Iterator[_Named]:
     name = uplink["name"]
     yield "mproutd_uplink_info", (name, uplink["device"], uplink["mode"]), 1
     for family in uplink["families"]:
@@ -176,7 +191,8 @@ def _uplink(uplink: UplinkStatus, default: Defaults) -> Iterator[_Named]:
         yield "mproutd_uplink_usable", labels, family["usable"]
         if not family["usable"]:
             yield "mproutd_uplink_unusable_info", (*labels, str(family["reason"])), 1
-        yield "mproutd_uplink_default", labels, default.get(family["family"]) == name
+        yield "mproutd_uplink_default", labels, labels in shares
+        yield "mproutd_uplink_share_ratio", labels, shares.get(labels, 0)
         yield "mproutd_uplink_addresses", labels, len(family["addresses"])
         mismatches = sum(not lookup["matches"] for lookup in family["lookups"])
         yield "mproutd_uplink_lookup_mismatches", labels, mismatches

@@ -31,6 +31,8 @@ PROBLEMS = {
     "netifd-unreachable": "cannot query netifd: {error}; its last known state stays in use",
     "laminar-unsupported": "{uplink}: the kernel does not support laminar endpoints (Linux 6.18 "
     "does); the option is ignored",
+    "no-nexthop-objects": "the kernel has no nexthop objects (Linux 5.3 has): a change of the "
+    "uplinks that share other traffic moves some of the connections in use",
     "endpoint-limit": "{uplink}: no endpoint for {address}: the kernel accepts at most "
     "{endpoints_max} endpoints",
     "foreign-endpoint": "{uplink}: another program has created an endpoint for {address}: "
@@ -132,6 +134,7 @@ ADVICE = {
     "hints-ignored": "the directory must belong to root and have the mode 0755",
     "netifd-unreachable": "check: ubus call network.interface dump; log: logread -e netifd",
     "laminar-unsupported": "use a newer kernel, or remove the option `laminar`",
+    "no-nexthop-objects": "use a kernel from 5.3 on, or remove the options `weight` and `metric`",
     "endpoint-limit": "delete endpoints of other programs (ip mptcp endpoint), or set the mode of "
     "an uplink to off",
     "foreign-endpoint": "if it is no longer needed: ip mptcp endpoint delete id ID",
@@ -158,10 +161,11 @@ ADVICE = {
     "no-conntrack-netlink": "modprobe nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
     "mark-overwritten": "let that rule preserve the bits of `mark_mask` (ct mark set ct mark & "
     "0x80ffffff | VALUE), or choose another `mark_mask`",
-    "removed-externally": "if this was unintended, find the program: ip monitor rule route; "
-    "candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules), pbr, mwan3; "
-    "for a sysctl: the files in /etc/sysctl.d; for the nftables table: nft monitor",
-    "rate-limited": "find the program: ip monitor rule route; for a sysctl: the files in "
+    "removed-externally": "if this was unintended, find the program: ip monitor rule route "
+    "nexthop; candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules, "
+    "ManageForeignNextHops), pbr, mwan3; for a sysctl: the files in /etc/sysctl.d; for the "
+    "nftables table: nft monitor",
+    "rate-limited": "find the program: ip monitor rule route nexthop; for a sysctl: the files in "
     "/etc/sysctl.d; for the nftables table: nft monitor",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "

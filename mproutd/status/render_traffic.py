@@ -11,16 +11,28 @@ if TYPE_CHECKING:
 _TABLE_MAIN = 254
 
 
+def share_list(shares: Iterable[tuple[str, int]]) -> str:
+    """`wan1`, or `wan1 (3), wan2 (1) and wan3 (1)` with the weights of several."""
+    listed = list(shares)
+    if len(listed) < 2:
+        return "".join(name for name, _ in listed)
+    words = [f"{name} ({weight})" for name, weight in listed]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> list[str]:
-    """`IPv4 via wan1`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0 (main)`."""
+    """`IPv4 via wan1 (3) and wan2 (1)`, `IPv6 unreachable (wan2 off)`, `from br-lan IPv4 via wg0
+    (main)`."""
     texts = []
     for flow in traffic:
         origin = f"from {flow['origin']} " if flow["origin"] else ""
-        name = flow["uplink"] or flow["device"]
+        names = share_list(
+            (share["uplink"] or share["device"], share["weight"]) for share in flow["shares"]
+        )
         off = f" ({', '.join(flow['barred'])} off)" if flow["barred"] else ""
         by_main = " (main)" if flow["table"] == _TABLE_MAIN else ""
         texts.append(
             f"{origin}{families[flow['family']]} "
-            + (f"via {name}{by_main}" if name else f"unreachable{off}")
+            + (f"via {names}{by_main}" if names else f"unreachable{off}")
         )
     return texts

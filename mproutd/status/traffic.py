@@ -7,7 +7,7 @@ own uplink carries what has the uplink's mark or address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mproutd.iproute2 import describe
@@ -23,12 +23,14 @@ from mproutd.model import (
     contains,
 )
 from mproutd.planning.inspection import Inspection
+from mproutd.planning.sharing import carries_other_traffic
 from mproutd.planning.traffic import Flow
 from mproutd.status.problems import problem
+from mproutd.status.render_traffic import share_list
 from mproutd.status.uplink import KernelView, family_name
 
 if TYPE_CHECKING:
-    from mproutd.status.traffic_types import OtherTraffic
+    from mproutd.status.traffic_types import OtherTraffic, Share
     from mproutd.status.types import Problem
 
 _PROTOCOL_KERNEL = 2
@@ -44,16 +46,18 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
         family = flow.packet.family
         if flow.kind == "host":
             general[family] = route
-            if route is None and not _has_master(inspection):
+            if route is None and not carries_other_traffic(inspection.config):
                 continue
-        elif flow.kind != "lan" or _out_device(route) == _out_device(general.get(family)):
+        elif flow.kind != "lan" or _way(route) == _way(general.get(family)):
             continue
+        shares = _shares(names, view, route)
         listed.append(
             {
                 "family": family_name(family),
                 "origin": flow.name or None,
-                "uplink": names.get(route.device) if route else None,
-                "device": view.name(route.device) if route else None,
+                "uplink": shares[0]["uplink"] if shares else None,
+                "device": shares[0]["device"] if shares else None,
+                "shares": shares,
                 "table": route.table if route else None,
                 "barred": [] if route else _barred(inspection, family),
             }
@@ -62,12 +66,31 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
 
 
 def carrier(inspection: Inspection, route: Route) -> str:
-    """The uplink whose device a route leaves through; "" for another device."""
-    return _uplink_names(inspection).get(route.device, "")
+    """The first uplink whose device a route leaves through; "" for none."""
+    names = _uplink_names(inspection)
+    leaving = {names.get(device, "") for device in route.devices}
+    return next((name for name in names.values() if name in leaving), "")
 
 
-def _out_device(route: Route | None) -> int:
-    return route.device if route else ANY_DEVICE
+def _shares(names: Mapping[int, str], view: KernelView, route: Route | None) -> list[Share]:
+    """The devices through which a route leaves: uplinks first, in the order of the file."""
+    weights = dict(_way(route))
+    devices = [*(index for index in names if index in weights), *(weights.keys() - names.keys())]
+    return [
+        {"uplink": names.get(index), "device": view.name(index), "weight": weights[index]}
+        for index in devices
+    ]
+
+
+def _way(route: Route | None) -> tuple[tuple[int, int], ...]:
+    """(ifindex, weight) of each device through which a route leaves."""
+    if route is None:
+        return ()
+    weights: dict[int, int] = {}
+    for hop in route.nexthops:
+        index = hop.device or route.device
+        weights[index] = weights.get(index, 0) + hop.weight
+    return tuple(sorted(weights.items())) or ((route.device, 1),)
 
 
 def _uplink_names(inspection: Inspection) -> dict[int, str]:
@@ -86,10 +109,6 @@ def _barred(inspection: Inspection, family: int) -> list[str]:
         for observed in inspection.plan.uplinks
         if barred and observed.config.mode == "off" and observed.paths[place].usable
     ]
-
-
-def _has_master(inspection: Inspection) -> bool:
-    return any(uplink.mode == "master" for uplink in inspection.config.uplinks)
 
 
 # -- problems -----------------------------------------------------------------------------
@@ -112,7 +131,7 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
                     "traffic-diverted",
                     traffic=_traffic(flow),
                     actual=_target(inspection, view, route),
-                    expected=flow.uplink or "nothing",
+                    expected=_expected(inspection, flow) or "nothing",
                 )
     yield from _off_in_main(inspection)
     for rule, flows in diverted.items():
@@ -127,22 +146,22 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
 
 def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Route | None) -> bool:
     family, plan = flow.packet.family, inspection.plan
-    expected = {observed.config.name: observed for observed in plan.uplinks}.get(flow.uplink)
     names = _uplink_names(inspection)
+    expected = {index for index, name in names.items() if name in flow.uplinks}
+    actual = set(route.devices) if route else set()
     if flow.kind in ("mark", "source"):
         if flow.packet.source in inspection.misrouted or family in view.blackholes:
             return False  # named already
-        link = expected.link if expected else None
-        return link is not None and (route is None or route.device != link.index)
+        return bool(expected) and actual != expected
     if route is None:
-        return expected is not None and family not in view.blackholes
-    if route.device not in names or (route.table == TABLE_MAIN and route.destination != "default"):
+        return bool(expected) and family not in view.blackholes
+    if actual.isdisjoint(names) or (route.table == TABLE_MAIN and route.destination != "default"):
         return False
-    if expected is None:
+    if not expected:
         return family in plan.barred
     rule = _responsible(inspection, view, flow.packet, route)
     selective = flow.kind == "lan" and rule is not None and bool(rule.source or rule.iif)
-    return names[route.device] != flow.uplink and not selective
+    return actual != expected and not selective
 
 
 def _responsible(
@@ -178,15 +197,12 @@ def _stuck_mark(
 ) -> Iterator[Problem]:
     """A rule that leads marked packets to main, whose default leaves via an uplink that is out."""
     assert flow.rule is not None
-    names, family = _uplink_names(inspection), flow.packet.family
+    family = flow.packet.family
     if route is not None:
-        if route.table != TABLE_MAIN or route.device not in names:
-            return
-        observed = next(
-            o for o in inspection.plan.uplinks if o.link and o.link.index == route.device
-        )
-        path = observed.paths[FAMILIES.index(family)]
-        if path.usable and observed.config.mode != "off":
+        leaving = [o for o in inspection.plan.uplinks if o.link and o.link.index in route.devices]
+        if route.table != TABLE_MAIN or all(
+            o.paths[FAMILIES.index(family)].usable and o.config.mode != "off" for o in leaving
+        ):
             return
     rule = flow.rule
     mark = f"{rule.fwmark:#x}/{rule.fwmask:#x}"
@@ -195,7 +211,7 @@ def _stuck_mark(
         "mark-follows-main",
         rule=_describe(rule, view),
         actual=_target(inspection, view, route),
-        expected=flow.uplink,
+        expected=_expected(inspection, flow),
         command=f"ip {version}rule add priority {rule.priority - 1} fwmark {mark} "
         f"lookup {inspection.config.table_base}",
     )
@@ -212,13 +228,13 @@ def _off_in_main(inspection: Inspection) -> Iterator[Problem]:
                 continue
             own = [defaults.get((index, family)) for index in ranked]
             better = all(route is None or best.metric < route.metric for route in own)
-            if observed.config.mode == "off" and observed.link.index == best.device and better:
+            if observed.config.mode == "off" and observed.link.index in best.devices and better:
                 yield problem(
                     "off-has-default",
                     uplink=observed.config.name,
                     device=observed.config.device,
                     family=FAMILY_NAMES[family],
-                    expected=inspection.plan.default[family],
+                    expected=share_list(inspection.plan.shares[family]),
                 )
 
 
@@ -240,7 +256,9 @@ def _summary(flows: list[tuple[Flow, Route | None]]) -> str:
     """What a rule diverts: each kind once, with the uplinks that it belongs to."""
     words = [_traffic(flow) for flow, _ in flows if flow.kind in ("host", "lan")]
     for kind, text in (("mark", "the mark of"), ("source", "the addresses of")):
-        uplinks = dict.fromkeys(flow.uplink for flow, _ in flows if flow.kind == kind)
+        uplinks = dict.fromkeys(
+            name for flow, _ in flows if flow.kind == kind for name in flow.uplinks
+        )
         if uplinks:
             words.append(f"{text} {', '.join(uplinks)}")
     return "; ".join(dict.fromkeys(words))
@@ -249,6 +267,15 @@ def _summary(flows: list[tuple[Flow, Route | None]]) -> str:
 def _target(inspection: Inspection, view: KernelView, route: Route | None) -> str:
     if route is None:
         return "nowhere"
-    name = _uplink_names(inspection).get(route.device)
-    device = view.name(route.device)
-    return f"{name} ({device})" if name else device
+    names = _uplink_names(inspection)
+    words = []
+    for index in dict.fromkeys(route.devices):
+        name, device = names.get(index), view.name(index)
+        words.append(f"{name} ({device})" if name else device)
+    return " and ".join(words)
+
+
+def _expected(inspection: Inspection, flow: Flow) -> str:
+    """The uplinks through which a flow should leave."""
+    shares = dict(inspection.plan.shares.get(flow.packet.family, ()))
+    return share_list([(uplink, shares.get(uplink, 1)) for uplink in flow.uplinks])

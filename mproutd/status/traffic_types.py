@@ -8,12 +8,23 @@ Family = Literal["ipv4", "ipv6"]
 
 
 class Defaults(TypedDict, total=False):
-    """Address family → uplink."""
+    """Address family → uplink; the first one where several share other traffic."""
 
     ipv4: str
     """an uplink's name"""
     ipv6: str
     """an uplink's name"""
+
+
+class Share(TypedDict):
+    """A device through which traffic leaves, and its part of it."""
+
+    uplink: str | None
+    """null for a device that is no uplink"""
+    device: str
+    """the device"""
+    weight: Annotated[int, ("minimum", 1)]
+    """its part, in proportion to the other weights"""
 
 
 class OtherTraffic(TypedDict):
@@ -25,9 +36,12 @@ class OtherTraffic(TypedDict):
     """null for this host, and for the hosts behind it unless listed; else the device of a LAN whose
 traffic leaves elsewhere"""
     uplink: str | None
-    """the uplink that carries it; null for a device that is no uplink (a VPN), and for none"""
+    """the uplink that carries it, the first of `shares`; null for a device that is no uplink (a
+VPN), and for none"""
     device: str | None
-    """the device; null when it is unreachable"""
+    """the device, the first of `shares`; null when it is unreachable"""
+    shares: list[Share]
+    """the devices that share it by weight: one without sharing, none when it is unreachable"""
     table: Annotated[int, ("minimum", 0)] | None
     """the routing table that decides: 7000 beside a master, 254 is main"""
     barred: list[str]

@@ -32,6 +32,10 @@ HISTORICAL = {"removed-externally", "rate-limited"}
 """Problems that tell of the past, and so may be named or not."""
 
 
+BY_COMMAND = 4
+"""One of so many looks at the status is by the command, which takes a processor far longer."""
+
+
 class Comparison(NamedTuple):
     """One comparison with the kernel."""
 
@@ -178,9 +182,13 @@ def _compare(wrong: list[str], kind: str, existing: set[Any], expected: set[Any]
 
 def check_status(site: Site, seen: Comparison) -> bool:
     """True: exit status 0, or exactly the reasons why not.  AssertionError."""
-    result = site.daemon.call("status", "--json")
-    assert result.code in (0, 1), result
-    status = json.loads(result.out)
+    site.looks += 1
+    if site.looks % BY_COMMAND:
+        status = site.daemon.query_status()
+    else:
+        result = site.daemon.call("status", "--json")
+        status = json.loads(result.out)
+        assert result.code == int(status["degraded"]), result
     assert status["drift"] == [], status["drift"]
     states = {
         observed.config.name: [path.reason for path in observed.paths]
@@ -205,7 +213,6 @@ def check_status(site: Site, seen: Comparison) -> bool:
         not observed.usable and observed.config.mode != "off" for observed in seen.target.uplinks
     )
     assert status["degraded"] == bool(out or status["problems"]), status["problems"]
-    assert result.code == int(status["degraded"])
     return True
 
 
@@ -227,6 +234,13 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         ),
     }
     return {code for code, there in causes.items() if there}
+
+
+def table_is_right(site: Site) -> bool:
+    """Whether the table that pins flows exists exactly when it should."""
+    config = config_of(site.in_use)
+    tables = site.gateway.run("nft", "list", "tables").splitlines()
+    return ("table inet mproutd" in tables) == bool(config.enabled and config.uplinks)
 
 
 # -- the rest -----------------------------------------------------------------------------

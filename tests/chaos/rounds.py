@@ -119,6 +119,7 @@ class Chaos(Closing):
         took = time.monotonic() - begun
         # The last events may come between a look at the kernel and the question.
         eventually(lambda: checks.check_status(site, checks.compare(site)), 5)
+        eventually(lambda: checks.table_is_right(site), 10, "the nftables table")
         checks.check_foreign_objects(site)
         self._connections_live()
         return took

@@ -53,6 +53,8 @@ class Site(Closing):
         """Commands under way beside the daemon."""
         self.misrouted: set[int] = set()
         """Uplinks with somebody else's rule before ours."""
+        self.looks = 0
+        """At the status, so far."""
         self.kept: set[str] = set()
         """Addresses whose endpoint stays although there is to be none, for connections."""
         self.mesh = False

@@ -20,7 +20,7 @@ RULES = [
 ]
 
 
-FIRST = [
+INITIAL = [
     "address add 10.1.1.2/24 dev eth1",
     "route add default via 10.1.1.1 dev eth1 metric 1",
     "address add 2001:db8:1::2/64 dev eth1 nodad",
@@ -99,7 +99,7 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
     for turn in range(100):
         if turn % 25 == 24:
             bare_wan.unplug(1) if turn % 50 == 24 else bare_wan.plug(1)
-        done = dice.sample(possible, dice.randint(1, 3)) if turn else FIRST
+        done = dice.sample(possible, dice.randint(1, 3)) if turn else INITIAL
         for change in done:
             gateway.run("sh", "-c", f"ip {change} 2>/dev/null || :")
         eventually(compare, what=f"the same after {done}")

@@ -37,6 +37,7 @@ from mproutd.model import (
     Limits,
     Link,
     Mptcp,
+    NexthopObject,
     Operation,
     Packet,
     Route,
@@ -49,6 +50,7 @@ from mproutd.model import (
 )
 from mproutd.netlink.kernel import SnapshotRequest
 from mproutd.netlink.sock_diag import Connection, Subflow
+from tests.lab.fake_nexthops import FakeNexthops
 
 BY_KERNEL = 2
 """RTPROT_KERNEL: the protocol of what the kernel makes by itself."""
@@ -74,6 +76,7 @@ class FakeKernel:
         ]
         self.mptcp: Mptcp | None = Mptcp(max_limit=max_limit, max_endpoints=max_endpoints)
         self.mptcp_diag = True
+        self.nexthops = FakeNexthops()
         self.rp_filter_all = 0
         self.sole_path: frozenset[str] = frozenset()
         self.idle_implicit: frozenset[str] = frozenset()
@@ -138,6 +141,8 @@ class FakeKernel:
             self.rp_filter_all,
             self.sole_path,
             self.idle_implicit,
+            self.nexthops.snapshot(want.nexthops),
+            self.nexthops.resilient,
         )
 
     def _subnets_in_main(self, device: int, own: Sequence[Address]) -> tuple[Route, ...]:
@@ -176,10 +181,15 @@ class FakeKernel:
             route
             for route in self.routes
             if (route.family, route.table, route.destination) == (family, TABLE_MAIN, "default")
-            and device in (ANY_DEVICE, route.device)
+            and (device == ANY_DEVICE or device in route.devices)
             and not route.from_prefix
         ]
-        return min(defaults, key=lambda route: route.metric, default=None)
+        best = min(defaults, key=lambda route: route.metric, default=None)
+        if best is None or best.device:
+            return best
+        own = [hop for hop in best.nexthops if device in (ANY_DEVICE, hop.device)]
+        first = best._replace(device=own[0].device, gateway=own[0].gateway)
+        return first if device == ANY_DEVICE else first._replace(nexthops=())
 
     def lookups(self, questions: Sequence[tuple[str, int]]) -> list[Route | None]:
         return [
@@ -200,14 +210,21 @@ class FakeKernel:
 
     def packet_routes(self, packets: Sequence[Packet]) -> list[Route | None]:
         return [
-            self.walk(
-                LOOKUP_DESTINATION[packet.family],
-                source=packet.source,
-                iif=self.links[packet.iif].name if packet.iif else "",
-                mark=packet.mark,
+            self._resolved(
+                self.walk(
+                    LOOKUP_DESTINATION[packet.family],
+                    source=packet.source,
+                    iif=self.links[packet.iif].name if packet.iif else "",
+                    mark=packet.mark,
+                )
             )
             for packet in packets
         ]
+
+    def _resolved(self, route: Route | None) -> Route | None:
+        if route is None or not route.nexthop_id:
+            return route
+        return route._replace(nexthops=self.nexthops.hops(route.nexthop_id))
 
     def real_name(self, name: str) -> str:
         return name
@@ -270,9 +287,9 @@ class FakeKernel:
             if route.table == table
             and route.family == family
             and contains(route.destination, destination)
-            and (not route.device or self.links[route.device].up)
-            and (not oif or route.device in (0, oif))
-            and not (direct and route.gateway)
+            and any(not index or self.links[index].up for index in self._devices(route))
+            and (not oif or not {0, oif}.isdisjoint(self._devices(route)))
+            and not (direct and (route.gateway or route.nexthops or route.nexthop_id))
             and (not route.from_prefix or (source and contains(route.from_prefix, source)))
         ]
         return min(
@@ -284,6 +301,11 @@ class FakeKernel:
             ),
             default=None,
         )
+
+    def _devices(self, route: Route) -> tuple[int, ...]:
+        if route.nexthop_id:
+            return tuple(hop.device for hop in self.nexthops.hops(route.nexthop_id))
+        return route.devices
 
     def flush_unreachable_neighbours(self, neighbours: Sequence[tuple[str, int]]) -> None:
         for _, device in neighbours:
@@ -320,11 +342,38 @@ class FakeKernel:
             return self.change_route(operation.verb, value)
         if isinstance(value, Rule):
             return self.change_rule(operation.verb, value)
+        if isinstance(value, NexthopObject):
+            return self._change_nexthop(operation.verb, value)
         if isinstance(value, Endpoint):
             return self._change_endpoint(operation.verb, value)
         if isinstance(value, Limits):
             return self._change_limits(value)
         return self._change_sysctl(value)
+
+    def _change_nexthop(self, verb: str, value: NexthopObject) -> int:
+        if verb != "delete" and not value.members:
+            number = self._route_is_wrong(
+                Route(
+                    value.family, TABLE_MAIN, "", value.device, value.gateway, onlink=value.onlink
+                )
+            )
+            if number:
+                return number
+        number = self.nexthops.change(verb, value)
+        self._drop_routes_without_nexthop()
+        return number
+
+    def flush_nexthops(self, device: int) -> None:
+        """What goes silently with a link or its carrier (nexthop_flush_dev)."""
+        self.nexthops.flush(device)
+        self._drop_routes_without_nexthop()
+
+    def _drop_routes_without_nexthop(self) -> None:
+        self.routes = [
+            route
+            for route in self.routes
+            if not route.nexthop_id or self.nexthops.hops(route.nexthop_id)
+        ]
 
     def change_route(self, verb: str, route: Route) -> int:
         if verb == "delete":
@@ -345,6 +394,11 @@ class FakeKernel:
         """The errno of fib_check_nh, ip6_route_info_create and fib_valid_prefsrc."""
         if route.type != UNICAST:
             return 0
+        if route.nexthop_id:
+            exists = bool(self.nexthops.hops(route.nexthop_id))
+            return 0 if exists and not route.from_prefix else errno.EINVAL
+        if route.nexthops and len(set(route.devices)) > 1:
+            return self._multipath_is_wrong(route)
         if route.device not in self.links:
             return errno.ENODEV
         if not self.links[route.device].up:
@@ -361,6 +415,16 @@ class FakeKernel:
         if nexthop is None or nexthop.gateway or nexthop.device != route.device:
             return errno.ENETUNREACH if route.family == AF_INET else errno.EHOSTUNREACH
         return 0
+
+    def _multipath_is_wrong(self, route: Route) -> int:
+        """ip6_route_multipath_add, fib_get_nhs."""
+        if route.family == AF_INET6 and not all(hop.gateway for hop in route.nexthops):
+            return errno.EINVAL
+        ways = (
+            route._replace(device=hop.device, gateway=hop.gateway, onlink=hop.onlink, nexthops=())
+            for hop in route.nexthops
+        )
+        return next((number for way in ways if (number := self._route_is_wrong(way))), 0)
 
     def _delete_route(self, route: Route) -> int:
         def same(other: Route) -> bool:

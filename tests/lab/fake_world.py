@@ -23,6 +23,7 @@ from mproutd.model import (
     Address,
     Endpoint,
     Link,
+    NexthopObject,
     Object,
     Operation,
     Route,
@@ -103,19 +104,38 @@ class World(FakeKernel):
         """The device goes, with addresses and routes; rules and endpoints stay."""
         index = self.link(name).index
         self.addresses = [address for address in self.addresses if address.link != index]
-        self.routes = [route for route in self.routes if route.device != index]
+        self._lose_routes(index)
         del self.links[index]
+
+    def _lose_routes(self, index: int) -> None:
+        """Those through a device that is gone or down, and its place in multipath routes."""
+        self.flush_nexthops(index)
+        self.routes = [
+            route._replace(nexthops=tuple(hop for hop in route.nexthops if hop.device != index))
+            if index in route.devices and route.device != index
+            else route
+            for route in self.routes
+            if route.device != index and set(route.devices) != {index}
+        ]
+        for place, route in enumerate(self.routes):
+            if len(route.nexthops) == 1:
+                ((gateway, _, onlink, device),) = route.nexthops
+                self.routes[place] = route._replace(
+                    device=device, gateway=gateway, onlink=onlink, nexthops=()
+                )
 
     def set(self, name: str, **fields: object) -> None:
         """carrier, rp_filter ..., as somebody else changes them."""
         link = self.link(name)
         self.links[link.index] = link._replace(**fields)  # type: ignore[arg-type]
+        if not self.links[link.index].carrier:
+            self.flush_nexthops(link.index)
 
     def down(self, name: str) -> None:
         """IPv4 keeps the address and loses every route; IPv6 loses both."""
         self.set(name, up=False)
         index = self.link(name).index
-        self.routes = [route for route in self.routes if route.device != index]
+        self._lose_routes(index)
         self.addresses = [
             address
             for address in self.addresses
@@ -242,6 +262,8 @@ class World(FakeKernel):
                 assert not self.change_rule("add", value), value
             elif isinstance(value, Endpoint):
                 assert not self.add_endpoint(value), value
+            elif isinstance(value, NexthopObject):
+                assert not self.nexthops.change("add", value), value
 
     # -- mproutd --------------------------------------------------------------------------
 
@@ -283,13 +305,15 @@ class World(FakeKernel):
         ends = self.mptcp.endpoints if self.mptcp else ()
         routes.sort(key=lambda route: (route.family, route.table, route.destination, route.metric))
         rules.sort(key=lambda rule: rule.family)
-        lines = [line.replace(" proto 77", "") for line in self.show(routes)]
+        own = [each for each in self.nexthops if each.protocol == PROTOCOL]
+        lines = [line.replace(" protocol 77", "") for line in self.show(own)]
+        lines += [line.replace(" proto 77", "") for line in self.show(routes)]
         lines += [line.replace(" protocol 77", "") for line in self.show(rules)]
         return "\n".join(lines + self.show(ends)) + "\n"
 
     def state(self) -> str:
         """Everything, sorted: for comparing two kernels.  Without endpoint ids."""
-        lines = self.show([*self.routes, *self.rules])
+        lines = self.show([*self.routes, *self.rules, *self.nexthops])
         if self.mptcp:
             lines += [f"endpoint {line}" for line in self.show(self.mptcp.endpoints)]
             lines += self.show([self.mptcp.limits])

@@ -45,6 +45,7 @@ class Broken(NamedTuple):
 ELSEWHERE = {
     "no-mptcp": "needs a kernel without MPTCP; see tests/kernel/test_unsupported.py",
     "no-mptcp-diag": "needs a kernel without mptcp_diag; see tests/qemu",
+    "no-nexthop-objects": "needs a kernel before 5.3; see tests/unit/test_sharing.py",
     "no-conntrack-netlink": "needs a kernel without ctnetlink; see tests/unit/test_firewall.py",
     "laminar-unsupported": "needs a kernel before 6.18; see tests/unit/test_status.py",
 }

@@ -58,7 +58,8 @@ def metrics(draw: st.DrawFn) -> Metrics:
 def multipath_routes(draw: st.DrawFn) -> Route:
     """A route with several ways through its device."""
     route = draw(routes().filter(lambda route: route.type == 1 and route.device))
-    hop = st.builds(Nexthop, st.just("") | texts(route.family), st.integers(1, 256), st.booleans())
+    gateways = st.just("") | texts(route.family)
+    hop = st.builds(Nexthop, gateways, st.integers(1, 256), st.booleans(), st.just(0))
     hops = tuple(draw(st.lists(hop, min_size=2, max_size=4)))
     return route._replace(nexthops=hops, gateway=hops[0].gateway, onlink=hops[0].onlink)
 

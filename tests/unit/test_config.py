@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mproutd.configuration.config import Config, ConfigError, UplinkConfig, build
+from mproutd.configuration.config import (
+    Config,
+    ConfigError,
+    UplinkConfig,
+    build,
+    without_programs,
+)
 from mproutd.configuration.health import HealthConfig
 from mproutd.configuration.options import GLOBALS, MODES, OPTIONS, UPLINK
 from mproutd.configuration.sections import Option, Section
@@ -33,6 +39,23 @@ def refusal(network: str, mproutd: str = "") -> str:
 
 def modes(config: Config) -> dict[str, str]:
     return {uplink.name: uplink.mode for uplink in config.uplinks}
+
+
+def test_without_its_programs_a_configuration_routes_as_before() -> None:
+    fault = "/c/network: every user can change it"
+    own = "config uplink wan1\n option on_up '/bin/up'\n option on_quota '/bin/full'\n"
+    own += " option quota '1g'\n"
+    config = parse(ON + WAN1 + WAN2, own)
+    left = without_programs(config, [fault])
+    before, after = config.uplinks[0], left.uplinks[0]
+    assert before.on_up
+    assert before.on_quota
+    assert after == before._replace(on_up=(), on_quota=())
+    assert left.uplinks[1] == config.uplinks[1]
+    assert left.warnings[-1] == f"{fault}, so on_quota, on_up are ignored; chown root, chmod go-w"
+    assert left._replace(uplinks=config.uplinks, warnings=config.warnings) == config
+    left = without_programs(parse(ON + WAN1), [fault])
+    assert left.warnings == (f"{fault}, and with it all routes; chown root, chmod go-w",)
 
 
 def test_a_disabled_interface_is_as_if_it_were_not_there() -> None:

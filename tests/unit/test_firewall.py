@@ -120,8 +120,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     monkeypatch.setattr(nft, "read_table", made.read)
     monkeypatch.setattr(nft, "write_table", made.write)
-    monkeypatch.setattr(nft, "whole_listing", lambda: "")
-    monkeypatch.setattr(nftables, "Worker", Direct)
+    monkeypatch.setattr(nft, "find_nft", lambda: "")
     monkeypatch.setattr(nftables, "is_router", lambda snapshot: True)
     monkeypatch.setattr(table, "is_router", lambda snapshot: True)
     monkeypatch.setattr(nftables, "Events", Silent)
@@ -180,7 +179,7 @@ def test_one_that_others_delete_is_rate_limited(kernel: Kernel, tmp_path: Path) 
     site.make_pass()
     for _ in range(6):
         kernel.found = nft.Found()
-        site.service._on_read(nft.Found(), "", urgent=True)
+        site.service._check(deleted=True)
     assert kernel.writes == 6
     (problem,) = site.status()["problems"]
     assert problem["code"] == "rate-limited"

@@ -83,9 +83,10 @@ MAY_IMPORT = {
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
     "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
-    " netlink.rtnl_encode netlink.mptcp_pm netlink.sock_diag netlink.mptcp_info netlink.conntrack"
-    " netlink.bpf netlink.nftables firewall.ruleset firewall.flows subflows.policy"
-    " subflows.connections subflows.relocation services.health.hysteresis control.admission"
+    " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
+    " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
+    " firewall.flows subflows.policy subflows.connections subflows.relocation"
+    " services.health.hysteresis control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()

@@ -64,15 +64,13 @@ table inet mproutd {
 		ct mark set ct mark | 0x01000000
 	}
 	chain to_wan1 {
-		iifname == "eth1" return
-		meta mark set meta mark & 0x80ffffff | 0x01000000
+		iifname != "eth1" meta mark set meta mark & 0x80ffffff | 0x01000000
 	}
 	chain note_wan2 {
 		ct mark set ct mark | 0x02000000
 	}
 	chain to_wan2 {
-		iifname == "eth2" return
-		meta mark set meta mark & 0x80ffffff | 0x02000000
+		iifname != "eth2" meta mark set meta mark & 0x80ffffff | 0x02000000
 	}
 }
 """
@@ -138,7 +136,7 @@ def test_messages_of_a_table() -> None:
     assert kinds[0] == 0x10
     assert kinds[-1] == 0x11
     assert kinds[1:4] == [0xA00, 0xA02, 0xA00]
-    assert kinds.count(0xA06) == 11
+    assert kinds.count(0xA06) == 9
     acknowledged = [n for n, encode in enumerate(encoded) if encode(1)[6] & 4]
     assert acknowledged == [len(encoded) - 2]
     kept = nftables.transaction(table_of(TWO), ["note_old"])

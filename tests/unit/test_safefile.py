@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
@@ -200,6 +201,18 @@ def test_a_state_file_without_an_end_is_not_read_to_it(runtime: Path) -> None:
     assert "File too large" in loaded(runtime).error
 
 
+def test_a_namespace_that_is_no_number_is_an_invalid_state(runtime: Path) -> None:
+    StateFile(str(runtime)).save(MEMORY)
+    text = (runtime / "state.json").read_text()
+    for namespace in ("4e26532847", "null", '"x"', "[]", "true"):
+        changed = re.sub(r'"namespace": \d+', f'"namespace": {namespace}', text)
+        assert changed != text
+        (runtime / "state.json").write_text(changed)
+        state = loaded(runtime)
+        assert "namespace is not a number" in state.error
+        assert state.state == State()
+
+
 @as_root
 @pytest.mark.parametrize(("user", "mode"), [(OTHER, 0o600), (0, 0o666)])
 def test_a_state_file_that_others_could_write_is_not_believed(
@@ -373,7 +386,7 @@ def test_programs_of_a_configuration_that_others_can_change_are_not_run(
     (changed,) = config.uplinks
     assert changed == uplink._replace(on_up=(), on_down=()), "routing goes on"
     (warning,) = [line for line in config.warnings if "user 12345" in line]
-    assert "so on_down, on_up is ignored" in warning
+    assert "so on_down, on_up are ignored" in warning
 
 
 @as_root

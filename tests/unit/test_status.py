@@ -13,6 +13,7 @@ import pytest
 from mproutd.configuration.config import ConfigError
 from mproutd.hints import hints_directory
 from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
@@ -84,6 +85,19 @@ def gateway_remembered(site: Site) -> None:
     site.world.up("eth2")
     site.settle()
     site.clock.now += 61
+
+
+def endpoint_in_use(site: Site) -> None:
+    """The role changes while a peer has a connection to 10.1.1.2."""
+    site.settle()
+    site.world.connections = [Connection("10.1.1.2", 0, False, True, token=7)]
+    site.world.subflow_sockets = [Subflow(7, "10.1.1.2", initial=True, initiated_locally=False)]
+    site.write(WAN1 + WAN2, "config mproutd 'globals'\n\toption role 'both'\n")
+    site.settle()
+    assert site.world.show(mptcp(site).endpoints) == [
+        "10.1.1.2 subflow dev eth1",
+        "10.2.2.2 signal subflow dev eth2",
+    ]
 
 
 def no_mptcp(site: Site) -> None:
@@ -183,6 +197,12 @@ def announced_addresses(site: Site) -> None:
     site.settle()
 
 
+def no_nexthop_objects(site: Site) -> None:
+    site.world.nexthops.supported = False
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option weight '2'\n")
+    site.settle()
+
+
 def laminar_unsupported(site: Site) -> None:
     site.world.mptcp = mptcp(site)._replace(laminar=False)
     site.write(WAN1 + WAN2, "config uplink 'wan2'\n option laminar '1'\n")
@@ -265,6 +285,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             failed_in_use,
             address_without_gateway,
             gateway_remembered,
+            endpoint_in_use,
             no_mptcp,
             no_mptcp_diag,
             mptcp_paused,
@@ -277,6 +298,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             netifd_unreachable,
             endpoint_limit,
             laminar_unsupported,
+            no_nexthop_objects,
             foreign_endpoint,
             misrouted,
             blackhole_default,

@@ -171,7 +171,7 @@ def test_without_a_connected_route_in_main_there_is_none_of_ours() -> None:
     world.routes = [route for route in world.routes if route.destination != "10.1.1.0/24"]
     host = main_route(world, "eth1", "", destination="10.1.1.1", scope=253)
     world.run(WAN1 + WAN2)
-    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001"]
+    assert part(world.ours(), "table 7001") == ["default via 10.1.1.1 dev eth1 table 7001 onlink"]
     world.routes.remove(host)
     main_route(world, "eth1", "", destination="10.1.1.0/24", scope=253, metrics=MTU)
     world.run(WAN1 + WAN2)

@@ -30,6 +30,8 @@ var GENERAL = [
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
 	[ 'iif', form.DynamicList, _('Incoming devices'), _('Traffic that arrives on these devices leaves via this uplink.') ],
 	[ 'prefix', form.DynamicList, _('Source prefixes'), _('Traffic from these prefixes leaves via this uplink.') ],
+	[ 'weight', form.Value, _('Weight'), _('Its share of other traffic, in proportion to the other weights.'), '1', 'range(1, 255)' ],
+	[ 'metric', form.Value, _('Metric'), _('The usable uplinks with the lowest metric share other traffic.'), '1', 'range(1, 256)' ],
 	[ 'strict', form.Flag, _('Strict'), _('Traffic selected by its rules never uses another uplink.'), '0' ],
 	[ 'ula', form.Flag, _('Endpoints for unique local addresses'), '', '0' ],
 	[ 'fullmesh', form.Flag, _('Full mesh'), _('Connect to every address of the peer.'), '0' ],
