@@ -171,7 +171,7 @@ class Pass:
         1. Read the snapshot.
         2. Plan, and compare the plan with the snapshot.
         3. Delete endpoints: what a lost path carried moves to the others at once.
-        4. Add routes and rules.
+        4. Add routes and rules, and delete rules that steer traffic without endpoints.
         5. Verify by lookups that each endpoint's packets leave through its own uplink.
         6. Add endpoints where they do, and delete the others.
         7. Delete rules and routes that no endpoint uses any more.
@@ -241,6 +241,7 @@ class Pass:
         done_before = len(self._done)
         self._apply(self._differences.add_routes)
         self._repaired_routing = len(self._done) > done_before
+        self._apply(self._differences.delete_steering)
 
     def _verify_routing(self) -> None:
         self._misrouted = misrouted_addresses(self._kernel, self._plan)

@@ -16,6 +16,7 @@ from mproutd.model import (
     FAMILIES,
     FULLMESH,
     IMPLICIT,
+    TABLE_MAIN,
     Endpoint,
     Mptcp,
     Operation,
@@ -37,6 +38,9 @@ class Differences(NamedTuple):
     delete_endpoints: list[Operation]
     add_routes: list[Operation]
     """Sysctls, nexthop objects, routes and rules that come or change."""
+    delete_steering: list[Operation]
+    """Rules by mark or incoming device.  No endpoint uses them, so they do not wait for one: what
+    they led to a lost uplink moves at once."""
     add_endpoints: list[Operation]
     """Limits, endpoints that change, endpoints that come."""
     delete_routes: list[Operation]
@@ -49,9 +53,9 @@ class Differences(NamedTuple):
 
 def compare(ownership: Ownership, snapshot: Snapshot, plan: Plan) -> Differences:
     """What to change for the kernel to become as planned."""
-    add_routes, delete_routes = routing(ownership, snapshot, plan)
+    add_routes, delete_steering, delete_routes = routing(ownership, snapshot, plan)
     delete_endpoints, add_endpoints = endpoints(ownership, snapshot, plan)
-    return Differences(delete_endpoints, add_routes, add_endpoints, delete_routes)
+    return Differences(delete_endpoints, add_routes, delete_steering, add_endpoints, delete_routes)
 
 
 def own_endpoint_deletions(
@@ -71,8 +75,8 @@ def own_endpoint_deletions(
 
 def routing(
     ownership: Ownership, snapshot: Snapshot, plan: Plan
-) -> tuple[list[Operation], list[Operation]]:
-    """(additions, deletions).
+) -> tuple[list[Operation], list[Operation], list[Operation]]:
+    """(additions, deletions of steering rules, other deletions).
 
     Additions: sysctls, connected routes, nexthop objects, other routes, rules.  Deletions: rules,
     then routes and nexthop objects, to be made once the endpoints that used them are gone.
@@ -98,15 +102,20 @@ def routing(
     additions += [
         Operation("add", rule, uplink) for rule, uplink in plan.rules.items() if rule not in rules
     ]
-    deletions = [
-        Operation("delete", rule) for rule in sorted(rules - plan.rules.keys(), key=_rule_order)
-    ]
+    old_rules = sorted(rules - plan.rules.keys(), key=_rule_order)
+    steering = [Operation("delete", rule) for rule in old_rules if _is_steering(rule)]
+    deletions = [Operation("delete", rule) for rule in old_rules if not _is_steering(rule)]
     deletions += [
         Operation("delete", route)
         for route in sorted(routes - plan.routes.keys(), key=_default_first)
         if route.key not in replaced
     ]
-    return additions, deletions + old_objects
+    return additions, steering, deletions + old_objects
+
+
+def _is_steering(rule: Rule) -> bool:
+    """Not the rule for mproutd's own lookups in main."""
+    return rule.table != TABLE_MAIN and bool(rule.fwmask or rule.iif)
 
 
 def _nexthops(

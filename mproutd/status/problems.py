@@ -190,9 +190,10 @@ ADVICE = {
 
 DHCPCD, MPTCPD, NETWORKD, NETWORKMANAGER = "dhcpcd", "mptcpd", "systemd-networkd", "NetworkManager"
 _NETWORKD_ADVICE = (
-    "if systemd-networkd removed it: set ManageForeignRoutingPolicyRules=no and "
-    "ManageForeignRoutes=no under [Network] in /etc/systemd/networkd.conf.d/mproutd.conf, then: "
-    "systemctl restart systemd-networkd; otherwise: ip monitor rule route"
+    "if systemd-networkd removed it: set ManageForeignRoutingPolicyRules=no, "
+    "ManageForeignRoutes=no and ManageForeignNextHops=no under [Network] in "
+    "/etc/systemd/networkd.conf.d/mproutd.conf, then: systemctl restart systemd-networkd; "
+    "otherwise: ip monitor rule route nexthop"
 )
 ADVERTISEMENTS_IGNORED = (
     "the kernel ignores router advertisements on {device}, since forwarding is on and accept_ra "

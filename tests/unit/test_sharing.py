@@ -369,8 +369,8 @@ def test_ipv6_through_a_tunnel_without_a_gateway() -> None:
     assert f"nexthop id {SECOND} dev eth2" in shared(made)
 
 
-def test_ipv6_for_some_sources_only() -> None:
-    """Routes of both uplinks, and none for everybody."""
+def test_an_ipv6_source_leaves_by_the_uplink_of_its_prefix() -> None:
+    """Only packets without such a source are shared."""
     made = world(2)
     for n in (1, 2):
         made.device(f"eth{n}", f"2001:db8:{n}::2/64")
@@ -381,9 +381,11 @@ def test_ipv6_for_some_sources_only() -> None:
             )
         )  # fmt: skip
     made.run(THREE_TO_ONE)
-    assert part(made.ours(), "table 7000")[-2:] == [
-        f"-6 default from 2001:db8:{n}::/64 via fe80::{n} dev eth{n} table 7000 metric 1024"
-        for n in (1, 2)
+    assert part(made.ours(), "-6 default", "table 7000") == [
+        "-6 default from 2001:db8:1::/64 via fe80::1 dev eth1 table 7000 metric 1024",
+        "-6 default from 2001:db8:2::/64 via fe80::2 dev eth2 table 7000 metric 1024",
+        "-6 default table 7000 metric 1024"
+        " nexthop via fe80::1 dev eth1 weight 3 nexthop via fe80::2 dev eth2 weight 1",
     ]
 
 
