@@ -282,12 +282,12 @@ def test_connections_move_back_only_to_a_better_uplink() -> None:
     moving = [uplink._replace(failback="move") for uplink in (WAN2, WAN3)]
     uplinks = observed(master, *moving)
     back = [("wan2", AF_INET), ("wan3", AF_INET)]
-    assert failing_back(uplinks, {AF_INET: "wan2"}, {AF_INET: "wan1"}) == back
-    assert failing_back(uplinks, {AF_INET: "wan3"}, {AF_INET: "wan2"}) == [("wan3", AF_INET)]
-    assert failing_back(uplinks, {AF_INET: "wan1"}, {AF_INET: "wan2"}) == []
-    assert failing_back(uplinks, {}, {AF_INET: "wan1"}) == []
-    assert failing_back(uplinks, {AF_INET: "gone"}, {AF_INET: "wan1"}) == []
-    assert failing_back(observed(master, WAN2), {AF_INET: "wan2"}, {AF_INET: "wan1"}) == []
+    assert failing_back(uplinks, {AF_INET: "wan2"}, {AF_INET: [("wan1", 1)]}) == back
+    assert failing_back(uplinks, {AF_INET: "wan3"}, {AF_INET: [("wan2", 1)]}) == [("wan3", AF_INET)]
+    assert failing_back(uplinks, {AF_INET: "wan1"}, {AF_INET: [("wan2", 1)]}) == []
+    assert failing_back(uplinks, {}, {AF_INET: [("wan1", 1)]}) == []
+    assert failing_back(uplinks, {AF_INET: "gone"}, {AF_INET: [("wan1", 1)]}) == []
+    assert failing_back(observed(master, WAN2), {AF_INET: "wan2"}, {AF_INET: [("wan1", 1)]}) == []
 
 
 def test_the_default_that_an_earlier_run_left() -> None:
