@@ -365,7 +365,7 @@ def test_ipv6_through_a_tunnel_without_a_gateway() -> None:
     made.create("eth2", pointopoint=True)
     made.device("eth2", "2001:db8:2::2/64", "10.2.2.2/32")
     made.run(THREE_TO_ONE)
-    assert "nexthop via fe80::1 dev eth2 weight 1" in part(made.ours(), "-6 default table 7000")[0]
+    assert "nexthop via fe80::77 dev eth2 weight 1" in part(made.ours(), "-6 default table 7000")[0]
     assert f"nexthop id {SECOND} dev eth2" in shared(made)
 
 
