@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mproutd.planning.uplinks import REASONS  # noqa: E402 (the checkout's)
-from mproutd.status.problems import ADVICE, PROBLEMS  # noqa: E402
+from mproutd.status.problems import ADVICE, PROBLEMS, TABLE_REMOVED  # noqa: E402
 
 APP = Path("packaging/openwrt/luci-app-mproutd")
 PO = APP / "po"
@@ -53,7 +53,7 @@ def scripts(*folders: Path) -> list[str]:
 def daemon_texts() -> list[str]:
     """What the daemon says, as the pages look it up."""
     templates = [text for text in PROBLEMS.values() if text != "{error}"]
-    return [*REASONS.values(), *templates, *ADVICE.values()]
+    return [*REASONS.values(), *templates, *ADVICE.values(), TABLE_REMOVED]
 
 
 def menu_titles() -> list[str]:

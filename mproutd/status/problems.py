@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mproutd.iproute2 import DeviceNames, describe, ip_command
-from mproutd.model import Object
+from mproutd.model import NftTable, Object
 from mproutd.planning.pacing import FailedOperation
 
 if TYPE_CHECKING:
@@ -163,10 +163,9 @@ ADVICE = {
     "0x80ffffff | VALUE), or choose another `mark_mask`",
     "removed-externally": "if this was unintended, find the program: ip monitor rule route "
     "nexthop; candidates: NetworkManager, systemd-networkd (ManageForeignRoutingPolicyRules, "
-    "ManageForeignNextHops), pbr, mwan3; for a sysctl: the files in /etc/sysctl.d; for the "
-    "nftables table: nft monitor",
+    "ManageForeignNextHops), pbr, mwan3; for a sysctl: the files in /etc/sysctl.d",
     "rate-limited": "find the program: ip monitor rule route nexthop; for a sysctl: the files in "
-    "/etc/sysctl.d; for the nftables table: nft monitor",
+    "/etc/sysctl.d",
     "operation-failed": "resolve the kernel's error; mproutd retries until the command succeeds",
     "family-unusable": "add a default route of that family via DEVICE, or set `gateway` (IPv6: "
     "`gateway6`); with net.ipv6.conf.DEVICE.forwarding=1, router advertisements count only with "
@@ -208,6 +207,11 @@ NETIFD_REASONS = ("awaiting-device", "link-down")
 NETIFD_UNKNOWN = "netifd has not read the interface {interface} yet: reload_config"
 NETIFD_DOWN = "ifup {interface}; details: ifstatus {interface}"
 """Instead of the advice for NETIFD_REASONS, where netifd replies."""
+
+TABLE_REMOVED = (
+    "find the program: nft monitor; a firewall's service may delete all tables (flush ruleset)"
+)
+"""Instead of the advice for an object that others remove, for the nftables table."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
@@ -283,15 +287,18 @@ def removed_objects(
     restored: Mapping[Object, int], rate_limited: Collection[Object], name: DeviceNames
 ) -> list[Problem]:
     """Objects that another program removes; those in `rate_limited` are restored with a delay."""
-    return [
-        problem(
+    problems = []
+    for value, count in restored.items():
+        found = problem(
             "rate-limited" if value in rate_limited else "removed-externally",
             object=describe(value, name),
             count=count,
             kind=type(value).__name__.lower(),
         )
-        for value, count in restored.items()
-    ]
+        if isinstance(value, NftTable):
+            found["advice"] = TABLE_REMOVED
+        problems.append(found)
+    return problems
 
 
 def with_conflicts(status: Status, running: Collection[str]) -> Status:
@@ -325,7 +332,7 @@ def _without_lease(family: FamilyStatus) -> FamilyStatus:
 def _advice(reported: Problem, uplinks: Sequence[UplinkStatus], running: Collection[str]) -> str:
     """The most specific advice for a problem, with its device and endpoint id filled in."""
     values: Mapping[str, Any] = reported
-    if values.get("kind") == "endpoint":  # systemd-networkd does not manage endpoints
+    if values.get("kind") in ("endpoint", "nfttable"):  # systemd-networkd does not manage these
         running = [name for name in running if name != NETWORKD]
     advice = [
         text
