@@ -197,7 +197,8 @@ class NetlinkKernel:
         connection that fell back to plain TCP does.
         """
         departed = set(want.without_endpoint)
-        departed.difference_update(address.address for address in routing.addresses)
+        if departed:
+            departed.difference_update(address.address for address in routing.addresses)
         unreachable = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())
