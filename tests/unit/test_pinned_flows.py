@@ -139,6 +139,9 @@ def test_messages_of_a_table() -> None:
     assert kinds.count(0xA06) == 9
     acknowledged = [n for n, encode in enumerate(encoded) if encode(1)[6] & 4]
     assert acknowledged == [len(encoded) - 2]
+    returning = nftables.transaction(table_of(TWO._replace(main_routes=False)))
+    assert len(returning) > len(encoded)
+    assert b"immediate" in b"".join(encode(1) for encode in returning)
     kept = nftables.transaction(table_of(TWO), ["note_old"])
     kinds = [next(iter(messages(encode(1)))).type for encode in kept]
     assert kinds[1:4] == [0xA00, 0xA08, 0xA05]

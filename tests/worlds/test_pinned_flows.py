@@ -44,7 +44,7 @@ def goes_on(*flows: Echo) -> None:
 @pytest.mark.parametrize("translate", ["masquerade", "snat"])
 def test_connections_outlive_whatever_leaves_their_uplink_usable(translate: str) -> None:
     """Begun on wan2 while the master was out; IPv4 translated, IPv6 routed."""
-    with Forwarding(translate) as world, Daemon(world.gateway) as daemon:
+    with Forwarding(translate, uplinks=3) as world, Daemon(world.gateway) as daemon:
         eventually(lambda: pinned(world, daemon), 20)
         world.unplug(1)
         eventually(lambda: carries(daemon, "wan2"), 20)
@@ -71,9 +71,14 @@ def test_connections_outlive_whatever_leaves_their_uplink_usable(translate: str)
             daemon.kill9()
             goes_on(*flows)
             daemon.start()
-            daemon.configure(TWO_UPLINKS.replace("wan1", "first"))
+            third = "config interface 'wan3'\n\toption device 'eth3'\n\toption multipath 'on'\n"
+            daemon.configure(f"{third}\n{TWO_UPLINKS}")
             daemon.reconcile()
-            eventually(lambda: "note_first" in world.table(), 20)
+            eventually(lambda: "note_wan3" in world.table(), 20)
+            goes_on(*flows)
+            daemon.configure(TWO_UPLINKS.replace("'on'", "'backup'"))
+            daemon.reconcile()
+            eventually(lambda: "note_wan3" not in world.table(), 20)
             goes_on(*flows)
 
 
