@@ -48,7 +48,6 @@ _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
 IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
-
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
 
@@ -197,7 +196,8 @@ class NetlinkKernel:
         connection that fell back to plain TCP does.
         """
         departed = set(want.without_endpoint)
-        departed.difference_update(address.address for address in routing.addresses)
+        if departed:
+            departed.difference_update(address.address for address in routing.addresses)
         unreachable = {
             endpoint.address
             for endpoint in (mptcp.endpoints if mptcp else ())

@@ -274,7 +274,7 @@ class MainTable:
                     again.append(question._replace(destination=FALLBACK_DESTINATION[family]))
                 elif family == AF_INET and index != ANY_DEVICE:
                     self._defaults[index, family] = self._hidden_default(index)
-            questions, replies = again, self._look_up_main(main.mark, again)
+            questions, replies = again, self._look_up_main(main.mark, again) if again else []
 
     def _hidden_default(self, index: int) -> Route | None:
         """Main's IPv4 default through a device, where a lookup finds none.

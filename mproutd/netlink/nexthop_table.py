@@ -74,7 +74,10 @@ class NexthopTable:
 
         The kernel reports both, except with net.ipv4.nexthop_compat_mode=0.
         """
-        if not any(route.nexthop_id for route in routes):
+        for route in routes:  # not any(): this is called for every lookup
+            if route.nexthop_id:
+                break
+        else:
             return routes
         return tuple(
             resolved

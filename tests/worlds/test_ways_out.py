@@ -157,3 +157,16 @@ def test_a_lan_host_uses_the_uplink_of_its_prefix(wan: Wan) -> None:
         assert "dev eth2" in gateway.ip(
             f"route get 2001:db8:9::9 from {prefix}10 iif br-lan", family=6
         )
+
+
+def test_the_advice_names_accept_ra_where_the_kernel_ignores_routers(wan: Wan) -> None:
+    """A router forwards, and with accept_ra 1 that means no router advertisements."""
+    gateway = wan.gateway
+    gateway.sysctl("net.ipv6.conf.eth2.forwarding", 1)
+    gateway.sysctl("net.ipv6.conf.eth2.accept_ra", 1)
+    gateway.ip("route delete default dev eth2", family=6)
+    with Daemon(gateway) as daemon:
+        advice = lambda: daemon.settle()["uplinks"][1]["families"][1]["advice"]  # noqa: E731
+        assert "sysctl -w net/ipv6/conf/eth2/accept_ra=2" in advice()
+        gateway.sysctl("net.ipv6.conf.eth2.accept_ra", 2)
+        assert "accept_ra=2" not in advice()
