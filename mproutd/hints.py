@@ -42,6 +42,7 @@ NETIFD_FILE = ".netifd"
 """netifd's hook writes nothing to it, as a sign of a change that netifd knows about."""
 FAMILIES = (int(AF_INET), int(AF_INET6))
 MAX_HINT_BYTES = 4096
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 CHANGES = fcntl.DN_MULTISHOT | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MODIFY
 """What hooks do in the directory; not DN_ACCESS, since the daemon reads there."""
 
@@ -58,9 +59,14 @@ class Hints:
         self._directory = hints_directory(runtime_dir)
         self.error = ""
         """Why hints are ignored; empty when they are not."""
+        self._last: dict[tuple[str, int], tuple[Gateway, ...]] = {}
+        """The result of the last time that they could be read."""
 
     def read(self, devices: Iterable[str]) -> dict[tuple[str, int], tuple[Gateway, ...]]:
-        """(device, family) → the gateway of its hint, for these devices."""
+        """(device, family) → the gateway of its hint, for these devices.
+
+        Without a descriptor or memory to read them, they are as they were.
+        """
         self.error = ""
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
         try:
@@ -69,7 +75,7 @@ class Hints:
             return gateways
         except OSError as error:
             self.error = f"{self._directory} {error.strerror}"
-            return gateways
+            return self._last if error.errno in EXHAUSTED else gateways
         try:
             names = frozenset(os.listdir(directory))
             for device in devices:
@@ -80,8 +86,11 @@ class Hints:
                             gateways[device, family] = (hinted[family],)
         except OSError as error:
             self.error = f"{self._directory} {error.strerror}"
+            if error.errno in EXHAUSTED:
+                return self._last
         finally:
             os.close(directory)
+        self._last = gateways
         return gateways
 
     def _read_hint(self, directory: int, name: str) -> Mapping[int, Gateway]:
@@ -89,7 +98,9 @@ class Hints:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, dir_fd=directory)
-        except OSError:
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
             return {}
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -25,6 +25,7 @@ from mproutd.model import (
     Operation,
     Route,
     Rule,
+    Selectors,
     Sysctl,
     family_of,
 )
@@ -61,6 +62,7 @@ _METRICS = {
     17: "fastopen_no_cookie",
 }
 """linux/rtnetlink.h, RTAX_*, by ip-route(8)'s names."""
+_IP_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
 _MILLISECONDS = {4: 8, 5: 4, 13: 1}
 """The metrics that ip(8) takes in milliseconds, and how many of the kernel's units that is."""
 
@@ -211,6 +213,8 @@ def _rule(rule: Rule) -> str:
         words += ["iif", rule.iif]
     if rule.oif:
         words += ["oif", rule.oif]
+    if any(rule.selectors):
+        words += [selected(rule.selectors)]
     if rule.action == TO_TABLE:
         words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
     else:
@@ -219,6 +223,20 @@ def _rule(rule: Rule) -> str:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
     if rule.protocol:
         words += ["protocol", str(rule.protocol)]
+    return " ".join(words)
+
+
+def selected(selectors: Selectors) -> str:
+    """As in: uidrange 1000-1999 ipproto tcp dport 443."""
+    words = []
+    if selectors.uids:
+        first, last = selectors.uids
+        words += ["uidrange", f"{first}-{last}"]
+    if selectors.protocol:
+        words += ["ipproto", _IP_PROTOCOLS.get(selectors.protocol, str(selectors.protocol))]
+    for name, ports in (("sport", selectors.sports), ("dport", selectors.dports)):
+        if ports:
+            words += [name, "-".join(map(str, dict.fromkeys(ports)))]
     return " ".join(words)
 
 

@@ -113,6 +113,8 @@ class Lock:
         os.makedirs(directory, mode=0o755, exist_ok=True)
         self._directory = open_directory(directory, follow_link=True)
         self._owner = os.fstat(self._directory).st_uid
+        self._lent = False
+        """The directory is another user's, and root's until release()."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         self._descriptor = os.open(LOCK_FILE, flags, 0o600, dir_fd=self._directory)
         status = os.fstat(self._descriptor)
@@ -128,6 +130,7 @@ class Lock:
             return False
         if os.geteuid() == 0 and self._owner != 0:
             os.fchown(self._directory, 0, -1)
+            self._lent = True
         return True
 
     def _wait(self, timeout: float) -> bool:
@@ -151,7 +154,7 @@ class Lock:
 
     def release(self) -> None:
         """After acquire()."""
-        if os.geteuid() == 0 and self._owner != 0:
+        if self._lent:
             for name in os.listdir(self._directory):
                 _give(self._directory, name, self._owner)
             os.fchown(self._directory, self._owner, -1)

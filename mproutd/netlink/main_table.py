@@ -23,7 +23,6 @@ from mproutd.model import (
     Address,
     Nexthop,
     Route,
-    address_within,
     contains,
     family_of,
     leading_bits,
@@ -31,6 +30,7 @@ from mproutd.model import (
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import DecodeCache
+from mproutd.netlink.probe_address import address_within
 from mproutd.netlink.sockets import Encode, Requests
 
 MIN_DELEGATION = 48

@@ -26,12 +26,7 @@ def packet_routes(
         missing = [index for index, route in enumerate(routes) if route is None]
         lookups: list[Encode] = [
             partial(
-                rtnl_encode.lookup,
-                destination=destination[packet.family],
-                source=packet.source,
-                iif=packet.iif,
-                mark=packet.mark,
-                match=True,
+                rtnl_encode.lookup_packet, packet=packet, destination=destination[packet.family]
             )
             for packet in (packets[index] for index in missing)
         ]

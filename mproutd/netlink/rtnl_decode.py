@@ -16,6 +16,7 @@ from struct import Struct, error
 
 from mproutd.model import (
     NO_METRICS,
+    NO_SELECTORS,
     PROTOCOL,
     TO_TABLE,
     Address,
@@ -24,6 +25,7 @@ from mproutd.model import (
     Nexthop,
     Route,
     Rule,
+    Selectors,
     bits,
     prefix,
 )
@@ -57,6 +59,8 @@ _WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
+_FRA_UIDS, _FRA_IP_PROTO, _FRA_SPORTS, _FRA_DPORTS = 20, 22, 23, 24
+_U32_PAIR, _U16_PAIR = Struct("=LL"), Struct("=HH")
 _INVERT = 0x2
 """linux/fib_rules.h, FIB_RULE_INVERT."""
 _DETACHED = 0x18
@@ -308,6 +312,22 @@ def is_unresolved(body: bytes) -> bool:
     return bool(state & (NUD_INCOMPLETE | NUD_FAILED))
 
 
+def _selectors(attrs: dict[int, bytes]) -> Selectors:
+    def pair(kind: int, struct: Struct) -> tuple[int, int] | None:
+        payload = attrs.get(kind)
+        if not payload:
+            return None
+        first, last = struct.unpack(payload)
+        return first, last
+
+    return Selectors(
+        pair(_FRA_UIDS, _U32_PAIR),
+        pair(_FRA_SPORTS, _U16_PAIR),
+        pair(_FRA_DPORTS, _U16_PAIR),
+        (attrs.get(_FRA_IP_PROTO) or b"\0")[0],
+    )
+
+
 def rule(body: bytes) -> Rule | None:
     """A rule; None for the multicast families 128 and 129 and others.
 
@@ -345,6 +365,7 @@ def rule(body: bytes) -> Rule | None:
             plain,
             flags & _INVERT != 0,
             action,
+            NO_SELECTORS if plain else _selectors(attrs),
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

@@ -14,13 +14,16 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, AF_UNSPEC, inet_pton
 
 from mproutd.model import (
+    NO_SELECTORS,
     TO_TABLE,
     Metrics,
     Nexthop,
     NexthopObject,
     Operation,
+    Packet,
     Route,
     Rule,
+    Selectors,
     bits,
     family_of,
     split_prefix,
@@ -92,6 +95,10 @@ IP6_RT_PRIO_USER = 1024
 _IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3
 _RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
 
+_TCP = 6
+"""IPPROTO_TCP."""
+_RTA_UID, _RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 25, 27, 28, 29
+
 _NDA_DST = 1
 
 _FLAGS = {
@@ -153,13 +160,12 @@ def lookup(
     *,
     source: str = "",
     device: int = 0,
-    iif: int = 0,
     mark: int = 0,
     match: bool = False,
 ) -> bytes:
     """Request the route that a packet takes; rtnl_decode.lookup_reply() decodes the reply.
 
-    `device` is the one that it is bound to, `iif` the one that it came in by; 0 for none.
+    `device` is the one that it is bound to; 0 for none.
 
     The table in the reply is the one that the rules selected; 0 means that there is no route and
     IPv4 assumes the destination on the device's own link, which is no success.  `match`
@@ -167,13 +173,26 @@ def lookup(
     and protocol, instead of the resolved path to one host.  Errors: ENETUNREACH or EHOSTUNREACH
     for no route, ENETUNREACH or EINVAL for an IPv4 source that is not a local address.
     """
-    body = _lookup_body(destination, source, device, iif, mark, match)
+    body = _lookup_body(destination, source, device, 0, mark, NO_SELECTORS, match)
+    return request(RTM_GETROUTE, 0, sequence, body)
+
+
+def lookup_packet(sequence: int, packet: Packet, destination: str) -> bytes:
+    """The same for what is known of a packet, with `match`."""
+    _, source, iif, mark, selectors = packet
+    body = _lookup_body(destination, source, 0, iif, mark, selectors, True)
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
 @lru_cache(256)
 def _lookup_body(
-    destination: str, source: str, device: int, iif: int, mark: int, match: bool
+    destination: str,
+    source: str,
+    device: int,
+    iif: int,
+    mark: int,
+    selectors: Selectors,
+    match: bool,
 ) -> bytes:
     """Cached, since every pass verifies the same endpoints."""
     family = family_of(destination)
@@ -192,7 +211,19 @@ def _lookup_body(
         body += put_u32(RTA_IIF, iif)
     if mark:
         body += put_u32(RTA_MARK, mark)
-    return body
+    return body + _selectors(selectors) if any(selectors) else body
+
+
+def _selectors(selectors: Selectors) -> bytes:
+    """Of a packet that matches: the first of each range."""
+    uids, sports, dports, protocol = selectors
+    parts = [put_u32(_RTA_UID, uids[0])] if uids else []
+    if protocol or sports or dports:
+        parts.append(put_u8(_RTA_IP_PROTO, protocol or _TCP))
+    for kind, ports in ((_RTA_SPORT, sports), (_RTA_DPORT, dports)):
+        if ports:
+            parts.append(put(kind, ports[0].to_bytes(2, "big")))
+    return b"".join(parts)
 
 
 def neighbour(kind: int, sequence: int, device: int, address: str) -> bytes:

@@ -104,14 +104,15 @@ class Learned:
         }
         """Uplink → hour (of the epoch) → highest rates in it."""
 
-    def record(self, uplink: str, rates: Rates, now: float) -> None:
-        """`now` by the wall clock."""
+    def record(self, uplink: str, rates: Rates, now: float) -> bool:
+        """Whether they are higher than before in this hour; `now` by the wall clock."""
         hour = int(now // BUCKET_SECONDS)
         hours = self.hours.setdefault(uplink, {})
         known = hours.get(hour, (0.0, 0.0))
         hours[hour] = max(known[0], rates[0]), max(known[1], rates[1])
         for old in [old for old in hours if not hour - BUCKETS < old <= hour]:
             del hours[old]
+        return hours[hour] != known
 
     def capacity(self, uplink: str, direction: int) -> Capacity:
         highest = max(

@@ -52,7 +52,7 @@ _DEFAULT_METRIC = {
 }
 _LOCK, _MTU = 1, 2
 """linux/rtnetlink.h, RTAX_*."""
-_ANY_GATEWAY = "fe80::1"
+_ANY_GATEWAY = "fe80::77"
 """A nexthop of an IPv6 multipath route needs a gateway; where the link resolves no addresses, it
 does not matter which."""
 

@@ -28,14 +28,17 @@ from mproutd.planning.routes import OTHER_TRAFFIC_MAIN
 
 MAX_LANS = 64
 """How many devices with hosts behind them are looked at."""
+MAX_LIMITS = 64
+"""How many users, protocols and ports of other programs' rules."""
 
 
 class Flow(NamedTuple):
     """One kind of traffic."""
 
-    kind: Literal["host", "lan", "mark", "source", "rule"]
-    """Of this host; of the hosts behind a device; with an uplink's mark; from an uplink's address;
-    with the mark of another program's rule that leads to main."""
+    kind: Literal["host", "limited", "lan", "mark", "source", "rule"]
+    """Of this host; of this host, as far as another program's rule selects it by user, protocol or
+    port; of the hosts behind a device; with an uplink's mark; from an uplink's address; with the
+    mark of another program's rule that leads to main."""
     packet: Packet
     uplinks: tuple[str, ...]
     """Through which it should leave; none where main decides."""
@@ -61,6 +64,14 @@ def flows(
         if address.family in families and (host := _neighbour(address)):
             packet = Packet(address.family, host, address.link)
             flows.append(Flow("lan", packet, _expected(plan, packet, name), name))
+    limits = {
+        (rule.family, rule.fwmark, rule.selectors): rule
+        for rule in reversed(snapshot.rules)
+        if any(rule.selectors) and rule.family in families and _selects_this_host(rule)
+    }
+    for (family, mark, selectors), rule in list(limits.items())[:MAX_LIMITS]:
+        packet = Packet(family, mark=mark, selectors=selectors)
+        flows.append(Flow("limited", packet, _carriers(plan, family), rule=rule))
     leading_out = {uplink.config.name for uplink in plan.uplinks if uplink.config.default_route}
     for rule, uplink in plan.rules.items():
         if uplink in leading_out and rule.fwmask:
@@ -74,10 +85,10 @@ def flows(
     marks = set()
     for rule in snapshot.rules:
         if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
-            mark = (rule.family, rule.fwmark, rule.fwmask)
-            if mark in marks:
+            identity = (rule.family, rule.fwmark, rule.fwmask)
+            if identity in marks:
                 continue
-            marks.add(mark)
+            marks.add(identity)
             packet = Packet(rule.family, mark=rule.fwmark)
             flows.append(Flow("rule", packet, _carriers(plan, rule.family), rule=rule))
     return flows
@@ -94,6 +105,10 @@ def _own_source(plan: Plan, family: int) -> str:
         if observed.config.name == plan.default.get(family) and path.only_for_sources:
             return path.eligible[0].address
     return ""
+
+
+def _selects_this_host(rule: Rule) -> bool:
+    return not (rule.source or rule.destination or rule.iif or rule.oif or rule.inverted)
 
 
 def _leads_mark_to_main(rule: Rule) -> bool:

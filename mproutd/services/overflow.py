@@ -235,8 +235,7 @@ class OverflowWatcher(Service):
             uplink = self._uplinks.get(name)
             if uplink and (uplink.download is None or uplink.upload is None):
                 rates = self._meter.rates(name, LEARN_SECONDS)
-                if rates is not None:
-                    self._learned.record(name, rates, time.time())
+                if rates is not None and self._learned.record(name, rates, time.time()):
                     self._file.save(self._encoded)
 
     def _encoded(self) -> dict[str, Any]:

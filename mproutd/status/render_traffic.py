@@ -25,7 +25,9 @@ def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> li
     (main)`."""
     texts = []
     for flow in traffic:
-        origin = f"from {flow['origin']} " if flow["origin"] else ""
+        # A device has no space in its name, as what a rule selects by has.
+        word = "with" if " " in (flow["origin"] or "") else "from"
+        origin = f"{word} {flow['origin']} " if flow["origin"] else ""
         names = share_list(
             (share["uplink"] or share["device"], share["weight"]) for share in flow["shares"]
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mproutd.iproute2 import describe
+from mproutd.iproute2 import describe, selected
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
@@ -48,13 +48,14 @@ def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic
             general[family] = route
             if route is None and not carries_other_traffic(inspection.config):
                 continue
-        elif flow.kind != "lan" or _way(route) == _way(general.get(family)):
+        elif flow.kind not in ("lan", "limited") or _way(route) == _way(general.get(family)):
             continue
+        limits = flow.packet.selectors
         shares = _shares(names, view, route)
         listed.append(
             {
                 "family": family_name(family),
-                "origin": flow.name or None,
+                "origin": selected(limits) or flow.name or None,
                 "uplink": shares[0]["uplink"] if shares else None,
                 "device": shares[0]["device"] if shares else None,
                 "shares": shares,
@@ -147,6 +148,8 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
 def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Route | None) -> bool:
     family, plan = flow.packet.family, inspection.plan
     names = _uplink_names(inspection)
+    if flow.kind == "limited":
+        return False  # an administrator's choice, as its selectors are
     expected = {index for index, name in names.items() if name in flow.uplinks}
     actual = set(route.devices) if route else set()
     if flow.kind in ("mark", "source"):
@@ -182,6 +185,8 @@ def _responsible(
 def _may_match(inspection: Inspection, rule: Rule, packet: Packet) -> bool:
     if rule.inverted:
         return True
+    if rule.selectors != packet.selectors:
+        return False
     link = inspection.snapshot.links.get(packet.iif)
     return (
         not (packet.mark ^ rule.fwmark) & rule.fwmask

@@ -34,7 +34,8 @@ class OtherTraffic(TypedDict):
     """ipv4 or ipv6"""
     origin: str | None
     """null for this host, and for the hosts behind it unless listed; else the device of a LAN whose
-traffic leaves elsewhere"""
+traffic leaves elsewhere, or the user, protocol or ports of this host's traffic that another
+program's rule leads elsewhere, as ip rule prints them"""
     uplink: str | None
     """the uplink that carries it, the first of `shares`; null for a device that is no uplink (a
 VPN), and for none"""

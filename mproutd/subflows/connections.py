@@ -82,6 +82,20 @@ class ConnectionSnapshot(NamedTuple):
             and (connection.token, address) not in used
         }
 
+    def departed(self, present: Collection[str]) -> set[str]:
+        """The addresses that are not `present` any more, where connections began that all have a
+        subflow at one that is."""
+        paths = self._paths()
+        began: dict[str, set[int]] = {}
+        for subflow in self.subflows:
+            if subflow.initial and subflow.established and subflow.address not in present:
+                began.setdefault(subflow.address, set()).add(subflow.token)
+        return {
+            address
+            for address, tokens in began.items()
+            if not any(paths.get(token, set()).isdisjoint(present) for token in tokens)
+        }
+
     def established(self) -> set[tuple[str, int]]:
         """(address, token) of the established subflows."""
         return {

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from socket import AF_INET
 from typing import NamedTuple
 
 from mproutd.model import (
@@ -154,7 +155,9 @@ def without(
     devices = {
         snapshot.links[address.link].name
         for address in snapshot.addresses
-        if address.address in kept and address.link in snapshot.links
+        if address.address in kept
+        and address.family == AF_INET  # which rp_filter is for
+        and address.link in snapshot.links
     }
 
     def takes_away(operation: Operation) -> bool:

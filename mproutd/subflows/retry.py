@@ -97,6 +97,12 @@ class SubflowRetrier:
 
     def on_pass(self) -> None:
         """A pass is done.  A scan without reason waits for one, so as not to wake the loop."""
+        last = self._reconciler.last
+        if last and any(
+            operation.verb == "delete" and isinstance(operation.value, Endpoint)
+            for operation in last.done
+        ):
+            self._scan_within(INITIAL_SCAN_DELAY)
         if self._loop.clock() >= self._scan_at:
             self._run()
         else:
@@ -143,7 +149,8 @@ class SubflowRetrier:
         try:
             if self._loop.clock() >= self._scan_at:
                 self._scan()
-            if self._policy.delay() == 0.0 and self._loop.clock() >= self._query_at:
+            now = self._loop.clock()
+            if self._policy.delay() == 0.0 and now >= self._query_at and not self._deleter.busy:
                 self._retry()
         except (OSError, DecodeError) as error:
             text = f"cannot query connections: {error}; again in {INITIAL_SCAN_DELAY:g} s"
@@ -172,6 +179,21 @@ class SubflowRetrier:
                 before = now
             self._retried[token, address] = max(before, now)
         self._refused = {token for token, _ in missing}
+        self._close_departed(connections)
+
+    def _close_departed(self, connections: ConnectionSnapshot) -> None:
+        """Close initial subflows from addresses that are on no device any more.
+
+        A connection that began before there was an endpoint keeps that subflow when the endpoint is
+        deleted, and its peer goes on sending there.
+        """
+        last = self._reconciler.last
+        present = {address.address for address in last.snapshot.addresses} if last else set()
+        departed = sorted(connections.departed(present)) if present else []
+        if departed:
+            text = f"closing what began at {', '.join(departed)}, which is on no device any more"
+            self._publish("decision", log.INFO, text)
+            self._deleter.start([Operation("delete", Endpoint(address)) for address in departed])
 
     def _retry(self) -> None:
         """Choose an endpoint and have it tried again; the pass that follows restores it."""

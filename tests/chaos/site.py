@@ -94,6 +94,7 @@ class Site(Closing):
         self.wan.usual()
         with self.gateway.enter():
             self.kernel = NetlinkKernel()
+            self.kernel.lists_connections()  # opens its socket for that here
         self.daemon = Mortal(self.gateway, self.disk.network, self.disk.own)
         self.daemon.start()
         self.daemon.settle()

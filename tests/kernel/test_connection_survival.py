@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import SERVER6, Daemon, Echo, Wan, address, eventually, subflows
+from tests.lab import SERVER, SERVER6, Daemon, Echo, Wan, address, eventually, subflows
 from tests.lab.modes import endpoints, network
 
 pytestmark = pytest.mark.kernel
@@ -66,3 +66,20 @@ def test_a_setting_that_others_chose_a_while_ago_is_not_written_over(world):
         assert world.gateway.sysctl(filters) == "0"
     assert daemon.call("flush").code == 0
     assert world.gateway.sysctl(filters) == "0"
+
+
+def test_a_subflow_from_an_address_that_was_gone_before_the_start_is_closed(world):
+    """No daemon saw it go, and the peer would go on sending there."""
+    gateway = world.gateway
+    gateway.ip("address add 10.1.1.77/24 dev eth1", "mptcp endpoint add 10.2.2.2 dev eth2 subflow")
+    with Echo(gateway, world.server, SERVER, bind="10.1.1.77") as echo:
+        eventually(lambda: len(subflows(gateway, echo.port)) == 2, 10)
+        gateway.ip("address delete 10.1.1.77/24 dev eth1")
+        with Daemon(gateway):
+            eventually(
+                lambda: "10.1.1.77" not in {each.local for each in subflows(gateway, echo.port)},
+                30,
+            )
+            seen = echo.report()
+            assert not seen.error
+            eventually(lambda: echo.report().received > seen.received + 20, 30)

@@ -509,13 +509,15 @@ def test_where_there_is_no_ubus_nothing_of_it_is_loaded(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon:
         code = (
             "import sys\n"
+            "from types import SimpleNamespace\n"
             "from mproutd import commands\n"
             "from mproutd.services import registry\n"
             "from mproutd.configuration.config import Config, UplinkConfig\n"
-            "config = Config(uplinks=(UplinkConfig('w', 'eth1'),))\n"
-            "registry.Services(None).on_configuration(config)\n"
+            "config = Config(pin_flows=False, uplinks=(UplinkConfig('w', 'eth1'),))\n"
+            "context = SimpleNamespace(runtime_dir='/run/nowhere')\n"
+            "registry.Services(context).on_configuration(config)\n"
             "for part in ('services', 'planning'):\n"
             "    print(f'mproutd.{part}.netifd' in sys.modules)\n"
         )
-        program = [*daemon.command("run")[:4], "-c", code]
+        program = [*daemon.command("run")[:5], "-c", code]
         assert wan.gateway.run(*program).split() == ["False", "False"]

@@ -23,6 +23,7 @@ from mproutd.model import (
     FULLMESH,
     IMPLICIT,
     LOOKUP_DESTINATION,
+    NO_SELECTORS,
     SIGNAL,
     TABLE_DEFAULT,
     TABLE_LOCAL,
@@ -42,6 +43,7 @@ from mproutd.model import (
     Packet,
     Route,
     Rule,
+    Selectors,
     Snapshot,
     Sysctl,
     contains,
@@ -216,6 +218,7 @@ class FakeKernel:
                     source=packet.source,
                     iif=self.links[packet.iif].name if packet.iif else "",
                     mark=packet.mark,
+                    selectors=packet.selectors,
                 )
             )
             for packet in packets
@@ -247,7 +250,14 @@ class FakeKernel:
         return device in self.ignored_advertisements
 
     def walk(
-        self, destination: str, *, source: str = "", oif: int = 0, iif: str = "", mark: int = 0
+        self,
+        destination: str,
+        *,
+        source: str = "",
+        oif: int = 0,
+        iif: str = "",
+        mark: int = 0,
+        selectors: Selectors = NO_SELECTORS,
     ) -> Route | None:
         """The route that the rules lead to (fib_rules_lookup); None for none or unreachable."""
         family = family_of(destination)
@@ -257,6 +267,7 @@ class FakeKernel:
                 continue
             selected = (
                 not (mark ^ rule.fwmark) & rule.fwmask
+                and rule.selectors in (NO_SELECTORS, selectors)
                 and rule.oif in ("", name)
                 and rule.iif in ("", iif)
                 and (not rule.source or bool(source and contains(rule.source, source)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mproutd import reconciler
-from mproutd.model import ANY_DEVICE, Route, Rule
+from mproutd.model import ANY_DEVICE, Route, Rule, Selectors
 from mproutd.planning.routes import main_default_devices
 from mproutd.planning.traffic import MAX_LANS, Flow, flows
 from mproutd.status.build import build_status
@@ -245,6 +245,44 @@ def test_a_mark_that_another_rule_takes_away_from_main_is_no_problem(site: Site)
     mark: dict[str, Any] = {"fwmark": 0x80000, "fwmask": 0xFF0000, "protocol": 0}
     site.world.foreign(Rule(AF_INET, 90, 51, **mark), Rule(AF_INET, 5210, 254, **mark))
     assert named(site) == []
+
+
+# -- rules for users, protocols and ports ------------------------------------------------------
+
+HTTPS = Selectors(dports=(443, 443), protocol=6)
+USERS = Selectors(uids=(1000, 1999))
+
+
+def limited(priority: int, table: int, selectors: Selectors, **more: Any) -> Rule:
+    rule = Rule(AF_INET, priority, table, protocol=0, plain=False, selectors=selectors)
+    return rule._replace(**more)
+
+
+def test_what_a_rule_leads_elsewhere_by_user_or_port_is_listed_and_no_problem(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(limited(100, 51, HTTPS), limited(101, 0, USERS, action=PROHIBIT))
+    assert listed(site) == {
+        "ipv4": ("wan1", "eth1"),
+        "ipproto tcp dport 443": ("wan2", "eth2"),
+        "uidrange 1000-1999": (None, None),
+    }
+    assert named(site) == []
+
+
+def test_where_such_a_rule_changes_nothing_it_is_not_listed(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth1", "10.1.1.1")
+    site.world.foreign(limited(100, 51, HTTPS), limited(110, 51, HTTPS, source="10.0.0.0/8"))
+    assert listed(site) == {"ipv4": ("wan1", "eth1")}
+
+
+def test_such_a_rule_is_not_blamed_for_other_traffic(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(limited(100, 51, HTTPS), Rule(AF_INET, 120, 51, protocol=0))
+    (found,) = site.problems()
+    assert found["rule"] == "120: from all lookup 51"
 
 
 # -- the hosts behind a device ----------------------------------------------------------------

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_INET, AF_INET6
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,34 @@ def test_a_huge_hint_is_refused(runtime: Path) -> None:
     read = Hints(str(runtime))
     assert set(read.read(["eth1", "eth2"])) == {("eth1", AF_INET)}
     assert "eth2 is larger than 4096 bytes" in read.error
+
+
+def test_without_descriptors_hints_are_as_they_were(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an uplink would lose its gateway because many ask for the status."""
+    leave(runtime, "eth2:4", "gateway=10.2.2.1\n")
+    read = Hints(str(runtime))
+    before = read.read(["eth2"])
+    assert before
+    real = os.open
+    for missing in (0, 1):
+        left = [missing]
+
+        def limited(*arguments: Any, left: list[int] = left, **named: Any) -> int:
+            if not left[0]:
+                raise OSError(errno.EMFILE, "Too many open files")
+            left[0] -= 1
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(os, "open", limited)
+        assert read.read(["eth2"]) == before
+        assert "Too many open files" in read.error
+    monkeypatch.setattr(os, "open", real)
+    assert read.read(["eth2"]) == before
+    assert read.error == ""
+    (hints(runtime) / "eth2:4").unlink()
+    assert read.read(["eth2"]) == {}
 
 
 def test_other_hints_are_not_looked_at(runtime: Path) -> None:

@@ -22,6 +22,7 @@ from mproutd.model import (
     Operation,
     Route,
     Rule,
+    Selectors,
     Sysctl,
 )
 
@@ -77,6 +78,10 @@ DESCRIBED: list[tuple[Object, str]] = [
         Rule(AF_INET, 100, 255, "10.0.0.0/8", "10.1.1.0/24", "br-lan", "eth1", 3, 0xFFFFFFFF),
         "100: from 10.0.0.0/8 to 10.1.1.0/24 fwmark 0x3 iif br-lan oif eth1 lookup local"
         " protocol 77",
+    ),
+    (
+        Rule(AF_INET, 90, 254, plain=False, selectors=Selectors((0, 9), (1, 2), (443, 443), 132)),
+        "90: from all uidrange 0-9 ipproto 132 sport 1-2 dport 443 lookup main protocol 77",
     ),
     (
         Rule(AF_INET, 50, 254, "10.0.0.0/8", inverted=True),

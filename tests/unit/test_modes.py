@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
+
 import pytest
 
 from mproutd.configuration.config import Config
+from mproutd.passes import snapshot_request
 from mproutd.planning.plan import Outcome
+from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 from mproutd.status.changes import decisions
 from tests.lab.fake_world import World, interface, uci
@@ -165,6 +169,34 @@ def test_a_plain_connection_keeps_its_only_path() -> None:
         assert endpoints(world) == [E2], action
 
 
+@pytest.mark.parametrize(
+    ("action", "over", "carrying", "mode", "suspect"),
+    [
+        ("backup", "wan1", "", "backup", set()),
+        ("off", "", "", "backup", set()),
+        ("off", "wan1", "", "backup", {"eth1"}),
+        ("handover", "wan1", "", "backup", {"eth1"}),
+        ("backup", "", "", "handover", {"eth3"}),
+        ("backup", "", "wan3", "handover", set()),
+    ],
+)
+def test_where_the_kernel_is_asked_for_plain_connections(
+    action: str, over: str, carrying: str, mode: str, suspect: set[str]
+) -> None:
+    """Where an endpoint may go although its path works."""
+    config = uci(
+        WAN1 + WAN2 + interface("wan3", "eth3", mode),
+        f"config uplink wan1\n option quota 1G\n option quota_action {action}\n"
+        "config uplink wan3\n option overflow 80\n",
+    )
+    facts = Facts(
+        over_quota=frozenset([over] if over else []),
+        overflowing=frozenset([carrying] if carrying else []),
+    )
+    request = snapshot_request(config, State(), sweep=False, full=False, facts=facts)
+    assert set(request.suspect_devices) == suspect
+
+
 # -- overflow -----------------------------------------------------------------------------
 
 
@@ -237,3 +269,34 @@ def test_a_restart_changes_nothing() -> None:
     assert outcome.plan.state.overflowing == {"wan3"}
     run(world, config)
     assert world.run(config, Facts()).plan.state.over_quota == frozenset()
+
+
+# -- shared by weight ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["backup", "handover", "off"])
+def test_without_volume_it_leaves_its_group_and_returns(action: str) -> None:
+    world = two_lines()
+    config = uci(
+        WAN1 + WAN2,
+        "config uplink wan1\n option weight 3\n"
+        f"config uplink wan2\n option weight 1\n option quota 1G\n option quota_action {action}\n",
+    )
+    both = (("wan1", 3), ("wan2", 1))
+    assert run(world, config).plan.shares[AF_INET] == both
+    assert run(world, config, "wan2").plan.shares[AF_INET] == (("wan1", 3),)
+    world.set("eth1", carrier=False)
+    assert run(world, config, "wan2").plan.shares[AF_INET] == (("wan2", 1),)
+    world.set("eth1", carrier=True)
+    assert run(world, config).plan.shares[AF_INET] == both
+
+
+def test_an_uplink_that_overflows_joins_no_group() -> None:
+    world = three()
+    config = uci(
+        WAN1 + WAN2 + LTE,
+        "config uplink wan1\n option weight 3\nconfig uplink wan3\n option overflow 80\n",
+    )
+    both = (("wan1", 3), ("wan2", 1))
+    assert run(world, config).plan.shares[AF_INET] == both
+    assert run(world, config, carrying="wan3").plan.shares[AF_INET] == both

@@ -207,9 +207,10 @@ def test_a_pause_ends_with_a_trial_that_was_needed() -> None:
 
 def test_learned_is_the_highest_rate_of_the_last_day() -> None:
     learned = Learned()
-    learned.record("dsl", (5e6, 1e6), 0)
-    learned.record("dsl", (4e6, 2e6), 1)
-    learned.record("dsl", (3e6, 3e5), 7200)
+    assert learned.record("dsl", (5e6, 1e6), 0)
+    assert not learned.record("dsl", (4e6, 1e6), 1)
+    assert learned.record("dsl", (4e6, 2e6), 1)
+    assert learned.record("dsl", (3e6, 3e5), 7200)
     assert learned.capacity("dsl", 0) == Capacity(5e6, True)
     assert learned.capacity("dsl", 1) == Capacity(2e6, True)
     learned.record("dsl", (2e6, 2e5), 86400)

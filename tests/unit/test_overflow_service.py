@@ -194,6 +194,9 @@ def test_it_stops_without_a_regular_uplink_and_without_itself(site: Site, device
     site.make_pass()
     site.make_pass()
     assert not site.carrying
+    site.run(10, mbit=20)
+    assert not site.carrying
+    assert len(site.log) == 2  # it began, and stopped
 
 
 def test_a_reload_keeps_what_it_decided_and_takes_other_options(site: Site) -> None:

@@ -228,3 +228,5 @@ def test_what_stays_with_an_endpoint() -> None:
     gone = [operation.value for operation in going if operation not in left]
     assert gone == [WAN1, rules[0], routes[0], strict[0]]
     assert left[-3:] == coming
+    six = without([*going, *coming], ["2001:db8:1::2"], world)
+    assert [operation.value for operation in going if operation not in six] == [WAN1_6]

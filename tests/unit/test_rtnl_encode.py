@@ -22,7 +22,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from mproutd.model import PROTOCOL, Endpoint, Limits, Link, Operation
+from mproutd.model import PROTOCOL, Endpoint, Limits, Link, Operation, Packet, Selectors
 from mproutd.netlink import conntrack, mptcp_pm, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.bpf import (
     SO_ATTACH_FILTER,
@@ -37,6 +37,7 @@ from mproutd.netlink.nlmsg import (
     Ack,
     DecodeError,
     Message,
+    attributes,
     messages,
     put,
     put_u32,
@@ -82,8 +83,8 @@ FORGET = rtnl_encode.neighbour(rtnl_decode.RTM_DELNEIGH, 1, 7, "10.1.1.1")
         ),
         (
             rtmsg,
-            rtnl_encode.lookup(1, "10.9.9.9", iif=4),
-            {"family": AF_INET, "dst_len": 32},
+            rtnl_encode.lookup_packet(1, Packet(AF_INET, iif=4), "10.9.9.9"),
+            {"family": AF_INET, "dst_len": 32, "flags": 0x3000},
             {"RTA_DST": "10.9.9.9", "RTA_IIF": 4},
         ),
         (fibmsg, rtnl_encode.dump_rules(1, AF_INET6), {"family": AF_INET6}, {}),
@@ -490,3 +491,14 @@ def address(index: int, text: str, length: int) -> Message:
 )
 def test_relevant_events(message: Message, ours: bool) -> None:
     assert is_relevant(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours
+
+
+def test_a_lookup_for_a_packet_has_what_a_rule_selects_by() -> None:
+    """linux/rtnetlink.h: RTA_UID, RTA_IP_PROTO, RTA_SPORT and RTA_DPORT, the ports big-endian."""
+    selectors = Selectors((1000, 1999), (1, 9), (443, 443), 17)
+    request = rtnl_encode.lookup_packet(1, Packet(AF_INET6, selectors=selectors), SIX)
+    found = attributes(request, 16 + 12)
+    assert (found[25], found[27]) == (pack("=L", 1000), bytes([17]))
+    assert (found[28], found[29]) == (pack(">H", 1), pack(">H", 443))
+    ports = Packet(AF_INET, selectors=Selectors(dports=(53, 53)))
+    assert attributes(rtnl_encode.lookup_packet(1, ports, "10.9.9.9"), 28)[27] == bytes([6])

@@ -365,28 +365,45 @@ def test_ipv6_through_a_tunnel_without_a_gateway() -> None:
     made.create("eth2", pointopoint=True)
     made.device("eth2", "2001:db8:2::2/64", "10.2.2.2/32")
     made.run(THREE_TO_ONE)
-    assert "nexthop via fe80::1 dev eth2 weight 1" in part(made.ours(), "-6 default table 7000")[0]
+    assert "nexthop via fe80::77 dev eth2 weight 1" in part(made.ours(), "-6 default table 7000")[0]
     assert f"nexthop id {SECOND} dev eth2" in shared(made)
 
 
-def test_an_ipv6_source_leaves_by_the_uplink_of_its_prefix() -> None:
-    """Only packets without such a source are shared."""
+def sourced(made: World, n: int, gateway: str) -> None:
+    """Main's default by eth`n` for its own prefix only."""
+    made.foreign(
+        Route(
+            AF_INET6, 254, "default", made.link(f"eth{n}").index, gateway, metric=1024,
+            protocol=4, from_prefix=f"2001:db8:{n}::/64",
+        )
+    )  # fmt: skip
+
+
+def test_ipv6_for_some_sources_and_the_rest_shared() -> None:
+    """An address of an uplink decides; what has none yet is shared."""
     made = world(2)
     for n in (1, 2):
         made.device(f"eth{n}", f"2001:db8:{n}::2/64")
-        made.foreign(
-            Route(
-                AF_INET6, 254, "default", made.link(f"eth{n}").index, f"fe80::{n}", metric=1024,
-                protocol=4, from_prefix=f"2001:db8:{n}::/64",
-            )
-        )  # fmt: skip
+        sourced(made, n, f"fe80::{n}")
     made.run(THREE_TO_ONE)
     assert part(made.ours(), "-6 default", "table 7000") == [
         "-6 default from 2001:db8:1::/64 via fe80::1 dev eth1 table 7000 metric 1024",
         "-6 default from 2001:db8:2::/64 via fe80::2 dev eth2 table 7000 metric 1024",
-        "-6 default table 7000 metric 1024"
-        " nexthop via fe80::1 dev eth1 weight 3 nexthop via fe80::2 dev eth2 weight 1",
+        "-6 default table 7000 metric 1024 nexthop via fe80::1 dev eth1 weight 3 "
+        "nexthop via fe80::2 dev eth2 weight 1",
     ]
+
+
+def test_ipv6_for_some_sources_only() -> None:
+    """Two routers on one link, each for its own prefix: no default is for everybody."""
+    made = world(1)
+    made.device("eth1", "2001:db8:1::2/64", "2001:db8:2::2/64")
+    sourced(made, 1, "fe80::1")
+    made.foreign(made.routes[-1]._replace(from_prefix="2001:db8:2::/64", gateway="fe80::2"))
+    made.run(config("weight 3"))
+    lines = part(made.ours(), "-6 default", "table 7000")
+    assert len(lines) == 2
+    assert all(" from 2001:db8:" in line for line in lines)
 
 
 def with_two_gateways(made: World, weights: tuple[int, int] = (1, 1)) -> None:

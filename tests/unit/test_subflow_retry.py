@@ -88,6 +88,7 @@ class World:
         self.reconciler: Any = SimpleNamespace(
             kernel=self.kernel,
             last=SimpleNamespace(
+                done=(),
                 plan=SimpleNamespace(
                     endpoints={HERE: "wan2"},
                     uplinks=[
@@ -271,6 +272,23 @@ def test_the_endpoint_of_another_program_is_left_alone_and_its_subflows_come_bac
     world.messages = [failed(7)]
     world.retrier.on_events()
     assert world.turns(5) == [], "none is there"
+
+
+def test_what_began_at_an_address_that_is_gone_is_closed(clock: Clock) -> None:
+    """A second after an endpoint was deleted; unless it is the connection's only path."""
+    world = World(clock)
+    world.turns(INITIAL_SCAN_DELAY)
+    gone = Subflow(7, "10.1.1.77", initial=True, initiated_locally=True)
+    made = connection(7, joined(7))[0]._replace(address="10.1.1.77")
+    world.kernel.there = [(made, [gone, joined(7)])]
+    last = world.reconciler.last
+    last.done = (Operation("delete", Endpoint("10.1.1.77", 2, SUBFLOW, 5)),)
+    world.retrier.on_pass()
+    last.done = ()
+    assert world.turns(INITIAL_SCAN_DELAY) == [("delete", 0)]
+    assert world.done[-1].value == Endpoint("10.1.1.77"), "with id 0"
+    world.kernel.there = [(made, [gone])]
+    assert world.turns(3 * SCAN_INTERVAL)[:1] != [("delete", 0)]
 
 
 def test_what_the_peer_closed_is_looked_at_soon(clock: Clock) -> None:

@@ -8,7 +8,8 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.configuration.config import ConfigError
-from mproutd.model import TABLE_MAIN, UNREACHABLE, Nexthop, Route, address_within
+from mproutd.model import TABLE_MAIN, UNREACHABLE, Nexthop, Route
+from mproutd.netlink.probe_address import address_within
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.pacing import WITHDRAWAL_DELAY, GatewayMemory

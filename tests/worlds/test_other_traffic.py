@@ -131,3 +131,20 @@ def test_unreachable_in_front_of_all(wan):
         assert problem["rule"] == "50: not from all fwmark 0x1 unreachable"
         assert problem["actual"] == "nowhere"
         assert "IPv4 unreachable" in daemon.call("status").out
+
+
+def test_rules_for_users_and_ports_are_listed_with_where_they_lead(wan):
+    wan.gateway.ip(
+        "route add default via 10.2.2.1 table 52",
+        "rule add priority 100 uidrange 1000-1999 ipproto tcp dport 443 lookup 52",
+        "rule add priority 101 ipproto udp sport 1000-1010 prohibit",
+        family=4,
+    )
+    with Daemon(wan.gateway) as daemon:
+        assert codes(daemon) == []
+        found = other(daemon)
+        assert found["ipv4"] == ("wan1", "eth1")
+        assert found["uidrange 1000-1999 ipproto tcp dport 443"] == ("wan2", "eth2")
+        assert found["ipproto udp sport 1000-1010"] == (None, None)
+        words = "with ipproto udp sport 1000-1010 IPv4 unreachable"
+        assert words in daemon.call("status").words

@@ -41,7 +41,7 @@ def test_a_backup_carries_while_the_regular_uplink_is_full(wan: Wan) -> None:
         Paced(wan.gateway, wan.server, SERVER, mbit=10) as upload,
     ):
         eventually(lambda: len(subflows(wan.gateway, upload.port)) == 2)
-        assert quiet_bytes(wan, 3) < HANDSHAKES
+        assert quiet_bytes(wan, 2) < HANDSHAKES
         assert not carrying(daemon)
 
         upload.rate(30)
@@ -80,11 +80,6 @@ def test_a_download_counts_as_well_and_a_restart_keeps_what_is_carried(wan: Wan)
             assert daemon.uplink("wan2")["effective_mode"] == "overflow"
             assert "backup" not in wan.gateway.ip("mptcp endpoint show")
             assert download.arrived()["bytes"] > 0
-        # Without a connection there is nothing to measure, until the kernel reports another one.
-        eventually(lambda: not daemon.uplink("wan2")["overflow"]["measuring"], 60)
-        assert daemon.uplink("wan2")["effective_mode"] == "backup"
-        with Echo(wan.gateway, wan.server, SERVER):
-            eventually(lambda: daemon.uplink("wan2")["overflow"]["measuring"])
 
 
 def test_a_handover_uplink_has_no_subflow_until_then_and_takes_over_a_failure(wan: Wan) -> None:
