@@ -97,16 +97,21 @@ def messages(po: str) -> set[str]:
 def cockpit_catalog(po: Path, language: str) -> str:
     """The same for Cockpit, of what its page can say."""
     wanted = messages(gathered(scripts(Path("web")), daemon_texts()))
-    # In two lines: lintian takes a file with a line of more than 512 characters for generated code
-    # without its source.
     rows = "".join(
-        f"\t{json.dumps(text, ensure_ascii=False)}:\n"
-        f"\t\t[null, {json.dumps(translation, ensure_ascii=False)}],\n"
+        _row(text, translation)
         for text, translation in sorted(catalog(po).items())
         if text in wanted
     )
     head = f'{{ "language": "{language}", "plural-forms": n => n !== 1 }}'
     return f'// Made by packaging/messages.py.\ncockpit.locale({{\n\t"": {head},\n{rows}}});\n'
+
+
+def _row(text: str, translation: str) -> str:
+    key = json.dumps(text, ensure_ascii=False)
+    value = f"[null, {json.dumps(translation, ensure_ascii=False)}]"
+    # lintian takes a file with a line of more than 512 characters for generated code.
+    between = " " if len(key) + len(value) < 400 else "\n\t\t"
+    return f"\t{key}:{between}{value},\n"
 
 
 def languages() -> dict[str, Path]:
