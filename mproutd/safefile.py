@@ -40,7 +40,10 @@ def replaceable_by_others(path: str) -> str:
     """Who else can put another directory in the place of one of its parents; empty when nobody."""
     directory = os.path.dirname(os.path.realpath(path))
     while directory != "/":
-        status = os.stat(directory)
+        try:
+            status = os.stat(directory)
+        except OSError:  # the path leads through another mount namespace (/proc/PID/root)
+            return ""
         sticky = status.st_mode & stat.S_ISVTX and status.st_uid in (0, os.geteuid())
         if not sticky and (who := writable_by_others(directory)):
             return f"{directory}: {who}"
