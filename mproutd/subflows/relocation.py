@@ -146,7 +146,7 @@ def without(
     operations: Sequence[Operation], kept: Collection[str], snapshot: Snapshot
 ) -> list[Operation]:
     """The operations that take nothing away from the endpoints at these addresses: neither the
-    endpoint, nor its source rule, the table behind that, or the loose rp_filter."""
+    endpoint, nor its source rule, the table behind that, or our sysctls of its device."""
     if not kept:
         return list(operations)
     tables = {
@@ -156,7 +156,7 @@ def without(
         snapshot.links[address.link].name
         for address in snapshot.addresses
         if address.address in kept
-        and address.family == AF_INET  # which rp_filter is for
+        and address.family == AF_INET  # which these sysctls are for
         and address.link in snapshot.links
     }
 

@@ -19,7 +19,7 @@ from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot,
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.passes import snapshot_request
 from mproutd.planning.endpoints import active
-from mproutd.planning.ownership import Ownership
+from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
 from mproutd.planning.plan import Plan, make_plan
 from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
@@ -126,6 +126,8 @@ def _settings(site: Site, snapshot: Snapshot, target: Plan, kept: set[int]) -> l
         loose = 2 if before == 1 and index in kept else before
         for key, otherwise in (("rp_filter", loose), ("arp_ignore", 0), ("arp_announce", 0)):
             right = wanted.get((link.name, key), otherwise)
+            if index in kept and getattr(link, key) == OUR_SYSCTLS[key]:
+                continue  # stays with the endpoint
             if getattr(link, key) != right:
                 wrong.append(f"{link.name}: {key} {getattr(link, key)}, not {right}")
     return wrong

@@ -105,6 +105,16 @@ def test_every_metric_has_a_sample_in_a_broken_world(status: dict[str, Any]) -> 
     assert {name for name, _ in exposed(status)} == METRICS.keys()
 
 
+def test_what_no_uplink_carries_is_no_uplinks_share(status: dict[str, Any]) -> None:
+    traffic = next(kind for kind in status["other_traffic"] if kind["origin"] is None)
+    traffic["shares"] = [
+        {"uplink": "wan1", "weight": 3, "device": "eth1"},
+        {"uplink": None, "weight": 1, "device": "tun0"},
+    ]
+    labels = {"uplink": "wan1", "family": traffic["family"]}
+    assert value(exposed(status), "mproutd_uplink_share_ratio", **labels) == 0.75
+
+
 def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     values = exposed(status)
     assert value(values, "mproutd_up") == 1

@@ -502,3 +502,38 @@ def test_a_lookup_for_a_packet_has_what_a_rule_selects_by() -> None:
     assert (found[28], found[29]) == (pack(">H", 1), pack(">H", 443))
     ports = Packet(AF_INET, selectors=Selectors(dports=(53, 53)))
     assert attributes(rtnl_encode.lookup_packet(1, ports, "10.9.9.9"), 28)[27] == bytes([6])
+
+
+def test_a_lookup_by_user_alone_names_no_protocol() -> None:
+    packet = Packet(AF_INET, selectors=Selectors(uids=(1000, 1999)))
+    found = attributes(rtnl_encode.lookup_packet(1, packet, "10.9.9.9"), 16 + 12)
+    assert found[25] == pack("=L", 1000)
+    assert not {27, 28, 29} & found.keys()
+
+
+def test_a_link_by_its_index() -> None:
+    seen = oracle.decoded(ifinfmsg, rtnl_encode.get_link(1, index=7))
+    assert (seen["index"], dict(seen["attrs"])) == (7, {"IFLA_EXT_MASK": 8})
+
+
+def test_what_a_rule_selects_by_is_decoded() -> None:
+    """linux/fib_rules.h: FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE and FRA_DPORT_RANGE."""
+    body = rtnl_decode.FIB_RULE.pack(AF_INET, 0, 0, 0, 100, 1, 0)
+    body += put(20, pack("=LL", 1000, 1999)) + put(22, bytes([17]))
+    body += put(23, pack("=HH", 1, 9)) + put(24, pack("=HH", 443, 443))
+    rule = rtnl_decode.rule(body)
+    assert rule is not None
+    assert rule.selectors == Selectors((1000, 1999), (1, 9), (443, 443), 17)
+
+
+def test_another_programs_route_by_a_nexthop_object_has_its_gateway() -> None:
+    """With nexthop_compat_mode 1 the kernel adds gateway and device to RTA_NH_ID."""
+    found = rtnl_decode.routes(route_body(0, 4, GATEWAY + OIF + put_u32(30, 5)))
+    assert [(route.gateway, route.device, route.nexthop_id) for route in found] == [
+        ("10.1.1.1", 2, 0)
+    ]
+
+
+def test_a_dump_that_a_change_interrupted() -> None:
+    assert Message(24, 0x10, 0, 0, b"").interrupted
+    assert not Message(24, 0x2, 0, 0, b"").interrupted

@@ -12,7 +12,7 @@ import pytest
 
 from mproutd.configuration.config import ConfigError
 from mproutd.hints import hints_directory
-from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Mptcp, Route, Rule
+from mproutd.model import PROTOCOL, SIGNAL, Endpoint, Failure, Mptcp, Operation, Route, Rule
 from mproutd.netlink.sock_diag import Connection, Subflow
 from mproutd.planning.uplinks import REASONS
 from mproutd.reconciler import Reconciler
@@ -561,6 +561,14 @@ def test_flush_leaves_nothing_and_forgets(site: Site) -> None:
     site.reconciler.flush()
     assert site.world.state() == before
     assert not (site.runtime / "state.json").exists()
+
+
+def test_the_kernels_explanation_comes_before_the_error(site: Site) -> None:
+    site.settle()
+    route = Route(AF_INET, 7001, "default", 2, "10.1.1.1")
+    failure = Failure(Operation("add", route), errno.EINVAL, "Nexthop has invalid gateway")
+    [change] = changes([site.reconciler.converge()[-1]._replace(done=(), failures=(failure,))])
+    assert change["error"] == "Nexthop has invalid gateway (Invalid argument)"
 
 
 def test_a_preview_changes_nothing_and_lists_the_changes(site: Site) -> None:
