@@ -8,7 +8,6 @@ room for others; and of the tests, one source has MAX_TESTS_OF_SOURCE at most.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import selectors
 import socket
@@ -99,17 +98,25 @@ class _Client:
             "unacked": tcp.unacked,
         }
 
-    def serve(self) -> None:
-        """Receive and send without blocking."""
+    def receive(self) -> None:
+        """Receive without blocking, and prepare the reply."""
         try:
-            with contextlib.suppress(BlockingIOError):
-                data = self.socket.recv(_RECEIVE_BYTES)
-                reply = self.session.receive(data)
-                self.done = reply.disconnect or not data
-                self.unsent += reply.data
-            if self.unsent:
-                with contextlib.suppress(BlockingIOError):
-                    self.unsent = self.unsent[self.socket.send(self.unsent) :]
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.done = True
+            return
+        reply = self.session.receive(data)
+        self.done = reply.disconnect or not data
+        self.unsent += reply.data
+
+    def send(self) -> None:
+        """Send without blocking."""
+        try:
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        except BlockingIOError:
+            pass
         except OSError:
             self.done = True
 
@@ -216,10 +223,14 @@ class Listener:
 
     def _serve(self, client: _Client) -> None:
         started = client.session.started
-        client.serve()
+        client.receive()
         if client.session.started and not started:
-            tests = [each.source for each in self._clients if each.session.started]
-            client.done = client.done or tests.count(client.source) > MAX_TESTS_OF_SOURCE
+            tests = [other.source for other in self._clients if other.session.started]
+            if tests.count(client.source) > MAX_TESTS_OF_SOURCE:
+                client.done = True
+                return
+        if client.unsent:
+            client.send()
         writing = selectors.EVENT_WRITE if client.unsent else 0
         self._selector.modify(client.socket, selectors.EVENT_READ | writing, client)
 
