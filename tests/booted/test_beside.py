@@ -288,9 +288,9 @@ def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Pro
         # -- mptcpd: reported; no endpoint is touched
         machine.run("systemctl start mptcp")
         eventually(lambda: "mptcpd-running" in codes(machine))
-        status = machine.call("mproutd status")
-        assert status.returncode == 1
-        assert "systemctl disable --now mptcp" in status.stdout
+        reply = machine.call("mproutd status")
+        assert reply.returncode == 1
+        assert "systemctl disable --now mptcp" in reply.stdout
         machine.run('nmcli connection up "Wired connection 2"')  # a race for the address
         eventually(lambda: states(machine).keys() == {lease(1), lease(2)}, LIMIT)
         assert set(states(machine).values()) <= {"ok", "foreign"}

@@ -26,7 +26,7 @@ def test_ipv6_stays_on_handover_when_an_uplink_without_ipv6_recovers(world):
         with Echo(world.gateway, world.server, SERVER6) as echo:
             world.plug(1)
             eventually(lambda: set(endpoints(world.gateway)) == {address(1), address(2, 6)})
-            assert endpoints(world.gateway)[address(2, 6)] == "subflow backup dev eth2"
+            eventually(lambda: endpoints(world.gateway)[address(2, 6)] == "subflow backup dev eth2")
             passes = daemon.settle()["counts"]["passes"]
             assert [subflow.local for subflow in subflows(world.gateway, echo.port)] == [
                 address(2, 6)
