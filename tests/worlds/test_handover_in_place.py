@@ -27,6 +27,7 @@ def test_in_place_of_a_misrouted_uplink(wan):
     gateway = wan.gateway
     with Daemon(gateway, MODES) as daemon, Echo(gateway, wan.server, SERVER) as echo:
         assert four(wan) == {address(1)}
+        assert lives(echo)  # no further subflow can join before data was acknowledged
         gateway.ip(PROHIBIT.format("add"))
         eventually(lambda: four(wan) == {address(2)})
         assert lives(echo)
