@@ -57,8 +57,9 @@ class Top(Terminal):
 
 def test_top_in_a_terminal(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
-        transfer = Iperf(wan.gateway, wan.server, SERVER, 5)
-        eventually(lambda: re.search(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]", terminal.screen()), 8)
+        eventually(lambda: "wan1" in terminal.screen(), 20)
+        transfer = Iperf(wan.gateway, wan.server, SERVER, 7)
+        eventually(lambda: re.search(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]", terminal.screen()), 20)
         screen = terminal.screen()
         assert re.search(r"^mproutd  \d\d:\d\d:\d\d  ok$", screen, re.MULTILINE)
         assert re.search(r"^wan1  master +eth1  up \d+ s +\d subflows?  default IPv4", screen, re.M)
