@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, Metrics, canonical
+from mproutd.planning.json_values import integer
 
 VERSION = 2
 REMEMBERED_GATEWAYS = 64
@@ -145,6 +146,4 @@ def _table(value: object) -> int:
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
-        raise ValueError(f"{value!r} is not a number")
-    return value
+    return integer(value, 1 << 32)
