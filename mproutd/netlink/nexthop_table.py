@@ -117,14 +117,14 @@ class NexthopTable:
 
     def hops(self, number: int) -> list[Nexthop]:
         """What a nexthop object stands for; none if it is gone."""
-        found = self._get([number])
-        weights = dict(found[0].members) if found else {}
-        members = self._get(list(weights)) if weights else found
+        objects = self._get([number])
+        weights = dict(objects[0].members) if objects else {}
+        members = self._get(list(weights)) if weights else objects
         return [
-            Nexthop(each.gateway, weights.get(each.id, 1), each.onlink, each.device)
-            for each in members
+            Nexthop(member.gateway, weights.get(member.id, 1), member.onlink, member.device)
+            for member in members
         ]
 
     def _get(self, numbers: list[int]) -> list[NexthopObject]:
-        replies = self._requests.query([partial(get_nexthop, number=each) for each in numbers])
+        replies = self._requests.query([partial(get_nexthop, number=number) for number in numbers])
         return [nexthop_object(reply.body) for reply in replies if isinstance(reply, Message)]

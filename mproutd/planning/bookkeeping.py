@@ -81,7 +81,7 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
             if ownership.owns_endpoint(endpoint)
         ),
         limits=recorded_limits(ownership, snapshot, None),
-        nexthops=any(ownership.owns_nexthop(each) for each in snapshot.nexthops or ()),
+        nexthops=any(map(ownership.owns_nexthop, snapshot.nexthops or ())),
         sysctls={
             (device, key): original
             for (device, key), original in state.sysctls.items()

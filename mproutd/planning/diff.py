@@ -122,19 +122,19 @@ def _nexthops(
     ownership: Ownership, snapshot: Snapshot, plan: Plan
 ) -> tuple[list[Operation], list[Operation]]:
     """The nexthop objects that come or change, members before groups, and those to delete."""
-    found = snapshot.nexthops or ()
-    if not found and not plan.nexthops:
+    existing = snapshot.nexthops or ()
+    if not existing and not plan.nexthops:
         return [], []
-    own = {each.id: each for each in found if ownership.owns_nexthop(each)}
+    own = {nexthop.id: nexthop for nexthop in existing if ownership.owns_nexthop(nexthop)}
     additions = [
-        Operation("replace" if each.id in own else "add", each, uplink)
-        for each, uplink in plan.nexthops.items()
-        if own.get(each.id) != each
+        Operation("replace" if nexthop.id in own else "add", nexthop, uplink)
+        for nexthop, uplink in plan.nexthops.items()
+        if own.get(nexthop.id) != nexthop
     ]
-    planned = {each.id for each in plan.nexthops}
-    gone = [each for number, each in own.items() if number not in planned]
-    gone.sort(key=lambda each: not each.members)
-    return additions, [Operation("delete", each) for each in gone]
+    planned = {nexthop.id for nexthop in plan.nexthops}
+    unplanned = [nexthop for number, nexthop in own.items() if number not in planned]
+    unplanned.sort(key=lambda nexthop: not nexthop.members)
+    return additions, [Operation("delete", nexthop) for nexthop in unplanned]
 
 
 def _is_equivalent(foreign: Route | None, wanted: Route) -> bool:

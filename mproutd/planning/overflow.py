@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mproutd.planning.json_values import real
+
 SAMPLE_INTERVAL = 0.5
 """Seconds."""
 ENGAGE_SECONDS = (2.0, 1.0, 0.0)
@@ -278,17 +280,9 @@ def decode(data: Any) -> tuple[dict[str, dict[int, Rates]], float]:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, not {VERSION}")
         hours = {
-            str(name): {
-                int(_number(hour)): (_number(down), _number(up)) for hour, down, up in listed
-            }
+            str(name): {int(real(hour)): (real(down), real(up)) for hour, down, up in listed}
             for name, listed in data["uplinks"].items()
         }
-        return hours, _number(data["time"])
+        return hours, real(data["time"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not the learned rates of mproutd: {error}") from None
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 53:
-        raise ValueError(f"{value!r} is not a number")
-    return float(value)

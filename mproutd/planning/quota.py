@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import UplinkConfig
+from mproutd.planning.json_values import integer, real
 
 MAX_INTERVAL, MIN_INTERVAL = 60.0, 0.5
 """Seconds between two counts: far from the limit, and just before it."""
@@ -221,32 +222,28 @@ def decode(data: Any) -> tuple[dict[str, Usage], float]:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, not {VERSION}")
         ledger = {str(name): _usage(usage) for name, usage in data["uplinks"].items()}
-        return ledger, _number(data["time"])
+        return ledger, _time(data["time"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a ledger of mproutd: {error}") from None
 
 
 def _usage(saved: Any) -> Usage:
-    start, end = map(_number, saved["period"])
+    start, end = map(_time, saved["period"])
     count, previous = saved["count"], saved["previous"]
     if count is not None:
         name, index, boot, received, sent = count
-        device = Device(str(name), _integer(index), str(boot))
-        count = Count(device, _integer(received), _integer(sent))
+        device = Device(str(name), _bytes(index), str(boot))
+        count = Count(device, _bytes(received), _bytes(sent))
     if previous is not None:
         first, last, before = previous
-        previous = Period(_number(first), _number(last)), _integer(before)
-    reported = min(_integer(saved["stage"]), REACHED)
-    return Usage(Period(start, end), _integer(saved["used"]), count, reported, previous)
+        previous = Period(_time(first), _time(last)), _bytes(before)
+    reported = min(_bytes(saved["stage"]), REACHED)
+    return Usage(Period(start, end), _bytes(saved["used"]), count, reported, previous)
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 53:
-        raise ValueError(f"{value!r} is not a time")
-    return float(value)
+def _time(value: object) -> float:
+    return real(value, "time")
 
 
-def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
-        raise ValueError(f"{value!r} is not a number of bytes")
-    return value
+def _bytes(value: object) -> int:
+    return integer(value, 1 << 64, "number of bytes")

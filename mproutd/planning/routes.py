@@ -55,9 +55,9 @@ from mproutd.planning.sharing import (
     Member,
     by_preference,
     carries_other_traffic,
+    carrying_uplinks,
     is_shared,
     shared_default,
-    sharing_uplinks,
 )
 from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
@@ -335,11 +335,7 @@ def _carriers(
     for index, family in enumerate(FAMILIES):
         if family in skipped:
             continue
-        if shared:
-            chosen = sharing_uplinks(ranked, index)
-        else:
-            chosen = [each for each in ranked if each.link and each.paths[index].usable][:1]
-        for uplink in chosen:
+        for uplink in carrying_uplinks(ranked, index, shared=shared):
             assert uplink.link is not None
             path, name = uplink.paths[index], uplink.config.name
             routes = _default_routes_of(path, config.table_base, uplink.link.index)

@@ -101,13 +101,18 @@ def carries_other_traffic(config: Config) -> bool:
     return any(uplink.mode == "master" for uplink in config.uplinks) or is_shared(config)
 
 
-def sharing_uplinks(preferred: Sequence[ObservedUplink], index: int) -> list[ObservedUplink]:
-    """The usable ones with the lowest metric, of those in the order of by_preference().
+def carrying_uplinks(
+    preferred: Sequence[ObservedUplink], index: int, *, shared: bool
+) -> list[ObservedUplink]:
+    """Those that carry other traffic, of uplinks in the order of by_preference().
 
-    `index`: of the family.
+    The first usable one or, where it is shared, all usable ones with its metric.  `index`: of the
+    family.
     """
-    usable = [each for each in preferred if each.link and each.paths[index].usable]
-    return [each for each in usable if _metric(each) == _metric(usable[0])]
+    usable = [uplink for uplink in preferred if uplink.link and uplink.paths[index].usable]
+    if not shared:
+        return usable[:1]
+    return [uplink for uplink in usable if _metric(uplink) == _metric(usable[0])]
 
 
 def by_preference(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -220,7 +225,7 @@ def _common_metrics(every: Sequence[Metrics]) -> Metrics:
     for table in tables:
         lock &= int(table.get(_LOCK, 0))
     if mtus:
-        common[_MTU], table = min(mtus, key=lambda each: each[0])
+        common[_MTU], table = min(mtus, key=lambda mtu: mtu[0])
         lock |= int(table.get(_LOCK, 0)) & 1 << _MTU
     lock &= sum(1 << kind for kind in common)
     if lock:
@@ -234,17 +239,17 @@ def _common_metrics(every: Sequence[Metrics]) -> Metrics:
 class _Ids:
     """Ids that no other program has, nor a group of ours that cannot become the wanted one."""
 
-    def __init__(self, found: Iterable[NexthopObject], resilient: bool) -> None:
+    def __init__(self, existing: Iterable[NexthopObject], resilient: bool) -> None:
         self._taken = {
-            each.id
-            for each in found
-            if each.protocol != PROTOCOL or (each.members and each.resilient != resilient)
+            nexthop.id
+            for nexthop in existing
+            if nexthop.protocol != PROTOCOL or (nexthop.members and nexthop.resilient != resilient)
         }
 
     def of(self, number: int) -> int:
         """The id for a number below _NEXT_CHOICE."""
         choices = NEXTHOP_IDS[number::_NEXT_CHOICE]
-        return next((each for each in choices if each not in self._taken), choices[0])
+        return next((number for number in choices if number not in self._taken), choices[0])
 
 
 def _objects(ids: _Ids, ways: Sequence[_Way], idle_timer: int) -> dict[NexthopObject, str]:
@@ -271,5 +276,5 @@ def went_with_device(
     if isinstance(value, NexthopObject) and not value.members:
         return value.device in devices
     if isinstance(value, NexthopObject) or (isinstance(value, Route) and value.nexthop_id):
-        return any(each.device in devices for each in objects if not each.members)
+        return any(nexthop.device in devices for nexthop in objects if not nexthop.members)
     return False

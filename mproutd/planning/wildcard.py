@@ -7,7 +7,7 @@ Facts (net/mptcp/pm_kernel.c and subflow.c, measured on Linux 6.18):
 - The subflow gets the id of the endpoint at that address; 0 at the address where the connection
   began; and where neither is so, that of an implicit endpoint, which the kernel adds.
 - Deleting an endpoint closes the subflows that have both its address and its id.  No subflow has
-  the wildcard address, so deleting this endpoint closes none, and peers are not told (RM_ADDR).
+  the wildcard address, so deleting this endpoint closes none, and no RM_ADDR is sent.
 
 Invariant: nothing here closes a subflow.
 """
