@@ -20,7 +20,7 @@ from mproutd.netlink.nftables import Table
 from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Plan
-from mproutd.status.problems import problem, removed_objects
+from mproutd.status.problems import add_problems, problem, removed_objects
 
 if TYPE_CHECKING:
     from mproutd.planning.inspection import Inspection
@@ -107,6 +107,4 @@ def add_to_own_status(status: Status, runtime_dir: str, inspection: Inspection) 
     except OSError as failure:
         found, error = nft.Found(), failure.strerror or str(failure)
     status["pins_flows"] = pending_change(nft.Record(runtime_dir), wanted, found) is None
-    problems = table_problems(error, conflicts)
-    status["problems"] += problems
-    status["degraded"] |= bool(problems)
+    add_problems(status, table_problems(error, conflicts))

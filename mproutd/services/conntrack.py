@@ -50,7 +50,7 @@ from mproutd.netlink.sockets import Requests
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.services.base import Service, ServiceContext
-from mproutd.status.problems import problem
+from mproutd.status.problems import add_problems, problem
 
 if TYPE_CHECKING:
     from mproutd.status.types import Status
@@ -229,8 +229,7 @@ class ConntrackFlusher(Service):
             uplink["flows"] = self._counts[mark] if known else None  # type: ignore[index]
         moves = [uplink.name for uplink in self._config.uplinks if uplink.failback == "move"]
         if self._error and (moves or self._enabled):
-            status["problems"].append(problem("no-conntrack-netlink", error=self._error))
-            status["degraded"] = True
+            add_problems(status, [problem("no-conntrack-netlink", error=self._error)])
 
     def _on_counted(self, counts: Counter[int] | None, error: str) -> None:
         self._counting = False

@@ -40,6 +40,7 @@ from mproutd.netlink.sockets import Events
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Outcome
 from mproutd.services.base import Service, ServiceContext
+from mproutd.status.problems import add_problems
 
 if TYPE_CHECKING:
     from mproutd.planning.inspection import Preview
@@ -243,9 +244,7 @@ class PinnedFlows(Service):
         wanted = self._wanted is not None and bool(self._wanted.chains)
         status["pins_flows"] = self._in_place if wanted else None
         if wanted:
-            problems = table_problems(self._error, self._conflicts, self._limiter)
-            status["problems"] += problems
-            status["degraded"] |= bool(problems)
+            add_problems(status, table_problems(self._error, self._conflicts, self._limiter))
 
     def close(self) -> None:
         if self._timer is not None:

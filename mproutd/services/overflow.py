@@ -36,7 +36,7 @@ from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
 from mproutd.services.savedfile import SavedFile
-from mproutd.status.problems import problem
+from mproutd.status.problems import add_problems, problem
 from mproutd.status.rates import read_counters
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ class OverflowWatcher(Service):
             for uplink in uplinks
             if uplink.usable and uplink.config.mode in REGULAR_MODES
         )
-        unable = self._overflows.keys() - {
+        self._able = self._overflows.keys() & {
             uplink.config.name for uplink in uplinks if uplink.usable and not uplink.over_quota
         }
-        self._able = self._overflows.keys() - unable
+        unable = self._overflows.keys() - self._able
         if not self._had_pass:
             self._had_pass = True
             for name in outcome.plan.state.overflowing & self._overflows.keys():
@@ -256,10 +256,8 @@ class OverflowWatcher(Service):
             if not any(self._capacity(name, direction).rate for direction in (0, 1))
         ]
         for name in self._overflows if unknown else ():
-            status["problems"].append(
-                problem("capacity-unknown", uplink=name, regular=" and ".join(unknown))
-            )
-            status["degraded"] = True
+            undecided = problem("capacity-unknown", uplink=name, regular=" and ".join(unknown))
+            add_problems(status, [undecided])
 
     def _overflow_status(self, name: str, overflow: Overflow) -> OverflowStatus:
         return {

@@ -37,7 +37,7 @@ from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
 from mproutd.services.programs import PATH, Program, Programs
 from mproutd.services.savedfile import SavedFile
-from mproutd.status.problems import problem
+from mproutd.status.problems import add_problems, problem
 from mproutd.status.rates import Counters, read_counters
 
 if TYPE_CHECKING:
@@ -271,30 +271,26 @@ class QuotaCounter(Service):
 
     def add_to_status(self, status: Status) -> None:
         self._count()
-        modes = {uplink["name"]: uplink for uplink in status["uplinks"]}
-        for name, uplink_status in modes.items():
-            uplink = self._uplinks.get(name)
-            uplink_status["quota"] = self._status(uplink, self._ledger[name]) if uplink else None
-        reported = []
-        for name, uplink in self._uplinks.items():
-            usage = self._ledger[name]
-            if name in modes and usage.used >= (uplink.quota or 0):
-                uplink_status = modes[name]
-                in_use = uplink.quota_action == "off" and uplink_status["effective_mode"] != "off"
-                reported.append(
-                    problem(
-                        "quota-in-use" if in_use else "quota-reached",
-                        uplink=name,
-                        used=format_bytes(usage.used),
-                        limit=format_bytes(uplink.quota),
-                        mode=uplink_status["effective_mode"],
-                        until=_date(usage.period.end),
-                    )
+        for uplink_status in status["uplinks"]:
+            uplink = self._uplinks.get(uplink_status["name"])
+            if uplink is None:
+                uplink_status["quota"] = None
+                continue
+            usage, mode = self._ledger[uplink.name], uplink_status["effective_mode"]
+            uplink_status["quota"] = self._status(uplink, usage)
+            if usage.used >= (uplink.quota or 0):
+                in_use = uplink.quota_action == "off" and mode != "off"
+                reached = problem(
+                    "quota-in-use" if in_use else "quota-reached",
+                    uplink=uplink.name,
+                    used=format_bytes(usage.used),
+                    limit=format_bytes(uplink.quota),
+                    mode=mode,
+                    until=_date(usage.period.end),
                 )
+                add_problems(status, [reached])
         if error := self._file.error or self._damage:
-            reported.append(problem("ledger-error", error=error))
-        status["problems"] += reported
-        status["degraded"] = status["degraded"] or bool(reported)
+            add_problems(status, [problem("ledger-error", error=error)])
 
     def _status(self, uplink: UplinkConfig, usage: Usage) -> QuotaStatus:
         assert uplink.quota is not None

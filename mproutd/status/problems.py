@@ -240,6 +240,12 @@ def problem(code: str, **values: Any) -> Problem:
     }
 
 
+def add_problems(status: Status, problems: Collection[Problem]) -> None:
+    """Add what a service has found to a status."""
+    status["problems"] += problems
+    status["degraded"] = status["degraded"] or bool(problems)
+
+
 def merge(problems: Iterable[Problem]) -> list[Problem]:
     """The same with one problem for each cause.
 

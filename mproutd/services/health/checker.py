@@ -26,7 +26,7 @@ from mproutd.services.base import Service, ServiceContext
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
 from mproutd.services.health.tracker import Tracker, TrackerContext
-from mproutd.status.problems import problem
+from mproutd.status.problems import add_problems, problem
 
 if TYPE_CHECKING:
     from mproutd.status.types import CheckStatus, Family, Status, UplinkStatus
@@ -194,10 +194,8 @@ class HealthChecker(Service):
                 if key[0] == uplink["name"]
             ] or None
             if reason := _why_idle(uplink):
-                status["problems"].append(
-                    problem("check-idle", uplink=uplink["name"], reason=reason)
-                )
-                status["degraded"] = True
+                idle = problem("check-idle", uplink=uplink["name"], reason=reason)
+                add_problems(status, [idle])
 
     def _check_status(self, tracker: Tracker, usable: Mapping[Family, bool]) -> CheckStatus:
         hysteresis, now = tracker.hysteresis, self._context.clock()
