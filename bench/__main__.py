@@ -77,14 +77,20 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def measure(names: Sequence[str]) -> list[Figure]:
-    """Run these measurements; one that fails is reported and skipped."""
-    figures: list[Figure] = []
+def log_with_time() -> Log:
+    """Print lines to stderr, with the seconds since now."""
     began = time.monotonic()
 
     def log(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
+    return log
+
+
+def measure(names: Sequence[str]) -> list[Figure]:
+    """Run these measurements; one that fails is reported and skipped."""
+    figures: list[Figure] = []
+    log = log_with_time()
     with ExitStack() as scope:
         quiet = traffic.Quiet(scope) if QUIET in names else None
         for name in names:
@@ -104,13 +110,8 @@ def measure(names: Sequence[str]) -> list[Figure]:
 
 def against_base(revision: str, names: Sequence[str], rounds: int) -> int:
     """Print the table of compare.compare(); the exit status of main()."""
-    began = time.monotonic()
-
-    def log(text: str) -> None:
-        print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
-
     try:
-        text, complete = compare.compare(revision, names, rounds, log)
+        text, complete = compare.compare(revision, names, rounds, log_with_time())
     except LabError as error:
         print(error)
         return 1

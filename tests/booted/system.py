@@ -189,6 +189,11 @@ class Booted(Closing):
             raise LabError(f"{line}: exit {done.returncode}\n{done.stdout}")
         return done.stdout
 
+    def install(self, package: Path) -> None:
+        """Install a package of this host's; a copy of it stays in /root."""
+        self.path("/root/mproutd.deb").write_bytes(package.read_bytes())
+        self.run("apt-get install --yes /root/mproutd.deb")
+
     def path(self, inside: str) -> Path:
         """A path of its disk, for the test to open.  For /run and /tmp, which are no disk: run."""
         return self.disk.path(ROOT + inside)

@@ -44,8 +44,7 @@ mkfifo /run/mproutd/wake
 @pytest.fixture(scope="module")
 def machine(package):
     with Providers() as providers, Booted(providers.plug_in) as made:
-        made.path("/root/mproutd.deb").write_bytes(package.read_bytes())
-        made.run("apt-get install --yes /root/mproutd.deb")
+        made.install(package)
         made.write("/etc/network/interfaces", INTERFACES)
         made.write("/etc/mproutd/network", TWO_UPLINKS)
         made.run("install -m 600 /dev/null /root/secret && echo secret >/root/secret")

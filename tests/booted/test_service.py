@@ -44,8 +44,7 @@ done | sort -u
 @pytest.fixture(scope="module")
 def machine(package):
     with Providers() as providers, Booted(providers.plug_in) as made:
-        made.path("/root/mproutd.deb").write_bytes(package.read_bytes())
-        made.run("apt-get install --yes /root/mproutd.deb")
+        made.install(package)
         made.write("/etc/network/interfaces", INTERFACES)
         yield made
 
@@ -185,8 +184,8 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
 
 
 def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gateway):
-    gateway.write("/usr/local/sbin/tell", '#!/bin/sh\necho "$MPROUTD_EVENT" >>/var/lib/told/$1\n')
-    gateway.run("install -d -o mproutd /var/lib/told")
+    gateway.write("/usr/local/sbin/tell", '#!/bin/sh\necho "$MPROUTD_EVENT" >>/var/lib/events/$1\n')
+    gateway.run("install -d -o mproutd /var/lib/events")
     section = "config uplink 'wan{n}'\n\tlist track_ip '10.{n}.{n}.1'\n\toption interval '0.2'\n"
     section += "\toption on_up '/usr/local/sbin/tell wan{n}'\n"
     section += "\toption on_down '/usr/local/sbin/tell wan{n}'\n"
@@ -194,12 +193,12 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
     gateway.run("systemctl restart mproutd")
     try:
         eventually(lambda: "Read-only file system" in gateway.journal("-b", "-u", "mproutd"), 10)
-        assert gateway.run("ls /var/lib/told") == ""
-        door = "[Service]\nReadWritePaths=/var/lib/told\n"
+        assert gateway.run("ls /var/lib/events") == ""
+        door = "[Service]\nReadWritePaths=/var/lib/events\n"
         gateway.write("/etc/systemd/system/mproutd.service.d/door.conf", door)
         gateway.run("systemctl daemon-reload && systemctl restart mproutd")
         gateway.run("ip link set eth2 down && sleep 0.5 && ip link set eth2 up")
-        eventually(lambda: gateway.run("cat /var/lib/told/wan2") == "down\nup\n", 10)
+        eventually(lambda: gateway.run("cat /var/lib/events/wan2") == "down\nup\n", 10)
 
         def verdicts() -> list[str]:
             status = json.loads(gateway.run("mproutd status --json"))

@@ -272,8 +272,8 @@ def test_a_screen_reader_announces_a_problem_once(page: Chromium, wan: Wan) -> N
     wan.unplug(2)
     page.wait(lambda: "wan2 is not usable" in page.text(".problems"))
     page.script(
-        "window.told = [];"
-        "new MutationObserver(records => window.told.push(...records.map(r => r.target)"
+        "window.changed = [];"
+        "new MutationObserver(records => window.changed.push(...records.map(r => r.target)"
         "  .filter(n => !(n.nodeType === 3 ? n.parentElement : n).closest('[aria-hidden]'))"
         "  .map(n => n.textContent)))"
         ".observe(document.querySelector('[aria-live=polite]'),"
@@ -281,7 +281,7 @@ def test_a_screen_reader_announces_a_problem_once(page: Chromium, wan: Wan) -> N
     )
     shown = page.text(".problems time")
     page.wait(lambda: page.text(".problems time") != shown)
-    assert page.script("return window.told") == []
+    assert page.script("return window.changed") == []
 
 
 @pytest.mark.parametrize("width", [320, 1600])

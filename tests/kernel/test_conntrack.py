@@ -16,6 +16,7 @@ from mproutd.netlink import conntrack
 from mproutd.netlink.nlmsg import DecodeError
 from mproutd.netlink.sockets import Requests
 from tests.lab import SERVER, SERVER6, TWO_UPLINKS, Daemon, Wan, eventually
+from tests.lab.forwarding import UDP_FLOW
 
 pytestmark = pytest.mark.kernel
 
@@ -29,19 +30,6 @@ s.bind(("::", 7007))
 while True:
     data, peer = s.recvfrom(100)
     s.sendto(peer[0].encode(), peer)
-"""
-FLOW = """
-import socket, sys, time
-s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-s.bind((sys.argv[2], int(sys.argv[3])))
-s.settimeout(0.05)
-while True:
-    s.sendto(b"?", (sys.argv[1], 7007))
-    try:
-        print(s.recv(100).decode().removeprefix("::ffff:"), flush=True)
-    except OSError:
-        print("-", flush=True)
-    time.sleep(0.05)
 """
 ENTRIES = """
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
@@ -102,7 +90,9 @@ class Flow:
     def __init__(self, world: Forwarding, port: int, to: str, source: str) -> None:
         assert world.lan
         self.process = world.lan.popen(
-            sys.executable, "-c", FLOW, to, source, str(port), stdout=subprocess.PIPE, text=True
+            *(sys.executable, "-c", UDP_FLOW, to, "7007", source, str(port)),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         world.started.append(self.process)
         self.seen: list[str] = []

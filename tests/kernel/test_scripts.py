@@ -188,8 +188,8 @@ RENAMED = TWO_UPLINKS.replace("wan2", "lte")
 )
 def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason, usable):
     """Its old on_down hears it once, with what was known last; added again, the uplink is up."""
-    tell = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/told\n"
-    tell += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/told"
+    tell = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/events\n"
+    tell += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/events"
     with Acting(world, tell) as acting:
         acting.ran("up came back")
         daemon = acting.daemon
@@ -197,7 +197,7 @@ def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason,
         daemon.reconcile()
         ended = "wan2: on_down /bin/sh exited with status 0"
         eventually(lambda: ended in daemon.log(), 5, "its end")
-        lines = world.gateway.path("/run/told").read_text().splitlines()
+        lines = world.gateway.path("/run/events").read_text().splitlines()
         assert lines == ["down wan2 10.2.2.2 7002", f"{reason}: {usable}".strip()]
         daemon.reconcile()
         daemon.stop()

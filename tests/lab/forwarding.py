@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tests.lab.namespace import Namespace
-from tests.lab.wan import LAN_HOST, SERVER, SERVER6, Wan, address
+from tests.lab.wan import LAN_HOST, SERVER, Wan, address
 
 LAN6 = "2001:db8:70::10"
 """The LAN host's IPv6 address, of a prefix that the second provider routes to the gateway."""
@@ -132,16 +132,14 @@ class Forwarding(Wan):
         super().close()
 
 
-SERVERS = {4: SERVER, 6: SERVER6}
-
-
-DATAGRAMS = """
+UDP_FLOW = """
 import socket, sys, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("0.0.0.0", 4001))
+server, port, source, source_port = sys.argv[1:]
+s = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((source, int(source_port)))
 s.settimeout(0.05)
 while True:
-    s.sendto(b"?", (sys.argv[1], 7))
+    s.sendto(b"?", (server, int(port)))
     try:
         print(s.recv(100).decode().removeprefix("::ffff:"), flush=True)
     except OSError:
@@ -156,7 +154,9 @@ class Datagrams:
     def __init__(self, world: Forwarding) -> None:
         assert world.lan
         self._process = world.lan.popen(
-            sys.executable, "-c", DATAGRAMS, SERVER, stdout=subprocess.PIPE, text=True
+            *(sys.executable, "-c", UDP_FLOW, SERVER, "7", "0.0.0.0", "4001"),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         world.started.append(self._process)
 

@@ -1,4 +1,4 @@
-"""The hooks of dhclient and ifupdown: which hint they leave, and when a daemon is told.
+"""The hooks of dhclient and ifupdown: which hint they leave, and when a daemon notices.
 
 Each case has the environment that the real program gives (dhclient-script(8), interfaces(5),
 read from isc-dhcp-client 4.4.3 and ifupdown 0.8.41), under each shell that may run it.
@@ -64,7 +64,7 @@ FROM_STANZA = "address=10.2.2.2\ngateway=10.2.2.1\nreason=post-up\n"
 
 
 class Machine:
-    """A runtime directory, a shell, and what a daemon would have been told."""
+    """A runtime directory, a shell, and what a daemon would have noticed."""
 
     def __init__(self, runtime: Path, shell: list[str]) -> None:
         self.runtime, self.shell = runtime, shell

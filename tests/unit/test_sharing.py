@@ -607,7 +607,7 @@ def test_the_decision_is_logged_with_weights() -> None:
 
 
 def test_a_vpn_beside_an_uplink_in_one_route_of_main() -> None:
-    """Both nexthops are told; the one that is no uplink comes last."""
+    """Both nexthops are listed; the one that is no uplink comes last."""
     made = world(1)
     made.device("tun0", "10.8.0.2/24")
     made.forget_default("eth1")

@@ -39,6 +39,21 @@ def by_second(wan: Wan, echo: Echo) -> list[int]:
     ]
 
 
+@contextmanager
+def refused_then_retried(
+    wan: Wan, daemon: Daemon, which: str = "meta l4proto tcp"
+) -> Iterator[Echo]:
+    """A connection whose subflow over eth2 was refused, and has joined since."""
+    with refused(wan, which):
+        echo = Echo(wan.gateway, wan.server, SERVER)
+        eventually(lambda: "retrying its endpoint" in daemon.log())
+        assert by_second(wan, echo) == []
+    with echo:
+        eventually(lambda: by_second(wan, echo))
+        assert not echo.report().error
+        yield echo
+
+
 def tries(wan: Wan) -> int:
     return join_attempts(wan.gateway)
 
@@ -130,13 +145,8 @@ def test_beside_a_connection_that_the_peer_began(wan):
     gateway = wan.gateway
     with Daemon(gateway) as daemon, Echo(wan.server, gateway, "10.2.2.2") as accepted:
         before = [subflow.local_port for subflow in subflows(wan.server, accepted.port)]
-        with refused(wan, f"tcp sport != {accepted.port}"):
-            echo = Echo(gateway, wan.server, SERVER)
-            eventually(lambda: "retrying its endpoint" in daemon.log())
-            assert by_second(wan, echo) == []
-        with echo:
-            eventually(lambda: by_second(wan, echo))
-            assert not echo.report().error
+        with refused_then_retried(wan, daemon, f"tcp sport != {accepted.port}"):
+            pass
         after = [subflow.local_port for subflow in subflows(wan.server, accepted.port)]
         assert after == before
         report = accepted.report()
@@ -151,13 +161,8 @@ def test_at_the_endpoint_of_another_program(wan, device):
     foreign = f"10.2.2.2 id 77 subflow {device}".strip()
     gateway.ip(f"mptcp endpoint add 10.2.2.2 id 77 {device} subflow")
     with Daemon(gateway) as daemon:
-        with refused(wan):
-            echo = Echo(gateway, wan.server, SERVER)
-            eventually(lambda: "retrying its endpoint" in daemon.log())
-            assert by_second(wan, echo) == []
-        with echo:
-            eventually(lambda: by_second(wan, echo))
-            assert not echo.report().error
+        with refused_then_retried(wan, daemon):
+            pass
         assert foreign in gateway.ip("mptcp endpoint show")
         assert "0.0.0.0" not in gateway.ip("mptcp endpoint show")
 

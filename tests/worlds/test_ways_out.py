@@ -42,15 +42,20 @@ def test_mains_default_and_ours_are_the_same(wan: Wan, family: int) -> None:
         assert daemon.status()["problems"] == []
 
 
-def test_a_nexthop_object_is_followed(wan: Wan) -> None:
-    gateway = wan.gateway
+def default_by_object(wan: Wan) -> None:
+    """Main's default by eth1 has nexthop object 7; 10.1.1.254 is another address of its router."""
     wan.routers[1].ip("address add 10.1.1.254/24 dev access")
-    gateway.ip(
+    wan.gateway.ip(
         "route delete default dev eth1",
         "nexthop add id 7 via 10.1.1.1 dev eth1",
         "route add default nhid 7 metric 1",
         family=4,
     )
+
+
+def test_a_nexthop_object_is_followed(wan: Wan) -> None:
+    gateway = wan.gateway
+    default_by_object(wan)
     with Daemon(gateway) as daemon:
         daemon.settle()
         assert "default via 10.1.1.1 dev eth1 table 7001" in gateway.state()
@@ -62,14 +67,8 @@ def test_a_nexthop_object_is_followed(wan: Wan) -> None:
 def test_nexthop_objects_in_one_and_in_both_uplinks(wan: Wan, compat: int) -> None:
     """Also where routes do not tell what the object has, and beside a default without one."""
     gateway = wan.gateway
-    wan.routers[1].ip("address add 10.1.1.254/24 dev access")
     gateway.sysctl("net.ipv4.nexthop_compat_mode", compat)
-    gateway.ip(
-        "route delete default dev eth1",
-        "nexthop add id 7 via 10.1.1.1 dev eth1",
-        "route add default nhid 7 metric 1",
-        family=4,
-    )
+    default_by_object(wan)
     with Daemon(gateway) as daemon:
         assert daemon.settle()["problems"] == []
         for n in (1, 2):

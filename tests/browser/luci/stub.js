@@ -204,9 +204,9 @@
 			/* What is to be written: null for nothing, so that the option goes. */
 			read(node, current) {
 				if (kind === 'Flag') {
-					const told = node.checked ? this.enabled : this.disabled;
+					const entered = node.checked ? this.enabled : this.disabled;
 					const standard = this.default || this.disabled;
-					return told === standard && current === undefined && this.rmempty !== false ? null : told;
+					return entered === standard && current === undefined && this.rmempty !== false ? null : entered;
 				}
 				if (kind === 'DynamicList')
 					return node.value ? node.value.split('\n') : null;
@@ -293,13 +293,13 @@
 			async write(id, type, option) {
 				const key = [this.config, id, option.name].join('.');
 				const current = (this.values[id] || {})[option.name];
-				const told = option.read(this.node.querySelector('[data-option="' + key + '"]'), current);
-				if (JSON.stringify(told) === JSON.stringify(current === undefined ? null : current))
+				const entered = option.read(this.node.querySelector('[data-option="' + key + '"]'), current);
+				if (JSON.stringify(entered) === JSON.stringify(current === undefined ? null : current))
 					return;
-				if (told === null)
+				if (entered === null)
 					await call('uci', 'delete', { config: this.config, section: id, option: option.name });
 				else
-					await call('uci', 'set', { config: this.config, section: id, type, values: { [option.name]: told } });
+					await call('uci', 'set', { config: this.config, section: id, type, values: { [option.name]: entered } });
 			}
 		},
 		NamedSection: section('NamedSection'),
