@@ -12,12 +12,13 @@ from mproutd.firewall.ruleset import (
     connection_marks,
     make_table,
     overwriting_rules,
-    script,
     wants_table,
 )
+from mproutd.firewall.script import script
 from mproutd.model import NftTable, Operation, Snapshot
-from mproutd.netlink.nftables import Table
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.sysctls import forwarding_devices
+from mproutd.planning.numbering import assign_policy_numbers
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Plan
 from mproutd.status.problems import add_problems, problem, removed_objects
@@ -38,7 +39,9 @@ def wanted_table(config: Config, plan: Plan, forwards: bool) -> Table:
     """The table for this plan; without chains for none."""
     if not forwards or not wants_table(config):
         return NO_TABLE
-    return make_table(config, [uplink.config for uplink in plan.uplinks], plan.numbers)
+    policies = assign_policy_numbers(config, plan.state.policies) if config.policies else {}
+    uplinks = [uplink.config for uplink in plan.uplinks]
+    return make_table(config, uplinks, plan.numbers, policies)
 
 
 def pending_change(record: nft.Record, wanted: Table, found: nft.Found) -> Operation | None:

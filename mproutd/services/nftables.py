@@ -28,10 +28,10 @@ from mproutd.firewall.table import (
     wanted_table,
 )
 from mproutd.model import NftTable, Operation
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import (
     NETLINK_NETFILTER,
     RULESET_GROUP,
-    Table,
     concerns,
     is_deleted,
     new_rule,

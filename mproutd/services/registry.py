@@ -50,6 +50,10 @@ def _pins_flows(config: Config) -> bool:
     return config.enabled and config.pin_flows and bool(config.uplinks)
 
 
+def _needs_nftables(config: Config) -> bool:
+    return _pins_flows(config) or (config.enabled and any(r.forwarded for r in config.rules))
+
+
 def _scripts(context: ServiceContext) -> Service:
     from mproutd.services.scripts import Scripts
 
@@ -94,7 +98,7 @@ SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
-    ServiceType("nftables", _pins_flows, _pinned_flows, leftover="nftables"),
+    ServiceType("nftables", _needs_nftables, _pinned_flows, leftover="nftables"),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
