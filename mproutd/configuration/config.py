@@ -47,6 +47,7 @@ class UplinkConfig(NamedTuple):
     """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
     iif: tuple[str, ...] = _default("iif")
+    dns: tuple[str, ...] = _default("dns")
     weight: int | None = _default("weight")
     metric: int | None = _default("metric")
     """None where planning/sharing.py chooses: without any, other traffic is not shared."""
@@ -189,7 +190,9 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
     plain = {
         option: given[0].value
         for option, given in values.items()
-        if given and option in UplinkConfig._fields and option not in ("mark", "prefix", "iif")
+        if given
+        and option in UplinkConfig._fields
+        and option not in ("mark", "prefix", "iif", "dns")
     }
     return UplinkConfig(
         name=name,
@@ -199,6 +202,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
         mask=mask,
         prefix=tuple(dict.fromkeys(item.value for item in values["prefix"])),
         iif=tuple(item.value for item in values["iif"]),
+        dns=tuple(dict.fromkeys(item.value for item in values["dns"])),
         interfaces=tuple(sorted(names, key=lambda interface: interface != name)),
         netifd_interface=device[1:] if by_netifd else name if in_network else "",
         **plain,

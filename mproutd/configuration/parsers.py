@@ -243,6 +243,22 @@ def source_prefix(text: str) -> str:
     return network
 
 
+def resolver(text: str) -> str:
+    """The address of a DNS server, of either family; the uplink's device is its scope."""
+    address, percent, _ = text.partition("%")
+    if not _is_address(address):
+        raise ValueError(f"{quoted(text)} is not an address of a DNS server")
+    address = canonical(address)
+    if percent:
+        raise ValueError(f"{quoted(text)} names a device: write {address}, for the uplink's own")
+    first = address.partition(".")[0]
+    if address in ("::", "0.0.0.0", "::1") or first == "127":
+        raise ValueError(f"{quoted(text)} is this host: name a server of the provider")
+    if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+        raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+    return address
+
+
 class Target(NamedTuple):
     """A host that a health check probes."""
 

@@ -15,6 +15,7 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     +300+slot  oif DEVICE lookup T
     +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
     +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
+    +899       to RESOLVER lookup T            the same: resolvers.py
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 

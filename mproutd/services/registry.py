@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
 from mproutd.planning.modes import may_overflow
-from mproutd.planning.plan import Outcome
+from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
 
@@ -28,6 +28,8 @@ class ServiceType(NamedTuple):
     """Imports the service's module."""
     leftover: str = ""
     """A file in the runtime directory: while it exists, there is something to clean up."""
+    planned: Callable[[Plan], bool] | None = None
+    """Whether a plan needs it, where the configuration alone does not tell."""
 
 
 def _any_sets(config: Config, *options: str) -> bool:
@@ -90,6 +92,12 @@ def _overflows(config: Config) -> bool:
     return config.enabled and any(map(may_overflow, config.uplinks))
 
 
+def _resolvers(context: ServiceContext) -> Service:
+    from mproutd.services.resolvers import ResolvConf
+
+    return ResolvConf(context)
+
+
 SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
@@ -102,6 +110,13 @@ SERVICES = (
     ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
+    ServiceType(
+        "resolvers",
+        lambda config: False,
+        _resolvers,
+        leftover="resolv.conf",
+        planned=lambda plan: bool(plan.resolvers),
+    ),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""
@@ -112,11 +127,14 @@ class Services:
 
     def __init__(self, context: ServiceContext, types: tuple[ServiceType, ...] = SERVICES) -> None:
         self._context, self._types = context, types
+        self._by_plan = [service_type for service_type in types if service_type.planned]
         self._services: dict[str, Service] = {}
+        self._config = Config(enabled=False)
 
     def on_configuration(self, config: Config) -> None:
         """Make the services that this configuration needs, and close those that it does not."""
-        for name, needed, make, leftover in self._types:
+        self._config = config
+        for name, needed, make, leftover, _ in self._types:
             service = self._services.get(name)
             wanted = needed(config) or self._exists(leftover)
             if wanted and service is None:
@@ -134,9 +152,17 @@ class Services:
             service.on_hint()
 
     def on_pass(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self._make_planned(outcome.plan)
         for service in self._services.values():
             for outcome in outcomes:
                 service.on_pass(outcome)
+
+    def _make_planned(self, plan: Plan) -> None:
+        for service_type in self._by_plan:
+            if service_type.name not in self._services and service_type.planned(plan):  # type: ignore[misc]
+                service = self._services[service_type.name] = service_type.make(self._context)
+                service.on_configuration(self._config)
 
     def on_reload_start(self) -> None:
         for service in self._services.values():
