@@ -138,7 +138,13 @@ def out(uplinks: Iterable[ObservedUplink], record: Record) -> bool:
 
 def has_prefixes(uplink: ObservedUplink, record: Record) -> bool:
     """Whether a prefix for the hosts behind us is known to belong to the uplink."""
-    return bool(uplink.paths[1].prefixes or record.prefixes.get(uplink.config.name))
+    return bool(known_prefixes(uplink) or record.prefixes.get(uplink.config.name))
+
+
+def known_prefixes(uplink: ObservedUplink) -> tuple[str, ...]:
+    """Those of the configuration count also while there is no link."""
+    configured = (prefix for prefix in uplink.config.prefix if ":" in prefix)
+    return tuple(dict.fromkeys((*configured, *uplink.paths[1].prefixes)))
 
 
 def _rank(uplink: ObservedUplink) -> int | None:
@@ -155,7 +161,7 @@ def _claims(
     delegated: dict[str, tuple[str, ...]] = {}
     for uplink in uplinks:
         name = uplink.config.name
-        for prefix in uplink.paths[1].prefixes:
+        for prefix in known_prefixes(uplink):
             current.setdefault(prefix, name)
         delegated[name] = tuple(
             prefix for prefix in uplink.paths[1].prefixes if prefix not in uplink.config.prefix

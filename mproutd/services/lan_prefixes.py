@@ -18,7 +18,14 @@ from mproutd.lan_address import LanAddress
 from mproutd.model import Operation
 from mproutd.netlink.lifetimes import change_lifetimes, read_addresses
 from mproutd.planning.plan import Plan
-from mproutd.planning.prefixes import Changes, Record, decode, encode, plan_changes
+from mproutd.planning.prefixes import (
+    Changes,
+    Record,
+    decode,
+    encode,
+    known_prefixes,
+    plan_changes,
+)
 from mproutd.planning.uplinks import ObservedUplink
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 from mproutd.status.prefixes import add_deprecated, deprecated_addresses
@@ -97,7 +104,7 @@ def change_now(
         if not dry_run and record.prefixes:
             file.save(Record())
         return []
-    if not record.addresses and not any(uplink.paths[1].prefixes for uplink in plan.uplinks):
+    if not record.addresses and not any(map(known_prefixes, plan.uplinks)):
         return []
     changes, _ = pending_changes(config, plan.uplinks, record)
     operations = [operation for _, operation in changes.operations]
@@ -112,6 +119,6 @@ def change_now(
 def add_to_own_status(status: Status, runtime_dir: str, plan: Plan) -> None:
     """The same fields as the service's, as this process sees them."""
     record = RecordFile(runtime_dir).record
-    if record.addresses or any(uplink.paths[1].prefixes for uplink in plan.uplinks):
+    if record.addresses or any(map(known_prefixes, plan.uplinks)):
         addresses = read_addresses() if record.addresses else []
         add_deprecated(status, deprecated_addresses(record, addresses))

@@ -104,7 +104,10 @@ def _may_deprecate(config: Config) -> bool:
 
 def _has_prefixes(outcome: Outcome) -> bool:
     """Whether hosts may have addresses from an uplink's prefix, or from one to be translated."""
-    return any(uplink.paths[1].prefixes or uplink.config.nat6 for uplink in outcome.plan.uplinks)
+    return any(
+        uplink.paths[1].prefixes or uplink.config.prefix or uplink.config.nat6
+        for uplink in outcome.plan.uplinks
+    )
 
 
 SERVICES = (
