@@ -86,7 +86,8 @@ MAY_IMPORT = {
 PURE = (
     "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
-    " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
+    " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
+    " firewall.ruleset"
     " firewall.flows subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
