@@ -83,10 +83,10 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A number within these bounds."""
 
     def parse(text: str) -> int:
-        value = number(text)
-        if not low <= value <= high:
+        negative = text[:1] == "-" and text[1:].isdecimal()
+        if negative or not low <= number(text) <= high:
             raise ValueError(f"{quoted(text)} is out of range: {low} to {high}")
-        return value
+        return number(text)
 
     return parse
 
