@@ -203,7 +203,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
     family_name = FAMILY_NAMES[family]
 
     def parse(text: str) -> str:
-        if not _is_address(text):
+        if not is_address(text):
             raise ValueError(f"{quoted(text)} is not an {family_name} address")
         address = canonical(text)
         if family_of(address) != family:
@@ -231,7 +231,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
 def source_prefix(text: str) -> str:
     """A unicast prefix of either family, in canonical form."""
     address, slash, length = text.partition("/")
-    if not _is_address(address) or (slash and not length.isdecimal()):
+    if not is_address(address) or (slash and not length.isdecimal()):
         raise ValueError(f"{quoted(text)} is not a prefix such as 2001:db8:1::/56")
     family = family_of(address)
     packed, size = inet_pton(family, address), int(length) if slash else bits(family)
@@ -269,14 +269,14 @@ class Target(NamedTuple):
 
     @property
     def is_name(self) -> bool:
-        return self.text not in GATEWAYS and not _is_address(self.text)
+        return self.text not in GATEWAYS and not is_address(self.text)
 
 
 def target(text: str) -> Target:
     """An address, a host name, or a key of GATEWAYS."""
     if text in GATEWAYS:
         return Target(text, GATEWAYS[text])
-    if _is_address(text):
+    if is_address(text):
         address = canonical(text)
         first = address.partition(".")[0]
         if address in ("::", "0.0.0.0", "::1", "255.255.255.255") or first == "127":
@@ -285,7 +285,7 @@ def target(text: str) -> Target:
             raise ValueError(f"{quoted(text)} is a multicast or reserved address")
         return Target(address, family_of(address))
     labels = text.removesuffix(".").split(".")
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(_is_label, labels)):
+    if len(text) > 253 or labels[-1].isdigit() or not all(map(is_label, labels)):
         raise ValueError(
             f"{quoted(text)} is neither an address nor a host name, nor `gateway` or `gateway6` "
             "for the uplink's own"
@@ -293,7 +293,7 @@ def target(text: str) -> Target:
     return Target(text.lower(), 0)
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         canonical(text)
     except (OSError, ValueError):
@@ -301,7 +301,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _is_label(text: str) -> bool:
+def is_label(text: str) -> bool:
     """Whether it can be a part of a host name; with _, which some names of services have."""
     return (
         text.isascii()

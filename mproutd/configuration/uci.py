@@ -29,10 +29,31 @@ def load(directory: str) -> Config:
     sections = read(network)
     if sections is None:
         raise ConfigError("no such file", network)
-    config = build(sections, read(mproutd) or ())
+    config = with_user_numbers(build(sections, read(mproutd) or ()))
     # Afterwards, so that what was read cannot have been put there by somebody else since.
     faults = _writers(network, mproutd)
     return without_programs(config, faults) if faults else config
+
+
+def with_user_numbers(config: Config) -> Config:
+    """The configuration with the numbers of the users that rules name.  ConfigError."""
+    if not any(isinstance(rule.user, str) for rule in config.rules):
+        return config
+    from pwd import getpwnam
+
+    rules = []
+    for rule in config.rules:
+        if isinstance(rule.user, str):
+            try:
+                number = getpwnam(rule.user).pw_uid
+            except KeyError:
+                file, _, line = rule.location.rpartition(":")
+                reason = f"there is no user {quoted(rule.user)} on this host"
+                title = f"rule {quoted(rule.name)}"
+                raise ConfigError(reason, file, int(line), title, "user") from None
+            rule = rule._replace(user=(number, number))
+        rules.append(rule)
+    return config._replace(rules=tuple(rules))
 
 
 def _writers(*files: str) -> list[str]:
