@@ -307,9 +307,10 @@ def _quota(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> int:
+    from mproutd import resolv_conf
     from mproutd.configuration.config import ConfigError
     from mproutd.firewall import table as firewall
-    from mproutd.services import scripts
+    from mproutd.services import lan_prefixes, scripts
     from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
@@ -322,10 +323,12 @@ def _flush(options: argparse.Namespace) -> int:
     runtime = commands.runtime_dir(options)
     last = outcomes[-1]
     table = firewall.change_now(runtime, reconciler.config, last.plan, last.snapshot)
+    table += lan_prefixes.change_now(runtime, reconciler.config, last.plan)
     made = [*changes(outcomes), *table_changes(table)]
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(runtime)
+    resolv_conf.remove(runtime)
     for address, count in last.kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")

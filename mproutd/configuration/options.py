@@ -39,6 +39,7 @@ from mproutd.configuration.parsers import (
     mark_mask,
     one_of,
     program,
+    resolver,
     seconds,
     source_prefix,
     table,
@@ -53,11 +54,13 @@ QUOTA_PERIODS = ("month", "week", "day")
 QUOTA_ACTIONS = ("backup", "handover", "off")
 METHODS = ("ping", "tcp", "http", "https")
 FAILBACK = ("keep", "move")
+NAT6 = ("prefix", "masquerade")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
 wireguard …) makes a device of its own, and `device` is at most the one below it."""
-MAX_UPLINKS = 199
-"""Slots are 1..199, since the rules of one kind are 200 priorities apart from the next."""
+MAX_UPLINKS = 198
+"""Slots are 1..198: the rules of one kind are 200 priorities apart from the next, and the last
+priority of the last kind is that of the rules of resolvers."""
 OWN_RULES, MAX_OWN_RULES = 900, 1000
 """The priorities of rules for this host's own traffic, from rule_priority on, and their number."""
 RULE_SPAN = OWN_RULES + MAX_OWN_RULES
@@ -136,6 +139,9 @@ GLOBALS: Mapping[str, OptionSpec] = {
         mark_mask, "the bits of a packet's mark that policies use", "0x00003f00"
     ),
     "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
+    "deprecate_prefixes": OptionSpec(
+        boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
+    ),
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
@@ -213,8 +219,15 @@ UPLINK: Mapping[str, OptionSpec] = {
         is_list=True,
         unset=(),
     ),
+    "nat6": OptionSpec(
+        one_of("translation", NAT6),
+        "prefix or masquerade: how IPv6 sources from elsewhere are translated",
+    ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
+    ),
+    "dns": OptionSpec(
+        resolver, "its provider's resolvers, if no lease names them", is_list=True, unset=()
     ),
     "weight": OptionSpec(integer(1, MAX_WEIGHT), "its share of other traffic: see metric"),
     "metric": OptionSpec(
