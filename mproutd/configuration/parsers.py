@@ -246,7 +246,7 @@ def source_prefix(text: str) -> str:
 def resolver(text: str) -> str:
     """The address of a DNS server, of either family; the uplink's device is its scope."""
     address, percent, _ = text.partition("%")
-    if not _is_address(address):
+    if not is_address(address):
         raise ValueError(f"{quoted(text)} is not an address of a DNS server")
     address = canonical(address)
     if percent:

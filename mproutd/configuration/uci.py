@@ -25,7 +25,7 @@ OPENWRT_DIRECTORY, OVERRIDES = "/etc/config", "/var/run/uci"
 
 def load(directory: str) -> Config:
     """The configuration in `directory`.  ConfigError for anything that cannot be used."""
-    network, mproutd = (_file(directory, name) for name in ("network", "mproutd"))
+    network, mproutd = (file_in(directory, name) for name in ("network", "mproutd"))
     sections = read(network)
     if sections is None:
         raise ConfigError("no such file", network)
@@ -64,8 +64,8 @@ def _writers(*files: str) -> list[str]:
     return [quoted(fault, 4096)[1:-1] for fault in dict.fromkeys((*faults, *parents)) if fault]
 
 
-def _file(directory: str, name: str) -> str:
-    """The file that counts: as libuci decides, also where pyuci is not installed."""
+def file_in(directory: str, name: str) -> str:
+    """The path of the file that counts: as libuci decides, also where pyuci is not installed."""
     override = os.path.join(OVERRIDES, name)
     if os.path.normpath(directory) == OPENWRT_DIRECTORY and os.path.exists(override):
         return override
