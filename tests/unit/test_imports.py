@@ -87,7 +87,7 @@ PURE = (
     " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
     " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
     " firewall.flows subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis control.admission"
+    " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
