@@ -343,7 +343,7 @@ def _flush(options: argparse.Namespace) -> int:
     from mproutd import resolv_conf
     from mproutd.configuration.config import ConfigError
     from mproutd.firewall import table as firewall
-    from mproutd.services import scripts
+    from mproutd.services import lan_prefixes, scripts
     from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
@@ -356,6 +356,7 @@ def _flush(options: argparse.Namespace) -> int:
     runtime = commands.runtime_dir(options)
     last = outcomes[-1]
     table = firewall.change_now(runtime, reconciler.config, last.plan, last.snapshot)
+    table += lan_prefixes.change_now(runtime, reconciler.config, last.plan)
     made = [*changes(outcomes), *table_changes(table)]
     if made:
         print("\n".join(change_lines(made)))

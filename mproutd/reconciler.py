@@ -114,7 +114,8 @@ class Reconciler:
     def _resolve(self, config: Config, facts: Facts) -> Config:
         """The configuration with the real names of its devices."""
         links = by_name(self.last.snapshot.links) if self.last else {}
-        unknown = {uplink.device for uplink in config.uplinks} - links.keys() - {""}
+        named = {name for uplink in config.uplinks for name in (uplink.device, *uplink.iif)}
+        unknown = named - links.keys() - {""}
         names = {device: self.kernel.real_name(device) for device in unknown}
         real_names = {device: name for device, name in names.items() if device != name}
         return resolve_devices(config, facts.devices, real_names)

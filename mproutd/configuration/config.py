@@ -46,6 +46,7 @@ class UplinkConfig(NamedTuple):
     role: str | None = _default("role")
     """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
+    nat6: str | None = _default("nat6")
     iif: tuple[str, ...] = _default("iif")
     dns: tuple[str, ...] = _default("dns")
     weight: int | None = _default("weight")
@@ -99,6 +100,7 @@ class Config(NamedTuple):
     mark_mask: int = _default("mark_mask", GLOBALS)
     main_routes: bool = _default("main_routes", GLOBALS)
     pin_flows: bool = _default("pin_flows", GLOBALS)
+    deprecate_prefixes: bool = _default("deprecate_prefixes", GLOBALS)
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     warnings: tuple[str, ...] = ()

@@ -41,6 +41,7 @@ QUOTA_PERIODS = ("month", "week", "day")
 QUOTA_ACTIONS = ("backup", "handover", "off")
 METHODS = ("ping", "tcp", "http", "https", "dns")
 FAILBACK = ("keep", "move")
+NAT6 = ("prefix", "masquerade")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
 wireguard …) makes a device of its own, and `device` is at most the one below it."""
@@ -117,6 +118,9 @@ GLOBALS: Mapping[str, OptionSpec] = {
     ),
     "main_routes": OptionSpec(boolean, "main's specific routes precede the uplinks'", "1"),
     "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
+    "deprecate_prefixes": OptionSpec(
+        boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
+    ),
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
@@ -196,6 +200,10 @@ UPLINK: Mapping[str, OptionSpec] = {
         "what has an address from these prefixes leaves via this uplink",
         is_list=True,
         unset=(),
+    ),
+    "nat6": OptionSpec(
+        one_of("translation", NAT6),
+        "prefix or masquerade: how IPv6 sources from elsewhere are translated",
     ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()

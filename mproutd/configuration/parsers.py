@@ -37,6 +37,14 @@ GATEWAYS: dict[str, int] = {"gateway": AF_INET, "gateway6": AF_INET6}
 _FAMILIES: dict[str, int] = {"ipv4": AF_INET, "ipv6": AF_INET6}
 
 
+def is_proper_name(device: str) -> bool:
+    """Whether a device can have this name (IFNAMSIZ), so that rules may name it.
+
+    A longer one is an alternative name (altname in ip-link(8)).
+    """
+    return 0 < len(device.encode()) < 16
+
+
 def quoted(text: str, limit: int = 60) -> str:
     """Input as it may appear in a message: in quotes, control characters escaped, cut if long."""
     cut = text[:limit]

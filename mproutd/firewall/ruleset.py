@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.netlink.nftables import (
     ALL_BITS,
     CT_DIRECTION,
@@ -84,7 +85,7 @@ def make_table(
     `uplinks` have the names of their devices; one without a device has no rule yet.
     """
     marks, mask = connection_marks(config, numbers), config.mark_mask
-    kept = [uplink for uplink in uplinks if uplink.name in marks and uplink.device]
+    kept = [uplink for uplink in uplinks if uplink.name in marks and is_proper_name(uplink.device)]
     if not kept:
         return Table(TABLE)
     names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}

@@ -38,6 +38,7 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
@@ -219,12 +220,16 @@ def _uplink_rules(
             Rule(family, base + MARK + slot, table, fwmark=numbers.mark, fwmask=numbers.mask)
         )
     # Without a device there is no `oif`, and the rule would match everything.
-    if uplink.config.device and (has_sources or strict):
+    if is_proper_name(uplink.config.device) and (has_sources or strict):
         rules.append(Rule(family, base + OIF + slot, table, oif=uplink.config.device))
     if (has_sources or strict) and not path.table:
         rules += [Rule(family, base + SOURCE + slot, table, source) for source in path.sources]
     if path.usable or strict:
-        rules += [Rule(family, base + IIF + slot, table, iif=name) for name in uplink.config.iif]
+        rules += [
+            Rule(family, base + IIF + slot, table, iif=name)
+            for name in uplink.config.iif
+            if is_proper_name(name)
+        ]
     return rules
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.environment import find_program
 from mproutd.planning.modes import may_overflow
-from mproutd.planning.plan import Outcome, Plan
+from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import Service, ServiceContext
 
@@ -28,8 +28,8 @@ class ServiceType(NamedTuple):
     """Imports the service's module."""
     leftover: str = ""
     """A file in the runtime directory: while it exists, there is something to clean up."""
-    planned: Callable[[Plan], bool] | None = None
-    """Whether a plan needs it, where the configuration alone does not tell."""
+    applies: Callable[[Outcome], bool] | None = None
+    """Whether a pass has found what the service is for: until then it is not made."""
 
 
 def _any_sets(config: Config, *options: str) -> bool:
@@ -92,10 +92,28 @@ def _overflows(config: Config) -> bool:
     return config.enabled and any(map(may_overflow, config.uplinks))
 
 
+def _prefixes(context: ServiceContext) -> Service:
+    from mproutd.services.prefixes import PrefixDeprecator
+
+    return PrefixDeprecator(context)
+
+
 def _resolvers(context: ServiceContext) -> Service:
     from mproutd.services.resolvers import ResolvConf
 
     return ResolvConf(context)
+
+
+def _may_deprecate(config: Config) -> bool:
+    return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
+
+
+def _has_prefixes(outcome: Outcome) -> bool:
+    """Whether hosts may have addresses from an uplink's prefix, or from one to be translated."""
+    return any(
+        uplink.paths[1].prefixes or uplink.config.prefix or uplink.config.nat6
+        for uplink in outcome.plan.uplinks
+    )
 
 
 SERVICES = (
@@ -108,14 +126,21 @@ SERVICES = (
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
         _conntrack,
     ),
+    ServiceType(
+        "prefixes",
+        _may_deprecate,
+        _prefixes,
+        leftover="prefixes.json",
+        applies=_has_prefixes,
+    ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
     ServiceType(
         "resolvers",
-        lambda config: False,
+        lambda config: config.enabled,
         _resolvers,
         leftover="resolv.conf",
-        planned=lambda plan: bool(plan.resolvers),
+        applies=lambda outcome: bool(outcome.plan.resolvers),
     ),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
@@ -127,18 +152,24 @@ class Services:
 
     def __init__(self, context: ServiceContext, types: tuple[ServiceType, ...] = SERVICES) -> None:
         self._context, self._types = context, types
-        self._by_plan = [service_type for service_type in types if service_type.planned]
         self._services: dict[str, Service] = {}
         self._config = Config(enabled=False)
+        self._waiting: list[ServiceType] = []
+        """Needed, and not made before a pass says that they apply."""
 
     def on_configuration(self, config: Config) -> None:
         """Make the services that this configuration needs, and close those that it does not."""
-        self._config = config
-        for name, needed, make, leftover, _ in self._types:
+        self._config, self._waiting = config, []
+        for kind in self._types:
+            name = kind.name
             service = self._services.get(name)
-            wanted = needed(config) or self._exists(leftover)
+            left = self._exists(kind.leftover)
+            wanted = left or kind.needed(config)
             if wanted and service is None:
-                self._services[name] = make(self._context)
+                if kind.applies is None or left:
+                    self._services[name] = kind.make(self._context)
+                else:
+                    self._waiting.append(kind)
             elif not wanted and service is not None and not service.persistent:
                 self._services.pop(name).close()
         for service in self._services.values():
@@ -152,17 +183,13 @@ class Services:
             service.on_hint()
 
     def on_pass(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            self._make_planned(outcome.plan)
+        for kind in [kind for kind in self._waiting if _applies(kind, outcomes)]:
+            self._waiting.remove(kind)
+            service = self._services[kind.name] = kind.make(self._context)
+            service.on_configuration(self._config)
         for service in self._services.values():
             for outcome in outcomes:
                 service.on_pass(outcome)
-
-    def _make_planned(self, plan: Plan) -> None:
-        for service_type in self._by_plan:
-            if service_type.name not in self._services and service_type.planned(plan):  # type: ignore[misc]
-                service = self._services[service_type.name] = service_type.make(self._context)
-                service.on_configuration(self._config)
 
     def on_reload_start(self) -> None:
         for service in self._services.values():
@@ -199,3 +226,7 @@ class Services:
         for service in self._services.values():
             service.close()
         self._services = {}
+
+
+def _applies(kind: ServiceType, outcomes: list[Outcome]) -> bool:
+    return kind.applies is not None and any(map(kind.applies, outcomes))

@@ -60,6 +60,12 @@ PROBLEMS = {
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
     "uplink answers port forwards: {error}",
+    "prefix-not-deprecated": "hosts in the LAN may keep to the IPv6 prefix of an uplink that is "
+    "out: {error}",
+    "announcer-ignores-kernel": "{program} announces IPv6 prefixes without the lifetimes that the "
+    "kernel has: hosts keep to the prefix of an uplink that is out",
+    "nat6-without-prefix": "{uplink}: `nat6` is prefix, but no prefix of it is known: IPv6 from "
+    "elsewhere leaves untranslated",
     "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
     "`failback`): the kernel does not list them ({error})",
     "mark-overwritten": "nftables table {table} overwrites mproutd's bits of the mark, so that "
@@ -184,6 +190,11 @@ ADVICE = {
     "address-without-gateway": "if the gateway serves this address too, set `gateway` for the "
     "uplink; a second modem on the same port needs a device of its own: ip link add link DEVICE "
     "name NAME type macvlan mode bridge",
+    "prefix-not-deprecated": "resolve the error; mproutd retries every minute; or set "
+    "`deprecate_prefixes` '0'",
+    "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or have programs of "
+    "`on_up` and `on_down` change its configuration",
+    "nat6-without-prefix": "name it by `prefix`, or set `nat6` 'masquerade'",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
     "limit-not-lowered": "lower the limit with ip mptcp limits set, or remove the option",

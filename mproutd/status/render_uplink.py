@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mproutd.format import format_bytes, format_duration, format_rate, safe_values
+from mproutd.status.prefixes import deprecated_line
 from mproutd.status.render import (
     GREEN,
     ORIGINS,
@@ -112,6 +113,8 @@ def _family(uplink: UplinkStatus, family: FamilyStatus, now: float, color: bool)
     if family["table_from"]:
         lines.append(f"  table {family['table']}, maintained by {family['table_from']}")
     lines += [f"  prefix {prefix}, delegated to hosts behind" for prefix in family["prefixes"]]
+    if family["family"] == "ipv6" and (text := deprecated_line(uplink)):
+        lines += wrap(text, "  ", "    ")
     for address in family["sources"]:
         note = "" if address in family["addresses"] else " (existing connections only)"
         lines.append(f"  address {address}{note}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
+from mproutd.status.prefix_types import Announcer, DeprecatedAddress
 from mproutd.status.resolver_types import ResolverStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
 
@@ -266,6 +267,8 @@ one"""
 missing without a daemon and where no uplink has it"""
     load: NotRequired[LoadStatus | None]
     """how full it is; null for an uplink that is not regular; missing as `overflow`"""
+    deprecated: NotRequired[list[DeprecatedAddress]]
+    """addresses in the LAN from its prefix, deprecated while it is out; missing without one"""
     health: NotRequired[list[CheckStatus] | None]
     """health checks, by family; null where this uplink has none; missing without a daemon and
 where no uplink has one"""
@@ -377,6 +380,8 @@ one is added"""
     pins_flows: NotRequired[bool | None]
     """whether forwarded connections keep their uplink, that is, mproutd's nftables table is in
 place; null where it is not wanted (`pin_flows` 0, or no forwarding); missing without a daemon"""
+    announcers: NotRequired[list[Announcer]]
+    """programs that may announce prefixes in the LAN; missing without an uplink's prefix"""
     mptcp: MptcpStatus | None
     """the kernel's MPTCP; null where it has none"""
     drift: list[str]
