@@ -91,7 +91,7 @@ PURE = (
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
     " firewall.ruleset"
     " firewall.flows importers subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis control.admission"
+    " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
