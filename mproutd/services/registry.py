@@ -114,7 +114,12 @@ SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
-    ServiceType("nftables", _pins_flows, _pinned_flows, leftover="nftables"),
+    ServiceType(
+        "nftables",
+        lambda config: _pins_flows(config) or (config.enabled and _any_sets(config, "nat6")),
+        _pinned_flows,
+        leftover="nftables",
+    ),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),

@@ -18,9 +18,7 @@ from tests.lab.wan import SERVER6, Wan, address
 UNPACKED = Path(__file__).resolve().parents[2] / ".build/unpacked"
 ULA = "fd00:70::"
 PREFERRED, VALID = 1800, 3600
-OWN = "".join(
-    f"config uplink 'wan{n}'\n\tlist prefix '2001:db8:a00{n}::/56'\n\n" for n in (1, 2)
-)
+OWN = "".join(f"config uplink 'wan{n}'\n\tlist prefix '2001:db8:a00{n}::/56'\n\n" for n in (1, 2))
 """The file mproutd of a gateway without netifd."""
 
 

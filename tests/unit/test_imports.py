@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
-    "firewall.ruleset": "configuration netlink.nftables planning",
+    "firewall.ruleset": "configuration firewall.translation netlink.nftables planning",
+    "firewall.translation": "configuration model netlink.nftables planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
     "firewall.nft": "environment firewall.ruleset netlink safefile",
@@ -63,8 +64,8 @@ MAY_IMPORT = {
     "control.server": "control.admission control.socket_file eventloop limits log status.events",
     "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
     " status",
-    "services": "configuration environment eventloop firewall format lan_address log model netlink planning"
-    " safefile services status",
+    "services": "configuration environment eventloop firewall format lan_address log model netlink"
+    " planning safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
     "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
@@ -83,10 +84,11 @@ MAY_IMPORT = {
 
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
-    "lan_address model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
-    " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
-    " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
-    " firewall.flows subflows.policy subflows.connections subflows.relocation"
+    "lan_address model format iproute2 configuration planning status netlink.nlmsg"
+    " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
+    " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
+    " firewall.ruleset firewall.flows firewall.translation subflows.policy subflows.connections"
+    " subflows.relocation"
     " services.health.hysteresis control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
