@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.environment import find_program
+from mproutd.environment import find_program, has_lease_files
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -98,6 +98,12 @@ def _prefixes(context: ServiceContext) -> Service:
     return PrefixDeprecator(context)
 
 
+def _leases(context: ServiceContext) -> Service:
+    from mproutd.services.leases import Leases
+
+    return Leases(context)
+
+
 def _may_deprecate(config: Config) -> bool:
     return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
 
@@ -113,6 +119,11 @@ def _has_prefixes(outcome: Outcome) -> bool:
 SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
+    ServiceType(
+        "leases",
+        lambda config: bool(config.uplinks) and has_lease_files() and not find_program("ubus"),
+        _leases,
+    ),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
     ServiceType(
         "nftables",

@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " services.base services.lan_prefixes services.netifd statefile status",
+    " services.base services.lan_prefixes services.leases services.netifd statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
