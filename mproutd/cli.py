@@ -340,6 +340,7 @@ def _quota(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> int:
+    from mproutd import resolv_conf
     from mproutd.configuration.config import ConfigError
     from mproutd.firewall import table as firewall
     from mproutd.services import lan_prefixes, scripts
@@ -360,6 +361,7 @@ def _flush(options: argparse.Namespace) -> int:
     if made:
         print("\n".join(change_lines(made)))
     scripts.forget(runtime)
+    resolv_conf.remove(runtime)
     for address, count in last.kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")

@@ -251,6 +251,7 @@ def own_status(reconciler: Reconciler) -> Status:
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would reply, done by this process."""
+    from mproutd import resolv_conf
     from mproutd.firewall import table as firewall
     from mproutd.services import lan_prefixes
     from mproutd.status.changes import changes, planned_changes, table_changes
@@ -268,6 +269,7 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     outcomes = own.converge()
     last = outcomes[-1]
     table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
+    resolv_conf.update(runtime, own.config.enabled, last.plan)
     table += lan_prefixes.change_now(runtime, own.config, last.plan)
     return {"changes": [*changes(outcomes), *table_changes(table)]}
 

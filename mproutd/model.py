@@ -273,6 +273,8 @@ class Packet(NamedTuple):
     mark: int = 0
     selectors: Selectors = NO_SELECTORS
     """Those that it matches, by the first of each range."""
+    destination: str = ""
+    """Empty for somewhere on the internet."""
 
 
 class Endpoint(NamedTuple):

@@ -25,6 +25,7 @@ from mproutd.configuration.parsers import (
     mark_mask,
     one_of,
     program,
+    resolver,
     seconds,
     source_prefix,
     table,
@@ -43,8 +44,9 @@ NAT6 = ("prefix", "masquerade")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
 wireguard …) makes a device of its own, and `device` is at most the one below it."""
-MAX_UPLINKS = 199
-"""Slots are 1..199, since the rules of one kind are 200 priorities apart from the next."""
+MAX_UPLINKS = 198
+"""Slots are 1..198: the rules of one kind are 200 priorities apart from the next, and the last
+priority of the last kind is that of the rules of resolvers."""
 RULE_SPAN = 900
 """The uplinks' rules use this many priorities from rule_priority on."""
 TABLE_SPAN = 256
@@ -201,6 +203,9 @@ UPLINK: Mapping[str, OptionSpec] = {
     ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
+    ),
+    "dns": OptionSpec(
+        resolver, "its provider's resolvers, if no lease names them", is_list=True, unset=()
     ),
     "weight": OptionSpec(integer(1, MAX_WEIGHT), "its share of other traffic: see metric"),
     "metric": OptionSpec(

@@ -37,6 +37,14 @@ GATEWAYS: dict[str, int] = {"gateway": AF_INET, "gateway6": AF_INET6}
 _FAMILIES: dict[str, int] = {"ipv4": AF_INET, "ipv6": AF_INET6}
 
 
+def is_proper_name(device: str) -> bool:
+    """Whether a device can have this name (IFNAMSIZ), so that rules may name it.
+
+    A longer one is an alternative name (altname in ip-link(8)).
+    """
+    return 0 < len(device.encode()) < 16
+
+
 def quoted(text: str, limit: int = 60) -> str:
     """Input as it may appear in a message: in quotes, control characters escaped, cut if long."""
     cut = text[:limit]
@@ -233,6 +241,22 @@ def source_prefix(text: str) -> str:
     if split_prefix(network, family)[0] != packed:
         raise ValueError(f"{quoted(text)} has bits beyond its length: write {network}")
     return network
+
+
+def resolver(text: str) -> str:
+    """The address of a DNS server, of either family; the uplink's device is its scope."""
+    address, percent, _ = text.partition("%")
+    if not _is_address(address):
+        raise ValueError(f"{quoted(text)} is not an address of a DNS server")
+    address = canonical(address)
+    if percent:
+        raise ValueError(f"{quoted(text)} names a device: write {address}, for the uplink's own")
+    first = address.partition(".")[0]
+    if address in ("::", "0.0.0.0", "::1") or first == "127":
+        raise ValueError(f"{quoted(text)} is this host: name a server of the provider")
+    if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+        raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+    return address
 
 
 class Target(NamedTuple):

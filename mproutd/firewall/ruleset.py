@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.firewall import translation
 from mproutd.firewall.translation import Translation
 from mproutd.netlink.nftables import (
@@ -104,7 +105,7 @@ def _pinning_chains(
 ) -> list[Chain]:
     """Those that keep a connection on its uplink; none where no uplink has a mark."""
     marks, mask = connection_marks(config, numbers), config.mark_mask
-    kept = [uplink for uplink in uplinks if uplink.name in marks and uplink.device]
+    kept = [uplink for uplink in uplinks if uplink.name in marks and is_proper_name(uplink.device)]
     if not kept:
         return []
     names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}

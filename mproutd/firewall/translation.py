@@ -15,6 +15,7 @@ from socket import AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import SCOPE_GLOBAL, TEMPORARY, Address, contains, leading_bits, prefix
 from mproutd.netlink.nftables import (
     IIF,
@@ -62,7 +63,7 @@ def translations(
     found = []
     for uplink in uplinks:
         config, own = uplink.config, uplink.paths[1].prefixes
-        if not config.nat6 or not config.device:
+        if not config.nat6 or not is_proper_name(config.device):
             continue
         masquerade = config.nat6 == "masquerade"
         mapped = tuple(

@@ -15,6 +15,7 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     +300+slot  oif DEVICE lookup T
     +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
     +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
+    +899       to RESOLVER lookup T            the same: resolvers.py
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
@@ -37,6 +38,7 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
@@ -218,12 +220,16 @@ def _uplink_rules(
             Rule(family, base + MARK + slot, table, fwmark=numbers.mark, fwmask=numbers.mask)
         )
     # Without a device there is no `oif`, and the rule would match everything.
-    if uplink.config.device and (has_sources or strict):
+    if is_proper_name(uplink.config.device) and (has_sources or strict):
         rules.append(Rule(family, base + OIF + slot, table, oif=uplink.config.device))
     if (has_sources or strict) and not path.table:
         rules += [Rule(family, base + SOURCE + slot, table, source) for source in path.sources]
     if path.usable or strict:
-        rules += [Rule(family, base + IIF + slot, table, iif=name) for name in uplink.config.iif]
+        rules += [
+            Rule(family, base + IIF + slot, table, iif=name)
+            for name in uplink.config.iif
+            if is_proper_name(name)
+        ]
     return rules
 
 

@@ -104,6 +104,12 @@ def _leases(context: ServiceContext) -> Service:
     return Leases(context)
 
 
+def _resolvers(context: ServiceContext) -> Service:
+    from mproutd.services.resolvers import ResolvConf
+
+    return ResolvConf(context)
+
+
 def _may_deprecate(config: Config) -> bool:
     return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
 
@@ -145,6 +151,13 @@ SERVICES = (
     ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
+    ServiceType(
+        "resolvers",
+        lambda config: config.enabled,
+        _resolvers,
+        leftover="resolv.conf",
+        applies=lambda outcome: bool(outcome.plan.resolvers),
+    ),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""

@@ -90,6 +90,12 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
     "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
     "mproutd, which lowers none: {limit} applies",
+    "resolver-diverted": "{uplink}: queries to its resolver {address} leave via {actual} "
+    "({command})",
+    "resolver-shared": "{address}: {uplinks} name this resolver, so it has no rule; queries leave "
+    "via {actual}, which does not name it",
+    "resolv-conf-error": "cannot write {error}; programs that read it may ask a lost uplink's "
+    "resolvers",
     "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "
     "and so would subflows to announced addresses: add_addr_accepted is {limit}",
 }
@@ -195,6 +201,11 @@ ADVICE = {
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
     "limit-not-lowered": "lower the limit with ip mptcp limits set, or remove the option",
+    "resolver-diverted": "find the route or the rule in front: ip rule; ip route get ADDRESS; a "
+    "specific route in main comes first unless `main_routes` is 0",
+    "resolver-shared": "name other resolvers for these uplinks: `list dns`",
+    "resolv-conf-error": "make sure that the runtime directory is writable and not full; mproutd "
+    "retries every ten seconds",
     "announced-addresses": "set `fullmesh` on an uplink that may carry them, or give such an "
     "uplink's default route in main the lowest metric; to accept none: ip mptcp limits set "
     "add_addr_accepted 0, and remove the option",

@@ -22,6 +22,7 @@ from mproutd.status.render import (
 )
 from mproutd.status.render_cost import cost_summaries, load_line
 from mproutd.status.render_health import FAMILIES, check_lines
+from mproutd.status.render_resolvers import resolver_line
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
@@ -119,6 +120,9 @@ def _family(uplink: UplinkStatus, family: FamilyStatus, now: float, color: bool)
         lines.append(f"  address {address}{note}")
     for lookup in family["lookups"]:
         lines += _lookup(lookup, color)
+    for resolver in uplink["resolvers"]:
+        if (":" in resolver["address"]) == (family["family"] == "ipv6"):
+            lines += wrap(resolver_line(resolver), "  ", "    ")
     return lines
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
 from mproutd.status.prefix_types import Announcer, DeprecatedAddress
+from mproutd.status.resolver_types import ResolverStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
 
 Count = Annotated[int, ("minimum", 0)]
@@ -244,6 +245,8 @@ since the regular ones are full"""
     """its rules, as ip(8) prints them; those of IPv6 begin with -6"""
     endpoints: list[EndpointStatus]
     """its desired MPTCP endpoints"""
+    resolvers: list[ResolverStatus]
+    """its provider's DNS servers"""
     received: Count | None
     """bytes since the device was created; null when there is no device"""
     sent: Count | None

@@ -210,7 +210,7 @@ def test_a_mark_that_leads_nowhere_is_named(site: Site) -> None:
 
 
 def test_a_foreign_route_in_an_uplinks_table_is_no_rules_doing(site: Site) -> None:
-    """The marks and addresses of wan1 leave by wan2, and nobody's rule explains it."""
+    """The marks and addresses of wan1 leave by wan2, and no rule explains it."""
     site.settle()
     world = site.world
     ours = next(

@@ -49,7 +49,8 @@ MAY_IMPORT = {
     "firewall.table": "configuration firewall model netlink planning status",
     "firewall.nft": "environment firewall.ruleset netlink safefile",
     "statefile": "environment planning.state safefile",
-    "hints": "model planning.gateways safefile",
+    "hints": "model planning.gateways planning.resolver_sources safefile",
+    "resolv_conf": "planning safefile",
     "verification": "model planning netlink.kernel",
     "passes": "model configuration planning netlink.kernel netlink.path_manager"
     " subflows.connections subflows.relocation verification",
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
     " status",
     "services": "configuration environment eventloop firewall format lan_address log model netlink"
-    " planning safefile services status",
+    " planning resolv_conf safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
     "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
@@ -74,7 +75,8 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " services.base services.lan_prefixes services.leases services.netifd statefile status",
+    " resolv_conf services.base services.lan_prefixes services.leases services.netifd statefile"
+    " status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",

@@ -120,6 +120,7 @@ def test_the_chains() -> None:
     both = make_table(with_pins, config.uplinks, assign_numbers(config, {}), listed)
     assert script(both).endswith(CHAINS + "}\n")
     assert "chain incoming" in script(both)
+    assert b"masq" in b"".join(encode(1) for encode in transaction(both))
     plain = [listed[1]._replace(prefixes=())]
     table = make_table(config, config.uplinks, assign_numbers(config, {}), plain)
     assert "iif != 0 meta nfproto == 10 masquerade" in script(table)
