@@ -66,6 +66,7 @@ PROBLEMS = {
     "out: {error}",
     "announcer-ignores-kernel": "{program} announces IPv6 prefixes without the lifetimes that the "
     "kernel has: hosts keep to the prefix of an uplink that is out",
+    "nat6-failed": "IPv6 is not translated (`nat6`): {error}",
     "nat6-without-prefix": "{uplink}: `nat6` is prefix, but no prefix of it is known: IPv6 from "
     "elsewhere leaves untranslated",
     "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
@@ -197,6 +198,8 @@ ADVICE = {
     "`deprecate_prefixes` '0'",
     "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or have programs of "
     "`on_up` and `on_down` change its configuration",
+    "nat6-failed": "resolve the kernel's error: it needs nf_tables, nft_nat, nft_masq and "
+    "nf_conntrack (OpenWrt: kmod-nft-nat); mproutd retries every minute",
     "nat6-without-prefix": "name it by `prefix`, or set `nat6` 'masquerade'",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
