@@ -48,7 +48,9 @@ class UplinkConfig(NamedTuple):
     role: str | None = _default("role")
     """None: that of the configuration."""
     prefix: tuple[str, ...] = _default("prefix")
+    nat6: str | None = _default("nat6")
     iif: tuple[str, ...] = _default("iif")
+    dns: tuple[str, ...] = _default("dns")
     weight: int | None = _default("weight")
     metric: int | None = _default("metric")
     """None where planning/sharing.py chooses: without any, other traffic is not shared."""
@@ -101,6 +103,7 @@ class Config(NamedTuple):
     main_routes: bool = _default("main_routes", GLOBALS)
     policy_mask: int = _default("policy_mask", GLOBALS)
     pin_flows: bool = _default("pin_flows", GLOBALS)
+    deprecate_prefixes: bool = _default("deprecate_prefixes", GLOBALS)
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     policies: tuple[PolicyConfig, ...] = ()
@@ -214,7 +217,9 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
     plain = {
         option: given[0].value
         for option, given in values.items()
-        if given and option in UplinkConfig._fields and option not in ("mark", "prefix", "iif")
+        if given
+        and option in UplinkConfig._fields
+        and option not in ("mark", "prefix", "iif", "dns")
     }
     return UplinkConfig(
         name=name,
@@ -224,6 +229,7 @@ def _build_uplink(uplink: UplinkSections, values: Values, names: Sequence[str]) 
         mask=mask,
         prefix=tuple(dict.fromkeys(item.value for item in values["prefix"])),
         iif=tuple(item.value for item in values["iif"]),
+        dns=tuple(dict.fromkeys(item.value for item in values["dns"])),
         interfaces=tuple(sorted(names, key=lambda interface: interface != name)),
         netifd_interface=device[1:] if by_netifd else name if in_network else "",
         **plain,

@@ -32,6 +32,7 @@ from mproutd.configuration.parsers import (
     boolean,
     device,
     device_or_alias,
+    domain_name,
     family,
     gateway,
     integer,
@@ -39,6 +40,7 @@ from mproutd.configuration.parsers import (
     mark_mask,
     one_of,
     program,
+    resolver,
     seconds,
     source_prefix,
     table,
@@ -51,13 +53,15 @@ MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
 QUOTA_PERIODS = ("month", "week", "day")
 QUOTA_ACTIONS = ("backup", "handover", "off")
-METHODS = ("ping", "tcp", "http", "https")
+METHODS = ("ping", "tcp", "http", "https", "dns")
 FAILBACK = ("keep", "move")
+NAT6 = ("prefix", "masquerade")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
 """netifd's protocols that use the section's own device.  Any other (pppoe, wwan, qmi, 6in4,
 wireguard …) makes a device of its own, and `device` is at most the one below it."""
-MAX_UPLINKS = 199
-"""Slots are 1..199, since the rules of one kind are 200 priorities apart from the next."""
+MAX_UPLINKS = 198
+"""Slots are 1..198: the rules of one kind are 200 priorities apart from the next, and the last
+priority of the last kind is that of the rules of resolvers."""
 OWN_RULES, MAX_OWN_RULES = 900, 1000
 """The priorities of rules for this host's own traffic, from rule_priority on, and their number."""
 RULE_SPAN = OWN_RULES + MAX_OWN_RULES
@@ -136,12 +140,18 @@ GLOBALS: Mapping[str, OptionSpec] = {
         mark_mask, "the bits of a packet's mark that policies use", "0x00003f00"
     ),
     "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
+    "deprecate_prefixes": OptionSpec(
+        boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
+    ),
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
-    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http or https", "ping"),
-    "track_port": OptionSpec(integer(1, 65535), "the port for tcp, http and https"),
+    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http, https or dns", "ping"),
+    "track_port": OptionSpec(integer(1, 65535), "the port for tcp, http, https and dns"),
     "track_path": OptionSpec(url_path, "the path that http and https request", "/"),
+    "track_name": OptionSpec(
+        domain_name, "the name that dns asks for; . for the name servers of the root", "."
+    ),
     "track_status": OptionSpec(integer(100, 599), "the only HTTP status that counts as success"),
     "track_verify": OptionSpec(boolean, "https accepts only valid certificates", "1"),
     "track_family": OptionSpec(family, "ipv4 or ipv6: for host names in track_ip", "ipv4"),
@@ -213,8 +223,15 @@ UPLINK: Mapping[str, OptionSpec] = {
         is_list=True,
         unset=(),
     ),
+    "nat6": OptionSpec(
+        one_of("translation", NAT6),
+        "prefix or masquerade: how IPv6 sources from elsewhere are translated",
+    ),
     "iif": OptionSpec(
         device, "traffic from these devices leaves via this uplink", is_list=True, unset=()
+    ),
+    "dns": OptionSpec(
+        resolver, "its provider's resolvers, if no lease names them", is_list=True, unset=()
     ),
     "weight": OptionSpec(integer(1, MAX_WEIGHT), "its share of other traffic: see metric"),
     "metric": OptionSpec(

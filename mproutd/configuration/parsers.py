@@ -37,6 +37,14 @@ GATEWAYS: dict[str, int] = {"gateway": AF_INET, "gateway6": AF_INET6}
 _FAMILIES: dict[str, int] = {"ipv4": AF_INET, "ipv6": AF_INET6}
 
 
+def is_proper_name(device: str) -> bool:
+    """Whether a device can have this name (IFNAMSIZ), so that rules may name it.
+
+    A longer one is an alternative name (altname in ip-link(8)).
+    """
+    return 0 < len(device.encode()) < 16
+
+
 def quoted(text: str, limit: int = 60) -> str:
     """Input as it may appear in a message: in quotes, control characters escaped, cut if long."""
     cut = text[:limit]
@@ -75,10 +83,10 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A number within these bounds."""
 
     def parse(text: str) -> int:
-        value = number(text)
-        if not low <= value <= high:
+        negative = text[:1] == "-" and text[1:].isdecimal()
+        if negative or not low <= number(text) <= high:
             raise ValueError(f"{quoted(text)} is out of range: {low} to {high}")
-        return value
+        return number(text)
 
     return parse
 
@@ -235,6 +243,22 @@ def source_prefix(text: str) -> str:
     return network
 
 
+def resolver(text: str) -> str:
+    """The address of a DNS server, of either family; the uplink's device is its scope."""
+    address, percent, _ = text.partition("%")
+    if not is_address(address):
+        raise ValueError(f"{quoted(text)} is not an address of a DNS server")
+    address = canonical(address)
+    if percent:
+        raise ValueError(f"{quoted(text)} names a device: write {address}, for the uplink's own")
+    first = address.partition(".")[0]
+    if address in ("::", "0.0.0.0", "::1") or first == "127":
+        raise ValueError(f"{quoted(text)} is this host: name a server of the provider")
+    if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+        raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+    return address
+
+
 class Target(NamedTuple):
     """A host that a health check probes."""
 
@@ -260,13 +284,24 @@ def target(text: str) -> Target:
         if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
             raise ValueError(f"{quoted(text)} is a multicast or reserved address")
         return Target(address, family_of(address))
-    labels = text.removesuffix(".").split(".")
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(is_label, labels)):
+    if not _is_name(text):
         raise ValueError(
             f"{quoted(text)} is neither an address nor a host name, nor `gateway` or `gateway6` "
             "for the uplink's own"
         )
     return Target(text.lower(), 0)
+
+
+def domain_name(text: str) -> str:
+    """A name to ask a resolver for; "." for the root."""
+    if text != "." and not _is_name(text):
+        raise ValueError(f"{quoted(text)} is not a domain name, such as www.example.org, or .")
+    return text.lower()
+
+
+def _is_name(text: str) -> bool:
+    labels = text.removesuffix(".").split(".")
+    return len(text) <= 253 and not labels[-1].isdigit() and all(map(is_label, labels))
 
 
 def is_address(text: str) -> bool:

@@ -21,6 +21,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.configuration.parsers import is_proper_name
+from mproutd.firewall import translation
+from mproutd.firewall.translation import Translation
 from mproutd.netlink.nft_values import (
     ALL_BITS,
     CT_DIRECTION,
@@ -50,13 +53,13 @@ MAX_NAME = 24
 
 
 def wants_table(config: Config) -> bool:
-    """Whether the configuration asks for the table; a host that does not forward needs none."""
-    return config.enabled and bool(config.uplinks) and (config.pin_flows or steers(config))
+    """Whether connections are to be kept on their uplink; a host that does not forward has none."""
+    return config.enabled and config.pin_flows and bool(config.uplinks)
 
 
 def steers(config: Config) -> bool:
     """Whether rules select what this host forwards."""
-    return any(rule.forwarded for rule in config.rules)
+    return config.enabled and any(rule.forwarded for rule in config.rules)
 
 
 def connection_marks(config: Config, numbers: Mapping[str, Numbers]) -> dict[str, int]:
@@ -82,37 +85,37 @@ def connection_marks(config: Config, numbers: Mapping[str, Numbers]) -> dict[str
 
 def make_table(
     config: Config,
-    uplinks: Sequence[UplinkConfig],
+    uplinks: Iterable[UplinkConfig],
     numbers: Mapping[str, Numbers],
+    translations: Sequence[Translation] = (),
     policy_numbers: Mapping[str, PolicyNumbers] = {},
 ) -> Table:
-    """The table; without chains where there is nothing to keep and nothing to steer.
+    """The table; without chains where there is nothing to keep, to translate or to steer.
 
     `uplinks` have the names of their devices; one without a device has no rule yet.
     """
-    table = _pinning(config, uplinks, numbers) if config.pin_flows else Table(TABLE)
+    listed = [uplink for uplink in uplinks if is_proper_name(uplink.device)]
+    pinning = _pinning_chains(config, listed, numbers) if wants_table(config) else []
+    names = {uplink.name: chain_name(uplink, numbers) for uplink in listed}
+    table = Table(TABLE, (*pinning, *translation.chains(translations, names)))
     if not steers(config):
         return table
     from mproutd.firewall.policies import with_policies
 
-    marks = connection_marks(config, numbers) if config.pin_flows else {}
-    devices = [uplink.device for uplink in uplinks if uplink.device]
-    kept = {
-        uplink.name: chain_name(uplink, numbers)
-        for uplink in uplinks
-        if uplink.name in marks and uplink.device
-    }
+    marks = connection_marks(config, numbers) if pinning else {}
+    kept = {name: short for name, short in names.items() if name in marks}
+    devices = [uplink.device for uplink in listed]
     return with_policies(config, table, devices, kept, policy_numbers)
 
 
-def _pinning(
+def _pinning_chains(
     config: Config, uplinks: Iterable[UplinkConfig], numbers: Mapping[str, Numbers]
-) -> Table:
-    """The table that keeps connections on their uplinks."""
+) -> list[Chain]:
+    """Those that keep a connection on its uplink; none where no uplink has a mark."""
     marks, mask = connection_marks(config, numbers), config.mark_mask
-    kept = [uplink for uplink in uplinks if uplink.name in marks and uplink.device]
+    kept = [uplink for uplink in uplinks if uplink.name in marks]
     if not kept:
-        return Table(TABLE)
+        return []
     names = {uplink.name: chain_name(uplink, numbers) for uplink in kept}
     note: dict[Value, Jump] = {uplink.device: Jump(f"note_{names[uplink.name]}") for uplink in kept}
     targets: dict[Value, Jump] = {
@@ -141,7 +144,7 @@ def _pinning(
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
         elsewhere = Match(IIFNAME, uplink.device, equal=False)
         chains.append(Chain(f"to_{name}", [[elsewhere, mark]]))
-    return Table(TABLE, chains)
+    return chains
 
 
 def chain_name(uplink: UplinkConfig, numbers: Mapping[str, Numbers]) -> str:

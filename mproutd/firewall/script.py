@@ -16,6 +16,7 @@ from mproutd.netlink.nft_values import (
     DSCP4,
     DSCP6,
     ETHER_SOURCE,
+    IIF,
     IIFNAME,
     IIFTYPE,
     L4PROTO,
@@ -36,8 +37,10 @@ from mproutd.netlink.nft_values import (
     Match,
     NamedSet,
     Remember,
+    Source,
     Statement,
     Table,
+    Translate,
     Value,
 )
 
@@ -47,6 +50,7 @@ _KEYS = {
     CT_DIRECTION: "ct direction",
     CT_STATUS: "ct status",
     META_MARK: "meta mark",
+    IIF: "iif",
     IIFNAME: "iifname",
     OIFNAME: "oifname",
     IIFTYPE: "meta iiftype",
@@ -103,6 +107,11 @@ def _statement(statement: Statement) -> str:
     if isinstance(statement, Jump):
         verb = "jump" if statement.comes_back else "goto"
         return f"{verb} {statement.chain}" if statement.chain else "return"
+    if isinstance(statement, Source):
+        return f"ip6 saddr {'' if statement.equal else '!= '}{statement.prefix}"
+    if isinstance(statement, Translate):
+        prefix = statement.prefix
+        return f"snat ip6 prefix to {prefix}" if prefix else "masquerade"
     key = _KEYS[statement.key]
     if isinstance(statement, Among):
         values = ", ".join(_range(statement.key, value) for value in statement.values)

@@ -25,6 +25,7 @@ class Key(NamedTuple):
 CT_MARK, CT_STATE = Key("ct", 3, data_type=19), Key("ct", 0)
 CT_DIRECTION, CT_STATUS = Key("ct", 1, 1), Key("ct", 2)
 META_MARK, IIFTYPE = Key("meta", 3, data_type=19), Key("meta", 8, 2)
+IIF = Key("meta", 4)
 IIFNAME, OIFNAME = Key("meta", 6, 16, data_type=41), Key("meta", 7, 16, data_type=41)
 NFPROTO, L4PROTO = Key("meta", 15, 1), Key("meta", 16, 1, data_type=12)
 ETHER_SOURCE = Key("payload", 6, 6, 0, 9)
@@ -101,7 +102,20 @@ class Assign(NamedTuple):
     value: int
 
 
-Statement = Match | Among | InSet | Remember | Jump | Choice | Assign
+class Source(NamedTuple):
+    """Go on only if the packet is of IPv6 and has a source from this prefix, or another one."""
+
+    prefix: str
+    equal: bool = True
+
+
+class Translate(NamedTuple):
+    """Translate the source: its prefix to this one, or else to the address of the device."""
+
+    prefix: str = ""
+
+
+Statement = Match | Among | InSet | Remember | Jump | Choice | Assign | Source | Translate
 Rule = Sequence[Statement]
 
 

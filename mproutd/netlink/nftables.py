@@ -3,19 +3,22 @@
 Only what mproutd's own table needs; tests compare it with what nft(8) makes of the same text.
 
 Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c, nft_ct.c, nft_meta.c,
-nft_bitwise.c, nft_lookup.c.
+nft_bitwise.c, nft_lookup.c, nft_payload.c, nft_nat.c, nft_masq.c.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from socket import AF_INET6, inet_pton
 from struct import Struct
 from sys import byteorder
 from typing import TypeGuard
 
 from mproutd.netlink.nft_values import (
     ALL_BITS,
+    NFPROTO,
+    SOURCE6,
     Among,
     Assign,
     Chain,
@@ -27,8 +30,10 @@ from mproutd.netlink.nft_values import (
     NamedSet,
     Remember,
     Rule,
+    Source,
     Statement,
     Table,
+    Translate,
     Value,
 )
 from mproutd.netlink.nlmsg import (
@@ -45,19 +50,15 @@ from mproutd.netlink.nlmsg import (
 NETLINK_NETFILTER = 12
 RULESET_GROUP = 7
 """NFNLGRP_NFTABLES."""
-_SUBSYSTEM = 10
+SUBSYSTEM = 10
 """NFNL_SUBSYS_NFTABLES, in the upper byte of a message's type."""
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _GET_CHAIN, _DELETE_CHAIN = 0, 2, 3, 4, 5
-_NEW_RULE, _GET_RULE, _DELETE_RULE, _NEW_SET, _GET_SET, _NEW_ELEMENTS = 6, 7, 8, 9, 10, 12
-_OF_A_TABLE = frozenset(
-    (_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _DELETE_CHAIN, _NEW_RULE, _DELETE_RULE)
-)
-"""Sets and their elements may change."""
-_INET = 1
-_TABLE_NAME = 1
+NEW_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 2, 3, 4, 5
+NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, GET_SET, NEW_ELEMENTS = 6, 7, 8, 9, 10, 12
+INET = 1
+TABLE_NAME = 1
 """NFTA_TABLE_NAME, and the same number in the messages of chains and rules."""
-_NFGENMSG = Struct(">BBH")
+NFGENMSG = Struct(">BBH")
 _BE32 = Struct(">I")
 _HOST32 = Struct("=I")
 _NESTED = 0x8000
@@ -72,6 +73,8 @@ _UPDATE = 1
 _MAX_ELEMENTS = 65535
 """Of a set to which rules or dnsmasq add."""
 _VERDICT_DATA = 0xFFFFFF00
+_SOURCE_NAT, _NETMAP = 0, 1 << 6
+"""NFT_NAT_SNAT and NF_NAT_RANGE_NETMAP (linux/netfilter/nf_nat.h)."""
 HOOKS = {"prerouting": 0, "output": 3, "postrouting": 4}
 _ELEMENTS_PER_MESSAGE = 200
 
@@ -90,17 +93,17 @@ def transaction(
     With `stale`, the chains to delete, only rules and chains are replaced, and sets with a name
     keep their elements; `sets` are those that are there.
     """
-    name = put(_TABLE_NAME, _string(table.name))
-    batch = [_batch(_BATCH_BEGIN), _message(_NEW_TABLE, name, _CREATE)]
+    name = put(TABLE_NAME, string(table.name))
+    batch = [_batch(_BATCH_BEGIN), _message(NEW_TABLE, name, _CREATE)]
     if stale is None:
-        batch.append(_message(_DELETE_TABLE, name))
+        batch.append(_message(DELETE_TABLE, name))
         if table.chains:
-            batch.append(_message(_NEW_TABLE, name, _CREATE))
+            batch.append(_message(NEW_TABLE, name, _CREATE))
     else:
-        batch.append(_message(_DELETE_RULE, name))
-        batch += [_message(_DELETE_CHAIN, name + put(3, _string(chain))) for chain in stale]
+        batch.append(_message(DELETE_RULE, name))
+        batch += [_message(DELETE_CHAIN, name + put(3, string(chain))) for chain in stale]
     batch += [_named_set(name, own) for own in table.sets if own.name not in sets]
-    batch += [_message(_NEW_CHAIN, name + _chain(chain), _CREATE) for chain in table.chains]
+    batch += [_message(NEW_CHAIN, name + _chain(chain), _CREATE) for chain in table.chains]
     number = 0
     for chain in table.chains:
         for rule in chain.rules:
@@ -109,8 +112,8 @@ def transaction(
                 if _needs_set(statement):
                     number += 1
                     batch += _anonymous_set(name, number, statement)
-            body = name + put(2, _string(chain.name)) + put(4 | _NESTED, _rule(rule, first))
-            batch.append(_message(_NEW_RULE, body, _CREATE | _APPEND))
+            body = name + put(2, string(chain.name)) + put(4 | _NESTED, _rule(rule, first))
+            batch.append(_message(NEW_RULE, body, _CREATE | _APPEND))
     last = batch.pop()
     return [*batch, partial(_acknowledged, last), _batch(_BATCH_END)]
 
@@ -123,21 +126,21 @@ def _acknowledged(encode: Encode, sequence: int) -> bytes:
 
 
 def _batch(kind: int) -> Encode:
-    head = _NFGENMSG.pack(0, 0, _SUBSYSTEM)
+    head = NFGENMSG.pack(0, 0, SUBSYSTEM)
     return lambda sequence: request(kind, 0, sequence, head)
 
 
 def _message(kind: int, body: bytes, flags: int = 0) -> Encode:
-    whole = _NFGENMSG.pack(_INET, 0, 0) + body
-    return lambda sequence: request(_SUBSYSTEM << 8 | kind, flags, sequence, whole)
+    whole = NFGENMSG.pack(INET, 0, 0) + body
+    return lambda sequence: request(SUBSYSTEM << 8 | kind, flags, sequence, whole)
 
 
 def _chain(chain: Chain) -> bytes:
-    body = put(3, _string(chain.name))
+    body = put(3, string(chain.name))
     if chain.hook:
         priority = _BE32.pack(chain.priority & 0xFFFFFFFF)
         hook = put(1, _BE32.pack(HOOKS[chain.hook])) + put(2, priority)
-        body += put(4 | _NESTED, hook) + put(5, _BE32.pack(1)) + put(7, _string(chain.type))
+        body += put(4 | _NESTED, hook) + put(5, _BE32.pack(1)) + put(7, string(chain.type))
     return body
 
 
@@ -146,12 +149,12 @@ def _chain(chain: Chain) -> bytes:
 
 def _named_set(table: bytes, own: NamedSet) -> Encode:
     flags = _TIMEOUT | (_INTERVAL if own.interval else _EVAL)
-    body = table + put(2, _string(own.name)) + put(3, _BE32.pack(flags)) + _key_of_set(own.key)
+    body = table + put(2, string(own.name)) + put(3, _BE32.pack(flags)) + _key_of_set(own.key)
     if not own.interval:
         body += put(9 | _NESTED, put(1, _BE32.pack(_MAX_ELEMENTS)))
     if own.timeout:
         body += put(11, (own.timeout * 1000).to_bytes(8, "big"))
-    return _message(_NEW_SET, body + put(10, _BE32.pack(0)), _CREATE)
+    return _message(NEW_SET, body + put(10, _BE32.pack(0)), _CREATE)
 
 
 def _key_of_set(key: Key) -> bytes:
@@ -182,11 +185,11 @@ def _anonymous_set(table: bytes, number: int, statement: Choice | Among) -> list
     head = table + put(2, name)
     body = head + put(3, _BE32.pack(flags)) + _key_of_set(key) + data
     body += put(9 | _NESTED, put(1, _BE32.pack(len(elements)))) + put(10, _BE32.pack(number))
-    messages = [_message(_NEW_SET, body, _CREATE)]
+    messages = [_message(NEW_SET, body, _CREATE)]
     for start in range(0, len(elements), _ELEMENTS_PER_MESSAGE):
         part = b"".join(elements[start : start + _ELEMENTS_PER_MESSAGE])
         body = head + put(3 | _NESTED, part) + put(4, _BE32.pack(number))
-        messages.append(_message(_NEW_ELEMENTS, body, _CREATE))
+        messages.append(_message(NEW_ELEMENTS, body, _CREATE))
     return messages
 
 
@@ -255,7 +258,7 @@ def _statement(statement: Statement, number: int) -> bytes:
             body += put(5, _BE32.pack(1))
         return _load(statement.key) + _expression("lookup", body)
     if isinstance(statement, InSet):
-        name = put(1, _string(statement.set))
+        name = put(1, string(statement.set))
         lookup = _load(statement.key) + _expression("lookup", name + put(2, register))
         return lookup + (_update(statement.key, statement.set) if statement.renew else b"")
     if isinstance(statement, Remember):
@@ -263,15 +266,41 @@ def _statement(statement: Statement, number: int) -> bytes:
     if isinstance(statement, Assign):
         changed = _bitwise(statement.keep & ~statement.value, statement.value)
         return _load(statement.key) + changed + _key_expression(statement.key, store=True)
-    body = put(1, _BE32.pack(_VERDICT_REGISTER)) + put(2 | _NESTED, _verdict(statement))
-    return _expression("immediate", body)
+    if isinstance(statement, Source):
+        start, length = _split(statement.prefix)
+        mask = ((1 << length) - 1 << 128 - length).to_bytes(16, "big")
+        source = Match(SOURCE6, start, mask if length < 128 else ALL_BITS, statement.equal)
+        return _statement(Match(NFPROTO, int(AF_INET6)), 0) + _statement(source, 0)
+    if isinstance(statement, Translate):
+        return _translate(statement)
+    return _immediate(_VERDICT_REGISTER, _verdict(statement))
+
+
+def _immediate(register: int, data: bytes) -> bytes:
+    return _expression("immediate", put(1, _BE32.pack(register)) + put(2 | _NESTED, data))
 
 
 def _update(key: Key, name: str, seconds: int = 0) -> bytes:
-    body = put(1, _string(name)) + put(3, _BE32.pack(_UPDATE)) + put(4, _BE32.pack(_REGISTER))
+    body = put(1, string(name)) + put(3, _BE32.pack(_UPDATE)) + put(4, _BE32.pack(_REGISTER))
     if seconds:
         body += put(6, (seconds * 1000).to_bytes(8, "big"))
     return _load(key) + _expression("dynset", body)
+
+
+def _translate(translate: Translate) -> bytes:
+    if not translate.prefix:
+        return _expression("masq", b"")
+    start, length = _split(translate.prefix)
+    last = int.from_bytes(start, "big") | (1 << 128 - length) - 1
+    expressions = _immediate(1, put(1, start)) + _immediate(2, put(1, last.to_bytes(16, "big")))
+    body = put(1, _BE32.pack(_SOURCE_NAT)) + put(2, _BE32.pack(AF_INET6))
+    body += put(3, _BE32.pack(1)) + put(4, _BE32.pack(2)) + put(7, _BE32.pack(_NETMAP))
+    return expressions + _expression("nat", body)
+
+
+def _split(prefix: str) -> tuple[bytes, int]:
+    address, _, length = prefix.partition("/")
+    return inet_pton(AF_INET6, address), int(length or 128)
 
 
 def _load(key: Key, mask: int | bytes = ALL_BITS) -> bytes:
@@ -299,14 +328,14 @@ def _bitwise(mask: int | bytes, xor: int) -> bytes:
 
 
 def _expression(name: str, body: bytes) -> bytes:
-    return put(1 | _NESTED, put(1, _string(name)) + put(2 | _NESTED, body))
+    return put(1 | _NESTED, put(1, string(name)) + put(2 | _NESTED, body))
 
 
 def _verdict(jump: Jump) -> bytes:
     way = _JUMP if jump.comes_back else _GOTO
     verdict = put(1, _BE32.pack(way if jump.chain else _RETURN))
     if jump.chain:
-        verdict += put(2, _string(jump.chain))
+        verdict += put(2, string(jump.chain))
     return put(2 | _NESTED, verdict)
 
 
@@ -318,68 +347,5 @@ def _data(key: Key, value: Value) -> bytes:
     return value.to_bytes(key.size, byteorder)
 
 
-def _string(name: str) -> bytes:
+def string(name: str) -> bytes:
     return name.encode("ascii") + b"\0"
-
-
-# -- reading ------------------------------------------------------------------------------
-
-
-def chains_request(sequence: int) -> bytes:
-    """A dump of all chains of the family inet."""
-    head = _NFGENMSG.pack(_INET, 0, 0)
-    return request(_SUBSYSTEM << 8 | _GET_CHAIN, NLM_F_DUMP, sequence, head)
-
-
-def rules_request(table: str) -> Encode:
-    """A dump of the rules of a table."""
-    body = _NFGENMSG.pack(_INET, 0, 0) + put(_TABLE_NAME, _string(table))
-    return lambda sequence: request(_SUBSYSTEM << 8 | _GET_RULE, NLM_F_DUMP, sequence, body)
-
-
-def sets_request(table: str) -> Encode:
-    """A dump of the sets of a table."""
-    body = _NFGENMSG.pack(_INET, 0, 0) + put(_TABLE_NAME, _string(table))
-    return lambda sequence: request(_SUBSYSTEM << 8 | _GET_SET, NLM_F_DUMP, sequence, body)
-
-
-def is_of(body: bytes, table: str) -> bool:
-    """Whether the chain or rule of a dump, or of an event, is of this table.  DecodeError."""
-    if body[:1] != bytes([_INET]):
-        return False
-    table_name = attribute(body, _NFGENMSG.size, _TABLE_NAME)
-    return table_name is not None and text(table_name) == table
-
-
-def set_name(body: bytes) -> str:
-    """The name of a set of a dump.  DecodeError."""
-    return text(attribute(body, _NFGENMSG.size, 2) or b"")
-
-
-def chain_name(body: bytes) -> str:
-    """The name of a chain of a dump.  DecodeError."""
-    return text(attribute(body, _NFGENMSG.size, 3) or b"")
-
-
-# -- events -------------------------------------------------------------------------------
-
-
-def concerns(message: Message, table: str) -> bool:
-    """Whether an event changes this table, one of its chains or one of its rules."""
-    if message.type >> 8 != _SUBSYSTEM or message.type & 0xFF not in _OF_A_TABLE:
-        return False
-    try:
-        return is_of(message.body, table)
-    except DecodeError:
-        return True
-
-
-def is_deleted(messages: Iterable[Message]) -> bool:
-    """Of events that concern a table: whether it was deleted, and not added again."""
-    kinds = [message.type & 0xFF for message in messages]
-    return _DELETE_TABLE in kinds and _NEW_TABLE not in kinds
-
-
-def new_rule(message: Message) -> bool:
-    """Whether an event adds a rule to any table."""
-    return message.type == _SUBSYSTEM << 8 | _NEW_RULE

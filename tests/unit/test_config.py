@@ -740,7 +740,7 @@ def test_more_uplinks_than_marks() -> None:
         f"config interface w{n}\n option device e{n}\n option multipath on\n" for n in range(3)
     )
     line = refusal(network, "config mproutd globals\n option mark_mask 3\n")
-    assert line.startswith("/c/network:7: interface 'w2': too many uplinks: 3, at most 199")
+    assert line.startswith("/c/network:7: interface 'w2': too many uplinks: 3, at most 198")
     assert "mark_mask 0x3 has marks for 2 " in line
     assert len(parse(network, "config mproutd globals\n option mark_mask 7\n").uplinks) == 3
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import Daemon, eventually
+from tests.lab import Daemon
 from tests.lab.policies import BY_WAN2, NETWORK, PolicyWorld, use
 
 pytestmark = pytest.mark.kernel
