@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from socket import AF_INET6
 
+from mproutd.lan_address import FOREVER, LanAddress
 from mproutd.model import (
     BACKUP,
     BUCKETS,
@@ -44,6 +45,8 @@ _FLAGS = {
     IMPLICIT: "implicit",
 }
 
+_ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
+"""linux/if_addr.h, IFA_F_*, by ip-address(8)'s names."""
 _LOCK, _FEATURES, _RTO_MIN = 1, 12, 13
 _METRICS = {
     2: "mtu",
@@ -103,6 +106,8 @@ def describe(value: Object, name: DeviceNames) -> str:
         return f"add_addr_accepted {value.add_addr_accepted} subflows {value.subflows}"
     if isinstance(value, NftTable):
         return "nftables table inet mproutd"
+    if isinstance(value, LanAddress):
+        return f"lifetimes of {value.address}/{value.prefixlen} dev {value.device}"
     return f"{_sysctl(value)} = {value.value}"
 
 
@@ -122,6 +127,8 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
     if isinstance(value, Limits):
         limits = f"subflows {value.subflows} add_addr_accepted {value.add_addr_accepted}"
         return f"ip mptcp limits set {limits}"
+    if isinstance(value, LanAddress):
+        return f"ip addr change {_lan_address(value)}"
     if isinstance(value, NftTable):
         return "nft delete table inet mproutd" if verb == "delete" else "nft -f -"
     return f"sysctl -w {_sysctl(value)}={value.value}"
@@ -130,6 +137,17 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
 def flag_names(flags: int) -> list[str]:
     """MPTCP_PM_ADDR_FLAG_* by name, in the order of ip-mptcp(8)."""
     return [text for bit, text in _FLAGS.items() if flags & bit]
+
+
+def _lan_address(address: LanAddress) -> str:
+    """ip(8) resets what is not given."""
+    words = [f"{address.address}/{address.prefixlen} dev {address.device}"]
+    for name, seconds in (("valid_lft", address.valid), ("preferred_lft", address.preferred)):
+        words.append(f"{name} {'forever' if seconds == FOREVER else seconds}")
+    if address.metric:
+        words.append(f"metric {address.metric}")
+    words += [text for bit, text in _ADDRESS_FLAGS.items() if address.flags & bit]
+    return " ".join(words)
 
 
 def _family(family: int) -> str:

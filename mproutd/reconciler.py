@@ -98,7 +98,8 @@ class Reconciler:
 
     def _read_hints(self, config: Config) -> Facts:
         devices = (uplink.device for uplink in config.uplinks if uplink.device)
-        return Facts(self._hints.read(devices))
+        gateways = self._hints.read(devices)
+        return Facts(gateways, resolvers=self._hints.resolvers)
 
     def _collect_facts(self) -> Facts:
         """The facts of all sources; the configuration in use gets the devices that they name."""

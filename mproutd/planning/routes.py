@@ -16,6 +16,7 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     +300+slot  oif DEVICE lookup T
     +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
     +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
+    +899       to RESOLVER lookup T            the same: resolvers.py
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
@@ -254,7 +255,7 @@ def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
     return rules
 
 
-@cache_last_by(lambda _, family, *__: family)
+@cache_last_by(lambda _rules, family, _base: family)
 def _local_comes_later(rules: tuple[Rule, ...], family: int, base: int) -> bool:
     """Whether table local is looked up only after `base`: VRFs need that (docs/beside.md).
 

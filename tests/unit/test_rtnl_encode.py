@@ -244,6 +244,10 @@ def mptcp_socket(
             mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=5),
             sock_diag.Connection("10.1.1.2", 3, False, True, can_send=False),
         ),
+        (
+            mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=9, inode=0),
+            sock_diag.Connection("10.1.1.2", 3, False, False, can_send=False, delivering=True),
+        ),
     ],
 )
 def test_a_connection(body: bytes, expected: sock_diag.Connection) -> None:
@@ -302,6 +306,7 @@ def test_no_subflow_and_a_broken_one() -> None:
 
 
 ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
+LAST_ACK, CLOSING = 512, 2048
 """1 << each of net/tcp_states.h."""
 
 
@@ -310,7 +315,7 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
     [
         (
             sock_diag.dump_mptcp(AF_INET6, 1),
-            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
+            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING,
             put_u32(3, 262),
         ),
         (
