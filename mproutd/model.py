@@ -123,6 +123,8 @@ class Link(NamedTuple):
     arp_ignore: int = 0
     arp_announce: int = 0
     """net.ipv4.conf.DEVICE.*, as IFLA_AF_SPEC carries them."""
+    port: bool = False
+    """Of a bridge or a bond, which takes what arrives."""
 
 
 class Address(NamedTuple):

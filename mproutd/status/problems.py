@@ -125,6 +125,8 @@ ADVICE = {
     "no-device": "plug it in, or correct `device` in the configuration; devices: ip link",
     "link-down": "ip link set DEVICE up, or ifup",
     "no-carrier": "check the cable, the modem and the port at the other end",
+    "bridge-port": "set `device` to the bridge or the bond, and move the addresses there; its "
+    "name: ip link show dev DEVICE (master)",
     "no-address": "check what assigns one (DHCP client, pppd, router advertisements); "
     "addresses: ip address show dev DEVICE",
     "tentative": "wait: detection takes a second or two, then the address is used",
