@@ -31,8 +31,6 @@ from mproutd.firewall.table import (
 from mproutd.firewall.translation import translations
 from mproutd.model import NftTable, Operation
 from mproutd.netlink.nftables import (
-    NETLINK_NETFILTER,
-    RULESET_GROUP,
     Table,
     concerns,
     is_deleted,
@@ -192,7 +190,7 @@ class PinnedFlows(Service):
     def _subscribe(self) -> None:
         """OSError when the kernel has no nf_tables."""
         if self._events is None:
-            self._events = Events(NETLINK_NETFILTER, (RULESET_GROUP,))
+            self._events = nft.subscribe()
             self._context.loop.watch(self._events, self._on_events)
 
     def _unsubscribe(self) -> None:

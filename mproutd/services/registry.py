@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.environment import find_program, has_lease_files
+from mproutd.environment import find_program, has_lease_files, keeps_resolvers
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -98,6 +98,16 @@ def _prefixes(context: ServiceContext) -> Service:
     return PrefixDeprecator(context)
 
 
+def _resolver_files(context: ServiceContext) -> Service:
+    from mproutd.services.resolver_files import ResolverFiles
+
+    return ResolverFiles(context)
+
+
+def _has_resolver_files(config: Config) -> bool:
+    return config.enabled and bool(config.uplinks) and keeps_resolvers()
+
+
 def _leases(context: ServiceContext) -> Service:
     from mproutd.services.leases import Leases
 
@@ -151,6 +161,7 @@ SERVICES = (
     ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
+    ServiceType("resolver-files", _has_resolver_files, _resolver_files),
     ServiceType(
         "resolvers",
         lambda config: config.enabled,

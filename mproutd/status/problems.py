@@ -48,6 +48,8 @@ PROBLEMS = {
     "mark-follows-main": "{rule}: packets with this mark follow table main to {actual} instead of "
     "{expected}",
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
+    "main-not-looked-up": "other traffic ({family}) has no way out: table main has a default "
+    "route, but no rule looks it up",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
     "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
@@ -159,6 +161,7 @@ ADVICE = {
     "add ... priority 10000), or narrow it; docs/beside.md has WireGuard and Tailscale",
     "mark-follows-main": "let these packets follow other traffic: {command}",
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
+    "main-not-looked-up": "restore the rule: {command}",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
     "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "

@@ -48,6 +48,8 @@ MAY_IMPORT = {
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
     "firewall.nft": "environment firewall.ruleset netlink safefile",
+    "importers": "configuration model importers",
+    "import_command": "commands configuration importers.draft importers.header",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
@@ -89,9 +91,9 @@ PURE = (
     "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
-    " firewall.ruleset firewall.flows firewall.translation subflows.policy subflows.connections"
-    " subflows.relocation"
-    " services.health.hysteresis control.admission"
+    " firewall.ruleset firewall.flows firewall.translation importers subflows.policy"
+    " subflows.connections subflows.relocation"
+    " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
 IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
