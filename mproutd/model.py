@@ -150,7 +150,6 @@ class Address(NamedTuple):
 Metrics = tuple[tuple[int, int | str], ...]
 """A route's metrics as (RTAX_*, value), sorted by number and without zeros, as the kernel keeps
 them; the value is text only for RTAX_CC_ALGO."""
-
 NO_METRICS: Metrics = ()
 
 
@@ -263,7 +262,7 @@ class Rule(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """What the rules decide on, of a packet to the internet."""
+    """What the rules decide on; without a destination, of a packet to the internet."""
 
     family: int
     source: str = ""
@@ -274,7 +273,6 @@ class Packet(NamedTuple):
     selectors: Selectors = NO_SELECTORS
     """Those that it matches, by the first of each range."""
     destination: str = ""
-    """Empty for somewhere on the internet."""
 
 
 class Endpoint(NamedTuple):
