@@ -7,6 +7,14 @@ from __future__ import annotations
 
 import os
 
+RESOLVER_DIRECTORIES = (
+    "/run/systemd/netif/links",
+    "/run/resolvconf/interface",
+    "/run/dhcpcd/hook-state/resolv.conf",
+)
+"""Where systemd-networkd, resolvconf(8) and dhcpcd keep the resolvers of each device."""
+NETWORKD_ENABLED = "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+
 
 def network_namespace() -> int:
     """The inode of this process' network namespace (namespaces(7)); 0 where /proc is missing."""
@@ -23,6 +31,11 @@ def find_program(name: str) -> str:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return ""
+
+
+def has_lease_files() -> bool:
+    """Whether a DHCP client keeps its leases where services.leases looks for them."""
+    return any(map(os.path.isdir, ("/var/lib/dhcp", "/var/lib/dhcpcd")))
 
 
 CONFLICTING_DAEMONS = {
@@ -89,3 +102,12 @@ def _daemons(known: dict[str, str]) -> set[str]:
         except OSError:
             pass
     return names - {""}
+
+
+def keeps_resolvers() -> bool:
+    """Whether a program keeps the resolvers of each device in a file, or may start and do so."""
+    return (
+        any(map(os.path.isdir, RESOLVER_DIRECTORIES))
+        or os.path.lexists(NETWORKD_ENABLED)
+        or bool(find_program("resolvconf") or find_program("dhcpcd"))
+    )

@@ -32,6 +32,7 @@ from mproutd.configuration.parsers import (
     boolean,
     device,
     device_or_alias,
+    domain_name,
     family,
     gateway,
     integer,
@@ -52,7 +53,7 @@ MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")
 QUOTA_PERIODS = ("month", "week", "day")
 QUOTA_ACTIONS = ("backup", "handover", "off")
-METHODS = ("ping", "tcp", "http", "https")
+METHODS = ("ping", "tcp", "http", "https", "dns")
 FAILBACK = ("keep", "move")
 NAT6 = ("prefix", "masquerade")
 DEVICE_PROTOCOLS = ("none", "static", "dhcp", "dhcpv6")
@@ -145,9 +146,12 @@ GLOBALS: Mapping[str, OptionSpec] = {
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
-    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http or https", "ping"),
-    "track_port": OptionSpec(integer(1, 65535), "the port for tcp, http and https"),
+    "track_method": OptionSpec(one_of("method", METHODS), "ping, tcp, http, https or dns", "ping"),
+    "track_port": OptionSpec(integer(1, 65535), "the port for tcp, http, https and dns"),
     "track_path": OptionSpec(url_path, "the path that http and https request", "/"),
+    "track_name": OptionSpec(
+        domain_name, "the name that dns asks for; . for the name servers of the root", "."
+    ),
     "track_status": OptionSpec(integer(100, 599), "the only HTTP status that counts as success"),
     "track_verify": OptionSpec(boolean, "https accepts only valid certificates", "1"),
     "track_family": OptionSpec(family, "ipv4 or ipv6: for host names in track_ip", "ipv4"),

@@ -83,10 +83,10 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A number within these bounds."""
 
     def parse(text: str) -> int:
-        value = number(text)
-        if not low <= value <= high:
+        negative = text[:1] == "-" and text[1:].isdecimal()
+        if negative or not low <= number(text) <= high:
             raise ValueError(f"{quoted(text)} is out of range: {low} to {high}")
-        return value
+        return number(text)
 
     return parse
 
@@ -284,13 +284,24 @@ def target(text: str) -> Target:
         if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
             raise ValueError(f"{quoted(text)} is a multicast or reserved address")
         return Target(address, family_of(address))
-    labels = text.removesuffix(".").split(".")
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(is_label, labels)):
+    if not _is_name(text):
         raise ValueError(
             f"{quoted(text)} is neither an address nor a host name, nor `gateway` or `gateway6` "
             "for the uplink's own"
         )
     return Target(text.lower(), 0)
+
+
+def domain_name(text: str) -> str:
+    """A name to ask a resolver for; "." for the root."""
+    if text != "." and not _is_name(text):
+        raise ValueError(f"{quoted(text)} is not a domain name, such as www.example.org, or .")
+    return text.lower()
+
+
+def _is_name(text: str) -> bool:
+    labels = text.removesuffix(".").split(".")
+    return len(text) <= 253 and not labels[-1].isdigit() and all(map(is_label, labels))
 
 
 def is_address(text: str) -> bool:

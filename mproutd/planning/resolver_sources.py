@@ -1,4 +1,4 @@
-"""Resolvers as programs name them: in a hint, netifd's reply, a file of networkd.  Pure."""
+"""Resolvers as programs name them: in a hint, netifd's reply, files in /run.  Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resolver(NamedTuple):
 
     address: str
     origin: str
-    """configuration, netifd, lease, ifupdown or networkd."""
+    """configuration, netifd, lease, ifupdown, networkd or resolvconf."""
 
 
 _ByDevice = Mapping[str, tuple[Resolver, ...]]
@@ -64,6 +64,13 @@ def parse_networkd_link(text: str) -> tuple[Resolver, ...]:
         if key == "DNS":
             words += value.split()
     return parse_resolvers(words, "networkd")
+
+
+def parse_nameservers(text: str) -> tuple[Resolver, ...]:
+    """The servers of a file in the syntax of resolv.conf(5)."""
+    lines = (line.split() for line in text.splitlines())
+    words = [line[1] for line in lines if len(line) > 1 and line[0] == "nameserver"]
+    return parse_resolvers(words, "resolvconf")
 
 
 def merge_resolvers(first: _ByDevice, second: _ByDevice) -> _ByDevice:

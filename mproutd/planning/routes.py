@@ -9,6 +9,7 @@ the best usable uplink for it.
 Rule priorities; those with + are relative to `rule_priority`, T is the uplink's table:
 
     +0         fwmark MASK/MASK lookup main    only for mproutd's own lookups in main
+    +1         lookup local                    only where the system's own rule comes later
     +5         from ADDRESS to SUBNET lookup T only where two devices share a subnet
     +10        lookup main suppress_prefixlength 7 (IPv6: 6)
     +100+slot  fwmark MARK/MASK lookup T       steering, only while the uplink is usable
@@ -44,6 +45,7 @@ from mproutd.model import (
     FAMILIES,
     PROTOCOL,
     SCOPE_LINK,
+    TABLE_LOCAL,
     TABLE_MAIN,
     UNREACHABLE,
     NexthopObject,
@@ -63,7 +65,8 @@ from mproutd.planning.sharing import (
 )
 from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
-MAIN_QUERY, SHARED_SUBNET, MAIN_ROUTES, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
+MAIN_QUERY, LOCAL, SHARED_SUBNET, MAIN_ROUTES = 0, 1, 5, 10
+MARK, OIF, SOURCE, IIF = 100, 300, 500, 700
 OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC = 32764, 32765
 """Rule priorities: see above."""
 
@@ -128,6 +131,8 @@ def plan_routing(
     for family in FAMILIES:
         if family in other.barred or any(rule.family == family for rule in rules):
             rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
+            if _local_comes_later(snapshot.rules, family, config.rule_priority):
+                rules[Rule(family, config.rule_priority + LOCAL, TABLE_LOCAL)] = ""
     return other._replace(routes=routes, rules=rules)
 
 
@@ -248,6 +253,23 @@ def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
         rules.append(Rule(family, OTHER_TRAFFIC_MAIN, TABLE_MAIN, suppress_prefixlength=0))
         rules.append(Rule(family, OTHER_TRAFFIC, config.table_base))
     return rules
+
+
+@cache_last_by(lambda _rules, family, _base: family)
+def _local_comes_later(rules: tuple[Rule, ...], family: int, base: int) -> bool:
+    """Whether table local is looked up only after `base`: VRFs need that (docs/beside.md).
+
+    Then main's connected routes, which ours precede, would send what is for this host itself out
+    through a device.
+    """
+    found = [
+        rule.priority
+        for rule in rules
+        if rule.table == TABLE_LOCAL
+        and rule == Rule(family, rule.priority, TABLE_LOCAL, protocol=rule.protocol)
+        and rule.protocol != PROTOCOL
+    ]
+    return bool(found) and min(found) > base
 
 
 def main_default_devices(snapshot: Snapshot) -> frozenset[int]:

@@ -13,7 +13,8 @@ class ResolverStatus(TypedDict):
     address: str
     """its address"""
     origin: str
-    """who named it: configuration, netifd, lease (a DHCP client's hook), ifupdown or networkd"""
+    """who named it: configuration, netifd, lease (a DHCP client's hook), ifupdown, networkd, or
+resolvconf (also dhcpcd)"""
     in_use: bool
     """whether it is in resolv.conf of the runtime directory: the uplink is usable in its family and
 not off"""

@@ -21,7 +21,7 @@ Time = Annotated[float, ("minimum", 0)]
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
 EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
-Method = Literal["ping", "tcp", "http", "https"]
+Method = Literal["ping", "tcp", "http", "https", "dns"]
 Reason = Literal[
     "awaiting-device",
     "no-device",
