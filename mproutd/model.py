@@ -27,7 +27,7 @@ TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
 """linux/rtnetlink.h, enum rt_class_t: tables that mproutd never writes to."""
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 """linux/rtnetlink.h, enum rt_scope_t."""
-UNICAST, UNREACHABLE = 1, 7
+UNICAST, BLACKHOLE, UNREACHABLE = 1, 6, 7
 """linux/rtnetlink.h, RTN_*: the route types that mproutd writes."""
 TO_TABLE = 1
 """linux/fib_rules.h, FR_ACT_TO_TBL: the action of the rules that mproutd writes."""
@@ -224,7 +224,7 @@ class NexthopObject(NamedTuple):
 
 
 class Selectors(NamedTuple):
-    """By what else a rule selects packets, where that is known; no rule of ours does."""
+    """By what else a rule selects packets; of ours, those of this host's own traffic."""
 
     uids: tuple[int, int] | None = None
     """First and last, as in the next two."""
@@ -259,7 +259,7 @@ class Rule(NamedTuple):
     action: int = TO_TABLE
     """With any other it is not plain."""
     selectors: Selectors = NO_SELECTORS
-    """With some it is not plain."""
+    """Of a rule that is not plain, those that are known."""
 
 
 class Packet(NamedTuple):
