@@ -17,6 +17,8 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Literal, NamedTuple
 
+from mproutd.lan_address import LanAddress
+
 PROTOCOL = 77
 """Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""
 BUCKETS = 1024
@@ -271,6 +273,8 @@ class Packet(NamedTuple):
     mark: int = 0
     selectors: Selectors = NO_SELECTORS
     """Those that it matches, by the first of each range."""
+    destination: str = ""
+    """Empty for somewhere on the internet."""
 
 
 class Endpoint(NamedTuple):
@@ -357,14 +361,14 @@ class Snapshot(NamedTuple):
     resilient_groups: bool = True
 
 
-Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable | NexthopObject
+Object = Route | Rule | Endpoint | Limits | Sysctl | NftTable | NexthopObject | LanAddress
 
 
 class Operation(NamedTuple):
     """One change of a kernel object.
 
     `add` fails if the object exists, `delete` if it does not; `replace` is for a route or nexthop
-    object with the same key, `change` for an endpoint's flags, limits and sysctls.
+    object with the same key, `change` for an endpoint's flags, limits, sysctls and lifetimes.
     """
 
     verb: Literal["add", "replace", "change", "delete"]

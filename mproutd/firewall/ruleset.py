@@ -21,13 +21,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.configuration.parsers import is_proper_name
+from mproutd.firewall import translation
+from mproutd.firewall.translation import Translation
 from mproutd.netlink.nftables import (
     ALL_BITS,
     CT_DIRECTION,
     CT_MARK,
     CT_STATUS,
+    IIF,
     IIFNAME,
     META_MARK,
+    NFPROTO,
     OIFNAME,
     Assign,
     Chain,
@@ -36,7 +41,10 @@ from mproutd.netlink.nftables import (
     Key,
     Match,
     Rule,
+    Source,
+    Statement,
     Table,
+    Translate,
     Value,
 )
 from mproutd.planning.numbering import Numbers, deposit
@@ -51,7 +59,7 @@ MAX_NAME = 24
 
 
 def wants_table(config: Config) -> bool:
-    """Whether the configuration asks for the table; a host that does not forward needs none."""
+    """Whether connections are to be kept on their uplink; a host that does not forward has none."""
     return config.enabled and config.pin_flows and bool(config.uplinks)
 
 
@@ -77,16 +85,29 @@ def connection_marks(config: Config, numbers: Mapping[str, Numbers]) -> dict[str
 
 
 def make_table(
-    config: Config, uplinks: Iterable[UplinkConfig], numbers: Mapping[str, Numbers]
+    config: Config,
+    uplinks: Iterable[UplinkConfig],
+    numbers: Mapping[str, Numbers],
+    translations: Sequence[Translation] = (),
 ) -> Table:
-    """The table; without chains where no uplink can have its connections kept.
+    """The table; without chains where there is nothing to keep and nothing to translate.
 
     `uplinks` have the names of their devices; one without a device has no rule yet.
     """
+    listed = list(uplinks)
+    pinning = _pinning_chains(config, listed, numbers) if wants_table(config) else []
+    names = {uplink.name: _chain_name(uplink, numbers) for uplink in listed}
+    return Table(TABLE, (*pinning, *translation.chains(translations, names)))
+
+
+def _pinning_chains(
+    config: Config, uplinks: Iterable[UplinkConfig], numbers: Mapping[str, Numbers]
+) -> list[Chain]:
+    """Those that keep a connection on its uplink; none where no uplink has a mark."""
     marks, mask = connection_marks(config, numbers), config.mark_mask
-    kept = [uplink for uplink in uplinks if uplink.name in marks and uplink.device]
+    kept = [uplink for uplink in uplinks if uplink.name in marks and is_proper_name(uplink.device)]
     if not kept:
-        return Table(TABLE)
+        return []
     names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}
     note: dict[Value, Jump] = {uplink.device: Jump(f"note_{names[uplink.name]}") for uplink in kept}
     targets: dict[Value, Jump] = {
@@ -115,7 +136,7 @@ def make_table(
         chains.append(Chain(f"note_{name}", [[Assign(CT_MARK, ALL_BITS, marks[uplink.name])]]))
         elsewhere = Match(IIFNAME, uplink.device, equal=False)
         chains.append(Chain(f"to_{name}", [[elsewhere, mark]]))
-    return Table(TABLE, chains)
+    return chains
 
 
 def _chain_name(uplink: UplinkConfig, numbers: Mapping[str, Numbers]) -> str:
@@ -133,6 +154,8 @@ _KEYS = {
     META_MARK: "meta mark",
     IIFNAME: "iifname",
     OIFNAME: "oifname",
+    IIF: "iif",
+    NFPROTO: "meta nfproto",
 }
 
 
@@ -153,9 +176,14 @@ def script(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _statement(statement: Match | Jump | Choice | Assign) -> str:
+def _statement(statement: Statement) -> str:
     if isinstance(statement, Jump):
         return f"goto {statement.chain}" if statement.chain else "return"
+    if isinstance(statement, Source):
+        return f"ip6 saddr {'' if statement.equal else '!= '}{statement.prefix}"
+    if isinstance(statement, Translate):
+        prefix = statement.prefix
+        return f"snat ip6 prefix to {prefix}" if prefix else "masquerade"
     key = _KEYS[statement.key]
     if isinstance(statement, Assign):
         kept = "" if statement.keep == ALL_BITS else f" & {statement.keep:#010x}"

@@ -3,13 +3,14 @@
 Only what mproutd's own table needs; tests compare it with what nft(8) makes of the same text.
 
 Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c, nft_ct.c, nft_meta.c,
-nft_bitwise.c, nft_lookup.c.
+nft_bitwise.c, nft_lookup.c, nft_payload.c, nft_nat.c, nft_masq.c.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from socket import AF_INET6, inet_pton
 from struct import Struct
 from sys import byteorder
 from typing import NamedTuple
@@ -50,6 +51,10 @@ _GOTO, _RETURN = -4 & 0xFFFFFFFF, -5 & 0xFFFFFFFF
 _ANONYMOUS_MAP = 1 | 2 | 8
 """NFT_SET_ANONYMOUS, _CONSTANT and _MAP."""
 _VERDICT_DATA = 0xFFFFFF00
+_NETWORK_HEADER, _SOURCE_OFFSET = 1, 8
+"""NFT_PAYLOAD_NETWORK_HEADER, and where the source is in the header of IPv6."""
+_SOURCE_NAT, _NETMAP = 0, 1 << 6
+"""NFT_NAT_SNAT and NF_NAT_RANGE_NETMAP (linux/netfilter/nf_nat.h)."""
 HOOKS = {"prerouting": 0, "output": 3, "postrouting": 4}
 _ELEMENTS_PER_MESSAGE = 200
 
@@ -67,6 +72,7 @@ class Key(NamedTuple):
 
 CT_MARK, CT_DIRECTION, CT_STATUS = Key("ct", 3), Key("ct", 1, 1), Key("ct", 2)
 META_MARK, IIFNAME, OIFNAME = Key("meta", 3), Key("meta", 6, 16), Key("meta", 7, 16)
+IIF, NFPROTO = Key("meta", 4), Key("meta", 15, 1)
 Value = int | str
 """A number, or the name of a device."""
 ALL_BITS = 0xFFFFFFFF
@@ -103,7 +109,21 @@ class Assign(NamedTuple):
     value: int
 
 
-Rule = Sequence[Match | Jump | Choice | Assign]
+class Source(NamedTuple):
+    """Go on only if the packet is of IPv6 and has a source from this prefix, or another one."""
+
+    prefix: str
+    equal: bool = True
+
+
+class Translate(NamedTuple):
+    """Translate the source: its prefix to this one, or else to the address of the device."""
+
+    prefix: str = ""
+
+
+Statement = Match | Jump | Choice | Assign | Source | Translate
+Rule = Sequence[Statement]
 
 
 class Chain(NamedTuple):
@@ -217,10 +237,7 @@ def _rule(rule: Rule, number: int) -> bytes:
     for statement in rule:
         if isinstance(statement, Match):
             expressions += _load(statement.key, statement.mask)
-            data = put(1, _data(statement.key, statement.value))
-            operator = _BE32.pack(0 if statement.equal else 1)
-            body = put(1, _BE32.pack(_REGISTER)) + put(2, operator) + put(3 | _NESTED, data)
-            expressions += _expression("cmp", body)
+            expressions += _compare(_data(statement.key, statement.value), statement.equal)
         elif isinstance(statement, Choice):
             expressions += _load(statement.key, statement.mask)
             body = put(1, b"__map%d\0") + put(2, _BE32.pack(_REGISTER))
@@ -231,10 +248,55 @@ def _rule(rule: Rule, number: int) -> bytes:
             expressions += _load(statement.key)
             expressions += _bitwise(statement.keep & ~statement.value, statement.value)
             expressions += _key_expression(statement.key, store=True)
+        elif isinstance(statement, Source):
+            expressions += _source(statement)
+        elif isinstance(statement, Translate):
+            expressions += _translate(statement)
         else:
-            body = put(1, _BE32.pack(_VERDICT_REGISTER)) + put(2 | _NESTED, _verdict(statement))
-            expressions += _expression("immediate", body)
+            expressions += _immediate(_VERDICT_REGISTER, _verdict(statement))
     return expressions
+
+
+def _compare(data: bytes, equal: bool) -> bytes:
+    operator = _BE32.pack(0 if equal else 1)
+    body = put(1, _BE32.pack(_REGISTER)) + put(2, operator) + put(3 | _NESTED, put(1, data))
+    return _expression("cmp", body)
+
+
+def _immediate(register: int, data: bytes) -> bytes:
+    return _expression("immediate", put(1, _BE32.pack(register)) + put(2 | _NESTED, data))
+
+
+def _source(source: Source) -> bytes:
+    """As nft does it: whole bytes of the address, or all of it with a mask."""
+    start, length = _split(source.prefix)
+    size = 16 if length % 8 else length // 8
+    body = put(1, _BE32.pack(_REGISTER)) + put(2, _BE32.pack(_NETWORK_HEADER))
+    body += put(3, _BE32.pack(_SOURCE_OFFSET)) + put(4, _BE32.pack(size))
+    expressions = _key_expression(NFPROTO) + _compare(bytes((AF_INET6,)), True)
+    expressions += _expression("payload", body)
+    if length % 8:
+        mask = ((1 << length) - 1 << 128 - length).to_bytes(16, "big")
+        body = put(1, _BE32.pack(_REGISTER)) + put(2, _BE32.pack(_REGISTER))
+        body += put(3, _BE32.pack(16)) + put(4 | _NESTED, put(1, mask))
+        expressions += _expression("bitwise", body + put(5 | _NESTED, put(1, bytes(16))))
+    return expressions + _compare(start[:size], source.equal)
+
+
+def _translate(translate: Translate) -> bytes:
+    if not translate.prefix:
+        return _expression("masq", b"")
+    start, length = _split(translate.prefix)
+    last = int.from_bytes(start, "big") | (1 << 128 - length) - 1
+    expressions = _immediate(1, put(1, start)) + _immediate(2, put(1, last.to_bytes(16, "big")))
+    body = put(1, _BE32.pack(_SOURCE_NAT)) + put(2, _BE32.pack(AF_INET6))
+    body += put(3, _BE32.pack(1)) + put(4, _BE32.pack(2)) + put(7, _BE32.pack(_NETMAP))
+    return expressions + _expression("nat", body)
+
+
+def _split(prefix: str) -> tuple[bytes, int]:
+    address, _, length = prefix.partition("/")
+    return inet_pton(AF_INET6, address), int(length or 128)
 
 
 def _load(key: Key, mask: int = ALL_BITS) -> bytes:

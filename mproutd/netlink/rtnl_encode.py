@@ -179,7 +179,7 @@ def lookup(
 
 def lookup_packet(sequence: int, packet: Packet, destination: str) -> bytes:
     """The same for what is known of a packet, with `match`."""
-    _, source, iif, mark, selectors = packet
+    _, source, iif, mark, selectors, _ = packet
     body = _lookup_body(destination, source, 0, iif, mark, selectors, True)
     return request(RTM_GETROUTE, 0, sequence, body)
 

@@ -30,6 +30,7 @@ from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
+from mproutd.planning.resolvers import UplinkResolver, plan_resolvers, resolver_rules
 from mproutd.planning.routes import plan_routing
 from mproutd.planning.state import State
 from mproutd.planning.tunables import original_limits, plan_limits, plan_sysctls
@@ -60,6 +61,8 @@ class Plan(NamedTuple):
     """Family → (uplink, weight) of all that carry it; the first of them is in `default`."""
     nexthops: Mapping[NexthopObject, str] = {}
     """The nexthop objects that routes use, a group after its members."""
+    resolvers: tuple[UplinkResolver, ...] = ()
+    """The DNS servers of all uplinks, in the order of their use."""
 
 
 class Outcome(NamedTuple):
@@ -97,6 +100,9 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         uplinks = [uplink._replace(withheld=withheld) for uplink in uplinks]
     shared = shared_subnets(uplinks, snapshot.addresses)
     routing = plan_routing(config, snapshot, uplinks, numbers, shared)
+    resolvers = plan_resolvers(config, snapshot, facts, uplinks)
+    if resolvers:
+        routing.rules.update(resolver_rules(config, uplinks, numbers, resolvers, routing.rules))
     endpoints, over_cap = plan_endpoints(ownership, snapshot, uplinks, facts.settled)
     limits = plan_limits(ownership, snapshot, uplinks, endpoints, routing.shares)
     sysctls = plan_sysctls(ownership, snapshot, uplinks, endpoints, routing.rules, shared)
@@ -105,6 +111,7 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         routes=routing.routes,
         rules=routing.rules,
         nexthops=routing.nexthops,
+        resolvers=resolvers,
         endpoints=endpoints,
         limits=limits,
         sysctls=sysctls,

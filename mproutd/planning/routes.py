@@ -9,12 +9,14 @@ the best usable uplink for it.
 Rule priorities; those with + are relative to `rule_priority`, T is the uplink's table:
 
     +0         fwmark MASK/MASK lookup main    only for mproutd's own lookups in main
+    +1         lookup local                    only where the system's own rule comes later
     +5         from ADDRESS to SUBNET lookup T only where two devices share a subnet
     +10        lookup main suppress_prefixlength 7 (IPv6: 6)
     +100+slot  fwmark MARK/MASK lookup T       steering, only while the uplink is usable
     +300+slot  oif DEVICE lookup T
     +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
     +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
+    +899       to RESOLVER lookup T            the same: resolvers.py
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
@@ -37,11 +39,13 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
+from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
     PROTOCOL,
     SCOPE_LINK,
+    TABLE_LOCAL,
     TABLE_MAIN,
     UNREACHABLE,
     NexthopObject,
@@ -61,7 +65,8 @@ from mproutd.planning.sharing import (
 )
 from mproutd.planning.uplinks import ObservedUplink, Path, by_rank
 
-MAIN_QUERY, SHARED_SUBNET, MAIN_ROUTES, MARK, OIF, SOURCE, IIF = 0, 5, 10, 100, 300, 500, 700
+MAIN_QUERY, LOCAL, SHARED_SUBNET, MAIN_ROUTES = 0, 1, 5, 10
+MARK, OIF, SOURCE, IIF = 100, 300, 500, 700
 OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC = 32764, 32765
 """Rule priorities: see above."""
 
@@ -126,6 +131,8 @@ def plan_routing(
     for family in FAMILIES:
         if family in other.barred or any(rule.family == family for rule in rules):
             rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
+            if _local_comes_later(snapshot.rules, family, config.rule_priority):
+                rules[Rule(family, config.rule_priority + LOCAL, TABLE_LOCAL)] = ""
     return other._replace(routes=routes, rules=rules)
 
 
@@ -218,12 +225,16 @@ def _uplink_rules(
             Rule(family, base + MARK + slot, table, fwmark=numbers.mark, fwmask=numbers.mask)
         )
     # Without a device there is no `oif`, and the rule would match everything.
-    if uplink.config.device and (has_sources or strict):
+    if is_proper_name(uplink.config.device) and (has_sources or strict):
         rules.append(Rule(family, base + OIF + slot, table, oif=uplink.config.device))
     if (has_sources or strict) and not path.table:
         rules += [Rule(family, base + SOURCE + slot, table, source) for source in path.sources]
     if path.usable or strict:
-        rules += [Rule(family, base + IIF + slot, table, iif=name) for name in uplink.config.iif]
+        rules += [
+            Rule(family, base + IIF + slot, table, iif=name)
+            for name in uplink.config.iif
+            if is_proper_name(name)
+        ]
     return rules
 
 
@@ -242,6 +253,23 @@ def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
         rules.append(Rule(family, OTHER_TRAFFIC_MAIN, TABLE_MAIN, suppress_prefixlength=0))
         rules.append(Rule(family, OTHER_TRAFFIC, config.table_base))
     return rules
+
+
+@cache_last_by(lambda _rules, family, _base: family)
+def _local_comes_later(rules: tuple[Rule, ...], family: int, base: int) -> bool:
+    """Whether table local is looked up only after `base`: VRFs need that (docs/beside.md).
+
+    Then main's connected routes, which ours precede, would send what is for this host itself out
+    through a device.
+    """
+    found = [
+        rule.priority
+        for rule in rules
+        if rule.table == TABLE_LOCAL
+        and rule == Rule(family, rule.priority, TABLE_LOCAL, protocol=rule.protocol)
+        and rule.protocol != PROTOCOL
+    ]
+    return bool(found) and min(found) > base
 
 
 def main_default_devices(snapshot: Snapshot) -> frozenset[int]:

@@ -35,6 +35,7 @@ from mproutd.planning.gateways import (
     with_remembered_gateways,
     without_gateway,
 )
+from mproutd.planning.resolver_sources import Resolver
 from mproutd.planning.state import State
 
 REASONS = {
@@ -67,6 +68,8 @@ class Facts(NamedTuple):
     """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
     prefixes: Mapping[str, tuple[str, ...]] = {}
     """Device → IPv6 prefixes delegated to us through it."""
+    resolvers: Mapping[str, tuple[Resolver, ...]] = {}
+    """Device → its provider's DNS servers."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()

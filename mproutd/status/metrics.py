@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.status.problems import PROBLEMS
+from mproutd.status.render_traffic import share_ratios
 
 if TYPE_CHECKING:
     from mproutd.status.cost_types import DirectionLoad
@@ -165,22 +166,10 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
     yield "mproutd_writes_total", (), status["counts"]["writes"]
-    shares = _shares(status)
+    shares = share_ratios(status)
     for uplink in status["uplinks"]:
         yield from _uplink(uplink, shares)
     yield from _mptcp(status["mptcp"])
-
-
-def _shares(status: Status) -> dict[tuple[str, str], float]:
-    """(uplink, family) → its part of other traffic, where mproutd decides about that."""
-    shares: dict[tuple[str, str], float] = {}
-    for traffic in status["other_traffic"]:
-        if traffic["origin"] is None and traffic["family"] in status["default"]:
-            total = sum(share["weight"] for share in traffic["shares"])
-            for share in traffic["shares"]:
-                if share["uplink"] is not None:
-                    shares[share["uplink"], traffic["family"]] = share["weight"] / total
-    return shares
 
 
 def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Iterator[_Named]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mproutd.status.traffic_types import OtherTraffic
+    from mproutd.status.types import Status
 
 _TABLE_MAIN = 254
 
@@ -38,3 +39,15 @@ def ways_out(traffic: Iterable[OtherTraffic], families: Mapping[str, str]) -> li
             + (f"via {names}{by_main}" if names else f"unreachable{off}")
         )
     return texts
+
+
+def share_ratios(status: Status) -> dict[tuple[str, str], float]:
+    """(uplink, family) → its part of other traffic, where mproutd decides about that."""
+    ratios: dict[tuple[str, str], float] = {}
+    for flow in status["other_traffic"]:
+        if flow["origin"] is None and flow["family"] in status["default"]:
+            total = sum(share["weight"] for share in flow["shares"])
+            for share in flow["shares"]:
+                if share["uplink"] is not None:
+                    ratios[share["uplink"], flow["family"]] = share["weight"] / total
+    return ratios

@@ -15,6 +15,7 @@ from mproutd.format import format_age, format_rate, safe, truncate
 from mproutd.status.render import state_word
 from mproutd.status.render_cost import cost_words
 from mproutd.status.render_health import FAMILIES
+from mproutd.status.render_traffic import share_ratios
 
 if TYPE_CHECKING:
     from mproutd.status.types import Status, UplinkStatus
@@ -265,8 +266,11 @@ def _title(view: View, uplink: UplinkStatus, with_rates: bool) -> Line:
     if view.subflows is not None:
         count = view.subflows.get(uplink["name"], 0)
         line.append(Piece(f"{count} subflow{'' if count == 1 else 's'}  "))
-    defaults = view.status["default"].items()
-    families = [FAMILIES[family] for family, name in defaults if name == uplink["name"]]
+    families = [
+        f"{FAMILIES[family]} {ratio:.0%}" if ratio < 1 else FAMILIES[family]
+        for (name, family), ratio in share_ratios(view.status).items()
+        if name == uplink["name"]
+    ]
     if families:
         line.append(Piece("default " + " ".join(families) + "  ", DIM))
     return [*line, Piece(cost_words(uplink))]

@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics test check quota flush files'
+	local commands='run status reconcile connections monitor top metrics test check quota import flush files'
 	COMPREPLY=()
 
 	# Bash splits --option=value at the =.
@@ -54,9 +54,19 @@ _mproutd() {
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		quota+-*) words="--set --reset $common" ;;
+		import+-*) words=$common ;;
 		flush+-*) words="--force $common" ;;
 		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+* | quota+*) words=$(_mproutd_uplinks) ;;
+		import+*)
+			words='mwan3 pbr openmptcprouter'
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(
+				compgen -W "$words" -- "$word"
+				compgen -d -- "$word"
+			)
+			return
+			;;
 		check+*)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")

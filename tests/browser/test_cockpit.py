@@ -105,6 +105,16 @@ def test_it_shows_both_uplinks(page: Chromium) -> None:
     assert page.text("#mproutd-other ~ dl").split() == ["IPv4", "wan1", "IPv6", "wan1"]
 
 
+def test_shares_of_other_traffic_are_shown(page: Chromium, daemon: Daemon) -> None:
+    sections = [
+        f"config uplink 'wan{n}'\n\toption weight '{weight}'\n" for n, weight in ((1, 3), (2, 1))
+    ]
+    daemon.configure(own="\n".join(sections))
+    daemon.reconcile()
+    shown = ["IPv4", "wan1 75 %", "wan2 25 %", "IPv6", "wan1 75 %", "wan2 25 %"]
+    page.wait(lambda: page.text("#mproutd-other ~ dl").split("\n") == shown)
+
+
 def test_an_unplugged_uplink_shows_within_one_poll_with_reason_and_advice(
     page: Chromium, wan: Wan
 ) -> None:

@@ -120,11 +120,24 @@ def test_a_hostile_device_is_an_uplink_like_any_other(wan: Wan, browse: Browse) 
         eventually(lambda: daemon.uplink("wan2")["mode"] == "off")
 
 
+def other_traffic(
+    family: str, origin: str | None, table: int, *shares: tuple[str | None, str, int]
+) -> dict[str, Any]:
+    """One of a status; a share is (uplink, device, weight)."""
+    names = ("uplink", "device", "weight")
+    listed = [dict(zip(names, share, strict=True)) for share in shares]
+    return {"family": family, "origin": origin, "shares": listed, "table": table, "barred": []}
+
+
 def test_everything_that_a_status_can_have_is_shown(
     real: dict[str, Any], wan: Wan, browse: Browse
 ) -> None:
     status = with_a_problem(real["status"])
-    status["default"] = {"ipv4": {"wan1": 75, "wan2": 25}, "ipv6": "wan1"}
+    status["other_traffic"] = [
+        other_traffic("ipv4", None, 7000, ("wan1", "eth1", 3), ("wan2", "eth2", 1)),
+        other_traffic("ipv6", None, 7000),
+        other_traffic("ipv4", "br-lan", 254, (None, "wg0", 1)),
+    ]
     with answering(wan.gateway, {**real, "status": status}), Luci(Daemon(wan.gateway)):
         page = browse(wan.gateway)
         page.open(STATUS)
@@ -133,14 +146,19 @@ def test_everything_that_a_status_can_have_is_shown(
         cost = ("Mode in use\noverflow", "carries wan2 is at 93 % (download)", "a new period in ")
         for words in ("Flows\n12", "/x done", "IPv4 by ping", f"{SERVER} ", *cost):
             assert words in card
-        assert "wan1 75 %" in page.text("#mproutd-other ~ dl")
+        other = page.text("#mproutd-other ~ dl").split("\n")
+        assert other == [
+            *("IPv4", "wan1 75 %", "wan2 25 %", "IPv6", "unreachable"),
+            *("IPv4 br-lan", "wg0 (main)"),
+        ]
         assert "Drift, repairing: ip rule add" in page.text(".problems")
         assert "a warning" in page.text(".problems")
         assert "x eth2" in page.text(".problems")
         assert page.violations() == []
 
 
-PARTS = ("uplinks", "families", "problems", "endpoints", "rate", "health", "lookups", "default")
+PARTS = ("uplinks", "families", "problems", "endpoints", "rate", "health", "lookups")
+PARTS += ("other_traffic", "shares")
 VALUES = (None, 7, "text", [None, 3], [{}], {})
 
 

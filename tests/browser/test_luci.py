@@ -57,6 +57,16 @@ def test_an_unplugged_uplink_shows_within_one_poll_with_reason_and_advice(
     page.wait(lambda: "Everything is as configured." in page.text())
 
 
+def test_shares_of_other_traffic_are_shown(page: Chromium, daemon: Daemon) -> None:
+    sections = [
+        f"config uplink 'wan{n}'\n\toption weight '{weight}'\n" for n, weight in ((1, 3), (2, 1))
+    ]
+    daemon.configure(own="\n".join(sections))
+    daemon.reconcile()
+    shown = ["IPv4", "wan1 75 %", "wan2 25 %", "IPv6", "wan1 75 %", "wan2 25 %"]
+    page.wait(lambda: page.text("#mproutd-other ~ dl").split("\n") == shown)
+
+
 def test_connections_are_listed_with_their_subflows_by_uplink(page: Chromium, wan: Wan) -> None:
     with Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)

@@ -271,6 +271,12 @@ def _traffic_diverted(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("route add default via 2001:db8:2::1 dev eth2 metric 1 table 7000", family=6)
 
 
+def _main_not_looked_up(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(TWO_UPLINKS.replace("'master'", "'on'"))
+    daemon.call("reconcile")
+    wan.gateway.run("ip", "-4", "rule", "delete", "priority", "32766")
+
+
 def _owned_table(wan: Wan, daemon: Daemon) -> None:
     """A program that keeps its netlink socket open has a table of the same name."""
     daemon.configure(own=OWN + "\toption pin_flows '0'\n")
@@ -376,6 +382,9 @@ BROKEN: dict[str, Broken] = {
     "foreign-rule": Broken("traffic bound to an uplink leaves through a VPN", _foreign_rule),
     "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
     "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
+    "main-not-looked-up": Broken(
+        "only what has an uplink's address or mark gets out", _main_not_looked_up
+    ),
     "flows-not-pinned": Broken("connections break when the better uplink is back", _owned_table),
     "mark-overwritten": Broken(
         "some connections break when the better uplink is back", _overwritten_marks

@@ -135,6 +135,7 @@ def test_a_weight_out_of_range_is_refused(value: str) -> None:
     text = str(caught.value)
     assert text.startswith(f"mproutd:2: uplink 'wan1', option 'weight': '{value}' is ")
     assert "\n" not in text
+    assert ("is out of range: 1 to 255" in text) == value.lstrip("-").isdecimal()
 
 
 @pytest.mark.parametrize("value", ["0", "257"])
@@ -573,7 +574,7 @@ def test_a_rule_that_leads_to_one_of_them_is_named(site: Site) -> None:
 
 
 def test_a_route_of_another_program_in_the_place_of_the_group(site: Site) -> None:
-    """Nobody's rule is to blame."""
+    """No rule is to blame."""
     world = site.world
     index = world.link("eth2").index
     world.routes = [route for route in world.routes if not route.nexthop_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -45,12 +46,18 @@ LOST = {
 }
 
 
+def other_traffic(shares: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    listed = [{"uplink": name, "device": "", "weight": weight} for name, weight in shares]
+    return {"family": "ipv4", "origin": None, "shares": listed}
+
+
 def view(*uplinks: dict[str, Any], **more: Any) -> View:
     status = {
         "enabled": True,
         "degraded": any(not shown["usable"] for shown in uplinks),
         "uplinks": list(uplinks),
         "default": {"ipv4": uplinks[0]["name"]} if uplinks else {},
+        "other_traffic": [other_traffic((shown["name"], 1) for shown in uplinks[:1])],
         "problems": [],
         "drift": [],
     }
@@ -83,6 +90,13 @@ def test_two_uplinks_in_a_small_terminal() -> None:
         "",
         "q quit   s sort   space pause   sorted by name",
     ]
+
+
+def test_shares_of_other_traffic() -> None:
+    shown = view(*TWO)
+    shown.status["other_traffic"] = [other_traffic([("wan1", 3), ("wan2", 1)])]
+    assert text(shown, rows=9)[1].endswith("default IPv4 75%")
+    assert text(shown, rows=9)[4].endswith("default IPv4 25%")
 
 
 def test_a_taller_terminal_has_taller_graphs() -> None:

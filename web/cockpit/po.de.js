@@ -181,6 +181,7 @@ cockpit.locale({
 	"to switch it off even then, set `quota_hard`": [null, "um ihn auch dann auszuschalten, `quota_hard` setzen"],
 	"to {address}": [null, "zu {address}"],
 	"unexpected": [null, "unerwartet"],
+	"unreachable": [null, "nicht erreichbar"],
 	"up": [null, "in Betrieb"],
 	"use a kernel from 5.3 on, or remove the options `weight` and `metric`": [null, "einen Kernel ab 5.3 verwenden oder die Optionen `weight` und `metric` entfernen"],
 	"use a kernel with CONFIG_MPTCP=y": [null, "einen Kernel mit CONFIG_MPTCP=y verwenden"],

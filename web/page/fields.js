@@ -203,17 +203,29 @@ function readUplink(raw) {
 	};
 }
 
-/* The uplinks that carry other traffic: one name per family, or shares in percent by name. */
+const TABLE_MAIN = 254;
+
+/*
+ * Where other traffic leaves, by family and, where that differs, by LAN: the uplinks or devices,
+ * with their shares in percent if there are several.
+ */
 function readOther(raw) {
-	return Object.entries(object(raw)).map(([family, carriers]) => ({
-		family: familyName(family),
-		shares: typeof carriers === 'string'
-			? [{ uplink: text(carriers), share: null }]
-			: Object.entries(object(carriers)).map(([uplink, share]) => ({
-				uplink: text(uplink),
-				share: number(share),
+	return list(raw).map(object).map(flow => {
+		const shares = list(flow.shares).map(object).map(carrier => ({
+			name: text(carrier.uplink) || text(carrier.device),
+			weight: number(carrier.weight) || 0,
+		}));
+		const total = shares.reduce((sum, carrier) => sum + carrier.weight, 0);
+		return {
+			family: familyName(flow.family),
+			origin: text(flow.origin),
+			byMain: flow.table === TABLE_MAIN,
+			shares: shares.map(carrier => ({
+				name: carrier.name,
+				percent: shares.length > 1 && total > 0 ? carrier.weight * 100 / total : null,
 			})),
-	}));
+		};
+	});
 }
 
 /* The families whose reasons explain an unusable uplink: those with addresses, else the first. */
@@ -286,7 +298,7 @@ export function readStatus(json, moment) {
 		enabled: raw.enabled === true,
 		uplinks,
 		usable,
-		other: readOther(raw.default),
+		other: readOther(raw.other_traffic),
 		problems: readProblems(raw, uplinks),
 		directory: typeof object(raw.configuration).directory === 'string'
 			? raw.configuration.directory : '',

@@ -53,15 +53,20 @@ function uplinkSection(status, history, controls) {
 		element('div', { class: 'uplinks' }, cards));
 }
 
-function share(carrier) {
-	return carrier.share === null ? name(carrier.uplink)
-		: [name(carrier.uplink), ' ' + Math.round(carrier.share) + ' %'];
+function share(carrier, byMain) {
+	const parts = [name(carrier.name)];
+	if (carrier.percent !== null)
+		parts.push(' ' + Math.round(carrier.percent) + ' %');
+	if (byMain)
+		parts.push(' (main)');
+	return element('dd', {}, parts);
 }
 
 function otherSection(other) {
-	const rows = other.filter(family => family.shares.length).map(family =>
-		element('div', { class: 'fact' }, element('dt', {}, family.family),
-			family.shares.map(carrier => element('dd', {}, share(carrier)))));
+	const rows = other.map(flow => element('div', { class: 'fact' },
+		element('dt', {}, flow.origin ? [flow.family + ' ', name(flow.origin)] : flow.family),
+		flow.shares.length ? flow.shares.map(carrier => share(carrier, flow.byMain))
+			: element('dd', {}, _('unreachable'))));
 	return element('section', { 'aria-labelledby': 'mproutd-other' },
 		element('h2', { id: 'mproutd-other' }, _('Other traffic')),
 		rows.length ? element('dl', { class: 'facts other' }, rows)
