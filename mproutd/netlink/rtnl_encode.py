@@ -183,10 +183,10 @@ def lookup(
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
-def lookup_packet(sequence: int, packet: Packet, destination: str) -> bytes:
-    """The same for what is known of a packet, with `match`."""
+def lookup_packet(sequence: int, packet: Packet, destination: str, match: bool = True) -> bytes:
+    """The same for what is known of a packet."""
     _, source, iif, mark, selectors, _ = packet
-    body = _lookup_body(destination, source, 0, iif, mark, selectors, True)
+    body = _lookup_body(destination, source, 0, iif, mark, selectors, match)
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
