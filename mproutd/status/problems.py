@@ -78,7 +78,7 @@ PROBLEMS = {
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
     "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
-    "family-unusable": "{uplink}: {family} is not used: there are addresses, but no gateway",
+    "family-unusable": "{uplink}: {family} is not used: {cause}",
     "check-idle": "{uplink}: its health check probes no host: {reason}; a failure would go "
     "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "

@@ -230,7 +230,7 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "traffic-diverted": "iif" in site.in_use.own,
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
-            path.reason in ("no-gateway", "no-address")
+            path.reason in ("no-gateway", "no-address", "deprecated", "dad-failed")
             for uplink in seen.target.uplinks
             for path in uplink.paths
         ),
