@@ -62,8 +62,8 @@ _WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
-_FRA_UIDS, _FRA_IP_PROTO, _FRA_SPORTS, _FRA_DPORTS = 20, 22, 23, 24
-_U32_PAIR, _U16_PAIR = Struct("=LL"), Struct("=HH")
+FRA_UIDS, FRA_IP_PROTO, FRA_SPORTS, FRA_DPORTS = 20, 22, 23, 24
+U32_PAIR, U16_PAIR = Struct("=LL"), Struct("=HH")
 _INVERT = 0x2
 """linux/fib_rules.h, FIB_RULE_INVERT."""
 _DETACHED = 0x18
@@ -71,6 +71,8 @@ _DETACHED = 0x18
 
 _RULE_ATTRIBUTES = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
 _RULE_ATTRIBUTES |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
+_SELECTORS = {FRA_UIDS, FRA_IP_PROTO, FRA_SPORTS, FRA_DPORTS}
+_RULE_ATTRIBUTES |= _SELECTORS
 """Those that Rule has a field for."""
 
 _FRA_LAST = 30
@@ -334,10 +336,10 @@ def _selectors(attrs: dict[int, bytes]) -> Selectors:
         return first, last
 
     return Selectors(
-        pair(_FRA_UIDS, _U32_PAIR),
-        pair(_FRA_SPORTS, _U16_PAIR),
-        pair(_FRA_DPORTS, _U16_PAIR),
-        (attrs.get(_FRA_IP_PROTO) or b"\0")[0],
+        pair(FRA_UIDS, U32_PAIR),
+        pair(FRA_SPORTS, U16_PAIR),
+        pair(FRA_DPORTS, U16_PAIR),
+        (attrs.get(FRA_IP_PROTO) or b"\0")[0],
     )
 
 
@@ -378,7 +380,7 @@ def rule(body: bytes) -> Rule | None:
             plain,
             flags & _INVERT != 0,
             action,
-            NO_SELECTORS if plain else _selectors(attrs),
+            NO_SELECTORS if _SELECTORS.isdisjoint(attrs) else _selectors(attrs),
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

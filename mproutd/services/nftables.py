@@ -30,8 +30,8 @@ from mproutd.firewall.table import (
 )
 from mproutd.firewall.translation import translations
 from mproutd.model import NftTable, Operation
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import (
-    Table,
     concerns,
     is_deleted,
     new_rule,

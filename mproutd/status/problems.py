@@ -92,10 +92,10 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
     "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
     "mproutd, which lowers none: {limit} applies",
-    "resolver-diverted": "{uplink}: queries to its resolver {address} leave via {actual} "
-    "({command})",
+    "resolver-diverted": "{uplink}: queries to its resolver {address} leave through {actual} "
+    "instead of {device} ({command})",
     "resolver-shared": "{address}: {uplinks} name this resolver, so it has no rule; queries leave "
-    "via {actual}, which does not name it",
+    "through {actual}, which does not name it",
     "resolv-conf-error": "cannot write {error}; programs that read it may ask a lost uplink's "
     "resolvers",
     "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "

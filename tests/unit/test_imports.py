@@ -50,6 +50,11 @@ MAY_IMPORT = {
     "firewall.nft": "environment firewall.ruleset netlink safefile",
     "importers": "configuration model importers",
     "import_command": "commands configuration importers.draft importers.header",
+    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
+    " planning",
+    "explain.kernel": "explain.request model netlink",
+    "explain.world": "explain firewall planning",
+    "explain_command": "commands configuration explain",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
@@ -91,12 +96,15 @@ PURE = (
     "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
-    " firewall.ruleset firewall.flows firewall.translation importers subflows.policy"
-    " subflows.connections subflows.relocation"
+    " netlink.nft_elements firewall.ruleset firewall.flows firewall.translation importers explain"
+    " subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
+IMPURE = (
+    "configuration.uci explain.kernel explain.world status.rates status.exporter"
+    " status.metrics_server status.top"
+).split()
 
 # Other people's packages, and who may import them.
 OTHERS = {
