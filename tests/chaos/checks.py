@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
+from mproutd.configuration.options import RULE_SPAN, TABLE_SPAN
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
@@ -81,7 +82,11 @@ def compare(site: Site) -> Comparison:
     kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
     routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
-    ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
+    bases = (7000, 12000)
+    ranges = (
+        *Ownership(config, history).priorities,
+        *(range(base, base + RULE_SPAN) for base in bases),
+    )
     rules = {
         rule
         for rule in snapshot.rules
@@ -135,7 +140,9 @@ def _settings(site: Site, snapshot: Snapshot, target: Plan, kept: set[int]) -> l
 
 def own_tables_of_all(config: Config) -> set[int]:
     """Every table that any configuration drawn here could have used."""
-    return {*range(7000, 7256), *range(9000, 9256), *range(121, 124), config.table_base}
+    bases = (7000, 9000)
+    spans = (range(base, base + TABLE_SPAN) for base in bases)
+    return {*range(121, 124), config.table_base}.union(*spans)
 
 
 def is_foreign(site: Site, endpoint: Endpoint) -> bool:
