@@ -14,7 +14,6 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config, build
-from mproutd.configuration.options import RULE_SPAN, TABLE_SPAN
 from mproutd.configuration.uci_parser import parse_sections
 from mproutd.model import BACKUP, IMPLICIT, PROTOCOL, Endpoint, Mptcp, Snapshot, family_of
 from mproutd.netlink import rtnl_decode, rtnl_encode
@@ -82,11 +81,7 @@ def compare(site: Site) -> Comparison:
     kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
     routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
-    bases = (7000, 12000)
-    ranges = (
-        *Ownership(config, history).priorities,
-        *(range(base, base + RULE_SPAN) for base in bases),
-    )
+    ranges = (*Ownership(config, history).priorities, range(7000, 8900), range(12000, 13900))
     rules = {
         rule
         for rule in snapshot.rules
@@ -140,9 +135,7 @@ def _settings(site: Site, snapshot: Snapshot, target: Plan, kept: set[int]) -> l
 
 def own_tables_of_all(config: Config) -> set[int]:
     """Every table that any configuration drawn here could have used."""
-    bases = (7000, 9000)
-    spans = (range(base, base + TABLE_SPAN) for base in bases)
-    return {*range(121, 124), config.table_base}.union(*spans)
+    return {*range(7000, 7512), *range(9000, 9512), *range(121, 124), config.table_base}
 
 
 def is_foreign(site: Site, endpoint: Endpoint) -> bool:
