@@ -13,7 +13,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from mproutd.environment import conflicting_daemons, find_program, network_namespace
+from mproutd.environment import (
+    announcers,
+    conflicting_daemons,
+    find_program,
+    has_lease_files,
+    network_namespace,
+)
 from mproutd.format import safe
 
 if TYPE_CHECKING:
@@ -179,6 +185,10 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         from mproutd.services import netifd
 
         own.add_service_facts = netifd.query_once(runtime, cache=change)
+    elif has_lease_files():
+        from mproutd.services.leases import add_lease_facts
+
+        own.add_service_facts = add_lease_facts
     return own
 
 
@@ -209,6 +219,10 @@ def status(options: argparse.Namespace) -> Status:
         configure(own)
         status = own_status(own)
     # Here and not in the daemon, whose sandbox hides other processes.
+    if any("deprecated" in uplink for uplink in status["uplinks"]):
+        from mproutd.status.prefixes import add_announcers
+
+        add_announcers(status, announcers())
     running = conflicting_daemons()
     if running:
         from mproutd.status.problems import with_conflicts
@@ -222,6 +236,7 @@ def own_status(reconciler: Reconciler) -> Status:
     import time
 
     from mproutd.firewall.table import add_to_own_status
+    from mproutd.services import lan_prefixes
     from mproutd.status.build import build_status
     from mproutd.status.rates import Rates
 
@@ -230,12 +245,15 @@ def own_status(reconciler: Reconciler) -> Status:
     inspection = reconciler.inspect()
     status = build_status(inspection, rates.device)
     add_to_own_status(status, reconciler.state_file.directory, inspection)
+    lan_prefixes.add_to_own_status(status, reconciler.state_file.directory, inspection.plan)
     return status
 
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would reply, done by this process."""
+    from mproutd import resolv_conf
     from mproutd.firewall import table as firewall
+    from mproutd.services import lan_prefixes
     from mproutd.status.changes import changes, planned_changes, table_changes
 
     own = reconciler(options, change=not options.dry_run)
@@ -246,10 +264,13 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
         table = firewall.change_now(
             runtime, preview.config, preview.plan, preview.snapshot, dry_run=True
         )
+        table += lan_prefixes.change_now(runtime, preview.config, preview.plan, dry_run=True)
         return {"changes": [*planned_changes(preview), *table_changes(table)]}
     outcomes = own.converge()
     last = outcomes[-1]
     table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
+    resolv_conf.update(runtime, own.config.enabled, last.plan)
+    table += lan_prefixes.change_now(runtime, own.config, last.plan)
     return {"changes": [*changes(outcomes), *table_changes(table)]}
 
 

@@ -10,6 +10,7 @@ name both gateways; the file of a family takes precedence.  A device name contai
     interface=wan1          the interface, where the hook knows its name
     address=10.2.2.50       the address of the lease
     gateway=10.2.2.1        its router; gateway6 likewise
+    dns=10.2.2.53 10.2.2.54 its resolvers, of either family
     reason=BOUND            the hook's event; post-up: from an ifupdown stanza
 
 The directory lies beside the runtime directory, not in it: hooks run as root, and the runtime
@@ -19,8 +20,8 @@ The kernel reports changes of the directory by SIGIO (fcntl(2), F_NOTIFY), for w
 no module beyond its own; inotify(7) would need ctypes.  A kernel without it (CONFIG_DNOTIFY,
 OpenWrt) leaves only looking once a second.
 
-Invariants: a hint outlives a restart of the daemon; a hint can do no more than name a gateway for
-its own device; a directory that other users can write to is ignored.
+Invariants: a hint outlives a restart of the daemon; a hint can do no more than name a gateway and
+resolvers for its own device; a directory that other users can write to is ignored.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from socket import AF_INET, AF_INET6
 
 from mproutd.model import canonical, family_of
 from mproutd.planning.gateways import Gateway
+from mproutd.planning.resolver_sources import Resolver, is_unicast, parse_resolvers
 from mproutd.safefile import open_directory
 
 DIRECTORY_SUFFIX = "-hints"
@@ -59,6 +61,8 @@ class Hints:
         self._directory = hints_directory(runtime_dir)
         self.error = ""
         """Why hints are ignored; empty when they are not."""
+        self.resolvers: dict[str, tuple[Resolver, ...]] = {}
+        """Device → the resolvers of its hints, as of the last read()."""
         self._last: dict[tuple[str, int], tuple[Gateway, ...]] = {}
         """The result of the last time that they could be read."""
 
@@ -69,32 +73,43 @@ class Hints:
         """
         self.error = ""
         gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
+        resolvers: dict[str, tuple[Resolver, ...]] = {}
         try:
             directory = open_directory(self._directory)
         except FileNotFoundError:
+            self.resolvers = resolvers
             return gateways
         except OSError as error:
             self.error = f"{self._directory} {error.strerror}"
-            return self._last if error.errno in EXHAUSTED else gateways
+            if error.errno in EXHAUSTED:
+                return self._last
+            self.resolvers = resolvers
+            return gateways
         try:
             names = frozenset(os.listdir(directory))
             for device in devices:
                 for name, families in ((device, FAMILIES), *_family_files(device)):
-                    hinted = self._read_hint(directory, name) if name in names else {}
+                    if name not in names:
+                        continue
+                    fields = self._read_hint(directory, name)
+                    hinted = _gateways(fields)
                     for family in families:
                         if family in hinted:
                             gateways[device, family] = (hinted[family],)
+                    if "dns" in fields:
+                        named = parse_resolvers(fields["dns"].split(), _origin(fields))
+                        resolvers[device] = resolvers.get(device, ()) + named
         except OSError as error:
             self.error = f"{self._directory} {error.strerror}"
             if error.errno in EXHAUSTED:
                 return self._last
         finally:
             os.close(directory)
-        self._last = gateways
+        self._last, self.resolvers = gateways, resolvers
         return gateways
 
-    def _read_hint(self, directory: int, name: str) -> Mapping[int, Gateway]:
-        """Family → gateway, with its origin; without what is not valid."""
+    def _read_hint(self, directory: int, name: str) -> Mapping[str, str]:
+        """The fields of a hint; none of one that is not valid."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, dir_fd=directory)
@@ -114,7 +129,7 @@ class Hints:
             path = os.path.join(self._directory, name)
             self.error = f"{path} is larger than {MAX_HINT_BYTES} bytes; remove it"
             return {}
-        return _gateways(text)
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def _family_files(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -122,26 +137,21 @@ def _family_files(device: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (f"{device}:4", FAMILIES[:1]), (f"{device}:6", FAMILIES[1:])
 
 
-def _gateways(text: str) -> Mapping[int, Gateway]:
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    origin = "ifupdown" if fields.get("reason") == "post-up" else "lease"
+def _origin(fields: Mapping[str, str]) -> str:
+    return "ifupdown" if fields.get("reason") == "post-up" else "lease"
+
+
+def _gateways(fields: Mapping[str, str]) -> Mapping[int, Gateway]:
+    """Family → gateway, with its origin; without what is not valid."""
     gateways = {}
     for key, family in (("gateway", AF_INET), ("gateway6", AF_INET6)):
         try:
             address = canonical(fields.get(key, ""))
         except (OSError, ValueError):
             continue
-        if family_of(address) == family and _is_host(address):
-            gateways[int(family)] = Gateway(address, origin)
+        if family_of(address) == family and is_unicast(address):
+            gateways[int(family)] = Gateway(address, _origin(fields))
     return gateways
-
-
-def _is_host(address: str) -> bool:
-    """Whether it can be a gateway: not unspecified, loopback, multicast or reserved."""
-    if ":" in address:
-        return address not in ("::", "::1") and not address.startswith("ff")
-    first = int(address.partition(".")[0])
-    return 0 < first < 224 and first != 127
 
 
 class HintsWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from socket import AF_INET6
 
+from mproutd.lan_address import FOREVER, LanAddress
 from mproutd.model import (
     BACKUP,
     BUCKETS,
@@ -32,6 +33,8 @@ from mproutd.model import (
 
 _TABLES = {253: "default", 254: "main", 255: "local"}
 _KINDS = {6: "blackhole", UNREACHABLE: "unreachable", 8: "prohibit"}
+_ACTIONS = {**_KINDS, 2: "goto", 3: "nop"}
+"""linux/fib_rules.h, FR_ACT_*; those that discard have the numbers of route types."""
 _SCOPES = {253: "link", 254: "host"}
 _FLAGS = {
     SIGNAL: "signal",
@@ -42,6 +45,8 @@ _FLAGS = {
     IMPLICIT: "implicit",
 }
 
+_ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
+"""linux/if_addr.h, IFA_F_*, by ip-address(8)'s names."""
 _LOCK, _FEATURES, _RTO_MIN = 1, 12, 13
 _METRICS = {
     2: "mtu",
@@ -101,6 +106,8 @@ def describe(value: Object, name: DeviceNames) -> str:
         return f"add_addr_accepted {value.add_addr_accepted} subflows {value.subflows}"
     if isinstance(value, NftTable):
         return "nftables table inet mproutd"
+    if isinstance(value, LanAddress):
+        return f"lifetimes of {value.address}/{value.prefixlen} dev {value.device}"
     return f"{_sysctl(value)} = {value.value}"
 
 
@@ -120,6 +127,8 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
     if isinstance(value, Limits):
         limits = f"subflows {value.subflows} add_addr_accepted {value.add_addr_accepted}"
         return f"ip mptcp limits set {limits}"
+    if isinstance(value, LanAddress):
+        return f"ip addr change {_lan_address(value)}"
     if isinstance(value, NftTable):
         return "nft delete table inet mproutd" if verb == "delete" else "nft -f -"
     return f"sysctl -w {_sysctl(value)}={value.value}"
@@ -128,6 +137,17 @@ def ip_command(operation: Operation, name: DeviceNames) -> str:
 def flag_names(flags: int) -> list[str]:
     """MPTCP_PM_ADDR_FLAG_* by name, in the order of ip-mptcp(8)."""
     return [text for bit, text in _FLAGS.items() if flags & bit]
+
+
+def _lan_address(address: LanAddress) -> str:
+    """ip(8) resets what is not given."""
+    words = [f"{address.address}/{address.prefixlen} dev {address.device}"]
+    for name, seconds in (("valid_lft", address.valid), ("preferred_lft", address.preferred)):
+        words.append(f"{name} {'forever' if seconds == FOREVER else seconds}")
+    if address.metric:
+        words.append(f"metric {address.metric}")
+    words += [text for bit, text in _ADDRESS_FLAGS.items() if address.flags & bit]
+    return " ".join(words)
 
 
 def _family(family: int) -> str:
@@ -218,7 +238,7 @@ def _rule(rule: Rule) -> str:
     if rule.action == TO_TABLE:
         words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
     else:
-        words.append(_KINDS.get(rule.action, f"action {rule.action}"))
+        words.append(_ACTIONS.get(rule.action, f"action {rule.action}"))
     if rule.suppress_prefixlength >= 0:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
     if rule.protocol:

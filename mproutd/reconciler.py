@@ -98,7 +98,8 @@ class Reconciler:
 
     def _read_hints(self, config: Config) -> Facts:
         devices = (uplink.device for uplink in config.uplinks if uplink.device)
-        return Facts(self._hints.read(devices))
+        gateways = self._hints.read(devices)
+        return Facts(gateways, resolvers=self._hints.resolvers)
 
     def _collect_facts(self) -> Facts:
         """The facts of all sources; the configuration in use gets the devices that they name."""
@@ -113,7 +114,8 @@ class Reconciler:
     def _resolve(self, config: Config, facts: Facts) -> Config:
         """The configuration with the real names of its devices."""
         links = by_name(self.last.snapshot.links) if self.last else {}
-        unknown = {uplink.device for uplink in config.uplinks} - links.keys() - {""}
+        named = {name for uplink in config.uplinks for name in (uplink.device, *uplink.iif)}
+        unknown = named - links.keys() - {""}
         names = {device: self.kernel.real_name(device) for device in unknown}
         real_names = {device: name for device, name in names.items() if device != name}
         return resolve_devices(config, facts.devices, real_names)

@@ -102,8 +102,9 @@ def open_directory(path: str, follow_link: bool = False) -> int:
     return descriptor
 
 
-def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
-    """Write a small file, readable by us alone, and rename it over the old one.  OSError.
+def replace_file(path: str, data: bytes, *, durable: bool = False, mode: int = 0o600) -> None:
+    """Write a small file, readable by us alone unless `mode` says else, and rename it over the old
+    one.  OSError.
 
     Root's file is given to the owner of the directory, a daemon that is not root.
     With `durable`, a power failure leaves the old file or the new one; that waits for the disk.
@@ -115,6 +116,8 @@ def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
     try:
         if os.geteuid() == 0:
             os.fchown(descriptor, os.stat(os.path.dirname(path) or ".").st_uid, -1)
+        if mode != 0o600:
+            os.fchmod(descriptor, mode)  # not by open(): the umask takes bits away
         if os.write(descriptor, data) != len(data):  # the file is small, so the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if durable:

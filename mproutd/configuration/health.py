@@ -13,7 +13,7 @@ from mproutd.configuration.options import HEALTH
 from mproutd.configuration.parsers import Target
 from mproutd.configuration.sections import ConfigError, OptionValue
 
-DEFAULT_PORTS = {"tcp": 443, "http": 80, "https": 443}
+DEFAULT_PORTS = {"tcp": 443, "http": 80, "https": 443, "dns": 53}
 """Of a method, where track_port is not set."""
 
 
@@ -28,6 +28,7 @@ class HealthConfig(NamedTuple):
     track_method: str = _default("track_method")
     track_port: int | None = _default("track_port")
     track_path: str = _default("track_path")
+    track_name: str = _default("track_name")
     track_status: int | None = _default("track_status")
     """None: everything below 400."""
     track_verify: bool = _default("track_verify")

@@ -37,7 +37,8 @@ def resolve_devices(
     for uplink in config.uplinks:
         device = devices.get(uplink.netifd_interface, "") or uplink.device
         device = real_names.get(device, device)
-        uplink = uplink._replace(device=device)
+        iif = tuple(real_names.get(name, name) for name in uplink.iif)
+        uplink = uplink._replace(device=device, iif=iif)
         first = by_device.setdefault(device, uplink.name) if device else uplink.name
         if first == uplink.name:
             uplinks[first] = uplink

@@ -37,6 +37,14 @@ GATEWAYS: dict[str, int] = {"gateway": AF_INET, "gateway6": AF_INET6}
 _FAMILIES: dict[str, int] = {"ipv4": AF_INET, "ipv6": AF_INET6}
 
 
+def is_proper_name(device: str) -> bool:
+    """Whether a device can have this name (IFNAMSIZ), so that rules may name it.
+
+    A longer one is an alternative name (altname in ip-link(8)).
+    """
+    return 0 < len(device.encode()) < 16
+
+
 def quoted(text: str, limit: int = 60) -> str:
     """Input as it may appear in a message: in quotes, control characters escaped, cut if long."""
     cut = text[:limit]
@@ -195,7 +203,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
     family_name = FAMILY_NAMES[family]
 
     def parse(text: str) -> str:
-        if not _is_address(text):
+        if not is_address(text):
             raise ValueError(f"{quoted(text)} is not an {family_name} address")
         address = canonical(text)
         if family_of(address) != family:
@@ -223,7 +231,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
 def source_prefix(text: str) -> str:
     """A unicast prefix of either family, in canonical form."""
     address, slash, length = text.partition("/")
-    if not _is_address(address) or (slash and not length.isdecimal()):
+    if not is_address(address) or (slash and not length.isdecimal()):
         raise ValueError(f"{quoted(text)} is not a prefix such as 2001:db8:1::/56")
     family = family_of(address)
     packed, size = inet_pton(family, address), int(length) if slash else bits(family)
@@ -233,6 +241,22 @@ def source_prefix(text: str) -> str:
     if split_prefix(network, family)[0] != packed:
         raise ValueError(f"{quoted(text)} has bits beyond its length: write {network}")
     return network
+
+
+def resolver(text: str) -> str:
+    """The address of a DNS server, of either family; the uplink's device is its scope."""
+    address, percent, _ = text.partition("%")
+    if not is_address(address):
+        raise ValueError(f"{quoted(text)} is not an address of a DNS server")
+    address = canonical(address)
+    if percent:
+        raise ValueError(f"{quoted(text)} names a device: write {address}, for the uplink's own")
+    first = address.partition(".")[0]
+    if address in ("::", "0.0.0.0", "::1") or first == "127":
+        raise ValueError(f"{quoted(text)} is this host: name a server of the provider")
+    if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+        raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+    return address
 
 
 class Target(NamedTuple):
@@ -245,14 +269,14 @@ class Target(NamedTuple):
 
     @property
     def is_name(self) -> bool:
-        return self.text not in GATEWAYS and not _is_address(self.text)
+        return self.text not in GATEWAYS and not is_address(self.text)
 
 
 def target(text: str) -> Target:
     """An address, a host name, or a key of GATEWAYS."""
     if text in GATEWAYS:
         return Target(text, GATEWAYS[text])
-    if _is_address(text):
+    if is_address(text):
         address = canonical(text)
         first = address.partition(".")[0]
         if address in ("::", "0.0.0.0", "::1", "255.255.255.255") or first == "127":
@@ -260,8 +284,7 @@ def target(text: str) -> Target:
         if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
             raise ValueError(f"{quoted(text)} is a multicast or reserved address")
         return Target(address, family_of(address))
-    labels = text.removesuffix(".").split(".")
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(_is_label, labels)):
+    if not _is_name(text):
         raise ValueError(
             f"{quoted(text)} is neither an address nor a host name, nor `gateway` or `gateway6` "
             "for the uplink's own"
@@ -269,7 +292,19 @@ def target(text: str) -> Target:
     return Target(text.lower(), 0)
 
 
-def _is_address(text: str) -> bool:
+def domain_name(text: str) -> str:
+    """A name to ask a resolver for; "." for the root."""
+    if text != "." and not _is_name(text):
+        raise ValueError(f"{quoted(text)} is not a domain name, such as www.example.org, or .")
+    return text.lower()
+
+
+def _is_name(text: str) -> bool:
+    labels = text.removesuffix(".").split(".")
+    return len(text) <= 253 and not labels[-1].isdigit() and all(map(is_label, labels))
+
+
+def is_address(text: str) -> bool:
     try:
         canonical(text)
     except (OSError, ValueError):
@@ -277,7 +312,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _is_label(text: str) -> bool:
+def is_label(text: str) -> bool:
     """Whether it can be a part of a host name; with _, which some names of services have."""
     return (
         text.isascii()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 
 from mproutd.configuration.config import Config, build, without_programs
 from mproutd.configuration.parsers import quoted
@@ -24,14 +25,35 @@ OPENWRT_DIRECTORY, OVERRIDES = "/etc/config", "/var/run/uci"
 
 def load(directory: str) -> Config:
     """The configuration in `directory`.  ConfigError for anything that cannot be used."""
-    network, mproutd = (_file(directory, name) for name in ("network", "mproutd"))
+    network, mproutd = (file_in(directory, name) for name in ("network", "mproutd"))
     sections = read(network)
     if sections is None:
         raise ConfigError("no such file", network)
-    config = build(sections, read(mproutd) or ())
+    config = with_user_numbers(build(sections, read(mproutd) or ()))
     # Afterwards, so that what was read cannot have been put there by somebody else since.
     faults = _writers(network, mproutd)
     return without_programs(config, faults) if faults else config
+
+
+def with_user_numbers(config: Config) -> Config:
+    """The configuration with the numbers of the users that rules name.  ConfigError."""
+    if not any(isinstance(rule.user, str) for rule in config.rules):
+        return config
+    from pwd import getpwnam
+
+    rules = []
+    for rule in config.rules:
+        if isinstance(rule.user, str):
+            try:
+                number = getpwnam(rule.user).pw_uid
+            except KeyError:
+                file, _, line = rule.location.rpartition(":")
+                reason = f"there is no user {quoted(rule.user)} on this host"
+                title = f"rule {quoted(rule.name)}"
+                raise ConfigError(reason, file, int(line), title, "user") from None
+            rule = rule._replace(user=(number, number))
+        rules.append(rule)
+    return config._replace(rules=tuple(rules))
 
 
 def _writers(*files: str) -> list[str]:
@@ -42,8 +64,8 @@ def _writers(*files: str) -> list[str]:
     return [quoted(fault, 4096)[1:-1] for fault in dict.fromkeys((*faults, *parents)) if fault]
 
 
-def _file(directory: str, name: str) -> str:
-    """The file that counts: as libuci decides, also where pyuci is not installed."""
+def file_in(directory: str, name: str) -> str:
+    """The path of the file that counts: as libuci decides, also where pyuci is not installed."""
     override = os.path.join(OVERRIDES, name)
     if os.path.normpath(directory) == OPENWRT_DIRECTORY and os.path.exists(override):
         return override
@@ -56,6 +78,8 @@ def read(file: str) -> tuple[Section, ...] | None:
     if text is None:
         return None
     sections = parse_sections(file, text)
+    if not text.isascii():
+        _require_utf8(sections)
     try:
         from uci import Uci as _  # noqa: F401
     except ImportError:
@@ -78,8 +102,22 @@ def read(file: str) -> tuple[Section, ...] | None:
     )
 
 
+def _require_utf8(sections: tuple[Section, ...]) -> None:
+    """ConfigError for a value with a byte that is not UTF-8; in a comment it does no harm."""
+    for section in sections:
+        for option in section.options.values():
+            for value, line in zip(option.values, option.lines, strict=True):
+                for c in value:
+                    if "\udc80" <= c <= "\udcff":
+                        byte = c.encode(errors="surrogateescape")[0]
+                        raise ConfigError(f"byte {byte:#04x} is not UTF-8", section.file, line)
+
+
 def read_text(file: str) -> str | None:
-    """The text of a file; None if there is none.  ConfigError.  Never waits, even for a FIFO."""
+    """The text of a file; None if there is none.  ConfigError.  Never waits, even for a FIFO.
+
+    A byte that is not UTF-8 becomes a surrogate (`surrogateescape` in Python's codecs).
+    """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -97,14 +135,13 @@ def read_text(file: str) -> str | None:
         raise ConfigError(_message(error), file) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError("is larger than 1 MiB, too large for a configuration", file)
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise ConfigError("is UTF-16; save it as UTF-8", file)
     nul = data.find(0)
     if nul >= 0:
         raise ConfigError("contains a NUL byte", file, data.count(b"\n", 0, nul) + 1)
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"byte {data[error.start]:#04x} is not UTF-8", file, line) from None
+    # Some editors begin a file with a byte order mark.
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _message(error: OSError | ValueError) -> str:
@@ -125,7 +162,7 @@ def _read_with_libuci(file: str, text: str) -> list[dict[str, tuple[str, ...]]]:
     descriptor = os.memfd_create("mproutd", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as copy:
-            copy.write(text.encode())
+            copy.write(text.encode(errors="surrogateescape"))
         package = Uci(confdir="/proc/self/fd", savedir="/dev/null").get(str(descriptor))
     except UciException:  # it carries no text
         raise ConfigError("libuci cannot read it; see: uci show", file) from None

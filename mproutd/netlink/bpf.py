@@ -69,6 +69,8 @@ _NETCONFA_RP_FILTER = 3
 _LOOSE = 2
 ALL_DEVICES = 0xFFFFFFFF
 """linux/netconf.h, NETCONFA_IFINDEX_ALL: the ifindex of net.ipv4.conf.all."""
+FUTURE_DEVICES = 0xFFFFFFFE
+"""NETCONFA_IFINDEX_DEFAULT: of net.ipv4.conf.default, which no existing device follows."""
 
 _COMMAND = 16
 """Offset of genlmsghdr's command."""

@@ -37,7 +37,7 @@ from mproutd.model import (
     contains,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
-from mproutd.netlink.bpf import ALL_DEVICES, netconf_ifindex
+from mproutd.netlink.bpf import ALL_DEVICES, FUTURE_DEVICES, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
@@ -102,7 +102,9 @@ class RtnlCache:
         elif kind in _ROUTE_EVENTS:
             self._on_route_event(message)
         elif kind == rtnl_decode.RTM_NEWNETCONF:
-            self._stale_links.add(netconf_ifindex(message.body))
+            index = netconf_ifindex(message.body)
+            if index != FUTURE_DEVICES:
+                self._stale_links.add(index)
         elif kind in _NEXTHOP_EVENTS:
             self._main.invalidate_lookups()
             self._drop_nexthops()

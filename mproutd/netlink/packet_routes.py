@@ -14,7 +14,7 @@ from mproutd.netlink.sockets import Encode, Requests
 def packet_routes(
     requests: Requests, nexthops: NexthopTable, packets: Sequence[Packet]
 ) -> list[Route | None]:
-    """The entry of a routing table that leads each packet to the internet; None for none.
+    """The entry of a routing table that leads each packet to its destination; None for none.
 
     It has all nexthops, also where the kernel only names a nexthop object.
 
@@ -26,7 +26,9 @@ def packet_routes(
         missing = [index for index, route in enumerate(routes) if route is None]
         lookups: list[Encode] = [
             partial(
-                rtnl_encode.lookup_packet, packet=packet, destination=destination[packet.family]
+                rtnl_encode.lookup_packet,
+                packet=packet,
+                destination=packet.destination or destination[packet.family],
             )
             for packet in (packets[index] for index in missing)
         ]

@@ -37,14 +37,17 @@ _MCAP_REM, _MCAP_LOC, _JOIN_LOC = 1 << 0, 1 << 1, 1 << 3
 _BACKUP_REM, _BACKUP_LOC = 1 << 4, 1 << 5
 """linux/mptcp.h, MPTCP_SUBFLOW_ATTR_* and MPTCP_SUBFLOW_FLAG_*."""
 
-ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 1, 2, 4, 5, 8
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, _LAST_ACK, _CLOSING = 1, 2, 4, 5, 8, 9, 11
 """net/tcp_states.h."""
-_MPTCP_STATES = 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSE_WAIT
+_DELIVERING_STATES = (FIN_WAIT1, _CLOSING, _LAST_ACK)
+"""This end has closed, and the peer has not acknowledged everything."""
+_MPTCP_STATES = sum(
+    1 << state for state in (ESTABLISHED, FIN_WAIT2, CLOSE_WAIT, *_DELIVERING_STATES)
+)
 _TCP_STATES = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << CLOSE_WAIT
 """Subflows that can still carry data from this end, or are about to join."""
 _SENDING_STATES = (ESTABLISHED, CLOSE_WAIT)
-_LAST_ACK, _CLOSING = 9, 11
-CONNECTED_STATES = _MPTCP_STATES | _TCP_STATES | 1 << _LAST_ACK | 1 << _CLOSING
+CONNECTED_STATES = _MPTCP_STATES | _TCP_STATES
 """Every state of a connection, for a listing."""
 
 _REQUEST = Struct("=BBBxI48x")
@@ -85,12 +88,14 @@ class Connection(NamedTuple):
     fallback: bool
     """Plain TCP by now, and for good (MPTCP_INFO_FLAG_FALLBACK): no other path is possible."""
     open: bool
-    """A program holds the socket; else the kernel only delivers what is left."""
+    """A program has the socket open."""
     token: int = 0
     max_extra_subflows: int = 0
     """Limit of `extra_subflows` (mptcpi_subflows_max)."""
     can_send: bool = True
     """This end has not closed its half: subflows may still join."""
+    delivering: bool = False
+    """This end has closed, and the kernel may still be sending what is left."""
 
 
 class Subflow(NamedTuple):
@@ -142,6 +147,7 @@ def connection(body: bytes) -> Connection:
         info.token,
         info.max_extra_subflows,
         state in _SENDING_STATES,
+        state in _DELIVERING_STATES,
     )
 
 

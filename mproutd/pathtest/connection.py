@@ -25,6 +25,8 @@ from mproutd.pathtest.select import Peer, Source
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SIOCGIFMTU = 0x8921
+_LINGER = Struct("=ii")
+"""struct linger, socket(7)."""
 _IFREQ = Struct("=16si20x")
 _RECEIVE_BYTES = 1 << 16
 _MAX_REPLY_BYTES = 1 << 17
@@ -100,6 +102,7 @@ class PathConnection:
         self._socket.setblocking(False)
         while not complete(reply):
             if deadline.over or time.monotonic() - last_progress > stall:
+                self._reset_on_close()
                 raise TimeoutError(errno.ETIMEDOUT, "no progress")
             try:
                 if unsent:  # only fills the socket's buffer, so this is no progress
@@ -118,6 +121,10 @@ class PathConnection:
             if len(reply) > _MAX_REPLY_BYTES:
                 break
         return reply
+
+    def _reset_on_close(self) -> None:
+        """A FIN would wait behind the data that is lost, and the peer keep its socket."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
 
     def _wait(self, writable: bool, seconds: float) -> None:
         with contextlib.suppress(InterruptedError):

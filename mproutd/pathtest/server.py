@@ -22,9 +22,11 @@ from mproutd.pathtest import protocol
 from mproutd.pathtest.connection import read_counters, read_mptcp_info, read_tcp_info
 from mproutd.pathtest.select import parse_host_port
 
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 32
 """At once."""
-MAX_TESTS_OF_SOURCE = 8
+MAX_TESTS_OF_SOURCE = 16
+"""Connections.  A test opens up to four, one after the other, and then one for each of
+baseline.PACKET_SIZES at once; where packets are lost, all of them may be open."""
 BACKLOG = 128
 """Of connections that the loop has not come to."""
 MAX_SECONDS = 10.0

@@ -39,8 +39,8 @@ class Differences(NamedTuple):
     add_routes: list[Operation]
     """Sysctls, nexthop objects, routes and rules that come or change."""
     delete_steering: list[Operation]
-    """Rules by mark or incoming device.  No endpoint uses them, so they do not wait for one: what
-    they led to a lost uplink moves at once."""
+    """Rules by mark, incoming device or destination.  No endpoint uses them, so they do not wait
+    for one: what they led to a lost uplink moves at once."""
     add_endpoints: list[Operation]
     """Limits, endpoints that change, endpoints that come."""
     delete_routes: list[Operation]
@@ -115,7 +115,8 @@ def routing(
 
 def _is_steering(rule: Rule) -> bool:
     """Not the rule for mproutd's own lookups in main."""
-    return rule.table != TABLE_MAIN and bool(rule.fwmask or rule.iif)
+    by_destination = bool(rule.destination) and not rule.source
+    return rule.table != TABLE_MAIN and bool(rule.fwmask or rule.iif or by_destination)
 
 
 def _nexthops(

@@ -6,8 +6,8 @@ the prefixes delegated through an uplink, and the table in which netifd itself k
 interface's routes (`ip4table`, `ip6table`).
 
 Invariants: a reply that is no such dump is a ValueError, and a single field that makes no sense
-is ignored; netifd can do no more than name a device, a gateway, a prefix and a table for an
-interface that the configuration manages.
+is ignored; netifd can do no more than name a device, a gateway, a prefix, a table and
+resolvers for an interface that the configuration manages.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from mproutd.configuration.parsers import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
 from mproutd.planning.gateways import Gateway
+from mproutd.planning.resolver_sources import Resolver, merge_resolvers, parse_resolvers
 from mproutd.planning.uplinks import Facts
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ class Interface(NamedTuple):
     """Delegated to us through it (DHCPv6-PD, 6rd, static ip6prefix)."""
     tables: tuple[tuple[int, int], ...] = ()
     """(family, table) where netifd itself keeps its routes."""
+    resolvers: tuple[Resolver, ...] = ()
+    """DNS servers in use: from the lease unless `peerdns` is 0, and from `dns`."""
 
 
 def parse_dump(text: str) -> dict[str, Interface]:
@@ -89,7 +92,13 @@ def _interface(name: str, attributes: Mapping[str, Any]) -> Interface:
             for family in FAMILIES
             if (number := _parsed(table, str(attributes.get(_TABLE_KEYS[family], ""))))
         ),
+        _resolvers(attributes.get("dns-server")),
     )
+
+
+def _resolvers(listed: object) -> tuple[Resolver, ...]:
+    words = listed if isinstance(listed, list) else []
+    return parse_resolvers((word for word in words if isinstance(word, str)), "netifd")
 
 
 def _dicts(attributes: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -146,6 +155,7 @@ def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts
     gateways: dict[tuple[str, int], tuple[Gateway, ...]] = {}
     prefixes: dict[str, tuple[str, ...]] = {}
     tables: dict[tuple[str, int], int] = {}
+    resolvers: dict[str, tuple[Resolver, ...]] = {}
     for interface in interfaces.values():
         name = interface.device
         if not name:
@@ -155,9 +165,17 @@ def add_netifd_facts(interfaces: Mapping[str, Interface], facts: Facts) -> Facts
             gateways[name, family] = (*known, Gateway(address, "netifd"))
         for delegated in interface.prefixes:
             prefixes[name] = (*prefixes.get(name, ()), delegated)
+        if interface.resolvers:
+            resolvers[name] = (*resolvers.get(name, ()), *interface.resolvers)
         for family, number in interface.tables:
             tables.setdefault((name, family), number)
     for key, later in facts.gateways.items():
         gateways[key] = (*gateways.get(key, ()), *later)
     devices = {interface.name: interface.device for interface in interfaces.values()}
-    return facts._replace(gateways=gateways, devices=devices, prefixes=prefixes, tables=tables)
+    return facts._replace(
+        gateways=gateways,
+        devices=devices,
+        prefixes=prefixes,
+        tables=tables,
+        resolvers=merge_resolvers(resolvers, facts.resolvers),
+    )

@@ -20,10 +20,12 @@ from mproutd.model import (
     Snapshot,
     bits,
     contains,
+    family_of,
     leading_bits,
     prefix,
 )
 from mproutd.planning.plan import Plan
+from mproutd.planning.resolvers import in_use
 from mproutd.planning.routes import OTHER_TRAFFIC_MAIN
 
 MAX_LANS = 64
@@ -35,10 +37,10 @@ MAX_LIMITS = 64
 class Flow(NamedTuple):
     """One kind of traffic."""
 
-    kind: Literal["host", "limited", "lan", "mark", "source", "rule"]
+    kind: Literal["host", "limited", "lan", "mark", "source", "rule", "resolver"]
     """Of this host; of this host, as far as another program's rule selects it by user, protocol or
     port; of the hosts behind a device; with an uplink's mark; from an uplink's address; with the
-    mark of another program's rule that leads to main."""
+    mark of another program's rule that leads to main; of this host to a resolver in use."""
     packet: Packet
     uplinks: tuple[str, ...]
     """Through which it should leave; none where main decides."""
@@ -67,7 +69,10 @@ def flows(
     limits = {
         (rule.family, rule.fwmark, rule.selectors): rule
         for rule in reversed(snapshot.rules)
-        if any(rule.selectors) and rule.family in families and _selects_this_host(rule)
+        if any(rule.selectors)
+        and rule not in own_rules
+        and rule.family in families
+        and _selects_this_host(rule)
     }
     for (family, mark, selectors), rule in list(limits.items())[:MAX_LIMITS]:
         packet = Packet(family, mark=mark, selectors=selectors)
@@ -82,6 +87,10 @@ def flows(
                 for address in path.covered:
                     packet = Packet(path.family, address.address)
                     flows.append(Flow("source", packet, (observed.config.name,)))
+    for resolver in in_use(plan.resolvers, plan.uplinks):
+        if resolver.reason in ("", "shared"):
+            packet = Packet(family_of(resolver.address), destination=resolver.address)
+            flows.append(Flow("resolver", packet, resolver.sharers or (resolver.uplink,)))
     marks = set()
     for rule in snapshot.rules:
         if rule not in own_rules and rule.family in plan.default and _leads_mark_to_main(rule):
@@ -114,6 +123,7 @@ def _selects_this_host(rule: Rule) -> bool:
 def _leads_mark_to_main(rule: Rule) -> bool:
     return (
         rule.plain
+        and not any(rule.selectors)
         and rule.priority < OTHER_TRAFFIC_MAIN
         and rule.fwmask != 0
         and rule.table in (TABLE_MAIN, TABLE_DEFAULT)

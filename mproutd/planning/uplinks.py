@@ -35,6 +35,7 @@ from mproutd.planning.gateways import (
     with_remembered_gateways,
     without_gateway,
 )
+from mproutd.planning.resolver_sources import Resolver
 from mproutd.planning.state import State
 
 REASONS = {
@@ -42,6 +43,7 @@ REASONS = {
     "no-device": "the device does not exist",
     "link-down": "the link is down",
     "no-carrier": "the link has no carrier",
+    "bridge-port": "the device is a port of a bridge or a bond, which takes its packets",
     "no-address": "the device has no usable address",
     "tentative": "duplicate address detection is still running",
     "dad-failed": "duplicate address detection failed",
@@ -67,6 +69,8 @@ class Facts(NamedTuple):
     """Interface of network → the device that netifd gave it, empty for none; None: no netifd."""
     prefixes: Mapping[str, tuple[str, ...]] = {}
     """Device → IPv6 prefixes delegated to us through it."""
+    resolvers: Mapping[str, tuple[Resolver, ...]] = {}
+    """Device → its provider's DNS servers."""
     tables: Mapping[tuple[str, int], int] = {}
     """(device, family) → the table in which netifd itself keeps the device's routes."""
     withdrawn: frozenset[tuple[str, int]] = frozenset()
@@ -317,6 +321,8 @@ def _path(
         path = path._replace(eligible=eligible, without_gateway=unserved)
     if not link.carrier:
         reason = "no-carrier"
+    elif link.port:
+        reason = "bridge-port"
     elif not eligible:
         reason = no_address
     elif gateway is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.environment import find_program
+from mproutd.environment import find_program, has_lease_files, keeps_resolvers
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -28,6 +28,8 @@ class ServiceType(NamedTuple):
     """Imports the service's module."""
     leftover: str = ""
     """A file in the runtime directory: while it exists, there is something to clean up."""
+    applies: Callable[[Outcome], bool] | None = None
+    """Whether a pass has found what the service is for: until then it is not made."""
 
 
 def _any_sets(config: Config, *options: str) -> bool:
@@ -48,6 +50,10 @@ def _pinned_flows(context: ServiceContext) -> Service:
 
 def _pins_flows(config: Config) -> bool:
     return config.enabled and config.pin_flows and bool(config.uplinks)
+
+
+def _needs_nftables(config: Config) -> bool:
+    return _pins_flows(config) or (config.enabled and any(r.forwarded for r in config.rules))
 
 
 def _scripts(context: ServiceContext) -> Service:
@@ -90,18 +96,83 @@ def _overflows(config: Config) -> bool:
     return config.enabled and any(map(may_overflow, config.uplinks))
 
 
+def _prefixes(context: ServiceContext) -> Service:
+    from mproutd.services.prefixes import PrefixDeprecator
+
+    return PrefixDeprecator(context)
+
+
+def _resolver_files(context: ServiceContext) -> Service:
+    from mproutd.services.resolver_files import ResolverFiles
+
+    return ResolverFiles(context)
+
+
+def _has_resolver_files(config: Config) -> bool:
+    return config.enabled and bool(config.uplinks) and keeps_resolvers()
+
+
+def _leases(context: ServiceContext) -> Service:
+    from mproutd.services.leases import Leases
+
+    return Leases(context)
+
+
+def _resolvers(context: ServiceContext) -> Service:
+    from mproutd.services.resolvers import ResolvConf
+
+    return ResolvConf(context)
+
+
+def _may_deprecate(config: Config) -> bool:
+    return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
+
+
+def _has_prefixes(outcome: Outcome) -> bool:
+    """Whether hosts may have addresses from an uplink's prefix, or from one to be translated."""
+    return any(
+        uplink.paths[1].prefixes or uplink.config.prefix or uplink.config.nat6
+        for uplink in outcome.plan.uplinks
+    )
+
+
 SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
+    ServiceType(
+        "leases",
+        lambda config: bool(config.uplinks) and has_lease_files() and not find_program("ubus"),
+        _leases,
+    ),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
-    ServiceType("nftables", _pins_flows, _pinned_flows, leftover="nftables"),
+    ServiceType(
+        "nftables",
+        lambda config: _needs_nftables(config) or (config.enabled and _any_sets(config, "nat6")),
+        _pinned_flows,
+        leftover="nftables",
+    ),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
         _conntrack,
     ),
+    ServiceType(
+        "prefixes",
+        _may_deprecate,
+        _prefixes,
+        leftover="prefixes.json",
+        applies=_has_prefixes,
+    ),
     ServiceType("quota", lambda config: config.enabled and _any_sets(config, "quota"), _quota),
     ServiceType("overflow", _overflows, _overflow),
+    ServiceType("resolver-files", _has_resolver_files, _resolver_files),
+    ServiceType(
+        "resolvers",
+        lambda config: config.enabled,
+        _resolvers,
+        leftover="resolv.conf",
+        applies=lambda outcome: bool(outcome.plan.resolvers),
+    ),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""
@@ -113,14 +184,23 @@ class Services:
     def __init__(self, context: ServiceContext, types: tuple[ServiceType, ...] = SERVICES) -> None:
         self._context, self._types = context, types
         self._services: dict[str, Service] = {}
+        self._config = Config(enabled=False)
+        self._waiting: list[ServiceType] = []
+        """Needed, and not made before a pass says that they apply."""
 
     def on_configuration(self, config: Config) -> None:
         """Make the services that this configuration needs, and close those that it does not."""
-        for name, needed, make, leftover in self._types:
+        self._config, self._waiting = config, []
+        for kind in self._types:
+            name = kind.name
             service = self._services.get(name)
-            wanted = needed(config) or self._exists(leftover)
+            left = self._exists(kind.leftover)
+            wanted = left or kind.needed(config)
             if wanted and service is None:
-                self._services[name] = make(self._context)
+                if kind.applies is None or left:
+                    self._services[name] = kind.make(self._context)
+                else:
+                    self._waiting.append(kind)
             elif not wanted and service is not None and not service.persistent:
                 self._services.pop(name).close()
         for service in self._services.values():
@@ -134,6 +214,10 @@ class Services:
             service.on_hint()
 
     def on_pass(self, outcomes: list[Outcome]) -> None:
+        for kind in [kind for kind in self._waiting if _applies(kind, outcomes)]:
+            self._waiting.remove(kind)
+            service = self._services[kind.name] = kind.make(self._context)
+            service.on_configuration(self._config)
         for service in self._services.values():
             for outcome in outcomes:
                 service.on_pass(outcome)
@@ -173,3 +257,7 @@ class Services:
         for service in self._services.values():
             service.close()
         self._services = {}
+
+
+def _applies(kind: ServiceType, outcomes: list[Outcome]) -> bool:
+    return kind.applies is not None and any(map(kind.applies, outcomes))

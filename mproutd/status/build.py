@@ -19,6 +19,7 @@ from mproutd.planning.sharing import is_shared
 from mproutd.planning.tunables import exposed_uplinks, wanted_announcements
 from mproutd.status.path_problems import path_problems
 from mproutd.status.problems import failed_operations, merge, problem, removed_objects
+from mproutd.status.resolvers import resolver_problems
 from mproutd.status.traffic import carrier, other_traffic, traffic_problems
 from mproutd.status.uplink import (
     KernelView,
@@ -137,6 +138,7 @@ def _problems(
     yield from traffic_problems(inspection, view)
     if inspection.snapshot.nexthops is None and is_shared(inspection.config):
         yield problem("no-nexthop-objects")
+    yield from resolver_problems(inspection, view.name)
     yield from _failed_in_use(inspection.plan)
     yield from path_problems(inspection)
     for uplink in uplinks:

@@ -17,6 +17,7 @@ EventKind = Literal[
     "overflow",
     "conntrack",
     "nftables",
+    "prefix",
     "connection",
     "subflow",
     "address",

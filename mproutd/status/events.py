@@ -33,6 +33,7 @@ EVENT_KINDS = {
     "overflow": "an uplink began or stopped carrying beside the regular ones",
     "conntrack": "connections of an uplink were removed from connection tracking, or could not be",
     "nftables": "mproutd's nftables table was written or removed, or could not be",
+    "prefix": "an address in the LAN was deprecated or is preferred again, or could not be changed",
     "connection": "an MPTCP connection was created, established or closed",
     "subflow": "a subflow was established or closed, or changed its priority",
     "address": "the peer announced an address, or withdrew one",

@@ -48,6 +48,8 @@ PROBLEMS = {
     "mark-follows-main": "{rule}: packets with this mark follow table main to {actual} instead of "
     "{expected}",
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
+    "main-not-looked-up": "other traffic ({family}) has no way out: table main has a default "
+    "route, but no rule looks it up",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
     "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
@@ -60,6 +62,13 @@ PROBLEMS = {
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
     "uplink answers port forwards: {error}",
+    "prefix-not-deprecated": "hosts in the LAN may keep to the IPv6 prefix of an uplink that is "
+    "out: {error}",
+    "announcer-ignores-kernel": "{program} announces IPv6 prefixes without the lifetimes that the "
+    "kernel has: hosts keep to the prefix of an uplink that is out",
+    "nat6-failed": "IPv6 is not translated (`nat6`): {error}",
+    "nat6-without-prefix": "{uplink}: `nat6` is prefix, but no prefix of it is known: IPv6 from "
+    "elsewhere leaves untranslated",
     "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
     "`failback`): the kernel does not list them ({error})",
     "mark-overwritten": "nftables table {table} overwrites mproutd's bits of the mark, so that "
@@ -83,6 +92,12 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
     "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
     "mproutd, which lowers none: {limit} applies",
+    "resolver-diverted": "{uplink}: queries to its resolver {address} leave through {actual} "
+    "instead of {device} ({command})",
+    "resolver-shared": "{address}: {uplinks} name this resolver, so it has no rule; queries leave "
+    "through {actual}, which does not name it",
+    "resolv-conf-error": "cannot write {error}; programs that read it may ask a lost uplink's "
+    "resolvers",
     "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "
     "and so would subflows to announced addresses: add_addr_accepted is {limit}",
 }
@@ -110,6 +125,8 @@ ADVICE = {
     "no-device": "plug it in, or correct `device` in the configuration; devices: ip link",
     "link-down": "ip link set DEVICE up, or ifup",
     "no-carrier": "check the cable, the modem and the port at the other end",
+    "bridge-port": "set `device` to the bridge or the bond, and move the addresses there; its "
+    "name: ip link show dev DEVICE (master)",
     "no-address": "check what assigns one (DHCP client, pppd, router advertisements); "
     "addresses: ip address show dev DEVICE",
     "tentative": "wait: detection takes a second or two, then the address is used",
@@ -146,6 +163,7 @@ ADVICE = {
     "add ... priority 10000), or narrow it; docs/beside.md has WireGuard and Tailscale",
     "mark-follows-main": "let these packets follow other traffic: {command}",
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
+    "main-not-looked-up": "restore the rule: {command}",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
     "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "
@@ -179,9 +197,21 @@ ADVICE = {
     "address-without-gateway": "if the gateway serves this address too, set `gateway` for the "
     "uplink; a second modem on the same port needs a device of its own: ip link add link DEVICE "
     "name NAME type macvlan mode bridge",
+    "prefix-not-deprecated": "resolve the error; mproutd retries every minute; or set "
+    "`deprecate_prefixes` '0'",
+    "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or have programs of "
+    "`on_up` and `on_down` change its configuration",
+    "nat6-failed": "resolve the kernel's error: it needs nf_tables, nft_nat, nft_masq and "
+    "nf_conntrack (OpenWrt: kmod-nft-nat); mproutd retries every minute",
+    "nat6-without-prefix": "name it by `prefix`, or set `nat6` 'masquerade'",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",
     "limit-not-lowered": "lower the limit with ip mptcp limits set, or remove the option",
+    "resolver-diverted": "find the route or the rule in front: ip rule; ip route get ADDRESS; a "
+    "specific route in main comes first unless `main_routes` is 0",
+    "resolver-shared": "name other resolvers for these uplinks: `list dns`",
+    "resolv-conf-error": "make sure that the runtime directory is writable and not full; mproutd "
+    "retries every ten seconds",
     "announced-addresses": "set `fullmesh` on an uplink that may carry them, or give such an "
     "uplink's default route in main the lowest metric; to accept none: ip mptcp limits set "
     "add_addr_accepted 0, and remove the option",

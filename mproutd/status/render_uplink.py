@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mproutd.format import format_bytes, format_duration, format_rate, safe_values
+from mproutd.status.prefixes import deprecated_line
 from mproutd.status.render import (
     GREEN,
     ORIGINS,
@@ -21,6 +22,7 @@ from mproutd.status.render import (
 )
 from mproutd.status.render_cost import cost_summaries, load_line
 from mproutd.status.render_health import FAMILIES, check_lines
+from mproutd.status.render_resolvers import resolver_line
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
@@ -111,11 +113,16 @@ def _family(uplink: UplinkStatus, family: FamilyStatus, now: float, color: bool)
     if family["table_from"]:
         lines.append(f"  table {family['table']}, maintained by {family['table_from']}")
     lines += [f"  prefix {prefix}, delegated to hosts behind" for prefix in family["prefixes"]]
+    if family["family"] == "ipv6" and (text := deprecated_line(uplink)):
+        lines += wrap(text, "  ", "    ")
     for address in family["sources"]:
         note = "" if address in family["addresses"] else " (existing connections only)"
         lines.append(f"  address {address}{note}")
     for lookup in family["lookups"]:
         lines += _lookup(lookup, color)
+    for resolver in uplink["resolvers"]:
+        if (":" in resolver["address"]) == (family["family"] == "ipv6"):
+            lines += wrap(resolver_line(resolver), "  ", "    ")
     return lines
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
+from mproutd.status.prefix_types import Announcer, DeprecatedAddress
+from mproutd.status.resolver_types import ResolverStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
 
 Count = Annotated[int, ("minimum", 0)]
@@ -19,12 +21,13 @@ Time = Annotated[float, ("minimum", 0)]
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
 EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
-Method = Literal["ping", "tcp", "http", "https"]
+Method = Literal["ping", "tcp", "http", "https", "dns"]
 Reason = Literal[
     "awaiting-device",
     "no-device",
     "link-down",
     "no-carrier",
+    "bridge-port",
     "no-address",
     "tentative",
     "dad-failed",
@@ -243,6 +246,8 @@ since the regular ones are full"""
     """its rules, as ip(8) prints them; those of IPv6 begin with -6"""
     endpoints: list[EndpointStatus]
     """its desired MPTCP endpoints"""
+    resolvers: list[ResolverStatus]
+    """its provider's DNS servers"""
     received: Count | None
     """bytes since the device was created; null when there is no device"""
     sent: Count | None
@@ -263,6 +268,8 @@ one"""
 missing without a daemon and where no uplink has it"""
     load: NotRequired[LoadStatus | None]
     """how full it is; null for an uplink that is not regular; missing as `overflow`"""
+    deprecated: NotRequired[list[DeprecatedAddress]]
+    """addresses in the LAN from its prefix, deprecated while it is out; missing without one"""
     health: NotRequired[list[CheckStatus] | None]
     """health checks, by family; null where this uplink has none; missing without a daemon and
 where no uplink has one"""
@@ -374,6 +381,8 @@ one is added"""
     pins_flows: NotRequired[bool | None]
     """whether forwarded connections keep their uplink, that is, mproutd's nftables table is in
 place; null where it is not wanted (`pin_flows` 0, or no forwarding); missing without a daemon"""
+    announcers: NotRequired[list[Announcer]]
+    """programs that may announce prefixes in the LAN; missing without an uplink's prefix"""
     mptcp: MptcpStatus | None
     """the kernel's MPTCP; null where it has none"""
     drift: list[str]

@@ -20,6 +20,7 @@ from mproutd.status.problems import (
     NETIFD_REASONS,
     NETIFD_UNKNOWN,
 )
+from mproutd.status.resolvers import resolver_status
 
 if TYPE_CHECKING:
     from mproutd.status.types import (
@@ -115,6 +116,7 @@ def uplink_status(
             for endpoint, owner in inspection.plan.endpoints.items()
             if owner == uplink.name
         ],
+        "resolvers": resolver_status(inspection, uplink.name, view.name),
         "received": counters["received"],
         "sent": counters["sent"],
         "rate": counters["rate"],

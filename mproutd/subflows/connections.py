@@ -151,7 +151,7 @@ class ConnectionSnapshot(NamedTuple):
         return [
             connection
             for connection in self.connections or ()
-            if connection.open or not connection.can_send
+            if connection.open or connection.delivering
         ]
 
     def _paths(self) -> dict[int, set[str]]:

@@ -11,7 +11,7 @@
         assert "bound to" in machine.journal()
 
 `make booted` runs these on Debian 12, `make booted DEBIAN=13` on Debian 13; `make test` leaves them
-out unless it is told `--booted`.  The system is made once by packaging/root.sh; each machine writes
+out without `--booted`.  The system is made once by packaging/root.sh; each machine writes
 to a throw-away layer in memory.
 """
 

@@ -183,7 +183,7 @@ class Booted(Closing):
         )
 
     def run(self, line: str, check: bool = True, timeout: float = 60) -> str:
-        """Run a line of shell as root; what it printed.  LabError when it fails, unless told."""
+        """Run a line of shell as root; what it printed.  LabError when it fails, if `check`."""
         done = self.call(line, timeout)
         if check and done.returncode:
             raise LabError(f"{line}: exit {done.returncode}\n{done.stdout}")

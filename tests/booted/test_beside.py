@@ -116,7 +116,7 @@ class Watched:
     ) -> tuple[int, set[str]]:
         """(the writes of mproutd, the addresses whose subflow is the same), when all is well again.
 
-        `at_least` so many writes come, however late the other daemon does what it was told.
+        `at_least` so many writes come, however late the other daemon acts.
         """
         flows, written = self.flows(), status(self._machine)["counts"]["writes"]
         self._echo.report()

@@ -148,7 +148,7 @@ def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_pa
         assert alive(echo, echo.port, machine) == before
         machine.run("rm -r /run/systemd/system/mproutd.service.d && systemctl daemon-reload")
 
-        # -- a wrong configuration: the old one stays, and one is told why
+        # -- a wrong configuration: the old one stays, and the journal says why
         machine.write("/etc/mproutd/network", wanted.replace("multipath on", "multipath sometimes"))
         old = pid()
         reload = machine.call("systemctl reload mproutd")

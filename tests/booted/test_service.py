@@ -87,7 +87,7 @@ def test_it_works_as_an_unprivileged_user_and_can_write_nothing_else(gateway):
     assert {
         re.sub(r"^/run/mproutd/.*", "/run/mproutd/…", path)
         for path in gateway.run(WRITABLE).splitlines()
-        # Since 254 systemd gives a service its own memory.pressure, to ask to be told there.
+        # Since 254 systemd gives a service its own memory.pressure, for notifications.
         if not path.startswith("/proc/pressure/")
         and not path.endswith("/mproutd.service/memory.pressure")
     } == {"/run/mproutd", "/run/mproutd/…", "/tmp", "/var/lib/mproutd", "/var/tmp"}

@@ -212,9 +212,9 @@ def speaker(pieces: list[bytes]) -> Iterator[str]:
             thread.join()
 
 
-TOLD = JSON.map(lambda value: json.dumps(value).encode() + b"\n")
+REQUESTS = JSON.map(lambda value: json.dumps(value).encode() + b"\n")
 LINES = st.one_of(
-    TOLD,
+    REQUESTS,
     st.builds(
         lambda kind, text, now, more: json.dumps({**make_event("begin", 0.0, ""), **more}
             | {"kind": kind, "text": text, "time": now}).encode() + b"\n",
@@ -224,7 +224,7 @@ LINES = st.one_of(
 
 
 @quick
-@given(st.lists(mutated(TOLD), max_size=3))
+@given(st.lists(mutated(REQUESTS), max_size=3))
 @example([b"[" * 100_000])
 @example([b"\xff\xfe"])
 @example([b'{"error": ["x"]}'])

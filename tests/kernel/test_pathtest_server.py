@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mproutd.pathtest import protocol
+from mproutd.pathtest.baseline import PACKET_SIZES
 from mproutd.pathtest.server import MAX_CONNECTIONS, MAX_SECONDS, MAX_TESTS_OF_SOURCE
 from tests.lab import Daemon, Namespace, eventually
 
@@ -144,3 +145,7 @@ def test_json_at_one_address_and_it_ends_by_itself(node: Namespace) -> None:
     assert made.process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         made.stranger("::1")
+
+
+def test_one_test_has_room_for_all_its_connections() -> None:
+    assert 4 + len(PACKET_SIZES) <= MAX_TESTS_OF_SOURCE

@@ -41,7 +41,7 @@ class Ends(NamedTuple):
         self.scope.enter_context(Daemon(self.server, server, at_server))
 
     def connect(self, listen: str = "0.0.0.0") -> Echo:
-        """A connection to the server's first address; it listens on all unless told."""
+        """A connection to the server's first address; by default it listens on all."""
         return self.scope.enter_context(Echo(self.client, self.server, S1, listen=listen))
 
     def paths(self, echo: Echo) -> set[tuple[str, str]]:

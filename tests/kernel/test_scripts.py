@@ -187,7 +187,7 @@ RENAMED = TWO_UPLINKS.replace("wan2", "lte")
     ids=["disabled", "removed", "renamed"],
 )
 def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason, usable):
-    """Its old on_down hears it once, with what was known last; added again, the uplink is up."""
+    """Its old on_down runs once, with what was known last; added again, the uplink is up."""
     tell = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/events\n"
     tell += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/events"
     with Acting(world, tell) as acting:

@@ -1,4 +1,4 @@
-"""What a service manager hears of the daemon, by a real datagram socket as NOTIFY_SOCKET."""
+"""What a service manager receives from the daemon, through a real datagram socket."""
 
 from __future__ import annotations
 

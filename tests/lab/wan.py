@@ -140,7 +140,7 @@ class Wan(Closing):
         self.gateway.ip(*lines)
 
     def default_route(self, n: int, metric: int | None = None) -> None:
-        """Main's default route by uplink `n`, with its number as metric unless told."""
+        """Main's default route by uplink `n`, with its number as metric by default."""
         at = n if metric is None else metric
         lines = [f"route replace default via {router_address(n)} dev eth{n} metric {at}"]
         if self.ipv6:
@@ -181,7 +181,7 @@ class Wan(Closing):
     # What happens outside, without the gateway being asked.
 
     def settle(self) -> None:
-        """Wait until the next carrier change is told at once; for tests that measure time.
+        """Wait until the next carrier change is reported at once; for tests that measure time.
 
         The kernel batches such news to once a second for the whole machine
         (net/core/link_watch.c, linkwatch_nextevent), so the first unplug() in a new world,

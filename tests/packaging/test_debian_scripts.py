@@ -79,6 +79,17 @@ def test_a_lease_that_has_ended_leaves_none(tmp_path: Path, ends: str) -> None:
     assert install(tmp_path, eth2=lease("eth2", "10.2.2.1") + lease("eth2", "10.2.2.9", ends)) == {}
 
 
+def test_a_lease_that_was_just_released_leaves_none(tmp_path: Path) -> None:
+    """dhclient -r writes it once more, with the current second as its end."""
+    now = int(time.time())
+    released = {
+        "eth2": time.strftime("expire %w %Y/%m/%d %H:%M:%S;", time.gmtime(now)),
+        "eth3": f"expire epoch {now};",
+    }
+    leases = {device: lease(device, "10.2.2.1", ends) for device, ends in released.items()}
+    assert install(tmp_path, **leases) == {}
+
+
 def test_the_last_lease_of_each_device_counts(tmp_path: Path) -> None:
     hints = install(
         tmp_path,

@@ -59,7 +59,7 @@ STANZA = {
 STANZA6 = STANZA | {"ADDRFAM": "inet6", "IF_ADDRESS": "2001:db8:2::2/64", "IF_GATEWAY": "fe80::1"}
 STOPPED = {"MODE": "stop", "PHASE": "post-down"}
 
-FROM_LEASE = "address=10.2.2.50\ngateway=10.2.2.1\nreason=BOUND\n"
+FROM_LEASE = "address=10.2.2.50\ngateway=10.2.2.1\ndns=10.2.2.1\nreason=BOUND\n"
 FROM_STANZA = "address=10.2.2.2\ngateway=10.2.2.1\nreason=post-up\n"
 
 
@@ -192,8 +192,46 @@ def test_beside_classless_routes_the_routers_do_not_count(machine, routes, gatew
     assert machine.gateways() == ({AF_INET: gateway} if gateway else {})
 
 
-def test_a_lease_without_a_router_leaves_no_hint(machine):
+def test_a_lease_without_a_router_hands_over_its_resolvers(machine):
     machine.dhclient({key: LEASE[key] for key in LEASE if key != "new_routers"})
+    assert machine.hint() == "dns=10.2.2.1\nreason=BOUND\n"
+    assert machine.gateways() == {}
+
+
+@pytest.mark.parametrize(
+    "servers", ["", "10.2.2.1;id", "10.2.2.1\ndns=9.9.9.9", "$(id)", "dns.test"]
+)
+def test_what_are_no_addresses_is_not_handed_over(machine, servers):
+    machine.dhclient(LEASE | {"new_domain_name_servers": servers})
+    assert machine.hint() == FROM_LEASE.replace("dns=10.2.2.1\n", "")
+
+
+def test_dhcpv6_hands_over_its_resolvers(machine):
+    lease = {
+        "reason": "BOUND6",
+        "interface": "eth2",
+        "new_dhcp6_name_servers": "2001:db8::53 fe80::1",
+    }
+    machine.dhclient(lease)
+    assert machine.hint(family=6) == "dns=2001:db8::53 fe80::1\nreason=BOUND6\n"
+    assert machine.woke()
+    machine.dhclient(lease | {"reason": "RENEW6"})
+    assert not machine.woke()
+    machine.dhclient({"reason": "RELEASE6", "interface": "eth2"})
+    assert machine.hint(family=6) is None
+
+
+def test_a_stanza_names_resolvers_with_and_without_a_gateway(machine):
+    machine.ifup(STANZA | {"IF_DNS_NAMESERVERS": "10.2.2.53 10.2.2.54"})
+    dns = "dns=10.2.2.53 10.2.2.54\n"
+    assert machine.hint() == FROM_STANZA.replace("reason", f"{dns}reason")
+    machine.ifup({**STANZA, "IF_GATEWAY": "", "IF_DNS_NAMESERVER": "10.2.2.53"})
+    assert machine.hint() == "dns=10.2.2.53\nreason=post-up\n"
+
+
+def test_a_lease_without_a_router_and_without_resolvers_leaves_no_hint(machine):
+    left_out = ("new_routers", "new_domain_name_servers")
+    machine.dhclient({key: LEASE[key] for key in LEASE if key not in left_out})
     assert machine.hint() is None
     assert not machine.woke()
 
@@ -345,7 +383,7 @@ def test_ten_at_once_leave_whole_hints(machine):
         ]
         assert [process.wait(10) for process in running] == [0] * 10
     for device in (f"eth{n}" for n in range(10)):
-        address, gateway, reason = (machine.hint(device) or "").splitlines()
+        address, gateway, _, reason = (machine.hint(device) or "").splitlines()
         assert address.removeprefix("address=10.9.9.") == gateway.removeprefix("gateway=10.2.2.")
         assert reason == "reason=BOUND"
     assert machine.woke()

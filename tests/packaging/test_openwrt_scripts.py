@@ -1,6 +1,6 @@
 """procd's script, uci-defaults and the rpcd plugin, under busybox with a router's programs only.
 
-What procd and ubus would be told is recorded by stand-ins of the tests' own; the JSON goes
+What procd and ubus would receive is recorded by stand-ins of the tests' own; the JSON goes
 through a real parser.  What procd does with it is read in its source (service/instance.c): with
 the same command a changed file of `file` means `reload_signal`, else nothing; capabilities
 count only for an instance with a jail, and a jail without mounts sees all files.
@@ -220,7 +220,7 @@ def test_who_runs_reads_the_access_lists_again(box: Box) -> None:
 
 
 class RpcPlugin(Box):
-    """rpcd's end of the plugin, with an `mproutd` that prints and ends as it is told."""
+    """rpcd's end of the plugin, with an `mproutd` that prints and ends as it is asked to."""
 
     requests: list[dict[str, Any]]
     """The requests on the control socket."""
@@ -433,7 +433,7 @@ def test_it_has_what_systemd_gives_and_may_read_the_configuration() -> None:
 
 @pytest.mark.kernel
 def test_with_these_capabilities_alone_it_does_all_its_work() -> None:
-    """Nobody's user, a configuration that only root may read, settings of the kernel to write."""
+    """The user nobody, a configuration that only root may read, settings of the kernel to write."""
     given = json.loads(CAPABILITIES.read_text())
     sets = {tuple(names) for names in given.values()}
     assert given.keys() == {"bounding", "effective", "ambient", "permitted", "inheritable"}

@@ -493,14 +493,14 @@ REFUSED = [
         "mproutd:2",
         "mproutd 'globals'",
         "table_base",
-        ["'255'", "256", "4294967040"],
+        ["'255'", "256", "4294966784"],
     ),
     (
-        all_of_us("table_base", "4294967041"),
+        all_of_us("table_base", "4294966785"),
         "mproutd:2",
         "mproutd 'globals'",
         "table_base",
-        ["'4294967041'", "256", "4294967040"],
+        ["'4294966785'", "256", "4294966784"],
     ),
     # marks
     (one("mark", "3"), "mproutd:2", "uplink 'wan1'", "mark", ["3", "0x7f000000", "'3/0xff'"]),
@@ -678,14 +678,14 @@ REFUSED = [
         "mproutd:2",
         "mproutd 'globals'",
         "rule_priority",
-        ["'0'", "1", "31864"],
+        ["'0'", "1", "30864"],
     ),
     (
-        all_of_us("rule_priority", "31865"),
+        all_of_us("rule_priority", "30865"),
         "mproutd:2",
         "mproutd 'globals'",
         "rule_priority",
-        ["'31865'", "31864"],
+        ["'30865'", "30864"],
     ),
     (
         all_of_us("role", "servre"),
@@ -740,7 +740,7 @@ def test_more_uplinks_than_marks() -> None:
         f"config interface w{n}\n option device e{n}\n option multipath on\n" for n in range(3)
     )
     line = refusal(network, "config mproutd globals\n option mark_mask 3\n")
-    assert line.startswith("/c/network:7: interface 'w2': too many uplinks: 3, at most 199")
+    assert line.startswith("/c/network:7: interface 'w2': too many uplinks: 3, at most 198")
     assert "mark_mask 0x3 has marks for 2 " in line
     assert len(parse(network, "config mproutd globals\n option mark_mask 7\n").uplinks) == 3
 

@@ -129,7 +129,7 @@ MISTAKES = [
     (("list track_ip 127.0.0.1",), "track_ip", "'127.0.0.1' cannot be reached"),
     (("list track_ip ::",), "track_ip", "cannot be reached"),
     (("list track_ip ff02::1",), "track_ip", "multicast"),
-    ((HOST, "option track_method httping"), "track_method", "ping, tcp, http or https"),
+    ((HOST, "option track_method httping"), "track_method", "ping, tcp, http, https or dns"),
     ((HOST, "option track_port 0"), "track_port", "1 to 65535"),
     ((HOST, "option track_path generate"), "track_path", "starts with /"),
     ((HOST, "option track_path '/a b'"), "track_path", "no spaces"),

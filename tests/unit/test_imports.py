@@ -24,9 +24,10 @@ PACKAGE = ROOT / "mproutd"
 # Package or module -> the packages and modules of this project that it may import.  A module
 # without a line of its own is held to its package's.
 MAY_IMPORT = {
-    "model": "",
+    "lan_address": "",
+    "model": "lan_address",
     "format": "",
-    "iproute2": "model",
+    "iproute2": "lan_address model",
     "eventloop": "",
     "environment": "",
     "safefile": "",
@@ -34,20 +35,32 @@ MAY_IMPORT = {
     "limits": "eventloop",
     "configuration": "model configuration",
     "configuration.uci": "configuration safefile",
-    "planning": "model configuration planning",
-    "netlink": "model netlink",
-    "status": "model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
+    "planning": "lan_address model configuration planning",
+    "netlink": "lan_address model netlink",
+    "status": "lan_address model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
     " netlink.sock_diag planning status",
     "status.rates": "status.types",
     "status.exporter": "commands format status",
     "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
-    "firewall.ruleset": "configuration netlink.nftables planning",
+    "firewall.ruleset": "configuration firewall.policies firewall.translation netlink.nft_values"
+    " planning",
+    "firewall.policies": "configuration model netlink.nft_values planning",
+    "firewall.script": "netlink.nft_values",
+    "firewall.translation": "configuration model netlink.nft_values planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
-    "firewall.nft": "environment firewall.ruleset netlink safefile",
+    "firewall.nft": "environment firewall.ruleset firewall.script netlink safefile",
+    "importers": "configuration model importers",
+    "import_command": "commands configuration importers.draft importers.header",
+    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
+    " planning",
+    "explain.kernel": "explain.request model netlink",
+    "explain.world": "explain firewall planning",
+    "explain_command": "commands configuration explain",
     "statefile": "environment planning.state safefile",
-    "hints": "model planning.gateways safefile",
+    "hints": "model planning.gateways planning.resolver_sources safefile",
+    "resolv_conf": "planning safefile",
     "verification": "model planning netlink.kernel",
     "passes": "model configuration planning netlink.kernel netlink.path_manager"
     " subflows.connections subflows.relocation verification",
@@ -62,8 +75,8 @@ MAY_IMPORT = {
     "control.server": "control.admission control.socket_file eventloop limits log status.events",
     "monitor": "control.server eventloop iproute2 limits log model netlink planning reconciler"
     " status",
-    "services": "configuration environment eventloop firewall format log model netlink planning"
-    " safefile services status",
+    "services": "configuration environment eventloop firewall format lan_address log model netlink"
+    " planning resolv_conf safefile services status",
     "services.health": "configuration eventloop log model planning services status.problems"
     " status.types",
     "daemon": "configuration control environment eventloop hints limits log model monitor netlink"
@@ -72,7 +85,8 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " services.base services.netifd statefile status",
+    " resolv_conf services.base services.lan_prefixes services.leases services.netifd statefile"
+    " status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -82,14 +96,19 @@ MAY_IMPORT = {
 
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
-    "model format iproute2 configuration planning status netlink.nlmsg netlink.rtnl_decode"
-    " netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm netlink.sock_diag"
-    " netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables firewall.ruleset"
-    " firewall.flows subflows.policy subflows.connections subflows.relocation"
-    " services.health.hysteresis control.admission"
+    "lan_address model format iproute2 configuration planning status netlink.nlmsg"
+    " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
+    " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
+    " netlink.nft_values netlink.nft_events netlink.nft_elements firewall.ruleset firewall.flows"
+    " firewall.translation firewall.policies firewall.script importers explain"
+    " subflows.policy subflows.connections subflows.relocation"
+    " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
+IMPURE = (
+    "configuration.uci explain.kernel explain.world status.rates status.exporter"
+    " status.metrics_server status.top"
+).split()
 
 # Other people's packages, and who may import them.
 OTHERS = {

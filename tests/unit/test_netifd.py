@@ -399,5 +399,9 @@ def test_the_last_state_equals_that_of_a_clean_start(history: list[Facts], last:
 
 
 def test_a_device_by_another_name_gets_its_own() -> None:
-    config = uci("config interface 'wan'\n option device 'enp9s0'\n option multipath 'on'\n")
-    assert resolve_devices(config, None, {"enp9s0": "eth1"}).uplinks[0].device == "eth1"
+    config = uci(
+        "config interface 'wan'\n option device 'enp9s0'\n option multipath 'on'\n",
+        "config uplink 'wan'\n list iif 'enp8s0'\n list iif 'lan'\n",
+    )
+    (uplink,) = resolve_devices(config, None, {"enp9s0": "eth1", "enp8s0": "eth0"}).uplinks
+    assert (uplink.device, uplink.iif) == ("eth1", ("eth0", "lan"))

@@ -137,6 +137,16 @@ def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
             assert cache[body] == rtnl_decode.link(body), turn
 
 
+@pytest.mark.parametrize(
+    ("kind", "port"), [("bridge", True), ("bond", True), ("vrf", False), ("", False)]
+)
+def test_a_device_with_a_master(kind: str, port: bool) -> None:
+    (message,) = messages(oracle.link(Link(7, "eth1")))
+    info = put(18, put(4, kind.encode() + b"\0")) if kind else b""
+    assert rtnl_decode.link(message.body + info) == Link(7, "eth1"), "no master, no port"
+    assert rtnl_decode.link(message.body + info + put_u32(10, 3)) == Link(7, "eth1", port=port)
+
+
 # -- the path manager -----------------------------------------------------------------------
 
 
@@ -234,6 +244,10 @@ def mptcp_socket(
             mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=5),
             sock_diag.Connection("10.1.1.2", 3, False, True, can_send=False),
         ),
+        (
+            mptcp_socket(AF_INET, bytes([10, 1, 1, 2]), state=9, inode=0),
+            sock_diag.Connection("10.1.1.2", 3, False, False, can_send=False, delivering=True),
+        ),
     ],
 )
 def test_a_connection(body: bytes, expected: sock_diag.Connection) -> None:
@@ -292,6 +306,7 @@ def test_no_subflow_and_a_broken_one() -> None:
 
 
 ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
+LAST_ACK, CLOSING = 512, 2048
 """1 << each of net/tcp_states.h."""
 
 
@@ -300,7 +315,7 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT = 2, 4, 16, 32, 256
     [
         (
             sock_diag.dump_mptcp(AF_INET6, 1),
-            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT,
+            ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING,
             put_u32(3, 262),
         ),
         (

@@ -574,7 +574,7 @@ def test_a_rule_that_leads_to_one_of_them_is_named(site: Site) -> None:
 
 
 def test_a_route_of_another_program_in_the_place_of_the_group(site: Site) -> None:
-    """Nobody's rule is to blame."""
+    """No rule is to blame."""
     world = site.world
     index = world.link("eth2").index
     world.routes = [route for route in world.routes if not route.nexthop_id]

@@ -92,11 +92,8 @@ def test_connections_to_the_lan_lack_nothing() -> None:
         (CONNECTION, [INITIAL._replace(token=8)], set()),
         (CONNECTION._replace(open=False), [INITIAL], set()),
         (CONNECTION._replace(can_send=False), [INITIAL], {WAN1}),
-        (
-            CONNECTION._replace(open=False, can_send=False),
-            [INITIAL],
-            {WAN1},
-        ),  # still sending
+        (CONNECTION._replace(open=False, can_send=False, delivering=True), [INITIAL], {WAN1}),
+        (CONNECTION._replace(open=False, can_send=False), [INITIAL], set()),  # all is delivered
         (CONNECTION._replace(fallback=True, token=0), [], {WAN1}),
         (CONNECTION._replace(fallback=True, open=False), [], set()),
     ],

@@ -308,6 +308,8 @@ def test_no_permission(
     ("data", "line"),
     [
         (b"config a\noption b '\xff'\n", "network:2: byte 0xff is not UTF-8"),
+        (b"config a\nlist b \xc3\xbc\nlist b '\xfc'\n", "network:3: byte 0xfc is not UTF-8"),
+        ("config a\n".encode("utf-16"), "network: is UTF-16; save it as UTF-8"),
         (b"config a\n\noption b '\0'\n", "network:3: contains a NUL byte"),
         (b"#" * (1 << 20) + b"\n", "network: is larger than 1 MiB, too large for a configuration"),
     ],
@@ -315,6 +317,12 @@ def test_no_permission(
 def test_no_text(network: Path, data: bytes, line: str) -> None:
     network.write_bytes(data)
     assert refusal(network.parent) == line
+
+
+def test_a_comment_in_latin_1(network: Path) -> None:
+    network.write_bytes(b"# B\xfcro\nconfig a # \xe4\n\toption b '\xc3\xbc'\n")
+    (section,) = uci.read(str(network)) or ()
+    assert section.options["b"].values == ("\u00fc",)
 
 
 def test_a_name_that_is_no_name(tmp_path: Path) -> None:

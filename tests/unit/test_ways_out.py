@@ -27,7 +27,7 @@ EVERYTHING = ((1, 4), (2, 1400), (8, 1360), (10, 65), (11, 20), (12, 1), (14, 30
 
 
 def main_route(world: World, device: str, gateway: str, **fields: object) -> Route:
-    """A route of main by this device; the default, unless told."""
+    """A route of main by this device."""
     family = AF_INET6 if ":" in gateway else AF_INET
     index = world.link(device).index
     route = Route(family, TABLE_MAIN, "default", index, gateway, metric=9, protocol=STATIC)

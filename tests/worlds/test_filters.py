@@ -82,6 +82,17 @@ def test_what_sysctl_resets_is_loosened_again_at_once(wan):
         assert problem["text"].startswith("net/ipv4/conf/eth2/rp_filter = 2: ")
 
 
+def test_a_default_for_future_devices_is_set_while_the_daemon_runs(wan):
+    """`sysctl --system` writes net.ipv4.conf.default first; no device has its ifindex."""
+    rp_filter(wan, value=1)
+    with Daemon(wan.gateway) as daemon:
+        daemon.settle()
+        rp_filter(wan, "default", 1)
+        rp_filter(wan, value=1)
+        eventually(lambda: rp_filter(wan) == 2, timeout=20)
+        assert daemon.settle()["uplinks"][1]["usable"]
+
+
 @pytest.mark.parametrize("everywhere", [0, 2])
 @pytest.mark.parametrize("value", [0, 2])
 def test_what_an_admin_chose_is_kept(wan, value, everywhere):

@@ -252,7 +252,7 @@ def test_a_lan_with_an_uplinks_subnet(bare_wan: Wan) -> None:
         both_paths(wan)
         own = {address(1), address(1, 6)}
         assert capture.devices(lambda packet: packet.source in own) == {"eth1"}
-        # Nobody on the uplink hears of the LAN's address there.
+        # No host on the uplink learns the LAN's address there.
         wan.routers[1].run("ping", "-c1", "-W1", "10.1.1.70", check=False)
         assert not [
             packet

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, bridge, eventually, subflows, veth
+from tests.lab import (
+    SERVER,
+    TWO_UPLINKS,
+    Daemon,
+    Echo,
+    Namespace,
+    Wan,
+    bridge,
+    eventually,
+    subflows,
+    veth,
+)
 from tests.lab.kernel_links import needs_renames_while_up
 
 pytestmark = pytest.mark.kernel
@@ -164,4 +175,24 @@ def test_a_device_may_be_named_by_an_alternative_name(wan: Wan, name: str) -> No
         wan.gateway.ip(f"link property add dev eth2 altname {name}")
         eventually(lambda: "endpoint 10.2.2.2" in wan.gateway.state())
         assert "oif eth2 lookup 7001" in names_of_our_things(wan.gateway)
+        assert daemon.call("status").code == 0
+
+
+def test_a_long_alternative_name_without_a_device_harms_nothing(wan: Wan) -> None:
+    """A USB modem that is not plugged in: neither rules nor nftables can name it."""
+    long = "wwx001e101f0000-modem-2"
+    own = (
+        f"config uplink 'wan2'\n\toption strict '1'\n\tlist iif 'enp9s0lan'\n\tlist iif '{long}x'\n"
+    )
+    network = TWO_UPLINKS.replace("'eth2'", f"'{long}'")
+    with Daemon(wan.gateway, network, own) as daemon:
+        assert [problem["code"] for problem in daemon.settle()["problems"]] == []
+        assert "chain note_wan1" in wan.gateway.run("nft", "list", "table", "inet", "mproutd")
+        wan.gateway.ip(
+            "link property add dev br-lan altname enp9s0lan",
+            f"link property add dev eth2 altname {long}",
+        )
+        eventually(lambda: "endpoint 10.2.2.2" in wan.gateway.state())
+        assert "iif br-lan lookup 7002" in names_of_our_things(wan.gateway)
+        assert "note_wan2" in wan.gateway.run("nft", "list", "table", "inet", "mproutd")
         assert daemon.call("status").code == 0

@@ -238,6 +238,11 @@ class HealthChecker(Service):
             from mproutd.services.health.icmp import IcmpProber
 
             return IcmpProber(self._context.loop, path, options.size, options.max_ttl)
+        if options.track_method == "dns":
+            from mproutd.services.health.dns import DnsProber
+
+            name = options.track_name
+            return DnsProber(self._context.loop, path, options.port, options.max_ttl, name)
         from mproutd.services.health.tcp import HttpCheck, TcpProber
 
         http = None
