@@ -174,8 +174,9 @@ ADVICE = {
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
-    "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct and nf_conntrack "
-    "with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set `pin_flows` '0'",
+    "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct, nft_chain_nat "
+    "and nf_conntrack with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set "
+    "`pin_flows` '0'",
     "no-conntrack-netlink": "modprobe nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
     "mark-overwritten": "let that rule preserve the bits of `mark_mask` (ct mark set ct mark & "
     "0x80ffffff | VALUE), or choose another `mark_mask`",

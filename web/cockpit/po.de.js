@@ -155,7 +155,7 @@ cockpit.locale({
 	"present": [null, "vorhanden"],
 	"quotas: {error}": [null, "Kontingente: {error}"],
 	"renew the lease or the prefix; connections that use the address continue": [null, "Lease oder Präfix erneuern; Verbindungen mit dieser Adresse bestehen weiter"],
-	"resolve the kernel's error: it needs nf_tables, nft_ct and nf_conntrack with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set `pin_flows` '0'": [null, "den Fehler des Kernels beheben: nötig sind nf_tables, nft_ct und nf_conntrack mit CONFIG_NF_CONNTRACK_MARK; mproutd versucht es jede Minute erneut; oder `pin_flows` '0' setzen"],
+	"resolve the kernel's error: it needs nf_tables, nft_ct, nft_chain_nat and nf_conntrack with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set `pin_flows` '0'": [null, "den Fehler des Kernels beheben: nötig sind nf_tables, nft_ct, nft_chain_nat und nf_conntrack mit CONFIG_NF_CONNTRACK_MARK; mproutd versucht es jede Minute erneut; oder `pin_flows` '0' setzen"],
 	"resolve the kernel's error; mproutd retries until the command succeeds": [null, "den Fehler des Kernels beheben; mproutd versucht es, bis der Befehl gelingt"],
 	"restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink": [null, "die Route wiederherstellen, oder für den Uplink `gateway` (IPv6: `gateway6`) setzen"],
 	"restore the rule: {command}": [null, "die Regel wiederherstellen: {command}"],
