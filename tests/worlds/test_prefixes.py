@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.lab import (
     Ubus,
     eventually,
 )
-from tests.lab.delegated import OWN, PREFERRED, VALID, DelegatedLan, lan_address
+from tests.lab.delegated import OWN, PREFERRED, VALID, DelegatedLan, lan_address, program
 
 pytestmark = pytest.mark.kernel
 
@@ -111,6 +112,36 @@ def test_hosts_move_whichever_way_an_uplink_fails_and_come_back(lan: DelegatedLa
         lan.unplug(1)
         wait_deprecated(lan, 1)
         assert f"deprecated in lan: {lan_address(1)} on br-lan" in daemon.call("status").words
+
+
+def test_radvd_follows_by_the_program_of_the_guide(lan: DelegatedLan) -> None:
+    guide = (Path(__file__).parents[2] / "docs/ipv6.md").read_text()
+    program_text = guide.partition("<!-- file: /usr/local/sbin/announce -->\n```\n")[2]
+    path = lan.gateway.path("/run/announce")
+    path.write_text(program_text.partition("```")[0])
+    path.chmod(0o755)
+    lan.host_up()
+    lan.gateway.ip(f"address change {lan_address(2)}/64 dev br-lan")
+    lan.started.append(lan.gateway.popen("/run/announce"))
+    eventually(lambda: "infinity" in lan.gateway.path("/run/radvd.conf").read_text(), 20)
+    lan.started.append(
+        lan.gateway.popen(
+            *(program("radvd"), "--nodaemon", "--logmethod=logfile", "--logfile=/run/radvd.log"),
+            *("--config=/run/radvd.conf", "--pidfile=/run/radvd.pid"),
+        )
+    )
+    with Daemon(lan.gateway, own=OWN) as daemon:
+        lan.wait_for_host("1", "2")
+        for n, other in ((1, "2"), (2, "1")):
+            lan.unplug(n)
+            wait_deprecated(lan, n)
+            lan.wait_for_host(other)
+            lan.plug(n)
+            wait_deprecated(lan)
+            lan.wait_for_host("1", "2")
+        assert lan.lifetimes(2) == ("forever", "forever")
+        codes = [problem["code"] for problem in daemon.status()["problems"]]
+        assert codes == ["announcer-ignores-kernel"]
 
 
 def test_renewals_restarts_and_flush(lan: DelegatedLan) -> None:
