@@ -380,6 +380,9 @@ BROKEN: dict[str, Broken] = {
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
     "link-down": Broken("a link was taken down", lambda wan, daemon: wan.admin_down(2)),
     "no-carrier": Broken("a cable was unplugged", lambda wan, daemon: wan.unplug(2)),
+    "bridge-port": Broken(
+        "a device was added to a bridge", lambda wan, daemon: bridge(wan.gateway, "br-wan", "eth2")
+    ),
     "no-address": Broken("the DHCP client gave up", _no_address),
     "tentative": Broken(
         "a new IPv6 address is not used yet", lambda wan, daemon: _dad(wan, "tentative")
