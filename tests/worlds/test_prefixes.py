@@ -21,6 +21,7 @@ from tests.lab import (
     eventually,
 )
 from tests.lab.delegated import OWN, PREFERRED, VALID, DelegatedLan, lan_address, program
+from tests.lab.wan import address
 
 pytestmark = pytest.mark.kernel
 
@@ -280,6 +281,35 @@ def test_prefixes_that_netifd_delegates_and_withdraws(lan: DelegatedLan) -> None
         lan.default_route(1)
         wait_deprecated(lan)
         assert as_leased(lan, 1)
+
+
+def test_an_uplink_without_an_address_of_its_own(lan: DelegatedLan) -> None:
+    """As many providers have it: a prefix, and the link-local addresses of both ends."""
+    router, host = lan.routers[1], lan.lan
+    assert host
+
+    def link_local(node: Namespace, device: str) -> str:
+        text = node.ip(f"address show dev {device} scope link", family=6)
+        return text.split("inet6 ")[1].split("/")[0]
+
+    own = eventually(lambda: link_local(lan.gateway, "eth1"))
+    lan.gateway.ip(
+        f"address delete {address(1, 6)}/64 dev eth1",
+        f"route replace default via {link_local(router, 'access')} dev eth1 metric 1",
+        family=6,
+    )
+    router.ip(f"route replace 2001:db8:a001::/56 via {own} dev access", family=6)
+    host.ip("address add 2001:db8:a001::99/64 dev eth0 nodad", family=6)
+    host.ip(f"route add default via {lan_address(1)} dev eth0", family=6)
+    with Daemon(lan.gateway, own=OWN) as daemon:
+        eventually(lambda: "deprecated" in daemon.uplink("wan1"), 30)
+        assert daemon.uplink("wan1")["families"][1]["reason"] == "no-address"
+        with Echo(host, lan.server, SERVER6, bind="2001:db8:a001::99", mptcp=False) as flow:
+            goes_on(flow)
+        daemon.settle()
+        assert lan.deprecated() == set()
+        lan.unplug(1)
+        wait_deprecated(lan, 1)
 
 
 def test_an_address_that_is_deleted_meanwhile_is_not_made_again(node: Namespace) -> None:
