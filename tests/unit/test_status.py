@@ -328,6 +328,10 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 def test_every_problem_has_a_world() -> None:
     # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
     of_services = {
+        "announcer-ignores-kernel",
+        "nat6-failed",
+        "nat6-without-prefix",
+        "prefix-not-deprecated",
         "capacity-unknown",
         "check-idle",
         "flows-not-pinned",
