@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from mproutd import __version__, commands
+from mproutd import __version__, arguments, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 from mproutd.help_formatter import HelpFormatter
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], int]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # device names are bytes
     try:
@@ -101,54 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     monitor = add("monitor", _monitor, "print decisions and MPTCP events as they happen")
     monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
     add("top", _top, "show rates, state and subflows of each uplink live")
-    _add_metrics(add("metrics", _metrics, "print the status as metrics for Prometheus"))
-    _add_test(add("test", _test, "test whether MPTCP works via an uplink, and what breaks it"))
+    arguments.add_metrics(add("metrics", _metrics, "print the status as metrics for Prometheus"))
+    arguments.add_explain(add("explain", _explain, "show which way a flow leaves, and why"))
+    arguments.add_test(
+        add("test", _test, "test whether MPTCP works via an uplink, and what breaks it")
+    )
     check = add("check", _check, "check the configuration")
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
     check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
-    _add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
+    arguments.add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
+    arguments.add_import(
+        add("import", _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter")
+    )
     flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
     flush.add_argument("--force", action="store_true", help="even if connections end with it")
-    _add_files(add("files", _files, "list the files that pip cannot put in place"))
+    arguments.add_files(add("files", _files, "list the files that pip cannot put in place"))
     return parser
-
-
-def _add_metrics(metrics: argparse.ArgumentParser) -> None:
-    target = metrics.add_mutually_exclusive_group()
-    target.add_argument("--output", metavar="FILE", help="write them to FILE")
-    target.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them by HTTP")
-
-
-def _add_files(files: argparse.ArgumentParser) -> None:
-    action = files.add_mutually_exclusive_group()
-    action.add_argument("--install", action="store_true", help="put them in place")
-    action.add_argument("--remove", action="store_true", help="remove them, except configuration")
-    files.add_argument("--root", metavar="DIR", default="/", help="use DIR as the root directory")
-
-
-def _add_quota(quota: argparse.ArgumentParser) -> None:
-    quota.add_argument("uplink", metavar="UPLINK", nargs="?", help="only this one")
-    action = quota.add_mutually_exclusive_group()
-    action.add_argument("--set", metavar="AMOUNT", help="so much is used, such as 12.3G")
-    action.add_argument("--reset", action="store_true", help="nothing is used")
-
-
-def _add_test(test: argparse.ArgumentParser) -> None:
-    test.add_argument("uplink", metavar="UPLINK", nargs="?", help="the uplink to test")
-    role = test.add_mutually_exclusive_group(required=True)
-    role.add_argument("--to", metavar="HOST:PORT", help="the peer to connect to")
-    role.add_argument("--listen", metavar="PORT", help="be the peer, on [ADDRESS:]PORT")
-    family = test.add_mutually_exclusive_group()
-    for number in "46":
-        family.add_argument(
-            f"-{number}",
-            dest="family",
-            action="store_const",
-            const=f"ipv{number}",
-            help=f"use IPv{number} only",
-        )
-    test.add_argument("--timeout", metavar="SECONDS", help="default: 10, with --listen 600")
-    test.add_argument("--json", action="store_true", help="print JSON, see docs/test.md")
 
 
 def _print_json(value: object) -> None:
@@ -366,6 +334,25 @@ def _flush(options: argparse.Namespace) -> int:
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
     return FAILED if last.kept or any(change["error"] for change in made) else OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from mproutd import explain_command
+    from mproutd.explain.render import explanation_lines
+
+    explanation = explain_command.perform(options)
+    if options.json:
+        _print_json(explanation)
+    else:
+        print("\n".join(explanation_lines(explanation)))
+    return FAILED if explanation["error"] else OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    from mproutd import import_command
+
+    print(import_command.perform(options), end="")
+    return OK
 
 
 def _files(options: argparse.Namespace) -> int:

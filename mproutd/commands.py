@@ -13,7 +13,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from mproutd.environment import announcers, conflicting_daemons, find_program, network_namespace
+from mproutd.environment import (
+    announcers,
+    conflicting_daemons,
+    find_program,
+    has_lease_files,
+    network_namespace,
+)
 from mproutd.format import safe
 
 if TYPE_CHECKING:
@@ -179,6 +185,10 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
         from mproutd.services import netifd
 
         own.add_service_facts = netifd.query_once(runtime, cache=change)
+    elif has_lease_files():
+        from mproutd.services.leases import add_lease_facts
+
+        own.add_service_facts = add_lease_facts
     return own
 
 

@@ -33,6 +33,11 @@ def find_program(name: str) -> str:
     return ""
 
 
+def has_lease_files() -> bool:
+    """Whether a DHCP client keeps its leases where services.leases looks for them."""
+    return any(map(os.path.isdir, ("/var/lib/dhcp", "/var/lib/dhcpcd")))
+
+
 CONFLICTING_DAEMONS = {
     "dhcpcd": "dhcpcd",
     "mptcpd": "mptcpd",

@@ -33,6 +33,8 @@ from mproutd.model import (
 
 _TABLES = {253: "default", 254: "main", 255: "local"}
 _KINDS = {6: "blackhole", UNREACHABLE: "unreachable", 8: "prohibit"}
+_ACTIONS = {**_KINDS, 2: "goto", 3: "nop"}
+"""linux/fib_rules.h, FR_ACT_*; those that discard have the numbers of route types."""
 _SCOPES = {253: "link", 254: "host"}
 _FLAGS = {
     SIGNAL: "signal",
@@ -236,7 +238,7 @@ def _rule(rule: Rule) -> str:
     if rule.action == TO_TABLE:
         words += ["lookup", _TABLES.get(rule.table, str(rule.table))]
     else:
-        words.append(_KINDS.get(rule.action, f"action {rule.action}"))
+        words.append(_ACTIONS.get(rule.action, f"action {rule.action}"))
     if rule.suppress_prefixlength >= 0:
         words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
     if rule.protocol:

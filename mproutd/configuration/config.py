@@ -17,6 +17,8 @@ from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
 from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
 from mproutd.configuration.parsers import program, quoted
+from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig, build_policies
+from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
 
@@ -99,10 +101,15 @@ class Config(NamedTuple):
     table_base: int = _default("table_base", GLOBALS)
     mark_mask: int = _default("mark_mask", GLOBALS)
     main_routes: bool = _default("main_routes", GLOBALS)
+    policy_mask: int = _default("policy_mask", GLOBALS)
     pin_flows: bool = _default("pin_flows", GLOBALS)
     deprecate_prefixes: bool = _default("deprecate_prefixes", GLOBALS)
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
+    policies: tuple[PolicyConfig, ...] = ()
+    """Those that rules name: the policies in the order of the file, then uplinks."""
+    rules: tuple[RuleConfig, ...] = ()
+    """In the order of the file; the first one that matches counts."""
     warnings: tuple[str, ...] = ()
     """Each a line like a ConfigError's."""
 
@@ -138,10 +145,12 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         defaults, quota_errors = complete_quota(given)
         resolver.errors += [*errors, *quota_errors]
         uplinks[index] = uplinks[index]._replace(health=health, **defaults)
+    policies, warnings = _build_policies(resolver, config, uplinks, values)
+    config = config._replace(policies=policies.policies, rules=policies.rules)
     resolver.raise_first()
 
-    enabled, warnings = _read_switch(network)
-    warnings += resolver.warnings
+    enabled, switch_warnings = _read_switch(network)
+    warnings = [*switch_warnings, *resolver.warnings, *warnings]
     for uplink, given in zip(uplinks, values, strict=True):
         warning = ignored(given)
         warnings += [*([warning] if warning else []), *without_effect(given, uplink.mode)]
@@ -154,6 +163,22 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
+
+
+def _build_policies(
+    resolver: Resolver, config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> tuple[Policies, list[ConfigError]]:
+    """The policies and rules, and warnings about them."""
+    if not any(map(resolver.of_type, ("member", "policy", "rule"))):
+        return Policies(), []
+    policies, warnings = build_policies(resolver, {one.name: one.strict for one in uplinks})
+    masks = config.mark_mask, config.policy_mask
+    resolver.errors += number_conflicts(resolver, policies, config.table_base, masks, values)
+    devices = {uplink.device: uplink.name for uplink in uplinks if uplink.device}
+    local = [uplink.name for uplink in uplinks if not uplink.default_route]
+    if not resolver.errors:
+        warnings += rule_warnings(resolver, policies, devices, local)
+    return policies, warnings
 
 
 def without_programs(config: Config, faults: Sequence[str]) -> Config:

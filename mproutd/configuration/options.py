@@ -12,6 +12,20 @@ from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
 from typing import Any, NamedTuple
 
+from mproutd.configuration.matches import (
+    LAST_RESORTS,
+    MAX_SET_NAME,
+    domain,
+    dscp,
+    mac_address,
+    name_of,
+    negatable,
+    network_prefix,
+    port_range,
+    protocol,
+    several,
+    user,
+)
 from mproutd.configuration.parsers import (
     U32,
     amount,
@@ -48,12 +62,17 @@ wireguard …) makes a device of its own, and `device` is at most the one below 
 MAX_UPLINKS = 198
 """Slots are 1..198: the rules of one kind are 200 priorities apart from the next, and the last
 priority of the last kind is that of the rules of resolvers."""
-RULE_SPAN = 900
-"""The uplinks' rules use this many priorities from rule_priority on."""
-TABLE_SPAN = 256
-"""The uplinks' tables use this many numbers from table_base on."""
+OWN_RULES, MAX_OWN_RULES = 900, 1000
+"""The priorities of rules for this host's own traffic, from rule_priority on, and their number."""
+RULE_SPAN = OWN_RULES + MAX_OWN_RULES
+"""Our rules use this many priorities from rule_priority on."""
+POLICY_TABLES, TABLE_SPAN = 256, 512
+"""The policies' tables, from table_base on, and the end of all tables."""
 MAX_WEIGHT, MAX_METRIC = 255, 256
 """A kernel before 6.12 takes weights up to 256; mwan3 takes metrics up to 256."""
+MAX_MEMBER_WEIGHT = 1000
+"""As in mwan3."""
+MAX_STICKY = 7 * 86400
 MAX_KBIT = 10**9
 """1 Tbit/s."""
 MAX_PRIORITY = 32763
@@ -117,6 +136,9 @@ GLOBALS: Mapping[str, OptionSpec] = {
         mark_mask, "the bits of a packet's mark that mproutd uses", "0x7f000000"
     ),
     "main_routes": OptionSpec(boolean, "main's specific routes precede the uplinks'", "1"),
+    "policy_mask": OptionSpec(
+        mark_mask, "the bits of a packet's mark that policies use", "0x00003f00"
+    ),
     "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
     "deprecate_prefixes": OptionSpec(
         boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
@@ -246,10 +268,61 @@ UPLINK: Mapping[str, OptionSpec] = {
     **QUOTA,
     **HEALTH,
 }
+MEMBER: Mapping[str, OptionSpec] = {
+    "interface": OptionSpec(str, "the uplink"),
+    "metric": OptionSpec(
+        integer(1, MAX_METRIC), "the usable members with the lowest metric carry the traffic", "1"
+    ),
+    "weight": OptionSpec(
+        integer(1, MAX_MEMBER_WEIGHT), "its share among the members with the same metric", "1"
+    ),
+}
+POLICY: Mapping[str, OptionSpec] = {
+    "use_member": OptionSpec(str, "its members", is_list=True, unset=()),
+    "last_resort": OptionSpec(
+        one_of("last resort", LAST_RESORTS),
+        "unreachable, blackhole or default: what happens while no member is usable",
+        "unreachable",
+    ),
+}
+RULE: Mapping[str, OptionSpec] = {
+    "use_policy": OptionSpec(str, "a policy or an uplink; default: where other traffic goes"),
+    "enabled": OptionSpec(boolean, "0: the rule is ignored", "1"),
+    "family": OptionSpec(one_of("family", ("ipv4", "ipv6", "any")), "ipv4, ipv6 or any", "any"),
+    "proto": OptionSpec(several(protocol), "tcp, udp, icmp, all or a number", is_list=True),
+    "src_ip": OptionSpec(
+        negatable(network_prefix), "addresses and prefixes that it comes from", is_list=True
+    ),
+    "src_port": OptionSpec(negatable(port_range), "ports that it comes from", is_list=True),
+    "src_iface": OptionSpec(
+        negatable(device), "interfaces or devices that it arrives by", is_list=True
+    ),
+    "src_mac": OptionSpec(
+        negatable(mac_address), "Ethernet addresses that it comes from", is_list=True
+    ),
+    "dest_ip": OptionSpec(
+        negatable(network_prefix), "addresses and prefixes that it goes to", is_list=True
+    ),
+    "dest_port": OptionSpec(negatable(port_range), "ports that it goes to", is_list=True),
+    "dscp": OptionSpec(negatable(dscp), "code points: ef, cs5, af41 … or 0 to 63", is_list=True),
+    "domain": OptionSpec(
+        domain, "domains that it goes to, with their subdomains, as dnsmasq resolves", is_list=True
+    ),
+    "set": OptionSpec(name_of("set", MAX_SET_NAME), "an nftables set of addresses that it goes to"),
+    "user": OptionSpec(user, "this host's own traffic of a user; all: of every user"),
+    "sticky": OptionSpec(boolean, "later connections of a host take the same uplink", "0"),
+    "timeout": OptionSpec(
+        integer(1, MAX_STICKY), "seconds after the last new connection until sticky ends", "600"
+    ),
+}
+"""Of policies and rules.  Names and meanings are those of mwan3 where it has one."""
 OPTIONS: Mapping[tuple[str, str], Mapping[str, OptionSpec]] = {
     ("network", "globals"): NETWORK_GLOBALS,
     ("network", "interface"): INTERFACE,
     ("mproutd", "mproutd"): GLOBALS,
     ("mproutd", "uplink"): UPLINK,
+    ("mproutd", "member"): MEMBER,
+    ("mproutd", "policy"): POLICY,
+    ("mproutd", "rule"): RULE,
 }
 """Every option by file and type of section: what the manual page must have."""

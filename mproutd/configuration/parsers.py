@@ -83,10 +83,10 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A number within these bounds."""
 
     def parse(text: str) -> int:
-        value = number(text)
-        if not low <= value <= high:
+        negative = text[:1] == "-" and text[1:].isdecimal()
+        if negative or not low <= number(text) <= high:
             raise ValueError(f"{quoted(text)} is out of range: {low} to {high}")
-        return value
+        return number(text)
 
     return parse
 
@@ -203,7 +203,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
     family_name = FAMILY_NAMES[family]
 
     def parse(text: str) -> str:
-        if not _is_address(text):
+        if not is_address(text):
             raise ValueError(f"{quoted(text)} is not an {family_name} address")
         address = canonical(text)
         if family_of(address) != family:
@@ -231,7 +231,7 @@ def gateway(family: int, other_option: str) -> Callable[[str], str]:
 def source_prefix(text: str) -> str:
     """A unicast prefix of either family, in canonical form."""
     address, slash, length = text.partition("/")
-    if not _is_address(address) or (slash and not length.isdecimal()):
+    if not is_address(address) or (slash and not length.isdecimal()):
         raise ValueError(f"{quoted(text)} is not a prefix such as 2001:db8:1::/56")
     family = family_of(address)
     packed, size = inet_pton(family, address), int(length) if slash else bits(family)
@@ -246,7 +246,7 @@ def source_prefix(text: str) -> str:
 def resolver(text: str) -> str:
     """The address of a DNS server, of either family; the uplink's device is its scope."""
     address, percent, _ = text.partition("%")
-    if not _is_address(address):
+    if not is_address(address):
         raise ValueError(f"{quoted(text)} is not an address of a DNS server")
     address = canonical(address)
     if percent:
@@ -269,14 +269,14 @@ class Target(NamedTuple):
 
     @property
     def is_name(self) -> bool:
-        return self.text not in GATEWAYS and not _is_address(self.text)
+        return self.text not in GATEWAYS and not is_address(self.text)
 
 
 def target(text: str) -> Target:
     """An address, a host name, or a key of GATEWAYS."""
     if text in GATEWAYS:
         return Target(text, GATEWAYS[text])
-    if _is_address(text):
+    if is_address(text):
         address = canonical(text)
         first = address.partition(".")[0]
         if address in ("::", "0.0.0.0", "::1", "255.255.255.255") or first == "127":
@@ -301,10 +301,10 @@ def domain_name(text: str) -> str:
 
 def _is_name(text: str) -> bool:
     labels = text.removesuffix(".").split(".")
-    return len(text) <= 253 and not labels[-1].isdigit() and all(map(_is_label, labels))
+    return len(text) <= 253 and not labels[-1].isdigit() and all(map(is_label, labels))
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         canonical(text)
     except (OSError, ValueError):
@@ -312,7 +312,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _is_label(text: str) -> bool:
+def is_label(text: str) -> bool:
     """Whether it can be a part of a host name; with _, which some names of services have."""
     return (
         text.isascii()

@@ -165,6 +165,25 @@ class Resolver:
                 except ValueError as error:
                     self._add(text.error(str(error)))
 
+    def of_type(self, kind: str) -> list[Section]:
+        """mproutd's sections of this type."""
+        return [section for section in self._mproutd if section.type == kind]
+
+    def parsed(self, section: Section, option: str) -> list[OptionValue]:
+        """The values of an option of a section of mproutd."""
+        return self._parsed(section, option)
+
+    def device_of_interface(self, name: str) -> str | None:
+        """The device of an interface of network; the name itself where there is none; None if only
+        netifd knows it."""
+        section = self._by_name.get(name)
+        if section is None:
+            return name
+        errors = len(self.errors)
+        device = self._device(section)
+        del self.errors[errors:]
+        return None if device is None or device.value[0] == "@" else str(device.value)
+
     def _parsed(self, section: Section | None, option: str) -> list[OptionValue]:
         return self._values.get((section.file, section.name, option), []) if section else []
 

@@ -25,14 +25,35 @@ OPENWRT_DIRECTORY, OVERRIDES = "/etc/config", "/var/run/uci"
 
 def load(directory: str) -> Config:
     """The configuration in `directory`.  ConfigError for anything that cannot be used."""
-    network, mproutd = (_file(directory, name) for name in ("network", "mproutd"))
+    network, mproutd = (file_in(directory, name) for name in ("network", "mproutd"))
     sections = read(network)
     if sections is None:
         raise ConfigError("no such file", network)
-    config = build(sections, read(mproutd) or ())
+    config = with_user_numbers(build(sections, read(mproutd) or ()))
     # Afterwards, so that what was read cannot have been put there by somebody else since.
     faults = _writers(network, mproutd)
     return without_programs(config, faults) if faults else config
+
+
+def with_user_numbers(config: Config) -> Config:
+    """The configuration with the numbers of the users that rules name.  ConfigError."""
+    if not any(isinstance(rule.user, str) for rule in config.rules):
+        return config
+    from pwd import getpwnam
+
+    rules = []
+    for rule in config.rules:
+        if isinstance(rule.user, str):
+            try:
+                number = getpwnam(rule.user).pw_uid
+            except KeyError:
+                file, _, line = rule.location.rpartition(":")
+                reason = f"there is no user {quoted(rule.user)} on this host"
+                title = f"rule {quoted(rule.name)}"
+                raise ConfigError(reason, file, int(line), title, "user") from None
+            rule = rule._replace(user=(number, number))
+        rules.append(rule)
+    return config._replace(rules=tuple(rules))
 
 
 def _writers(*files: str) -> list[str]:
@@ -43,8 +64,8 @@ def _writers(*files: str) -> list[str]:
     return [quoted(fault, 4096)[1:-1] for fault in dict.fromkeys((*faults, *parents)) if fault]
 
 
-def _file(directory: str, name: str) -> str:
-    """The file that counts: as libuci decides, also where pyuci is not installed."""
+def file_in(directory: str, name: str) -> str:
+    """The path of the file that counts: as libuci decides, also where pyuci is not installed."""
     override = os.path.join(OVERRIDES, name)
     if os.path.normpath(directory) == OPENWRT_DIRECTORY and os.path.exists(override):
         return override

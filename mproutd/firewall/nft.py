@@ -16,17 +16,21 @@ import signal
 from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
 from mproutd.environment import find_program
-from mproutd.firewall.ruleset import TABLE, script
+from mproutd.firewall.ruleset import TABLE
+from mproutd.firewall.script import script
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import (
     NETLINK_NETFILTER,
-    Table,
+    RULESET_GROUP,
     chain_name,
     chains_request,
     is_of,
     rules_request,
+    set_name,
+    sets_request,
     transaction,
 )
-from mproutd.netlink.sockets import Requests
+from mproutd.netlink.sockets import Events, Requests
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 
 TIMEOUT = 10.0
@@ -38,6 +42,11 @@ RECORD_FILE = "nftables"
 _MAX_RECORD_BYTES = 1 << 20
 _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
+_TABLE_PART, _RULES_PART = (
+    "nf_tables for the family inet",
+    "connection marks (nf_conntrack, nft_ct)",
+)
+"""What the kernel may lack of the table, and of its chains and rules."""
 _SEPARATOR = b"\0\0\0\0"
 
 
@@ -48,9 +57,17 @@ class Found(bytes):
     """
 
 
+def subscribe() -> Events:
+    """The socket of what anybody changes in nf_tables.  OSError."""
+    try:
+        return Events(NETLINK_NETFILTER, (RULESET_GROUP,))
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
+
+
 def read_table() -> Found:
     """The table in the kernel.  OSError."""
-    channel = Requests(NETLINK_NETFILTER)
+    channel = _channel()
     try:
         chains = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
         rules = channel.dump(rules_request(TABLE)) if chains else []
@@ -67,13 +84,15 @@ def write_table(table: Table, known: bool) -> Found:
     A table that is `known` to be as we left it only has its rules and chains replaced, so that
     sets keep their elements; any other is deleted first.
     """
-    channel = Requests(NETLINK_NETFILTER)
+    channel = _channel()
     try:
-        stale = None
+        stale, sets = None, []
         if known and table.chains:
             bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
             stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
-        failed = channel.transaction(transaction(table, stale))
+            if table.sets:
+                sets = [*map(set_name, channel.dump(sets_request(TABLE)))]
+        failed = channel.transaction(transaction(table, stale, sets))
         if failed and stale is not None:  # for example a set that refers to a chain
             failed = channel.transaction(transaction(table))
     except OSError as error:
@@ -82,9 +101,15 @@ def write_table(table: Table, known: bool) -> Found:
         channel.close()
     for index, ack in failed.items():
         refused = OSError(ack.errno, ack.text or os.strerror(ack.errno))
-        part = "nf_tables" if index < 2 else "connection marks (nf_conntrack, nft_ct)"
-        raise _unsupported(refused, part)
+        raise _unsupported(refused, _TABLE_PART if index < 2 else _RULES_PART)
     return read_table() if table.chains else Found()
+
+
+def _channel() -> Requests:
+    try:
+        return Requests(NETLINK_NETFILTER)
+    except OSError as error:
+        raise _unsupported(error, "nf_tables") from None
 
 
 def _unsupported(error: OSError, part: str) -> OSError:

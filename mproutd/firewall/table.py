@@ -12,14 +12,18 @@ from mproutd.firewall.ruleset import (
     connection_marks,
     make_table,
     overwriting_rules,
-    script,
+    steers,
     wants_table,
 )
+from mproutd.firewall.script import script
+from mproutd.firewall.translation import translations, wants_translation, without_prefix
 from mproutd.model import NftTable, Operation, Snapshot
-from mproutd.netlink.nftables import Table
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.sysctls import forwarding_devices
+from mproutd.planning.numbering import assign_policy_numbers
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Plan
+from mproutd.planning.uplinks import ObservedUplink
 from mproutd.status.problems import add_problems, problem, removed_objects
 
 if TYPE_CHECKING:
@@ -34,11 +38,15 @@ def is_router(snapshot: Snapshot) -> bool:
     return bool(forwarding_devices(link.name for link in snapshot.links.values()))
 
 
-def wanted_table(config: Config, plan: Plan, forwards: bool) -> Table:
+def wanted_table(config: Config, plan: Plan, snapshot: Snapshot, forwards: bool) -> Table:
     """The table for this plan; without chains for none."""
-    if not forwards or not wants_table(config):
+    wanted = wants_table(config) or wants_translation(config) or steers(config)
+    if not forwards or not wanted:
         return NO_TABLE
-    return make_table(config, [uplink.config for uplink in plan.uplinks], plan.numbers)
+    uplinks = [uplink.config for uplink in plan.uplinks]
+    listed = translations(plan.uplinks, snapshot.addresses)
+    policies = assign_policy_numbers(config, plan.state.policies) if config.policies else {}
+    return make_table(config, uplinks, plan.numbers, listed, policies)
 
 
 def pending_change(record: nft.Record, wanted: Table, found: nft.Found) -> Operation | None:
@@ -51,14 +59,26 @@ def pending_change(record: nft.Record, wanted: Table, found: nft.Found) -> Opera
 
 
 def table_problems(
-    error: str, conflicts: Sequence[tuple[str, str]], limiter: RemovalLimiter | None = None
+    config: Config,
+    error: str,
+    conflicts: Sequence[tuple[str, str]],
+    limiter: RemovalLimiter | None = None,
 ) -> list[Problem]:
     """What is wrong with the table, for a status; `error` says why it could not be written."""
-    problems = [problem("flows-not-pinned", error=error)] if error else []
+    problems = []
+    if error and wants_table(config):
+        problems.append(problem("flows-not-pinned", error=error))
+    if error and wants_translation(config):
+        problems.append(problem("nat6-failed", error=error))
     problems += [problem("mark-overwritten", table=table, rule=rule) for table, rule in conflicts]
     if limiter is not None:
         problems += removed_objects(limiter.restored(), limiter.rate_limited(), str)
     return problems
+
+
+def translation_problems(uplinks: Sequence[ObservedUplink]) -> list[Problem]:
+    """The uplinks that have nothing to translate to."""
+    return [problem("nat6-without-prefix", uplink=name) for name in without_prefix(uplinks)]
 
 
 # -- without a daemon ---------------------------------------------------------------------
@@ -72,7 +92,7 @@ def change_now(
     Without multipath, the table is looked for even if there is no record of it.
     """
     record = nft.Record(runtime_dir)
-    wanted = wanted_table(config, plan, is_router(snapshot))
+    wanted = wanted_table(config, plan, snapshot, is_router(snapshot))
     if not wanted.chains and not record.script and config.enabled:
         return []
     change = None
@@ -95,8 +115,9 @@ def change_now(
 def add_to_own_status(status: Status, runtime_dir: str, inspection: Inspection) -> None:
     """The same fields as the service's, as this process sees them."""
     config, plan = inspection.config, inspection.plan
-    wanted = wanted_table(config, plan, is_router(inspection.snapshot))
+    wanted = wanted_table(config, plan, inspection.snapshot, is_router(inspection.snapshot))
     status["pins_flows"] = None
+    add_problems(status, translation_problems(plan.uplinks))
     if not wanted.chains:
         return
     marks = connection_marks(config, plan.numbers).values()
@@ -106,5 +127,6 @@ def add_to_own_status(status: Status, runtime_dir: str, inspection: Inspection) 
         found = nft.read_table()
     except OSError as failure:
         found, error = nft.Found(), failure.strerror or str(failure)
-    status["pins_flows"] = pending_change(nft.Record(runtime_dir), wanted, found) is None
-    add_problems(status, table_problems(error, conflicts))
+    if wants_table(config):
+        status["pins_flows"] = pending_change(nft.Record(runtime_dir), wanted, found) is None
+    add_problems(status, table_problems(config, error, conflicts))

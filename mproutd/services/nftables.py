@@ -1,4 +1,4 @@
-"""pin_flows: keeps the nftables table `inet mproutd` as the configuration says.
+"""pin_flows and nat6: keeps the nftables table `inet mproutd` as the configuration says.
 
 The table depends on the configuration and the slots only (firewall/ruleset.py), so no pass writes
 it.  It is compared with what is there at the start, after each change of the configuration, and
@@ -19,19 +19,19 @@ from mproutd import log
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Timer
 from mproutd.firewall import nft
-from mproutd.firewall.ruleset import TABLE, connection_marks, overwriting_rules
+from mproutd.firewall.ruleset import TABLE, connection_marks, overwriting_rules, wants_table
 from mproutd.firewall.table import (
     NO_TABLE,
     is_router,
     pending_change,
     table_problems,
+    translation_problems,
     wanted_table,
 )
+from mproutd.firewall.translation import translations
 from mproutd.model import NftTable, Operation
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import (
-    NETLINK_NETFILTER,
-    RULESET_GROUP,
-    Table,
     concerns,
     is_deleted,
     new_rule,
@@ -39,6 +39,7 @@ from mproutd.netlink.nftables import (
 from mproutd.netlink.sockets import Events
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Outcome
+from mproutd.planning.uplinks import ObservedUplink
 from mproutd.services.base import Service, ServiceContext
 from mproutd.status.problems import add_problems
 
@@ -65,6 +66,7 @@ class PinnedFlows(Service):
         self._record = nft.Record(context.runtime_dir)
         self._limiter = RemovalLimiter(context.clock)
         self._config = Config(enabled=False)
+        self._uplinks: tuple[ObservedUplink, ...] = ()
         self._planned: object = None
         """What the wanted table follows from, as of the last pass."""
         self._wanted: Table | None = None
@@ -91,15 +93,17 @@ class PinnedFlows(Service):
 
     def on_pass(self, outcome: Outcome) -> None:
         plan = outcome.plan
+        self._uplinks = plan.uplinks
         if not self._forwards and self._context.clock() >= self._forwards_at:
             self._forwards_at = self._context.clock() + FORWARDING_INTERVAL
             self._forwards = is_router(outcome.snapshot)
         devices = [uplink.config.device for uplink in plan.uplinks]
-        planned = (self._forwards, plan.numbers, devices)
+        listed = translations(plan.uplinks, outcome.snapshot.addresses)
+        planned = (self._forwards, plan.numbers, devices, listed)
         if planned == self._planned:
             return
         self._planned = planned
-        wanted = wanted_table(self._config, plan, self._forwards)
+        wanted = wanted_table(self._config, plan, outcome.snapshot, self._forwards)
         if wanted == self._wanted:
             return
         if self._wanted is not None:
@@ -186,7 +190,7 @@ class PinnedFlows(Service):
     def _subscribe(self) -> None:
         """OSError when the kernel has no nf_tables."""
         if self._events is None:
-            self._events = Events(NETLINK_NETFILTER, (RULESET_GROUP,))
+            self._events = nft.subscribe()
             self._context.loop.watch(self._events, self._on_events)
 
     def _unsubscribe(self) -> None:
@@ -235,16 +239,19 @@ class PinnedFlows(Service):
     # -- reports --------------------------------------------------------------------------
 
     def preview(self, preview: Preview) -> list[Operation]:
-        wanted = wanted_table(preview.config, preview.plan, is_router(preview.snapshot))
+        snapshot = preview.snapshot
+        wanted = wanted_table(preview.config, preview.plan, snapshot, is_router(snapshot))
         found = self._record.found if self._in_place else nft.Found()
         change = pending_change(self._record, wanted, found)
         return [] if change is None else [change]
 
     def add_to_status(self, status: Status) -> None:
         wanted = self._wanted is not None and bool(self._wanted.chains)
-        status["pins_flows"] = self._in_place if wanted else None
+        status["pins_flows"] = self._in_place if wanted and wants_table(self._config) else None
+        add_problems(status, translation_problems(self._uplinks))
         if wanted:
-            add_problems(status, table_problems(self._error, self._conflicts, self._limiter))
+            problems = table_problems(self._config, self._error, self._conflicts, self._limiter)
+            add_problems(status, problems)
 
     def close(self) -> None:
         if self._timer is not None:

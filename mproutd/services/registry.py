@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.environment import find_program, keeps_resolvers
+from mproutd.environment import find_program, has_lease_files, keeps_resolvers
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -50,6 +50,10 @@ def _pinned_flows(context: ServiceContext) -> Service:
 
 def _pins_flows(config: Config) -> bool:
     return config.enabled and config.pin_flows and bool(config.uplinks)
+
+
+def _needs_nftables(config: Config) -> bool:
+    return _pins_flows(config) or (config.enabled and any(r.forwarded for r in config.rules))
 
 
 def _scripts(context: ServiceContext) -> Service:
@@ -108,6 +112,12 @@ def _has_resolver_files(config: Config) -> bool:
     return config.enabled and bool(config.uplinks) and keeps_resolvers()
 
 
+def _leases(context: ServiceContext) -> Service:
+    from mproutd.services.leases import Leases
+
+    return Leases(context)
+
+
 def _resolvers(context: ServiceContext) -> Service:
     from mproutd.services.resolvers import ResolvConf
 
@@ -129,8 +139,18 @@ def _has_prefixes(outcome: Outcome) -> bool:
 SERVICES = (
     ServiceType("health", lambda config: config.enabled and _any_sets(config, "health"), _health),
     ServiceType("netifd", lambda config: bool(config.uplinks and find_program("ubus")), _netifd),
+    ServiceType(
+        "leases",
+        lambda config: bool(config.uplinks) and has_lease_files() and not find_program("ubus"),
+        _leases,
+    ),
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
-    ServiceType("nftables", _pins_flows, _pinned_flows, leftover="nftables"),
+    ServiceType(
+        "nftables",
+        lambda config: _needs_nftables(config) or (config.enabled and _any_sets(config, "nat6")),
+        _pinned_flows,
+        leftover="nftables",
+    ),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),

@@ -48,6 +48,8 @@ PROBLEMS = {
     "mark-follows-main": "{rule}: packets with this mark follow table main to {actual} instead of "
     "{expected}",
     "traffic-diverted": "{traffic} leaves via {actual} instead of {expected}",
+    "main-not-looked-up": "other traffic ({family}) has no way out: table main has a default "
+    "route, but no rule looks it up",
     "off-has-default": "{uplink} is off, but the best default route in main leaves through it "
     "({device}, {family}); other traffic goes via {expected} all the same",
     "quota-reached": "{uplink}: the quota is used up: {used} of {limit}; its mode is {mode} until "
@@ -64,6 +66,7 @@ PROBLEMS = {
     "out: {error}",
     "announcer-ignores-kernel": "{program} announces IPv6 prefixes without the lifetimes that the "
     "kernel has: hosts keep to the prefix of an uplink that is out",
+    "nat6-failed": "IPv6 is not translated (`nat6`): {error}",
     "nat6-without-prefix": "{uplink}: `nat6` is prefix, but no prefix of it is known: IPv6 from "
     "elsewhere leaves untranslated",
     "no-conntrack-netlink": "connections cannot be moved to another uplink (`flush_conntrack`, "
@@ -122,6 +125,8 @@ ADVICE = {
     "no-device": "plug it in, or correct `device` in the configuration; devices: ip link",
     "link-down": "ip link set DEVICE up, or ifup",
     "no-carrier": "check the cable, the modem and the port at the other end",
+    "bridge-port": "set `device` to the bridge or the bond, and move the addresses there; its "
+    "name: ip link show dev DEVICE (master)",
     "no-address": "check what assigns one (DHCP client, pppd, router advertisements); "
     "addresses: ip address show dev DEVICE",
     "tentative": "wait: detection takes a second or two, then the address is used",
@@ -158,6 +163,7 @@ ADVICE = {
     "add ... priority 10000), or narrow it; docs/beside.md has WireGuard and Tailscale",
     "mark-follows-main": "let these packets follow other traffic: {command}",
     "traffic-diverted": "find the rule and the route: ip rule; ip route get ADDRESS",
+    "main-not-looked-up": "restore the rule: {command}",
     "off-has-default": "if it is a VPN that should carry other traffic, remove its section: a "
     "better default route of a device without one wins; else raise the metric of that route",
     "quota-reached": "if the provider counts less, enter its figure: mproutd quota UPLINK --set "
@@ -194,6 +200,8 @@ ADVICE = {
     "`deprecate_prefixes` '0'",
     "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or have programs of "
     "`on_up` and `on_down` change its configuration",
+    "nat6-failed": "resolve the kernel's error: it needs nf_tables, nft_nat, nft_masq and "
+    "nf_conntrack (OpenWrt: kmod-nft-nat); mproutd retries every minute",
     "nat6-without-prefix": "name it by `prefix`, or set `nat6` 'masquerade'",
     "mptcpd-running": "run only one of them: systemctl disable --now mptcp",
     "limits-above-max": "lower `subflows` or `add_addr_accepted`",

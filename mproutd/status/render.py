@@ -18,6 +18,7 @@ from mproutd.format import (
     shortened,
     truncate,
 )
+from mproutd.status.prefixes import announcers_line, deprecated_line
 from mproutd.status.render_cost import cost_summaries
 from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
 from mproutd.status.render_traffic import ways_out
@@ -78,7 +79,8 @@ def _table(uplinks: Sequence[UplinkStatus], now: float, color: bool) -> list[str
         lines.append("  ".join(cells).rstrip())
         for family in _shown_families(uplink):
             lines += _family_lines(uplink, family, inner_widths)
-        for summary in (*check_summaries(uplink), *cost_summaries(uplink, now)):
+        summaries = [*check_summaries(uplink), *cost_summaries(uplink, now)]
+        for summary in (*summaries, *filter(None, [deprecated_line(uplink)])):
             lines += wrap(summary, _INDENT, _INDENT * 2)
     return lines
 
@@ -190,7 +192,9 @@ def _family_lines(uplink: UplinkStatus, family: FamilyStatus, widths: tuple[int,
 def default_lines(status: Status) -> list[str]:
     """Where other traffic leaves."""
     words = ways_out(status["other_traffic"], FAMILIES)
-    return wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
+    lines = wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
+    announced = announcers_line(status)
+    return [*lines, *wrap(announced, "", "  ")] if announced else lines
 
 
 # -- what needs attention -----------------------------------------------------------------

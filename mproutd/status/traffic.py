@@ -17,6 +17,7 @@ from mproutd.model import (
     FAMILY_NAMES,
     LOOKUP_DESTINATION,
     TABLE_MAIN,
+    TO_TABLE,
     Packet,
     Route,
     Rule,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 _PROTOCOL_KERNEL = 2
 """linux/rtnetlink.h, RTPROT_KERNEL: of the rules that every system has."""
+_GOTO = 2
+"""linux/fib_rules.h, FR_ACT_GOTO."""
 
 
 def other_traffic(inspection: Inspection, view: KernelView) -> list[OtherTraffic]:
@@ -120,6 +123,8 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
     if any(isinstance(operation.value, Route | Rule) for operation in inspection.drift):
         return  # the plan is not in the kernel yet
     diverted: dict[Rule, list[tuple[Flow, Route | None]]] = {}
+    unexplained: dict[tuple[str, ...], list[tuple[Flow, Route | None]]] = {}
+    without_main: set[int] = set()
     for flow, route in inspection.flows:
         if flow.kind == "rule":
             yield from _stuck_mark(inspection, view, flow, route)
@@ -127,13 +132,24 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
             rule = _responsible(inspection, view, flow.packet, route)
             if rule is not None:
                 diverted.setdefault(rule, []).append((flow, route))
-            elif flow.kind in ("host", "lan"):
-                yield problem(
-                    "traffic-diverted",
-                    traffic=_traffic(flow),
-                    actual=_target(inspection, view, route),
-                    expected=_expected(inspection, flow) or "nothing",
-                )
+            elif not flow.uplinks and route is None:
+                without_main.add(flow.packet.family)
+            else:
+                subject = (flow.kind, flow.name, *flow.uplinks)
+                unexplained.setdefault(subject, []).append((flow, route))
+    for family in FAMILIES:
+        if family in without_main:
+            version = "-6 " if family != FAMILIES[0] else ""
+            command = f"ip {version}rule add priority 32766 lookup main protocol kernel"
+            yield problem("main-not-looked-up", family=FAMILY_NAMES[family], command=command)
+    for flows in unexplained.values():
+        flow, route = flows[0]
+        yield problem(
+            "traffic-diverted",
+            traffic=_summary(flows),
+            actual=_target(inspection, view, route),
+            expected=_expected(inspection, flow) or "nothing",
+        )
     yield from _off_in_main(inspection)
     for rule, flows in diverted.items():
         targets = [_target(inspection, view, route) for _, route in flows]
@@ -157,7 +173,7 @@ def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Ro
             return False  # named already
         return bool(expected) and actual != expected
     if route is None:
-        return bool(expected) and family not in view.blackholes
+        return bool(expected or _has_default(inspection, family)) and family not in view.blackholes
     if actual.isdisjoint(names) or (route.table == TABLE_MAIN and route.destination != "default"):
         return False
     if not expected:
@@ -167,19 +183,31 @@ def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Ro
     return actual != expected and not selective
 
 
+def _has_default(inspection: Inspection, family: int) -> bool:
+    """Whether main has a default route that could carry other traffic."""
+    return family not in inspection.plan.barred and any(
+        family == known for _, known in inspection.snapshot.defaults
+    )
+
+
 def _responsible(
     inspection: Inspection, view: KernelView, packet: Packet, route: Route | None
 ) -> Rule | None:
-    """The first foreign rule that may have led the packet to this route."""
+    """The first foreign rule that may have led the packet to this route.
+
+    Where no rule names the table that replied, or discards, it is one that skips rules (goto).
+    """
+    skipping = None
     for rule in inspection.snapshot.rules:
         if rule.family != packet.family or rule.protocol == _PROTOCOL_KERNEL:
             continue
         if rule in view.own_rules or not _may_match(inspection, rule, packet):
             continue
-        same_table = route is not None and route.table == rule.table
-        if same_table or (route is None and rule.action != 1):
+        if rule.action == _GOTO:
+            skipping = skipping or rule
+        elif route.table == rule.table if route else rule.action != TO_TABLE:
             return rule
-    return None
+    return skipping
 
 
 def _may_match(inspection: Inspection, rule: Rule, packet: Packet) -> bool:

@@ -111,7 +111,7 @@ def run(events: int, seed: int, looks: int = 20) -> Iterator[Sample]:
                 daemon.process.send_signal(signal.SIGHUP)
             if done * looks // events > sampled:
                 sampled = done * looks // events
-                eventually(lambda: wan.gateway.state() == before, 20)
+                eventually(lambda: wan.gateway.state() == before, 120)
                 yield sample(pid, done)
         assert "Traceback" not in daemon.log()
 

@@ -120,6 +120,9 @@ SECTIONS = {
     ("network", "interface"): "config interface 'NAME'",
     ("mproutd", "mproutd"): "config mproutd 'globals'",
     ("mproutd", "uplink"): "config uplink 'NAME'",
+    ("mproutd", "member"): "config member 'NAME'",
+    ("mproutd", "policy"): "config policy 'NAME'",
+    ("mproutd", "rule"): "config rule 'NAME'",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mproutd.configuration.config import build
-from mproutd.configuration.options import MODES, OPTIONS
+from mproutd.configuration.options import MODES, OPTIONS, RULE_SPAN
 from mproutd.configuration.uci import load
 from tests.lab.openwrt_sdk import Sdk
 
@@ -92,6 +92,6 @@ def test_the_numbers_of_the_neighbours_are_the_defaults() -> None:
     rows = re.findall(r"^\| mproutd \| (\d+)\W(\d+), 32764, 32765 \| (\w+) \| (\d+)\W", TEXT, re.M)
     ((first, last, mask, table),) = rows
     config = build((), ())
-    assert (int(first), int(last)) == (config.rule_priority, config.rule_priority + 899)
+    assert (int(first), int(last)) == (config.rule_priority, config.rule_priority + RULE_SPAN - 1)
     assert int(mask, 16) == config.mark_mask
     assert int(table) == config.table_base

@@ -86,8 +86,8 @@ def configurations(draw: st.DrawFn) -> Config:
     for option, values in (
         ("role", ("client", "server", "both")),
         ("subflows", ("0", "255")),
-        ("rule_priority", ("1", "7000", "31864")),
-        ("table_base", ("256", "7000", "4294967040")),
+        ("rule_priority", ("1", "7000", "30864")),
+        ("table_base", ("256", "7000", "4294966784")),
         ("mark_mask", ("0x3", "0xffffffff", "0x80000001")),
         ("main_routes", ("0",)),
     ):

@@ -113,6 +113,50 @@ routes | diff /run/before -
     assert section(output, "routes") == []
 
 
+def test_without_nf_tables() -> None:
+    """A router without nfnetlink, then without the family inet: one line, and all else works."""
+    if not uml.DEBIAN.exists():
+        pytest.skip("no user-mode Linux here: packaging/setup.sh unpack")
+    script = (
+        PREPARE
+        + f"""
+sysctl -q net.ipv4.ip_forward=1
+mproutd run 2>/run/log &
+daemon=$!
+while [ ! -S /run/mproutd/control.sock ]; do sleep 0.1; done
+echo "== status"
+mproutd status
+for module in {" ".join(map(str, uml.modules("nfnetlink", "nf_tables")))}; do
+	busybox insmod "$module"
+done
+until grep -q "family inet" /run/log; do sleep 0.1; done
+echo "== rules"
+ip rule
+kill $daemon
+wait $daemon
+echo "== alone"
+mproutd reconcile
+echo "exit $?"
+echo "== log"
+cat /run/log
+"""
+    )
+    output = uml.run_in_uml(uml.DEBIAN, script, uml.modules("veth"))
+    assert "Traceback" not in output
+    words = " ".join(" ".join(section(output, "status")).split())
+    assert words.count("do not keep their uplink") == 1
+    assert "the kernel has no nf_tables: Protocol not supported" in words
+    assert "fwmark 0x1000000/0x7f000000 lookup 7001" in "\n".join(section(output, "rules"))
+    alone = section(output, "alone")
+    assert sum("# failed: the kernel has no nf_tables for the family inet" in x for x in alone) == 1
+    assert alone[-1] == "exit 1"
+    log = [line for line in section(output, "log") if "nftables table" in line]
+    assert [line.partition("the kernel has no ")[2] for line in log] == [
+        "nf_tables: Protocol not supported",
+        "nf_tables for the family inet: Operation not supported",
+    ]
+
+
 @pytest.fixture
 def no_mptcp_diag() -> Iterator[Callable[[], None]]:
     """The module is not to be had, until the function is called."""

@@ -96,6 +96,17 @@ class Datagrams(Closing):
                     break
         return found
 
+    def arrives(self, flow: str, uplink: int) -> bool:
+        """Send one datagram of this flow; whether one of its earlier ones came by the uplink."""
+        while select.select([self._receiver], [], [], 0)[0]:
+            if self._receive() == (flow, uplink):
+                return True
+        try:
+            self._senders[flow].send(flow.encode())
+        except OSError:
+            pass  # unreachable for now
+        return False
+
     def _receive(self) -> tuple[str, int]:
         data, ancillary, _, _ = self._receiver.recvmsg(100, 100)
         (_, _, info) = ancillary[0]

@@ -23,6 +23,7 @@ from tests.lab import (
     Ubus,
     Wan,
     address,
+    bridge,
     eventually,
     veth,
 )
@@ -271,6 +272,12 @@ def _traffic_diverted(wan: Wan, daemon: Daemon) -> None:
     wan.gateway.ip("route add default via 2001:db8:2::1 dev eth2 metric 1 table 7000", family=6)
 
 
+def _main_not_looked_up(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(TWO_UPLINKS.replace("'master'", "'on'"))
+    daemon.call("reconcile")
+    wan.gateway.run("ip", "-4", "rule", "delete", "priority", "32766")
+
+
 def _owned_table(wan: Wan, daemon: Daemon) -> None:
     """A program that keeps its netlink socket open has a table of the same name."""
     daemon.configure(own=OWN + "\toption pin_flows '0'\n")
@@ -284,6 +291,44 @@ def _owned_table(wan: Wan, daemon: Daemon) -> None:
     eventually(lambda: "mproutd" in wan.gateway.run("nft", "list", "tables"))
     daemon.configure(own="")
     daemon.call("reconcile")
+
+
+def _untranslated(wan: Wan, daemon: Daemon) -> None:
+    _owned_table(wan, daemon)
+    translating = "config uplink 'wan2'\n\toption nat6 'masquerade'\n"
+    daemon.configure(own=f"{OWN}\toption pin_flows '0'\n\n{translating}")
+    daemon.call("reconcile")
+
+
+def _nothing_to_translate_to(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own="config uplink 'wan2'\n\toption nat6 'prefix'\n")
+    daemon.call("reconcile")
+
+
+def _delegate(wan: Wan, daemon: Daemon) -> None:
+    """Both uplinks have a prefix in the LAN."""
+    bridge(wan.gateway, "br-lan")
+    for n in wan.uplinks:
+        wan.gateway.ip(f"address add 2001:db8:a00{n}::1/64 dev br-lan nodad")
+    prefixes = (f"config uplink 'wan{n}'\n\tlist prefix '2001:db8:a00{n}::/56'\n" for n in (1, 2))
+    daemon.configure(own="\n".join(prefixes))
+    daemon.call("reconcile")
+
+
+def _not_deprecated(wan: Wan, daemon: Daemon) -> None:
+    (wan.gateway.path(RUNTIME_DIR) / "prefixes.json").mkdir()
+    _delegate(wan, daemon)
+    wan.unplug(2)
+
+
+def _ignored_lifetimes(wan: Wan, daemon: Daemon) -> None:
+    _delegate(wan, daemon)
+    path = wan.gateway.path("/run/radvd.conf")
+    path.write_text("interface br-lan { AdvSendAdvert on; prefix ::/64 { }; };\n")
+    wan.gateway.popen(
+        *(UNPACKED / "usr/sbin/radvd", "--nodaemon", "--logmethod=logfile"),
+        *("--logfile=/run/radvd.log", "--config=/run/radvd.conf", "--pidfile=/run/radvd.pid"),
+    )
 
 
 def _overwritten_marks(wan: Wan, daemon: Daemon) -> None:
@@ -362,6 +407,9 @@ BROKEN: dict[str, Broken] = {
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
     "link-down": Broken("a link was taken down", lambda wan, daemon: wan.admin_down(2)),
     "no-carrier": Broken("a cable was unplugged", lambda wan, daemon: wan.unplug(2)),
+    "bridge-port": Broken(
+        "a device was added to a bridge", lambda wan, daemon: bridge(wan.gateway, "br-wan", "eth2")
+    ),
     "no-address": Broken("the DHCP client gave up", _no_address),
     "tentative": Broken(
         "a new IPv6 address is not used yet", lambda wan, daemon: _dad(wan, "tentative")
@@ -403,7 +451,19 @@ BROKEN: dict[str, Broken] = {
     "foreign-rule": Broken("traffic bound to an uplink leaves through a VPN", _foreign_rule),
     "mark-follows-main": Broken("Tailscale has no connection, all else does", _mark_follows_main),
     "traffic-diverted": Broken("other traffic leaves through the wrong uplink", _traffic_diverted),
+    "main-not-looked-up": Broken(
+        "only what has an uplink's address or mark gets out", _main_not_looked_up
+    ),
     "flows-not-pinned": Broken("connections break when the better uplink is back", _owned_table),
+    "nat6-failed": Broken("hosts with a local IPv6 address have no connection", _untranslated),
+    "nat6-without-prefix": Broken(
+        "hosts with a local IPv6 address have no connection by one uplink",
+        _nothing_to_translate_to,
+    ),
+    "prefix-not-deprecated": Broken("hosts use the IPv6 of an uplink that is out", _not_deprecated),
+    "announcer-ignores-kernel": Broken(
+        "hosts use the IPv6 of an uplink that is out, for hours", _ignored_lifetimes
+    ),
     "mark-overwritten": Broken(
         "some connections break when the better uplink is back", _overwritten_marks
     ),

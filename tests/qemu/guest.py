@@ -47,8 +47,9 @@ class GuestError(Exception):
 class Guest:
     """One of Debian's kernels.  Use as a context manager: it boots on entry, is gone on exit."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, folders: Sequence[Path] = ()) -> None:
+        """`folders` of the checkout's .build are in the guest too, at the same path."""
+        self._kernel, self._folders = kernel, folders
         self._folder = Path(tempfile.mkdtemp(prefix="mproutd-guest-"))
         self._console = self._folder / "console"
         self._initrd = kernel.folder / "initrd"
@@ -70,7 +71,7 @@ class Guest:
         self.close()
 
     def _boot(self) -> None:
-        write_initrd(self._kernel, self._initrd)
+        write_initrd(self._kernel, self._initrd, self._folders)
         port = self._folder / "agent"
         began = time.monotonic()
         self._process = subprocess.Popen(

@@ -62,8 +62,11 @@ def root() -> Path:
     return Path(done.stdout.strip())
 
 
-def write_initrd(kernel: Kernel, file: Path) -> None:
-    """Everything that the guest has, as one cpio archive after another."""
+def write_initrd(kernel: Kernel, file: Path, folders: Iterable[Path] = ()) -> None:
+    """Everything that the guest has, as one cpio archive after another.
+
+    `folders` of the checkout's .build are taken along.
+    """
     tree = root()
     python = (CHECKOUT / ".venv/bin/python").resolve()
     if not (tree / str(python).lstrip("/")).exists():
@@ -78,6 +81,8 @@ def write_initrd(kernel: Kernel, file: Path) -> None:
         _append(archive.fileno(), tree, _walk(tree, NOT_OF_THE_ROOT))
         _append(archive.fileno(), modules, _walk(modules, ()))
         _append(archive.fileno(), Path("/"), _checkout())
+        for folder in folders:
+            _append(archive.fileno(), Path("/"), _with_parents(folder))
 
 
 def _depmod(tree: Path, kernel: Kernel) -> None:
@@ -108,8 +113,7 @@ def _walk(top: Path, without: Iterable[str]) -> Iterator[str]:
 def _checkout() -> Iterator[str]:
     """The checkout's paths from the root of the file system, and those that lead to it."""
     root = str(CHECKOUT).lstrip("/")
-    parts = root.split("/")
-    yield from ("/".join(parts[: n + 1]) for n in range(len(parts) - 1))
+    yield from _parents(root)
     site_packages = next((CHECKOUT / ".venv/lib").glob("python*/site-packages"), None)
     if site_packages is None:
         raise InitrdError("no .venv: make setup")
@@ -120,6 +124,18 @@ def _checkout() -> Iterator[str]:
         yield f"{root}/.build"
         for path in _walk(CHECKOUT / ".build/unpacked", ()):
             yield f"{root}/.build/unpacked" + ("" if path == "." else "/" + path)
+
+
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    yield from ("/".join(parts[: n + 1]) for n in range(len(parts) - 1))
+
+
+def _with_parents(folder: Path) -> Iterator[str]:
+    """The paths of a folder from the root of the file system, and those that lead to it."""
+    top = str(folder).lstrip("/")
+    yield from _parents(top)
+    yield from (top if path == "." else f"{top}/{path}" for path in _walk(folder, ()))
 
 
 def _append(archive: int, top: Path, paths: Iterable[str]) -> None:

@@ -21,8 +21,8 @@ from tests.unit.test_plan import WAN1, WAN2, two_lines
 from tests.unit.test_status import Site
 
 LAN = "192.168.7.1/24"
-PROHIBIT = 8
-"""linux/fib_rules.h, FR_ACT_PROHIBIT."""
+GOTO, PROHIBIT = 2, 8
+"""linux/fib_rules.h, FR_ACT_GOTO and FR_ACT_PROHIBIT."""
 STEERED = "config uplink 'wan2'\n list iif 'lan0'\n"
 
 
@@ -209,8 +209,8 @@ def test_a_mark_that_leads_nowhere_is_named(site: Site) -> None:
     assert found["mark-follows-main"]["actual"] == "nowhere"
 
 
-def test_a_foreign_route_in_an_uplinks_table_is_no_rules_doing(site: Site) -> None:
-    """The marks and addresses of wan1 leave by wan2, and no rule explains it."""
+def test_what_no_rule_explains_is_named_once_for_each_kind_of_traffic(site: Site) -> None:
+    """The marks and addresses of wan1 leave by wan2: a foreign route in its table."""
     site.settle()
     world = site.world
     ours = next(
@@ -221,7 +221,10 @@ def test_a_foreign_route_in_an_uplinks_table_is_no_rules_doing(site: Site) -> No
     world.routes[world.routes.index(ours)] = ours._replace(device=world.link("eth2").index)
     inspection = site.reconciler.inspect()._replace(drift=(), misrouted=())
     status = build_status(inspection)
-    assert [each["code"] for each in status["problems"]] == []
+    assert [(each["code"], each["text"]) for each in status["problems"]] == [
+        ("traffic-diverted", f"{traffic} leaves via wan2 (eth2) instead of wan1")
+        for traffic in ("the mark of wan1", "the addresses of wan1")
+    ]
 
 
 def test_without_a_barred_family_no_uplink_is_named(site: Site) -> None:
@@ -237,6 +240,49 @@ def test_of_several_rules_the_one_whose_table_replied_is_named(site: Site) -> No
     site.world.foreign(Rule(AF_INET, 90, 50, protocol=0), Rule(AF_INET, 100, 51, protocol=0))
     (found,) = site.problems()
     assert found["rule"] == "100: from all lookup 51"
+
+
+def skip(priority: int, **more: Any) -> Rule:
+    return Rule(AF_INET, priority, 0, protocol=0, plain=False, action=GOTO, **more)
+
+
+def test_a_rule_that_skips_ours_is_named(site: Site) -> None:
+    site.settle()
+    site.world.foreign(skip(90, source="172.16.0.0/12"), skip(100), skip(110))
+    site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
+        site.world.match(254, "198.51.100.1", 0) for _ in packets
+    ]
+    found = {each["code"]: each for each in site.problems()}["foreign-rule"]
+    assert found["rule"] == "100: from all goto"
+    assert found["traffic"] == "the mark of wan2"
+
+
+def test_one_that_skips_less_is_not_blamed_for_another_rules_table(site: Site) -> None:
+    site.settle()
+    add_table(site, 51, "eth2", "10.2.2.1")
+    site.world.foreign(Rule(AF_INET, 100, 51, protocol=0))
+    site.world.rules.insert(0, skip(90))
+    site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
+        site.world.match(51, "198.51.100.1", 0) for _ in packets
+    ]
+    found = {each["code"]: each for each in site.problems()}
+    assert found["foreign-rule"]["rule"] == "100: from all lookup 51"
+
+
+@pytest.mark.parametrize("mode", ["on", "master"])
+def test_no_rule_that_looks_up_main(site: Site, mode: str) -> None:
+    """Without a master, and where a VPN's default in main wins over it."""
+    site.world.device("tun0", "10.8.0.2/24")
+    site.world.default("tun0", "10.8.0.1", 50)
+    site.write(WAN1.replace("master", mode) + WAN2)
+    site.settle()
+    assert named(site) == []
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 32766]
+    (found,) = site.problems()
+    assert found["code"] == "main-not-looked-up"
+    assert found["advice"] == (
+        "restore the rule: ip rule add priority 32766 lookup main protocol kernel"
+    )
 
 
 def test_a_mark_that_another_rule_takes_away_from_main_is_no_problem(site: Site) -> None:

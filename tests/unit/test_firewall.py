@@ -229,7 +229,7 @@ class Refusing:
 @pytest.mark.parametrize(
     ("failed", "text"),
     [
-        ({0: Ack(errno.EOPNOTSUPP)}, "the kernel has no nf_tables: Operation not supported"),
+        ({0: Ack(errno.EOPNOTSUPP)}, "the kernel has no nf_tables for the family inet: Operation"),
         (
             {20: Ack(errno.ENOENT)},
             "the kernel has no connection marks (nf_conntrack, nft_ct): No such file or directory",
@@ -248,6 +248,17 @@ def test_what_the_kernel_lacks(
         nft.read_table()
     with pytest.raises(OSError, match="the kernel has no nf_tables"):
         nft.write_table(TABLE, True)
+
+
+def test_a_kernel_without_nfnetlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    for name in ("Requests", "Events"):
+        monkeypatch.setattr(nft, name, refuse)
+    for act in (nft.read_table, nft.subscribe, lambda: nft.write_table(TABLE, False)):
+        with pytest.raises(OSError, match="the kernel has no nf_tables: Protocol"):
+            act()
 
 
 def test_a_kernel_that_does_not_list_connections(

@@ -43,10 +43,18 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
-    "firewall.ruleset": "configuration netlink.nftables planning",
+    "firewall.ruleset": "configuration firewall.translation netlink.nftables planning",
+    "firewall.translation": "configuration model netlink.nftables planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
     "firewall.nft": "environment firewall.ruleset netlink safefile",
+    "importers": "configuration model importers",
+    "import_command": "commands configuration importers.draft importers.header",
+    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
+    " planning",
+    "explain.kernel": "explain.request model netlink",
+    "explain.world": "explain firewall planning",
+    "explain_command": "commands configuration explain",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
@@ -74,7 +82,8 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " resolv_conf services.base services.lan_prefixes services.netifd statefile status",
+    " resolv_conf services.base services.lan_prefixes services.leases services.netifd statefile"
+    " status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -87,12 +96,15 @@ PURE = (
     "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
-    " firewall.ruleset"
-    " firewall.flows subflows.policy subflows.connections subflows.relocation"
+    " netlink.nft_elements firewall.ruleset firewall.flows firewall.translation importers explain"
+    " subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
+IMPURE = (
+    "configuration.uci explain.kernel explain.world status.rates status.exporter"
+    " status.metrics_server status.top"
+).split()
 
 # Other people's packages, and who may import them.
 OTHERS = {

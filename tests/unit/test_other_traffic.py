@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
+
 import pytest
 
-from mproutd.model import DEPRECATED
+from mproutd.model import DEPRECATED, TABLE_LOCAL, Rule
 from tests.lab.fake_world import World, interface
 from tests.unit.test_plan import WAN1, WAN2, part, two_lines
 
@@ -142,3 +144,26 @@ def test_all_of_it_is_removed() -> None:
     world.run(WAN1_OFF + WAN2_MASTER)
     world.run("config globals 'globals'\n option multipath 'disable'\n")
     assert world.state() == clean
+
+
+# -- the rule for table local --------------------------------------------------------------
+
+
+def local_rules(world: World) -> list[str]:
+    """What is ours of the rules that look up table local."""
+    world.run(WAN1 + WAN2)
+    return [line for line in world.ours().splitlines() if "lookup local" in line]
+
+
+def test_table_local_is_looked_up_before_our_rules() -> None:
+    """Systems with VRFs move the rule at 0 behind the one for VRFs (docs/beside.md)."""
+    world = two_lines()
+    assert local_rules(world) == []
+    world.foreign(Rule(AF_INET, 32765, TABLE_LOCAL, protocol=0))
+    assert local_rules(world) == []
+    world.rules = [rule for rule in world.rules if rule.priority != 0]
+    assert local_rules(world) == ["7001: from all lookup local"]
+    world.foreign(Rule(AF_INET, 900, TABLE_LOCAL, protocol=0, fwmark=1, fwmask=1))
+    assert local_rules(world) == ["7001: from all lookup local"]
+    world.foreign(Rule(AF_INET, 1001, TABLE_LOCAL, protocol=0))
+    assert local_rules(world) == []

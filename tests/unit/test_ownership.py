@@ -40,7 +40,7 @@ def test_a_route_in_a_table_of_this_or_an_earlier_configuration_is_ours(table: i
     assert OWNERSHIP.own_routes((route(table),)) == {route(table)}
 
 
-@pytest.mark.parametrize("table", [TABLE_MAIN, 99, 6999, 7256, 9002])
+@pytest.mark.parametrize("table", [TABLE_MAIN, 99, 6999, 7512, 9002])
 def test_a_route_elsewhere_is_not_ours_whatever_its_protocol(table: int) -> None:
     assert OWNERSHIP.own_routes((route(table),)) == frozenset()
 
@@ -57,7 +57,7 @@ def test_a_rule_at_one_of_our_priorities_is_ours(priority: int) -> None:
     assert OWNERSHIP.own_rules((rule._replace(plain=False),)) == frozenset()
 
 
-@pytest.mark.parametrize("priority", [0, 6999, 7900, 11999, 12900, 32763, 32766])
+@pytest.mark.parametrize("priority", [0, 6999, 8900, 11999, 13900, 32763, 32766])
 def test_a_rule_elsewhere_is_not_ours(priority: int) -> None:
     assert OWNERSHIP.own_rules((Rule(AF_INET, priority, 7001),)) == frozenset()
 

@@ -18,9 +18,9 @@ from mproutd.firewall.ruleset import (
     connection_marks,
     make_table,
     overwriting_rules,
-    script,
     wants_table,
 )
+from mproutd.firewall.script import script
 from mproutd.firewall.table import NO_TABLE, pending_change
 from mproutd.iproute2 import describe, ip_command
 from mproutd.model import Address, Link, NftTable, Operation, Route

@@ -135,6 +135,7 @@ def test_a_weight_out_of_range_is_refused(value: str) -> None:
     text = str(caught.value)
     assert text.startswith(f"mproutd:2: uplink 'wan1', option 'weight': '{value}' is ")
     assert "\n" not in text
+    assert ("is out of range: 1 to 255" in text) == value.lstrip("-").isdecimal()
 
 
 @pytest.mark.parametrize("value", ["0", "257"])

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.firewall.ruleset import make_table, script
-from mproutd.netlink import nftables
+from mproutd.firewall.ruleset import make_table
+from mproutd.firewall.script import script
+from mproutd.firewall.translation import Translation
+from mproutd.netlink import nft_values, nftables
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.numbering import assign_numbers
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Namespace, eventually
@@ -54,9 +56,41 @@ def test_it_is_what_nft_makes_of_the_same_text(node: Namespace, config: Config) 
     for stale in (None, None, []):
         assert channel.transaction(nftables.transaction(table, stale)) == {}
         assert node.run("nft", "list", "table", "inet", "mproutd") == expected
-    assert channel.transaction(nftables.transaction(nftables.Table("mproutd"))) == {}
+    assert channel.transaction(nftables.transaction(nft_values.Table("mproutd"))) == {}
     channel.close()
     assert node.run("nft", "list", "tables") == ""
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [
+            Translation("wan1", "eth1", ("2001:db8:1::/48",), (("fd00::/64", "2001:db8:1::/64"),)),
+            Translation("wan2", "eth2", (), masquerade=True),
+        ],
+        [
+            Translation("wan1", "eth1", ("2001:db8::/45",), (("fd00::/61", "2001:db8::/61"),)),
+            Translation("wan2", "eth2", ("2001:db8:2::/56", "fc00::/7"), masquerade=True),
+        ],
+    ],
+    ids=["plain", "odd"],
+)
+@pytest.mark.parametrize("pinning", [True, False])
+def test_translations_are_what_nft_makes_of_the_same_text(
+    node: Namespace, listed: list[Translation], pinning: bool
+) -> None:
+    config = Config(uplinks=uplinks(2), pin_flows=pinning)
+    table = make_table(config, config.uplinks, assign_numbers(config, {}), listed)
+    node.run("nft", "-f", "-", input=script(table))
+    expected = node.run("nft", "list", "table", "inet", "mproutd")
+    assert "snat ip6 prefix to 2001:db8:" in expected
+    assert "masquerade" in expected
+    with node.enter():
+        channel = Requests(nftables.NETLINK_NETFILTER)
+    for stale in (None, []):
+        assert channel.transaction(nftables.transaction(table, stale)) == {}
+        assert node.run("nft", "list", "table", "inet", "mproutd") == expected
+    channel.close()
 
 
 def test_sets_keep_their_elements_and_an_error_changes_nothing(node: Namespace) -> None:

@@ -148,3 +148,39 @@ def test_rules_for_users_and_ports_are_listed_with_where_they_lead(wan):
         assert found["ipproto udp sport 1000-1010"] == (None, None)
         words = "with ipproto udp sport 1000-1010 IPv4 unreachable"
         assert words in daemon.call("status").words
+
+
+def test_a_rule_that_skips_all_of_ours_is_named(wan):
+    wan.gateway.ip("rule add priority 50 goto 32766", family=4)
+    with Daemon(wan.gateway) as daemon:
+        assert device(wan, FAR, "from 10.2.2.2") == "eth1"
+        (problem,) = daemon.query_status()["problems"]
+        assert (problem["code"], problem["rule"]) == ("foreign-rule", "50: from all goto")
+        wan.gateway.ip("rule delete priority 50", family=4)
+        assert codes(daemon) == []
+
+
+def test_other_traffic_that_no_rule_leads_to_main_is_named(wan):
+    with Daemon(wan.gateway, TWO_UPLINKS.replace("'master'", "'on'")) as daemon:
+        assert codes(daemon) == []
+        wan.gateway.run("ip", "-4", "rule", "delete", "priority", "32766")
+        (problem,) = daemon.query_status()["problems"]
+        assert (problem["code"], problem["family"]) == ("main-not-looked-up", "IPv4")
+        wan.gateway.run("sh", "-c", problem["advice"].partition(": ")[2])
+        assert codes(daemon) == []
+        assert wan.gateway.run("ip", "rule").endswith(
+            "32766:\tfrom all lookup main\n32767:\tfrom all lookup default\n"
+        )
+
+
+def test_this_host_is_reached_where_table_local_comes_last(wan):
+    """As the kernel's documentation of VRFs has it, and FRR's and SONiC's."""
+    with Daemon(wan.gateway) as daemon:
+        daemon.settle()
+        wan.gateway.ip("rule add priority 32765 lookup local", family=4)
+        wan.gateway.run("ip", "-4", "rule", "delete", "priority", "0")
+        eventually(lambda: "rule 7001 from all lookup local" in wan.gateway.state())
+        wan.lan.run("ping", "-c1", "-W5", "10.2.2.2")
+        assert daemon.call("status").code == 0
+    assert daemon.call("flush").code == 0
+    assert "7001" not in wan.gateway.state()

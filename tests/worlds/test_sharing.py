@@ -10,6 +10,8 @@ import pytest
 
 from tests.lab import TWO_UPLINKS, Daemon, Wan, address, eventually
 from tests.lab.datagrams import Datagrams
+from tests.lab.forwarding import Forwarding
+from tests.lab.streams import Streams
 
 pytestmark = pytest.mark.kernel
 
@@ -79,6 +81,27 @@ def test_only_the_flows_of_a_lost_uplink_move(wan, flows, pinned):
         if pinned:
             assert_shares(flows.begin(FLOWS), 3, 1)
         assert daemon.query_status()["problems"] == []
+
+
+def test_tcp_is_shared_and_only_what_was_on_a_lost_uplink_ends():
+    """Masqueraded: 300 of 400 connections by wan1, give or take 34.6, and none of wan2's ends."""
+    with (
+        Forwarding() as world,
+        Streams(world) as streams,
+        Daemon(world.gateway, NO_MASTER, weights(3, 1)) as daemon,
+    ):
+        eventually(lambda: daemon.query_status().get("pins_flows"), timeout=20)
+        begun = streams.begin(FLOWS)
+        assert_shares(begun, 3, 1)
+        assert streams.alive() == set(begun)
+        world.unplug(1)
+        eventually(lambda: shares(daemon)[0] == "ipv4 wan2 1", timeout=20)
+        assert streams.alive() == {to for to, uplink in begun.items() if uplink == 2}
+        assert set(streams.begin(50).values()) == {2}
+        world.plug(1)
+        eventually(lambda: shares(daemon)[0] == "ipv4 wan1 3, wan2 1", timeout=20)
+        assert streams.alive() >= {to for to, uplink in begun.items() if uplink == 2}
+        assert_shares(streams.begin(FLOWS), 3, 1)
 
 
 def test_all_lost_and_back_and_a_daemon_that_is_killed(wan, flows):

@@ -16,7 +16,8 @@ var GLOBALS = [
 	[ 'pin_flows', form.Flag, _('Connections keep their uplink'), _('Forwarded connections stay where they began, and port forwards work on every uplink.'), '1' ],
 	[ 'rule_priority', form.Value, _('First rule priority'), '', '7000', 'uinteger' ],
 	[ 'table_base', form.Value, _('First routing table'), '', '7000', 'uinteger' ],
-	[ 'mark_mask', form.Value, _('Mark mask'), _('The bits of a packet mark that belong to mproutd.'), '0x7f000000' ]
+	[ 'mark_mask', form.Value, _('Mark mask'), _('The bits of a packet mark that belong to mproutd.'), '0x7f000000' ],
+	[ 'policy_mask', form.Value, _('Policy mask'), _('The bits of a packet mark that policies use.'), '0x00003f00' ]
 ];
 
 var GENERAL = [

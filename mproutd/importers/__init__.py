@@ -1,0 +1,1 @@
+"""Configurations of other programs, as mproutd would have them."""
