@@ -41,7 +41,7 @@ MulticastDNS=no
 Gateway={router}
 Metric={n}
 """
-TEST, NX = r"\\4test", r"\\2nx"
+TEST, NX = r"\4test", r"\2nx"
 """Labels in the text of the program: names below nx.test do not exist."""
 CHECK = (
     "\tlist track_ip '10.9.9.9'\n\toption interval '1'\n\toption failure_interval '0.5'\n"
