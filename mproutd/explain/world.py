@@ -12,7 +12,7 @@ from mproutd.planning.inspection import Preview
 def read_world(preview: Preview, runtime_dir: str, kernel: FlowKernel) -> World:
     """What the daemon has, or would have; `kernel` looks into sets.  OSError."""
     config, snapshot, plan, _ = preview
-    wanted = wanted_table(config, plan, is_router(snapshot))
+    wanted = wanted_table(config, plan, snapshot, is_router(snapshot))
     pins = None
     if wanted.chains:
         try:
