@@ -164,8 +164,8 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
 def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Route | None) -> bool:
     family, plan = flow.packet.family, inspection.plan
     names = _uplink_names(inspection)
-    if flow.kind == "limited":
-        return False  # an administrator's choice, as its selectors are
+    if flow.kind in ("limited", "resolver"):
+        return False  # an administrator's choice, as its selectors are; and see resolvers.py
     expected = {index for index, name in names.items() if name in flow.uplinks}
     actual = set(route.devices) if route else set()
     if flow.kind in ("mark", "source"):
