@@ -1,7 +1,8 @@
 """Beside systemd-resolved and systemd-networkd of Debian 13, with providers that refuse strangers.
 
 systemd-resolved asks each link's resolver through that link, by mproutd's rules, and takes the
-first good answer.  So a lost uplink costs no lookup, and mproutd need not change anything there.
+first good answer, so that a lost uplink costs no lookup.  That a name does not exist, it believes when all
+links have replied: while one is dead and has a carrier, it waits.
 """
 
 from __future__ import annotations
@@ -153,14 +154,32 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
         wan.settle()
         wan.plug(1)
         eventually(lambda: machine.run("ip rule").count("7899:") == 2, 60)
-        hole(wan.routers[1])
-        eventually(lambda: not status(machine)["uplinks"][0]["usable"], 60)
-        wan.routers[1].run("nft", "delete", "table", "inet", "hole")
-        eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
         done, absent = lookups.stop(), missing.stop()
-    for name, listed_lookups in (("names", done), ("missing", absent)):
-        times = [item.seconds for item in listed_lookups if item.seconds is not None]
-        print(f"{name}: {len(times)} of {len(listed_lookups)}, slowest {max(times):.3f} s")
+    report("cable", done, absent)
     assert [item for item in done if item.failed] == []
     assert {item.answer for item in absent} == {"code 3"}
+
+    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+        hole(wan.routers[1])
+        eventually(lambda: not status(machine)["uplinks"][0]["usable"], 60)
+        done, absent = lookups.stop(), missing.stop()
+    report("black hole", done, absent)
+    assert [item for item in done if item.failed] == []
+
+    machine.run("resolvectl default-route eth1 no")
+    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+        eventually(lambda: machine.run("resolvectl default-route eth1").split()[-1] == "no", 20)
+        done, absent = lookups.stop(), missing.stop()
+    report("black hole, no default route", done, absent)
+    assert [item for item in done if item.failed] == []
+    assert {item.answer for item in absent} == {"code 3"}
+    wan.routers[1].run("nft", "delete", "table", "inet", "hole")
+    eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
     assert not status(machine)["problems"]
+
+
+def report(case: str, done: list[Lookup], absent: list[Lookup]) -> None:
+    """The figures of docs/names.md, for those who run it with -s."""
+    for name, lookups in (("names", done), ("missing names", absent)):
+        times = [item.seconds for item in lookups if item.seconds is not None]
+        print(f"{case}: {name}: {len(times)} of {len(lookups)}, slowest {max(times):.3f} s")
