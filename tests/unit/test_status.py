@@ -215,6 +215,23 @@ def laminar_unsupported(site: Site) -> None:
     site.settle()
 
 
+def resolver_diverted(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config uplink wan1\n list dns 198.51.100.1\n")
+    site.settle()
+    index = site.world.link("eth2").index
+    site.world.foreign(Route(AF_INET, 254, "198.51.100.1", index, "10.2.2.1", protocol=4))
+
+
+def resolver_shared(site: Site) -> None:
+    """A VPN has a route to it."""
+    own = "".join(f"config uplink wan{n}\n list dns 9.9.9.9\n" for n in (1, 2))
+    site.write(WAN1 + WAN2, own)
+    site.world.device("wg0", "10.8.0.2/24")
+    site.settle()
+    index = site.world.link("wg0").index
+    site.world.foreign(Route(AF_INET, 254, "9.9.9.9", index, "10.8.0.1", protocol=4))
+
+
 def no_mark(site: Site) -> None:
     own = "config mproutd 'globals'\n option mark_mask '0x3'\n"
     site.write(WAN1 + WAN2, own + "config uplink 'wan2'\n option table '7003'\n")
@@ -289,6 +306,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         (make.__name__, make)
         for make in (
             failed_in_use,
+            resolver_diverted,
+            resolver_shared,
             address_without_gateway,
             gateway_remembered,
             endpoint_in_use,
@@ -340,6 +359,7 @@ def test_every_problem_has_a_world() -> None:
         "no-conntrack-netlink",
         "quota-in-use",
         "quota-reached",
+        "resolv-conf-error",
     }
     assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 

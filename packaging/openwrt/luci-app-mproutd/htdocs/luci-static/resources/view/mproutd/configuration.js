@@ -30,6 +30,7 @@ var GENERAL = [
 	[ 'role', [ 'client', 'server', 'both' ], _('Role'), _('Overrides the global role.') ],
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
+	[ 'dns', form.DynamicList, _('Resolvers'), _('Instead of those that netifd names; queries to them leave via this uplink.'), '', 'ipaddr("nomask")' ],
 	[ 'iif', form.DynamicList, _('Incoming devices'), _('Traffic that arrives on these devices leaves via this uplink.') ],
 	[ 'prefix', form.DynamicList, _('Source prefixes'), _('Traffic from these prefixes leaves via this uplink.') ],
 	[ 'nat6', [ 'prefix', 'masquerade' ], _('IPv6 translation'), _('Sources that are not from its own prefixes become ones of its prefix, or its own address.') ],
@@ -45,9 +46,10 @@ var GENERAL = [
 
 var HEALTH = [
 	[ 'track_ip', form.DynamicList, _('Hosts'), _('Addresses, names, gateway or gateway6. Without any, nothing is checked.') ],
-	[ 'track_method', [ 'ping', 'tcp', 'http', 'https' ], _('Method'), '', 'ping' ],
+	[ 'track_method', [ 'ping', 'tcp', 'http', 'https', 'dns' ], _('Method'), '', 'ping' ],
 	[ 'track_port', form.Value, _('Port'), '', _('automatic'), 'port' ],
 	[ 'track_path', form.Value, _('Path'), _('For http and https.'), '/' ],
+	[ 'track_name', form.Value, _('Name'), _('For dns; . asks for the name servers of the root.'), '.' ],
 	[ 'track_status', form.Value, _('Expected status'), _('For http and https; 204 finds captive portals.'), '', 'range(100, 599)' ],
 	[ 'track_verify', form.Flag, _('Verify certificates'), '', '1' ],
 	[ 'track_family', [ 'ipv4', 'ipv6' ], _('Address family of names'), '', 'ipv4' ],
