@@ -18,18 +18,16 @@ from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 from mproutd.environment import find_program
 from mproutd.firewall.ruleset import TABLE
 from mproutd.firewall.script import script
-from mproutd.netlink.nft_values import Table
-from mproutd.netlink.nftables import (
-    NETLINK_NETFILTER,
-    RULESET_GROUP,
+from mproutd.netlink.nft_events import (
     chain_name,
     chains_request,
     is_of,
     rules_request,
     set_name,
     sets_request,
-    transaction,
 )
+from mproutd.netlink.nft_values import Table
+from mproutd.netlink.nftables import NETLINK_NETFILTER, RULESET_GROUP, transaction
 from mproutd.netlink.sockets import Events, Requests
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 

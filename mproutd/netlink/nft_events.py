@@ -34,9 +34,7 @@ from mproutd.netlink.nlmsg import (
     text,
 )
 
-_OF_A_TABLE = frozenset(
-    (NEW_TABLE, DELETE_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE, DELETE_RULE)
-)
+_OF_A_TABLE = frozenset((NEW_TABLE, DELETE_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE, DELETE_RULE))
 """Sets and their elements may change."""
 
 

@@ -38,13 +38,8 @@ from mproutd.netlink.nft_values import (
 )
 from mproutd.netlink.nlmsg import (
     NLM_F_ACK,
-    NLM_F_DUMP,
-    DecodeError,
-    Message,
-    attribute,
     put,
     request,
-    text,
 )
 
 NETLINK_NETFILTER = 12
@@ -231,6 +226,17 @@ def _rule(rule: Rule, number: int) -> bytes:
     return expressions
 
 
+def _match(match: Match) -> bytes:
+    """Of a prefix of whole bytes, only these are loaded; any other needs a mask."""
+    key, mask, data = match.key, match.mask, _data(match.key, match.value)
+    whole = mask.rstrip(b"\0") if isinstance(mask, bytes) else b""
+    if whole and whole.count(0xFF) == len(whole):
+        key, mask, data = key._replace(size=len(whole)), ALL_BITS, data[: len(whole)]
+    operator = _BE32.pack(0 if match.equal else 1)
+    body = put(1, _BE32.pack(_REGISTER)) + put(2, operator) + put(3 | _NESTED, put(1, data))
+    return _load(key, mask) + _expression("cmp", body)
+
+
 def _needs_set(statement: Statement) -> TypeGuard[Choice | Among]:
     """Whether it refers to an anonymous set or map."""
     return isinstance(statement, Choice) or (isinstance(statement, Among) and statement.needs_set)
@@ -239,10 +245,7 @@ def _needs_set(statement: Statement) -> TypeGuard[Choice | Among]:
 def _statement(statement: Statement, number: int) -> bytes:
     register = _BE32.pack(_REGISTER)
     if isinstance(statement, Match):
-        data = put(1, _data(statement.key, statement.value))
-        operator = _BE32.pack(0 if statement.equal else 1)
-        body = put(1, register) + put(2, operator) + put(3 | _NESTED, data)
-        return _load(statement.key, statement.mask) + _expression("cmp", body)
+        return _match(statement)
     if isinstance(statement, Choice):
         body = put(1, b"__map%d\0") + put(2, register)
         body += put(3, _BE32.pack(_VERDICT_REGISTER)) + put(4, _BE32.pack(number))
