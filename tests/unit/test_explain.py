@@ -38,13 +38,20 @@ class Site:
         self.world.run(self.config)
         self.kernel = Flows(self.world)
         self.pins: bool | None = True
+        self.sets: set[tuple[str, str]] = set()
 
     def explain(self, **given: str) -> Any:
         state, facts = self.world.store.state, Facts()
         snapshot = self.world.snapshot(snapshot_request(self.config, state, sweep=True, full=True))
         plan = make_plan(self.config, snapshot, state, facts)
         request = parse_request({"uid": None, **given})
-        world = World(self.config, snapshot, plan, lambda rule: False, self.pins)
+        world = World(
+            self.config,
+            snapshot,
+            plan,
+            lambda name, address: (name, address) in self.sets,
+            self.pins,
+        )
         return explain(request, world, self.kernel)
 
     def text(self, **given: str) -> str:
