@@ -236,6 +236,7 @@ class _Explainer:
             "applies": _applies(found, policy),
             "open_rules": [_open_rule(undecided) for undecided in found.match.undecided],
             "kept_uplink": found.kept or None,
+            "kept_by": ("connection" if found.tracked else "sticky") if found.kept else None,
             "mark": f"{mark:#x}/{mask:#x}" if mask else None,
             "ip_rule": describe(rule, self._names) if rule else None,
             "table": reply.entry.table if reply.entry else None,
@@ -251,7 +252,12 @@ class _Explainer:
         }
 
     def _policy(self, found: _Found) -> PolicyConfig | None:
-        """The policy whose table decides; where nothing is left of it but an error, the rule's."""
+        """The policy whose table decides, or will after the uplink that the flow keeps.
+
+        Without a route, an error is all that the kernel says: then it is that of the rule.
+        """
+        if found.kept:
+            return self._marks.policy_of_mark(found.mark[0])
         if found.reply.entry is not None:
             return self._marks.policy_of_table(found.reply.entry.table)
         rule = found.match.rule
@@ -290,7 +296,7 @@ def _open_rule(undecided: Undecided) -> OpenRule:
 def _applies(found: _Found, policy: PolicyConfig | None) -> bool:
     """Whether the rule of the configuration is what decided."""
     rule, ip_rule = found.match.rule, found.ip_rule
-    if rule is None or found.tracked or found.kept:
+    if rule is None or found.tracked:
         return False
     if rule.policy != DEFAULT:
         return policy is not None and rule.policy == policy.name

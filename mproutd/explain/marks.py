@@ -58,6 +58,12 @@ class Marks:
         known = {own.mark for own in self._numbers.values()}
         return (mark & mask, mask) if mark & mask in known else (0, 0)
 
+    def policy_of_mark(self, mark: int) -> PolicyConfig | None:
+        """The policy of a packet's mark."""
+        mark &= self._config.policy_mask
+        tables = [own.table for own in self._numbers.values() if own.mark == mark]
+        return self.policy_of_table(tables[0]) if tables else None
+
     def policy(self, name: str) -> PolicyConfig | None:
         """None for `default`."""
         return self._policies.get(name)
