@@ -20,7 +20,8 @@ from mproutd import log, monitor, passes
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
-from mproutd.planning import diff
+from mproutd.passes import Pass
+from mproutd.planning import diff, plan
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 
@@ -30,10 +31,20 @@ STEPS: list[tuple[Any, str, str]] = [
     (Reconciler, "reconcile", "reconciler: bookkeeping"),
     (NetlinkKernel, "snapshot", "snapshot: decode and cache"),
     (PathManager, "read", "snapshot: endpoints and limits"),
-    (passes, "make_plan", "plan"),
+    (Reconciler, "_current_facts", "reconciler: facts"),
+    (passes, "snapshot_request", "pass: what to read"),
+    (passes, "make_plan", "plan: the rest"),
+    (plan, "observe", "plan: which paths are usable"),
+    (plan, "shared_subnets", "plan: shared subnets"),
+    (plan, "plan_routing", "plan: routes and rules"),
+    (plan, "plan_endpoints", "plan: endpoints"),
+    (plan, "plan_limits", "plan: limits"),
+    (plan, "plan_sysctls", "plan: sysctls"),
+    (plan, "next_state", "plan: state"),
     (diff, "routing", "diff: routes and rules"),
     (diff, "endpoints", "diff: endpoints"),
     (StateFile, "save", "state file"),
+    (Pass, "_permitted", "pass: rate limits"),
     (NetlinkKernel, "apply", "writes: encode"),
     (passes, "misrouted_addresses", "verify routing"),
     (NetlinkKernel, "flush_unreachable_neighbours", "neighbour of the gateway"),
@@ -78,8 +89,8 @@ class Clock:
         return taken
 
 
-def where(log_progress: Callable[[str], None]) -> None:
-    """Print the profile of a pass after an address was added, two uplinks."""
+def where(log_progress: Callable[[str], None], uplinks: int = 2) -> None:
+    """Print the profile of a pass after an address was added."""
     clock = Clock()
     log.level = log.ERROR
     with ExitStack() as scope:
@@ -87,7 +98,7 @@ def where(log_progress: Callable[[str], None]) -> None:
             original = getattr(owner, name)
             setattr(owner, name, clock.around(original, text))
             scope.callback(setattr, owner, name, original)
-        site, directory = build(scope, 2)
+        site, directory = build(scope, uplinks)
         scope.enter_context(site.gateway.enter())
         reconciler = fresh(directory)
         reconciler.converge()

@@ -84,6 +84,11 @@ def domain_set(rule: RuleConfig, family: int) -> str:
     return f"domain_{rule.name}_{_SUFFIX[family]}"
 
 
+def user_set(rule: RuleConfig, family: int) -> str:
+    """The name of the set that others fill for a rule."""
+    return f"{rule.set}_{_SUFFIX[family]}"
+
+
 def with_policies(
     config: Config,
     table: Table,
@@ -223,7 +228,7 @@ class _Steering:
                     name = domain_set(rule, family)
                     found[name] = NamedSet(name, _DESTINATION[family], DOMAIN_TIMEOUT)
                 if rule.set:
-                    name = f"{rule.set}_{_SUFFIX[family]}"
+                    name = user_set(rule, family)
                     found[name] = NamedSet(name, _DESTINATION[family], interval=True)
         for rule in self._sticky:
             for uplink in self._members[rule.policy]:
@@ -248,7 +253,7 @@ def _matches(rule: RuleConfig, family: int) -> Iterator[list[Statement]]:
         macs = [bytes.fromhex(mac.replace(":", "")) for mac in rule.macs.values]
         common += [Match(IIFTYPE, _ETHERNET), _one_of(ETHER_SOURCE, macs, rule.macs)]
     if rule.set:
-        common.append(InSet(_DESTINATION[family], f"{rule.set}_{_SUFFIX[family]}"))
+        common.append(InSet(_DESTINATION[family], user_set(rule, family)))
     last: list[Statement] = []
     if rule.domains:
         last.append(InSet(_DESTINATION[family], domain_set(rule, family), renew=True))

@@ -40,6 +40,9 @@ RTM_NEWNETCONF = 80
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 3, 26, 1, 52, 53
+_IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_SLAVE_KIND = 10, 18, 4
+_PORT_KINDS = ("bridge", "bond", "team", "openvswitch")
+"""Of a device with a master: what takes its packets.  A VRF and batman-adv leave them to it."""
 _IFLA_STATS, _IFLA_STATS64 = 7, 23
 _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 """linux/ip.h, IPV4_DEVCONF_*: they start at 1, so the index into the array is one less."""
@@ -92,12 +95,14 @@ def link(body: bytes) -> Link | None:
         family, _, index, flags, _ = IFINFO.unpack_from(body)
         if family:
             return None
-        name, spec = None, b""
+        name, spec, has_master = None, b"", False
         for kind, start, end in spans(body, 16):
             if kind == IFLA_IFNAME:
                 name = body[start:end]
             elif kind == IFLA_AF_SPEC:
                 spec = body[start:end]
+            elif kind == _IFLA_MASTER:
+                has_master = True
         if name is None:
             raise DecodeError("a device without a name")
         reverse, ignore, announce = 0, 0, 0
@@ -116,9 +121,17 @@ def link(body: bytes) -> Link | None:
             reverse,
             ignore,
             announce,
+            has_master and _is_port(body),
         )
     except error as problem:
         raise DecodeError(str(problem)) from None
+
+
+def _is_port(body: bytes) -> bool:
+    """Whether a device with a master is a port of a bridge or a bond."""
+    info = attribute(body, 16, _IFLA_LINKINFO)
+    kind = attribute(info, 0, _IFLA_INFO_SLAVE_KIND) if info else None
+    return kind is not None and text(kind) in _PORT_KINDS
 
 
 class LinkCache:

@@ -243,7 +243,7 @@ def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
     return rules
 
 
-@cache_last_by(lambda _rules, family, _base: family)
+@cache_last_by(lambda rules, family, base: family)
 def _local_comes_later(rules: tuple[Rule, ...], family: int, base: int) -> bool:
     """Whether table local is looked up only after `base`: VRFs need that (docs/beside.md).
 

@@ -227,7 +227,8 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
         "mark-follows-main": site.mesh,
-        "traffic-diverted": "iif" in site.in_use.own,
+        # rp_filter drops what comes from a subnet that another device has as well.
+        "traffic-diverted": "iif" in site.in_use.own or bool(site.shared),
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
             path.reason in ("no-gateway", "no-address")
