@@ -310,8 +310,8 @@ class Pass:
         if not permitted:
             return
         failures = self._kernel.apply(permitted)
-        failed = {failure.operation for failure in failures}
-        self._done += [operation for operation in permitted if operation not in failed]
+        failed = [failure.operation for failure in failures]
+        self._done += [done for done in permitted if done not in failed] if failed else permitted
         self._failures += [
             failure for failure in failures if not already_deleted(failure.operation, failure.errno)
         ]

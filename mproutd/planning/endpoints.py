@@ -231,8 +231,10 @@ def _handing_back(
     Connections need a round trip to open subflows there.  Without this overlap they would
     stall meanwhile, and die if the uplink that came back does not carry traffic yet.
     """
+    if settled is None or all(uplink.config.mode != "handover" for uplink in uplinks):
+        return []
     regular = [uplink.config.name for uplink in active(uplinks) if uplink.config.mode != "handover"]
-    if not regular or settled is None or not settled.isdisjoint(regular):
+    if not regular or not settled.isdisjoint(regular):
         return []
     own = {
         (endpoint.address, endpoint.device)

@@ -48,11 +48,8 @@ class Ownership:
         )
         """Where our rules lie, now and under earlier configurations."""
 
-    def own_routes(self, routes: Iterable[Route]) -> frozenset[Route]:
-        tables = self.tables
-        return frozenset(
-            route for route in routes if route.protocol == PROTOCOL and route.table in tables
-        )
+    def own_routes(self, routes: tuple[Route, ...]) -> frozenset[Route]:
+        return _own_routes(routes, self.tables)
 
     def own_rules(self, rules: tuple[Rule, ...]) -> frozenset[Rule]:
         """Never one with an attribute that `Rule` cannot express: mproutd did not write it."""
@@ -104,14 +101,16 @@ def _tables(base: int, others: frozenset[int]) -> frozenset[int]:
 
 
 @cache_last
-def _own_rules(rules: tuple[Rule, ...], priorities: tuple[range, ...]) -> frozenset[Rule]:
+def _own_routes(routes: tuple[Route, ...], tables: frozenset[int]) -> frozenset[Route]:
     return frozenset(
-        rule
-        for rule in rules
-        if rule.protocol == PROTOCOL
-        and rule.plain
-        and any(rule.priority in span for span in priorities)
+        [route for route in routes if route.protocol == PROTOCOL and route.table in tables]
     )
+
+
+@cache_last
+def _own_rules(rules: tuple[Rule, ...], priorities: tuple[range, ...]) -> frozenset[Rule]:
+    own = [rule for rule in rules if rule.protocol == PROTOCOL and rule.plain]
+    return frozenset([rule for span in priorities for rule in own if rule.priority in span])
 
 
 def _original(current: int, original: int, ours: Collection[int]) -> int:

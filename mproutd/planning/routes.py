@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.parsers import is_proper_name
@@ -128,8 +128,9 @@ def plan_routing(
     carries = carries_other_traffic(config)
     other = _plan_other_traffic(config, snapshot, uplinks, numbers) if carries else _NO_ROUTING
     routes.update(other.routes)
+    families = {rule.family for rule in rules}.union(other.barred)
     for family in FAMILIES:
-        if family in other.barred or any(rule.family == family for rule in rules):
+        if family in families:
             rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
             if _local_comes_later(snapshot.rules, family, config.rule_priority):
                 rules[Rule(family, config.rule_priority + LOCAL, TABLE_LOCAL)] = ""
@@ -185,21 +186,19 @@ def _default_routes_of(path: Path, table: int, device: int) -> list[Route]:
     assert path.gateway is not None
     sourced = [_copy(route, table) for route in path.sourced]
     if path.default is not None:
-        own = _copy(path.default, table)._replace(onlink=path.onlink)
         if path.only_for_sources:
             return sourced
-        return [*sourced, own._replace(from_prefix="")]
+        return [*sourced, _copy(path.default, table, onlink=path.onlink, from_prefix="")]
     scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
-    route = Route(path.family, table, "default", device, path.gateway.address, path.source)
-    return [
-        *sourced,
-        route._replace(metric=METRIC[path.family], scope=scope, onlink=path.onlink),
-    ]
+    metric, gateway = METRIC[path.family], path.gateway.address
+    route = Route(path.family, table, "default", device, gateway, path.source, metric, scope)
+    return [*sourced, route._replace(onlink=True) if path.onlink else route]
 
 
-def _copy(route: Route, table: int) -> Route:
-    """Another program's route as one of ours."""
-    return route._replace(table=table, metric=METRIC[route.family], protocol=PROTOCOL)
+def _copy(route: Route, table: int, **changes: Any) -> Route:
+    """Another program's route as one of ours, with these changes."""
+    metric = METRIC[route.family]
+    return route._replace(table=table, metric=metric, protocol=PROTOCOL, **changes)
 
 
 def _uplink_rules(
