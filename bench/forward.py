@@ -15,7 +15,8 @@ from bench.figure import Figure
 from bench.site import configuration
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.firewall.ruleset import TABLE, make_table
-from mproutd.netlink.nftables import NETLINK_NETFILTER, Table, transaction
+from mproutd.netlink.nft_values import Table
+from mproutd.netlink.nftables import NETLINK_NETFILTER, transaction
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.numbering import assign_numbers
 from tests.lab import Daemon, Namespace

@@ -32,6 +32,22 @@ def add_import(importing: argparse.ArgumentParser) -> None:
     )
 
 
+def add_explain(explain: argparse.ArgumentParser) -> None:
+    explain.add_argument("--from", metavar="ADDRESS", help="the sender; default: this host")
+    explain.add_argument("--to", metavar="ADDRESS", required=True, help="the destination")
+    explain.add_argument("--proto", metavar="PROTO", help="tcp, udp, icmp … or a number")
+    explain.add_argument("--port", metavar="N", help="the destination's port")
+    explain.add_argument("--sport", metavar="N", help="the sender's port")
+    explain.add_argument("--iif", metavar="DEVICE", help="the device that it arrives by")
+    user = explain.add_mutually_exclusive_group()
+    user.add_argument("--uid", metavar="N", help="the user that sends it, by number")
+    user.add_argument("--user", metavar="NAME", help="the user that sends it; default: you")
+    explain.add_argument("--mac", metavar="MAC", help="the sender's Ethernet address")
+    explain.add_argument("--dscp", metavar="DSCP", help="the code point: ef, cs5 … or a number")
+    explain.add_argument("--mark", metavar="MARK", help="the mark that the firewall sets")
+    explain.add_argument("--json", action="store_true", help="print JSON, see docs/explain.md")
+
+
 def add_test(test: argparse.ArgumentParser) -> None:
     test.add_argument("uplink", metavar="UPLINK", nargs="?", help="the uplink to test")
     role = test.add_mutually_exclusive_group(required=True)

@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
     add("top", _top, "show rates, state and subflows of each uplink live")
     arguments.add_metrics(add("metrics", _metrics, "print the status as metrics for Prometheus"))
+    arguments.add_explain(add("explain", _explain, "show which way a flow leaves, and why"))
     arguments.add_test(
         add("test", _test, "test whether MPTCP works via an uplink, and what breaks it")
     )
@@ -333,6 +334,18 @@ def _flush(options: argparse.Namespace) -> int:
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
     return FAILED if last.kept or any(change["error"] for change in made) else OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from mproutd import explain_command
+    from mproutd.explain.render import explanation_lines
+
+    explanation = explain_command.perform(options)
+    if options.json:
+        _print_json(explanation)
+    else:
+        print("\n".join(explanation_lines(explanation)))
+    return FAILED if explanation["error"] else OK
 
 
 def _import(options: argparse.Namespace) -> int:

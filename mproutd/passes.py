@@ -36,12 +36,12 @@ from mproutd.planning.diff import (
 )
 from mproutd.planning.health import effective
 from mproutd.planning.modes import Verdicts
-from mproutd.planning.numbering import assign_numbers
+from mproutd.planning.numbering import tables_in_use
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.routes import MAIN_QUERY
-from mproutd.planning.sharing import NEXTHOP_IDS, is_shared, went_with_device
+from mproutd.planning.sharing import NEXTHOP_IDS, uses_nexthops, went_with_device
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
@@ -114,8 +114,7 @@ def snapshot_request(
     if sweep or not config.enabled:
         tables = Ownership(config, state).tables
     else:
-        numbers = assign_numbers(config, state.slots).values()
-        tables = state.tables | {own.table for own in numbers} | {config.table_base}
+        tables = state.tables | tables_in_use(config, state.slots, state.policies)
     devices = {uplink.device for uplink in config.uplinks}
     failed = {name for name, _ in effective(config, state, facts)}
     remembered = {(device, family_of(address)) for device, address in state.gateways}
@@ -130,7 +129,7 @@ def snapshot_request(
         suspect_devices,
         remembered,
         any_device=sweep or needs_main_default(config),
-        nexthops=NEXTHOP_IDS if sweep or state.nexthops or is_shared(config) else range(0),
+        nexthops=NEXTHOP_IDS if sweep or state.nexthops or uses_nexthops(config) else range(0),
         probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
     )
 

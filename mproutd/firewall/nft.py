@@ -16,17 +16,18 @@ import signal
 from errno import ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
 from mproutd.environment import find_program
-from mproutd.firewall.ruleset import TABLE, script
-from mproutd.netlink.nftables import (
-    NETLINK_NETFILTER,
-    RULESET_GROUP,
-    Table,
+from mproutd.firewall.ruleset import TABLE
+from mproutd.firewall.script import script
+from mproutd.netlink.nft_events import (
     chain_name,
     chains_request,
     is_of,
     rules_request,
-    transaction,
+    set_name,
+    sets_request,
 )
+from mproutd.netlink.nft_values import Table
+from mproutd.netlink.nftables import NETLINK_NETFILTER, RULESET_GROUP, transaction
 from mproutd.netlink.sockets import Events, Requests
 from mproutd.safefile import read_file, replace_file, unlink_if_present
 
@@ -83,11 +84,13 @@ def write_table(table: Table, known: bool) -> Found:
     """
     channel = _channel()
     try:
-        stale = None
+        stale, sets = None, []
         if known and table.chains:
             bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
             stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
-        failed = channel.transaction(transaction(table, stale))
+            if table.sets:
+                sets = [*map(set_name, channel.dump(sets_request(TABLE)))]
+        failed = channel.transaction(transaction(table, stale, sets))
         if failed and stale is not None:  # for example a set that refers to a chain
             failed = channel.transaction(transaction(table))
     except OSError as error:

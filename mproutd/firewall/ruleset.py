@@ -24,30 +24,24 @@ from mproutd.configuration.options import MAX_UPLINKS
 from mproutd.configuration.parsers import is_proper_name
 from mproutd.firewall import translation
 from mproutd.firewall.translation import Translation
-from mproutd.netlink.nftables import (
+from mproutd.netlink.nft_values import (
     ALL_BITS,
     CT_DIRECTION,
     CT_MARK,
     CT_STATUS,
-    IIF,
     IIFNAME,
     META_MARK,
-    NFPROTO,
     OIFNAME,
     Assign,
     Chain,
     Choice,
     Jump,
-    Key,
     Match,
     Rule,
-    Source,
-    Statement,
     Table,
-    Translate,
     Value,
 )
-from mproutd.planning.numbering import Numbers, deposit
+from mproutd.planning.numbering import Numbers, PolicyNumbers, deposit
 
 TABLE = "mproutd"
 PRIORITY = -149
@@ -61,6 +55,11 @@ MAX_NAME = 24
 def wants_table(config: Config) -> bool:
     """Whether connections are to be kept on their uplink; a host that does not forward has none."""
     return config.enabled and config.pin_flows and bool(config.uplinks)
+
+
+def steers(config: Config) -> bool:
+    """Whether rules select what this host forwards."""
+    return config.enabled and any(rule.forwarded for rule in config.rules)
 
 
 def connection_marks(config: Config, numbers: Mapping[str, Numbers]) -> dict[str, int]:
@@ -89,15 +88,24 @@ def make_table(
     uplinks: Iterable[UplinkConfig],
     numbers: Mapping[str, Numbers],
     translations: Sequence[Translation] = (),
+    policy_numbers: Mapping[str, PolicyNumbers] = {},
 ) -> Table:
-    """The table; without chains where there is nothing to keep and nothing to translate.
+    """The table; without chains where there is nothing to keep, to translate or to steer.
 
     `uplinks` have the names of their devices; one without a device has no rule yet.
     """
-    listed = list(uplinks)
+    listed = [uplink for uplink in uplinks if is_proper_name(uplink.device)]
     pinning = _pinning_chains(config, listed, numbers) if wants_table(config) else []
-    names = {uplink.name: _chain_name(uplink, numbers) for uplink in listed}
-    return Table(TABLE, (*pinning, *translation.chains(translations, names)))
+    names = {uplink.name: chain_name(uplink, numbers) for uplink in listed}
+    table = Table(TABLE, (*pinning, *translation.chains(translations, names)))
+    if not steers(config):
+        return table
+    from mproutd.firewall.policies import with_policies
+
+    marks = connection_marks(config, numbers) if pinning else {}
+    kept = {name: short for name, short in names.items() if name in marks}
+    devices = [uplink.device for uplink in listed]
+    return with_policies(config, table, devices, kept, policy_numbers)
 
 
 def _pinning_chains(
@@ -105,10 +113,10 @@ def _pinning_chains(
 ) -> list[Chain]:
     """Those that keep a connection on its uplink; none where no uplink has a mark."""
     marks, mask = connection_marks(config, numbers), config.mark_mask
-    kept = [uplink for uplink in uplinks if uplink.name in marks and is_proper_name(uplink.device)]
+    kept = [uplink for uplink in uplinks if uplink.name in marks]
     if not kept:
         return []
-    names = {uplink.name: _chain_name(uplink, numbers) for uplink in kept}
+    names = {uplink.name: chain_name(uplink, numbers) for uplink in kept}
     note: dict[Value, Jump] = {uplink.device: Jump(f"note_{names[uplink.name]}") for uplink in kept}
     targets: dict[Value, Jump] = {
         marks[uplink.name]: Jump(f"to_{names[uplink.name]}") for uplink in kept
@@ -139,71 +147,10 @@ def _pinning_chains(
     return chains
 
 
-def _chain_name(uplink: UplinkConfig, numbers: Mapping[str, Numbers]) -> str:
+def chain_name(uplink: UplinkConfig, numbers: Mapping[str, Numbers]) -> str:
     """UCI's names are letters, digits and underscores: with a dot there is no other like it."""
     short = len(uplink.name) <= MAX_NAME
     return uplink.name if short else f"slot.{numbers[uplink.name].slot}"
-
-
-# -- as nft writes it ---------------------------------------------------------------------
-
-_KEYS = {
-    CT_MARK: "ct mark",
-    CT_DIRECTION: "ct direction",
-    CT_STATUS: "ct status",
-    META_MARK: "meta mark",
-    IIFNAME: "iifname",
-    OIFNAME: "oifname",
-    IIF: "iif",
-    NFPROTO: "meta nfproto",
-}
-
-
-def script(table: Table) -> str:
-    """What nft(8) reads to make this table of whatever is there, in one transaction."""
-    # Added before it is deleted, so that it makes no difference whether it exists.
-    lines = [f"add table inet {table.name}", f"delete table inet {table.name}"]
-    if table.chains:
-        lines.append(f"table inet {table.name} {{")
-        for chain in table.chains:
-            lines.append(f"\tchain {chain.name} {{")
-            if chain.hook:
-                hook = f"type {chain.type} hook {chain.hook} priority {chain.priority}"
-                lines.append(f"\t\t{hook}; policy accept;")
-            lines += ["\t\t" + " ".join(map(_statement, rule)) for rule in chain.rules]
-            lines.append("\t}")
-        lines.append("}")
-    return "\n".join(lines) + "\n"
-
-
-def _statement(statement: Statement) -> str:
-    if isinstance(statement, Jump):
-        return f"goto {statement.chain}" if statement.chain else "return"
-    if isinstance(statement, Source):
-        return f"ip6 saddr {'' if statement.equal else '!= '}{statement.prefix}"
-    if isinstance(statement, Translate):
-        prefix = statement.prefix
-        return f"snat ip6 prefix to {prefix}" if prefix else "masquerade"
-    key = _KEYS[statement.key]
-    if isinstance(statement, Assign):
-        kept = "" if statement.keep == ALL_BITS else f" & {statement.keep:#010x}"
-        return f"{key} set {key}{kept} | {statement.value:#010x}"
-    masked = key if statement.mask == ALL_BITS else f"{key} & {statement.mask:#010x}"
-    if isinstance(statement, Choice):
-        targets = ", ".join(
-            f"{_value(statement.key, value)} : {_statement(jump)}"
-            for value, jump in statement.targets.items()
-        )
-        return f"{masked} vmap {{ {targets} }}"
-    operator = "==" if statement.equal else "!="
-    return f"{masked} {operator} {_value(statement.key, statement.value)}"
-
-
-def _value(key: Key, value: Value) -> str:
-    """A device's name is quoted; a `*` at its end would match any rest."""
-    if isinstance(value, str):
-        return f'"{value[:-1]}\\*"' if value.endswith("*") else f'"{value}"'
-    return f"{value:#010x}" if key in (CT_MARK, META_MARK) else str(value)
 
 
 # -- other programs' rules ----------------------------------------------------------------

@@ -12,13 +12,15 @@ from mproutd.firewall.ruleset import (
     connection_marks,
     make_table,
     overwriting_rules,
-    script,
+    steers,
     wants_table,
 )
+from mproutd.firewall.script import script
 from mproutd.firewall.translation import translations, wants_translation, without_prefix
 from mproutd.model import NftTable, Operation, Snapshot
-from mproutd.netlink.nftables import Table
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.sysctls import forwarding_devices
+from mproutd.planning.numbering import assign_policy_numbers
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Plan
 from mproutd.planning.uplinks import ObservedUplink
@@ -38,11 +40,13 @@ def is_router(snapshot: Snapshot) -> bool:
 
 def wanted_table(config: Config, plan: Plan, snapshot: Snapshot, forwards: bool) -> Table:
     """The table for this plan; without chains for none."""
-    if not forwards or not (wants_table(config) or wants_translation(config)):
+    wanted = wants_table(config) or wants_translation(config) or steers(config)
+    if not forwards or not wanted:
         return NO_TABLE
     uplinks = [uplink.config for uplink in plan.uplinks]
     listed = translations(plan.uplinks, snapshot.addresses)
-    return make_table(config, uplinks, plan.numbers, listed)
+    policies = assign_policy_numbers(config, plan.state.policies) if config.policies else {}
+    return make_table(config, uplinks, plan.numbers, listed, policies)
 
 
 def pending_change(record: nft.Record, wanted: Table, found: nft.Found) -> Operation | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import SCOPE_GLOBAL, TEMPORARY, Address, contains, leading_bits, prefix
-from mproutd.netlink.nftables import (
+from mproutd.netlink.nft_values import (
     IIF,
     NFPROTO,
     OIFNAME,

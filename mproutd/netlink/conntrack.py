@@ -34,7 +34,7 @@ _BE32 = Struct(">I")
 _NESTED = 0x8000
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _MARK, _ID, _ZONE = 1, 2, 3, 8, 12, 18
 _MARK_MASK, _FILTER, _STATUS_MASK = 21, 25, 26
-_TUPLE_IP, _IP_V4_DST, _IP_V6_DST = 1, 2, 4
+_TUPLE_IP, _TUPLE_PROTO, _IP_V4_DST, _IP_V6_DST = 1, 2, 2, 4
 OFFLOADED = 1 << 14 | 1 << 15
 """IPS_OFFLOAD and IPS_HW_OFFLOAD: a flowtable forwards the connection past the rules."""
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS, _IP_DST = 1, 2, 2
@@ -140,6 +140,55 @@ def flow(body: bytes) -> Flow | None:
     except KeyError:
         return None
     except (ValueError, OSError, error) as problem:
+        raise DecodeError(str(problem)) from None
+
+
+class End(NamedTuple):
+    """What the packets of one direction have."""
+
+    source: str
+    destination: str
+    protocol: int
+    source_port: int
+    """0 for a protocol without ports, as the next one."""
+    destination_port: int
+
+
+class Connection(NamedTuple):
+    """An entry with both of its directions."""
+
+    original: End
+    reply: End
+    mark: int
+
+
+def connection(body: bytes) -> Connection | None:
+    """Decode an entry of a dump; None when it has no addresses.  DecodeError."""
+    if len(body) < _NFGENMSG.size:
+        raise DecodeError("shorter than nfgenmsg")
+    attrs = attributes(body, _NFGENMSG.size)
+    ends = [_end(attrs.get(kind, b""), body[0]) for kind in (_TUPLE_ORIG, _TUPLE_REPLY)]
+    original, reply = ends
+    return Connection(original, reply, mark_of(body)) if original and reply else None
+
+
+def _end(pair: bytes, family: int) -> End | None:
+    parts = attributes(pair)
+    addresses = attributes(parts.get(_TUPLE_IP, b""))
+    proto = attributes(parts.get(_TUPLE_PROTO, b""))
+    destination = _IP_V4_DST if family == AF_INET else _IP_V6_DST
+    try:
+        source, target = addresses[destination - 1], addresses[destination]
+        return End(
+            inet_ntop(family, source),
+            inet_ntop(family, target),
+            int.from_bytes(proto.get(1, b""), "big"),
+            int.from_bytes(proto.get(2, b""), "big"),
+            int.from_bytes(proto.get(3, b""), "big"),
+        )
+    except KeyError:
+        return None
+    except (ValueError, OSError) as problem:
         raise DecodeError(str(problem)) from None
 
 

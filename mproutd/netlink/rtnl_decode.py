@@ -40,6 +40,9 @@ RTM_NEWNETCONF = 80
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 3, 26, 1, 52, 53
+_IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_SLAVE_KIND = 10, 18, 4
+_PORT_KINDS = ("bridge", "bond", "team", "openvswitch")
+"""Of a device with a master: what takes its packets.  A VRF and batman-adv leave them to it."""
 _IFLA_STATS, _IFLA_STATS64 = 7, 23
 _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 """linux/ip.h, IPV4_DEVCONF_*: they start at 1, so the index into the array is one less."""
@@ -59,8 +62,8 @@ _WITHOUT_DEVICE = (*DISCARD_TYPES, 9)
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 14, 15, 16
 FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL = 17, 18, 21
-_FRA_UIDS, _FRA_IP_PROTO, _FRA_SPORTS, _FRA_DPORTS = 20, 22, 23, 24
-_U32_PAIR, _U16_PAIR = Struct("=LL"), Struct("=HH")
+FRA_UIDS, FRA_IP_PROTO, FRA_SPORTS, FRA_DPORTS = 20, 22, 23, 24
+U32_PAIR, U16_PAIR = Struct("=LL"), Struct("=HH")
 _INVERT = 0x2
 """linux/fib_rules.h, FIB_RULE_INVERT."""
 _DETACHED = 0x18
@@ -68,6 +71,8 @@ _DETACHED = 0x18
 
 _RULE_ATTRIBUTES = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
 _RULE_ATTRIBUTES |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
+_SELECTORS = {FRA_UIDS, FRA_IP_PROTO, FRA_SPORTS, FRA_DPORTS}
+_RULE_ATTRIBUTES |= _SELECTORS
 """Those that Rule has a field for."""
 
 _FRA_LAST = 30
@@ -90,12 +95,14 @@ def link(body: bytes) -> Link | None:
         family, _, index, flags, _ = IFINFO.unpack_from(body)
         if family:
             return None
-        name, spec = None, b""
+        name, spec, has_master = None, b"", False
         for kind, start, end in spans(body, 16):
             if kind == IFLA_IFNAME:
                 name = body[start:end]
             elif kind == IFLA_AF_SPEC:
                 spec = body[start:end]
+            elif kind == _IFLA_MASTER:
+                has_master = True
         if name is None:
             raise DecodeError("a device without a name")
         reverse, ignore, announce = 0, 0, 0
@@ -114,9 +121,17 @@ def link(body: bytes) -> Link | None:
             reverse,
             ignore,
             announce,
+            has_master and _is_port(body),
         )
     except error as problem:
         raise DecodeError(str(problem)) from None
+
+
+def _is_port(body: bytes) -> bool:
+    """Whether a device with a master is a port of a bridge or a bond."""
+    info = attribute(body, 16, _IFLA_LINKINFO)
+    kind = attribute(info, 0, _IFLA_INFO_SLAVE_KIND) if info else None
+    return kind is not None and text(kind) in _PORT_KINDS
 
 
 class LinkCache:
@@ -321,10 +336,10 @@ def _selectors(attrs: dict[int, bytes]) -> Selectors:
         return first, last
 
     return Selectors(
-        pair(_FRA_UIDS, _U32_PAIR),
-        pair(_FRA_SPORTS, _U16_PAIR),
-        pair(_FRA_DPORTS, _U16_PAIR),
-        (attrs.get(_FRA_IP_PROTO) or b"\0")[0],
+        pair(FRA_UIDS, U32_PAIR),
+        pair(FRA_SPORTS, U16_PAIR),
+        pair(FRA_DPORTS, U16_PAIR),
+        (attrs.get(FRA_IP_PROTO) or b"\0")[0],
     )
 
 
@@ -365,7 +380,7 @@ def rule(body: bytes) -> Rule | None:
             plain,
             flags & _INVERT != 0,
             action,
-            NO_SELECTORS if plain else _selectors(attrs),
+            NO_SELECTORS if _SELECTORS.isdisjoint(attrs) else _selectors(attrs),
         )
     except (error, ValueError, KeyError) as problem:
         raise DecodeError(str(problem)) from None

@@ -45,16 +45,20 @@ from mproutd.netlink.nlmsg import (
 )
 from mproutd.netlink.rtnl_decode import (
     FIB_RULE,
+    FRA_DPORTS,
     FRA_DST,
     FRA_FWMARK,
     FRA_FWMASK,
     FRA_IIFNAME,
+    FRA_IP_PROTO,
     FRA_OIFNAME,
     FRA_PRIORITY,
     FRA_PROTOCOL,
+    FRA_SPORTS,
     FRA_SRC,
     FRA_SUPPRESS_PREFIXLEN,
     FRA_TABLE,
+    FRA_UIDS,
     IFADDR,
     IFINFO,
     IFLA_ALT_IFNAME,
@@ -84,6 +88,8 @@ from mproutd.netlink.rtnl_decode import (
     RTMSG,
     RTNEXTHOP,
     RTNH_F_ONLINK,
+    U16_PAIR,
+    U32_PAIR,
 )
 
 RT_TABLE_COMPAT = 252
@@ -177,10 +183,10 @@ def lookup(
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
-def lookup_packet(sequence: int, packet: Packet, destination: str) -> bytes:
-    """The same for what is known of a packet, with `match`."""
+def lookup_packet(sequence: int, packet: Packet, destination: str, match: bool = True) -> bytes:
+    """The same for what is known of a packet."""
     _, source, iif, mark, selectors, _ = packet
-    body = _lookup_body(destination, source, 0, iif, mark, selectors, True)
+    body = _lookup_body(destination, source, 0, iif, mark, selectors, match)
     return request(RTM_GETROUTE, 0, sequence, body)
 
 
@@ -328,6 +334,7 @@ def _rule(value: Rule) -> bytes:
     of one priority, protocol and table, a delete may hit a rule with further selectors.
     """
     (family, priority, table, source, target, iif, oif, mark, mask, suppress, protocol, *_) = value
+    uids, sports, dports, ip_protocol = value.selectors
     if not value.plain:
         raise ValueError("a rule with selectors or actions that Rule cannot express")
     from_, from_length = split_prefix(source, family) if source else (b"", 0)
@@ -351,6 +358,15 @@ def _rule(value: Rule) -> bytes:
         parts.append(put_u32(FRA_FWMARK, mark) + put_u32(FRA_FWMASK, mask))
     if suppress != -1:
         parts.append(put_u32(FRA_SUPPRESS_PREFIXLEN, suppress))
+    if ip_protocol:
+        parts.append(put_u8(FRA_IP_PROTO, ip_protocol))
+    for kind, bounds, struct in (
+        (FRA_UIDS, uids, U32_PAIR),
+        (FRA_SPORTS, sports, U16_PAIR),
+        (FRA_DPORTS, dports, U16_PAIR),
+    ):
+        if bounds:
+            parts.append(put(kind, struct.pack(*bounds)))
     return b"".join(parts)
 
 

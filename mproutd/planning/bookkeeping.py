@@ -12,9 +12,9 @@ from mproutd.configuration.options import RULE_SPAN
 from mproutd.model import ANY_DEVICE, Endpoint, Limits, Metrics, Snapshot, Sysctl
 from mproutd.planning.endpoints import active
 from mproutd.planning.gateways import is_memorable
-from mproutd.planning.numbering import Numbers
+from mproutd.planning.numbering import Numbers, assign_policy_numbers, tables_in_use
 from mproutd.planning.ownership import Ownership
-from mproutd.planning.sharing import is_shared
+from mproutd.planning.sharing import uses_nexthops
 from mproutd.planning.state import REMEMBERED_GATEWAYS, State
 from mproutd.planning.tunables import recorded_limits, sysctl_value
 from mproutd.planning.uplinks import ObservedUplink, by_name
@@ -46,9 +46,11 @@ def next_state(
         link = named[device]
         if (existing_value := getattr(link, key)) != value:
             original_sysctls[link.index, key] = existing_value
+    slots = {name: own_numbers.slot for name, own_numbers in numbers.items()}
     return State(
-        slots={name: own_numbers.slot for name, own_numbers in numbers.items()},
-        tables=pruned.tables | {own.table for own in numbers.values()} | {config.table_base},
+        slots=slots,
+        policies=_policies(ownership),
+        tables=pruned.tables | tables_in_use(config, slots, ownership.state.policies),
         priorities=pruned.priorities | {config.rule_priority},
         gateways=gateways,
         attributes=_attributes(ownership.state, uplinks, gateways),
@@ -59,8 +61,15 @@ def next_state(
         ),
         limits=recorded_limits(ownership, snapshot, limits),
         sysctls=original_sysctls,
-        nexthops=pruned.nexthops or is_shared(config),
+        nexthops=pruned.nexthops or uses_nexthops(config),
     )
+
+
+def _policies(ownership: Ownership) -> dict[str, int]:
+    if not ownership.config.policies:
+        return {}
+    numbers = assign_policy_numbers(ownership.config, ownership.state.policies)
+    return {name: own.number for name, own in numbers.items()}
 
 
 def prune(ownership: Ownership, snapshot: Snapshot) -> State:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.configuration.options import MAX_UPLINKS
+from mproutd.configuration.options import MAX_UPLINKS, POLICY_TABLES, TABLE_SPAN
+from mproutd.configuration.policies import RuleConfig
 from mproutd.planning.cache import cache_last
 
 
@@ -24,6 +25,51 @@ class Numbers(NamedTuple):
     mark: int
     """0: the mask has none left."""
     mask: int
+
+
+class PolicyNumbers(NamedTuple):
+    """What follows from the number of a policy, or of a sticky rule."""
+
+    number: int
+    table: int
+    """The policy's."""
+    mark: int
+    """In the bits of policy_mask."""
+
+
+def sticky_key(rule: RuleConfig) -> str:
+    """The name of a sticky rule among the policies' numbers; UCI's names have no slash."""
+    return f"{rule.policy}/{rule.name}"
+
+
+@cache_last
+def assign_policy_numbers(config: Config, known: Mapping[str, int]) -> dict[str, PolicyNumbers]:
+    """The numbers of every policy, and of every sticky rule with a policy, by sticky_key().
+
+    A sticky rule has a mark of its own, so that what it selects can be told from the rest of its
+    policy, and its policy's table.  `known` are the numbers of the last run; as with slots, they
+    stay, since the marks of connections outlive a reload.
+    """
+    policies = {policy.name: policy.name for policy in config.policies}
+    sticky = (rule for rule in config.rules if rule.sticky and rule.policy in policies)
+    owners = policies | {sticky_key(rule): rule.policy for rule in sticky}
+    highest = min((1 << config.policy_mask.bit_count()) - 1, TABLE_SPAN - POLICY_TABLES - 1)
+    assigned: dict[str, int] = {}
+    for name in owners:
+        number = known.get(name, 0)
+        if 0 < number <= highest and number not in assigned.values():
+            assigned[name] = number
+    free = iter([n for n in range(1, highest + 1) if n not in assigned.values()])
+    for name in owners:
+        if name not in assigned:
+            assigned[name] = next(free)  # configuration/policy_checks.py allows no more
+    first = config.table_base + POLICY_TABLES
+    return {
+        name: PolicyNumbers(
+            assigned[name], first + assigned[policy], deposit(assigned[name], config.policy_mask)
+        )
+        for name, policy in owners.items()
+    }
 
 
 def deposit(value: int, mask: int) -> int:
@@ -84,6 +130,16 @@ def assign_numbers(config: Config, slots: Mapping[str, int]) -> dict[str, Number
             taken.add(slot)
         numbers[uplink.name] = _numbers(config, uplink, assigned[uplink.name], marks)
     return numbers
+
+
+def tables_in_use(
+    config: Config, slots: Mapping[str, int], policies: Mapping[str, int]
+) -> set[int]:
+    """The tables of uplinks, of other traffic and of policies."""
+    tables = {own.table for own in assign_numbers(config, slots).values()} | {config.table_base}
+    if config.policies:
+        tables.update(own.table for own in assign_policy_numbers(config, policies).values())
+    return tables
 
 
 def _numbers(

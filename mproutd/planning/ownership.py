@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from mproutd.configuration.config import Config
-from mproutd.configuration.options import RULE_SPAN, TABLE_SPAN
+from mproutd.configuration.options import OWN_RULES, RULE_SPAN, TABLE_SPAN
 from mproutd.model import IMPLICIT, PROTOCOL, Endpoint, Limits, NexthopObject, Route, Rule
 from mproutd.planning.cache import cache_last
 from mproutd.planning.routes import OTHER_TRAFFIC, OTHER_TRAFFIC_MAIN
@@ -46,6 +46,7 @@ class Ownership:
             range(OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC + 1),
             *(range(base, base + RULE_SPAN) for base in bases),
         )
+        self._own_traffic = tuple(range(base + OWN_RULES, base + RULE_SPAN) for base in bases)
         """Where our rules lie, now and under earlier configurations."""
 
     def own_routes(self, routes: tuple[Route, ...]) -> frozenset[Route]:
@@ -53,7 +54,7 @@ class Ownership:
 
     def own_rules(self, rules: tuple[Rule, ...]) -> frozenset[Rule]:
         """Never one with an attribute that `Rule` cannot express: mproutd did not write it."""
-        return _own_rules(rules, self.priorities)
+        return _own_rules(rules, self.priorities, self._own_traffic)
 
     def owns_nexthop(self, value: NexthopObject) -> bool:
         return value.protocol == PROTOCOL and value.id in NEXTHOP_IDS
@@ -108,9 +109,17 @@ def _own_routes(routes: tuple[Route, ...], tables: frozenset[int]) -> frozenset[
 
 
 @cache_last
-def _own_rules(rules: tuple[Rule, ...], priorities: tuple[range, ...]) -> frozenset[Rule]:
+def _own_rules(
+    rules: tuple[Rule, ...], priorities: tuple[range, ...], own_traffic: tuple[range, ...]
+) -> frozenset[Rule]:
+    """`own_traffic`: where rules of ours select by user, protocol or port."""
     own = [rule for rule in rules if rule.protocol == PROTOCOL and rule.plain]
-    return frozenset([rule for span in priorities for rule in own if rule.priority in span])
+    plain = [rule for rule in own if not any(rule.selectors)]
+    found = [rule for span in priorities for rule in plain if rule.priority in span]
+    if len(plain) < len(own):
+        selecting = [rule for rule in own if any(rule.selectors)]
+        found += [rule for span in own_traffic for rule in selecting if rule.priority in span]
+    return frozenset(found)
 
 
 def _original(current: int, original: int, ours: Collection[int]) -> int:

@@ -6,7 +6,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
@@ -27,11 +27,11 @@ from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints, without_service
 from mproutd.planning.health import effective, keep_last_usable
 from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
-from mproutd.planning.numbering import Numbers, assign_numbers
+from mproutd.planning.numbering import Numbers, assign_numbers, assign_policy_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.resolvers import UplinkResolver, plan_resolvers, resolver_rules
-from mproutd.planning.routes import plan_routing
+from mproutd.planning.routes import NO_STEERING, Steering, plan_routing
 from mproutd.planning.state import State
 from mproutd.planning.tunables import original_limits, plan_limits, plan_sysctls
 from mproutd.planning.uplinks import Facts, ObservedUplink, observe
@@ -99,7 +99,8 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     if withheld:
         uplinks = [uplink._replace(withheld=withheld) for uplink in uplinks]
     shared = shared_subnets(uplinks, snapshot.addresses)
-    routing = plan_routing(config, snapshot, uplinks, numbers, shared)
+    steering = _plan_policies(config, snapshot, state, uplinks, numbers)
+    routing = plan_routing(config, snapshot, uplinks, numbers, shared, steering)
     resolvers = plan_resolvers(config, snapshot, facts, uplinks)
     if resolvers:
         routing.rules.update(resolver_rules(config, uplinks, numbers, resolvers, routing.rules))
@@ -126,6 +127,21 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
             failed=failed, over_quota=verdicts.over_quota, overflowing=verdicts.overflowing
         ),
     )
+
+
+def _plan_policies(
+    config: Config,
+    snapshot: Snapshot,
+    state: State,
+    uplinks: Sequence[ObservedUplink],
+    numbers: Mapping[str, Numbers],
+) -> Steering:
+    if not config.rules:
+        return NO_STEERING
+    from mproutd.planning.policies import plan_policies
+
+    policy_numbers = assign_policy_numbers(config, state.policies)
+    return plan_policies(config, snapshot, uplinks, numbers, policy_numbers)
 
 
 def _empty_plan(ownership: Ownership, snapshot: Snapshot) -> Plan:

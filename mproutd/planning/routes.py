@@ -13,10 +13,12 @@ Rule priorities; those with + are relative to `rule_priority`, T is the uplink's
     +5         from ADDRESS to SUBNET lookup T only where two devices share a subnet
     +10        lookup main suppress_prefixlength 7 (IPv6: 6)
     +100+slot  fwmark MARK/MASK lookup T       steering, only while the uplink is usable
+    +300       fwmark MARK/MASK lookup T       policies, where T is the policy's table
     +300+slot  oif DEVICE lookup T
     +500+slot  from ADDRESS lookup T           also from each prefix delegated to the uplink
     +700+slot  iif DEVICE lookup T             steering, only while the uplink is usable
     +899       to RESOLVER lookup T            the same: resolvers.py
+    +900...    iif lo uidrange ... lookup T    policies, for this host's own traffic
     32764      lookup main suppress_prefixlength 0   other traffic, only with a master
     32765      lookup table_base                     other traffic, only with a master
 
@@ -36,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.parsers import is_proper_name
@@ -44,7 +46,6 @@ from mproutd.model import (
     ANY_DEVICE,
     FAMILIES,
     PROTOCOL,
-    SCOPE_LINK,
     TABLE_LOCAL,
     TABLE_MAIN,
     UNREACHABLE,
@@ -54,6 +55,7 @@ from mproutd.model import (
     Snapshot,
 )
 from mproutd.planning.cache import cache_last_by
+from mproutd.planning.default_routes import STRICT_METRIC, copy_route, default_routes
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.sharing import (
     Member,
@@ -72,10 +74,6 @@ OTHER_TRAFFIC_MAIN, OTHER_TRAFFIC = 32764, 32765
 
 SUPPRESS: dict[int, int] = {AF_INET: 7, AF_INET6: 6}
 """Prefix length up to which a route in main is a default in disguise: 0.0.0.0/1, 2000::/3."""
-METRIC: dict[int, int] = {AF_INET: 0, AF_INET6: 1024}
-"""IPv6 stores 0 as 1024, IP6_RT_PRIO_USER (include/net/ip6_route.h)."""
-STRICT_METRIC = 4278198272
-"""Behind every other route: the metric of the kernel's own unreachable routes."""
 
 
 class Routing(NamedTuple):
@@ -96,6 +94,15 @@ class Routing(NamedTuple):
     """Families in which other traffic has no way out once no uplink may carry it."""
 
 
+class Steering(NamedTuple):
+    """What policies add: see policies.py."""
+
+    routes: Mapping[Route, str] = {}
+    rules: Sequence[Rule] = ()
+    nexthops: Mapping[NexthopObject, str] = {}
+
+
+NO_STEERING = Steering()
 _NO_ROUTING = Routing({}, {}, {}, {}, {}, {}, frozenset())
 
 
@@ -105,8 +112,12 @@ def plan_routing(
     uplinks: Sequence[ObservedUplink],
     numbers: Mapping[str, Numbers],
     shared: Mapping[str, Sequence[str]],
+    steering: Steering = NO_STEERING,
 ) -> Routing:
-    """All routes and rules.  `shared`: address → its subnets that another device has as well."""
+    """All routes and rules, with those of policies.
+
+    `shared`: address → its subnets that another device has as well.
+    """
     routes: dict[Route, str] = {}
     rules: dict[Rule, str] = {}
     ipv6 = any(uplink.strict for uplink in config.uplinks) and any(
@@ -128,13 +139,16 @@ def plan_routing(
     carries = carries_other_traffic(config)
     other = _plan_other_traffic(config, snapshot, uplinks, numbers) if carries else _NO_ROUTING
     routes.update(other.routes)
+    routes.update(steering.routes)
+    rules.update(dict.fromkeys(steering.rules, ""))
     families = {rule.family for rule in rules}.union(other.barred)
     for family in FAMILIES:
         if family in families:
             rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
             if _local_comes_later(snapshot.rules, family, config.rule_priority):
                 rules[Rule(family, config.rule_priority + LOCAL, TABLE_LOCAL)] = ""
-    return other._replace(routes=routes, rules=rules)
+    nexthops = {**other.nexthops, **steering.nexthops} if steering.nexthops else other.nexthops
+    return other._replace(routes=routes, rules=rules, nexthops=nexthops)
 
 
 # -- one uplink ---------------------------------------------------------------------------
@@ -169,36 +183,12 @@ def _uplink_routes(uplink: ObservedUplink, path: Path, table: int, strict: bool)
     family, link = path.family, uplink.link
     routes: list[Route] = []
     if link is not None and link.up:
-        routes += [_copy(route, table) for route in path.connected]
+        routes += [copy_route(route, table) for route in path.connected]
         if path.leads_out:
-            routes += _default_routes_of(path, table, link.index)
+            routes += default_routes(path, table, link.index)
     if strict or (path.sources and not uplink.config.default_route):
         routes.append(Route(family, table, "default", metric=STRICT_METRIC, type=UNREACHABLE))
     return routes
-
-
-def _default_routes_of(path: Path, table: int, device: int) -> list[Route]:
-    """The defaults of a path; what main says about them is copied with every attribute.
-
-    Where main has defaults for some sources only, and all by one router, that one gets the rest as
-    well: what the firewall marks for the uplink, and packets that have no source yet.
-    """
-    assert path.gateway is not None
-    sourced = [_copy(route, table) for route in path.sourced]
-    if path.default is not None:
-        if path.only_for_sources:
-            return sourced
-        return [*sourced, _copy(path.default, table, onlink=path.onlink, from_prefix="")]
-    scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
-    metric, gateway = METRIC[path.family], path.gateway.address
-    route = Route(path.family, table, "default", device, gateway, path.source, metric, scope)
-    return [*sourced, route._replace(onlink=True) if path.onlink else route]
-
-
-def _copy(route: Route, table: int, **changes: Any) -> Route:
-    """Another program's route as one of ours, with these changes."""
-    metric = METRIC[route.family]
-    return route._replace(table=table, metric=metric, protocol=PROTOCOL, **changes)
 
 
 def _uplink_rules(
@@ -254,7 +244,7 @@ def _common_rules(config: Config, family: int, carries: bool) -> list[Rule]:
     return rules
 
 
-@cache_last_by(lambda _rules, family, _base: family)
+@cache_last_by(lambda rules, family, base: family)
 def _local_comes_later(rules: tuple[Rule, ...], family: int, base: int) -> bool:
     """Whether table local is looked up only after `base`: VRFs need that (docs/beside.md).
 
@@ -365,7 +355,7 @@ def _carriers(
         for uplink in carrying_uplinks(ranked, index, shared=shared):
             assert uplink.link is not None
             path, name = uplink.paths[index], uplink.config.name
-            routes = _default_routes_of(path, config.table_base, uplink.link.index)
+            routes = default_routes(path, config.table_base, uplink.link.index)
             member = Member(name, numbers[name].slot, uplink.config.weight or 1, routes)
             carriers.setdefault(family, []).append(member)
     return carriers

@@ -42,6 +42,8 @@ NEXTHOP_IDS = range(1_770_000_000, 1_770_100_000)
 is the group's, the next ones are those of the slots; a second gateway of an uplink is 1,000 higher,
 and where another program has an id, ours is 10,000 higher."""
 _NEXT_GATEWAY, _NEXT_CHOICE = 1_000, 10_000
+POLICY_GROUPS = 400
+"""The ids of the policies' groups come after those of the slots."""
 IDLE_TIMER, IDLE_TIMER_PINNED = 120, 1
 """Seconds without a packet until a flow may move to the uplink that its share is due to.  With
 pin_flows marks keep the flows that began, and only new ones ask the group."""
@@ -127,10 +129,22 @@ def _metric(uplink: ObservedUplink) -> int:
     return uplink.config.metric
 
 
+@cache_last
+def uses_nexthops(config: Config) -> bool:
+    """Whether there may be nexthop objects: by shares of other traffic, or of a policy."""
+    return is_shared(config) or any(
+        len({member.metric for member in policy.members}) < len(policy.members)
+        for policy in config.policies
+    )
+
+
 def shared_default(
-    config: Config, snapshot: Snapshot, family: int, members: Sequence[Member]
+    config: Config, snapshot: Snapshot, family: int, members: Sequence[Member], group: int = 0
 ) -> SharedDefault:
-    """The default routes that share the traffic of one family; none without members."""
+    """The default routes that share the traffic of one family; none without members.
+
+    `group`: the number of the group among our nexthop objects.
+    """
     routes: dict[tuple[object, ...], tuple[Route, str]] = {}
     for member in members:
         for route in member.routes:
@@ -147,8 +161,8 @@ def shared_default(
         timer = 0
         if snapshot.resilient_groups:
             timer = IDLE_TIMER_PINNED if config.pin_flows else IDLE_TIMER
-        objects = _objects(ids, list(_ways(general)), timer)
-        found[_common(general)._replace(nexthop_id=ids.of(0))] = ""
+        objects = _objects(ids, list(_ways(general)), timer, group)
+        found[_common(general)._replace(nexthop_id=ids.of(group))] = ""
         return SharedDefault(found, objects)
     if len(general) == 1:
         ((member, route),) = general
@@ -252,7 +266,9 @@ class _Ids:
         return next((number for number in choices if number not in self._taken), choices[0])
 
 
-def _objects(ids: _Ids, ways: Sequence[_Way], idle_timer: int) -> dict[NexthopObject, str]:
+def _objects(
+    ids: _Ids, ways: Sequence[_Way], idle_timer: int, number_of_group: int
+) -> dict[NexthopObject, str]:
     """The nexthop object of each gateway, then the group, resilient with an idle timer."""
     objects: dict[NexthopObject, str] = {}
     members: list[tuple[int, int]] = []
@@ -263,7 +279,7 @@ def _objects(ids: _Ids, ways: Sequence[_Way], idle_timer: int) -> dict[NexthopOb
         single = NexthopObject(number, family, hop.device, hop.gateway, hop.onlink)
         objects[single] = way.member.uplink
         members.append((number, weight))
-    group = NexthopObject(ids.of(0), members=tuple(sorted(members)))
+    group = NexthopObject(ids.of(number_of_group), members=tuple(sorted(members)))
     objects[group._replace(resilient=idle_timer > 0, idle_timer=idle_timer)] = ""
     return objects
 

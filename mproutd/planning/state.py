@@ -50,6 +50,8 @@ class State(NamedTuple):
     """Uplinks whose quota is used up."""
     overflowing: frozenset[str] = frozenset()
     """Uplinks that carry because the regular ones are full."""
+    policies: Mapping[str, int] = {}
+    """Policy or sticky rule → number, from 1; its mark and table follow from it."""
     nexthops: bool = False
     """There may be nexthop objects of ours."""
 
@@ -74,6 +76,7 @@ def encode(state: State) -> dict[str, Any]:
         "failed": [list(failure) for failure in state.failed],
         "over_quota": sorted(state.over_quota),
         "overflowing": sorted(state.overflowing),
+        "policies": dict(state.policies),
         "nexthops": state.nexthops,
     }
 
@@ -119,6 +122,9 @@ def _decode(data: Any) -> State:
         failed=tuple((_text(name), _number(family)) for name, family in data.get("failed", ())),
         over_quota=frozenset(map(_text, data.get("over_quota", ()))),
         overflowing=frozenset(map(_text, data.get("overflowing", ()))),
+        policies={
+            _text(name): _number(number) for name, number in data.get("policies", {}).items()
+        },
         nexthops=data.get("nexthops", False) is True,
     )
 

@@ -69,7 +69,10 @@ def flows(
     limits = {
         (rule.family, rule.fwmark, rule.selectors): rule
         for rule in reversed(snapshot.rules)
-        if any(rule.selectors) and rule.family in families and _selects_this_host(rule)
+        if any(rule.selectors)
+        and rule not in own_rules
+        and rule.family in families
+        and _selects_this_host(rule)
     }
     for (family, mark, selectors), rule in list(limits.items())[:MAX_LIMITS]:
         packet = Packet(family, mark=mark, selectors=selectors)
@@ -120,6 +123,7 @@ def _selects_this_host(rule: Rule) -> bool:
 def _leads_mark_to_main(rule: Rule) -> bool:
     return (
         rule.plain
+        and not any(rule.selectors)
         and rule.priority < OTHER_TRAFFIC_MAIN
         and rule.fwmask != 0
         and rule.table in (TABLE_MAIN, TABLE_DEFAULT)

@@ -43,6 +43,7 @@ REASONS = {
     "no-device": "the device does not exist",
     "link-down": "the link is down",
     "no-carrier": "the link has no carrier",
+    "bridge-port": "the device is a port of a bridge or a bond, which takes its packets",
     "no-address": "the device has no usable address",
     "tentative": "duplicate address detection is still running",
     "dad-failed": "duplicate address detection failed",
@@ -320,6 +321,8 @@ def _path(
         path = path._replace(eligible=eligible, without_gateway=unserved)
     if not link.carrier:
         reason = "no-carrier"
+    elif link.port:
+        reason = "bridge-port"
     elif not eligible:
         reason = no_address
     elif gateway is None:

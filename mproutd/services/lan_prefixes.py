@@ -57,10 +57,13 @@ class RecordFile:
         """Keep the record, and write it to the file if it is new.  OSError."""
         if record == self.record and not self.error:
             return
-        if record.addresses or record.prefixes:
-            replace_file(self._path, json.dumps(encode(record)).encode())
-        else:
-            unlink_if_present(self._path)
+        try:
+            if record.addresses or record.prefixes:
+                replace_file(self._path, json.dumps(encode(record)).encode())
+            else:
+                unlink_if_present(self._path)
+        except OSError as error:
+            raise OSError(error.errno, f"{self._path}: {error.strerror}") from None
         self.record, self.error = record, ""
 
 

@@ -30,12 +30,8 @@ from mproutd.firewall.table import (
 )
 from mproutd.firewall.translation import translations
 from mproutd.model import NftTable, Operation
-from mproutd.netlink.nftables import (
-    Table,
-    concerns,
-    is_deleted,
-    new_rule,
-)
+from mproutd.netlink.nft_events import concerns, is_deleted, new_rule
+from mproutd.netlink.nft_values import Table
 from mproutd.netlink.sockets import Events
 from mproutd.planning.pacing import RemovalLimiter
 from mproutd.planning.plan import Outcome

@@ -52,6 +52,10 @@ def _pins_flows(config: Config) -> bool:
     return config.enabled and config.pin_flows and bool(config.uplinks)
 
 
+def _needs_nftables(config: Config) -> bool:
+    return _pins_flows(config) or (config.enabled and any(r.forwarded for r in config.rules))
+
+
 def _scripts(context: ServiceContext) -> Service:
     from mproutd.services.scripts import Scripts
 
@@ -143,7 +147,7 @@ SERVICES = (
     ServiceType("systemd", lambda config: "NOTIFY_SOCKET" in os.environ, _systemd),
     ServiceType(
         "nftables",
-        lambda config: _pins_flows(config) or (config.enabled and _any_sets(config, "nat6")),
+        lambda config: _needs_nftables(config) or (config.enabled and _any_sets(config, "nat6")),
         _pinned_flows,
         leftover="nftables",
     ),

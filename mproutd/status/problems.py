@@ -92,10 +92,10 @@ PROBLEMS = {
     "limits-above-max": "the configured limits exceed the kernel's maximum of {limit_max}",
     "limit-not-lowered": "`{option}` is {value}, but the kernel's limit was {limit} before "
     "mproutd, which lowers none: {limit} applies",
-    "resolver-diverted": "{uplink}: queries to its resolver {address} leave via {actual} "
-    "({command})",
+    "resolver-diverted": "{uplink}: queries to its resolver {address} leave through {actual} "
+    "instead of {device} ({command})",
     "resolver-shared": "{address}: {uplinks} name this resolver, so it has no rule; queries leave "
-    "via {actual}, which does not name it",
+    "through {actual}, which does not name it",
     "resolv-conf-error": "cannot write {error}; programs that read it may ask a lost uplink's "
     "resolvers",
     "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "
@@ -125,6 +125,8 @@ ADVICE = {
     "no-device": "plug it in, or correct `device` in the configuration; devices: ip link",
     "link-down": "ip link set DEVICE up, or ifup",
     "no-carrier": "check the cable, the modem and the port at the other end",
+    "bridge-port": "set `device` to the bridge or the bond, and move the addresses there; its "
+    "name: ip link show dev DEVICE (master)",
     "no-address": "check what assigns one (DHCP client, pppd, router advertisements); "
     "addresses: ip address show dev DEVICE",
     "tentative": "wait: detection takes a second or two, then the address is used",

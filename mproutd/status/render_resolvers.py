@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mproutd.status.render import ORIGINS
+
 if TYPE_CHECKING:
     from mproutd.status.resolver_types import ResolverStatus
 
@@ -19,4 +21,5 @@ def resolver_line(resolver: ResolverStatus) -> str:
     note = _NO_RULE.get(resolver["no_rule"] or "", "")
     if resolver["no_rule"] == "shared":
         note = f"no rule, since {' and '.join(resolver['shared_with'])} names it too"
-    return f"resolver {resolver['address']} ({resolver['origin']})" + (f": {note}" if note else "")
+    origin = ORIGINS.get(resolver["origin"], resolver["origin"])
+    return f"resolver {resolver['address']} ({origin})" + (f": {note}" if note else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mproutd.iproute2 import DeviceNames, describe
@@ -74,11 +74,13 @@ def resolver_problems(inspection: Inspection, name: DeviceNames) -> Iterator[Pro
         actual = set(route.devices) if route else set()
         if actual and actual <= expected:
             continue
-        leaving = " and ".join(map(name, dict.fromkeys(route.devices))) if route else "nowhere"
-        yield _problem(known[flow.packet.destination], flow.uplinks, leaving)
+        leaving = " and ".join(map(name, dict.fromkeys(route.devices))) if route else "no device"
+        yield _problem(known[flow.packet.destination], flow.uplinks, leaving, map(name, expected))
 
 
-def _problem(resolver: UplinkResolver, uplinks: tuple[str, ...], actual: str) -> Problem:
+def _problem(
+    resolver: UplinkResolver, uplinks: tuple[str, ...], actual: str, expected: Iterable[str]
+) -> Problem:
     if resolver.reason == "shared":
         return problem(
             "resolver-shared",
@@ -91,5 +93,6 @@ def _problem(resolver: UplinkResolver, uplinks: tuple[str, ...], actual: str) ->
         uplink=resolver.uplink,
         address=resolver.address,
         actual=actual,
+        device="".join(expected),
         command=f"ip route get {resolver.address}",
     )

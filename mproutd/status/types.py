@@ -27,6 +27,7 @@ Reason = Literal[
     "no-device",
     "link-down",
     "no-carrier",
+    "bridge-port",
     "no-address",
     "tentative",
     "dad-failed",

@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics test check quota import flush files'
+	local commands='run status reconcile connections monitor top metrics explain test check quota import flush files'
 	COMPREPLY=()
 
 	# Bash splits --option=value at the =.
@@ -38,6 +38,19 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -f -- "$word")
 			return
 			;;
+		--user)
+			mapfile -t COMPREPLY < <(compgen -u -- "$word")
+			return
+			;;
+		--iif)
+			mapfile -t COMPREPLY < <(compgen -W "$(command ls /sys/class/net)" -- "$word")
+			return
+			;;
+		--proto)
+			mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word")
+			return
+			;;
+		--from | --port | --sport | --uid | --mac | --dscp | --mark) return ;;
 		--listen | --to | --timeout | --set) return ;;
 	esac
 	local words=''
@@ -51,6 +64,10 @@ _mproutd() {
 		monitor+-*) words="--json $common" ;;
 		top+-*) words=$common ;;
 		metrics+-*) words="--output --listen $common" ;;
+		explain+-*)
+			words="--from --to --proto --port --sport --iif --uid --user --mac --dscp --mark --json"
+			words+=" $common"
+			;;
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
 		check+-*) words="--enabled $common" ;;
 		quota+-*) words="--set --reset $common" ;;

@@ -81,7 +81,7 @@ def compare(site: Site) -> Comparison:
     kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
     routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
-    ranges = (*Ownership(config, history).priorities, range(7000, 7900), range(12000, 12900))
+    ranges = (*Ownership(config, history).priorities, range(7000, 8900), range(12000, 13900))
     rules = {
         rule
         for rule in snapshot.rules
@@ -135,7 +135,7 @@ def _settings(site: Site, snapshot: Snapshot, target: Plan, kept: set[int]) -> l
 
 def own_tables_of_all(config: Config) -> set[int]:
     """Every table that any configuration drawn here could have used."""
-    return {*range(7000, 7256), *range(9000, 9256), *range(121, 124), config.table_base}
+    return {*range(7000, 7512), *range(9000, 9512), *range(121, 124), config.table_base}
 
 
 def is_foreign(site: Site, endpoint: Endpoint) -> bool:
@@ -227,7 +227,8 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
         "mark-follows-main": site.mesh,
-        "traffic-diverted": "iif" in site.in_use.own,
+        # rp_filter drops what comes from a subnet that another device has as well.
+        "traffic-diverted": "iif" in site.in_use.own or bool(site.shared),
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
             path.reason in ("no-gateway", "no-address")

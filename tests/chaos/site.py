@@ -28,7 +28,7 @@ FOREIGN = (
     "-4 route add 192.0.2.0/24 dev br-lan table 8999 proto 77",
     "-6 route add 2001:db8:77::/64 dev br-lan table 7002 proto 4",
     "-4 rule add from 10.1.1.200 lookup 7001 priority 7501",
-    "-4 rule add from 10.1.1.200 lookup 7001 priority 7900 protocol 77",
+    "-4 rule add from 10.1.1.200 lookup 7001 priority 8900 protocol 77",
     "-4 rule add from all lookup main suppress_prefixlength 7 priority 7010 protocol 4",
     "-4 rule add from 10.8.8.8 ipproto tcp lookup 7001 priority 7501 protocol 77",
     "-6 rule add from 2001:db8:3::200 lookup 7003 priority 7503 protocol 3",

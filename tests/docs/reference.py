@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mproutd.explain.types import Explanation
 from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
@@ -33,6 +34,7 @@ TYPES = {
     "connections": ConnectionList,
     "monitor": MonitorEvent,
     "test": PathTestResult,
+    "explain": Explanation,
 }
 """Name of a schema in docs/ → the type that it is generated from."""
 
@@ -102,6 +104,7 @@ def tables() -> dict[str, dict[str, str]]:
             )
         },
         "connections.md": {"fields": _field_table("connections")},
+        "explain.md": {"fields": _field_table("explain")},
         "test.md": {
             "verdicts": table(
                 "| verdict | who | what it says | what to do |",

@@ -25,7 +25,7 @@ LOOK_ALIKES = [
     "route add default via 10.2.2.1 dev eth2 table 7099 proto dhcp",
     # our protocol, but not a priority of ours
     "rule add priority 6999 from 10.1.1.2 lookup 7001 protocol 77",
-    "rule add priority 7900 from 10.1.1.2 lookup 7001 protocol 77",
+    "rule add priority 8900 from 10.1.1.2 lookup 7001 protocol 77",
     "rule add priority 32763 from all lookup 7000 protocol 77",
     # one of ours to the letter, but for the protocol
     "rule add priority 7501 from 10.1.1.2 lookup 7001",

@@ -74,7 +74,7 @@ FOREIGN = (
     "route add 198.51.100.0/24 dev lan0 table 7001 proto 4",
     "route add 192.0.2.0/24 dev lan0 table 8999 proto 77",
     "rule add from 10.1.1.2 lookup 7001 priority 7501",
-    "rule add from 10.1.1.2 lookup 7001 priority 7900 protocol 77",
+    "rule add from 10.1.1.2 lookup 7001 priority 8900 protocol 77",
     "rule add from all lookup main suppress_prefixlength 7 priority 7010 protocol 4",
     "rule add from 10.8.8.8 ipproto tcp lookup 7001 priority 7501 protocol 77",
     "mptcp endpoint add 192.0.2.77 dev lan0 signal",

@@ -48,8 +48,8 @@ class DelegatedLan(Wan):
             # Outlasts admin_down(), as the addresses of a router's other uplinks do.
             self.gateway.sysctl(f"net.ipv6.conf.eth{n}.keep_addr_on_down", 1)
             prefix = f"2001:db8:a00{n}::/56"
-            self.server.ip(f"route add {prefix} via 2001:db8:90{n}::1", family=6)
-            self.routers[n].ip(f"route add {prefix} via {address(n, 6)}", family=6)
+            self.server.ip(f"route add {prefix} via 2001:db8:90{n}::1 src {SERVER6}", family=6)
+            self._delegate(n)
             self.routers[n].run(
                 *("nft", "-f", "-"),
                 input=f"""table inet provider {{ chain forward {{
@@ -62,6 +62,15 @@ class DelegatedLan(Wan):
             self.lease(n)
         if ula:
             self.gateway.ip(f"address add {ULA}1/64 dev br-lan nodad")
+
+    def _delegate(self, n: int) -> None:
+        self.routers[n].ip(
+            f"route replace 2001:db8:a00{n}::/56 via {address(n, 6)} dev access", family=6
+        )
+
+    def plug(self, n: int) -> None:
+        super().plug(n)
+        self._delegate(n)  # the kernel dropped the route with the link
 
     def lease(self, n: int, preferred: int = PREFERRED, valid: int = VALID) -> None:
         """What a DHCPv6 client does with a prefix that it gets, or gets again."""

@@ -214,7 +214,7 @@ class FakeKernel:
         return [
             self._resolved(
                 self.walk(
-                    LOOKUP_DESTINATION[packet.family],
+                    packet.destination or LOOKUP_DESTINATION[packet.family],
                     source=packet.source,
                     iif=self.links[packet.iif].name if packet.iif else "",
                     mark=packet.mark,

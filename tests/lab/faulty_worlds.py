@@ -23,6 +23,7 @@ from tests.lab import (
     Ubus,
     Wan,
     address,
+    bridge,
     eventually,
     veth,
 )
@@ -292,6 +293,44 @@ def _owned_table(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _untranslated(wan: Wan, daemon: Daemon) -> None:
+    _owned_table(wan, daemon)
+    translating = "config uplink 'wan2'\n\toption nat6 'masquerade'\n"
+    daemon.configure(own=f"{OWN}\toption pin_flows '0'\n\n{translating}")
+    daemon.call("reconcile")
+
+
+def _nothing_to_translate_to(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own="config uplink 'wan2'\n\toption nat6 'prefix'\n")
+    daemon.call("reconcile")
+
+
+def _delegate(wan: Wan, daemon: Daemon) -> None:
+    """Both uplinks have a prefix in the LAN."""
+    bridge(wan.gateway, "br-lan")
+    for n in wan.uplinks:
+        wan.gateway.ip(f"address add 2001:db8:a00{n}::1/64 dev br-lan nodad")
+    prefixes = (f"config uplink 'wan{n}'\n\tlist prefix '2001:db8:a00{n}::/56'\n" for n in (1, 2))
+    daemon.configure(own="\n".join(prefixes))
+    daemon.call("reconcile")
+
+
+def _not_deprecated(wan: Wan, daemon: Daemon) -> None:
+    (wan.gateway.path(RUNTIME_DIR) / "prefixes.json").mkdir()
+    _delegate(wan, daemon)
+    wan.unplug(2)
+
+
+def _ignored_lifetimes(wan: Wan, daemon: Daemon) -> None:
+    _delegate(wan, daemon)
+    path = wan.gateway.path("/run/radvd.conf")
+    path.write_text("interface br-lan { AdvSendAdvert on; prefix ::/64 { }; };\n")
+    wan.gateway.popen(
+        *(UNPACKED / "usr/sbin/radvd", "--nodaemon", "--logmethod=logfile"),
+        *("--logfile=/run/radvd.log", "--config=/run/radvd.conf", "--pidfile=/run/radvd.pid"),
+    )
+
+
 def _overwritten_marks(wan: Wan, daemon: Daemon) -> None:
     rule = "add rule inet fw forward iifname br-lan ct mark set 0x1"
     chain = "add chain inet fw forward { type filter hook forward priority filter; }"
@@ -341,6 +380,9 @@ BROKEN: dict[str, Broken] = {
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
     "link-down": Broken("a link was taken down", lambda wan, daemon: wan.admin_down(2)),
     "no-carrier": Broken("a cable was unplugged", lambda wan, daemon: wan.unplug(2)),
+    "bridge-port": Broken(
+        "a device was added to a bridge", lambda wan, daemon: bridge(wan.gateway, "br-wan", "eth2")
+    ),
     "no-address": Broken("the DHCP client gave up", _no_address),
     "tentative": Broken(
         "a new IPv6 address is not used yet", lambda wan, daemon: _dad(wan, "tentative")
@@ -386,6 +428,15 @@ BROKEN: dict[str, Broken] = {
         "only what has an uplink's address or mark gets out", _main_not_looked_up
     ),
     "flows-not-pinned": Broken("connections break when the better uplink is back", _owned_table),
+    "nat6-failed": Broken("hosts with a local IPv6 address have no connection", _untranslated),
+    "nat6-without-prefix": Broken(
+        "hosts with a local IPv6 address have no connection by one uplink",
+        _nothing_to_translate_to,
+    ),
+    "prefix-not-deprecated": Broken("hosts use the IPv6 of an uplink that is out", _not_deprecated),
+    "announcer-ignores-kernel": Broken(
+        "hosts use the IPv6 of an uplink that is out, for hours", _ignored_lifetimes
+    ),
     "mark-overwritten": Broken(
         "some connections break when the better uplink is back", _overwritten_marks
     ),

@@ -112,18 +112,18 @@ def test_what_looks_alike_and_is_not_ours_survives_everything() -> None:
         route._replace(protocol=4),
         route._replace(table=254),
         route._replace(table=6999),
-        route._replace(table=7256),
+        route._replace(table=7512),
         Rule(AF_INET, 7501, 7001, "10.1.1.2", protocol=0),
         Rule(AF_INET, 6999, 7001, "10.1.1.2"),
-        Rule(AF_INET, 7900, 7001, "10.1.1.2"),
+        Rule(AF_INET, 8900, 7001, "10.1.1.2"),
         Rule(AF_INET, 7501, 7001, "10.7.7.7", plain=False),
         Rule(AF_INET, 32766, 7000),
         Endpoint("192.0.2.7", lan, SIGNAL),
     ]
     world.foreign(*others)
     ours = [
-        route._replace(table=7255),
-        Rule(AF_INET, 7899, 7001, "10.7.7.8"),
+        route._replace(table=7511),
+        Rule(AF_INET, 8899, 7001, "10.7.7.8"),
         Rule(AF_INET, 32765, 1, "10.7.7.8"),
     ]
     world.foreign(*ours)

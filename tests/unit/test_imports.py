@@ -43,13 +43,21 @@ MAY_IMPORT = {
     "status.exporter": "commands format status",
     "status.metrics_server": "limits status.types",
     "status.top": "commands control.client netlink.diag_socket status",
-    "firewall.ruleset": "configuration firewall.translation netlink.nftables planning",
-    "firewall.translation": "configuration model netlink.nftables planning",
+    "firewall.ruleset": "configuration firewall.policies firewall.translation netlink.nft_values"
+    " planning",
+    "firewall.policies": "configuration model netlink.nft_values planning",
+    "firewall.script": "netlink.nft_values",
+    "firewall.translation": "configuration model netlink.nft_values planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
-    "firewall.nft": "environment firewall.ruleset netlink safefile",
+    "firewall.nft": "environment firewall.ruleset firewall.script netlink safefile",
     "importers": "configuration model importers",
     "import_command": "commands configuration importers.draft importers.header",
+    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
+    " planning",
+    "explain.kernel": "explain.request model netlink",
+    "explain.world": "explain firewall planning",
+    "explain_command": "commands configuration explain",
     "statefile": "environment planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
@@ -91,12 +99,16 @@ PURE = (
     "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
-    " firewall.ruleset firewall.flows firewall.translation importers subflows.policy"
-    " subflows.connections subflows.relocation"
+    " netlink.nft_values netlink.nft_events netlink.nft_elements firewall.ruleset firewall.flows"
+    " firewall.translation firewall.policies firewall.script importers explain"
+    " subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
 ).split()
-IMPURE = "configuration.uci status.rates status.exporter status.metrics_server status.top".split()
+IMPURE = (
+    "configuration.uci explain.kernel explain.world status.rates status.exporter"
+    " status.metrics_server status.top"
+).split()
 
 # Other people's packages, and who may import them.
 OTHERS = {

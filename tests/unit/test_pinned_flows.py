@@ -18,13 +18,13 @@ from mproutd.firewall.ruleset import (
     connection_marks,
     make_table,
     overwriting_rules,
-    script,
     wants_table,
 )
+from mproutd.firewall.script import script
 from mproutd.firewall.table import NO_TABLE, pending_change
 from mproutd.iproute2 import describe, ip_command
 from mproutd.model import Address, Link, NftTable, Operation, Route
-from mproutd.netlink import conntrack, nftables
+from mproutd.netlink import conntrack, nft_events, nft_values, nftables
 from mproutd.netlink.nlmsg import DecodeError, Message, messages, put
 from mproutd.planning.numbering import Numbers, assign_numbers
 from mproutd.planning.uplinks import ObservedUplink
@@ -76,7 +76,7 @@ table inet mproutd {
 """
 
 
-def table_of(config: Config) -> nftables.Table:
+def table_of(config: Config) -> nft_values.Table:
     return make_table(config, config.uplinks, assign_numbers(config, {}))
 
 
@@ -157,10 +157,10 @@ def test_messages_of_a_table() -> None:
 def test_many_elements_take_several_messages() -> None:
     uplinks = tuple(UplinkConfig(f"w{n}", f"e{n}", "on") for n in range(1, 121))
     wide = Config(uplinks=uplinks, mark_mask=0x7FF00000)
-    choice = nftables.Choice(
-        nftables.CT_MARK, {n: nftables.Jump("to") for n in range(450)}, wide.mark_mask
+    choice = nft_values.Choice(
+        nft_values.CT_MARK, {n: nft_values.Jump("to") for n in range(450)}, wide.mark_mask
     )
-    table = nftables.Table("t", [nftables.Chain("to", [[choice]])])
+    table = nft_values.Table("t", [nft_values.Chain("to", [[choice]])])
     kinds = [next(iter(messages(encode(1)))).type & 0xFF for encode in nftables.transaction(table)]
     assert kinds.count(12) == 3
     assert len(b"".join(encode(1) for encode in nftables.transaction(table_of(wide)))) < 200_000
@@ -368,20 +368,20 @@ def event(kind: int, body: bytes) -> Message:
 def test_events_about_the_table() -> None:
     name = bytes((1, 0, 0, 0)) + put(1, b"mproutd\0")
     for kind in (0, 2, 3, 5, 6, 8):
-        assert nftables.concerns(event(kind, name), "mproutd")
-    assert not nftables.concerns(event(12, name), "mproutd"), "elements of sets"
-    assert not nftables.concerns(event(2, bytes((2, 0, 0, 0)) + name[4:]), "mproutd"), "ip"
-    assert not nftables.concerns(event(2, name), "other")
-    assert not nftables.concerns(event(2, name)._replace(type=2), "mproutd")
-    assert not nftables.concerns(event(2, name[:4]), "mproutd")
-    assert nftables.concerns(event(2, name[:-3]), "mproutd"), "unreadable"
-    assert nftables.is_deleted([event(2, name)])
-    assert not nftables.is_deleted([event(2, name), event(0, name)])
-    assert not nftables.is_deleted([])
-    assert nftables.new_rule(event(6, name))
-    assert not nftables.new_rule(event(8, name))
-    assert nftables.chain_name(name + put(3, b"incoming\0")) == "incoming"
-    assert nftables.chain_name(name) == ""
+        assert nft_events.concerns(event(kind, name), "mproutd")
+    assert not nft_events.concerns(event(12, name), "mproutd"), "elements of sets"
+    assert not nft_events.concerns(event(2, bytes((2, 0, 0, 0)) + name[4:]), "mproutd"), "ip"
+    assert not nft_events.concerns(event(2, name), "other")
+    assert not nft_events.concerns(event(2, name)._replace(type=2), "mproutd")
+    assert not nft_events.concerns(event(2, name[:4]), "mproutd")
+    assert nft_events.concerns(event(2, name[:-3]), "mproutd"), "unreadable"
+    assert nft_events.is_deleted([event(2, name)])
+    assert not nft_events.is_deleted([event(2, name), event(0, name)])
+    assert not nft_events.is_deleted([])
+    assert nft_events.new_rule(event(6, name))
+    assert not nft_events.new_rule(event(8, name))
+    assert nft_events.chain_name(name + put(3, b"incoming\0")) == "incoming"
+    assert nft_events.chain_name(name) == ""
 
 
 def entry(family: int, source: str, destination: str, more: bytes = b"") -> bytes:
@@ -417,7 +417,7 @@ def test_nonsense_is_an_error_of_ours(body: bytes) -> None:
         try:
             conntrack.flow(bytes([family]) + body)
             conntrack.mark_of(bytes([family]) + body)
-            nftables.is_of(bytes([1]) + body, "mproutd")
+            nft_events.is_of(bytes([1]) + body, "mproutd")
         except DecodeError:
             pass
 
@@ -430,5 +430,5 @@ def test_dumps_by_mark_and_status() -> None:
     assert (message.type, message.sequence, message.body[0]) == (0x101, 5, AF_INET)
     assert len(offloaded[0](5)) == len(plain[0](5)) + 16
     assert next(iter(messages(conntrack.all_request(3)))).sequence == 3
-    for encode in (nftables.chains_request, nftables.rules_request("mproutd")):
+    for encode in (nft_events.chains_request, nft_events.rules_request("mproutd")):
         assert next(iter(messages(encode(4)))).body[0] == 1

@@ -137,6 +137,16 @@ def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
             assert cache[body] == rtnl_decode.link(body), turn
 
 
+@pytest.mark.parametrize(
+    ("kind", "port"), [("bridge", True), ("bond", True), ("vrf", False), ("", False)]
+)
+def test_a_device_with_a_master(kind: str, port: bool) -> None:
+    (message,) = messages(oracle.link(Link(7, "eth1")))
+    info = put(18, put(4, kind.encode() + b"\0")) if kind else b""
+    assert rtnl_decode.link(message.body + info) == Link(7, "eth1"), "no master, no port"
+    assert rtnl_decode.link(message.body + info + put_u32(10, 3)) == Link(7, "eth1", port=port)
+
+
 # -- the path manager -----------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ MEMORIES = st.builds(
         max_size=4,
     ),
     st.frozensets(st.tuples(NAMES, ADDRESSES), max_size=4),
+    policies=st.dictionaries(NAMES, U32, max_size=4),
 )
 
 

@@ -151,7 +151,7 @@ def neighbours() -> tuple[World, list[object]]:
         Route(AF_INET, 8999, "192.0.2.0/24", lan, scope=253),
         Route(AF_INET6, 7002, "2001:db8:77::/64", lan, metric=1024, protocol=4),
         Rule(AF_INET, 6999, 7001, "10.1.1.2"),
-        Rule(AF_INET, 7900, 7001, "10.1.1.2"),
+        Rule(AF_INET, 8900, 7001, "10.1.1.2"),
         Rule(AF_INET, 7501, 7001, "10.1.1.2", protocol=0),
         Rule(AF_INET, 7010, 254, suppress_prefixlength=7, protocol=0),
         Rule(AF_INET, 7502, 7002, "10.8.8.8", plain=False),

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.firewall.ruleset import make_table, script
+from mproutd.firewall.ruleset import make_table
+from mproutd.firewall.script import script
 from mproutd.firewall.table import (
     is_router,
     table_problems,

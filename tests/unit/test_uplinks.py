@@ -44,6 +44,10 @@ def unplugged(world: World) -> None:
     world.set("eth1", carrier=False)
 
 
+def in_a_bridge(world: World) -> None:
+    world.set("eth1", port=True)
+
+
 def without_address(world: World) -> None:
     world.delete_address("eth1", "10.1.1.2")
 
@@ -79,6 +83,7 @@ CASES: list[tuple[Callable[[World], None], Facts, str, str]] = [
     (remove, Facts(), "no-device", "no-device"),
     (down, Facts(), "link-down", "link-down"),
     (unplugged, Facts(), "no-carrier", "no-carrier"),
+    (in_a_bridge, Facts(), "bridge-port", "bridge-port"),
     (without_address, Facts(), "no-address", ""),
     (without_default, Facts(), "no-gateway", "no-gateway"),
     (being_checked, Facts(), "", "tentative"),

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.firewall.ruleset import make_table, script
+from mproutd.firewall.ruleset import make_table
+from mproutd.firewall.script import script
 from mproutd.firewall.translation import Translation
-from mproutd.netlink import nftables
+from mproutd.netlink import nft_values, nftables
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.numbering import assign_numbers
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Namespace, eventually
@@ -55,7 +56,7 @@ def test_it_is_what_nft_makes_of_the_same_text(node: Namespace, config: Config) 
     for stale in (None, None, []):
         assert channel.transaction(nftables.transaction(table, stale)) == {}
         assert node.run("nft", "list", "table", "inet", "mproutd") == expected
-    assert channel.transaction(nftables.transaction(nftables.Table("mproutd"))) == {}
+    assert channel.transaction(nftables.transaction(nft_values.Table("mproutd"))) == {}
     channel.close()
     assert node.run("nft", "list", "tables") == ""
 

@@ -13,6 +13,7 @@ from tests.lab import (
     Echo,
     TunCable,
     Wan,
+    bridge,
     eventually,
     subflows,
 )
@@ -145,3 +146,36 @@ def test_a_pair_of_addresses(bare_wan: Wan) -> None:
             eventually(
                 lambda: {s.local for s in subflows(gateway, echo.port)} == {"10.1.1.2", "10.2.2.2"}
             )
+
+
+def test_a_port_of_a_bridge_is_no_uplink(wan):
+    """Packets for its addresses end in the bridge; the other uplink carries everything."""
+    gateway = wan.gateway
+    with Daemon(gateway) as daemon:
+        daemon.settle()
+        bridge(gateway, "br-wan", "eth1")
+        eventually(lambda: daemon.uplink("wan1")["families"][0]["reason"] == "bridge-port")
+        daemon.settle()
+        assert "dev eth1" not in gateway.ip("mptcp endpoint show")
+        assert daemon.query_status()["default"] == {"ipv4": "wan2", "ipv6": "wan2"}
+        assert "show dev eth1 (master)" in daemon.call("status").words
+        gateway.ip("link set eth1 nomaster")
+        eventually(lambda: daemon.uplink("wan1")["usable"])
+
+
+def test_a_bridge_may_be_an_uplink(wan):
+    gateway = wan.gateway
+    for family in (4, 6):
+        gateway.ip("address flush dev eth1", "route flush dev eth1", family=family)
+    bridge(gateway, "br-wan", "eth1", address="10.1.1.2/24")
+    gateway.ip("route add default via 10.1.1.1 dev br-wan metric 1")
+    network = TWO_UPLINKS.replace("'eth1'", "'br-wan'")
+    with Daemon(gateway, network) as daemon, Echo(gateway, wan.server, SERVER) as echo:
+        both = {"10.1.1.2", "10.2.2.2"}
+        eventually(lambda: {each.local for each in subflows(gateway, echo.port)} == both)
+        wan.settle()
+        wan.unplug(1)
+        eventually(lambda: daemon.uplink("wan1")["families"][0]["reason"] == "no-carrier")
+        wan.plug(1)
+        eventually(lambda: {each.local for each in subflows(gateway, echo.port)} == both, 20)
+        assert not echo.report().error

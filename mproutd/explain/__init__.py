@@ -1,0 +1,1 @@
+"""`mproutd explain`: where the kernel sends one flow, and why."""
