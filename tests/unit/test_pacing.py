@@ -160,7 +160,7 @@ def test_a_route_whose_device_had_an_event_went_with_it() -> None:
     removals, _ = settled(ROUTE)
     for _ in range(20):
         assert removals.allow(Operation("add", ROUTE), {5})
-        removals.record_pass([ROUTE])
+        removals.record_pass([[ROUTE]])
     assert removals.restored() == {}
     assert removals.allow(Operation("add", ROUTE), {6})
     assert removals.restored() == {ROUTE: 1}
