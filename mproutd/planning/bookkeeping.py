@@ -119,7 +119,7 @@ def _without_endpoint(
         if address.address not in with_endpoint
     )
     earlier = state.without_endpoint
-    if active(uplinks):
+    if earlier and active(uplinks):
         present = {
             address.address
             for uplink in uplinks
