@@ -121,7 +121,7 @@ class PrefixDeprecator(Service):
         ]
         failed = [error for error in errors if error]
         missing = list(changes.deprecated) if failed else waiting
-        self._limiter.record_pass(list(changes.deprecated), missing)
+        self._limiter.record_pass([changes.deprecated], missing)
         if failed:
             self._fail(failed[0])
             return

@@ -33,10 +33,9 @@ from mproutd.planning.uplinks import ObservedUplink, Path
 from mproutd.status.prefixes import (
     add_announcers,
     add_deprecated,
-    announcers_line,
     deprecated_addresses,
-    deprecated_line,
 )
+from mproutd.status.render_prefixes import announcers_line, deprecated_line
 
 P1, P2, NEW = "2001:db8:a001::/56", "2001:db8:a002::/56", "2001:db8:a003::/56"
 LAN = 10
