@@ -91,7 +91,7 @@ def write_table(table: Table, known: bool) -> Found:
         if (known or table.sets) and table.chains:
             bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
             stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
-            if table.sets:
+            if table.sets and bodies:
                 sets = [*map(set_name, channel.dump(sets_request(TABLE)))]
         failed = channel.transaction(transaction(table, stale, sets))
         if failed and stale is not None:  # for example a set that refers to a chain

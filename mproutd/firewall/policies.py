@@ -11,8 +11,8 @@ an uplink: replies and port forwards go where they came from.
 
 - `sticky`: a rule with a mark of its own.  When a connection with that mark is noted on an uplink,
   its source goes into a set of this rule and uplink for `timeout` seconds, and out of those of
-  other uplinks.  The source's next connection gets that uplink's mark as well, which has no effect while
-  the uplink is not usable.
+  other uplinks.  The source's next connection gets that uplink's mark as well, which has no effect
+  while the uplink is not usable.
 - `domain`: a set that dnsmasq fills; a new connection to an address starts its timeout again.
 - `set`: a set that others fill.
 """

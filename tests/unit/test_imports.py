@@ -100,7 +100,7 @@ PURE = (
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
     " netlink.nft_values netlink.nft_events netlink.nft_elements firewall.ruleset firewall.flows"
-    " firewall.translation firewall.policies firewall.script importers explain"
+    " firewall.translation firewall.policies firewall.domains firewall.script importers explain"
     " subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"
