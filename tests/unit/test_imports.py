@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "log": "",
     "limits": "eventloop",
     "configuration": "model configuration",
-    "configuration.uci": "configuration safefile",
+    "configuration.uci": "configuration environment safefile",
     "planning": "lan_address model configuration planning",
     "netlink": "lan_address model netlink",
     "status": "lan_address model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     " planning",
     "firewall.policies": "configuration model netlink.nft_values planning",
     "firewall.script": "netlink.nft_values",
+    "firewall.domains": "configuration firewall.policies firewall.ruleset",
     "firewall.translation": "configuration model netlink.nft_values planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",

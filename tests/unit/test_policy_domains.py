@@ -38,9 +38,9 @@ def test_one_line_for_each_domain_with_all_of_its_sets() -> None:
         + "nftset=/b.test/4#inet#mproutd#domain_one_4,6#inet#mproutd#domain_one_6,"
         + "6#inet#mproutd#domain_two_6\n"
     )
-    assert not wants_domains(config), "not enabled"
-    assert wants_domains(config._replace(enabled=True))
-    assert not wants_domains(parse(BY_WAN2)._replace(enabled=True))
+    assert wants_domains(config)
+    assert not wants_domains(config._replace(enabled=False))
+    assert not wants_domains(parse(BY_WAN2))
 
 
 def service(root: Path) -> tuple[DomainFile, list[str]]:
@@ -92,8 +92,8 @@ def test_without_dnsmasq_there_is_a_warning(
     (tmp_path / "network").write_text(NETWORK)
     (tmp_path / "mproutd").write_text(RULES)
     monkeypatch.setattr("mproutd.configuration.uci.find_program", lambda name: "")
-    (warning,) = load(str(tmp_path)).warnings
+    *covered, warning = load(str(tmp_path)).warnings
     reason = "has no effect: dnsmasq, which resolves it for the hosts, is not installed"
     assert warning == f"{tmp_path}/mproutd:8: rule 'one', option 'domain': {reason}"
     monkeypatch.setattr("mproutd.configuration.uci.find_program", lambda name: name)
-    assert load(str(tmp_path)).warnings == ()
+    assert load(str(tmp_path)).warnings == tuple(covered)
