@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -210,3 +211,40 @@ def test_a_set_that_others_fill_outlives_a_reload(world: PolicyWorld, daemon: Da
     world.gateway.run("nft", "add rule inet mproutd incoming counter")
     eventually(lambda: "counter" not in world.table(), 20)
     assert world.uplink() == "wan2", "also where another program has changed a rule"
+
+
+def test_a_reload_of_one_rule_under_load_moves_nothing_else(
+    world: PolicyWorld, daemon: Daemon
+) -> None:
+    """Pinned connections stay, and no packet of another rule takes another uplink meanwhile."""
+    steady = rule("proto 'udp'").replace("'r'", "'steady'")
+    steady += "config rule 'tcp'\n\toption proto 'tcp'\n\toption use_policy 'by_wan2'\n"
+    changing = "config rule 'changing'\n\toption dscp '{}'\n\toption use_policy 'wan1'\n"
+    use(daemon, steady + changing.format("ef"))
+    seen = world.counted(1)
+    flow = Datagrams(world)
+    assert flow.comes_from(address(2))
+    with Echo(world.lan, world.server, SERVER, mptcp=False) as echo:
+        goes_on(echo)
+        flood = world.lan.popen(sys.executable, "-c", FLOOD, SERVER)
+        world.started.append(flood)
+        for number in range(10, 30):
+            use(daemon, steady + changing.format(number))
+        goes_on(echo)
+        assert flood.poll() is None
+        flood.kill()
+        assert flow.comes_from(address(2))
+    assert world.counted(2) > 200, "it was under load"
+    assert world.counted(1) == seen
+
+
+FLOOD = """
+import socket, sys, time
+while True:
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(3):
+        s.sendto(b"?", (sys.argv[1], 7))
+    s.close()
+    time.sleep(0.001)
+"""
+"""A new UDP connection every millisecond."""
