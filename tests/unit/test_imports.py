@@ -53,8 +53,8 @@ MAY_IMPORT = {
     "firewall.nft": "environment firewall.ruleset firewall.script netlink safefile",
     "importers": "configuration model importers",
     "import_command": "commands configuration importers.draft importers.header",
-    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
-    " planning",
+    "explain": "configuration explain firewall.policies firewall.ruleset format iproute2 model"
+    " netlink.conntrack planning",
     "explain.kernel": "explain.request model netlink",
     "explain.world": "explain firewall planning",
     "explain_command": "commands configuration explain",
@@ -324,3 +324,10 @@ def test_checking_a_good_configuration_imports_nothing_heavy(tmp_path: Path) -> 
     )
     assert "mproutd.configuration.config" in modules
     assert not modules & QUICK_WITHOUT
+
+
+def test_a_status_is_printed_without_what_makes_it() -> None:
+    modules = loaded("import mproutd.control.client, mproutd.status.render")
+    assert "mproutd.status.render" in modules
+    makers = ("mproutd.model", "mproutd.planning", "mproutd.configuration", "mproutd.netlink")
+    assert not [name for name in modules if name.startswith(makers)]
