@@ -120,6 +120,12 @@ def family_unusable(site: Site) -> None:
     site.settle()
 
 
+def main_not_looked_up(site: Site) -> None:
+    site.write(WAN1.replace("master", "on") + WAN2)
+    site.settle()
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 32766]
+
+
 def mptcp_paused(site: Site) -> None:
     site.world.paused = True
     site.settle()
@@ -309,6 +315,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             no_mptcp_diag,
             mptcp_paused,
             family_unusable,
+            main_not_looked_up,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -340,6 +347,10 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 def test_every_problem_has_a_world() -> None:
     # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
     of_services = {
+        "announcer-ignores-kernel",
+        "nat6-failed",
+        "nat6-without-prefix",
+        "prefix-not-deprecated",
         "capacity-unknown",
         "check-idle",
         "flows-not-pinned",
