@@ -139,7 +139,8 @@ def test_every_option_of_the_configuration_with_its_default(kind: tuple[str, str
         if known.default is None:
             wanted = "No default"
         elif known.default:
-            wanted = f"Default: .Cm {known.default}"
+            default = r"\&." if known.default == "." else known.default  # mdoc(7)
+            wanted = f"Default: .Cm {default}"
         else:
             wanted = "Default: empty"
         words = " ".join(text[name].split()) + " "
