@@ -9,6 +9,7 @@ Invariants: the loop never blocks except in its own wait; stopping leaves the ke
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -128,6 +129,9 @@ class Daemon:
         self._monitor.server = server
         try:
             log.event(log.INFO, f"ready, {len(self._reconciler.config.uplinks)} uplinks")
+            # What is there now stays, so the collector need not look at it during a pass.
+            gc.collect()
+            gc.freeze()
             while self._running:
                 self._loop.run_once()
         finally:

@@ -4,7 +4,7 @@ A pass is level-triggered: it compares all that it read with all that is planned
 retries of failed subflows, only a pass changes the kernel's routing and endpoints.
 
 Invariants: a pass without a difference writes nothing, neither to the kernel nor to the state
-file; the state file is written before the kernel is changed as it says.
+file; the state file is written before anything is set or added that it has to know.
 """
 
 from __future__ import annotations
@@ -210,10 +210,6 @@ class Pass:
         self._make_before_break = replaces_all(
             self._snapshot, plan, self._differences.delete_endpoints
         )
-        # An address that departed stays on file until its subflows are being closed.
-        departed = self._state.without_endpoint - plan.state.without_endpoint
-        on_file = plan.state.without_endpoint | departed
-        self._store.save(plan.state._replace(without_endpoint=on_file))
 
     def _relocate_connections(self) -> None:
         """Where a family's last endpoints go, have connections outlive them (relocation.py)."""
@@ -232,9 +228,15 @@ class Pass:
         self._plan = plan._replace(state=state)
 
     def _delete_endpoints(self) -> None:
-        if not self._deleting and not self._make_before_break:
-            self._delete(self._differences.delete_endpoints)
-            self._store.save(self._plan.state)
+        deletions, state = self._differences.delete_endpoints, self._plan.state
+        later = self._deleting or self._make_before_break
+        if later or any(operation.verb == "add" for operation in deletions):
+            # An address that departed stays on file until its subflows are being closed.
+            on_file = state.without_endpoint | self._state.without_endpoint
+            self._store.save(state._replace(without_endpoint=on_file))
+        if not later:
+            self._delete(deletions)
+            self._store.save(state)
 
     def _add_routes(self) -> None:
         done_before = len(self._done)
@@ -309,8 +311,8 @@ class Pass:
         if not permitted:
             return
         failures = self._kernel.apply(permitted)
-        failed = {failure.operation for failure in failures}
-        self._done += [operation for operation in permitted if operation not in failed]
+        failed = [failure.operation for failure in failures]
+        self._done += [done for done in permitted if done not in failed] if failed else permitted
         self._failures += [
             failure for failure in failures if not already_deleted(failure.operation, failure.errno)
         ]

@@ -16,7 +16,7 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
 from mproutd.configuration.uci import load
 from mproutd.hints import Hints
-from mproutd.model import BACKUP, Object, Snapshot
+from mproutd.model import BACKUP, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
@@ -126,13 +126,14 @@ class Reconciler:
         Before the first pass, every usable uplink counts as settled.
         """
         facts = self._collect_facts()
-        facts = facts._replace(withdrawn=self._gateway_memory.withdrawn())
+        withdrawn = self._gateway_memory.withdrawn()
         if self.last is None:
-            return facts
-        facts = facts._replace(withheld=self.last.withheld)
+            return facts._replace(withdrawn=withdrawn)
         latest = self._clock() - HANDBACK_DELAY
         settled = (name for name, since in self._usable_since.items() if since <= latest)
-        return facts._replace(settled=frozenset(settled))
+        return facts._replace(
+            withdrawn=withdrawn, withheld=self.last.withheld, settled=frozenset(settled)
+        )
 
     # -- passes ---------------------------------------------------------------------------
 
@@ -202,13 +203,7 @@ class Reconciler:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
-        wanted: list[Object] = [
-            *plan.routes,
-            *plan.rules,
-            *plan.nexthops,
-            *plan.endpoints,
-            *plan.sysctls,
-        ]
+        wanted = (plan.routes, plan.rules, plan.nexthops, plan.endpoints, plan.sysctls)
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
         self._last_changes.record(plan.uplinks, time.time())
@@ -224,7 +219,9 @@ class Reconciler:
         self._usable_since = {
             uplink.config.name: self._usable_since.get(uplink.config.name, since)
             for uplink in plan.uplinks
-            if carries(uplink._replace(withheld=uplink.withheld.union(misrouted)))
+            if carries(
+                uplink._replace(withheld=uplink.withheld.union(misrouted)) if misrouted else uplink
+            )
         }
         regular = [
             since

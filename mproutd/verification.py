@@ -10,7 +10,10 @@ from mproutd.planning.plan import Plan
 def misrouted_addresses(kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """The addresses of planned endpoints whose packets would not leave as planned."""
     expected: dict[str, tuple[int, tuple[str, ...]]] = {}
+    concerned = set(plan.endpoints.values())
     for uplink in plan.uplinks:
+        if uplink.config.name not in concerned:
+            continue
         for path in uplink.paths:
             if path.usable and path.leads_out and uplink.link:
                 for address in path.eligible:

@@ -42,7 +42,7 @@ _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
 _TABLE_PART, _RULES_PART = (
     "nf_tables for the family inet",
-    "connection marks (nf_conntrack, nft_ct)",
+    "connection marks (nf_conntrack, nft_ct, nft_chain_nat)",
 )
 """What the kernel may lack of the table, and of its chains and rules."""
 _HEAD_BYTES = 4

@@ -36,7 +36,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
-from mproutd.netlink.nlmsg import Ack, Message
+from mproutd.netlink.nlmsg import Ack, DecodeCache, Message
 from mproutd.netlink.packet_routes import packet_routes
 from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
@@ -112,9 +112,9 @@ class NetlinkKernel:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
         self._cache = RtnlCache(self._requests)
+        self._decode_lookup: DecodeCache[Route] = DecodeCache(rtnl_decode.lookup_reply, 256)
         self._diag: Requests | None = None
-        self._lists_connections = False
-        self._rp_filter_all = 0
+        self._lists_connections, self._rp_filter_all = False, 0
 
     def _require_policy_routing(self) -> None:
         """A kernel without it has table main alone, and puts the routes of all tables there."""
@@ -309,7 +309,7 @@ class NetlinkKernel:
             for address, device in sources
         ]
         return [
-            None if isinstance(reply, OSError) else rtnl_decode.lookup_reply(reply.body)
+            None if isinstance(reply, OSError) else self._decode_lookup[reply.body]
             for reply in self._requests.query(requests)
         ]
 

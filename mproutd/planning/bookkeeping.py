@@ -76,13 +76,13 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
     """The state without what is over: endpoints that are gone, values changed by somebody else."""
     state = ownership.state
     existing = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    own_priorities = {rule.priority for rule in ownership.own_rules(snapshot.rules)}
+    own_rules = ownership.own_rules(snapshot.rules)
     return state._replace(
         tables=state.tables & {route.table for route in ownership.own_routes(snapshot.routes)},
         priorities=frozenset(
             base
             for base in state.priorities
-            if any(0 <= priority - base < RULE_SPAN for priority in own_priorities)
+            if any(0 <= rule.priority - base < RULE_SPAN for rule in own_rules)
         ),
         endpoints=frozenset(
             (endpoint.address, endpoint.device)
@@ -119,7 +119,7 @@ def _without_endpoint(
         if address.address not in with_endpoint
     )
     earlier = state.without_endpoint
-    if active(uplinks):
+    if earlier and active(uplinks):
         present = {
             address.address
             for uplink in uplinks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from socket import AF_INET, AF_INET6
+from typing import Any
 
 from mproutd.model import PROTOCOL, SCOPE_LINK, Route
 from mproutd.planning.uplinks import Path
@@ -22,18 +23,16 @@ def default_routes(path: Path, table: int, device: int) -> list[Route]:
     assert path.gateway is not None
     sourced = [copy_route(route, table) for route in path.sourced]
     if path.default is not None:
-        own = copy_route(path.default, table)._replace(onlink=path.onlink)
         if path.only_for_sources:
             return sourced
-        return [*sourced, own._replace(from_prefix="")]
+        return [*sourced, copy_route(path.default, table, onlink=path.onlink, from_prefix="")]
     scope = SCOPE_LINK if path.family == AF_INET and not path.gateway.address else 0
-    route = Route(path.family, table, "default", device, path.gateway.address, path.source)
-    return [
-        *sourced,
-        route._replace(metric=METRIC[path.family], scope=scope, onlink=path.onlink),
-    ]
+    metric, gateway = METRIC[path.family], path.gateway.address
+    route = Route(path.family, table, "default", device, gateway, path.source, metric, scope)
+    return [*sourced, route._replace(onlink=True) if path.onlink else route]
 
 
-def copy_route(route: Route, table: int) -> Route:
-    """Another program's route as one of ours."""
-    return route._replace(table=table, metric=METRIC[route.family], protocol=PROTOCOL)
+def copy_route(route: Route, table: int, **changes: Any) -> Route:
+    """Another program's route as one of ours, with these changes."""
+    metric = METRIC[route.family]
+    return route._replace(table=table, metric=metric, protocol=PROTOCOL, **changes)

@@ -83,13 +83,13 @@ def routing(
     """
     routes = ownership.own_routes(snapshot.routes)
     rules = ownership.own_rules(snapshot.rules)
-    keys = {route.key for route in routes}
-    foreign = {route.key: route for route in snapshot.routes if route not in routes}
-    new_routes = [
-        (route, uplink)
-        for route, uplink in plan.routes.items()
-        if route not in routes and not _is_equivalent(foreign.get(route.key), route)
-    ]
+    new_routes = [item for item in plan.routes.items() if item[0] not in routes]
+    keys = {route.key for route in routes} if new_routes else set()
+    if new_routes and len(routes) < len(snapshot.routes):
+        foreign = {route.key: route for route in snapshot.routes if route not in routes}
+        new_routes = [
+            item for item in new_routes if not _is_equivalent(foreign.get(item[0].key), item[0])
+        ]
     ordered = [
         Operation("replace" if route.key in keys else "add", route, uplink)
         for route, uplink in sorted(new_routes, key=_connected_first)

@@ -145,9 +145,10 @@ def plan_endpoints(
         planned |= _keep_present(ownership, mptcp, local_only(uplinks))
     if not carrying:
         planned |= _keep_present(ownership, mptcp, _ways_out(uplinks))
-    candidates = _candidates(ownership.config, mptcp, uplinks, carrying, near)
+    standby = _standby(uplinks, carrying) if carrying else []
+    candidates = _candidates(ownership.config, mptcp, carrying, standby, near)
     addresses = {endpoint.address for endpoint, _ in candidates}
-    families = _families(uplinks, carrying) if carrying else set(FAMILIES)
+    families = _families([*carrying, *standby]) if carrying else set(FAMILIES)
     sole_path = snapshot.sole_path - addresses
     backups: dict[Endpoint, str] = {}
     if sole_path or any(family_of(present.address) not in families for present in mptcp.endpoints):
@@ -182,15 +183,14 @@ def plan_endpoints(
 def _candidates(
     config: Config,
     mptcp: Mptcp,
-    uplinks: Sequence[ObservedUplink],
     carrying: Sequence[ObservedUplink],
+    standby: Sequence[ObservedUplink],
     near: Sequence[ObservedUplink],
 ) -> list[tuple[Endpoint, str]]:
     """(endpoint, uplink), the most useful first; `near` are the usable ones of local_only().
 
     Every uplink gets one before any gets two, and one of each family before two of one.
     """
-    standby = _standby(uplinks, carrying) if carrying else []
     candidates: list[tuple[int, Endpoint, str]] = []
     for uplink in [*carrying, *standby, *near]:
         assert uplink.link is not None
@@ -231,8 +231,10 @@ def _handing_back(
     Connections need a round trip to open subflows there.  Without this overlap they would
     stall meanwhile, and die if the uplink that came back does not carry traffic yet.
     """
+    if settled is None or all(uplink.config.mode != "handover" for uplink in uplinks):
+        return []
     regular = [uplink.config.name for uplink in active(uplinks) if uplink.config.mode != "handover"]
-    if not regular or settled is None or not settled.isdisjoint(regular):
+    if not regular or not settled.isdisjoint(regular):
         return []
     own = {
         (endpoint.address, endpoint.device)
@@ -287,14 +289,9 @@ def _ways_out(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
     return [*by_rank(uplinks), *switched_off]
 
 
-def _families(uplinks: Sequence[ObservedUplink], carrying: Sequence[ObservedUplink]) -> set[int]:
-    """The families in which there is a way out for MPTCP."""
-    return {
-        path.family
-        for uplink in [*carrying, *_standby(uplinks, carrying)]
-        for path in uplink.paths
-        if path.usable
-    }
+def _families(uplinks: Sequence[ObservedUplink]) -> set[int]:
+    """The families in which one of these is a way out for MPTCP."""
+    return {path.family for uplink in uplinks for path in uplink.paths if path.usable}
 
 
 def _keep_present(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.model import Object, Operation, Route, Snapshot
+from mproutd.model import FAMILIES, Object, Operation, Route, Snapshot
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
@@ -25,19 +25,36 @@ class LastChanges:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[object, float]] = {}
+        self._lost: dict[tuple[str, int], float] = {}
+        """When each family that is not usable any more was usable for the last time."""
+        self._uplinks: dict[str, ObservedUplink] = {}
+        """By name, as recorded last."""
 
     def record(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
         """Take the state of a pass at the epoch second `now`."""
-        known: dict[tuple[str, int], tuple[object, float]] = {}
+        recorded, self._uplinks = self._uplinks, {}
+        known = self._known
         for uplink in uplinks:
             name = uplink.config.name
+            self._uplinks[name] = uplink
+            if recorded.pop(name, None) is uplink:
+                continue
             states: list[tuple[int, object]] = [(0, uplink.usable)]
             states += [(path.family, path.reason) for path in uplink.paths]
             for family, state in states:
-                before = self._known.get((name, family))
+                before = known.get((name, family))
                 same = before is not None and before[0] == state
                 known[name, family] = before if before and same else (state, now)
-        self._known = known
+                if before and before[0] == "" and not same:
+                    self._lost[name, family] = now
+        for name in recorded.keys() - self._uplinks.keys():
+            for family in (0, *FAMILIES):
+                del known[name, family]
+                self._lost.pop((name, family), None)
+
+    def lost(self, uplink: str, family: int) -> float | None:
+        """The epoch second until which a family was usable; None if no pass has seen that."""
+        return self._lost.get((uplink, family))
 
     def of(self, uplink: str, family: int = 0) -> float | None:
         """The epoch second of the last change; family 0 is the uplink as a whole.

@@ -49,11 +49,8 @@ class Ownership:
         self._own_traffic = tuple(range(base + OWN_RULES, base + RULE_SPAN) for base in bases)
         """Where our rules lie, now and under earlier configurations."""
 
-    def own_routes(self, routes: Iterable[Route]) -> frozenset[Route]:
-        tables = self.tables
-        return frozenset(
-            route for route in routes if route.protocol == PROTOCOL and route.table in tables
-        )
+    def own_routes(self, routes: tuple[Route, ...]) -> frozenset[Route]:
+        return _own_routes(routes, self.tables)
 
     def own_rules(self, rules: tuple[Rule, ...]) -> frozenset[Rule]:
         """Never one with an attribute that `Rule` cannot express: mproutd did not write it."""
@@ -105,19 +102,24 @@ def _tables(base: int, others: frozenset[int]) -> frozenset[int]:
 
 
 @cache_last
+def _own_routes(routes: tuple[Route, ...], tables: frozenset[int]) -> frozenset[Route]:
+    return frozenset(
+        [route for route in routes if route.protocol == PROTOCOL and route.table in tables]
+    )
+
+
+@cache_last
 def _own_rules(
     rules: tuple[Rule, ...], priorities: tuple[range, ...], own_traffic: tuple[range, ...]
 ) -> frozenset[Rule]:
     """`own_traffic`: where rules of ours select by user, protocol or port."""
-    return frozenset(
-        rule
-        for rule in rules
-        if rule.protocol == PROTOCOL
-        and rule.plain
-        and any(
-            rule.priority in span for span in (own_traffic if any(rule.selectors) else priorities)
-        )
-    )
+    own = [rule for rule in rules if rule.protocol == PROTOCOL and rule.plain]
+    plain = [rule for rule in own if not any(rule.selectors)]
+    found = [rule for span in priorities for rule in plain if rule.priority in span]
+    if len(plain) < len(own):
+        selecting = [rule for rule in own if any(rule.selectors)]
+        found += [rule for span in own_traffic for rule in selecting if rule.priority in span]
+    return frozenset(found)
 
 
 def _original(current: int, original: int, ours: Collection[int]) -> int:

@@ -46,11 +46,9 @@ class RemovalLimiter:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._wanted: Collection[Object] = ()
+        self._wanted: Collection[Collection[Object]] = ()
         self._unsettled: set[Object] = set()
         """Wanted, but it was not there after the last pass, or we are removing it ourselves."""
-        self._settled: set[Object] | None = None
-        """Wanted and there after the last pass; None until something is missing."""
         self._levels: dict[Object, tuple[float, float]] = {}
         """How much of its burst an object has used, and when that was."""
         self._delays: dict[Object, tuple[float, float]] = {}
@@ -62,13 +60,17 @@ class RemovalLimiter:
         self._waiting: set[Object] = set()
         """What allow() refused since the last record_pass(), and of that what is still missing."""
 
-    def record_pass(self, wanted: Collection[Object], missing: Collection[Object] = ()) -> None:
-        """A pass is over: what should be there, and what of it is not there yet."""
+    def record_pass(
+        self, wanted: Collection[Collection[Object]], missing: Collection[Object] = ()
+    ) -> None:
+        """A pass is over: what should be there, by kind, and what of it is not there yet.
+
+        A wanted endpoint has no id.
+        """
         absent = {_identity(value) for value in missing}
         self._limited &= absent
         self._waiting, self._refused = self._refused & absent, set()
         self._wanted, self._unsettled = wanted, absent - self._limited
-        self._settled = None
         now = self._clock()
         for value, (level, since) in list(self._levels.items()):
             if level - (now - since) / RESTORE_INTERVAL <= 0:
@@ -78,7 +80,6 @@ class RemovalLimiter:
     def expect_removal(self, values: Collection[Object]) -> None:
         """mproutd removes these itself: they are not counted."""
         self._unsettled |= {_identity(value) for value in values}
-        self._settled = None
 
     def allow(self, operation: Operation, touched: Collection[int]) -> bool:
         """Whether it may be done now; if it restores something, that is counted.
@@ -120,9 +121,7 @@ class RemovalLimiter:
 
     def _was_there(self, value: Object) -> bool:
         """Whether it was wanted and there after the last pass."""
-        if self._settled is None:
-            self._settled = {_identity(wanted) for wanted in self._wanted} - self._unsettled
-        return value in self._settled
+        return value not in self._unsettled and any(value in kind for kind in self._wanted)
 
     def next_at(self) -> float | None:
         """When something may be restored that the last pass did not restore because of its rate;
@@ -253,6 +252,8 @@ class Retries:
 
     def ready(self, operation: Operation) -> bool:
         """Whether it may be tried now: not while a failed deletion has to wait."""
+        if not self._failed_deletions:
+            return True
         failed = self._failed_deletions.get(_key(operation))
         return failed is None or failed.retry_at <= self._clock()
 

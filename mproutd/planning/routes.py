@@ -141,8 +141,9 @@ def plan_routing(
     routes.update(other.routes)
     routes.update(steering.routes)
     rules.update(dict.fromkeys(steering.rules, ""))
+    families = {rule.family for rule in rules}.union(other.barred)
     for family in FAMILIES:
-        if family in other.barred or any(rule.family == family for rule in rules):
+        if family in families:
             rules.update(dict.fromkeys(_common_rules(config, family, carries), ""))
             if _local_comes_later(snapshot.rules, family, config.rule_priority):
                 rules[Rule(family, config.rule_priority + LOCAL, TABLE_LOCAL)] = ""

@@ -137,7 +137,7 @@ class PinnedFlows(Service):
         if not wanted.chains or not self._record.holds(wanted):
             return True
         if not self._limiter.allow(_RESTORE, ()):
-            self._limiter.record_pass([NftTable()], [NftTable()])
+            self._limiter.record_pass([[NftTable()]], [NftTable()])
             at = self._limiter.next_at()
             self._arm(INITIAL_BACKOFF if at is None else at - self._context.clock())
             return False
@@ -162,7 +162,7 @@ class PinnedFlows(Service):
         """The table in the kernel is this one."""
         self._error, self._failures = "", 0
         self._in_place = bool(table.chains)
-        self._limiter.record_pass([NftTable()] if self._in_place else [])
+        self._limiter.record_pass([[NftTable()]] if self._in_place else [])
         if self._in_place:
             self._search_conflicts(CONFLICT_DELAY)
             return

@@ -87,7 +87,9 @@ def decisions(before: Plan | None, now: Plan) -> list[Decision]:
     services |= before.state.over_quota | before.state.overflowing if before else frozenset()
     for uplink in now.uplinks:
         name = uplink.config.name
-        decided += _uplink_decisions(previous.pop(name, None), uplink, name in services)
+        earlier = previous.pop(name, None)
+        if earlier is not uplink:
+            decided += _uplink_decisions(earlier, uplink, name in services)
     decided += [Decision(f"{name} is no longer configured", name) for name in sorted(previous)]
     shares_before = before.shares if before else {}
     for family in FAMILIES:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mproutd.format import safe
 from mproutd.lan_address import LanAddress
 from mproutd.planning.prefixes import Record
 from mproutd.status.problems import add_problems, problem
 
 if TYPE_CHECKING:
     from mproutd.status.prefix_types import DeprecatedAddress
-    from mproutd.status.types import Status, UplinkStatus
+    from mproutd.status.types import Status
 
 ANNOUNCERS = {"dnsmasq": True, "odhcpd": True, "radvd": False, "systemd-networkd": False}
 """Program → whether it announces the lifetimes that the kernel has."""
@@ -50,21 +49,3 @@ def add_announcers(status: Status, running: Collection[str]) -> None:
     if len(status["uplinks"]) > 1:
         deaf = [name for name in sorted(running) if not ANNOUNCERS[name]]
         add_problems(status, [problem("announcer-ignores-kernel", program=name) for name in deaf])
-
-
-def deprecated_line(uplink: UplinkStatus) -> str:
-    """As in: deprecated in lan: 2001:db8:1::1 on br-lan; empty for none."""
-    listed = [f"{item['address']} on {item['device']}" for item in uplink.get("deprecated", ())]
-    return safe(f"deprecated in lan: {', '.join(listed)}") if listed else ""
-
-
-def announcers_line(status: Status) -> str:
-    """Who announces prefixes in the LAN; empty where nobody wants to know."""
-    announcers = status.get("announcers")
-    if announcers is None:
-        return ""
-    words = [
-        f"{item['program']} ({'follows' if item['follows'] else 'does not follow'} the kernel)"
-        for item in announcers
-    ]
-    return safe(f"prefixes announced by: {', '.join(words) or 'no program known here'}")

@@ -18,9 +18,9 @@ from mproutd.format import (
     shortened,
     truncate,
 )
-from mproutd.status.prefixes import announcers_line, deprecated_line
 from mproutd.status.render_cost import cost_summaries
 from mproutd.status.render_health import FAMILIES, check_summaries, failed_checks
+from mproutd.status.render_prefixes import announcers_line, deprecated_line
 from mproutd.status.render_traffic import ways_out
 
 if TYPE_CHECKING:

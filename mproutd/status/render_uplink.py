@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mproutd.format import format_bytes, format_duration, format_rate, safe_values
-from mproutd.status.prefixes import deprecated_line
 from mproutd.status.render import (
     GREEN,
     ORIGINS,
@@ -22,6 +21,7 @@ from mproutd.status.render import (
 )
 from mproutd.status.render_cost import cost_summaries, load_line
 from mproutd.status.render_health import FAMILIES, check_lines
+from mproutd.status.render_prefixes import deprecated_line
 from mproutd.status.render_resolvers import resolver_line
 
 if TYPE_CHECKING:

@@ -324,3 +324,10 @@ def test_checking_a_good_configuration_imports_nothing_heavy(tmp_path: Path) -> 
     )
     assert "mproutd.configuration.config" in modules
     assert not modules & QUICK_WITHOUT
+
+
+def test_a_status_is_printed_without_what_makes_it() -> None:
+    modules = loaded("import mproutd.control.client, mproutd.status.render")
+    assert "mproutd.status.render" in modules
+    makers = ("mproutd.model", "mproutd.planning", "mproutd.configuration", "mproutd.netlink")
+    assert not [name for name in modules if name.startswith(makers)]

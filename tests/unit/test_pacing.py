@@ -32,7 +32,7 @@ class Clock:
 def settled(*values: Route | Rule | Endpoint) -> tuple[RemovalLimiter, Clock]:
     clock = Clock()
     removals = RemovalLimiter(clock)
-    removals.record_pass(values or [RULE])
+    removals.record_pass([values or [RULE]])
     return removals, clock
 
 
@@ -48,9 +48,9 @@ def test_the_first_are_restored_at_once_and_further_ones_after_growing_delays() 
     removals, clock = settled()
     for _ in range(RESTORE_BURST):
         assert removals.allow(ADD, ())
-        removals.record_pass([RULE])
+        removals.record_pass([[RULE]])
     assert not removals.allow(ADD, ())
-    removals.record_pass([RULE], [RULE])
+    removals.record_pass([[RULE]], [RULE])
     assert removals.rate_limited() == {RULE}
     assert removals.restored() == {RULE: RESTORE_BURST}
     assert removals.next_at() == clock.now + FIRST_DELAY
@@ -68,9 +68,9 @@ def fight(removals: RemovalLimiter, clock: Clock, seconds: float) -> list[float]
         clock.now += 0.01
         if removals.allow(ADD, ()):
             restored.append(clock.now)
-            removals.record_pass([RULE])
+            removals.record_pass([[RULE]])
         else:
-            removals.record_pass([RULE], [RULE])
+            removals.record_pass([[RULE]], [RULE])
     return restored
 
 
@@ -81,7 +81,7 @@ def test_a_burst_of_deletions_that_has_ended_costs_no_five_seconds(deletions: in
     for _ in range(deletions):
         clock.now += 0.01
         there = removals.allow(ADD, ())
-        removals.record_pass([RULE], () if there else [RULE])
+        removals.record_pass([[RULE]], () if there else [RULE])
         if not there:
             break  # what is gone cannot be deleted
     at = removals.next_at()
@@ -94,8 +94,8 @@ def test_a_burst_of_deletions_that_has_ended_costs_no_five_seconds(deletions: in
 def test_next_at_is_when_it_may_be_done() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.record_pass([RULE])
-    removals.record_pass([RULE], [RULE])
+        removals.record_pass([[RULE]])
+    removals.record_pass([[RULE]], [RULE])
     at = removals.next_at()
     assert at is not None
     clock.now = at - 0.01
@@ -104,16 +104,16 @@ def test_next_at_is_when_it_may_be_done() -> None:
     assert at is not None
     clock.now = at
     assert removals.allow(ADD, ())
-    removals.record_pass([RULE])
+    removals.record_pass([[RULE]])
     assert removals.next_at() is None
 
 
 def test_what_is_left_alone_regains_its_burst() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.record_pass([RULE])
+        removals.record_pass([[RULE]])
     clock.now += (RESTORE_BURST + 1) * RESTORE_INTERVAL
-    removals.record_pass([RULE])
+    removals.record_pass([[RULE]])
     assert removals.restored() == {}
     assert removals.rate_limited() == set()
     assert [removals.allow(ADD, ()) for _ in range(RESTORE_BURST)] == [True] * RESTORE_BURST
@@ -122,8 +122,8 @@ def test_what_is_left_alone_regains_its_burst() -> None:
 def test_a_withheld_object_no_longer_wanted_causes_no_pass() -> None:
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.record_pass([RULE])
-    removals.record_pass([RULE], [RULE])
+        removals.record_pass([[RULE]])
+    removals.record_pass([[RULE]], [RULE])
     removals.record_pass([])
     clock.now += RESTORE_INTERVAL
     assert removals.next_at() is None
@@ -134,14 +134,14 @@ def test_a_blocked_object_causes_no_pass() -> None:
     """Its time is over, but no pass asks: it is misrouted, or its routes are missing."""
     removals, clock = settled()
     while removals.allow(ADD, ()):
-        removals.record_pass([RULE])
-    removals.record_pass([RULE], [RULE])
+        removals.record_pass([[RULE]])
+    removals.record_pass([[RULE]], [RULE])
     assert removals.next_at() == clock.now + FIRST_DELAY
-    removals.record_pass([RULE], [RULE])
+    removals.record_pass([[RULE]], [RULE])
     assert removals.next_at() is None
     assert removals.rate_limited() == {RULE}, "it is still missing because it was removed too often"
     assert not removals.allow(ADD, ()), "its turn, and its time is not over"
-    removals.record_pass([RULE], [RULE])
+    removals.record_pass([[RULE]], [RULE])
     assert removals.next_at() == clock.now + FIRST_DELAY
     clock.now += FIRST_DELAY
     assert removals.allow(ADD, ())
@@ -160,7 +160,7 @@ def test_a_route_whose_device_had_an_event_went_with_it() -> None:
     removals, _ = settled(ROUTE)
     for _ in range(20):
         assert removals.allow(Operation("add", ROUTE), {5})
-        removals.record_pass([ROUTE])
+        removals.record_pass([[ROUTE]])
     assert removals.restored() == {}
     assert removals.allow(Operation("add", ROUTE), {6})
     assert removals.restored() == {ROUTE: 1}
