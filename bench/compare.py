@@ -24,8 +24,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROUNDS = 5
 HEAD = ["measurement", "base", "this", "ratio (quartiles)"]
 
-Medians = dict[str, tuple[str, str, float]]
-"""Name of a figure → (what it measures, unit, median of one run)."""
+Medians = dict[str, tuple[str, float]]
+"""Name of a figure and what it measures → (unit, median of one run)."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def run_once(tree: Path, name: str) -> Medians:
     figures = json.loads(results.read_text())["figures"]
     results.unlink()
     return {
-        figure["name"]: (figure["what"], figure["unit"], statistics.median(figure["ours"]))
+        f"{figure['name']}: {figure['what']}": (figure["unit"], statistics.median(figure["ours"]))
         for figure in figures
     }
 
@@ -97,16 +97,16 @@ def _pair(base: Path, name: str, *, base_first: bool) -> tuple[Medians, Medians]
 
 def _rows(pairs: Sequence[tuple[Medians, Medians]]) -> list[list[str]]:
     rows = []
-    for figure, (what, unit, _) in pairs[0][1].items():
+    for figure, (unit, _) in pairs[0][1].items():
         if figure not in pairs[0][0]:
             continue
-        base = [before[figure][2] for before, _ in pairs]
-        this = [after[figure][2] for _, after in pairs]
+        base = [before[figure][1] for before, _ in pairs]
+        this = [after[figure][1] for _, after in pairs]
         factor, sign = UNITS[unit]
         ratio = spread([new / old for old, new in zip(base, this, strict=True)])
         rows.append(
             [
-                f"{figure}: {what}",
+                figure,
                 *(f"{statistics.median(times) * factor:.3g}{sign}" for times in (base, this)),
                 f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
             ]

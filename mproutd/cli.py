@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
         warn(str(error))
         return error.status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return OK
     except KeyboardInterrupt:
         return 130
@@ -56,12 +56,21 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         what = error.strerror or str(error)
         warn(f"{error.filename}: {what}" if error.filename else what)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         return FAILED
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         if not commands.replied:
             raise
         warn("cannot parse the daemon's reply (version mismatch?); restart mproutd")
         return FAILED
+
+
+def _discard_output() -> None:
+    """Leave nothing to write that the interpreter would complain about as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ follows from the configuration in use, as long as the kernel has the table that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EACCES, EHOSTUNREACH, EINVAL, EXDEV
 from socket import AF_INET
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from mproutd.configuration.matches import PROTOCOLS
 from mproutd.configuration.policies import DEFAULT, PolicyConfig, RuleConfig
 from mproutd.explain.ip_rules import matching_rule
 from mproutd.explain.marks import Marks
-from mproutd.explain.matching import InSet, Match, Undecided, first_match
+from mproutd.explain.matching import Match, Undecided, first_match
 from mproutd.explain.request import Reply, Request
 from mproutd.explain.standby import standby
 from mproutd.iproute2 import describe, device_names
@@ -50,7 +50,8 @@ class World(NamedTuple):
     config: Config
     snapshot: Snapshot
     plan: Plan
-    in_set: InSet
+    in_set: Callable[[str, str], bool]
+    """Whether a set of the table `inet mproutd` has an address."""
     pins: bool | None = True
     """Whether the kernel has the table `inet mproutd` as planned; None where it is not wanted."""
 
@@ -70,11 +71,13 @@ class _Found(NamedTuple):
     kind: Kind
     match: Match
     kept: str
-    """The uplink that the connection keeps, or ""."""
+    """The uplink that the connection keeps, or the source by a sticky rule; or ""."""
     mark: tuple[int, int]
     """And its mask."""
     reply: Reply
     ip_rule: Rule | None
+    tracked: bool = False
+    """It belongs to a tracked connection."""
 
 
 class _Explainer:
@@ -105,18 +108,22 @@ class _Explainer:
         return index, True
 
     def explain(self) -> Explanation:
-        request, world = self._request, self._world
-        to_host = self._kernel.is_local(request.destination)
-        kind: Kind = "to-host" if to_host else "forwarded" if self._forwarded else "own"
-        match, kept = Match(), ""
-        if not to_host:
-            match = first_match(world.config.rules, request, self._forwarded, world.in_set)
-            kept = self._kept_uplink()
-        mark, mask = self._packet_mark(match, kept)
+        kind: Kind = "forwarded" if self._forwarded else "own"
+        match, connection = Match(), None
+        if self._kernel.is_local(self._request.destination):
+            kind = "to-host"
+        else:
+            connection = self._tracked_connection()
+            # Rules are for what comes from the hosts behind, not from an uplink.
+            if not self._marks.uplink_of_device(self._iif):
+                rules = self._world.config.rules
+                match = first_match(rules, self._request, self._forwarded, self._in_set)
+        kept, mark, mask = self._marking(match, connection)
         self._note_endpoint(kind)
-        reply = self._kernel.route(request, self._iif, request.mark & ~mask | mark)
-        rule = self._ip_rule(reply, request.mark & ~mask | mark)
-        return self._answer(_Found(kind, match, kept, (mark, mask), reply, rule))
+        mark = self._request.mark & ~mask | mark
+        reply = self._kernel.route(self._request, self._iif, mark)
+        found = _Found(kind, match, kept, (mark & mask, mask), reply, self._ip_rule(reply, mark))
+        return self._answer(found._replace(tracked=connection is not None))
 
     def _note_endpoint(self, kind: Kind) -> None:
         mptcp = self._world.snapshot.mptcp
@@ -126,30 +133,27 @@ class _Explainer:
 
     # -- the firewall ---------------------------------------------------------------------
 
-    def _kept_uplink(self) -> str:
-        """The uplink of the connection that this flow continues; "" for none."""
+    def _tracked_connection(self) -> Connection | None:
+        """The connection that this flow continues; None for a new one."""
         if not self._world.pins:
             if self._world.pins is False:
                 self._notes.append("the table inet mproutd is not in place: no packet is marked")
-            return ""
+            return None
         listed = self._kernel.connections(self._request)
         if listed is None:
             self._notes.append("connection tracking cannot be read; a new connection is assumed")
-            return ""
-        found = {
-            self._marks.uplink_of_connection(connection.mark)
-            for connection in listed
-            if self._continues(connection)
-        } - {""}
-        if found and not (self._request.source_port and self._request.destination_port):
+            return None
+        found = [connection for connection in listed if self._continues(connection)]
+        if self._request.source_port and self._request.destination_port:
+            return found[0] if found else None
+        uplinks = {self._marks.uplink_of_connection(one.mark) for one in found} - {""}
+        if uplinks:
             self._notes.append(
-                f"this is about a new connection; tracked ones keep {' and '.join(sorted(found))}: "
-                "name the ports of one with --proto, --sport and --port"
+                f"this is about a new connection; tracked ones keep "
+                f"{' and '.join(sorted(uplinks))}: name the ports of one with --proto, --sport "
+                "and --port"
             )
-            return ""
-        uplink = "".join(found)
-        arrived_by = self._marks.uplink_of_device(self._iif)
-        return "" if uplink == arrived_by else uplink
+        return None
 
     def _continues(self, connection: Connection) -> bool:
         """Whether the flow's packets belong to this connection, in one of its directions.
@@ -166,13 +170,32 @@ class _Explainer:
         wanted = (*request[1::-1], *request[2:5])
         return all(not asked or asked == found for asked, found in zip(wanted, end, strict=True))
 
-    def _packet_mark(self, match: Match, kept: str) -> tuple[int, int]:
-        """The bits that the firewall sets, and their mask; 0 for none."""
-        if kept:
-            return self._marks.of_uplink(kept)
-        if match.rule is not None and self._forwarded and self._world.pins:
-            return self._marks.of_policy(match.rule.policy)
-        return 0, 0
+    def _marking(self, match: Match, connection: Connection | None) -> tuple[str, int, int]:
+        """The uplink that the flow keeps or "", the bits of its mark that the firewall sets, and
+        their mask."""
+        kept, mark = "", (0, 0)
+        if connection is not None:
+            kept = self._marks.uplink_of_connection(connection.mark)
+            if kept == self._marks.uplink_of_device(self._iif):
+                kept = ""
+            if self._forwarded and self._is_end(connection.original):
+                mark = self._marks.of_connection(connection.mark)
+        elif match.rule is not None and self._forwarded and self._world.pins:
+            mark = self._marks.of_rule(match.rule)
+            kept = self._sticky_uplink(match.rule)
+        own = self._marks.of_uplink(kept)
+        return kept, mark[0] | own[0], mark[1] | own[1]
+
+    def _sticky_uplink(self, rule: RuleConfig) -> str:
+        """The uplink of the source's earlier connections; "" for none."""
+        sets = self._marks.sticky_sets(rule, self._request.family)
+        source, in_set = self._request.source, self._world.in_set
+        return next((uplink for name, uplink in sets.items() if in_set(name, source)), "")
+
+    def _in_set(self, rule: RuleConfig) -> bool:
+        """Whether the kernel's sets of a rule (`set`, `domain`) have the destination."""
+        names = self._marks.destination_sets(rule, self._request.family)
+        return all(self._world.in_set(name, self._request.destination) for name in names)
 
     # -- routing --------------------------------------------------------------------------
 
@@ -200,7 +223,7 @@ class _Explainer:
         reply, rule = found.reply, found.ip_rule
         error = self._error(reply)
         chosen = None if error or found.kind == "to-host" else reply.chosen
-        policy = self._marks.policy_of_table(reply.entry.table if reply.entry else 0)
+        policy = self._policy(found)
         uplink = self._marks.uplink_of_device(chosen.device) if chosen else ""
         config, plan = self._world.config, self._world.plan
         line = standby(config, plan, self._request.family, policy, rule, uplink)
@@ -213,6 +236,7 @@ class _Explainer:
             "applies": _applies(found, policy),
             "open_rules": [_open_rule(undecided) for undecided in found.match.undecided],
             "kept_uplink": found.kept or None,
+            "kept_by": ("connection" if found.tracked else "sticky") if found.kept else None,
             "mark": f"{mark:#x}/{mask:#x}" if mask else None,
             "ip_rule": describe(rule, self._names) if rule else None,
             "table": reply.entry.table if reply.entry else None,
@@ -226,6 +250,18 @@ class _Explainer:
             "last_resort": line.last_resort,
             "notes": self._notes,
         }
+
+    def _policy(self, found: _Found) -> PolicyConfig | None:
+        """The policy whose table decides, or will after the uplink that the flow keeps.
+
+        Without a route, an error is all that the kernel says: then it is that of the rule.
+        """
+        if found.kept:
+            return self._marks.policy_of_mark(found.mark[0])
+        if found.reply.entry is not None:
+            return self._marks.policy_of_table(found.reply.entry.table)
+        rule = found.match.rule
+        return self._marks.policy(rule.policy) if rule and not found.tracked else None
 
     def _flow(self) -> FlowStatus:
         request = self._request
@@ -259,7 +295,9 @@ def _open_rule(undecided: Undecided) -> OpenRule:
 
 def _applies(found: _Found, policy: PolicyConfig | None) -> bool:
     """Whether the rule of the configuration is what decided."""
-    rule = found.match.rule
-    if rule is None or found.kept:
+    rule, ip_rule = found.match.rule, found.ip_rule
+    if rule is None or found.tracked:
         return False
-    return rule.policy == DEFAULT or (policy is not None and rule.policy == policy.name)
+    if rule.policy != DEFAULT:
+        return policy is not None and rule.policy == policy.name
+    return rule.forwarded or (ip_rule is not None and bool(any(ip_rule.selectors) or ip_rule.iif))

@@ -61,7 +61,9 @@ def _flow(flow: FlowStatus) -> str:
 
 def _details(explanation: Explanation) -> Iterator[tuple[str, str]]:
     if explanation["kept_uplink"]:
-        yield "keeps", f"{explanation['kept_uplink']}, since its connection began there"
+        sticky = explanation["kept_by"] == "sticky"
+        reason = "where earlier connections of the sender are" if sticky else "where it began"
+        yield "keeps", f"{explanation['kept_uplink']}, {reason}"
     rule = explanation["rule"]
     if rule:
         target = rule["policy"] if rule["policy"] != "default" else "other traffic"

@@ -37,13 +37,13 @@ def standby(
 ) -> Line:
     """`policy` and `rule`: those that lead to the table; `uplink`: the one in use, "" for none."""
     observed = {one.config.name: one for one in plan.uplinks}
+    owner = plan.rules.get(rule) if rule is not None else None
+    if owner and observed[owner].config.strict:
+        return Line([], UNREACHABLE)
     if policy is not None:
         ordered = sorted(policy.members, key=lambda member: member.metric)
         names = [member.uplink for member in ordered]
         return Line(_members(observed, names, uplink, family), policy.last_resort)
-    owner = plan.rules.get(rule) if rule is not None else None
-    if owner and observed[owner].config.strict:
-        return Line([], UNREACHABLE)
     decides = rule is not None and (bool(owner) or rule.table == config.table_base)
     if not decides:
         return Line([], None)

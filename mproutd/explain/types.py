@@ -84,7 +84,10 @@ rule matches first"""
     open_rules: list[OpenRule]
     """earlier rules that were taken for not matching"""
     kept_uplink: str | None
-    """the uplink that a tracked connection keeps; null where there is no such connection"""
+    """the uplink that the flow keeps; null for none"""
+    kept_by: Literal["connection", "sticky"] | None
+    """what keeps it: a tracked connection, or a sticky rule and an earlier connection of the same
+sender; null for none"""
     mark: str | None
     """VALUE/MASK of the packet's mark that selects the table; null for none"""
     ip_rule: str | None

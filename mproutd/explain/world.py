@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mproutd.explain.decide import World
 from mproutd.explain.kernel import FlowKernel
 from mproutd.firewall import nft
+from mproutd.firewall.ruleset import TABLE
 from mproutd.firewall.table import is_router, pending_change, wanted_table
 from mproutd.planning.inspection import Preview
 
@@ -20,4 +23,5 @@ def read_world(preview: Preview, runtime_dir: str, kernel: FlowKernel) -> World:
         except OSError:
             found = nft.Found()
         pins = pending_change(nft.Record(runtime_dir), wanted, found) is None
-    return World(config, snapshot, plan, lambda rule: False, pins)
+    in_set = partial(kernel.set_contains, TABLE)
+    return World(config, snapshot, plan, in_set, pins)

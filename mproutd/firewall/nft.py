@@ -42,9 +42,11 @@ _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
 _TABLE_PART, _RULES_PART = (
     "nf_tables for the family inet",
-    "connection marks (nf_conntrack, nft_ct)",
+    "connection marks (nf_conntrack, nft_ct, nft_chain_nat)",
 )
 """What the kernel may lack of the table, and of its chains and rules."""
+_HEAD_BYTES = 4
+"""Of struct nfgenmsg."""
 _SEPARATOR = b"\0\0\0\0"
 
 
@@ -69,7 +71,8 @@ def read_table() -> Found:
     try:
         chains = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
         rules = channel.dump(rules_request(TABLE)) if chains else []
-        return Found(b"".join((*chains, *rules)))
+        # Without the head, which counts the transactions of all programs.
+        return Found(b"".join(body[_HEAD_BYTES:] for body in (*chains, *rules)))
     except OSError as error:
         raise _unsupported(error, "nf_tables") from None
     finally:

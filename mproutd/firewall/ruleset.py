@@ -46,6 +46,8 @@ from mproutd.planning.numbering import Numbers, PolicyNumbers, deposit
 TABLE = "mproutd"
 PRIORITY = -149
 """mangle + 1: after an administrator's marks, so that a connection that is under way wins."""
+NAT_PRIORITY = -199
+"""The first that the kernel allows a chain of type nat, since one that translates is the last."""
 _REPLY, _TRANSLATED = 1, 1 << 5
 """IP_CT_DIR_REPLY and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)."""
 MAX_NAME = 24
@@ -133,7 +135,8 @@ def _pinning_chains(
     replies: Rule = [Match(CT_DIRECTION, _REPLY), Match(CT_STATUS, 0, _TRANSLATED, False), steer]
     chains = [
         Chain("incoming", incoming, "prerouting", PRIORITY),
-        Chain("outgoing", [[unknown, Jump("leaving")]], "postrouting", PRIORITY),
+        # A chain of type nat sees one packet of each connection, the first.
+        Chain("outgoing", [[unknown, Jump("leaving")]], "postrouting", NAT_PRIORITY, "nat"),
         Chain("replies", [replies], "output", PRIORITY, "route"),
         Chain("arriving", [[Choice(IIFNAME, note)]]),
         Chain("leaving", [[Choice(OIFNAME, note)]]),

@@ -248,6 +248,20 @@ def without_gateway(
     )
 
 
+def without_gateways_of(default: Route | None, addresses: tuple[Address, ...]) -> Route | None:
+    """A default without those of its ways that lead to a gateway in these addresses' subnets."""
+    if default is None or not default.nexthops or not addresses:
+        return default
+    hops = tuple(
+        hop
+        for hop in default.nexthops
+        if not hop.gateway or not any(contains(each.network, hop.gateway) for each in addresses)
+    )
+    if len(hops) != 1:
+        return default._replace(nexthops=hops)
+    return default._replace(gateway=hops[0].gateway, onlink=hops[0].onlink, nexthops=())
+
+
 def with_named_sources(
     snapshot: Snapshot, addresses: list[Address], known: list[DeviceFacts]
 ) -> tuple[list[Address], list[DeviceFacts]]:

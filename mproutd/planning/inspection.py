@@ -25,6 +25,8 @@ class LastChanges:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[object, float]] = {}
+        self._lost: dict[tuple[str, int], float] = {}
+        """When each family that is not usable any more was usable for the last time."""
         self._uplinks: dict[str, ObservedUplink] = {}
         """By name, as recorded last."""
 
@@ -43,9 +45,16 @@ class LastChanges:
                 before = known.get((name, family))
                 same = before is not None and before[0] == state
                 known[name, family] = before if before and same else (state, now)
+                if before and before[0] == "" and not same:
+                    self._lost[name, family] = now
         for name in recorded.keys() - self._uplinks.keys():
             for family in (0, *FAMILIES):
                 del known[name, family]
+                self._lost.pop((name, family), None)
+
+    def lost(self, uplink: str, family: int) -> float | None:
+        """The epoch second until which a family was usable; None if no pass has seen that."""
+        return self._lost.get((uplink, family))
 
     def of(self, uplink: str, family: int = 0) -> float | None:
         """The epoch second of the last change; family 0 is the uplink as a whole.

@@ -36,6 +36,8 @@ VERSION = 1
 _PREFERENCE = {"master": 0, "on": 0, "overflow": 0, "backup": 1, "handover": 2}
 """Mode → which prefixes hosts are to use: the lowest of those that are usable on a device."""
 assert _PREFERENCE.keys() == RANK.keys()
+_WITHOUT_ADDRESS = ("no-address", "tentative", "dad-failed")
+"""Why a path is not usable for this host itself, while it is for the hosts behind."""
 _UNUSABLE = TENTATIVE | DAD_FAILED
 Key = tuple[int, str]
 """(ifindex, address)."""
@@ -149,7 +151,10 @@ def known_prefixes(uplink: ObservedUplink) -> tuple[str, ...]:
 
 def _rank(uplink: ObservedUplink) -> int | None:
     """The place of its prefixes among all; None for an uplink that hosts must not use."""
-    if not uplink.paths[1].usable or not uplink.config.default_route:
+    v4, v6 = uplink.paths
+    # Hosts need no address of the uplink's own, and many providers assign none.
+    forwards = v6.reason in _WITHOUT_ADDRESS and v6.leads_out and v4.reason != "check-failed"
+    if not (v6.usable or forwards) or not uplink.config.default_route:
         return None
     return _PREFERENCE.get(uplink.config.mode)
 

@@ -34,6 +34,7 @@ from mproutd.planning.gateways import (
     with_named_sources,
     with_remembered_gateways,
     without_gateway,
+    without_gateways_of,
 )
 from mproutd.planning.resolver_sources import Resolver
 from mproutd.planning.state import State
@@ -318,7 +319,8 @@ def _path(
     if unserved:
         eligible = tuple(address for address in eligible if address not in unserved)
         no_address = no_address if not path.eligible or eligible else "no-gateway"
-        path = path._replace(eligible=eligible, without_gateway=unserved)
+        default = without_gateways_of(path.default, unserved)
+        path = path._replace(eligible=eligible, without_gateway=unserved, default=default)
     if not link.carrier:
         reason = "no-carrier"
     elif link.port:

@@ -58,6 +58,8 @@ class PrefixDeprecator(Service):
         self._addresses: list[LanAddress] = []
         """As last read, of those on record."""
         self._error = self._file.error
+        if self._error:
+            context.publish("prefix", log.WARNING, self._error)
         self._failures = 0
         self._timer: Timer | None = None
         self._events: Events | None = None
@@ -68,9 +70,13 @@ class PrefixDeprecator(Service):
     def on_pass(self, outcome: Outcome) -> None:
         uplinks = outcome.plan.uplinks
         observed = [
-            (uplink.config, uplink.link and uplink.link.index, path.usable, path.prefixes)
+            (
+                uplink.config,
+                uplink.link and uplink.link.index,
+                [(path.reason, path.leads_out) for path in uplink.paths],
+                uplink.paths[1].prefixes,
+            )
             for uplink in uplinks
-            for path in uplink.paths[1:]
         ]
         if observed == self._observed:
             return

@@ -78,7 +78,7 @@ PROBLEMS = {
     "rate-limited": "{object}: removed or changed by another program repeatedly; restored "
     "every few seconds",
     "operation-failed": "{command}: {error} (attempt {attempts}; next in {retry_in:.0f} s)",
-    "family-unusable": "{uplink}: {family} is not used: there are addresses, but no gateway",
+    "family-unusable": "{uplink}: {family} is not used: {cause}",
     "check-idle": "{uplink}: its health check probes no host: {reason}; a failure would go "
     "unnoticed",
     "failed-in-use": "{uplink}: the health check fails ({families}), but no other uplink is "
@@ -174,8 +174,9 @@ ADVICE = {
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
-    "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct and nf_conntrack "
-    "with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set `pin_flows` '0'",
+    "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct, nft_chain_nat "
+    "and nf_conntrack with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set "
+    "`pin_flows` '0'",
     "no-conntrack-netlink": "modprobe nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
     "mark-overwritten": "let that rule preserve the bits of `mark_mask` (ct mark set ct mark & "
     "0x80ffffff | VALUE), or choose another `mark_mask`",
@@ -198,8 +199,8 @@ ADVICE = {
     "name NAME type macvlan mode bridge",
     "prefix-not-deprecated": "resolve the error; mproutd retries every minute; or set "
     "`deprecate_prefixes` '0'",
-    "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or have programs of "
-    "`on_up` and `on_down` change its configuration",
+    "announcer-ignores-kernel": "announce prefixes with dnsmasq or odhcpd, or write its "
+    "configuration again whenever the kernel's lifetimes change (docs/ipv6.md)",
     "nat6-failed": "resolve the kernel's error: it needs nf_tables, nft_nat, nft_masq and "
     "nf_conntrack (OpenWrt: kmod-nft-nat); mproutd retries every minute",
     "nat6-without-prefix": "name it by `prefix`, or set `nat6` 'masquerade'",

@@ -130,10 +130,12 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
             yield from _stuck_mark(inspection, view, flow, route)
         elif _is_diverted(inspection, view, flow, route):
             rule = _responsible(inspection, view, flow.packet, route)
+            # Hosts behind a device may have no way out for another reason (rp_filter).
+            lost_by_main, family = route is None and not flow.uplinks, flow.packet.family
             if rule is not None:
                 diverted.setdefault(rule, []).append((flow, route))
-            elif not flow.uplinks and route is None:
-                without_main.add(flow.packet.family)
+            elif lost_by_main and (flow.kind == "host" or family in without_main):
+                without_main.add(family)
             else:
                 subject = (flow.kind, flow.name, *flow.uplinks)
                 unexplained.setdefault(subject, []).append((flow, route))
@@ -148,7 +150,8 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
             "traffic-diverted",
             traffic=_summary(flows),
             actual=_target(inspection, view, route),
-            expected=_expected(inspection, flow) or "nothing",
+            expected=_expected(inspection, flow)
+            or ("nothing" if route else "main's default route"),
         )
     yield from _off_in_main(inspection)
     for rule, flows in diverted.items():
@@ -164,8 +167,9 @@ def traffic_problems(inspection: Inspection, view: KernelView) -> Iterator[Probl
 def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Route | None) -> bool:
     family, plan = flow.packet.family, inspection.plan
     names = _uplink_names(inspection)
-    if flow.kind == "limited":
-        return False  # an administrator's choice, as its selectors are
+    if flow.kind in ("limited", "resolver"):
+        # An administrator's choice, as its selectors are; resolvers have problems of their own.
+        return False
     expected = {index for index, name in names.items() if name in flow.uplinks}
     actual = set(route.devices) if route else set()
     if flow.kind in ("mark", "source"):

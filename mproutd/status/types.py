@@ -74,8 +74,8 @@ class FamilyStatus(TypedDict):
     """addresses with a source rule: also temporary and deprecated ones, for the connections
 that use them"""
     prefixes: list[str]
-    """IPv6 prefixes delegated for the hosts behind this one (from netifd); they have source
-rules as well"""
+    """IPv6 prefixes delegated for the hosts behind this one (netifd, leases, `prefix`); they have
+source rules as well"""
     table: Count
     """the routing table of this family"""
     table_from: str | None

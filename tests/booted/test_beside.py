@@ -235,6 +235,56 @@ def test_beside_networkd(networkd: Booted, providers: Providers) -> None:
     assert status(machine)["degraded"] is False
 
 
+def test_networkd_and_nexthop_objects(networkd: Booted) -> None:
+    """Other traffic shared by weight: networkd deletes the objects, and they come back."""
+    machine, guide = networkd, Guide("../beside")
+    for path, text in guide.files("networkd").items():
+        machine.write(path, text)
+    machine.write("/etc/mproutd/mproutd", "config uplink 'wan1'\n\toption weight '3'\n")
+    machine.run("systemctl restart systemd-networkd && systemctl start mproutd")
+
+    def shared() -> bool:
+        network = machine.network
+        group = "group 1770000001,3/1770000002" in network.ip("nexthop show proto 77")
+        return group and "nhid 1770000000" in network.ip("route show table 7000")
+
+    eventually(lambda: ours(machine) and shared() and configured(machine), 4 * LIMIT)
+    machine.run("networkctl reconfigure eth1")
+
+    def named() -> dict[str, str]:
+        problems = status(machine)["problems"]
+        return {
+            problem["text"].split()[0]: problem["advice"]
+            for problem in problems
+            if problem["code"] == "removed-externally"
+        }
+
+    advice = eventually(lambda: named().get("nexthop"), 4 * LIMIT)
+    assert "ManageForeignNextHops=no" in advice
+    eventually(lambda: configured(machine) and ours(machine) and shared(), 4 * LIMIT)
+
+    # -- as often as one likes: at a bounded rate
+    before = status(machine)["counts"]["writes"]
+    machine.run("for turn in 1 2 3 4 5 6 7 8; do networkctl reconfigure eth1; sleep 0.4; done")
+    eventually(lambda: configured(machine) and ours(machine) and shared(), 4 * LIMIT)
+    assert status(machine)["counts"]["writes"] - before <= 8 * 30
+
+    # -- with the setting, where networkd knows it
+    machine.run("systemctl stop mproutd")
+    for path, text in guide.files("networkd-leaves-others").items():
+        machine.write(path, text)
+    for command in guide.commands("networkd-leaves-others"):
+        machine.run(command)
+    eventually(lambda: configured(machine), 4 * LIMIT)
+    machine.run("systemctl start mproutd")
+    eventually(lambda: ours(machine) and shared(), 4 * LIMIT)
+    machine.run("systemctl restart systemd-networkd")
+    eventually(lambda: configured(machine), 4 * LIMIT)
+    time.sleep(1)
+    assert shared()
+    assert named() == {}
+
+
 def test_beside_networkmanager_and_mptcpd(networkmanager: Booted, providers: Providers) -> None:
     machine, guide = networkmanager, Guide("../beside")
 

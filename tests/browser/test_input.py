@@ -314,7 +314,7 @@ def test_a_problem_that_stands_for_several_is_translated_and_names_them(
         for n in range(1, 9)
     ]
     (one,) = merge(problems)
-    real["status"]["problems"] = [one, problem("family-unusable", uplink="wan2", family="IPv6")]
+    real["status"]["problems"] = [one, problem("mptcp-disabled")]
     catalog = messages.catalog(messages.languages()["de"])
     with (
         answering(wan.gateway, real),

@@ -81,13 +81,14 @@ def compare(site: Site) -> Comparison:
     kept_tables = {rule.table for rule in snapshot.rules if rule.source in site.kept}
     routes = {route for route in routes if route.table not in kept_tables}
     _compare(wrong, "route", routes, set(target.routes))
-    ranges = (*Ownership(config, history).priorities, range(7000, 8900), range(12000, 13900))
-    rules = {
+    rules = set(Ownership(config, history).own_rules(snapshot.rules))
+    rules |= {
         rule
         for rule in snapshot.rules
         if rule.protocol == PROTOCOL
         and rule.plain
-        and any(rule.priority in span for span in ranges)
+        and not any(rule.selectors)
+        and any(rule.priority in span for span in (range(7000, 8900), range(12000, 13900)))
     }
     rules = {rule for rule in rules if rule.source not in site.kept}
     _compare(wrong, "rule", rules, set(target.rules))
@@ -231,7 +232,7 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "traffic-diverted": "iif" in site.in_use.own or bool(site.shared),
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
-            path.reason in ("no-gateway", "no-address")
+            path.reason in ("no-gateway", "no-address", "deprecated", "dad-failed")
             for uplink in seen.target.uplinks
             for path in uplink.paths
         ),

@@ -51,13 +51,13 @@ for command in status connections reconcile "test wan1 --to 10.1.1.2:7000"; do
 	echo "exit $?"
 done
 echo "== rules"
-ip rule
+ip -color=never rule
 echo "== end"
 kill $daemon
 wait $daemon
 mproutd flush
 echo "== flushed"
-ip rule
+ip -color=never rule
 """
     )
     return uml.run_in_uml(uml.DEBIAN, script, uml.modules("veth"))
@@ -131,7 +131,7 @@ for module in {" ".join(map(str, uml.modules("nfnetlink", "nf_tables")))}; do
 done
 until grep -q "family inet" /run/log; do sleep 0.1; done
 echo "== rules"
-ip rule
+ip -color=never rule
 kill $daemon
 wait $daemon
 echo "== alone"

@@ -375,6 +375,33 @@ def _unknown_capacity(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _named_resolvers(*addresses: str) -> str:
+    return "".join(
+        f"config uplink 'wan{n}'\n\tlist dns '{address}'\n"
+        for n, address in enumerate(addresses, 1)
+    )
+
+
+def _diverted_resolver(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("route add 198.51.100.1 via 10.2.2.1 dev eth2")
+    daemon.configure(own=_named_resolvers("198.51.100.1"))
+    daemon.call("reconcile")
+
+
+def _shared_resolver(wan: Wan, daemon: Daemon) -> None:
+    """A VPN has a route to it."""
+    veth(wan.gateway, "wg0", wan.server, "wg0")
+    wan.gateway.ip("address add 10.8.0.2/24 dev wg0", "route add 9.9.9.9 via 10.8.0.1 dev wg0")
+    daemon.configure(own=_named_resolvers("9.9.9.9", "9.9.9.9"))
+    daemon.call("reconcile")
+
+
+def _unwritable_resolv_conf(wan: Wan, daemon: Daemon) -> None:
+    daemon.node.path(f"{RUNTIME_DIR}/resolv.conf").mkdir()
+    daemon.configure(own=_named_resolvers("198.51.100.1"))
+    daemon.call("reconcile")
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -455,6 +482,9 @@ BROKEN: dict[str, Broken] = {
     "mptcpd-running": Broken("there are endpoints that nobody configured", _mptcpd),
     "limits-above-max": Broken("there are fewer subflows than configured", _low_limits),
     "limit-not-lowered": Broken("there are more subflows than configured", _limit_not_lowered),
+    "resolver-diverted": Broken("names fail on one uplink, pings work", _diverted_resolver),
+    "resolver-shared": Broken("names fail, pings work", _shared_resolver),
+    "resolv-conf-error": Broken("names fail after an uplink is lost", _unwritable_resolv_conf),
     "announced-addresses": Broken(
         "no subflow is opened to an address that the peer announces", _announced_addresses
     ),

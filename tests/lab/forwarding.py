@@ -57,7 +57,7 @@ class Forwarding(Wan):
         self.gateway.ip("address add 2001:db8:70::1/64 dev br-lan nodad", family=6)
         self.lan.ip(f"address add {LAN6}/64 dev eth0 nodad", "route add default via 2001:db8:70::1")
         self.server.ip("route add 2001:db8:70::/64 via 2001:db8:902::1", family=6)
-        self.routers[2].ip(f"route add 2001:db8:70::/64 via {address(2, 6)}", family=6)
+        self._delegate()
         for n, router in self.routers.items():
             own6 = f"2001:db8:{n}::/64" + (", 2001:db8:70::/64" if n == 2 else "")
             router.run(
@@ -74,6 +74,15 @@ class Forwarding(Wan):
         self.firewall = f"table ip nat {{ chain out {{ {chain}\n}}\n}}\n"
         """The administrator's own ruleset."""
         self.nft(self.firewall)
+
+    def _delegate(self) -> None:
+        """The second provider's route to the LAN's prefix."""
+        self.routers[2].ip(f"route replace 2001:db8:70::/64 via {address(2, 6)}", family=6)
+
+    def plug(self, n: int) -> None:
+        super().plug(n)
+        if n == 2:
+            self._delegate()  # the kernel has deleted it with the link
 
     def nft(self, script: str) -> str:
         return self.gateway.run("nft", "-f", "-", input=script)

@@ -24,8 +24,11 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[2] / "docs/networks"
 MEASUREMENTS = DOCS.parent / "performance.md"
 BLOCK = re.compile(r"<!-- (\w+): (.*?) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-VARIES = re.compile(r"(?<=endpoint )\d+|[\d.,]+ ([kMG]?bit/s|[kMG]?i?B|ms|s|min|h|d)\b")
-"""Endpoint ids, times, rates and sizes: no two runs share them."""
+VARIES = re.compile(
+    r"(?<=endpoint )\d+|[\d.,]+ ([kMG]?bit/s|[kMG]?i?B|ms|s|min|h|d)\b|(?<=\s)-(?!\S)"
+)
+"""Endpoint ids, times, rates and sizes, and the dash of a rate that is not known yet: no two runs
+share them."""
 WRITING = os.environ.get("MPROUTD_GUIDES") == "write"
 
 

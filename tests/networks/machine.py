@@ -42,7 +42,8 @@ mkdir -p /etc/network/if-post-down.d /etc/openvpn /etc/mproutd
 
 def why_not() -> str:
     """Why these networks cannot be built here; empty when they can."""
-    wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "microsocks", "openvpn")
+    wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "microsocks")
+    wanted += ("openvpn", "dhcpd")
     places = [UNPACKED / "sbin", UNPACKED / "usr/sbin", UNPACKED / "usr/bin"]
     missing = [
         name

@@ -18,7 +18,7 @@ def lease(n: int) -> str:
     return f"10.{n}.{n}.50"
 
 
-def dnsmasq(provider: Namespace, n: int) -> subprocess.Popen[Any]:
+def dnsmasq(provider: Namespace, n: int, *options: str) -> subprocess.Popen[Any]:
     """A provider's DHCP server: two minutes, renewed after four seconds (T1, RFC 2132)."""
     return provider.popen(
         "dnsmasq",
@@ -33,6 +33,7 @@ def dnsmasq(provider: Namespace, n: int) -> subprocess.Popen[Any]:
         "--pid-file=/run/dnsmasq.pid",
         "--conf-file=/dev/null",
         "--log-facility=/run/dnsmasq.log",
+        *options,
     )
 
 

@@ -285,6 +285,22 @@ def test_no_rule_that_looks_up_main(site: Site, mode: str) -> None:
     )
 
 
+def test_a_lan_whose_packets_are_dropped_is_named_where_main_is_looked_up(site: Site) -> None:
+    """rp_filter drops what comes from a subnet that main has on another device."""
+    site.write(WAN1.replace("master", "on") + WAN2)
+    site.settle()
+    lookup = site.world.packet_routes
+    lan0 = site.world.link("lan0").index
+    site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
+        None if packet.iif == lan0 else route
+        for packet, route in zip(packets, lookup(packets), strict=True)
+    ]
+    (found,) = site.problems()
+    assert found["text"] == (
+        "traffic from lan0 (IPv4) leaves via nowhere instead of main's default route"
+    )
+
+
 def test_a_mark_that_another_rule_takes_away_from_main_is_no_problem(site: Site) -> None:
     site.settle()
     add_table(site, 51, "eth2", "10.2.2.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from mproutd.explain.ip_rules import matching_rule
 from mproutd.explain.render import explanation_lines
 from mproutd.explain.request import Request, parse_request
 from mproutd.model import NO_SELECTORS, Route, Rule, Selectors
+from mproutd.netlink import nft_elements
 from mproutd.netlink.conntrack import Connection, End
+from mproutd.netlink.conntrack import connection as connection_of
+from mproutd.netlink.nlmsg import DecodeError, Message, put, put_address
 from mproutd.passes import snapshot_request
 from mproutd.planning.plan import make_plan
 from mproutd.planning.uplinks import Facts
@@ -38,13 +42,20 @@ class Site:
         self.world.run(self.config)
         self.kernel = Flows(self.world)
         self.pins: bool | None = True
+        self.sets: set[tuple[str, str]] = set()
 
     def explain(self, **given: str) -> Any:
         state, facts = self.world.store.state, Facts()
         snapshot = self.world.snapshot(snapshot_request(self.config, state, sweep=True, full=True))
         plan = make_plan(self.config, snapshot, state, facts)
         request = parse_request({"uid": None, **given})
-        world = World(self.config, snapshot, plan, lambda rule: False, self.pins)
+        world = World(
+            self.config,
+            snapshot,
+            plan,
+            lambda name, address: (name, address) in self.sets,
+            self.pins,
+        )
         return explain(request, world, self.kernel)
 
     def text(self, **given: str) -> str:
@@ -123,7 +134,7 @@ def test_a_connection_keeps_its_uplink() -> None:
     assert found["mark"] == "0x2000000/0x7f000000"
     assert found["ip_rule"].startswith("7102: ")
     text = site.text(**given, sport="40000")
-    assert "keeps     wan2, since its connection began there" in text
+    assert "keeps     wan2, where it began" in text
     assert site.explain(**given, sport="40001")["kept_uplink"] is None
     site.kernel.tracked = [*site.kernel.tracked, connection(site, 1, (40001, 443))]
     found = site.explain(**given)
@@ -322,3 +333,52 @@ def test_which_ip_rule_led_to_the_table(rule: dict[str, Any], matches: bool) -> 
 def test_a_specific_route_is_not_suppressed() -> None:
     rule = Rule(2, 3, 254, suppress_prefixlength=7)
     assert matching_rule([rule], Request(FAR), "", 0, Route(2, 254, "198.51.100.0/24")) == rule
+
+
+# -- messages -----------------------------------------------------------------------------
+
+
+def ends(source: str, target: str, ports: tuple[int, int] | None, protocol: int = 6) -> bytes:
+    """The payload of CTA_TUPLE_ORIG or CTA_TUPLE_REPLY."""
+    family = AF_INET6 if ":" in source else AF_INET
+    kinds = (3, 4) if family == AF_INET6 else (1, 2)
+    packed = [inet_pton(family, address) for address in (source, target)]
+    ip = b"".join(map(put_address, kinds, packed))
+    proto = put(1, bytes([protocol]))
+    for kind, port in zip((2, 3), ports or (), strict=False):
+        proto += put(kind, port.to_bytes(2, "big"))
+    return put(1 | 0x8000, ip) + put(2 | 0x8000, proto)
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "target"), [(AF_INET, HOST, FAR), (AF_INET6, "fd00::1", "2001:db8::1")]
+)
+def test_both_directions_of_a_tracked_connection(family: int, source: str, target: str) -> None:
+    head = bytes((family, 0, 0, 0))
+    there = put(1 | 0x8000, ends(source, target, (40000, 443)))
+    back = put(2 | 0x8000, ends(target, source, (443, 40000)))
+    mark = put(8, (0x02000000).to_bytes(4, "big"))
+    assert connection_of(head + there + back + mark) == Connection(
+        flow(source, target, (40000, 443)), flow(target, source, (443, 40000)), 0x02000000
+    )
+    ping = put(1, ends(source, target, None, 1)) + put(2, ends(target, source, None, 1))
+    found = connection_of(head + ping)
+    assert found == Connection(
+        flow(source, target, protocol=1), flow(target, source, protocol=1), 0
+    )
+    assert connection_of(head + there) is None
+    for wrong in (
+        b"\2",
+        head + there + put(2, put(1, put(1, b"x") + put(2, b"y") + put(3, b"z") + put(4, b"w"))),
+    ):
+        with pytest.raises(DecodeError):
+            connection_of(wrong)
+
+
+def test_a_question_about_a_set() -> None:
+    """The request is tested with the real kernel: tests/worlds/test_explain.py."""
+    assert nft_elements.get(1, "mproutd", "s1_4", FAR)[-4:] == inet_pton(AF_INET, FAR)
+    assert nft_elements.is_found(Message(0, 0, 0, 0, b""))
+    assert not nft_elements.is_found(OSError(errno.ENOENT, "x"))
+    with pytest.raises(PermissionError):
+        nft_elements.is_found(OSError(errno.EPERM, "x"))

@@ -232,7 +232,7 @@ class Refusing:
         ({0: Ack(errno.EOPNOTSUPP)}, "the kernel has no nf_tables for the family inet: Operation"),
         (
             {20: Ack(errno.ENOENT)},
-            "the kernel has no connection marks (nf_conntrack, nft_ct): No such file or directory",
+            "the kernel has no connection marks (nf_conntrack, nft_ct, nft_chain_nat): No such",
         ),
         ({1: Ack(errno.EPERM, "owned")}, "owned"),
     ],

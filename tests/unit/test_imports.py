@@ -53,8 +53,8 @@ MAY_IMPORT = {
     "firewall.nft": "environment firewall.ruleset firewall.script netlink safefile",
     "importers": "configuration model importers",
     "import_command": "commands configuration importers.draft importers.header",
-    "explain": "configuration explain firewall.ruleset format iproute2 model netlink.conntrack"
-    " planning",
+    "explain": "configuration explain firewall.policies firewall.ruleset format iproute2 model"
+    " netlink.conntrack planning",
     "explain.kernel": "explain.request model netlink",
     "explain.world": "explain firewall planning",
     "explain_command": "commands configuration explain",

@@ -46,7 +46,7 @@ table inet mproutd {
 0x01000000 : goto to_wan1, 0x02000000 : goto to_wan2 }
 	}
 	chain outgoing {
-		type filter hook postrouting priority -149; policy accept;
+		type nat hook postrouting priority -199; policy accept;
 		ct mark & 0x7f000000 == 0x00000000 goto leaving
 	}
 	chain replies {

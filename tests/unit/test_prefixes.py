@@ -17,6 +17,7 @@ from mproutd.lan_address import FOREVER, LanAddress
 from mproutd.model import DAD_FAILED, TEMPORARY, Link, Operation
 from mproutd.netlink import lifetimes
 from mproutd.netlink.nlmsg import DecodeError, Message, messages
+from mproutd.planning.gateways import Gateway
 from mproutd.planning.prefixes import (
     Changes,
     Original,
@@ -104,6 +105,21 @@ def test_an_uplink_that_carries_nothing(first: ObservedUplink) -> None:
     assert not settled.operations
     assert settled.record == changes.record
     assert settled.deprecated == changes.deprecated
+
+
+@pytest.mark.parametrize("reason", ["no-address", "tentative", "dad-failed"])
+def test_hosts_need_no_address_of_the_uplink_itself(reason: str) -> None:
+    first = uplink(1)
+    path = first.paths[1]._replace(usable=False, reason=reason, gateway=Gateway("fe80::1", "main"))
+    works = first._replace(paths=(first.paths[0], path))
+    assert not plan_changes([works, uplink(2)], BOTH, Record(), 100).operations
+    dead = [
+        works._replace(paths=(first.paths[0]._replace(reason="check-failed"), path)),
+        works._replace(paths=(first.paths[0], path._replace(gateway=None))),
+        works._replace(paths=(first.paths[0], path._replace(reason="no-carrier"))),
+    ]
+    for lost in dead:
+        assert changed(plan_changes([lost, uplink(2)], BOTH, Record(), 100)) == [("wan1", 0)]
 
 
 def test_it_is_preferred_again_with_what_is_left() -> None:

@@ -191,3 +191,17 @@ def test_the_subnets_of_all_uplinks() -> None:
         (AF_INET, 24, 0x0A0202),
         (AF_INET6, 64, 0x20010DB800020000),
     }
+
+
+def test_deprecated_prefixes_and_their_announcer(status: dict[str, Any]) -> None:
+    before = status_lines(status, now=NOW), uplink_lines(status, status["uplinks"][0], NOW, CLOCK)
+    own = [{"address": "2001:db8:a001::1", "device": "br-lan"}]
+    status["uplinks"][0]["deprecated"] = own
+    status["uplinks"][1]["deprecated"] = []
+    status["announcers"] = [{"program": "dnsmasq", "follows": True}]
+    text = "deprecated in lan: 2001:db8:a001::1 on br-lan"
+    announced = "prefixes announced by: dnsmasq (follows the kernel)"
+    table = status_lines(status, now=NOW)
+    assert [line for line in table if line not in before[0]] == [f"    {text}", announced]
+    page = uplink_lines(status, status["uplinks"][0], NOW, CLOCK)
+    assert [line for line in page if line not in before[1]] == [f"  {text}"]

@@ -59,16 +59,20 @@ def listed(plan: Plan) -> list[str]:
 
 def test_each_has_a_rule_to_the_table_of_its_uplink() -> None:
     world = two_uplinks()
-    facts = Facts(resolvers={"eth1": lease("198.51.100.53"), "eth2": lease("203.0.113.53")})
+    facts = Facts(
+        resolvers={"eth1": lease("198.51.100.53", "198.51.100.54"), "eth2": lease("203.0.113.53")}
+    )
     plan, reasons = planned(world, facts)
     assert rules(world) == [
         "7899: from all to 198.51.100.53 lookup 7001",
+        "7899: from all to 198.51.100.54 lookup 7001",
         "7899: from all to 203.0.113.53 lookup 7002",
     ]
     assert set(reasons.values()) == {""}
     assert listed(plan) == [
         "# wan1",
         "nameserver 198.51.100.53",
+        "nameserver 198.51.100.54",
         "# wan2",
         "nameserver 203.0.113.53",
     ]

@@ -120,6 +120,12 @@ def family_unusable(site: Site) -> None:
     site.settle()
 
 
+def main_not_looked_up(site: Site) -> None:
+    site.write(WAN1.replace("master", "on") + WAN2)
+    site.settle()
+    site.world.rules = [rule for rule in site.world.rules if rule.priority != 32766]
+
+
 def mptcp_paused(site: Site) -> None:
     site.world.paused = True
     site.settle()
@@ -209,6 +215,23 @@ def laminar_unsupported(site: Site) -> None:
     site.settle()
 
 
+def resolver_diverted(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config uplink wan1\n list dns 198.51.100.1\n")
+    site.settle()
+    index = site.world.link("eth2").index
+    site.world.foreign(Route(AF_INET, 254, "198.51.100.1", index, "10.2.2.1", protocol=4))
+
+
+def resolver_shared(site: Site) -> None:
+    """A VPN has a route to it."""
+    own = "".join(f"config uplink wan{n}\n list dns 9.9.9.9\n" for n in (1, 2))
+    site.write(WAN1 + WAN2, own)
+    site.world.device("wg0", "10.8.0.2/24")
+    site.settle()
+    index = site.world.link("wg0").index
+    site.world.foreign(Route(AF_INET, 254, "9.9.9.9", index, "10.8.0.1", protocol=4))
+
+
 def no_mark(site: Site) -> None:
     own = "config mproutd 'globals'\n option mark_mask '0x3'\n"
     site.write(WAN1 + WAN2, own + "config uplink 'wan2'\n option table '7003'\n")
@@ -283,6 +306,8 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         (make.__name__, make)
         for make in (
             failed_in_use,
+            resolver_diverted,
+            resolver_shared,
             address_without_gateway,
             gateway_remembered,
             endpoint_in_use,
@@ -290,6 +315,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
             no_mptcp_diag,
             mptcp_paused,
             family_unusable,
+            main_not_looked_up,
             mptcp_disabled,
             path_manager,
             configuration_rejected,
@@ -321,6 +347,10 @@ WORLDS: dict[str, Callable[[Site], None]] = {
 def test_every_problem_has_a_world() -> None:
     # Those of the command alone and of a service have one in tests/lab/faulty_worlds.py.
     of_services = {
+        "announcer-ignores-kernel",
+        "nat6-failed",
+        "nat6-without-prefix",
+        "prefix-not-deprecated",
         "capacity-unknown",
         "check-idle",
         "flows-not-pinned",
@@ -329,6 +359,7 @@ def test_every_problem_has_a_world() -> None:
         "no-conntrack-netlink",
         "quota-in-use",
         "quota-reached",
+        "resolv-conf-error",
     }
     assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 

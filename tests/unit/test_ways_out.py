@@ -291,6 +291,28 @@ def test_an_address_in_a_subnet_without_a_gateway_gets_no_endpoint() -> None:
     assert len(path.eligible) == 3
 
 
+@pytest.mark.parametrize(
+    ("others", "left"),
+    [
+        (("192.168.8.1",), ()),
+        (("192.168.8.1", "10.1.1.254"), ("10.1.1.1", "10.1.1.254")),
+        (("172.31.1.1",), ("10.1.1.1", "172.31.1.1")),
+    ],
+)
+def test_of_several_nexthops_those_of_the_other_subnet_are_left_out(
+    others: tuple[str, ...], left: tuple[str, ...]
+) -> None:
+    """Half of the packets from 10.1.1.2 would reach the other subnet's modem, which drops them."""
+    world = World()
+    world.device("eth1", "10.1.1.2/24", "192.168.8.100/24")
+    hops = tuple(Nexthop(gateway) for gateway in ("10.1.1.1", *others))
+    main_route(world, "eth1", "10.1.1.1", nexthops=hops)
+    path = world.run(WAN1).plan.uplinks[0].paths[0]
+    assert [address.address for address in path.without_gateway] == ["192.168.8.100"]
+    (route,) = [route for route in beyond(world, 7001) if route.destination == "default"]
+    assert (route.gateway, tuple(hop.gateway for hop in route.nexthops)) == ("10.1.1.1", left)
+
+
 def test_two_modes_on_one_port_are_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match="macvlan"):
         uci(interface("wan1", "eth1", "master") + interface("wan2", "eth1", "off"))

@@ -206,6 +206,18 @@ def test_flaps_and_restarts_write_nothing(world: Forwarding) -> None:
         assert "sentinel" in monitor.stdout.readline()
 
 
+def test_a_restart_writes_nothing_after_another_programs_change(world: Forwarding) -> None:
+    """The kernel counts the transactions of all programs, and names the number with each object."""
+    with Daemon(world.gateway) as daemon:
+        eventually(lambda: in_place(daemon), 20)
+        before = world.gateway.run("nft", "-a", "list", "table", "inet", "mproutd")
+        daemon.stop()
+        world.gateway.run("nft", "add", "table", "ip", "sentinel")
+        daemon.start()
+        eventually(lambda: in_place(daemon), 20)
+        assert world.gateway.run("nft", "-a", "list", "table", "inet", "mproutd") == before
+
+
 def _listens(world: Forwarding) -> bool:
     """Whether nft monitor has subscribed: its group is in the table of sockets."""
     table = world.gateway.run("cat", "/proc/net/netlink").splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,8 @@ from tests.lab import (
     Ubus,
     eventually,
 )
-from tests.lab.delegated import OWN, PREFERRED, VALID, DelegatedLan, lan_address
+from tests.lab.delegated import OWN, PREFERRED, VALID, DelegatedLan, lan_address, program
+from tests.lab.wan import address
 
 pytestmark = pytest.mark.kernel
 
@@ -111,6 +113,36 @@ def test_hosts_move_whichever_way_an_uplink_fails_and_come_back(lan: DelegatedLa
         lan.unplug(1)
         wait_deprecated(lan, 1)
         assert f"deprecated in lan: {lan_address(1)} on br-lan" in daemon.call("status").words
+
+
+def test_radvd_follows_by_the_program_of_the_guide(lan: DelegatedLan) -> None:
+    guide = (Path(__file__).parents[2] / "docs/ipv6.md").read_text()
+    program_text = guide.partition("<!-- file: /usr/local/sbin/announce -->\n```\n")[2]
+    path = lan.gateway.path("/run/announce")
+    path.write_text(program_text.partition("```")[0])
+    path.chmod(0o755)
+    lan.host_up()
+    lan.gateway.ip(f"address change {lan_address(2)}/64 dev br-lan")
+    lan.started.append(lan.gateway.popen("/run/announce"))
+    eventually(lambda: "infinity" in lan.gateway.path("/run/radvd.conf").read_text(), 20)
+    lan.started.append(
+        lan.gateway.popen(
+            *(program("radvd"), "--nodaemon", "--logmethod=logfile", "--logfile=/run/radvd.log"),
+            *("--config=/run/radvd.conf", "--pidfile=/run/radvd.pid"),
+        )
+    )
+    with Daemon(lan.gateway, own=OWN) as daemon:
+        lan.wait_for_host("1", "2")
+        for n, other in ((1, "2"), (2, "1")):
+            lan.unplug(n)
+            wait_deprecated(lan, n)
+            lan.wait_for_host(other)
+            lan.plug(n)
+            wait_deprecated(lan)
+            lan.wait_for_host("1", "2")
+        assert lan.lifetimes(2) == ("forever", "forever")
+        codes = [problem["code"] for problem in daemon.status()["problems"]]
+        assert codes == ["announcer-ignores-kernel"]
 
 
 def test_renewals_restarts_and_flush(lan: DelegatedLan) -> None:
@@ -249,6 +281,35 @@ def test_prefixes_that_netifd_delegates_and_withdraws(lan: DelegatedLan) -> None
         lan.default_route(1)
         wait_deprecated(lan)
         assert as_leased(lan, 1)
+
+
+def test_an_uplink_without_an_address_of_its_own(lan: DelegatedLan) -> None:
+    """As many providers have it: a prefix, and the link-local addresses of both ends."""
+    router, host = lan.routers[1], lan.lan
+    assert host
+
+    def link_local(node: Namespace, device: str) -> str:
+        text = node.ip(f"address show dev {device} scope link", family=6)
+        return text.split("inet6 ")[1].split("/")[0]
+
+    own = eventually(lambda: link_local(lan.gateway, "eth1"))
+    lan.gateway.ip(
+        f"address delete {address(1, 6)}/64 dev eth1",
+        f"route replace default via {link_local(router, 'access')} dev eth1 metric 1",
+        family=6,
+    )
+    router.ip(f"route replace 2001:db8:a001::/56 via {own} dev access", family=6)
+    host.ip("address add 2001:db8:a001::99/64 dev eth0 nodad", family=6)
+    host.ip(f"route add default via {lan_address(1)} dev eth0", family=6)
+    with Daemon(lan.gateway, own=OWN) as daemon:
+        eventually(lambda: "deprecated" in daemon.uplink("wan1"), 30)
+        assert daemon.uplink("wan1")["families"][1]["reason"] == "no-address"
+        with Echo(host, lan.server, SERVER6, bind="2001:db8:a001::99", mptcp=False) as flow:
+            goes_on(flow)
+        daemon.settle()
+        assert lan.deprecated() == set()
+        lan.unplug(1)
+        wait_deprecated(lan, 1)
 
 
 def test_an_address_that_is_deleted_meanwhile_is_not_made_again(node: Namespace) -> None:

@@ -79,6 +79,7 @@ def test_only_the_flows_of_a_lost_uplink_move(wan, flows, pinned):
         back = flows.uplinks()
         assert moved(begun, back) <= {1}, "no flow of wan2 has moved"
         if pinned:
+            assert back == begun, "each returns to its own uplink"
             assert_shares(flows.begin(FLOWS), 3, 1)
         assert daemon.query_status()["problems"] == []
 

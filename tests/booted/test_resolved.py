@@ -1,0 +1,185 @@
+"""Beside systemd-resolved and systemd-networkd of Debian 13, with providers that refuse strangers.
+
+systemd-resolved asks each link's resolver through that link, by mproutd's rules, and takes the
+first good answer, so that a lost uplink costs no lookup.  It reports that a name does not exist
+only when all links have replied: while one is dead and has a carrier, it waits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.booted import Booted, Providers
+from tests.lab import TWO_UPLINKS, Namespace, address, eventually, router_address
+from tests.lab.names import LOOKUPS, Lookup, answer, resolver
+from tests.lab.names import program as dnsmasq
+
+pytestmark = pytest.mark.booted
+
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping", "systemd-resolved"),
+    *("+python3", "+python3-tenacity", "+python3-pyroute2", "+python3-systemd"),
+)
+NETWORK = """\
+[Match]
+Name=eth{n}
+
+[Network]
+Address={address}/24
+DNS={resolver}
+LinkLocalAddressing=no
+LLMNR=no
+MulticastDNS=no
+
+[Route]
+Gateway={router}
+Metric={n}
+"""
+TEST, NX = r"\4test", r"\2nx"
+"""Labels in the text of the program: names below nx.test do not exist."""
+CHECK = (
+    "\tlist track_ip '10.9.9.9'\n\toption interval '1'\n\toption failure_interval '0.5'\n"
+    "\toption timeout '1'\n\toption hold '0'\n\toption up '1'\n"
+)
+
+
+@pytest.fixture
+def machine(package: Path, providers: Providers) -> Iterator[Booted]:
+    """Both resolvers can be reached through both uplinks, and answer their own customers only."""
+    server = providers.wan.server
+    server.sysctl("net.ipv4.ip_forward", 1)
+    for n, router in providers.wan.routers.items():
+        other = 3 - n
+        server.ip(f"route add {resolver(n)} via 10.9.{n}.1")
+        router.ip(
+            f"address add {resolver(n)}/32 dev lo",
+            f"route add {resolver(other)} via 10.9.{n}.2",
+            f"route add 10.{other}.{other}.0/24 via 10.9.{n}.2",
+        )
+
+    def plug_in(network: Any) -> None:
+        providers.plug_in(network)
+        for n, router in providers.wan.routers.items():
+            router.popen(
+                *(dnsmasq(), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"),
+                *(
+                    "--no-hosts",
+                    "--local-service",
+                    f"--address=/test/{answer(n)}",
+                    "--address=/nx.test/",
+                ),
+                *("--pid-file=/run/names.pid", "--log-facility=/run/names.log", "--log-queries"),
+            )
+
+    def before(root: Path) -> None:
+        shutil.copy(package, root / "root" / package.name)
+        for n in (1, 2):
+            text = NETWORK.format(
+                n=n, address=address(n), resolver=resolver(n), router=router_address(n)
+            )
+            (root / f"etc/systemd/network/eth{n}.network").write_text(text)
+        wants = root / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / "systemd-networkd.service").symlink_to(
+            "/usr/lib/systemd/system/systemd-networkd.service"
+        )
+
+    with Booted(plug_in, PACKAGES, before, release="13") as made:
+        made.run("apt-get install --yes /root/mproutd_*.deb")
+        made.write("/etc/mproutd/network", TWO_UPLINKS)
+        made.write("/etc/mproutd/mproutd", f"config uplink 'wan1'\n{CHECK}")
+        made.write("/root/lookups.py", LOOKUPS)
+        made.write("/root/missing.py", LOOKUPS.replace(TEST, NX + TEST))
+        yield made
+
+
+def status(machine: Booted) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(machine.call("mproutd status --json").stdout)
+    return found
+
+
+class Lookups:
+    """A lookup every 100 ms at systemd-resolved's stub."""
+
+    def __init__(self, machine: Booted, script: str = "lookups") -> None:
+        self._process = subprocess.Popen(
+            machine.command("python3", f"/root/{script}.py", "127.0.0.53", "0.1", "5"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+
+    def stop(self) -> list[Lookup]:
+        out, _ = self._process.communicate(timeout=60)
+        return [Lookup(*entry) for entry in json.loads(out)]
+
+    def __enter__(self) -> Lookups:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def hole(router: Namespace) -> None:
+    """Nothing arrives at the router any more, for its own resolver neither."""
+    chain = 'type filter hook prerouting priority raw; iifname "access" drop;'
+    router.run("nft", "-f", "-", input=f"table inet hole {{ chain way {{ {chain} }}; }}")
+
+
+def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers) -> None:
+    wan = providers.wan
+    machine.run("systemctl start mproutd")
+    eventually(lambda: machine.run("ip rule").count("7899:") == 2, 60)
+    found = [uplink["resolvers"][0] for uplink in status(machine)["uplinks"]]
+    assert [(item["address"], item["origin"]) for item in found] == [
+        (resolver(1), "networkd"),
+        (resolver(2), "networkd"),
+    ]
+    listed = machine.run("su -s /bin/cat nobody /run/mproutd/resolv.conf")
+    assert listed.count("nameserver") == 2
+    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+        wan.settle()
+        wan.unplug(1)
+        eventually(lambda: resolver(1) not in machine.run("cat /run/mproutd/resolv.conf"), 60)
+        wan.settle()
+        wan.plug(1)
+        eventually(lambda: machine.run("ip rule").count("7899:") == 2, 60)
+        done, absent = lookups.stop(), missing.stop()
+    report("cable", done, absent)
+    assert [item for item in done if item.failed] == []
+    assert {item.answer for item in absent} == {"code 3"}
+
+    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+        hole(wan.routers[1])
+        eventually(lambda: not status(machine)["uplinks"][0]["usable"], 60)
+        done, absent = lookups.stop(), missing.stop()
+    report("black hole", done, absent)
+    assert [item for item in done if item.failed] == []
+
+    machine.run("resolvectl default-route eth1 no")
+    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+        eventually(lambda: machine.run("resolvectl default-route eth1").split()[-1] == "no", 20)
+        done, absent = lookups.stop(), missing.stop()
+    report("black hole, no default route", done, absent)
+    assert [item for item in done if item.failed] == []
+    assert {item.answer for item in absent} == {"code 3"}
+    wan.routers[1].run("nft", "delete", "table", "inet", "hole")
+    eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
+    assert not status(machine)["problems"]
+
+
+def report(case: str, done: list[Lookup], absent: list[Lookup]) -> None:
+    """The figures of docs/names.md, for those who run it with -s."""
+    for name, lookups in (("names", done), ("missing names", absent)):
+        times = [item.seconds for item in lookups if item.seconds is not None]
+        print(f"{case}: {name}: {len(times)} of {len(lookups)}, slowest {max(times):.3f} s")
