@@ -143,7 +143,7 @@ def test_every_option_of_the_configuration_with_its_default(kind: tuple[str, str
             wanted = f"Default: .Cm {default}"
         else:
             wanted = "Default: empty"
-        words = " ".join(text[name].split()).replace("\\&", "") + " "
+        words = " ".join(text[name].split()) + " "
         assert re.search(re.escape(wanted) + r"[ .:,]", words), f"{name}: {wanted}"
 
 
