@@ -99,20 +99,3 @@ def test_a_lan_in_a_vrf_keeps_to_it(wan: Wan) -> None:
         assert device(wan, FAR, "iif br-lan from 192.168.70.10") == ""
         both_paths(wan)
         assert all(uplink["usable"] for uplink in daemon.settle()["uplinks"])
-
-
-def test_an_uplink_in_a_vrf_is_not_used(wan: Wan) -> None:
-    """Its routes are in the VRF's table: main has none, so there is no gateway."""
-    add(wan, "vrf-wan type vrf table 20")
-    gateway = wan.gateway
-    with Daemon(gateway) as daemon:
-        daemon.settle()
-        gateway.ip("link set vrf-wan up", "link set eth1 master vrf-wan")
-        gateway.ip("route add default via 10.1.1.1 dev eth1 table 20", family=4)
-        eventually(lambda: not daemon.uplink("wan1")["families"][0]["usable"], 20)
-        assert daemon.query_status()["default"]["ipv4"] == "wan2"
-        assert daemon.call("status").code == 1
-        gateway.ip("link set eth1 nomaster")
-        wan.address_up(1)
-        wan.default_route(1)
-        eventually(lambda: daemon.uplink("wan1")["usable"], 20)
