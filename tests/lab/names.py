@@ -33,6 +33,7 @@ import json, select, socket, struct, sys, time
 server, interval, patience = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 s = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
 s.connect((server, 53))
+base = time.time_ns() % 10**9
 number, asked, answers, next_at, ending = 0, {}, [], time.monotonic(), 0.0
 print("ready", flush=True)
 while not ending or (asked and time.monotonic() < ending):
@@ -40,7 +41,7 @@ while not ending or (asked and time.monotonic() < ending):
     if not ending and now >= next_at:
         number += 1
         next_at += interval
-        label = b"n%d" % number
+        label = b"n%d-%d" % (base, number)
         question = bytes([len(label)]) + label + b"\\4test\\0\\0\\1\\0\\1"
         asked[number] = now
         try:
