@@ -132,6 +132,7 @@ def test_a_connection_of_a_policy_never_leaves_by_another_uplink(
         assert flow.falls_silent()
         assert world.counted(1) == seen
     finally:
+        flow.stop()
         world.plug(2)
         daemon.settle()
 
@@ -234,6 +235,7 @@ def test_a_reload_of_one_rule_under_load_moves_nothing_else(
         assert flood.poll() is None
         flood.kill()
         assert flow.comes_from(address(2))
+        flow.stop()
     assert world.counted(2) > 200, "it was under load"
     assert world.counted(1) == seen
 
