@@ -238,6 +238,14 @@ def no_mark(site: Site) -> None:
     site.settle()
 
 
+def policy_unusable(site: Site) -> None:
+    own = "config member 'm'\n option interface 'wan2'\nconfig policy 'p'\n"
+    own += " list use_member 'm'\nconfig rule 'r'\n option use_policy 'p'\n"
+    site.write(WAN1 + WAN2, own)
+    site.world.set("eth2", carrier=False)
+    site.settle()
+
+
 def take_a_rule_away(site: Site) -> None:
     site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
     site.reconciler.reconcile()
@@ -301,6 +309,7 @@ def limits_above_max(site: Site) -> None:
 
 
 WORLDS: dict[str, Callable[[Site], None]] = {
+    "policy-unusable": policy_unusable,
     name.replace("_", "-"): make
     for name, make in [
         (make.__name__, make)
