@@ -309,12 +309,12 @@ def limits_above_max(site: Site) -> None:
 
 
 WORLDS: dict[str, Callable[[Site], None]] = {
-    "policy-unusable": policy_unusable,
     name.replace("_", "-"): make
     for name, make in [
         (make.__name__, make)
         for make in (
             failed_in_use,
+            policy_unusable,
             resolver_diverted,
             resolver_shared,
             address_without_gateway,
