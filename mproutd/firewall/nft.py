@@ -37,7 +37,7 @@ MAX_LISTING_BYTES = 2 << 20
 """Of a whole ruleset; a larger one is not searched for conflicts."""
 RECORD_FILE = "nftables"
 """In the runtime directory: the table as written, and as the kernel lists it."""
-_MAX_RECORD_BYTES = 1 << 20
+_MAX_RECORD_BYTES = 8 << 20
 _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
 _TABLE_PART, _RULES_PART = (

@@ -107,6 +107,7 @@ def test_installed_listed_changed_and_removed(
     assert {path for path, mode in modes.items() if mode == 0o755} == {
         "/etc/network/if-up.d/mproutd",
         "/etc/network/if-post-down.d/mproutd",
+        "/etc/NetworkManager/dispatcher.d/60-mproutd",
     }
     assert set(modes.values()) == {0o755, 0o644}
 

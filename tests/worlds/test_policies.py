@@ -248,3 +248,17 @@ while True:
     time.sleep(0.001)
 """
 """A new UDP connection every millisecond."""
+
+
+def test_five_hundred_rules(world: PolicyWorld, daemon: Daemon) -> None:
+    """More than fits into a socket's usual buffer; the last one matches."""
+    rules = "".join(
+        f"config rule 'r{n}'\n\toption src_ip '10.77.{n // 250}.{n % 250}'\n"
+        f"\toption proto 'tcp'\n\toption use_policy 'by_wan2'\n"
+        for n in range(500)
+    )
+    use(daemon, BY_WAN2 + rules + "config rule 'last'\n\toption use_policy 'by_wan2'\n")
+    assert world.table().count("goto use_by_wan2") == 502
+    assert [world.uplink(), world.uplink(6)] == ["wan2", "wan2"]
+    use(daemon, "")
+    assert "rules4" not in world.table()
