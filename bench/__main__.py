@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import burst, compare, down, flows, forward, passes, process, traffic, up
+from bench import burst, compare, down, flows, forward, passes, policies, process, traffic, up
 from bench.change import timer_slack
 from bench.figure import Figure, markdown, table
 from bench.where import where
@@ -38,6 +38,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "stall": traffic.stall,
     "back": traffic.back,
     "forward": forward.forward,
+    "policies": policies.policies,
     "moved": flows.moved,
     "ended": flows.ended,
     "sampling": traffic.sampling,

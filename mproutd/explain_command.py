@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mproutd import commands
-from mproutd.commands import INVALID, CommandError
+from mproutd.commands import INVALID, NOT_RUNNING, CommandError
 from mproutd.configuration.config import ConfigError
 from mproutd.configuration.parsers import quoted
 from mproutd.explain.request import Request, parse_request
@@ -23,11 +23,16 @@ def perform(options: argparse.Namespace) -> Explanation:
     from mproutd.explain.kernel import FlowKernel
     from mproutd.explain.world import read_world
 
-    own = commands.reconciler(options, change=False)
     kernel = FlowKernel()
     try:
+        own = commands.reconciler(options, change=False)
         world = read_world(own.preview(), commands.runtime_dir(options), kernel)
         return explain(request, world, kernel)
+    except CommandError as error:
+        if error.status != NOT_RUNNING:
+            raise
+        file = f"{commands.runtime_dir(options)}/state.json"
+        raise CommandError(f"{file}: only root may read it; run this as root") from None
     except ConfigError as error:
         raise CommandError(str(error), INVALID) from None
     except UnknownDeviceError as error:

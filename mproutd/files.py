@@ -30,6 +30,7 @@ HIDDEN = ("/home", "/root", "/run/user")
 NEEDS = {
     "/etc/network/": "/etc/network",
     "/etc/dhcp/": "/etc/dhcp",
+    "/etc/NetworkManager/": "/etc/NetworkManager",
     "/usr/local/share/cockpit/": "/usr/share/cockpit",
 }
 """Where a file goes → the folder of the program that reads it; without that it is not needed."""

@@ -90,7 +90,7 @@ def cold_start(site: Site, directory: str, tree: str) -> float:
     began = time.monotonic()
     pid = start(*command("run", directory), environment=environment(tree), silent=True)
     try:
-        time.sleep(1)
+        time.sleep(3)
         found = [hit for hit in probes.hits(pid) if hit.name == "endpoint"]
     finally:
         os.kill(pid, 15)

@@ -37,8 +37,10 @@ class Result(NamedTuple):
 
 
 def environment(tree: str) -> dict[str, str]:
-    """In which a program of a revision runs: with the same order of its sets every time."""
-    return {"PYTHONPATH": tree, "PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1"}
+    """In which a program of a revision runs: with the same order of its sets every time, and
+    without the package in the current directory."""
+    variables = {"PYTHONPATH": tree, "PYTHONHASHSEED": "0"}
+    return {**variables, "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
 
 
 class Revision(Daemon):

@@ -33,6 +33,7 @@ RULES_OF_DEFAULT = 3
 """The ip rules that lead to main and to the table for other traffic."""
 DEFAULT = "default"
 """In place of a policy's name: the traffic is left to whatever carries other traffic."""
+MAX_PORT = 65535
 _FAMILIES: dict[str, tuple[int, ...]] = {
     "ipv4": (AF_INET,),
     "ipv6": (AF_INET6,),
@@ -318,6 +319,11 @@ class _Builder:
             for value in self._resolver.parsed(section, option)[:1]:
                 if value.value.negated:
                     self.errors.append(value.error("cannot be negated together with user"))
+        for option in ("src_port", "dest_port"):
+            for value in self._resolver.parsed(section, option)[:1]:
+                if any(first == 0 or last == MAX_PORT for first, last in value.value.values):
+                    reason = f"with user, ports are 1 to {MAX_PORT - 1}: ip rules take no others"
+                    self.errors.append(value.error(reason))
 
 
 def build_policies(

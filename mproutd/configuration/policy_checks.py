@@ -108,15 +108,26 @@ class _Ranges(NamedTuple):
 def covered_rules(rules: Sequence[RuleConfig]) -> list[tuple[RuleConfig, RuleConfig]]:
     """(rule, an earlier rule that matches everything that it does)."""
     found = []
-    earlier: list[_Ranges] = []
+    earlier: list[tuple[int, int, _Ranges]] = []
     for rule in rules:
         ranges = _as_ranges(rule)
-        first = next((other for other in earlier if _covers(other, ranges)), None)
-        if first is not None:
-            found.append((rule, first.rule))
+        # Of most pairs the sources decide, in a fraction of the time that the rest takes.
+        low, high = _hull(ranges)
+        for first, last, other in earlier:
+            if first <= low and high <= last and _covers(other, ranges):
+                found.append((rule, other.rule))
+                break
         else:
-            earlier.append(ranges)
+            earlier.append((low, high, ranges))
     return found
+
+
+def _hull(ranges: _Ranges) -> tuple[int, int]:
+    """The lowest and the highest source; every one where they are not limited."""
+    negated, sources = ranges.selections[0]
+    if negated or not sources:
+        return 0, 1 << 130
+    return min(first for first, _ in sources), max(last for _, last in sources)
 
 
 def _as_ranges(rule: RuleConfig) -> _Ranges:

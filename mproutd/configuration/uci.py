@@ -15,6 +15,7 @@ from mproutd.configuration.config import Config, build, without_programs
 from mproutd.configuration.parsers import quoted
 from mproutd.configuration.sections import ConfigError, Section
 from mproutd.configuration.uci_parser import parse_sections
+from mproutd.environment import find_program
 from mproutd.safefile import replaceable_by_others, writable_by_others
 
 MAX_FILE_BYTES = 1 << 20
@@ -31,6 +32,7 @@ def load(directory: str) -> Config:
         raise ConfigError("no such file", network)
     config = with_user_numbers(build(sections, read(mproutd) or ()))
     # Afterwards, so that what was read cannot have been put there by somebody else since.
+    config = _with_dnsmasq(config)
     faults = _writers(network, mproutd)
     return without_programs(config, faults) if faults else config
 
@@ -54,6 +56,17 @@ def with_user_numbers(config: Config) -> Config:
             rule = rule._replace(user=(number, number))
         rules.append(rule)
     return config._replace(rules=tuple(rules))
+
+
+def _with_dnsmasq(config: Config) -> Config:
+    """With a warning for the first rule whose domains no dnsmasq resolves."""
+    rule = next((rule for rule in config.rules if rule.domains), None)
+    if rule is None or any(map(find_program, ("dnsmasq", "/usr/sbin/dnsmasq"))):
+        return config
+    file, _, line = rule.location.rpartition(":")
+    reason = "has no effect: dnsmasq, which resolves it for the hosts, is not installed"
+    warning = ConfigError(reason, file, int(line), f"rule {quoted(rule.name)}", "domain")
+    return config._replace(warnings=(*config.warnings, str(warning)))
 
 
 def _writers(*files: str) -> list[str]:

@@ -35,6 +35,13 @@ REFUSALS = {EHOSTUNREACH: "unreachable", EACCES: "prohibit"}
 """Errors of a lookup that such a route ends (net/ipv4/fib_semantics.c, fib_props)."""
 
 
+SECOND_LOOKUP = (
+    "a socket without an address gets one of any device where there is no route, and the kernel "
+    "looks up again: it may leave by that address's uplink; --from shows the way of an address"
+)
+"""net/ipv6/ip6_output.c, ip6_dst_lookup_tail."""
+
+
 class Kernel(Protocol):
     """What is asked about a flow; see kernel.py."""
 
@@ -222,6 +229,13 @@ class _Explainer:
     def _answer(self, found: _Found) -> Explanation:
         reply, rule = found.reply, found.ip_rule
         error = self._error(reply)
+        if (
+            error
+            and found.kind == "own"
+            and not self._request.source
+            and ":" in (self._request.destination)
+        ):
+            self._notes.append(SECOND_LOOKUP)
         chosen = None if error or found.kind == "to-host" else reply.chosen
         policy = self._policy(found)
         uplink = self._marks.uplink_of_device(chosen.device) if chosen else ""

@@ -37,7 +37,7 @@ MAX_LISTING_BYTES = 2 << 20
 """Of a whole ruleset; a larger one is not searched for conflicts."""
 RECORD_FILE = "nftables"
 """In the runtime directory: the table as written, and as the kernel lists it."""
-_MAX_RECORD_BYTES = 1 << 20
+_MAX_RECORD_BYTES = 8 << 20
 _SBIN = ("/usr/sbin", "/sbin")
 _MISSING = (ENOENT, EOPNOTSUPP, EPROTONOSUPPORT)
 _TABLE_PART, _RULES_PART = (
@@ -82,16 +82,16 @@ def read_table() -> Found:
 def write_table(table: Table, known: bool) -> Found:
     """Make this table, or delete it where it has no chains.  What the kernel has then.  OSError.
 
-    A table that is `known` to be as we left it only has its rules and chains replaced, so that
-    sets keep their elements; any other is deleted first.
+    A table that is `known` to be as we left it, or that has sets, only has its rules and chains
+    replaced, so that sets keep their elements; any other is deleted first.
     """
     channel = _channel()
     try:
         stale, sets = None, []
-        if known and table.chains:
+        if (known or table.sets) and table.chains:
             bodies = [body for body in channel.dump(chains_request) if is_of(body, TABLE)]
             stale = sorted({*map(chain_name, bodies)} - {chain.name for chain in table.chains})
-            if table.sets:
+            if table.sets and bodies:
                 sets = [*map(set_name, channel.dump(sets_request(TABLE)))]
         failed = channel.transaction(transaction(table, stale, sets))
         if failed and stale is not None:  # for example a set that refers to a chain

@@ -10,8 +10,9 @@ Only packets in the original direction are marked, and only of connections that 
 an uplink: replies and port forwards go where they came from.
 
 - `sticky`: a rule with a mark of its own.  When a connection with that mark is noted on an uplink,
-  its source goes into a set of this rule and uplink for `timeout` seconds.  The source's next
-  connection gets that uplink's mark as well, which has no effect while the uplink is not usable.
+  its source goes into a set of this rule and uplink for `timeout` seconds, and out of those of
+  other uplinks.  The source's next connection gets that uplink's mark as well, which has no effect
+  while the uplink is not usable.
 - `domain`: a set that dnsmasq fills; a new connection to an address starts its timeout again.
 - `set`: a set that others fill.
 """
@@ -50,6 +51,7 @@ from mproutd.netlink.nft_values import (
     Assign,
     Chain,
     Choice,
+    Forget,
     InSet,
     Jump,
     Key,
@@ -112,10 +114,10 @@ def with_policies(
     rules = incoming.rules or [[Jump("arriving")]]
     chains["incoming"] = incoming._replace(rules=[*first, *rules])
     uplinks: dict[Value, Jump] = {device: Jump() for device in devices}
-    for rule in chains["arriving"].rules if "arriving" in chains else ():
-        for statement in rule:
-            if isinstance(statement, Choice):
-                uplinks.update(statement.targets)
+    if "arriving" in chains:
+        ((noted,),) = chains["arriving"].rules
+        assert isinstance(noted, Choice)
+        uplinks.update(noted.targets)
     new = Match(CT_STATE, 0, NEW, equal=False)
     by_family: list[Rule] = [
         [new, _family(family), Jump(f"rules{_SUFFIX[family]}")] for family in _PROTOCOLS
@@ -201,15 +203,8 @@ class _Steering:
         chains: dict[Value, Chain] = {}
         for rule in self._sticky:
             if uplink in self._members[rule.policy]:
-                rules: list[Rule] = [
-                    [
-                        _family(family),
-                        Remember(
-                            _SOURCE[family],
-                            self._remembered(rule, uplink, family),
-                            rule.timeout,
-                        ),
-                    ]
+                rules = [
+                    [_family(family), *self._remember(rule, uplink, family)]
                     for family in rule.families
                 ]
                 chains[self._own(rule).mark] = Chain(f"keep_{rule.name}_{short}", rules)
@@ -217,6 +212,14 @@ class _Steering:
             return [], []
         targets = {mark: Jump(chain.name) for mark, chain in chains.items()}
         return [[Choice(CT_MARK, targets, self._config.policy_mask)]], [*chains.values()]
+
+    def _remember(self, rule: RuleConfig, uplink: str, family: int) -> Iterator[Statement]:
+        """Note the source on this uplink, and on no other."""
+        key = _SOURCE[family]
+        for other in self._members[rule.policy]:
+            if other != uplink:
+                yield Forget(key, self._remembered(rule, other, family))
+        yield Remember(key, self._remembered(rule, uplink, family), rule.timeout)
 
     # -- sets -----------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from mproutd.netlink.nft_values import (
     Assign,
     Chain,
     Choice,
+    Forget,
     InSet,
     Jump,
     Key,
@@ -123,6 +124,8 @@ def _statement(statement: Statement) -> str:
         return f"{key} @{statement.set}{renewal}"
     if isinstance(statement, Remember):
         return f"update @{statement.set} {{ {key} timeout {statement.seconds}s }}"
+    if isinstance(statement, Forget):
+        return f"delete @{statement.set} {{ {key} }}"
     if isinstance(statement, Assign):
         kept = "" if statement.keep == ALL_BITS else f" & {statement.keep:#010x}"
         return f"{key} set {key}{kept} | {statement.value:#010x}"

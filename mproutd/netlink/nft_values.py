@@ -79,6 +79,13 @@ class Remember(NamedTuple):
     seconds: int
 
 
+class Forget(NamedTuple):
+    """Take the key out of a named set."""
+
+    key: Key
+    set: str
+
+
 class Jump(NamedTuple):
     """Go to another chain for good, or come back; without one, return from this one."""
 
@@ -115,7 +122,7 @@ class Translate(NamedTuple):
     prefix: str = ""
 
 
-Statement = Match | Among | InSet | Remember | Jump | Choice | Assign | Source | Translate
+Statement = Match | Among | InSet | Remember | Forget | Jump | Choice | Assign | Source | Translate
 Rule = Sequence[Statement]
 
 

@@ -23,6 +23,7 @@ from mproutd.netlink.nft_values import (
     Assign,
     Chain,
     Choice,
+    Forget,
     InSet,
     Jump,
     Key,
@@ -63,8 +64,8 @@ _JUMP, _GOTO, _RETURN = -3 & 0xFFFFFFFF, -4 & 0xFFFFFFFF, -5 & 0xFFFFFFFF
 _ANONYMOUS, _INTERVAL, _MAP, _TIMEOUT, _EVAL = 1 | 2, 4, 8, 0x10, 0x20
 """NFT_SET_*; an anonymous set is constant, and rules add elements to one with EVAL."""
 _INTERVAL_END = put(3, _BE32.pack(1))
-_UPDATE = 1
-"""NFT_DYNSET_OP_UPDATE."""
+_UPDATE, _DELETE = 1, 2
+"""NFT_DYNSET_OP_*."""
 _MAX_ELEMENTS = 65535
 """Of a set to which rules or dnsmasq add."""
 _VERDICT_DATA = 0xFFFFFF00
@@ -266,6 +267,8 @@ def _statement(statement: Statement, number: int) -> bytes:
         return lookup + (_update(statement.key, statement.set) if statement.renew else b"")
     if isinstance(statement, Remember):
         return _update(statement.key, statement.set, statement.seconds)
+    if isinstance(statement, Forget):
+        return _update(statement.key, statement.set, operation=_DELETE)
     if isinstance(statement, Assign):
         changed = _bitwise(statement.keep & ~statement.value, statement.value)
         return _load(statement.key) + changed + _key_expression(statement.key, store=True)
@@ -283,8 +286,8 @@ def _immediate(register: int, data: bytes) -> bytes:
     return _expression("immediate", put(1, _BE32.pack(register)) + put(2 | _NESTED, data))
 
 
-def _update(key: Key, name: str, seconds: int = 0) -> bytes:
-    body = put(1, string(name)) + put(3, _BE32.pack(_UPDATE)) + put(4, _BE32.pack(_REGISTER))
+def _update(key: Key, name: str, seconds: int = 0, operation: int = _UPDATE) -> bytes:
+    body = put(1, string(name)) + put(3, _BE32.pack(operation)) + put(4, _BE32.pack(_REGISTER))
     if seconds:
         body += put(6, (seconds * 1000).to_bytes(8, "big"))
     return _load(key) + _expression("dynset", body)

@@ -71,6 +71,8 @@ _DETACHED = 0x18
 
 _RULE_ATTRIBUTES = {FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN}
 _RULE_ATTRIBUTES |= {FRA_TABLE, FRA_FWMASK, FRA_OIFNAME, FRA_PAD, FRA_PROTOCOL}
+_WHOLE_PORTS = {(28, b"\xff\xff"), (29, b"\xff\xff")}
+"""FRA_SPORT_MASK and FRA_DPORT_MASK of a single port, which Linux 6.15 reports beside it."""
 _SELECTORS = {FRA_UIDS, FRA_IP_PROTO, FRA_SPORTS, FRA_DPORTS}
 _RULE_ATTRIBUTES |= _SELECTORS
 """Those that Rule has a field for."""
@@ -359,7 +361,7 @@ def rule(body: bytes) -> Rule | None:
             plain = plain and not any(
                 kind <= _FRA_LAST or payload.strip(b"\0")
                 for kind, payload in attrs.items()
-                if kind not in _RULE_ATTRIBUTES
+                if kind not in _RULE_ATTRIBUTES and (kind, payload) not in _WHOLE_PORTS
             )
         get = attrs.get
         number = U32.unpack

@@ -32,7 +32,8 @@ from mproutd.netlink.nlmsg import (
 
 SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
-_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_USUAL_BYTES = 100_000
 _EVENT_BUFFER_BYTES = 1 << 20
 """Socket memory for pending events; an overrun only costs a full pass."""
 _RECEIVE_BYTES = 1 << 16
@@ -221,7 +222,11 @@ class Requests:
             first = 1
         data = [encode(sequence) for sequence, encode in enumerate(requests, first)]
         self._sequence = first + len(data)
-        self._socket.send(b"".join(data))
+        whole = b"".join(data)
+        if len(whole) > _USUAL_BYTES:
+            # One datagram has to fit in the buffer, whose default is net.core.wmem_default.
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(whole))
+        self._socket.send(whole)
         return first
 
 

@@ -13,12 +13,12 @@ reached by its scope.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.model import FAMILIES, Rule, Snapshot, contains, family_of
-from mproutd.planning.cache import cache_last
+from mproutd.model import FAMILIES, Address, Rule, Snapshot, family_of, leading_bits
+from mproutd.planning.cache import cache_last, cache_last_by
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.resolver_sources import MAX_RESOLVERS, Resolver, is_link_local
 from mproutd.planning.sharing import by_preference, is_shared
@@ -57,79 +57,144 @@ def plan_resolvers(
     if not facts.resolvers and not _has_configured(config):
         return ()
     ranked = by_preference(uplinks) if is_shared(config) else by_rank(uplinks)
-    rest = [uplink for uplink in uplinks if uplink not in ranked and uplink.config.default_route]
-    named = {uplink.config.name: _named(uplink, facts) for uplink in (*ranked, *rest)}
-    owners: dict[str, list[str]] = {}
-    for name, resolvers in named.items():
-        for resolver in resolvers:
-            owners.setdefault(resolver.address, []).append(name)
-    local = _local_networks(snapshot, uplinks)
-    planned = []
-    for uplink in (*ranked, *rest):
-        for resolver in named[uplink.config.name]:
-            path = uplink.paths[FAMILIES.index(family_of(resolver.address))]
-            known = UplinkResolver(uplink.config.name, *resolver, usable=path.usable)
-            planned.append(_with_reason(known, uplink, owners[resolver.address], local))
+    names = {uplink.config.name for uplink in ranked}
+    ordered = [
+        *ranked,
+        *(
+            uplink
+            for uplink in uplinks
+            if uplink.config.name not in names and uplink.config.default_route
+        ),
+    ]
+    named = [
+        _named(uplink.config.name, uplink.config.dns, facts.resolvers.get(uplink.config.device, ()))
+        for uplink in ordered
+    ]
+    shared = _shared(tuple(zip((uplink.config.name for uplink in ordered), named, strict=True)))
+    devices = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
+    local = _local_networks(snapshot.addresses, devices)
+    planned: list[UplinkResolver] = []
+    for uplink, resolvers in zip(ordered, named, strict=True):
+        usable = (uplink.paths[0].usable, uplink.paths[1].usable)
+        planned += _plan_uplink(
+            uplink.config.name,
+            uplink.config.device,
+            resolvers,
+            usable,
+            uplink.config.strict,
+            shared,
+            local,
+        )
     return tuple(planned)
 
 
-def _named(uplink: ObservedUplink, facts: Facts) -> list[Resolver]:
+@cache_last_by(lambda name, *_: name)
+def _named(
+    name: str, configured: Sequence[str], others: Sequence[Resolver]
+) -> tuple[Resolver, ...]:
     """The configured ones if there are any, else what other sources name, each once."""
-    configured = uplink.config.dns
     if configured:
-        return [Resolver(address, "configuration") for address in configured]
-    known = {item.address: item for item in reversed(facts.resolvers.get(uplink.config.device, ()))}
-    return list(reversed(known.values()))[:MAX_RESOLVERS]
+        return tuple(Resolver(address, "configuration") for address in configured)
+    known = {resolver.address: resolver for resolver in reversed(others)}
+    return tuple(reversed(known.values()))[:MAX_RESOLVERS]
 
 
-def _local_networks(snapshot: Snapshot, uplinks: Iterable[ObservedUplink]) -> frozenset[str]:
-    """The directly connected networks of devices that are no uplinks, and our own addresses."""
-    devices = {uplink.link.index for uplink in uplinks if uplink.link}
-    return frozenset(
-        address.address if address.link in devices else address.network
-        for address in snapshot.addresses
-        if address.network != "default"
+@cache_last
+def _shared(named: Iterable[tuple[str, Sequence[Resolver]]]) -> Mapping[str, tuple[str, ...]]:
+    """Address → the uplinks that name it, where there are several."""
+    owners: dict[str, tuple[str, ...]] = {}
+    for name, resolvers in named:
+        for resolver in resolvers:
+            owners[resolver.address] = (*owners.get(resolver.address, ()), name)
+    return {address: names for address, names in owners.items() if len(names) > 1}
+
+
+_Networks = Mapping[tuple[int, int], Collection[int]]
+"""(family, prefix length) → the leading bits of each prefix."""
+
+
+@cache_last
+def _local_networks(addresses: Sequence[Address], devices: frozenset[int]) -> _Networks:
+    """The directly connected networks of other than these devices, and our own addresses."""
+    networks: dict[tuple[int, int], set[int]] = {}
+    for address in addresses:
+        network = address.address if address.link in devices else address.network
+        if network != "default":
+            start, length = leading_bits(network)
+            networks.setdefault((address.family, length), set()).add(start)
+    return networks
+
+
+def _is_local(address: str, local: _Networks) -> bool:
+    start, size = leading_bits(address)
+    family = family_of(address)
+    return any(
+        known == family and start >> size - length in starts
+        for (known, length), starts in local.items()
     )
 
 
-def _with_reason(
-    known: UplinkResolver, uplink: ObservedUplink, owners: Sequence[str], local: Iterable[str]
-) -> UplinkResolver:
-    """The same with the reason why it has no rule."""
-    if is_link_local(known.address):
-        return known._replace(reason="link-local", scope=uplink.config.device)
-    if len(owners) > 1:
-        return known._replace(reason="shared", sharers=tuple(owners))
-    if any(contains(network, known.address) for network in local):
-        return known._replace(reason="local")
-    if not known.usable and not uplink.config.strict:
-        return known._replace(reason="unusable")
-    return known
+@cache_last_by(lambda name, *_: name)
+def _plan_uplink(
+    name: str,
+    device: str,
+    resolvers: Sequence[Resolver],
+    usable: tuple[bool, bool],
+    strict: bool,
+    shared: Mapping[str, tuple[str, ...]],
+    local: _Networks,
+) -> list[UplinkResolver]:
+    """The resolvers of one uplink, each with the reason why it has no rule."""
+    planned = []
+    for address, origin in resolvers:
+        reason, scope, sharers = "", "", shared.get(address, ())
+        carries = usable[FAMILIES.index(family_of(address))]
+        if is_link_local(address):
+            reason, scope, sharers = "link-local", device, ()
+        elif sharers:
+            reason = "shared"
+        elif _is_local(address, local):
+            reason = "local"
+        elif not carries and not strict:
+            reason = "unusable"
+        planned.append(UplinkResolver(name, address, origin, scope, carries, reason, sharers))
+    return planned
 
 
 def resolver_rules(
     config: Config,
     uplinks: Sequence[ObservedUplink],
     numbers: Mapping[str, Numbers],
-    resolvers: Iterable[UplinkResolver],
+    resolvers: tuple[UplinkResolver, ...],
     planned: Mapping[Rule, str],
 ) -> dict[Rule, str]:
     """The rules of these resolvers; the values name the uplink.
 
     Like the other rules of a `strict` uplink, its stay while it is not usable; `planned` are those.
     """
-    observed = {uplink.config.name: uplink for uplink in uplinks}
-    having_rules = {(name, rule.family) for rule, name in planned.items()}
+    tables = {
+        uplink.config.name: (uplink.paths[0].table, uplink.paths[1].table) for uplink in uplinks
+    }
+    strict = any(uplink.config.strict for uplink in uplinks)
+    kept = {(name, rule.family) for rule, name in planned.items()} if strict else set()
+    return _rules(config.rule_priority + RESOLVER, tables, numbers, resolvers, kept)
+
+
+@cache_last
+def _rules(
+    priority: int,
+    tables: Mapping[str, tuple[int, int]],
+    numbers: Mapping[str, Numbers],
+    resolvers: tuple[UplinkResolver, ...],
+    kept: Collection[tuple[str, int]],
+) -> dict[Rule, str]:
+    """`tables` are netifd's, by uplink; `kept` are (uplink, family) with rules."""
     rules: dict[Rule, str] = {}
     for resolver in resolvers:
-        family = family_of(resolver.address)
-        if resolver.reason or (resolver.uplink, family) not in having_rules:
-            continue
-        path = observed[resolver.uplink].paths[FAMILIES.index(family)]
-        table = path.table or numbers[resolver.uplink].table
-        priority = config.rule_priority + RESOLVER
-        rule = Rule(family, priority, table, destination=resolver.address)
-        rules[rule] = resolver.uplink
+        name, family = resolver.uplink, family_of(resolver.address)
+        if not resolver.reason and (resolver.usable or (name, family) in kept):
+            table = tables[name][FAMILIES.index(family)] or numbers[name].table
+            rules[Rule(family, priority, table, destination=resolver.address)] = name
     return rules
 
 

@@ -56,6 +56,16 @@ def _needs_nftables(config: Config) -> bool:
     return _pins_flows(config) or (config.enabled and any(r.forwarded for r in config.rules))
 
 
+def _names_domains(config: Config) -> bool:
+    return config.enabled and any(rule.domains for rule in config.rules)
+
+
+def _domain_file(context: ServiceContext) -> Service:
+    from mproutd.services.domains import DomainFile
+
+    return DomainFile(context)
+
+
 def _scripts(context: ServiceContext) -> Service:
     from mproutd.services.scripts import Scripts
 
@@ -151,6 +161,7 @@ SERVICES = (
         _pinned_flows,
         leftover="nftables",
     ),
+    ServiceType("domains", _names_domains, _domain_file, leftover="dnsmasq.d/mproutd.conf"),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),

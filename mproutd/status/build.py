@@ -31,9 +31,10 @@ from mproutd.status.uplink import (
 )
 
 if TYPE_CHECKING:
+    from mproutd.status.mptcp_types import MptcpStatus
+    from mproutd.status.policy_types import PolicyStatus
     from mproutd.status.traffic_types import Defaults
     from mproutd.status.types import (
-        MptcpStatus,
         Problem,
         Status,
         Traffic,
@@ -55,7 +56,8 @@ def build_status(
     config, plan = inspection.config, inspection.plan
     uplinks = [uplink_status(inspection, view, uplink, traffic) for uplink in plan.uplinks]
     drift = [ip_command(operation, view.name) for operation in inspection.drift]
-    problems = merge(_problems(inspection, view, uplinks))
+    policies, unusable_policies = _policies(inspection)
+    problems = merge([*_problems(inspection, view, uplinks), *unusable_policies])
     unusable = any(uplink["mode"] != "off" and not uplink["usable"] for uplink in uplinks)
     status: Status = {
         "version": VERSION,
@@ -67,6 +69,7 @@ def build_status(
         "uplinks": uplinks,
         "default": _defaults(inspection),
         "other_traffic": other_traffic(inspection, view),
+        "policies": policies,
         "common": {
             "rules": [
                 describe_object(rule, view.name)
@@ -101,6 +104,16 @@ def _defaults(inspection: Inspection) -> Defaults:
             if name:
                 defaults[family_name(flow.packet.family)] = name
     return defaults
+
+
+def _policies(inspection: Inspection) -> tuple[list[PolicyStatus], list[Problem]]:
+    """The policies, and problems of theirs; the module is imported only where there are any."""
+    if not inspection.config.policies:
+        return [], []
+    from mproutd.status.policies import policies, policy_problems
+
+    found = policies(inspection)
+    return found, [*policy_problems(inspection, found)]
 
 
 def _mptcp(inspection: Inspection, view: KernelView) -> MptcpStatus | None:

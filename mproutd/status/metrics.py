@@ -17,7 +17,8 @@ from mproutd.status.render_traffic import share_ratios
 
 if TYPE_CHECKING:
     from mproutd.status.cost_types import DirectionLoad
-    from mproutd.status.types import CheckStatus, MptcpStatus, Status, UplinkStatus
+    from mproutd.status.mptcp_types import MptcpStatus
+    from mproutd.status.types import CheckStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
 

@@ -60,6 +60,7 @@ PROBLEMS = {
     "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {regular} is "
     "unknown",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
+    "policy-unusable": "policy {policy} ({family}): no member is usable; its traffic: {fate}",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
     "uplink answers port forwards: {error}",
     "prefix-not-deprecated": "hosts in the LAN may keep to the IPv6 prefix of an uplink that is "
@@ -174,6 +175,8 @@ ADVICE = {
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
+    "policy-unusable": "see above why its uplinks are not usable; another member or `last_resort` "
+    "lets its traffic leave",
     "flows-not-pinned": "resolve the kernel's error: it needs nf_tables, nft_ct, nft_chain_nat "
     "and nf_conntrack with CONFIG_NF_CONNTRACK_MARK; mproutd retries every minute; or set "
     "`pin_flows` '0'",

@@ -193,6 +193,11 @@ def default_lines(status: Status) -> list[str]:
     """Where other traffic leaves."""
     words = ways_out(status["other_traffic"], FAMILIES)
     lines = wrap("other traffic: " + ", ".join(words), "", "  ") if words else []
+    if status.get("policies"):
+        from mproutd.status.policies import policy_lines
+
+        for line in policy_lines(status, FAMILIES):
+            lines += wrap(line, "", "  ")
     announced = announcers_line(status)
     return [*lines, *wrap(announced, "", "  ")] if announced else lines
 

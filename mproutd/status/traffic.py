@@ -175,6 +175,8 @@ def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Ro
     if flow.kind in ("mark", "source"):
         if flow.packet.source in inspection.misrouted or family in view.blackholes:
             return False  # named already
+        if flow.kind == "mark" and route is None and not _is_usable(inspection, flow):
+            return False  # nor should it leave: the uplink is `strict`
         return bool(expected) and actual != expected
     if route is None:
         return bool(expected or _has_default(inspection, family)) and family not in view.blackholes
@@ -185,6 +187,15 @@ def _is_diverted(inspection: Inspection, view: KernelView, flow: Flow, route: Ro
     rule = _responsible(inspection, view, flow.packet, route)
     selective = flow.kind == "lan" and rule is not None and bool(rule.source or rule.iif)
     return actual != expected and not selective
+
+
+def _is_usable(inspection: Inspection, flow: Flow) -> bool:
+    """Whether an uplink of the flow can carry it."""
+    place = FAMILIES.index(flow.packet.family)
+    return any(
+        observed.config.name in flow.uplinks and observed.paths[place].usable
+        for observed in inspection.plan.uplinks
+    )
 
 
 def _has_default(inspection: Inspection, family: int) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from mproutd.status.cost_types import LoadStatus, OverflowStatus, QuotaStatus
+from mproutd.status.mptcp_types import MptcpStatus
+from mproutd.status.policy_types import PolicyStatus
 from mproutd.status.prefix_types import Announcer, DeprecatedAddress
 from mproutd.status.resolver_types import ResolverStatus
 from mproutd.status.traffic_types import Defaults, OtherTraffic
@@ -282,41 +284,6 @@ class Common(TypedDict):
     """desired rules"""
 
 
-class Limits(TypedDict):
-    """Limits for each MPTCP connection."""
-
-    subflows: Count
-    """additional subflows"""
-    add_addr_accepted: Count
-    """accepted announced addresses"""
-
-
-class LimitsComparison(TypedDict):
-    """The limits for each MPTCP connection."""
-
-    actual: Limits
-    """the kernel's"""
-    desired: Limits
-    """the ones mproutd sets"""
-
-
-class MptcpStatus(TypedDict):
-    """The kernel's MPTCP."""
-
-    enabled: bool
-    """net.mptcp.enabled"""
-    path_manager: str
-    """net.mptcp.path_manager"""
-    limit_max: Count
-    """the highest limit that the kernel accepts"""
-    endpoints_max: Count
-    """how many endpoints the kernel accepts"""
-    limits: LimitsComparison
-    """limits for each connection"""
-    foreign_endpoints: list[str]
-    """endpoints of other programs, which are left unchanged"""
-
-
 class Problem(TypedDict):
     """Something that needs attention; further fields hold the values in the text."""
 
@@ -376,6 +343,8 @@ one is added"""
     """the uplink that carries other traffic, by family; where it is missing, table main decides"""
     other_traffic: list[OtherTraffic]
     """where the kernel sends other traffic, whatever is configured"""
+    policies: list[PolicyStatus]
+    """the policies that rules name, in the order of the file, then uplinks that rules name"""
     common: Common
     """what belongs to no single uplink"""
     pins_flows: NotRequired[bool | None]

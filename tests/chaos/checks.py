@@ -23,8 +23,8 @@ from mproutd.planning.ownership import OUR_SYSCTLS, Ownership
 from mproutd.planning.plan import Plan, make_plan
 from mproutd.verification import misrouted_addresses
 from tests.chaos.configurations import Written
-from tests.chaos.site import ENDPOINTS, Site
-from tests.lab import RUNTIME_DIR, address
+from tests.chaos.site import ENDPOINTS, UPLINKS, Site
+from tests.lab import RUNTIME_DIR, address, router_address
 
 FILES = {"state.json", "state.json.new", "lock", "control.sock", "nftables"}
 """What may be in the runtime directory."""
@@ -228,8 +228,7 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         "announced-addresses": bool(site.limits.add_addr_accepted),
         "limit-not-lowered": site.limits.subflows > 2,
         "mark-follows-main": site.mesh,
-        # rp_filter drops what comes from a subnet that another device has as well.
-        "traffic-diverted": "iif" in site.in_use.own or bool(site.shared),
+        "traffic-diverted": "iif" in site.in_use.own or _has_unreachable_lan(site, seen),
         "off-has-default": any(uplink.config.mode == "off" for uplink in seen.target.uplinks),
         "family-unusable": any(
             path.reason in ("no-gateway", "no-address", "deprecated", "dad-failed")
@@ -238,6 +237,18 @@ def _explanations(site: Site, seen: Comparison) -> set[str]:
         ),
     }
     return {code for code, there in causes.items() if there}
+
+
+def _has_unreachable_lan(site: Site, seen: Comparison) -> bool:
+    """Whether main leads to the subnet of a device that is no uplink through another device, or
+    not at all: rp_filter drops what arrives from there."""
+    uplinks = {observed.config.device for observed in seen.target.uplinks}
+    return any(
+        f" dev eth{n} "
+        not in site.gateway.run("ip", "route", "get", router_address(n), check=False)
+        for n in UPLINKS
+        if f"eth{n}" not in uplinks
+    )
 
 
 def table_is_right(site: Site) -> bool:

@@ -68,6 +68,7 @@ ENVIRONED = st.one_of(
 )
 LINE = re.compile(
     rb"interface=[^\x00-\x1f\x7f]+|address=[0-9.]+|gateway=[0-9.]+|gateway6=[0-9A-Fa-f:.]+"
+    rb"|dns=[0-9A-Fa-f:. ]+"
     rb"|reason=[A-Za-z0-9-]+"
 )
 

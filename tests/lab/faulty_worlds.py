@@ -56,6 +56,16 @@ UNPACKED = Path(__file__).parents[2] / ".build/unpacked"
 OWN = "config mproutd 'globals'\n"
 
 
+def _policy_without_uplink(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(
+        own="config member 'second'\n option interface 'wan2'\n"
+        "config policy 'guests'\n list use_member 'second'\n"
+        "config rule 'from_guests'\n option src_ip '192.168.70.0/24'\n option use_policy 'guests'\n"
+    )
+    daemon.reconcile()
+    wan.unplug(2)
+
+
 def _no_address(wan: Wan, daemon: Daemon) -> None:
     wan.address_down(2)
 
@@ -454,6 +464,7 @@ BROKEN: dict[str, Broken] = {
     "main-not-looked-up": Broken(
         "only what has an uplink's address or mark gets out", _main_not_looked_up
     ),
+    "policy-unusable": Broken("some hosts have no connection", _policy_without_uplink),
     "flows-not-pinned": Broken("connections break when the better uplink is back", _owned_table),
     "nat6-failed": Broken("hosts with a local IPv6 address have no connection", _untranslated),
     "nat6-without-prefix": Broken(

@@ -22,7 +22,7 @@ SOURCE_PREFIXES = (*SOURCES[AF_INET], "192.168.70.8/30", "0.0.0.0/0", "10.0.0.0/
 SOURCE_PREFIXES6 = (*SOURCES[AF_INET6], "2001:db8:70::/126", "2001:db8:71::/64")
 TARGET_PREFIXES = (*DESTINATIONS[AF_INET], "198.51.100.0/24", "203.0.113.0/25")
 TARGET_PREFIXES6 = (*DESTINATIONS[AF_INET6], "2001:db8:100::/48", "::/0")
-PORTS = ("80", "443", "440-450", "8000-8999", "1000-65535")
+PORTS = ("80", "443", "440-450", "8000-8999", "1000-65000")
 DSCP = ("ef", "cs1", "af41", "0")
 UIDS = ("1500", "1500-1600", "1601-1700", "all")
 UPLINKS = 3
@@ -45,16 +45,19 @@ NETWORK = "".join(
 
 
 def policies(random: Random) -> str:
-    """Members and policies of all uplinks."""
+    """Members and policies of all uplinks; p3 has no way out without the last one."""
     text = ""
     for name in ("p1", "p2", "p3"):
         chosen = random.sample(range(1, UPLINKS + 1), random.randint(1, UPLINKS))
+        resorts = ("unreachable", "blackhole", "default")
+        if name == "p3":
+            chosen, resorts = [UPLINKS], resorts[:2]
         members = ""
         for n in chosen:
             text += f"config member '{name}_{n}'\n option interface 'wan{n}'\n"
             text += f" option metric '{random.randint(1, 3) * 10 + n}'\n"
             members += f" list use_member '{name}_{n}'\n"
-        resort = random.choice(("unreachable", "blackhole", "default"))
+        resort = random.choice(resorts)
         text += f"config policy '{name}'\n{members} option last_resort '{resort}'\n"
     for n in range(1, UPLINKS + 1):
         text += f"config uplink 'wan{n}'\n option strict '{random.randint(0, 1)}'\n"

@@ -66,7 +66,7 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A Debian with ifupdown, dhclient and Cockpit, of which only the folders are there."""
-    for folder in ("etc/network", "etc/dhcp", "usr/share/cockpit"):
+    for folder in ("etc/network", "etc/dhcp", "etc/NetworkManager", "usr/share/cockpit"):
         (tmp_path / "root" / folder).mkdir(parents=True)
     return tmp_path / "root"
 
@@ -107,6 +107,7 @@ def test_installed_listed_changed_and_removed(
     assert {path for path, mode in modes.items() if mode == 0o755} == {
         "/etc/network/if-up.d/mproutd",
         "/etc/network/if-post-down.d/mproutd",
+        "/etc/NetworkManager/dispatcher.d/60-mproutd",
     }
     assert set(modes.values()) == {0o755, 0o644}
 

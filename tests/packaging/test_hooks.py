@@ -20,6 +20,7 @@ from mproutd.hints import Hints, HintsWatch, hints_directory
 ROOT = Path(__file__).parents[2]
 DHCLIENT = ROOT / "etc/dhcp/dhclient-exit-hooks.d/mproutd"
 IFUP = ROOT / "if-up.d/mproutd"
+DISPATCHER = ROOT / "etc/NetworkManager/dispatcher.d/60-mproutd"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 LEASE = {
@@ -82,6 +83,9 @@ class Machine:
 
     def ifup(self, variables: Mapping[str, str], hook: Path = IFUP) -> str:
         return self._run([*self.shell, str(hook)], variables)
+
+    def dispatch(self, device: str, action: str, variables: Mapping[str, str] = {}) -> str:
+        return self._run([*self.shell, str(DISPATCHER), device, action], variables)
 
     def _run(self, argv: list[str], variables: Mapping[str, str]) -> str:
         done = subprocess.run(
@@ -219,6 +223,25 @@ def test_dhcpv6_hands_over_its_resolvers(machine):
     assert not machine.woke()
     machine.dhclient({"reason": "RELEASE6", "interface": "eth2"})
     assert machine.hint(family=6) is None
+
+
+@pytest.mark.parametrize("action", ["up", "dhcp4-change", "dhcp6-change", "reapply"])
+def test_networkmanager_hands_over_resolvers(machine, action):
+    named = {"IP4_NAMESERVERS": "10.2.2.53 10.2.2.54", "IP6_NAMESERVERS": "fe80::53"}
+    machine.dispatch("eth2", action, {"DEVICE_IP_IFACE": "eth2", **named})
+    assert machine.hint() == f"dns=10.2.2.53 10.2.2.54\nreason={action}\n"
+    assert machine.hint(family=6) == f"dns=fe80::53\nreason={action}\n"
+    assert machine.woke()
+    machine.dispatch("eth2", "dhcp4-change", named)
+    assert not machine.woke()
+    machine.dispatch("eth2", "connectivity-change")
+    machine.dispatch("", "hostname")
+    assert not machine.woke()
+    machine.dispatch("cdc-wdm0", "up", {"DEVICE_IP_IFACE": "eth2", "IP4_NAMESERVERS": "x"})
+    assert (machine.hint(), machine.hint(family=6)) == (None, None)
+    machine.dispatch("eth2", "up", named)
+    machine.dispatch("eth2", "down")
+    assert (machine.hint(), machine.hint(family=6)) == (None, None)
 
 
 def test_a_stanza_names_resolvers_with_and_without_a_gateway(machine):
@@ -531,10 +554,10 @@ def test_no_variable_gets_further_than_its_own_value(machine, variable, text):
 def test_what_the_hooks_share_is_the_same_text():
     shared = [
         path.read_text().partition("from here …")[2].partition("… to here")[0]
-        for path in (DHCLIENT, IFUP)
+        for path in (DHCLIENT, IFUP, DISPATCHER)
     ]
     assert "leave() {" in shared[0]
-    assert shared[0] == shared[1]
+    assert shared[0] == shared[1] == shared[2]
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")

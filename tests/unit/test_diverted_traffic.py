@@ -285,6 +285,20 @@ def test_no_rule_that_looks_up_main(site: Site, mode: str) -> None:
     )
 
 
+def test_the_mark_of_a_strict_uplink_that_is_down_leads_nowhere(site: Site) -> None:
+    site.write(WAN1 + WAN2, "config uplink 'wan2'\n option strict '1'\n")
+    site.settle()
+    lookup = site.world.packet_routes
+    site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
+        None if packet.mark == 0x2000000 else route
+        for packet, route in zip(packets, lookup(packets), strict=True)
+    ]
+    assert named(site) == [("traffic-diverted", "the mark of wan2", "nowhere")]
+    site.world.set("eth2", carrier=False)
+    site.settle()
+    assert "traffic-diverted" not in {code for code, _, _ in named(site)}
+
+
 def test_a_lan_whose_packets_are_dropped_is_named_where_main_is_looked_up(site: Site) -> None:
     """rp_filter drops what comes from a subnet that main has on another device."""
     site.write(WAN1.replace("master", "on") + WAN2)

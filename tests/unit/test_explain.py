@@ -241,6 +241,7 @@ def test_ipv6_reports_a_route_that_discards() -> None:
     site.world.foreign(Route(10, 254, "2001:db8::/32", link, type=6))
     found = site.explain(to="2001:db8::9")
     assert (found["error"], found["table"]) == ("the route is blackhole", 254)
+    assert found["notes"][0].startswith("a socket without an address gets one of any device")
     site.kernel.refuses = errno.EINVAL
     assert site.explain(to=FAR)["error"] == "the route is blackhole"
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "log": "",
     "limits": "eventloop",
     "configuration": "model configuration",
-    "configuration.uci": "configuration safefile",
+    "configuration.uci": "configuration environment safefile",
     "planning": "lan_address model configuration planning",
     "netlink": "lan_address model netlink",
     "status": "lan_address model configuration format iproute2 netlink.mptcp_info netlink.mptcp_pm"
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     " planning",
     "firewall.policies": "configuration model netlink.nft_values planning",
     "firewall.script": "netlink.nft_values",
+    "firewall.domains": "configuration firewall.policies firewall.ruleset",
     "firewall.translation": "configuration model netlink.nft_values planning",
     "firewall.flows": "model netlink.conntrack planning",
     "firewall.table": "configuration firewall model netlink planning status",
@@ -100,7 +101,7 @@ PURE = (
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
     " netlink.nft_values netlink.nft_events netlink.nft_elements firewall.ruleset firewall.flows"
-    " firewall.translation firewall.policies firewall.script importers explain"
+    " firewall.translation firewall.policies firewall.domains firewall.script importers explain"
     " subflows.policy subflows.connections subflows.relocation"
     " services.health.hysteresis services.health.dns_message control.admission"
     " pathtest.protocol pathtest.verdict pathtest.select pathtest.render"

@@ -255,6 +255,11 @@ def test_an_own_rule_takes_an_ip_rule_for_each_combination() -> None:
             14,
             "cannot be negated together with user",
         ),
+        (
+            MEMBERS + rule_text("user '1'", "proto 'tcp'", "dest_port '1024-65535'"),
+            15,
+            "option 'dest_port': with user, ports are 1 to 65534: ip rules take no others",
+        ),
         (MEMBERS + rule_text("user 'a b'"), 13, "'a b' is not a user"),
         (
             "config mproutd\n option policy_mask '0x03000000'\n" + MEMBERS + rule_text(),

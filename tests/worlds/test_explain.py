@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
+from tests.docs.reference import schema
 from tests.lab import SERVER, SERVER6, TWO_UPLINKS, Daemon, Echo, eventually
 from tests.lab.forwarding import Forwarding
 from tests.lab.wan import LAN_HOST, address
@@ -18,7 +20,9 @@ def ask(daemon: Daemon, arguments: str, code: int = 0) -> Any:
     """The JSON of an explanation."""
     done = daemon.call("explain", *arguments.split(), "--json")
     assert done.code == code, done
-    return json.loads(done.out)
+    found = json.loads(done.out)
+    jsonschema.validate(found, schema("explain"))
+    return found
 
 
 def test_what_it_says_is_what_packets_do() -> None:
@@ -74,6 +78,10 @@ def test_what_it_says_is_what_packets_do() -> None:
         assert (bad.code, bad.err.count("\n")) == (2, 1)
         assert "there is no device 'eth9'" in bad.err
         assert daemon.call("explain", "--to", SERVER, "--user", "nobody").code == 0
+        nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
+        other = daemon.call("explain", "--to", SERVER, prefix=nobody)
+        assert (other.code, other.err.count("\n")) == (1, 1)
+        assert "only root may read it" in other.err
         assert "no user 'x'" in daemon.call("explain", "--to", SERVER, "--user", "x").err
 
 

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from mproutd.configuration.config import Config, UplinkConfig
+from mproutd.configuration.config import Config, UplinkConfig, build
+from mproutd.configuration.uci_parser import parse_sections
 from mproutd.firewall.ruleset import make_table
 from mproutd.firewall.script import script
 from mproutd.firewall.translation import Translation
 from mproutd.netlink import nft_values, nftables
 from mproutd.netlink.sockets import Requests
-from mproutd.planning.numbering import assign_numbers
+from mproutd.planning.numbering import assign_numbers, assign_policy_numbers
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Echo, Namespace, eventually
 from tests.lab.forwarding import Forwarding
+from tests.lab.policies import EVERYTHING, NETWORK
 from tests.lab.wan import address
 
 pytestmark = pytest.mark.kernel
@@ -43,12 +45,14 @@ def uplinks(count: int) -> tuple[UplinkConfig, ...]:
         Config(uplinks=uplinks(2), main_routes=False),
         Config(uplinks=uplinks(50)),
         Config(uplinks=(UplinkConfig("a" * 40, "ppp*", "on", mark=3, mask=0xFF),)),
+        build(parse_sections("network", NETWORK), parse_sections("mproutd", EVERYTHING)),
     ],
-    ids=["two", "without-main", "fifty", "odd"],
+    ids=["two", "without-main", "fifty", "odd", "policies"],
 )
 def test_it_is_what_nft_makes_of_the_same_text(node: Namespace, config: Config) -> None:
     """nft is the reference of our messages."""
-    table = make_table(config, config.uplinks, assign_numbers(config, {}))
+    policies = assign_policy_numbers(config, {})
+    table = make_table(config, config.uplinks, assign_numbers(config, {}), (), policies)
     node.run("nft", "-f", "-", input=script(table))
     expected = node.run("nft", "list", "table", "inet", "mproutd")
     with node.enter():

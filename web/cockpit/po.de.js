@@ -160,6 +160,7 @@ cockpit.locale({
 	"plain TCP": [null, "gewöhnliches TCP"],
 	"plug it in, or correct `device` in the configuration; devices: ip link": [null, "einstecken, oder `device` in der Konfiguration berichtigen; Geräte: ip link"],
 	"point-to-point": [null, "Punkt-zu-Punkt"],
+	"policy {policy} ({family}): no member is usable; its traffic: {fate}": [null, "Richtlinie {policy} ({family}): kein Mitglied ist nutzbar; ihr Verkehr: {fate}"],
 	"present": [null, "vorhanden"],
 	"quotas: {error}": [null, "Kontingente: {error}"],
 	"renew the lease or the prefix; connections that use the address continue": [null, "Lease oder Präfix erneuern; Verbindungen mit dieser Adresse bestehen weiter"],
@@ -170,6 +171,7 @@ cockpit.locale({
 	"restore the route, or set `gateway` (IPv6: `gateway6`) for the uplink": [null, "die Route wiederherstellen, oder für den Uplink `gateway` (IPv6: `gateway6`) setzen"],
 	"restore the rule: {command}": [null, "die Regel wiederherstellen: {command}"],
 	"run only one of them: systemctl disable --now mptcp": [null, "nur eines von beiden betreiben: systemctl disable --now mptcp"],
+	"see above why its uplinks are not usable; another member or `last_resort` lets its traffic leave": [null, "oben steht, warum ihre Uplinks nicht nutzbar sind; ein weiteres Mitglied oder `last_resort` lässt ihren Verkehr hinaus"],
 	"set `device` to the bridge or the bond, and move the addresses there; its name: ip link show dev DEVICE (master)": [null, "`device` auf die Bridge oder den Bond setzen und die Adressen dorthin verlegen; Name: ip link show dev DEVICE (master)"],
 	"set `download` and `upload` for each regular uplink, in kbit/s; otherwise the highest rates that mproutd sees count": [null, "`download` und `upload` für jeden regulären Uplink in kbit/s setzen; sonst zählen die höchsten Raten, die mproutd sieht"],
 	"set `fullmesh` on an uplink that may carry them, or give such an uplink's default route in main the lowest metric; to accept none: ip mptcp limits set add_addr_accepted 0, and remove the option":
