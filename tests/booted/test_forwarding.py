@@ -80,7 +80,10 @@ def router(package: Path, providers: Providers) -> Iterator[Router]:
         made.close()
 
 
-def test_connections_outlive_restarts_of_nftables_and_mproutd(router: Router) -> None:
+def test_connections_outlive_restarts_of_nftables_and_mproutd(
+    router: Router, newer_package: Path
+) -> None:
+    """And an upgrade."""
     router.set_up()
     machine, wan = router.machine, router.providers.wan
     eventually(lambda: router.status()["pins_flows"], 60)
@@ -104,6 +107,9 @@ def test_connections_outlive_restarts_of_nftables_and_mproutd(router: Router) ->
             machine.run(command)
             eventually(lambda: "chain incoming" in machine.run("nft list ruleset"), 60, command)
             goes_on()
+        machine.install(newer_package)
+        eventually(lambda: router.status().get("pins_flows"), 60)
+        goes_on()
         machine.run("systemctl stop mproutd")
         goes_on()
         machine.run("systemctl start mproutd")

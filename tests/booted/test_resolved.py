@@ -1,13 +1,8 @@
 """Beside systemd-resolved and systemd-networkd of Debian 13, with providers that refuse strangers.
 
 systemd-resolved asks each link's resolver through that link, by mproutd's rules, and takes the
-<<<<<<< HEAD
 first good answer, so that a lost uplink costs no lookup.  It reports that a name does not exist
 only when all links have replied: while one is dead and has a carrier, it waits.
-=======
-first good answer, so that a lost uplink costs no lookup.  That a name does not exist, it believes
-when all links have replied: while one is dead and has a carrier, it waits.
->>>>>>> feat3-names
 """
 
 from __future__ import annotations

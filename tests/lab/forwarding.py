@@ -169,6 +169,10 @@ class Datagrams:
         )
         world.started.append(self._process)
 
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
     def comes_from(self, address: str, tries: int = 200) -> bool:
         """Whether one of its next datagrams is answered, and came from this address."""
         assert self._process.stdout

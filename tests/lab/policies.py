@@ -38,10 +38,13 @@ print(s.recv(100).decode().removeprefix("::ffff:"))
 
 
 class PolicyWorld(Forwarding):
-    """The usual world, where both families are masqueraded and the server tells who asks."""
+    """The usual world, with source NAT in both families, and a server that tells who asks.
+
+    The kernel ends a masqueraded connection that changes its uplink, but not one by `snat`.
+    """
 
     def __init__(self, uplinks: int = 2) -> None:
-        super().__init__(uplinks=uplinks)
+        super().__init__("snat", uplinks)
         rules = "\n".join(
             f'oifname "eth{n}" ip6 saddr 2001:db8:70::/64 masquerade' for n in self.uplinks
         )

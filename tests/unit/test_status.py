@@ -238,6 +238,14 @@ def no_mark(site: Site) -> None:
     site.settle()
 
 
+def policy_unusable(site: Site) -> None:
+    own = "config member 'm'\n option interface 'wan2'\nconfig policy 'p'\n"
+    own += " list use_member 'm'\nconfig rule 'r'\n option use_policy 'p'\n"
+    site.write(WAN1 + WAN2, own)
+    site.world.set("eth2", carrier=False)
+    site.settle()
+
+
 def take_a_rule_away(site: Site) -> None:
     site.world.rules = [rule for rule in site.world.rules if rule.priority != 7502]
     site.reconciler.reconcile()
@@ -306,6 +314,7 @@ WORLDS: dict[str, Callable[[Site], None]] = {
         (make.__name__, make)
         for make in (
             failed_in_use,
+            policy_unusable,
             resolver_diverted,
             resolver_shared,
             address_without_gateway,

@@ -132,6 +132,7 @@ def test_a_connection_of_a_policy_never_leaves_by_another_uplink(
         assert flow.falls_silent()
         assert world.counted(1) == seen
     finally:
+        flow.stop()
         world.plug(2)
         daemon.settle()
 
@@ -234,6 +235,7 @@ def test_a_reload_of_one_rule_under_load_moves_nothing_else(
         assert flood.poll() is None
         flood.kill()
         assert flow.comes_from(address(2))
+        flow.stop()
     assert world.counted(2) > 200, "it was under load"
     assert world.counted(1) == seen
 
@@ -262,3 +264,22 @@ def test_five_hundred_rules(world: PolicyWorld, daemon: Daemon) -> None:
     assert [world.uplink(), world.uplink(6)] == ["wan2", "wan2"]
     use(daemon, "")
     assert "rules4" not in world.table()
+
+
+def test_a_pass_writes_nothing_and_a_flush_leaves_nothing(
+    world: PolicyWorld, daemon: Daemon
+) -> None:
+    own = "config rule 'o'\n\toption user '5'\n\toption proto 'tcp'\n\toption dest_port '80-90,9'\n"
+    use(daemon, FAILOVER + policy("p", "a", "b") + ALL_BY_P + own + "\toption use_policy 'p'\n")
+    daemon.settle()
+    assert daemon.call("reconcile", "--dry-run").out == ""
+    writes = daemon.query_status()["counts"]["writes"]
+    daemon.reconcile()
+    assert daemon.query_status()["counts"]["writes"] == writes
+    daemon.stop()
+    assert daemon.call("flush").code == 0
+    assert "proto 77" not in world.gateway.ip("rule show")
+    assert "proto 77" not in world.gateway.ip("route show table all")
+    assert world.table() == ""
+    daemon.start()
+    daemon.settle()
