@@ -51,7 +51,7 @@ HOSTS = st.sampled_from(
     + ("fe80::1", "127.0.0.1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "::ffff:10.1.1.2")
 ).map(canonical)
 INDEXES = st.integers(0, 6)
-TABLES = st.sampled_from((0, 1, 100, 253, 254, 255, 7000, 7001, 7002, 7255, 7256, 0xFFFFFFFF))
+TABLES = st.sampled_from((0, 1, 100, 253, 254, 255, 7000, 7001, 7002, 7511, 7512, 0xFFFFFFFF))
 PRIORITIES = st.sampled_from(
     (0, 1, 6999, 7000, 7010, 7501, 7899, 7900, 8899, 8900, 32764, 32765, 32766, 1 << 31)
 )
@@ -69,7 +69,7 @@ def configurations(draw: st.DrawFn) -> Config:
         network += f" option multipath {draw(mode)}\n"
         own += f"config uplink {name}\n"
         for option, values in (
-            ("table", ("1", "100", "7001", "7255", "7256", "4294967295")),
+            ("table", ("1", "100", "7001", "7511", "7512", "4294967295")),
             ("mark", ("1", "0x01000000", "3/0xff", "0xffffffff/0xffffffff")),
             ("gateway", ("10.1.1.1", "10.9.9.9", "255.255.255.254")),
             ("gateway6", ("fe80::1", "2001:db8:1::1", "::ffff:10.1.1.1")),
@@ -223,12 +223,12 @@ def is_ours(operation: Operation, config: Config, snapshot: Snapshot, state: Sta
     """The table of docs/design.md, once more and in other words."""
     verb, value, _ = operation
     if isinstance(value, Route):
-        own = value.table in range(config.table_base, config.table_base + 256)
+        own = value.table in range(config.table_base, config.table_base + 512)
         own |= value.table in {*state.tables, *(uplink.table for uplink in config.uplinks)}
         return value.protocol == PROTOCOL and own and value.table not in (0, 253, 254, 255)
     if isinstance(value, Rule):
         own = value.priority in (32764, 32765) or any(
-            0 <= value.priority - base < 900 for base in (config.rule_priority, *state.priorities)
+            0 <= value.priority - base < 1900 for base in (config.rule_priority, *state.priorities)
         )
         return value.protocol == PROTOCOL and own and value.plain
     if isinstance(value, Endpoint):

@@ -224,7 +224,7 @@ def test_a_verdict_is_neither_early_nor_late(
         silent = bool(replies) and all(latency is None for latency in latencies)
         assert not (silent and hysteresis.good_rounds)
         assert hysteresis.failed or hysteresis.bad_rounds < options.down
-        if hysteresis.failed and hysteresis.good_rounds >= options.up:
+        if replies and hysteresis.failed and hysteresis.good_rounds >= options.up:
             assert hysteresis.hold_remaining(now) > 0
         assert 0 <= hysteresis.quality(HOST).loss <= 100
 
