@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import change
 from bench.figure import Figure
 from bench.site import configuration, start, until
+from bench.turns import losses
 from mproutd.netlink import mptcp_pm, rtnl_decode, rtnl_encode
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
@@ -139,14 +140,7 @@ def down(log: Callable[[str], None]) -> Iterable[Figure]:
     """mproutd and the script, in turns."""
     with ExitStack() as scope:
         contenders = [Contender(scope), Script(scope)]
-        log(f"down: {RUNS} runs of 2")
-        times: list[list[float]] = [[], []]
-        for turn in range(WARM + RUNS):
-            for index, contender in enumerate(contenders):
-                took = contender.lose()
-                contender.restore()
-                if turn >= WARM:
-                    times[index].append(took)
+        times = losses("down", contenders, RUNS, WARM, log)
     yield Figure(
         "down",
         "carrier lost → subflow closed and other traffic rerouted",

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from bench import change
 from bench.figure import Figure
 from bench.traffic import plug
+from bench.turns import losses
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.sockets import Requests
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Wan, address, eventually
@@ -61,14 +62,7 @@ def moved(log: Callable[[str], None]) -> Iterable[Figure]:
     """A flow of an uplink that is lost: beside others that share, and with a single default."""
     with ExitStack() as scope:
         contenders = [Loser(scope, WEIGHTS), Loser(scope, "")]
-        log(f"moved: {RUNS} runs of 2")
-        times: list[list[float]] = [[], []]
-        for turn in range(WARM + RUNS):
-            for index, contender in enumerate(contenders):
-                took = contender.lose()
-                contender.restore()
-                if turn >= WARM:
-                    times[index].append(took)
+        times = losses("moved", contenders, RUNS, WARM, log)
     yield Figure(
         "moved",
         "carrier lost → a forwarded flow arrives by the other uplink, weights 3:1",

@@ -18,7 +18,7 @@ import pytest
 
 from tests.booted import Booted, Providers
 from tests.lab import TWO_UPLINKS, Namespace, address, eventually, router_address
-from tests.lab.names import LOOKUPS, Lookup, answer, resolver
+from tests.lab.names import LOOKUPS, PIPES, Lookup, Lookups, answer, resolver
 from tests.lab.names import program as dnsmasq
 
 pytestmark = pytest.mark.booted
@@ -105,29 +105,10 @@ def status(machine: Booted) -> dict[str, Any]:
     return found
 
 
-class Lookups:
+def lookups(machine: Booted, script: str = "lookups") -> Lookups:
     """A lookup every 100 ms at systemd-resolved's stub."""
-
-    def __init__(self, machine: Booted, script: str = "lookups") -> None:
-        self._process = subprocess.Popen(
-            machine.command("python3", f"/root/{script}.py", "127.0.0.53", "0.1", "5"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n"
-
-    def stop(self) -> list[Lookup]:
-        out, _ = self._process.communicate(timeout=60)
-        return [Lookup(*entry) for entry in json.loads(out)]
-
-    def __enter__(self) -> Lookups:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+    program = machine.command("python3", f"/root/{script}.py", "127.0.0.53", "0.1", "5")
+    return Lookups(subprocess.Popen(program, **PIPES))
 
 
 def hole(router: Namespace) -> None:
@@ -147,29 +128,29 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
     ]
     listed = machine.run("su -s /bin/cat nobody /run/mproutd/resolv.conf")
     assert listed.count("nameserver") == 2
-    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+    with lookups(machine) as present, lookups(machine, "missing") as missing:
         wan.settle()
         wan.unplug(1)
         eventually(lambda: resolver(1) not in machine.run("cat /run/mproutd/resolv.conf"), 60)
         wan.settle()
         wan.plug(1)
         eventually(lambda: machine.run("ip rule").count("7899:") == 2, 60)
-        done, absent = lookups.stop(), missing.stop()
+        done, absent = present.stop(), missing.stop()
     report("cable", done, absent)
     assert [item for item in done if item.failed] == []
     assert {item.answer for item in absent} == {"code 3"}
 
-    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+    with lookups(machine) as present, lookups(machine, "missing") as missing:
         hole(wan.routers[1])
         eventually(lambda: not status(machine)["uplinks"][0]["usable"], 60)
-        done, absent = lookups.stop(), missing.stop()
+        done, absent = present.stop(), missing.stop()
     report("black hole", done, absent)
     assert [item for item in done if item.failed] == []
 
     machine.run("resolvectl default-route eth1 no")
-    with Lookups(machine) as lookups, Lookups(machine, "missing") as missing:
+    with lookups(machine) as present, lookups(machine, "missing") as missing:
         eventually(lambda: machine.run("resolvectl default-route eth1").split()[-1] == "no", 20)
-        done, absent = lookups.stop(), missing.stop()
+        done, absent = present.stop(), missing.stop()
     report("black hole, no default route", done, absent)
     assert [item for item in done if item.failed] == []
     assert {item.answer for item in absent} == {"code 3"}
@@ -180,6 +161,6 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
 
 def report(case: str, done: list[Lookup], absent: list[Lookup]) -> None:
     """The figures of docs/names.md, for those who run it with -s."""
-    for name, lookups in (("names", done), ("missing names", absent)):
-        times = [item.seconds for item in lookups if item.seconds is not None]
-        print(f"{case}: {name}: {len(times)} of {len(lookups)}, slowest {max(times):.3f} s")
+    for name, listed in (("names", done), ("missing names", absent)):
+        times = [item.seconds for item in listed if item.seconds is not None]
+        print(f"{case}: {name}: {len(times)} of {len(listed)}, slowest {max(times):.3f} s")

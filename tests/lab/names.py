@@ -86,20 +86,16 @@ class Lookup(NamedTuple):
         return self.seconds is None or self.answer.startswith("code")
 
 
-class Lookups:
-    """Names that a node asks for at a steady rate.  Context manager; stop() returns them."""
+PIPES: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
-    def __init__(
-        self, node: Namespace, server: str = GATEWAY, interval: float = 0.1, patience: float = 5.0
-    ) -> None:
-        self._process = node.popen(
-            *(sys.executable, "-c", LOOKUPS, server, str(interval), str(patience)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n"
+
+class Lookups:
+    """Lookups at a steady rate by the program LOOKUPS.  Context manager; stop() returns them."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
 
     def stop(self) -> list[Lookup]:
         out, _ = self._process.communicate(timeout=60)
@@ -111,6 +107,14 @@ class Lookups:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def lookups(
+    node: Namespace, server: str = GATEWAY, interval: float = 0.1, patience: float = 5.0
+) -> Lookups:
+    """Names that a node asks for."""
+    program = (sys.executable, "-c", LOOKUPS, server, str(interval), str(patience))
+    return Lookups(node.popen(*program, **PIPES))
 
 
 def resolver(n: int, family: int = 4) -> str:
@@ -189,8 +193,8 @@ class Names(Wan):
 
     def ask(self, node: Namespace, server: str, patience: float = 0.5) -> str:
         """The answer of a server to one lookup from a node; "" for none."""
-        with Lookups(node, server, 60, patience) as lookups:
-            (lookup,) = lookups.stop()
+        with lookups(node, server, 60, patience) as one:
+            (lookup,) = one.stop()
         return lookup.answer
 
     def resolv_conf(self) -> list[str]:
@@ -237,13 +241,13 @@ def failover(case: str, kind: str) -> tuple[int, int, float]:
             options.append("--strict-order")
         world.start_gateway_resolver(*options)
         eventually(lambda: world.ask(lan, GATEWAY) in (answer(1), answer(2)), 30)
-        with Lookups(lan) as lookups:
+        with lookups(lan) as running:
             time.sleep(3)
             (world.unplug if kind == "cable" else world.lose_everything)(1)
             time.sleep(12)
             (world.plug if kind == "cable" else world.find_everything)(1)
             time.sleep(8)
-            done = lookups.stop()
+            done = running.stop()
     good = sorted(lookup.at + lookup.seconds for lookup in done if lookup.seconds is not None)
     gap = max((b - a for a, b in itertools.pairwise(good)), default=0.0)
     return len(done), sum(lookup.failed for lookup in done), gap

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import RUNTIME_DIR, TWO_UPLINKS, Daemon, eventually
-from tests.lab.names import GATEWAY, Lookups, Names, answer, resolver
+from tests.lab.names import GATEWAY, Names, answer, lookups, resolver
 
 pytestmark = pytest.mark.kernel
 
@@ -76,7 +76,7 @@ def test_a_failover_costs_few_lookups(world: Names) -> None:
         world.start_gateway_resolver()
         lan = world.lan
         eventually(lambda: world.ask(lan, GATEWAY) in (answer(1), answer(2)), 20)
-        with Lookups(lan) as lookups:
+        with lookups(lan) as running:
             world.settle()
             world.unplug(1)
             eventually(lambda: world.resolv_conf() == [resolver(2), resolver(2, 6)], 30)
@@ -85,7 +85,7 @@ def test_a_failover_costs_few_lookups(world: Names) -> None:
             world.plug(1)
             eventually(lambda: resolver(1) in world.resolv_conf(), 30)
             world.settle()
-            done = lookups.stop()
+            done = running.stop()
     failed = [lookup for lookup in done if lookup.failed]
     print(f"{len(failed)} of {len(done)} lookups failed")
     assert len(failed) < len(done) / 2
@@ -115,7 +115,7 @@ def test_one_that_dies_while_its_uplink_lives(world: Names) -> None:
         world.start_gateway_resolver()
         eventually(lambda: world.ask(lan, GATEWAY) in (answer(1), answer(2)), 20)
         world.stop_resolver(1)
-        with Lookups(lan, interval=0.02):
+        with lookups(lan, interval=0.02):
             eventually(lambda: world.ask(lan, GATEWAY, 2) == answer(2), 100)
         assert daemon.query_status()["default"]["ipv4"] == "wan1"
 
