@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def recipe(title: str) -> str:
     part = PAGE.read_text().split(f"### {title}\n", 1)[1].split("\n##", 1)[0]
     lines = [line for line in part.splitlines() if not line or line.startswith("    ")]
     text = textwrap.dedent("\n".join(lines))
-    return text.replace("192.168.1.", "192.168.70.").partition("conf-dir=")[0]
+    text = text.partition("conf-dir=")[0].partition("table inet")[0]
+    return text.replace("192.168.1.", "192.168.70.")
 
 
 def network(second: str = "wan2", mode: str = "on") -> str:
@@ -96,6 +98,19 @@ def test_guests_never_by_lte(world: PolicyWorld, daemon: Daemon) -> None:
         daemon.settle()
 
 
+@contextmanager
+def firewall(world: PolicyWorld, title: str) -> Iterator[None]:
+    """The table of nftables below a heading is in place."""
+    part = PAGE.read_text().split(f"### {title}\n", 1)[1].split("\n##", 1)[0]
+    text = textwrap.dedent(part[part.index("    table inet") :])
+    world.gateway.run("nft", "-f", "-", input=text)
+    name = text.split()[2]
+    try:
+        yield
+    finally:
+        world.gateway.run("nft", "delete", "table", "inet", name)
+
+
 def test_own_user_by_vpn(world: PolicyWorld, daemon: Daemon) -> None:
     use(daemon, recipe("Own user by VPN"), network("vpn", "off"))
     user = pwd.getpwnam("backup").pw_uid
@@ -105,6 +120,10 @@ def test_own_user_by_vpn(world: PolicyWorld, daemon: Daemon) -> None:
     out(world, daemon, 2)
     try:
         assert world.uplink(own_user=user) == ""
+        # The kernel takes the address of another uplink, and with it that uplink's rule.
+        assert world.uplink(6, own_user=user) == "wan1"
+        with firewall(world, "Own user by VPN"):
+            assert world.uplink(6, own_user=user) == ""
     finally:
         world.plug(2)
         daemon.settle()
