@@ -103,6 +103,7 @@ def test_no_address_at_all_is_reported_once() -> None:
     now = plan(world)
     check(before, now, ("wan1", BAD, REASONS["no-carrier"]))
     check(now, plan(world))
+    check(now, plan(world, interface("wan1", "eth1", "backup")), ("wan1", OK, "mode … backup"))
 
 
 def test_several_addresses_a_tunnel_and_a_new_mode() -> None:

@@ -78,6 +78,11 @@ def test_own_traffic_follows_the_default_for_other_traffic() -> None:
     )
 
 
+def test_the_source_that_the_kernel_chose() -> None:
+    found = Site().explain(to=FAR)
+    assert "  source    10.1.1.2" in explanation_lines({**found, "source": "10.1.1.2"})
+
+
 def test_an_address_of_an_uplink_decides_before_other_traffic() -> None:
     found = Site().explain(**{"from": "10.2.2.2", "to": FAR})
     assert (found["kind"], found["uplink"], found["table"]) == ("own", "wan2", 7002)

@@ -22,7 +22,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from mproutd.model import PROTOCOL, Endpoint, Limits, Link, Operation, Packet, Selectors
+from mproutd.model import PROTOCOL, Endpoint, Limits, Link, Operation, Packet, Rule, Selectors
 from mproutd.netlink import conntrack, mptcp_pm, rtnl_decode, rtnl_encode, sock_diag
 from mproutd.netlink.bpf import (
     SO_ATTACH_FILTER,
@@ -539,6 +539,13 @@ def test_what_a_rule_selects_by_is_decoded() -> None:
     rule = rtnl_decode.rule(body)
     assert rule is not None
     assert rule.selectors == Selectors((1000, 1999), (1, 9), (443, 443), 17)
+
+
+def test_a_rule_of_ours_comes_back_with_what_it_selects_by() -> None:
+    selectors = Selectors((1000, 1999), (1, 9), (443, 443), 17)
+    rule = Rule(AF_INET6, 7900, 7256, selectors=selectors)
+    (message,) = messages(rtnl_encode.change(Operation("add", rule), 1))
+    assert rtnl_decode.rule(message.body) == rule
 
 
 def test_another_programs_route_by_a_nexthop_object_has_its_gateway() -> None:
