@@ -177,7 +177,7 @@ def _build_policies(
     devices = {uplink.device: uplink.name for uplink in uplinks if uplink.device}
     local = [uplink.name for uplink in uplinks if not uplink.default_route]
     if not resolver.errors:
-        warnings += rule_warnings(resolver, policies, devices, local)
+        warnings += rule_warnings(resolver, policies, devices, local, config.pin_flows)
     return policies, warnings
 
 

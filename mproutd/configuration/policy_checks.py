@@ -71,9 +71,13 @@ def number_conflicts(
 
 
 def rule_warnings(
-    resolver: Resolver, policies: Policies, devices: Mapping[str, str], local: Sequence[str]
+    resolver: Resolver,
+    policies: Policies,
+    devices: Mapping[str, str],
+    local: Sequence[str],
+    pin_flows: bool,
 ) -> Iterator[ConfigError]:
-    """Rules that never match, and members that carry nothing.
+    """Rules that never match, members that carry nothing, and options without effect.
 
     `devices`: device → its uplink.  `local`: uplinks without a default route.
     """
@@ -83,6 +87,9 @@ def rule_warnings(
             f"never matches: {earlier.name} at {earlier.location} matches everything that it does"
         )
     for rule in policies.rules:
+        if rule.sticky and not pin_flows:
+            value = resolver.parsed(sections[rule.name], "sticky")[0]
+            yield value.error("has no effect with pin_flows 0: no connection keeps its uplink")
         for device in () if rule.devices.negated else rule.devices.values:
             if device in devices:
                 value = resolver.parsed(sections[rule.name], "src_iface")[0]

@@ -315,6 +315,11 @@ def test_what_has_no_effect_is_a_warning() -> None:
         "connections from there keep it",
     ]
     assert parse(MEMBERS + rule_text("src_iface '!eth1'")).warnings == ()
+    unpinned = "config mproutd 'mproutd'\n option pin_flows '0'\n"
+    (warning,) = parse(unpinned + MEMBERS + rule_text("sticky '1'")).warnings
+    assert warning.endswith(
+        "'r', option 'sticky': has no effect with pin_flows 0: no connection keeps its uplink"
+    )
     local = "config uplink 'wan2'\n option default_route '0'\n"
     assert parse(local + MEMBERS + rule_text()).warnings == (
         "/c/mproutd:7: member 'm2', option 'interface': has no effect: wan2 has default_route 0",
