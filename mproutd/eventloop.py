@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
@@ -156,18 +157,29 @@ class Worker:
         self._wake_read: socket.socket | None = None
 
     def submit(self, work: Callable[[], Any], done: Callable[[Any, str], None]) -> None:
-        """Call `work` in the thread, then `done(result, error)` in the loop."""
-        if self._wake_read is None:
-            self._wake_read, wake_write = socket.socketpair()
-            self._wake_read.setblocking(False)
-            self._loop.watch(self._wake_read, self._run_finished)
-            threading.Thread(
-                target=_work,
-                args=(self._submitted, self._finished, wake_write),
-                name="worker",
-                daemon=True,
-            ).start()
+        """Call `work` in the thread, then `done(result, error)` in the loop.
+
+        Without a free descriptor for a thread, the error is that.
+        """
+        try:
+            if self._wake_read is None:
+                self._start()
+        except OSError as problem:
+            self._loop.call_later(0, partial(done, None, problem.strerror or str(problem)))
+            return
         self._submitted.put((work, done))
+
+    def _start(self) -> None:
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        self._wake_read = wake_read
+        self._loop.watch(wake_read, self._run_finished)
+        threading.Thread(
+            target=_work,
+            args=(self._submitted, self._finished, wake_write),
+            name="worker",
+            daemon=True,
+        ).start()
 
     def _run_finished(self) -> None:
         assert self._wake_read is not None

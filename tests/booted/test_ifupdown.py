@@ -152,7 +152,9 @@ def test_ifup_and_ifdown_as_they_really_are(gateway):
     eventually(lambda: ways(machine) == {lease(1): "10.1.1.1 lease", lease(2): "10.2.2.1 lease"})
     assert tables(machine) == ["default via 10.1.1.1 dev eth1", "default via 10.2.2.1 dev eth2"]
     assert machine.network.ip("route show default").count("default") == 1
-    assert machine.run("mproutd status")
+    result = machine.call("mproutd status")
+    assert result.stdout.count("  → ") == 1, "that it had IPv6 before"
+    assert "wan1: IPv6 is not used: it had an address earlier" in result.stdout
     machine.run("ifdown eth2")
     assert set(hints(machine)) == {"eth1:4"}
     eventually(lambda: tables(machine) == ["default via 10.1.1.1 dev eth1"])

@@ -113,8 +113,10 @@ def test_a_change_without_an_event_is_found_by_the_next_resync(world):
     daemon.lines = OFTEN
     with daemon:
         before = world.gateway.state()
+        daemon.process.send_signal(signal.SIGSTOP)
         world.gateway.ip("mptcp endpoint flush")
         assert world.gateway.state() != before
+        daemon.process.send_signal(signal.SIGCONT)
         eventually(lambda: world.gateway.state() == before)
         ids = re.findall(r"id (\d+)", world.gateway.ip("mptcp endpoint show"))
         world.gateway.ip(*(f"mptcp endpoint change id {id} backup" for id in ids))

@@ -143,6 +143,7 @@ def test_a_wall_clock_that_jumps(world):
             world.address_up(2)
             world.default_route(2)
             eventually(lambda: address(2) in endpoints(world.gateway))
+            daemon.reconcile()
             result = eventually(lambda: (seen := daemon.call("status")).code == 0 and seen)
             assert "Traceback" not in result.err + daemon.log()
             ages = [line.split()[4] for line in result.out.splitlines() if line.startswith("wan")]

@@ -15,6 +15,7 @@ from mproutd.model import (
     Nexthop,
     Route,
     Rule,
+    Selectors,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from tests.lab import Namespace
@@ -250,10 +251,6 @@ def test_a_rule_is_read_printed_and_deleted(machine: Machine, line: str) -> None
         "from 10.1.1.2 unreachable",
         "from 10.1.1.2 goto 32766",
         "from 10.1.1.2 tos 0x10 lookup 7001",
-        "from 10.1.1.2 ipproto tcp lookup 7001",
-        "from 10.1.1.2 ipproto tcp dport 80 lookup 7001",
-        "from 10.1.1.2 sport 1-9 lookup 7001",
-        "from 10.1.1.2 uidrange 0-0 lookup 7001",
         "from 10.1.1.2 tun_id 5 lookup 7001",
         "from 10.1.1.2 lookup 7001 suppress_ifgroup 0",
         "from 10.1.1.2 lookup 7001 realms 3/4",
@@ -265,6 +262,25 @@ def test_a_rule_with_further_selectors_is_not_plain(machine: Machine, line: str)
     assert (rule.priority, rule.source, rule.plain) == (7500, "10.1.1.2", False)
     with pytest.raises(ValueError, match="selectors"):
         machine.write("delete", rule)
+
+
+@pytest.mark.parametrize(
+    ("line", "selectors"),
+    [
+        ("ipproto tcp", Selectors(protocol=6)),
+        ("ipproto tcp dport 80", Selectors(dports=(80, 80), protocol=6)),
+        ("sport 1-9", Selectors(sports=(1, 9))),
+        ("uidrange 0-0", Selectors(uids=(0, 0))),
+    ],
+)
+def test_a_rule_by_users_protocol_and_ports(
+    machine: Machine, line: str, selectors: Selectors
+) -> None:
+    machine.node.ip(f"rule add priority 7500 protocol 77 from 10.1.1.2 {line} lookup 7001")
+    (rule,) = machine.rules()
+    assert rule == Rule(AF_INET, 7500, 7001, "10.1.1.2", selectors=selectors)
+    assert machine.write("delete", rule) == 0
+    assert machine.rules() == []
 
 
 def test_host_bits_of_a_rule_are_cleared_as_the_kernel_compares(machine: Machine) -> None:

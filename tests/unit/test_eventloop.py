@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+
+import pytest
 
 from mproutd.eventloop import MIN_COMPACTION, Loop, Worker
 from tests.lab.wait import eventually
@@ -78,6 +81,27 @@ def test_run_once_waits_for_the_next_timer_and_runs_descriptors_first() -> None:
     assert ran[1:] == [b".", "timer"]
     for end in (ours, theirs):
         end.close()
+    loop.close()
+
+
+def test_without_descriptors_there_is_no_thread_and_the_work_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    loop, results = Loop(), []
+    worker = Worker(loop)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socketpair", exhausted)
+        worker.submit(lambda: 7, lambda *result: results.append(result))
+        assert results == []
+        loop.run_once(0)
+        assert results == [(None, "Too many open files")]
+    worker.submit(lambda: 7, lambda *result: results.append(result))
+    eventually(lambda: loop.run_once(0.01) or len(results) == 2)
+    assert results[1] == (7, "")
+    worker.close()
     loop.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -319,6 +320,7 @@ def test_an_address_that_is_deleted_meanwhile_is_not_made_again(node: Namespace)
         node.ip(f"address add {own}/64 dev lan0 valid_lft 200 preferred_lft 100 nodad")
     with node.enter():
         first, second = sorted(lifetimes.read_addresses())
+        time.sleep(0.03)  # the kernel notes in hundredths of a second when an address was made
         node.ip("address delete 2001:db8::1/64 dev lan0")
         changes = [address._replace(preferred=0) for address in (first, second)]
         missing = second._replace(address="2001:db8::3", link=99)
