@@ -118,6 +118,9 @@ class Daemon:
         self._watch()
         self._services.on_configuration(self._reconciler.config)
         self._pass(sweep=True)
+        # What is there now stays, so the collector need not look at it during a pass.
+        gc.collect()
+        gc.freeze()
         # Made after the first pass, so that whoever can connect sees its result.
         server = Server(
             self._control_socket,
@@ -129,9 +132,6 @@ class Daemon:
         self._monitor.server = server
         try:
             log.event(log.INFO, f"ready, {len(self._reconciler.config.uplinks)} uplinks")
-            # What is there now stays, so the collector need not look at it during a pass.
-            gc.collect()
-            gc.freeze()
             while self._running:
                 self._loop.run_once()
         finally:
