@@ -320,7 +320,7 @@ def _flush(options: argparse.Namespace) -> int:
     from mproutd import resolv_conf
     from mproutd.configuration.config import ConfigError
     from mproutd.firewall import table as firewall
-    from mproutd.services import lan_prefixes, scripts
+    from mproutd.services import lan_prefixes, resolved_bus, scripts
     from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
@@ -339,6 +339,8 @@ def _flush(options: argparse.Namespace) -> int:
         print("\n".join(change_lines(made)))
     scripts.forget(runtime)
     resolv_conf.remove(runtime)
+    for error in resolved_bus.update(runtime, False, last.plan):
+        warn(error)
     for address, count in last.kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")

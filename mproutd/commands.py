@@ -253,7 +253,7 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would reply, done by this process."""
     from mproutd import resolv_conf
     from mproutd.firewall import table as firewall
-    from mproutd.services import lan_prefixes
+    from mproutd.services import lan_prefixes, resolved_bus
     from mproutd.status.changes import changes, planned_changes, table_changes
 
     own = reconciler(options, change=not options.dry_run)
@@ -270,6 +270,8 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     last = outcomes[-1]
     table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
     resolv_conf.update(runtime, own.config.enabled, last.plan)
+    for error in resolved_bus.update(runtime, own.config.enabled, last.plan):
+        warn(error)
     table += lan_prefixes.change_now(runtime, own.config, last.plan)
     return {"changes": [*changes(outcomes), *table_changes(table)]}
 

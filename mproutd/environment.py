@@ -13,6 +13,8 @@ RESOLVER_DIRECTORIES = (
     "/run/dhcpcd/hook-state/resolv.conf",
 )
 """Where systemd-networkd, resolvconf(8) and dhcpcd keep the resolvers of each device."""
+RESOLVED_DIRECTORY = "/run/systemd/resolve"
+"""Where systemd-resolved keeps its files while it runs."""
 NETWORKD_ENABLED = "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 
 

@@ -31,6 +31,7 @@ NEEDS = {
     "/etc/network/": "/etc/network",
     "/etc/dhcp/": "/etc/dhcp",
     "/etc/NetworkManager/": "/etc/NetworkManager",
+    "/etc/polkit-1/": "/etc/polkit-1/rules.d",
     "/usr/local/share/cockpit/": "/usr/share/cockpit",
 }
 """Where a file goes → the folder of the program that reads it; without that it is not needed."""

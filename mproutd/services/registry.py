@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
-from mproutd.environment import find_program, has_lease_files, keeps_resolvers
+from mproutd.environment import (
+    RESOLVED_DIRECTORY,
+    find_program,
+    has_lease_files,
+    keeps_resolvers,
+)
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts
@@ -134,6 +139,24 @@ def _resolvers(context: ServiceContext) -> Service:
     return ResolvConf(context)
 
 
+def _resolved(context: ServiceContext) -> Service:
+    from mproutd.services.resolved import ResolvedLinks
+
+    return ResolvedLinks(context)
+
+
+def _delays_names(outcome: Outcome) -> bool:
+    """Whether systemd-resolved runs and may wait for an uplink that is not used."""
+    uplinks = outcome.plan.uplinks
+    if all(uplink.usable and not uplink.over_quota for uplink in uplinks):
+        return False
+    if not os.path.isdir(RESOLVED_DIRECTORY):
+        return False
+    from mproutd.planning.resolved import plan_links
+
+    return bool(plan_links(uplinks).silent)
+
+
 def _may_deprecate(config: Config) -> bool:
     return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
 
@@ -183,6 +206,13 @@ SERVICES = (
         _resolvers,
         leftover="resolv.conf",
         applies=lambda outcome: bool(outcome.plan.resolvers),
+    ),
+    ServiceType(
+        "resolved",
+        lambda config: config.enabled and len(config.uplinks) > 1,
+        _resolved,
+        leftover="resolved.json",
+        applies=_delays_names,
     ),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )

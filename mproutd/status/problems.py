@@ -99,6 +99,8 @@ PROBLEMS = {
     "through {actual}, which does not name it",
     "resolv-conf-error": "cannot write {error}; programs that read it may ask a lost uplink's "
     "resolvers",
+    "resolved-unchanged": "{device}: names may take long, since systemd-resolved does not set "
+    "`default-route` of this link to {value}: {error}",
     "announced-addresses": "{uplink} is {mode}, but other traffic ({families}) leaves there, "
     "and so would subflows to announced addresses: add_addr_accepted is {limit}",
 }
@@ -215,6 +217,8 @@ ADVICE = {
     "resolver-shared": "name other resolvers for these uplinks: `list dns`",
     "resolv-conf-error": "make sure that the runtime directory is writable and not full; mproutd "
     "retries every ten seconds",
+    "resolved-unchanged": "install polkitd and the Python package jeepney (python3-jeepney); "
+    "mproutd retries every minute; by hand: {command}",
     "announced-addresses": "set `fullmesh` on an uplink that may carry them, or give such an "
     "uplink's default route in main the lowest metric; to accept none: ip mptcp limits set "
     "add_addr_accepted 0, and remove the option",

@@ -2,7 +2,8 @@
 
 systemd-resolved asks each link's resolver through that link, by mproutd's rules, and takes the
 first good answer, so that a lost uplink costs no lookup.  It reports that a name does not exist
-only when all links have replied: while one is dead and has a carrier, it waits.
+only when all links have replied: while one is dead and has a carrier, it waits, unless mproutd
+may switch off the link's `default-route`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.booted
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping", "systemd-resolved"),
     *("+python3", "+python3-tenacity", "+python3-pyroute2", "+python3-systemd"),
+    *("+python3-jeepney", "+polkitd"),
 )
 NETWORK = """\
 [Match]
@@ -117,6 +120,10 @@ def hole(router: Namespace) -> None:
     router.run("nft", "-f", "-", input=f"table inet hole {{ chain way {{ {chain} }}; }}")
 
 
+def open_again(router: Namespace) -> None:
+    router.run("nft", "delete", "table", "inet", "hole")
+
+
 def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers) -> None:
     wan = providers.wan
     machine.run("systemctl start mproutd")
@@ -147,16 +154,69 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
     report("black hole", done, absent)
     assert [item for item in done if item.failed] == []
 
-    machine.run("resolvectl default-route eth1 no")
+    assert "jeepney is not installed" in complaint(machine)
+    assert default_route(machine) == "yes"
+
+    machine.run("apt-get install --yes python3-jeepney")
+    machine.run("systemctl restart mproutd")
+    eventually(lambda: "denied by polkit" in complaint(machine), 120)
+    assert default_route(machine) == "yes"
+
+    machine.run("apt-get install --yes polkitd", timeout=300)
+    eventually(lambda: default_route(machine) == "no", 120)
+    eventually(lambda: not status(machine)["problems"], 60)
     with lookups(machine) as present, lookups(machine, "missing") as missing:
-        eventually(lambda: machine.run("resolvectl default-route eth1").split()[-1] == "no", 20)
+        time.sleep(4)
         done, absent = present.stop(), missing.stop()
     report("black hole, no default route", done, absent)
     assert [item for item in done if item.failed] == []
     assert {item.answer for item in absent} == {"code 3"}
-    wan.routers[1].run("nft", "delete", "table", "inet", "hole")
-    eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
+
+    open_again(wan.routers[1])
+    eventually(lambda: default_route(machine) == "yes", 60)
+    assert status(machine)["uplinks"][0]["usable"]
     assert not status(machine)["problems"]
+
+
+def test_the_default_route_is_put_back(machine: Booted, providers: Providers) -> None:
+    """After a kill, by a flush, and not where somebody else has set it meanwhile."""
+    router = providers.wan.routers[1]
+    machine.run("apt-get install --yes python3-jeepney polkitd", timeout=300)
+    machine.run("systemctl start mproutd")
+    eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
+    hole(router)
+    eventually(lambda: default_route(machine) == "no", 60)
+    machine.run("systemctl kill --signal=KILL mproutd")
+    open_again(router)
+    eventually(lambda: default_route(machine) == "yes", 60)
+
+    hole(router)
+    eventually(lambda: default_route(machine) == "no", 60)
+    machine.run("systemctl stop mproutd")
+    assert default_route(machine) == "no"
+    machine.run("mproutd flush")
+    assert default_route(machine) == "yes"
+
+    machine.run("systemctl start mproutd")
+    eventually(lambda: default_route(machine) == "no", 60)
+    machine.run("resolvectl default-route eth1 yes")
+    machine.run("mproutd reconcile")
+    machine.run("resolvectl default-route eth2 no")
+    open_again(router)
+    eventually(lambda: status(machine)["uplinks"][0]["usable"], 60)
+    eventually(lambda: machine.call("test -e /run/mproutd/resolved.json").returncode, 60)
+    assert default_route(machine) == "yes"
+    assert default_route(machine, "eth2") == "no"
+
+
+def default_route(machine: Booted, device: str = "eth1") -> str:
+    return machine.run(f"resolvectl default-route {device}").split()[-1]
+
+
+def complaint(machine: Booted) -> str:
+    """Why systemd-resolved is not changed."""
+    problems = status(machine)["problems"]
+    return "".join(item["text"] for item in problems if item["code"] == "resolved-unchanged")
 
 
 def report(case: str, done: list[Lookup], absent: list[Lookup]) -> None:

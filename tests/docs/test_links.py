@@ -21,7 +21,7 @@ ELSEWHERE = re.compile(r"^(/|~|\.build/|net/|linux/)|[<>{}*$…]|[A-Z]{3,}/|\s")
 """Absolute paths, kernel sources, patterns and what a build makes."""
 BASENAMES = {file.name for folder in FOLDERS for file in (ROOT / folder).rglob("*.*")}
 OTHER_PROGRAMS = frozenset(
-    ("state.json", "netifd.json", "quota.json", "capacity.json")
+    ("state.json", "netifd.json", "resolved.json", "quota.json", "capacity.json")
     + ("bench/results.json", "redir.json", "up.sh", "down.sh")
 )
 """Files that a run makes, and those of other programs."""

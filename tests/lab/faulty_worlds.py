@@ -412,6 +412,12 @@ def _unwritable_resolv_conf(wan: Wan, daemon: Daemon) -> None:
     daemon.call("reconcile")
 
 
+def _unchanged_resolved(wan: Wan, daemon: Daemon) -> None:
+    """systemd-resolved seems to run, and there is no D-Bus."""
+    daemon.node.path("/run/systemd/resolve").mkdir(parents=True)
+    _checked(1)(wan, daemon)
+
+
 BROKEN: dict[str, Broken] = {
     "no-device": Broken("a modem was unplugged", lambda wan, daemon: wan.remove_device(2)),
     "awaiting-device": Broken("an interface managed by netifd does not come up", _no_device_yet),
@@ -496,6 +502,9 @@ BROKEN: dict[str, Broken] = {
     "resolver-diverted": Broken("names fail on one uplink, pings work", _diverted_resolver),
     "resolver-shared": Broken("names fail, pings work", _shared_resolver),
     "resolv-conf-error": Broken("names fail after an uplink is lost", _unwritable_resolv_conf),
+    "resolved-unchanged": Broken(
+        "names that do not exist take seconds while an uplink is dead", _unchanged_resolved
+    ),
     "announced-addresses": Broken(
         "no subflow is opened to an address that the peer announces", _announced_addresses
     ),

@@ -65,8 +65,9 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A Debian with ifupdown, dhclient and Cockpit, of which only the folders are there."""
-    for folder in ("etc/network", "etc/dhcp", "etc/NetworkManager", "usr/share/cockpit"):
+    """A Debian with ifupdown, dhclient, polkit and Cockpit, of which only the folders are there."""
+    folders = ("etc/network", "etc/dhcp", "etc/NetworkManager", "etc/polkit-1/rules.d")
+    for folder in (*folders, "usr/share/cockpit"):
         (tmp_path / "root" / folder).mkdir(parents=True)
     return tmp_path / "root"
 

@@ -73,7 +73,7 @@ def declared(setup: configparser.ConfigParser, *extras: str) -> set[str]:
 
 def test_what_the_package_imports_is_required(setup: configparser.ConfigParser) -> None:
     files = (ROOT / "mproutd").rglob("*.py")
-    assert third_party(files) <= declared(setup, "systemd", "uci", "metrics", "top")
+    assert third_party(files) <= declared(setup, "systemd", "uci", "metrics", "top", "resolved")
 
 
 def test_what_the_tests_import_is_in_an_extra(setup: configparser.ConfigParser) -> None:

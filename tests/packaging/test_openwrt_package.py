@@ -91,7 +91,7 @@ SPLIT_OFF = {
 }
 """What is not in python3-light (openwrt/packages, lang/python/python3/files/python3-package-*)."""
 
-MAY_BE_MISSING = {"systemd", "ssl"}
+MAY_BE_MISSING = {"systemd", "ssl", "jeepney"}
 """Not on OpenWrt; for checks by https, see docs/openwrt.md."""
 
 

@@ -86,8 +86,8 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " resolv_conf services.base services.lan_prefixes services.leases services.netifd statefile"
-    " status",
+    " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
+    " services.resolved_bus statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -115,6 +115,7 @@ IMPURE = (
 OTHERS = {
     "pyroute2": "netlink",
     "tenacity": "netlink statefile",
+    "jeepney": "services.resolved_bus",
     "systemd": "log",
     "uciparse": "configuration.uci",
     "uci": "configuration.uci",

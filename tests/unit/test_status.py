@@ -369,6 +369,7 @@ def test_every_problem_has_a_world() -> None:
         "quota-in-use",
         "quota-reached",
         "resolv-conf-error",
+        "resolved-unchanged",
     }
     assert {*WORLDS, *of_services, "mptcpd-running"} == set(PROBLEMS)
 
