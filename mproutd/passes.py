@@ -40,7 +40,7 @@ from mproutd.planning.numbering import tables_in_use
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
-from mproutd.planning.routes import MAIN_QUERY
+from mproutd.planning.routes import changes_main_query
 from mproutd.planning.sharing import NEXTHOP_IDS, uses_nexthops, went_with_device
 from mproutd.planning.state import State
 from mproutd.planning.tunables import needs_main_default
@@ -273,16 +273,14 @@ class Pass:
             self._store.save(self._plan.state)
 
     def _delete_routes(self) -> None:
-        if not self._deleting:
+        # Without our rule, the lookups in main found nothing; the next pass knows better.
+        blind = changes_main_query(self._config, self._differences.add_routes)
+        if not self._deleting and not blind:
             self._apply(self._differences.delete_routes)
 
     def _outcome(self) -> Outcome:
-        # Lookups by mark ask main for a device's default: the next pass may see another one.
-        main_query_changed = any(
-            isinstance(operation.value, Rule)
-            and operation.value.priority == self._config.rule_priority + MAIN_QUERY
-            for operation in self._done
-        )
+        # The next pass may see another default of a device.
+        main_query_changed = changes_main_query(self._config, self._done)
         done = set(self._done)
         wanted = (*self._differences.add_routes, *self._verified_additions())
         missing = [operation.value for operation in wanted if operation not in done]

@@ -36,7 +36,7 @@ an address elsewhere fails at once, instead of asking for a neighbour on the wro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ from mproutd.model import (
     TABLE_MAIN,
     UNREACHABLE,
     NexthopObject,
+    Operation,
     Route,
     Rule,
     Snapshot,
@@ -92,6 +93,15 @@ class Routing(NamedTuple):
     """Family → the device, no uplink, through which main leads other traffic despite a master."""
     barred: frozenset[int]
     """Families in which other traffic has no way out once no uplink may carry it."""
+
+
+def changes_main_query(config: Config, operations: Iterable[Operation]) -> bool:
+    """Whether these add or delete a rule by which main is asked for a device's routes."""
+    return any(
+        isinstance(operation.value, Rule)
+        and operation.value.priority == config.rule_priority + MAIN_QUERY
+        for operation in operations
+    )
 
 
 class Steering(NamedTuple):
