@@ -93,8 +93,8 @@ def translated(network: str, delegated: str) -> str:
     It has the same number among the subnets, so that each has its own where they are numbered.
     """
     (start, length), (delegated_start, delegated_length) = map(leading_bits, (network, delegated))
-    spare = length - delegated_length
-    bits = delegated_start << spare | (start & (1 << spare) - 1)
+    host_bits = length - delegated_length
+    bits = delegated_start << host_bits | (start & (1 << host_bits) - 1)
     return prefix((bits << 128 - length).to_bytes(16, "big"), length, AF_INET6)
 
 

@@ -255,7 +255,8 @@ def without_gateways_of(default: Route | None, addresses: tuple[Address, ...]) -
     hops = tuple(
         hop
         for hop in default.nexthops
-        if not hop.gateway or not any(contains(each.network, hop.gateway) for each in addresses)
+        if not hop.gateway
+        or not any(contains(address.network, hop.gateway) for address in addresses)
     )
     if len(hops) != 1:
         return default._replace(nexthops=hops)

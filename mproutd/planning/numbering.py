@@ -46,7 +46,7 @@ def sticky_key(rule: RuleConfig) -> str:
 def assign_policy_numbers(config: Config, known: Mapping[str, int]) -> dict[str, PolicyNumbers]:
     """The numbers of every policy, and of every sticky rule with a policy, by sticky_key().
 
-    A sticky rule has a mark of its own, so that what it selects can be told from the rest of its
+    A sticky rule has a mark of its own, so that what it selects is distinct from the rest of its
     policy, and its policy's table.  `known` are the numbers of the last run; as with slots, they
     stay, since the marks of connections outlive a reload.
     """

@@ -184,11 +184,13 @@ def test_a_reload_fails_with_a_wrong_configuration_and_succeeds_with_a_right_one
 
 
 def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gateway):
-    gateway.write("/usr/local/sbin/tell", '#!/bin/sh\necho "$MPROUTD_EVENT" >>/var/lib/events/$1\n')
+    gateway.write(
+        "/usr/local/sbin/record", '#!/bin/sh\necho "$MPROUTD_EVENT" >>/var/lib/events/$1\n'
+    )
     gateway.run("install -d -o mproutd /var/lib/events")
     section = "config uplink 'wan{n}'\n\tlist track_ip '10.{n}.{n}.1'\n\toption interval '0.2'\n"
-    section += "\toption on_up '/usr/local/sbin/tell wan{n}'\n"
-    section += "\toption on_down '/usr/local/sbin/tell wan{n}'\n"
+    section += "\toption on_up '/usr/local/sbin/record wan{n}'\n"
+    section += "\toption on_down '/usr/local/sbin/record wan{n}'\n"
     gateway.write("/etc/mproutd/mproutd", section.format(n=1) + section.format(n=2))
     gateway.run("systemctl restart mproutd")
     try:

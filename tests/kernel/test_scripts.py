@@ -188,9 +188,9 @@ RENAMED = TWO_UPLINKS.replace("wan2", "lte")
 )
 def test_an_uplink_that_a_reload_takes_away_is_down(world, network, own, reason, usable):
     """Its old on_down runs once, with what was known last; added again, the uplink is up."""
-    tell = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/events\n"
-    tell += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/events"
-    with Acting(world, tell) as acting:
+    script = "echo $MPROUTD_EVENT $MPROUTD_UPLINK $MPROUTD_ADDRESS $MPROUTD_TABLE >/run/events\n"
+    script += "echo $MPROUTD_REASON: $MPROUTD_USABLE >>/run/events"
+    with Acting(world, script) as acting:
         acting.ran("up came back")
         daemon = acting.daemon
         daemon.configure(network, own)

@@ -106,7 +106,7 @@ class Forwarding(Wan):
         )
 
     def serve(self, node: Namespace, port: int) -> None:
-        """A program that tells who asks, by TCP and UDP."""
+        """A program that replies with the client's address, by TCP and UDP."""
         process = node.popen(
             sys.executable, "-c", ECHO, str(port), stdout=subprocess.PIPE, text=True
         )
@@ -115,7 +115,7 @@ class Forwarding(Wan):
         assert process.stdout.readline()
 
     def ask(self, node: Namespace, host: str, port: int, kind: str = "SOCK_STREAM") -> str:
-        """Who asked, as the other end saw it; empty for no reply."""
+        """The client's address as the server saw it; empty for no reply."""
         code = ["env", "PYTHONWARNINGS=ignore", sys.executable, "-c", ASK, kind, host, str(port)]
         done = subprocess.run(node.command(*code), capture_output=True, text=True)
         return done.stdout.strip()

@@ -38,7 +38,8 @@ print(s.recv(100).decode().removeprefix("::ffff:"))
 
 
 class PolicyWorld(Forwarding):
-    """The usual world, with source NAT in both families, and a server that tells who asks.
+    """The usual world, with source NAT in both families, and a server that replies with
+    the client's address.
 
     The kernel ends a masqueraded connection that changes its uplink, but not one by `snat`.
     """

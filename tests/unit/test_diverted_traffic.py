@@ -38,8 +38,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 def listed(site: Site) -> dict[str, Any]:
     """LAN or family → (uplink, device), as the status lists other traffic."""
     return {
-        each["origin"] or each["family"]: (each["uplink"], each["device"])
-        for each in site.status()["other_traffic"]
+        other["origin"] or other["family"]: (other["uplink"], other["device"])
+        for other in site.status()["other_traffic"]
     }
 
 
@@ -52,7 +52,8 @@ def add_table(site: Site, table: int, device: str, gateway: str) -> None:
 def named(site: Site) -> list[tuple[str, str, str]]:
     """(code, traffic, where it leaves) of each problem."""
     return [
-        (each["code"], each.get("traffic", ""), each.get("actual", "")) for each in site.problems()
+        (problem["code"], problem.get("traffic", ""), problem.get("actual", ""))
+        for problem in site.problems()
     ]
 
 
@@ -145,12 +146,12 @@ def test_a_rule_that_selects_something_else_is_not_blamed(
     site.settle()
     index = site.world.link("eth2").index
     route = Route(AF_INET, 7000, "default", index, "10.2.2.1", metric=0, protocol=4)
-    ours = next(each for each in site.world.routes if each.key == route.key)
+    ours = next(found for found in site.world.routes if found.key == route.key)
     site.world.routes[site.world.routes.index(ours)] = ours._replace(metric=9)
     site.world.foreign(route, Rule(AF_INET, 100, 7000, protocol=0, **selector))
-    found = {each.packet.source: each for each in flows_of(site) if each.kind == "host"}
+    found = {flow.packet.source: flow for flow in flows_of(site) if flow.kind == "host"}
     assert list(found) == [""]
-    problems = [each for each in named(site) if each[0] == "foreign-rule"]
+    problems = [problem for problem in named(site) if problem[0] == "foreign-rule"]
     assert problems == []
 
 
@@ -179,7 +180,7 @@ def test_a_mark_that_leads_to_an_uplink_that_is_off_is_named(site: Site) -> None
     site.write(interface("wan1", "eth1", "off") + interface("wan2", "eth2", "master"))
     site.world.foreign(Rule(AF_INET, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
     site.settle()
-    found = {each["code"]: each for each in site.problems()}
+    found = {problem["code"]: problem for problem in site.problems()}
     assert found["mark-follows-main"]["command"] == (
         "ip rule add priority 5209 fwmark 0x80000/0xff0000 lookup 7000"
     )
@@ -199,13 +200,13 @@ def test_a_mark_that_leads_nowhere_is_named(site: Site) -> None:
     site.write(WAN1 + WAN2, own)
     site.world.foreign(Rule(AF_INET, 5210, 254, fwmark=0x80000, fwmask=0xFF0000, protocol=0))
     site.settle()
-    site.world.routes = [each for each in site.world.routes if each.table != 254]
-    site.world.rules = [each for each in site.world.rules if each.priority < 32764]
-    found = {each["code"]: each for each in site.problems()}
+    site.world.routes = [route for route in site.world.routes if route.table != 254]
+    site.world.rules = [rule for rule in site.world.rules if rule.priority < 32764]
+    found = {problem["code"]: problem for problem in site.problems()}
     assert "mark-follows-main" not in found, "the plan is not in the kernel"
     site.settle()
     site.world.packet_routes = lambda packets: [None] * len(packets)  # type: ignore[method-assign]
-    found = {each["code"]: each for each in site.problems()}
+    found = {problem["code"]: problem for problem in site.problems()}
     assert found["mark-follows-main"]["actual"] == "nowhere"
 
 
@@ -214,14 +215,14 @@ def test_what_no_rule_explains_is_named_once_for_each_kind_of_traffic(site: Site
     site.settle()
     world = site.world
     ours = next(
-        each
-        for each in world.routes
-        if (each.table, each.destination, each.protocol) == (7001, "default", 77)
+        route
+        for route in world.routes
+        if (route.table, route.destination, route.protocol) == (7001, "default", 77)
     )
     world.routes[world.routes.index(ours)] = ours._replace(device=world.link("eth2").index)
     inspection = site.reconciler.inspect()._replace(drift=(), misrouted=())
     status = build_status(inspection)
-    assert [(each["code"], each["text"]) for each in status["problems"]] == [
+    assert [(problem["code"], problem["text"]) for problem in status["problems"]] == [
         ("traffic-diverted", f"{traffic} leaves via wan2 (eth2) instead of wan1")
         for traffic in ("the mark of wan1", "the addresses of wan1")
     ]
@@ -252,7 +253,7 @@ def test_a_rule_that_skips_ours_is_named(site: Site) -> None:
     site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
         site.world.match(254, "198.51.100.1", 0) for _ in packets
     ]
-    found = {each["code"]: each for each in site.problems()}["foreign-rule"]
+    found = {problem["code"]: problem for problem in site.problems()}["foreign-rule"]
     assert found["rule"] == "100: from all goto"
     assert found["traffic"] == "the mark of wan2"
 
@@ -265,7 +266,7 @@ def test_one_that_skips_less_is_not_blamed_for_another_rules_table(site: Site) -
     site.world.packet_routes = lambda packets: [  # type: ignore[method-assign]
         site.world.match(51, "198.51.100.1", 0) for _ in packets
     ]
-    found = {each["code"]: each for each in site.problems()}
+    found = {problem["code"]: problem for problem in site.problems()}
     assert found["foreign-rule"]["rule"] == "100: from all lookup 51"
 
 

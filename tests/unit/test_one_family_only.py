@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Site:
 
 def causes(site: Site) -> list[str]:
     site.settle()
-    return [each["cause"] for each in site.problems() if each["code"] == "family-unusable"]
+    return [problem["cause"] for problem in site.problems() if problem["code"] == "family-unusable"]
 
 
 def remove_address(site: Site) -> None:

@@ -301,7 +301,7 @@ def test_foreign_objects_are_left_and_their_ids_avoided() -> None:
     ]
     made.foreign(*foreign)
     made.run(THREE_TO_ONE)
-    assert [each for each in made.nexthops if each in foreign] == foreign
+    assert [nexthop for nexthop in made.nexthops if nexthop in foreign] == foreign
     other = SECOND + 10_000
     assert group(f"{FIRST},3/{other},1", GROUP + 10_000) in shared(made)
     made.run(config("", ""))
@@ -592,7 +592,7 @@ def test_marks_that_follow_main_should_share(site: Site) -> None:
     world.set("eth1", carrier=False)
     site.settle()
     world.set("eth2", carrier=True)
-    (problem,) = [each for each in site.problems() if each["code"] == "mark-follows-main"]
+    (problem,) = [found for found in site.problems() if found["code"] == "mark-follows-main"]
     assert problem["expected"] == "wan2"
 
 

@@ -92,9 +92,9 @@ def test_the_number_of_the_subnet_stays(lan: int, given_: int, data: Any) -> Non
     made = IPv6Network(translated(str(network), str(delegated)))
     assert made.prefixlen == length
     assert made.subnet_of(delegated)
-    spare = length - shorter
-    number = int(network.network_address) >> 128 - length & (1 << spare) - 1
-    assert int(made.network_address) >> 128 - length & (1 << spare) - 1 == number
+    host_bits = length - shorter
+    number = int(network.network_address) >> 128 - length & (1 << host_bits) - 1
+    assert int(made.network_address) >> 128 - length & (1 << host_bits) - 1 == number
 
 
 CHAINS = """\

@@ -31,7 +31,9 @@ def move_uplink(wan: Wan, name: str) -> None:
 def both_paths(wan: Wan) -> None:
     with Echo(wan.gateway, wan.server, SERVER) as echo:
         both = {"10.1.1.2", "10.2.2.2"}
-        eventually(lambda: {each.local for each in subflows(wan.gateway, echo.port)} == both, 20)
+        eventually(
+            lambda: {subflow.local for subflow in subflows(wan.gateway, echo.port)} == both, 20
+        )
         assert not echo.report().error
 
 

@@ -172,10 +172,10 @@ def test_a_bridge_may_be_an_uplink(wan):
     network = TWO_UPLINKS.replace("'eth1'", "'br-wan'")
     with Daemon(gateway, network) as daemon, Echo(gateway, wan.server, SERVER) as echo:
         both = {"10.1.1.2", "10.2.2.2"}
-        eventually(lambda: {each.local for each in subflows(gateway, echo.port)} == both)
+        eventually(lambda: {subflow.local for subflow in subflows(gateway, echo.port)} == both)
         wan.settle()
         wan.unplug(1)
         eventually(lambda: daemon.uplink("wan1")["families"][0]["reason"] == "no-carrier")
         wan.plug(1)
-        eventually(lambda: {each.local for each in subflows(gateway, echo.port)} == both, 20)
+        eventually(lambda: {subflow.local for subflow in subflows(gateway, echo.port)} == both, 20)
         assert not echo.report().error

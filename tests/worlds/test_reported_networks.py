@@ -65,7 +65,7 @@ HARMLESS = {
 def all_work(daemon: Daemon) -> bool:
     """Every uplink is usable in both families, with its endpoints."""
     return all(
-        family["usable"] and all(each["state"] == "ok" for each in uplink["endpoints"])
+        family["usable"] and all(endpoint["state"] == "ok" for endpoint in uplink["endpoints"])
         for uplink in daemon.settle()["uplinks"]
         for family in uplink["families"]
     )
@@ -155,7 +155,9 @@ def test_host_routes_to_the_server_beside_a_tunnel(wan: Wan) -> None:
         assert (device(wan), codes(daemon)) == ("tun0", [])
         with Echo(wan.gateway, wan.server, SERVER) as echo:
             both = {"10.1.1.2", "10.2.2.2"}
-            eventually(lambda: {each.local for each in subflows(wan.gateway, echo.port)} == both)
+            eventually(
+                lambda: {subflow.local for subflow in subflows(wan.gateway, echo.port)} == both
+            )
         for n in (1, 2):
             source = f"10.{n}.{n}.2"
             assert capture.devices(lambda packet, own=source: packet.source == own) == {f"eth{n}"}
@@ -197,7 +199,7 @@ def test_a_private_address_that_the_server_announces(wan: Wan) -> None:
     own = "config mproutd 'globals'\n\toption add_addr_accepted '2'\n"
     with Daemon(wan.gateway, own=own) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         both = {"10.1.1.2", "10.2.2.2"}
-        eventually(lambda: {each.local for each in subflows(wan.gateway, echo.port)} == both)
+        eventually(lambda: {subflow.local for subflow in subflows(wan.gateway, echo.port)} == both)
         done = echo.report().received
         eventually(lambda: echo.report().received > done + 20)
         assert not echo.report().error
@@ -222,8 +224,9 @@ def test_the_check_of_an_ipv6_tunnel_has_a_global_source(wan: Wan) -> None:
         with Daemon(wan.gateway, network, own) as daemon, Capture(wan.gateway) as capture:
 
             def asked() -> set[str]:
-                sent = [each for each in capture.seen() if each.device == "6in4-wan6"]
-                return {each.source for each in sent if each.outgoing and each.source[:4] != "fe80"}
+                sent = [packet for packet in capture.seen() if packet.device == "6in4-wan6"]
+                outgoing = {packet.source for packet in sent if packet.outgoing}
+                return {source for source in outgoing if source[:4] != "fe80"}
 
             eventually(lambda: asked() == {"2001:db8:6::2"}, 20)
             eventually(lambda: daemon.uplink("wan6")["families"][1]["usable"], 20)
