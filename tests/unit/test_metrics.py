@@ -136,7 +136,7 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     out = {"uplink": "wan2", "family": "ipv4", "reason": "no-carrier"}
     assert value(values, "mproutd_uplink_unusable_info", **out) == 1
     assert value(values, "mproutd_uplink_outages_total", **out) == 1
-    assert value(values, "mproutd_uplink_outages_total", **{**out, "uplink": "wan1"}) is None
+    assert value(values, "mproutd_uplink_outages_total", **{**out, "uplink": "wan1"}) == 0
     assert value(values, "mproutd_uplink_resolvers", uplink="wan1") == 2
     assert value(values, "mproutd_uplink_resolvers_used", uplink="wan1") == 1
     policy = {"policy": "p", "family": "ipv4"}
