@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 
 
+def add_connections(listing: argparse.ArgumentParser) -> None:
+    listing.add_argument(
+        "--by", metavar="peer|port", choices=("peer", "port"), help="sums by peer, or by local port"
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON, see docs/connections.md")
+
+
 def add_metrics(metrics: argparse.ArgumentParser) -> None:
     target = metrics.add_mutually_exclusive_group()
     target.add_argument("--output", metavar="FILE", help="write them to FILE")

@@ -105,8 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     reconcile = add("reconcile", _reconcile, "reload the configuration and apply it")
     reconcile.add_argument("--dry-run", action="store_true", help="only print the changes")
     reconcile.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
-    listing = add("connections", _connections, "list MPTCP connections and their subflows")
-    listing.add_argument("--json", action="store_true", help="print JSON, see docs/connections.md")
+    arguments.add_connections(
+        add("connections", _connections, "list MPTCP connections and their subflows")
+    )
     monitor = add("monitor", _monitor, "print decisions and MPTCP events as they happen")
     monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
     add("top", _top, "show rates, state and subflows of each uplink live")
@@ -181,16 +182,9 @@ def _print_status(status: Status, uplink: UplinkStatus | None) -> None:
 
 
 def _connections(options: argparse.Namespace) -> int:
-    from mproutd.status.connections import VERSION
-    from mproutd.status.render import connection_lines
+    from mproutd import connections_command
 
-    connections = commands.connections(options)
-    if not os.path.isdir("/proc/sys/net/mptcp"):
-        warn("the kernel does not support MPTCP: use one with CONFIG_MPTCP=y")
-    if options.json:
-        _print_json({"version": VERSION, "connections": connections})
-    else:
-        print("\n".join(connection_lines(connections)))
+    print(connections_command.perform(options))
     return OK
 
 

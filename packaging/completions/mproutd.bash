@@ -50,6 +50,10 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word")
 			return
 			;;
+		--by)
+			mapfile -t COMPREPLY < <(compgen -W 'peer port' -- "$word")
+			return
+			;;
 		--from | --port | --sport | --uid | --mac | --dscp | --mark) return ;;
 		--listen | --to | --timeout | --set) return ;;
 	esac
@@ -60,7 +64,7 @@ _mproutd() {
 		run+-*) words="--verbose --syslog --state-dir $common" ;;
 		status+-*) words="--json $common" ;;
 		reconcile+-*) words="--dry-run --json $common" ;;
-		connections+-*) words="--json $common" ;;
+		connections+-*) words="--by --json $common" ;;
 		monitor+-*) words="--json $common" ;;
 		top+-*) words=$common ;;
 		metrics+-*) words="--output --listen $common" ;;

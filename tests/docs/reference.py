@@ -18,7 +18,7 @@ from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.change_types import Reconciliation
-from mproutd.status.connection_types import ConnectionList
+from mproutd.status.connection_types import ConnectionGroups, ConnectionList
 from mproutd.status.event_types import MonitorEvent
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
@@ -32,6 +32,7 @@ TYPES = {
     "status": Status,
     "reconcile": Reconciliation,
     "connections": ConnectionList,
+    "connection-groups": ConnectionGroups,
     "monitor": MonitorEvent,
     "test": PathTestResult,
     "explain": Explanation,
@@ -103,7 +104,10 @@ def tables() -> dict[str, dict[str, str]]:
                 ],
             )
         },
-        "connections.md": {"fields": _field_table("connections")},
+        "connections.md": {
+            "fields": _field_table("connections"),
+            "groups": _field_table("connection-groups"),
+        },
         "explain.md": {"fields": _field_table("explain")},
         "test.md": {
             "verdicts": table(

@@ -89,6 +89,7 @@ MAY_IMPORT = {
     " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
     " services.resolved_bus statefile status",
     "help_formatter": "",
+    "connections_command": "commands status",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",
