@@ -58,6 +58,8 @@ class UplinkConfig(NamedTuple):
     ula: bool = _default("ula")
     fullmesh: bool = _default("fullmesh")
     laminar: bool = _default("laminar")
+    port: int | None = _default("port")
+    """Of announced endpoints; None for that of the connection."""
     flush_conntrack: bool = _default("flush_conntrack")
     failback: str = _default("failback")
     on_up: tuple[str, ...] = _default("on_up")
@@ -160,6 +162,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     warnings += _keep_one_master(uplinks, values)
     warnings += _ignored_failback(config, uplinks, values)
     warnings += _ignored_shares(uplinks, values)
+    warnings += _ignored_ports(config.role, uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -290,3 +293,19 @@ def _ignored_shares(uplinks: Sequence[UplinkConfig], values: Sequence[Values]) -
         if uplink.mode == "off" or not uplink.default_route
         for option in (*given["weight"][:1], *given["metric"][:1])
     ]
+
+
+def _ignored_ports(
+    role: str, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> list[ConfigError]:
+    """A warning for each port of an uplink whose address is not only announced."""
+    warnings = []
+    for uplink, given in zip(uplinks, values, strict=True):
+        own_role = uplink.role or role
+        for option in given["port"][:1]:
+            if own_role != "server":
+                reason = f"has no effect with role {own_role}: only server announces with a port"
+                warnings.append(option.error(reason))
+            elif uplink.mode == "off":
+                warnings.append(option.error(f"has no effect: {uplink.name} is off"))
+    return warnings

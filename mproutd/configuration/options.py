@@ -242,6 +242,9 @@ UPLINK: Mapping[str, OptionSpec] = {
     "ula": OptionSpec(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
     "fullmesh": OptionSpec(boolean, "its endpoints connect to every address of the peer", "0"),
     "laminar": OptionSpec(boolean, "its endpoint connects to an announced address, once", "0"),
+    "port": OptionSpec(
+        integer(1, 65535), "its address is announced with this port, where the kernel then listens"
+    ),
     "flush_conntrack": OptionSpec(
         boolean, "forwarded connections are forgotten when it is lost, so that they move", "0"
     ),

@@ -34,6 +34,8 @@ class State(NamedTuple):
     """(device, address) → the gateway last known for it."""
     endpoints: frozenset[tuple[str, int]] = frozenset()
     """(address, ifindex) of each endpoint that mproutd has added or is about to add."""
+    ports: frozenset[tuple[str, int, int]] = frozenset()
+    """The same of endpoints with a port: (address, ifindex, port)."""
     without_endpoint: frozenset[str] = frozenset()
     """Addresses that were usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
@@ -70,6 +72,7 @@ def encode(state: State) -> dict[str, Any]:
         ],
         "dropped": sorted(map(list, state.dropped)),
         "endpoints": sorted([address, device] for address, device in state.endpoints),
+        "ports": sorted(map(list, state.ports)),
         "without_endpoint": sorted(state.without_endpoint),
         "limits": [list(limits) for limits in state.limits] if state.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
@@ -113,6 +116,10 @@ def _decode(data: Any) -> State:
         ),
         endpoints=frozenset(
             (canonical(address), _number(device)) for address, device in data["endpoints"]
+        ),
+        ports=frozenset(
+            (canonical(address), _number(device), _number(port))
+            for address, device, port in data.get("ports", ())
         ),
         without_endpoint=frozenset(canonical(address) for address in data["without_endpoint"]),
         limits=(_limits(limits[0]), *map(_limits, limits[1:])) if limits else None,

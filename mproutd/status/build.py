@@ -251,7 +251,7 @@ def _endpoint_problem(
     address, device = desired.address, view.name(desired.device)
     state = endpoint_state(inspection, view, desired)
     if state == "foreign":
-        endpoint = describe(view.endpoints[address], view.name)
+        endpoint = describe(view.endpoints[desired.key], view.name)
         yield problem("foreign-endpoint", uplink=uplink, address=address, endpoint=endpoint)
     elif state == "misrouted":
         family = family_of(address)

@@ -154,7 +154,8 @@ def _endpoint(uplink: UplinkStatus, address: str) -> str:
         if endpoint["address"] == address:
             number = f"{endpoint['id']} " if endpoint["id"] is not None else ""
             state = "" if endpoint["state"] == "ok" else f" {endpoint['state']}"
-            return f"endpoint {number}{','.join(endpoint['flags'])}{state}"
+            port = f" port {endpoint['port']}" if endpoint["port"] else ""
+            return f"endpoint {number}{','.join(endpoint['flags'])}{port}{state}"
     return "no endpoint"
 
 

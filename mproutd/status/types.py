@@ -107,6 +107,8 @@ class EndpointStatus(TypedDict):
 
     address: str
     """its address"""
+    port: Count | None
+    """the port it is announced with; null for that of the connection"""
     id: Count | None
     """the kernel's id; null when the endpoint is missing"""
     flags: list[str]

@@ -72,6 +72,7 @@ class Gateways(Closing):
 
     def plug_in(self, server: Namespace) -> None:
         """Connect a server to the internet, as eth0 with its address."""
+        self.internet.run("ip", "link", "delete", "core", check=False)  # of a server that rebooted
         veth(server, "eth0", self.internet, "core")
         self.internet.ip("address add 10.9.9.1/24 dev core")
         if self._core_mbit:
