@@ -287,7 +287,6 @@ class Endpoint(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """Of which the kernel allows one endpoint."""
         return self.address, self.port
 
 

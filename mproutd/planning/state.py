@@ -34,8 +34,6 @@ class State(NamedTuple):
     """(device, address) → the gateway last known for it."""
     endpoints: frozenset[tuple[str, int]] = frozenset()
     """(address, ifindex) of each endpoint that mproutd has added or is about to add."""
-    ports: frozenset[tuple[str, int, int]] = frozenset()
-    """The same of endpoints with a port: (address, ifindex, port)."""
     without_endpoint: frozenset[str] = frozenset()
     """Addresses that were usable without an endpoint: connections may have begun there."""
     limits: tuple[Limits, ...] | None = None
@@ -56,6 +54,8 @@ class State(NamedTuple):
     """Policy or sticky rule → number, from 1; its mark and table follow from it."""
     nexthops: bool = False
     """There may be nexthop objects of ours."""
+    ports: frozenset[tuple[str, int, int]] = frozenset()
+    """As in endpoints, of those with a port: (address, ifindex, port)."""
 
 
 def encode(state: State) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mproutd.iproute2 import DeviceNames, describe, ip_command
-from mproutd.model import NftTable, Object
+from mproutd.model import Endpoint, NftTable, Object
 from mproutd.planning.pacing import FailedOperation
 
 if TYPE_CHECKING:
@@ -250,6 +250,10 @@ TABLE_REMOVED = (
     "find the program: nft monitor; a firewall's service may delete all tables (flush ruleset)"
 )
 """Instead of the advice for an object that others remove, for the nftables table."""
+PORT_TAKEN = (
+    "a program on this host listens on the port (ss -ltnp): stop it, or choose another `port`"
+)
+"""Instead of the advice for an operation that failed, for an endpoint whose port is in use."""
 
 CONFLICT_ADVICE = {
     ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
@@ -315,16 +319,20 @@ def failed_operations(
     failed: Iterable[FailedOperation], now: float, name: DeviceNames
 ) -> list[Problem]:
     """Operations that the kernel rejected; `now` by the clock of `failed`."""
-    return [
-        problem(
+    problems = []
+    for failure in failed:
+        found = problem(
             "operation-failed",
             command=ip_command(failure.operation, name),
             error=failure.error,
             attempts=failure.attempts,
             retry_in=max(0.0, failure.retry_at - now),
         )
-        for failure in failed
-    ]
+        value = failure.operation.value
+        if isinstance(value, Endpoint) and value.port:
+            found["advice"] = PORT_TAKEN
+        problems.append(found)
+    return problems
 
 
 def removed_objects(

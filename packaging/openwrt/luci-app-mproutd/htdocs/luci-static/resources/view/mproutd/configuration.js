@@ -28,6 +28,7 @@ var GENERAL = [
 	[ 'gateway6', form.Value, _('IPv6 gateway'), _('Only if it is not found automatically.'), '', 'ip6addr("nomask")' ],
 	[ 'default_route', form.Flag, _('Default route'), _('Off: it leads only to the hosts on its subnets, as a direct cable does.'), '1' ],
 	[ 'role', [ 'client', 'server', 'both' ], _('Role'), _('Overrides the global role.') ],
+	[ 'port', form.Value, _('Announced port'), _('Only in role server: clients join at this port.'), '', 'port' ],
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
 	[ 'dns', form.DynamicList, _('Resolvers'), _('Instead of those that netifd names; queries to them leave via this uplink.'), '', 'ipaddr("nomask")' ],
