@@ -7,13 +7,14 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons far-end booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
 	@echo 'make test      run the tests'
 	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
+	@echo 'make far-end   measure twenty gateways at one server, and write it into docs/far-end.md'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
 	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
@@ -67,6 +68,11 @@ longrun: setup
 # PYTHONS='3.13 3.15' selects the versions.
 pythons:
 	@packaging/pythons.sh $(ARGS)
+
+# Two minutes; nothing else should run meanwhile.  ARGS='--clients 5 --seconds 5'
+far-end:
+	@packaging/setup.sh unpack
+	@$(python) -m tests.networks.fleet --write $(ARGS)
 
 booted:
 	@packaging/setup.sh unpack

@@ -98,7 +98,8 @@ class Gateways(Closing):
         settings = client.path(f"/run/tunnel-{local}.json")
         text = text.replace("{N}", client.name[2:]).replace("1080", str(local))
         settings.write_text(text)
-        client.popen(str(TUNNEL), "-c", f"/run/{settings.name}", "-L", f"{target}:{port}")
+        command = [str(TUNNEL), "-c", f"/run/{settings.name}", "-L", f"{target}:{port}"]
+        client.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(lambda: f":{local} " in client.run("ss", "-Hltn"), what="ss-tunnel")
         return local
 
