@@ -69,13 +69,16 @@ def resident(pid: int) -> int:
     return int(found[1]) * 1000
 
 
-def measure(clients: int, seconds: float, single: int = 0) -> Result:
+def measure(clients: int, seconds: float, single: int = 0, fair: bool = False) -> Result:
     """One plain-TCP connection from every gateway's host through its proxy, all at once.
 
-    The first `single` gateways have no mproutd, and use one uplink.
+    The first `single` gateways have no mproutd, and use one uplink.  `fair`: a class of
+    HTB for each gateway at the bottleneck, instead of one queue.
     """
     with ExitStack() as scope:
         far_end = scope.enter_context(FarEnd(clients, UPLINK_MBIT, CORE_MBIT))
+        if fair:
+            _share(far_end)
         server = scope.enter_context(Daemon(far_end.server, *far_end.configuration()))
         joining = far_end.clients[single:]
         daemons = [scope.enter_context(Daemon(client)) for client in joining]
@@ -92,6 +95,27 @@ def measure(clients: int, seconds: float, single: int = 0) -> Result:
         used = [last - first for first, last in zip(before, after, strict=True)]
         memory = resident(server.process.pid)
     return Result(clients, seconds, tuple(rates), single, *used, memory, counted / sent)
+
+
+def _share(far_end: FarEnd) -> None:
+    """Every gateway gets its part of the bottleneck, and what the others leave."""
+    part = f"{1000 * CORE_MBIT // len(far_end.clients)}kbit"
+    classes, rules = [], []
+    for client in far_end.clients:
+        name = f"1:{client.number + 10:x}"
+        classes.append(
+            f"class add dev core parent 1:1 classid {name} htb rate {part} ceil {CORE_MBIT}mbit"
+        )
+        classes.append(f"qdisc add dev core parent {name} pfifo limit 50")
+        rules.append(f"tcp dport {client.port} meta priority set {name}")
+    far_end.internet.tc(
+        "qdisc replace dev core root handle 1: htb",
+        f"class add dev core parent 1: classid 1:1 htb rate {CORE_MBIT}mbit",
+        *classes,
+    )
+    chain = "type filter hook forward priority 0;\n" + "\n".join(rules)
+    table = f"table inet share {{\nchain forward {{\n{chain}\n}}\n}}\n"
+    far_end.internet.run("nft", "-f", "-", input=table)
 
 
 def _start(far_end: FarEnd, client: Client, seconds: float) -> Iperf:
@@ -145,8 +169,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--write", action="store_true", help="into docs/far-end.md")
     options = parser.parse_args()
-    for name, single in (("fleet", 0), ("mixed fleet", options.clients // 2)):
-        text = table(measure(options.clients, options.seconds, single))
+    half = options.clients // 2
+    for name, single, fair in (
+        ("fleet", 0, False),
+        ("fair fleet", 0, True),
+        ("mixed fleet", half, True),
+    ):
+        text = table(measure(options.clients, options.seconds, single, fair))
         print(f"{name}\n{text}")
         if options.write:
             write(name, text)
