@@ -111,6 +111,12 @@ def test_gateways_reach_nothing_on_the_server_itself(far_end):
     assert not greeted(first, far_end.tunnel(first, 7000, "127.0.0.1"))
 
 
+def test_the_firewall_of_the_tunnel_is_accepted(far_end):
+    text = far_end.guide.files("wireguard-server")["/etc/nftables.d/wireguard.nft"]
+    far_end.server.run("nft", "-f", "-", input=text)
+    assert "masquerade" in far_end.server.run("nft", "list", "table", "inet", "far_end_udp")
+
+
 def greeted(node: Namespace, port: int) -> bool:
     """Whether a byte arrives through the tunnel at this port."""
     with node.enter(), socket.create_connection(("127.0.0.1", port), 10) as connection:
