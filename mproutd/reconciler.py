@@ -28,7 +28,6 @@ from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
-from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
@@ -255,6 +254,8 @@ class Reconciler:
 
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
+        from mproutd.planning.traffic import flows
+
         self.refresh()
         facts = self._current_facts()
         state = self.state_file.state

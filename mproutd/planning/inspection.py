@@ -6,6 +6,7 @@ Pure.  The reconciler fills an Inspection, and `status.build` turns it into JSON
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES, Object, Operation, Route, Snapshot
@@ -13,8 +14,10 @@ from mproutd.named_tuple import NamedTuple
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
-from mproutd.planning.traffic import Flow
 from mproutd.planning.uplinks import ObservedUplink
+
+if TYPE_CHECKING:
+    from mproutd.planning.traffic import Flow
 
 Lookups = Mapping[str, Route | None]
 """Address → the route of a packet from it to the internet; None where there is none."""
