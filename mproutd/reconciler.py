@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
@@ -24,7 +25,13 @@ from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
-from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
+from mproutd.planning.inspection import (
+    Counts,
+    Inspection,
+    LastChanges,
+    Preview,
+    lookup_sources,
+)
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
@@ -32,6 +39,9 @@ from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
+
+if TYPE_CHECKING:
+    from mproutd.planning.traffic import Flow
 
 HANDBACK_DELAY = 1.0
 """Seconds that a handover uplink stays in use beside a regular one that has recovered."""
@@ -58,7 +68,7 @@ class Reconciler:
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
         """Of the last pass."""
-        self.passes = self.writes = 0
+        self.passes = self.writes = self.failed_writes = 0
         """Since the start."""
         self.removals = RemovalLimiter(clock)
         self.retries = Retries(clock)
@@ -202,6 +212,7 @@ class Reconciler:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
+        self.failed_writes += len(outcome.failures)
         wanted = (plan.routes, plan.rules, plan.nexthops, plan.endpoints, plan.sysctls)
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
@@ -254,8 +265,6 @@ class Reconciler:
 
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
-        from mproutd.planning.traffic import flows
-
         self.refresh()
         facts = self._current_facts()
         state = self.state_file.state
@@ -268,9 +277,7 @@ class Reconciler:
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
-        own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
-        routers = forwarding_devices(link.name for link in snapshot.links.values())
-        listed = flows(snapshot, plan, own_rules, routers)
+        listed = self._flows(snapshot, plan)
         packet_routes = self.kernel.packet_routes([flow.packet for flow in listed])
         return Inspection(
             config=self.config,
@@ -307,13 +314,20 @@ class Reconciler:
                 if uplink.paths[1].reason in ("no-address", "no-gateway")
                 and self.kernel.ignores_advertisements(uplink.config.device)
             ],
-            passes=self.passes,
-            writes=self.writes,
+            counts=Counts(self.passes, self.writes, self.failed_writes, self.removals.total),
             config_error=self.config_error,
             state_file_error=self.state_file.error,
             hints_error=self._hints.error,
             netifd_error=self.add_service_facts(self._hinted).source_error,
         )
+
+    def _flows(self, snapshot: Snapshot, plan: Plan) -> list[Flow]:
+        """The kinds of traffic that a status asks the kernel about."""
+        from mproutd.planning.traffic import flows
+
+        own_rules = Ownership(self.config, self.state_file.state).own_rules(snapshot.rules)
+        routers = forwarding_devices(link.name for link in snapshot.links.values())
+        return flows(snapshot, plan, own_rules, routers)
 
     def _misrouted_before(self, facts: Facts) -> frozenset[str]:
         """The addresses that are misrouted before the first pass, although their routing is there.

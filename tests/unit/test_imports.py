@@ -24,7 +24,6 @@ PACKAGE = ROOT / "mproutd"
 # Package or module -> the packages and modules of this project that it may import.  A module
 # without a line of its own is held to its package's.
 MAY_IMPORT = {
-    "named_tuple": "",
     "lan_address": "",
     "model": "lan_address",
     "format": "",
@@ -96,12 +95,9 @@ MAY_IMPORT = {
     "__main__": "cli",
 }
 
-# What every module may import.
-EVERYWHERE = ("named_tuple",)
-
 # No clock, no file, no socket: the same values give the same answer.
 PURE = (
-    "named_tuple lan_address model format iproute2 configuration planning status netlink.nlmsg"
+    "lan_address model format iproute2 configuration planning status netlink.nlmsg"
     " netlink.rtnl_decode netlink.rtnl_encode netlink.rtnl_nexthops netlink.mptcp_pm"
     " netlink.sock_diag netlink.mptcp_info netlink.conntrack netlink.bpf netlink.nftables"
     " netlink.nft_values netlink.nft_events netlink.nft_elements firewall.ruleset firewall.flows"
@@ -141,6 +137,19 @@ PURE_PARTS = {
 
 # They cost more time and memory than a small router has to spare.
 TOO_HEAVY = frozenset("asyncio dataclasses".split())
+
+# What a command or the daemon starts without: the cost of a start is that of its imports.
+STARTS_WITHOUT = {
+    "import mproutd.cli": "mproutd.configuration mproutd.control mproutd.model json socket",
+    "import mproutd.cli, mproutd.control.client, mproutd.status.render": "mproutd.configuration"
+    " mproutd.model mproutd.netlink mproutd.planning mproutd.reconciler mproutd.services",
+    "import mproutd.cli, mproutd.configuration.uci": "mproutd.control mproutd.netlink"
+    " mproutd.planning mproutd.reconciler mproutd.status mproutd.services json",
+    "import mproutd.cli, mproutd.daemon, mproutd.configuration.uci": "mproutd.control.client"
+    " mproutd.explain mproutd.firewall mproutd.importers mproutd.pathtest mproutd.planning.traffic"
+    " mproutd.resolv_conf mproutd.services.health mproutd.status.build mproutd.status.problems"
+    " mproutd.status.render mproutd.status.traffic mproutd.status.types mproutd.status.uplink",
+}
 
 # What --help and check must do without.
 QUICK_WITHOUT = frozenset("pyroute2 asyncio dataclasses".split())
@@ -191,7 +200,7 @@ def faults(module: str, source: str) -> list[str]:
         top = name.partition(".")[0]
         if top == "mproutd":
             inner = targets(name, part)
-            if inner not in ("", *EVERYWHERE) and not covers(allowance(module), inner):
+            if inner and not covers(allowance(module), inner):
                 wrong.append(f"line {line}: {module} may not import {inner}")
         elif top not in sys.stdlib_module_names:
             if not covers(OTHERS.get(top, ""), module):
@@ -337,3 +346,10 @@ def test_a_status_is_printed_without_what_makes_it() -> None:
     assert "mproutd.status.render" in modules
     makers = ("mproutd.model", "mproutd.planning", "mproutd.configuration", "mproutd.netlink")
     assert not [name for name in modules if name.startswith(makers)]
+
+
+@pytest.mark.parametrize("statements", STARTS_WITHOUT)
+def test_a_start_imports_only_what_it_needs(statements: str) -> None:
+    assert {
+        name for name in loaded(statements) if covers(STARTS_WITHOUT[statements], name)
+    } == set()
