@@ -25,13 +25,7 @@ from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
-from mproutd.planning.inspection import (
-    Counts,
-    Inspection,
-    LastChanges,
-    Preview,
-    lookup_sources,
-)
+from mproutd.planning.last_changes import LastChanges
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
@@ -41,6 +35,7 @@ from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
 
 if TYPE_CHECKING:
+    from mproutd.planning.inspection import Inspection, Preview
     from mproutd.planning.traffic import Flow
 
 HANDBACK_DELAY = 1.0
@@ -265,6 +260,8 @@ class Reconciler:
 
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
+        from mproutd.planning.inspection import Counts, Inspection, lookup_sources
+
         self.refresh()
         facts = self._current_facts()
         state = self.state_file.state
@@ -376,6 +373,8 @@ class Reconciler:
 
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
+        from mproutd.planning.inspection import Preview
+
         loaded, state = load(self.directory), self.state_file.state
         config = self._resolve(loaded, self.add_service_facts(self._hinted))
         facts = self.add_service_facts(self._read_hints(config))

@@ -86,8 +86,8 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
-    " services.resolved_bus services.scripts statefile status",
+    " resolv_conf services.at_once services.base services.lan_prefixes services.leases"
+    " services.netifd services.resolved_bus services.scripts statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
@@ -143,10 +143,11 @@ STARTS_WITHOUT = {
     "import mproutd.cli": "mproutd.configuration mproutd.control mproutd.model json socket",
     "import mproutd.cli, mproutd.control.client, mproutd.status.render": "mproutd.configuration"
     " mproutd.model mproutd.netlink mproutd.planning mproutd.reconciler mproutd.services",
-    "import mproutd.cli, mproutd.configuration.uci": "mproutd.control mproutd.netlink"
+    "import mproutd.cli, mproutd.configuration.uci": "mproutd.configuration.policies mproutd.control mproutd.netlink"
     " mproutd.planning mproutd.reconciler mproutd.status mproutd.services json",
     "import mproutd.cli, mproutd.daemon, mproutd.configuration.uci": "mproutd.control.client"
-    " mproutd.explain mproutd.firewall mproutd.importers mproutd.pathtest mproutd.planning.traffic"
+    " mproutd.explain mproutd.firewall mproutd.importers mproutd.pathtest mproutd.planning.inspection"
+    " mproutd.planning.traffic mproutd.services.nftables mproutd.services.conntrack"
     " mproutd.resolv_conf mproutd.services.health mproutd.status.build mproutd.status.problems"
     " mproutd.status.render mproutd.status.traffic mproutd.status.types mproutd.status.uplink",
 }
