@@ -144,10 +144,11 @@ STARTS_WITHOUT = {
     "import mproutd.cli, mproutd.control.client, mproutd.status.render": "mproutd.configuration"
     " mproutd.model mproutd.netlink mproutd.planning mproutd.reconciler mproutd.services",
     "import mproutd.cli, mproutd.configuration.uci": "mproutd.configuration.policies"
-    " mproutd.control mproutd.netlink mproutd.planning mproutd.reconciler mproutd.status mproutd.services json",
+    " mproutd.control mproutd.netlink mproutd.planning mproutd.reconciler mproutd.status json",
     "import mproutd.cli, mproutd.daemon, mproutd.configuration.uci": "mproutd.control.client"
     " mproutd.explain mproutd.firewall mproutd.importers mproutd.pathtest"
-    " mproutd.planning.inspection mproutd.planning.traffic mproutd.services.nftables mproutd.services.conntrack"
+    " mproutd.planning.inspection mproutd.planning.traffic mproutd.services.conntrack"
+    " mproutd.services.nftables"
     " mproutd.resolv_conf mproutd.services.health mproutd.status.build mproutd.status.problems"
     " mproutd.status.render mproutd.status.traffic mproutd.status.types mproutd.status.uplink",
 }
