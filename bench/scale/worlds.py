@@ -6,20 +6,21 @@ the daemon, all threads, so that other load on the machine changes them little.
 
 from __future__ import annotations
 
-import resource
+import os
 import socket
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from socket import AF_INET, inet_aton
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from bench import change
 from bench.burst import cpu, resident
 from bench.site import Site, configuration, until
-from mproutd.model import TABLE_MAIN, UNICAST
+from mproutd.model import TABLE_MAIN, UNICAST, Endpoint, Operation
+from mproutd.netlink import mptcp_pm
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP
 from mproutd.netlink.nlmsg import NLM_F_CREATE, NLM_F_EXCL, put_address, put_u32, request
 from mproutd.netlink.rtnl_decode import (
@@ -31,9 +32,10 @@ from mproutd.netlink.rtnl_decode import (
     RTMSG,
 )
 from mproutd.netlink.sockets import Requests
-from tests.lab import SERVER, Daemon, LabError, Wan
+from tests.lab import SERVER, Daemon, LabError, Namespace, Wan
 
-EVENTS, WARM = 5, 2
+EVENTS, FEW_EVENTS, WARM = 7, 3, 2
+"""Of many connections few, since each event is a new subflow for each of them."""
 REST = 0.3
 """Seconds after an event until all is done that it causes, and 0.1 ms for each connection."""
 WATCHED = 5.0
@@ -42,7 +44,9 @@ FLAPS = 1000
 """Route events a second: a route is withdrawn, or announced again."""
 STEP = 0.01
 """Seconds between two bursts of them."""
-PORT = 7777
+GONE = 60.0
+"""Seconds in which the endpoint of many connections has to be gone."""
+PORT, PER_PROCESS = 7777, 5000
 ENDPOINTS = 6
 """Uplinks that may have an endpoint; the kernel has room for eight.  The others are off."""
 
@@ -62,6 +66,8 @@ class Cost(NamedTuple):
     """Resident, in MB."""
     second: float | None = None
     """Processor time of a second in which routes flap."""
+    kernel: float | None = None
+    """Processor time of the kernel for adding the endpoint alone, part of `event`."""
 
 
 class Event:
@@ -70,9 +76,9 @@ class Event:
     def __init__(self, pid: int, come: Callable[[], float], go: Callable[[], None], rest: float):
         self.pid, self._come, self._go, self._rest = pid, come, go, rest
 
-    def measure(self, size: int, second: float | None = None) -> Cost:
+    def measure(self, size: int, second: float | None = None, events: int = EVENTS) -> Cost:
         times, delays = [], []
-        for turn in range(WARM + EVENTS):
+        for turn in range(WARM + events):
             before = cpu(self.pid)
             delay = self._come()
             time.sleep(self._rest)
@@ -216,17 +222,25 @@ def flapping(raw: socket.socket, device: int, gateway: str) -> Iterator[None]:
 
 
 def connections(size: int) -> Cost:
-    """Idle MPTCP connections on wan1; each gets a subflow on wan2 with its address."""
+    """Idle MPTCP connections on wan1; each gets a subflow on wan2 with its address.
+
+    The kernel opens those subflows on behalf of the daemon, within its processor time.
+    """
     with ExitStack() as scope:
         wan = scope.enter_context(Wan(ipv6=False, shaped=False, lan=False))
         wan.usual()
         wan.address_down(2)
+        for node in (wan.gateway, wan.server):
+            # Each subflow binds a port of its address, and the kernel searches longer and longer.
+            node.sysctl("net.ipv4.tcp_max_tw_buckets", 100)
+        wan.gateway.sysctl("net.ipv4.ip_local_port_range", "1024 65535")
         daemon = scope.enter_context(Daemon(wan.gateway, *configuration(["master", "on"])))
         daemon.settle(30)
         connect(scope, wan, size)
         with wan.gateway.enter():
             requests, device = Requests(0), change.devices()["eth2"]
         scope.callback(requests.close)
+        path_manager = scope.enter_context(closing(Endpoints(wan.gateway)))
 
         def do(add: bool) -> None:
             if failed := requests.change([change.address(add, device, "10.2.2.2")]):
@@ -235,33 +249,101 @@ def connections(size: int) -> Cost:
         def come() -> float:
             began = time.perf_counter()
             do(True)
-            return until(lambda: endpoint(wan, "10.2.2.2"), began, "the endpoint of wan2")
+            return until(lambda: path_manager.find("10.2.2.2"), began, "the endpoint of wan2")
+
+        def go() -> None:
+            do(False)
+            deadline = time.monotonic() + GONE
+            while path_manager.find("10.2.2.2"):
+                time.sleep(0.1)
+                if time.monotonic() > deadline:
+                    raise LabError(f"the endpoint of wan2 is still there after {GONE:g} s")
 
         assert daemon.process
-        return Event(daemon.process.pid, come, lambda: do(False), REST + size / 10_000).measure(
-            size
-        )
+        rest = REST + size / 5000
+        cost = Event(daemon.process.pid, come, go, rest).measure(size, events=FEW_EVENTS)
+        come()
+        time.sleep(rest)
+        daemon.stop()
+        return cost._replace(kernel=path_manager.add_again("10.2.2.2", rest))
 
 
-def endpoint(wan: Wan, address: str) -> bool:
-    return address in wan.gateway.ip("mptcp endpoint show")
+class Endpoints:
+    """The path manager of a namespace."""
+
+    def __init__(self, node: Namespace) -> None:
+        with node.enter():
+            self._requests = Requests(16)
+        reply = self._requests.query([mptcp_pm.get_family])[0]
+        assert not isinstance(reply, OSError)
+        self._family = mptcp_pm.family(reply.body).id
+
+    def find(self, address: str) -> Endpoint | None:
+        bodies = self._requests.dump(lambda n: mptcp_pm.dump_endpoints(self._family, n))
+        found = (mptcp_pm.endpoint(body) for body in bodies)
+        return next((endpoint for endpoint in found if endpoint.address == address), None)
+
+    def add_again(self, address: str, rest: float) -> float:
+        """Delete an endpoint and add it; processor time of the latter, median."""
+        times = []
+        for _ in range(FEW_EVENTS):
+            endpoint = self.find(address)
+            assert endpoint
+            self._do(Operation("delete", endpoint))
+            time.sleep(rest)
+            before = time.thread_time()
+            self._do(Operation("add", endpoint._replace(id=0)))
+            times.append(time.thread_time() - before)
+            time.sleep(rest)
+        return statistics.median(times)
+
+    def _do(self, operation: Operation) -> None:
+        failed = self._requests.change([lambda n: mptcp_pm.change(operation, self._family, n)])
+        if failed:
+            raise LabError(f"the kernel refused: {failed}")
+
+    def close(self) -> None:
+        self._requests.close()
 
 
 def connect(scope: ExitStack, wan: Wan, count: int) -> None:
-    """Open this many; MemoryError or OSError where there is no room for them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < 2 * count + 100:
-        raise LabError(f"{count} connections need {2 * count + 100} descriptors, not {hard}")
+    """Open this many, in processes whose descriptors suffice.  LabError where they fail."""
+    for port, start in enumerate(range(0, count, PER_PROCESS), PORT):
+        ours, theirs = socket.socketpair()
+        scope.enter_context(ours)
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            _hold(wan, port, min(PER_PROCESS, count - start), theirs)
+        theirs.close()
+        scope.callback(os.waitpid, pid, 0)
+        scope.callback(ours.close)
+        if ours.recv(1) != b"y":
+            raise LabError(f"no room for {count} connections")
+
+
+def _hold(wan: Wan, port: int, count: int, parent: socket.socket) -> NoReturn:
+    """In a child: open connections, and keep them until the parent closes its socket."""
+    status = 1
+    try:
+        with ExitStack() as scope:
+            _open(scope, wan, port, count)
+            parent.send(b"y")
+            parent.recv(1)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _open(scope: ExitStack, wan: Wan, port: int, count: int) -> None:
     with wan.server.enter():
         listener = scope.enter_context(mptcp_socket())
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((SERVER, PORT))
+    listener.bind((SERVER, port))
     listener.listen(128)
     with wan.gateway.enter():
         for _ in range(count):
             client = scope.enter_context(mptcp_socket())
-            client.connect((SERVER, PORT))
+            client.connect((SERVER, port))
             accepted, _ = listener.accept()
             scope.enter_context(accepted)
             client.send(b"x")
