@@ -31,6 +31,8 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "cold": passes.cold,
     "idle": passes.idle,
     "groups": passes.groups,
+    "resolvers": passes.resolvers,
+    "prefixes": passes.prefixes,
     "burst": burst.burst,
     "start": process.start,
     "status": process.status,
@@ -42,6 +44,7 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "moved": flows.moved,
     "ended": flows.ended,
     "sampling": traffic.sampling,
+    "watched": traffic.watched,
 }
 """Name → function, in the order of the table."""
 

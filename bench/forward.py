@@ -78,10 +78,10 @@ class Sender:
         head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, 17, 0)
         return head + addresses + data
 
-    def run(self) -> float:
+    def run(self, per_flow: int = PER_FLOW) -> float:
         """Send every packet; seconds of processor time, which other load does not change."""
         began = time.thread_time()
-        for _ in range(PER_FLOW):
+        for _ in range(per_flow):
             for start in range(0, FLOWS, _BATCH):
                 first = ctypes.byref(self._messages[start])
                 sent = self._library.sendmmsg(self._socket.fileno(), first, _BATCH, 0)
