@@ -15,8 +15,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import burst, compare, down, flows, forward, passes, policies, process, traffic, up
+from bench import (
+    burst,
+    compare,
+    down,
+    flows,
+    forward,
+    passes,
+    policies,
+    process,
+    traffic,
+    translate,
+    up,
+)
 from bench.change import timer_slack
+from bench.compare import QUIET
 from bench.figure import Figure, markdown, table
 from bench.where import where
 from tests.lab import LabError
@@ -41,15 +54,13 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "back": traffic.back,
     "forward": forward.forward,
     "policies": policies.policies,
+    "nat6": translate.nat6,
     "moved": flows.moved,
     "ended": flows.ended,
     "sampling": traffic.sampling,
     "watched": traffic.watched,
 }
 """Name → function, in the order of the table."""
-
-QUIET = "quiet"
-"""Takes a minute, and runs in parallel with the others."""
 
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -7,7 +7,6 @@ a connection follows its mark.
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,14 +14,13 @@ from pathlib import Path
 
 from bench.burst import resident
 from bench.figure import Figure
-from bench.forward import FLOWS, PER_FLOW, RUNS, WARM, Router
+from bench.forward import FLOWS, PER_FLOW, RUNS, WARM, Router, forget_connections
 from bench.site import configuration
 from mproutd.configuration.config import Config
 from mproutd.configuration.uci import load
 from mproutd.firewall.ruleset import make_table
 from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import transaction
-from mproutd.netlink.nlmsg import NLM_F_ACK, request
 from mproutd.planning.numbering import assign_numbers, assign_policy_numbers
 from tests.lab import Daemon
 from tests.lab.daemon import CONFIG_DIR
@@ -30,8 +28,6 @@ from tests.lab.daemon import CONFIG_DIR
 MANY, FEW = (500, 50), (5, 1)
 """Rules and policies."""
 LOADS = 15
-NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE = 1, 2
-"""linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h."""
 
 
 def rules(count: int, policies: int) -> str:
@@ -72,12 +68,7 @@ class _Rig(Router):
             raise OSError(failed)
 
     def forget(self) -> None:
-        """Flush connection tracking: the next packet of each flow opens a connection."""
-        body = struct.pack("=BBH", socket.AF_INET, 0, 0)
-        flush = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE
-        failed = self._nftables.change([lambda n: request(flush, NLM_F_ACK, n, body)])
-        if failed:
-            raise OSError(failed)
+        forget_connections(self._nftables, socket.AF_INET)
 
     def load(self, size: tuple[int, int]) -> float:
         """Seconds to read the files and write the table."""
