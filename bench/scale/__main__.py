@@ -66,13 +66,16 @@ def slope(costs: Sequence[Cost]) -> float:
 
 
 def slope_text(kind: Kind, costs: Sequence[Cost]) -> str:
-    """As in: 19 µs for each uplink."""
-    each = slope(costs) * 1e6
-    text = f"{each:.3g} µs" if abs(each) >= 0.01 else "nothing"
+    """As in: 19 µs for each uplink.  With routes that flap, those without them are no base."""
+    costs = [cost for cost in costs if cost.second is not None] or costs
+    each = slope(costs) if len(costs) > 1 else 0.0
+    if each * costs[-1].size < min(cost.event for cost in costs) / 2:
+        return "nothing that can be measured"
+    text = f"{each * 1e6:.3g} µs for each {kind.one}"
     if costs[-1].kernel is not None:
         kernel = (costs[-1].kernel or 0) / costs[-1].size * 1e6
-        text += f", of which {kernel:.3g} µs are the kernel's, which opens a subflow,"
-    return f"{text} for each {kind.one}"
+        text += f"; to open a subflow takes the kernel alone {kernel:.3g} µs"
+    return text
 
 
 def rows(measured: Costs) -> list[list[str]]:
