@@ -51,7 +51,7 @@ def _panel(panel: Panel) -> str:
             f'<line x1="0" x2="{plot_width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>',
             f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{top * n / 4:g}</text>',
             f'<text x="{x:.1f}" y="{plot_height + 15}" text-anchor="middle">'
-            f"{right * n / 4:,g}</text>",
+            f"{right * n / 4:,.10g}</text>",
         ]
     parts.append(
         f'<text x="{plot_width / 2}" y="{plot_height + 32}" text-anchor="middle">'
