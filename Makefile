@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons far-end booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons far-end booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
 	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd;'
 	@echo '               BASE=REV compares with that revision instead, the two in turns'
+	@echo 'make bench-scale  what many uplinks, addresses, connections and routes cost'
 	@echo 'make bench-exact BASE=REV   compare the instructions that two revisions run, in qemu'
 	@echo 'make deb       build the Debian package into .build/deb'
 	@echo 'make dist      build wheel and sdist into .build/dist'
@@ -132,6 +133,11 @@ bench-exact:
 	@packaging/setup.sh unpack
 	@packaging/setup.sh kernels
 	@$(python) -m bench.exact $(BASE:%=--base %) $(ARGS)
+
+# Five minutes.  ARGS=--write puts table and figure into docs; names and --largest=N select.
+bench-scale:
+	@packaging/setup.sh unpack
+	@$(python) -m bench.scale $(ARGS)
 
 deb: setup
 	@packaging/deb.sh

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from mproutd import __version__, arguments, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
@@ -92,19 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="mproutd")
-    for name, command in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=command.text, formatter_class=HelpFormatter)
+    for name, (_, text, _) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, formatter_class=HelpFormatter)
         _add_arguments(name, sub)
     return parser
 
 
 def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
-    command = COMMANDS[name]
-    parser.description = f"{command.text[0].upper()}{command.text[1:]}."
-    parser.set_defaults(perform=command.perform)
+    perform, text, add_arguments = COMMANDS[name]
+    parser.description = f"{text[0].upper()}{text[1:]}."
+    parser.set_defaults(perform=perform)
     parser.add_argument("--config-dir", metavar="DIR", help="directory of the configuration")
     parser.add_argument("--runtime-dir", metavar="DIR", help="directory of state and socket")
-    command.add_arguments(parser)
+    add_arguments(parser)
 
 
 def _print_json(value: object) -> None:
@@ -347,43 +347,36 @@ def _files(options: argparse.Namespace) -> int:
     return OK
 
 
-class _Command(NamedTuple):
-    perform: Command
-    text: str
-    """What it does, for --help."""
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-
-
-COMMANDS = {
-    "run": _Command(_run, "run the daemon in the foreground", arguments.add_run),
-    "status": _Command(_status, "show the uplinks, and what needs attention", arguments.add_status),
-    "reconcile": _Command(
-        _reconcile, "reload the configuration and apply it", arguments.add_reconcile
+COMMANDS: dict[str, tuple[Command, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": (_run, "run the daemon in the foreground", arguments.add_run),
+    "status": (_status, "show the uplinks, and what needs attention", arguments.add_status),
+    "reconcile": (_reconcile, "reload the configuration and apply it", arguments.add_reconcile),
+    "connections": (
+        _connections,
+        "list MPTCP connections and their subflows",
+        arguments.add_connections,
     ),
-    "connections": _Command(
-        _connections, "list MPTCP connections and their subflows", arguments.add_connections
+    "monitor": (_monitor, "print decisions and MPTCP events as they happen", arguments.add_monitor),
+    "top": (_top, "show rates, state and subflows of each uplink live", arguments.none),
+    "metrics": (_metrics, "print the status as metrics for Prometheus", arguments.add_metrics),
+    "explain": (_explain, "show which way a flow leaves, and why", arguments.add_explain),
+    "test": (
+        _test,
+        "test whether MPTCP works via an uplink, and what breaks it",
+        arguments.add_test,
     ),
-    "monitor": _Command(
-        _monitor, "print decisions and MPTCP events as they happen", arguments.add_monitor
+    "check": (_check, "check the configuration", arguments.add_check),
+    "quota": (_quota, "show how much of the quotas is used, or correct it", arguments.add_quota),
+    "import": (
+        _import,
+        "convert the configuration of mwan3, pbr or OpenMPTCProuter",
+        arguments.add_import,
     ),
-    "top": _Command(_top, "show rates, state and subflows of each uplink live", arguments.none),
-    "metrics": _Command(
-        _metrics, "print the status as metrics for Prometheus", arguments.add_metrics
+    "flush": (
+        _flush,
+        "remove everything that mproutd installed in the kernel",
+        arguments.add_flush,
     ),
-    "explain": _Command(_explain, "show which way a flow leaves, and why", arguments.add_explain),
-    "test": _Command(
-        _test, "test whether MPTCP works via an uplink, and what breaks it", arguments.add_test
-    ),
-    "check": _Command(_check, "check the configuration", arguments.add_check),
-    "quota": _Command(
-        _quota, "show how much of the quotas is used, or correct it", arguments.add_quota
-    ),
-    "import": _Command(
-        _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter", arguments.add_import
-    ),
-    "flush": _Command(
-        _flush, "remove everything that mproutd installed in the kernel", arguments.add_flush
-    ),
-    "files": _Command(_files, "list the files that pip cannot put in place", arguments.add_files),
+    "files": (_files, "list the files that pip cannot put in place", arguments.add_files),
 }
-"""Name → command, in the order of --help."""
+"""Name → what performs it, its text in --help and what adds its arguments, in order."""

@@ -38,7 +38,6 @@ from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
 from mproutd.status import connections
-from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
 from mproutd.subflows.retry import SubflowRetrier
@@ -334,6 +333,8 @@ class Daemon:
         return {"error": f"unknown command: {command!r}"}
 
     def _status(self) -> dict[str, Any]:
+        from mproutd.status.build import build_status
+
         self._finish_deletions()
         inspection = self._reconciler.inspect()
         self._rates.sample()

@@ -98,7 +98,7 @@ def leading_bits(network: str) -> tuple[int, int]:
     return int.from_bytes(base, "big") >> bits(family) - length, length
 
 
-@lru_cache(1024)
+@lru_cache(8192)
 def _network(address: str, length: int) -> str:
     family = family_of(address)
     return prefix(inet_pton(family, address), length, family)

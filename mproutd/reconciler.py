@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
@@ -24,21 +25,18 @@ from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
-from mproutd.planning.inspection import (
-    Counts,
-    Inspection,
-    LastChanges,
-    Preview,
-    lookup_sources,
-)
+from mproutd.planning.last_changes import LastChanges
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
-from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
+
+if TYPE_CHECKING:
+    from mproutd.planning.inspection import Inspection, Preview
+    from mproutd.planning.traffic import Flow
 
 HANDBACK_DELAY = 1.0
 """Seconds that a handover uplink stays in use beside a regular one that has recovered."""
@@ -262,6 +260,8 @@ class Reconciler:
 
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
+        from mproutd.planning.inspection import Counts, Inspection, lookup_sources
+
         self.refresh()
         facts = self._current_facts()
         state = self.state_file.state
@@ -274,9 +274,7 @@ class Reconciler:
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
-        own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
-        routers = forwarding_devices(link.name for link in snapshot.links.values())
-        listed = flows(snapshot, plan, own_rules, routers)
+        listed = self._flows(snapshot, plan)
         packet_routes = self.kernel.packet_routes([flow.packet for flow in listed])
         return Inspection(
             config=self.config,
@@ -319,6 +317,14 @@ class Reconciler:
             hints_error=self._hints.error,
             netifd_error=self.add_service_facts(self._hinted).source_error,
         )
+
+    def _flows(self, snapshot: Snapshot, plan: Plan) -> list[Flow]:
+        """The kinds of traffic that a status asks the kernel about."""
+        from mproutd.planning.traffic import flows
+
+        own_rules = Ownership(self.config, self.state_file.state).own_rules(snapshot.rules)
+        routers = forwarding_devices(link.name for link in snapshot.links.values())
+        return flows(snapshot, plan, own_rules, routers)
 
     def _misrouted_before(self, facts: Facts) -> frozenset[str]:
         """The addresses that are misrouted before the first pass, although their routing is there.
@@ -367,6 +373,8 @@ class Reconciler:
 
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
+        from mproutd.planning.inspection import Preview
+
         loaded, state = load(self.directory), self.state_file.state
         config = self._resolve(loaded, self.add_service_facts(self._hinted))
         facts = self.add_service_facts(self._read_hints(config))

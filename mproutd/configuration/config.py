@@ -11,16 +11,17 @@ cost.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
 from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
 from mproutd.configuration.parsers import program, quoted
-from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig, build_policies
-from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
+
+if TYPE_CHECKING:
+    from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig
 
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build", "without_programs"]
 
@@ -147,8 +148,10 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         defaults, quota_errors = complete_quota(given)
         resolver.errors += [*errors, *quota_errors]
         uplinks[index] = uplinks[index]._replace(health=health, **defaults)
-    policies, warnings = _build_policies(resolver, config, uplinks, values)
-    config = config._replace(policies=policies.policies, rules=policies.rules)
+    warnings: list[ConfigError] = []
+    if any(map(resolver.of_type, ("member", "policy", "rule"))):
+        policies, warnings = _build_policies(resolver, config, uplinks, values)
+        config = config._replace(policies=policies.policies, rules=policies.rules)
     resolver.raise_first()
 
     enabled, switch_warnings = _read_switch(network)
@@ -172,8 +175,9 @@ def _build_policies(
     resolver: Resolver, config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
 ) -> tuple[Policies, list[ConfigError]]:
     """The policies and rules, and warnings about them."""
-    if not any(map(resolver.of_type, ("member", "policy", "rule"))):
-        return Policies(), []
+    from mproutd.configuration.policies import build_policies
+    from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
+
     policies, warnings = build_policies(resolver, {one.name: one.strict for one in uplinks})
     masks = config.mark_mask, config.policy_mask
     resolver.errors += number_conflicts(resolver, policies, config.table_base, masks, values)

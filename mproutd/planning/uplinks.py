@@ -345,16 +345,19 @@ def _path(
 
 def _without_duplicates(uplinks: list[ObservedUplink]) -> list[ObservedUplink]:
     """Each address counts for one uplink: the first usable with it, else the first that has it."""
-    holders: dict[str, list[tuple[str, bool]]] = {}
+    holders: dict[str, list[tuple[str, Path, Address]]] = {}
     for uplink in uplinks:
         for path in uplink.paths:
             for address in path.covered:
-                usable = path.usable and address in path.eligible
-                holders.setdefault(address.address, []).append((uplink.config.name, usable))
+                holder = uplink.config.name, path, address
+                holders.setdefault(address.address, []).append(holder)
     owners = {
-        address: next((name for name, usable in names if usable), names[0][0])
-        for address, names in holders.items()
-        if len(names) > 1
+        text: next(
+            (name for name, path, address in found if path.usable and address in path.eligible),
+            found[0][0],
+        )
+        for text, found in holders.items()
+        if len(found) > 1
     }
     if not owners:
         return uplinks

@@ -157,6 +157,11 @@ def _delays_names(outcome: Outcome) -> bool:
     return bool(plan_links(uplinks).silent)
 
 
+def _always(outcome: Outcome) -> bool:
+    """For what has nothing to do before the first pass: the endpoints come before its imports."""
+    return True
+
+
 def _may_deprecate(config: Config) -> bool:
     return config.enabled and (config.deprecate_prefixes or _any_sets(config, "nat6"))
 
@@ -183,12 +188,14 @@ SERVICES = (
         lambda config: _needs_nftables(config) or (config.enabled and _any_sets(config, "nat6")),
         _pinned_flows,
         leftover="nftables",
+        applies=_always,
     ),
     ServiceType("domains", _names_domains, _domain_file, leftover="dnsmasq.d/mproutd.conf"),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
         _conntrack,
+        applies=_always,
     ),
     ServiceType(
         "prefixes",

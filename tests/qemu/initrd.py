@@ -17,7 +17,7 @@ from tests.qemu.archive import CHECKOUT, Kernel
 INIT = CHECKOUT / "tests/qemu/init"
 LIST = CHECKOUT / "packaging/debian-packages.txt"
 NOT_IN_THE_GUEST = set(
-    "python3-venv ca-certificates shellcheck debootstrap systemd-container".split()
+    "python3-venv ca-certificates shellcheck debootstrap systemd-container prometheus".split()
 )
 BESIDES = ("python3", "kmod", "xz-utils", "hostname")
 NOT_OF_THE_ROOT = (
