@@ -27,9 +27,9 @@ from mproutd.model import (
     family_of,
 )
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
+from mproutd.planning.decision import decide
 from mproutd.planning.diff import (
     Differences,
-    compare,
     new_gateways,
     own_endpoint_deletions,
     replaces_all,
@@ -39,7 +39,7 @@ from mproutd.planning.modes import Verdicts
 from mproutd.planning.numbering import tables_in_use
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
-from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import changes_main_query
 from mproutd.planning.sharing import NEXTHOP_IDS, uses_nexthops, went_with_device
 from mproutd.planning.state import State
@@ -202,9 +202,9 @@ class Pass:
         )
 
     def _make_plan(self) -> None:
-        plan = make_plan(self._config, self._snapshot, self._state, self._facts)
-        self._plan = plan
-        self._differences = compare(self._ownership, self._snapshot, plan)
+        self._plan, self._differences = decide(
+            self._config, self._snapshot, self._state, self._facts
+        )
         self._relocate_connections()
         plan = self._plan
         self._make_before_break = replaces_all(
