@@ -77,6 +77,7 @@ class RtnlCache:
         self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
         self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
+        self._decode_event: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes, 32)
         self.invalidate()
 
     # -- invalidation ---------------------------------------------------------------------
@@ -152,7 +153,7 @@ class RtnlCache:
                 del self._tables[table]
 
     def _on_route_event(self, message: Message) -> None:
-        routes = rtnl_decode.routes(message.body)
+        routes = self._decode_event[message.body]
         if not routes:
             self._main.invalidate_lookups()
         for route in routes:

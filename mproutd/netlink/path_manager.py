@@ -18,7 +18,7 @@ from functools import partial
 from mproutd.model import LAMINAR, Endpoint, Limits, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
-from mproutd.netlink.nlmsg import Ack, DecodeCache
+from mproutd.netlink.nlmsg import Ack, DecodeCache, EncodeCache
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_GENERIC = 16
@@ -47,6 +47,9 @@ class PathManager:
         self._max_endpoints = mptcp_pm.max_endpoints(self._max_limit)
         self._get_limits = partial(mptcp_pm.get_limits, self._family.id)
         self._get_endpoints = partial(mptcp_pm.dump_endpoints, self._family.id)
+        self._encoded: EncodeCache[Operation] = EncodeCache(
+            lambda operation, sequence: mptcp_pm.change(operation, self._family.id, sequence)
+        )
         self._decode_endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._decode_limits: DecodeCache[Limits] = DecodeCache(mptcp_pm.limits, 16)
         self._enabled, self._name = True, "kernel"
@@ -98,7 +101,7 @@ class PathManager:
 
     def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Do them in order and wait for all; return the failures by index."""
-        failed = self._requests.change(_requests(operations, self._family.id))
+        failed = self._requests.change(self._encoded.requests(operations))
         refusals = {
             ack.errno
             for index, ack in failed.items()
