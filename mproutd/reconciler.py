@@ -20,8 +20,9 @@ from mproutd.model import BACKUP, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
-from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
+from mproutd.passes import Collaborators, Pass, PassOptions
 from mproutd.planning.bookkeeping import remembered_gateways
+from mproutd.planning.decision import expected_routes
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
 from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
@@ -30,6 +31,7 @@ from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, 
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
+from mproutd.snapshot_request import snapshot_request
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
@@ -331,7 +333,7 @@ class Reconciler:
         uplinks = {endpoint.address: name for endpoint, name in plan.endpoints.items()}
         return frozenset(
             address
-            for address in misrouted_addresses(self.kernel, plan)
+            for address in misrouted_addresses(self.kernel, expected_routes(plan))
             if uplinks[address] not in incomplete
         )
 
@@ -339,7 +341,7 @@ class Reconciler:
         """(the plan, misrouted addresses); without a pass, these count as withheld at once."""
         state = self.state_file.state
         plan = make_plan(self.config, snapshot, state, facts)
-        misrouted = misrouted_addresses(self.kernel, plan)
+        misrouted = misrouted_addresses(self.kernel, expected_routes(plan))
         if self.last is None and misrouted:
             facts = facts._replace(withheld=frozenset(misrouted))
             plan = make_plan(self.config, snapshot, state, facts)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.model import Snapshot
 from mproutd.planning.cache import cache_recent
-from mproutd.planning.diff import Differences, compare
+from mproutd.planning.diff import Differences, compare, new_gateways
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan, make_plan
 from mproutd.planning.state import State
@@ -23,15 +23,51 @@ KEPT = 8
 """Decisions: an uplink that goes and comes back needs up to five."""
 
 
+class ExpectedRoute(NamedTuple):
+    """How packets from an endpoint's address should leave."""
+
+    address: str
+    bound_to: int
+    """ifindex of the endpoint's device; 0 for none."""
+    device: int
+    gateways: tuple[str, ...]
+    """Any of these."""
+
+
 class Decision(NamedTuple):
     """The result of planning."""
 
     plan: Plan
     differences: Differences
+    expected_routes: tuple[ExpectedRoute, ...]
+    """Of the planned endpoints."""
+    new_gateways: tuple[tuple[str, int], ...]
+    """(gateway, ifindex) of the paths that are about to get an endpoint."""
 
 
 @cache_recent(KEPT)
 def decide(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> Decision:
     """What should be in the kernel now, and what to change for that."""
     plan = make_plan(config, snapshot, state, facts)
-    return Decision(plan, compare(Ownership(config, state), snapshot, plan))
+    differences = compare(Ownership(config, state), snapshot, plan)
+    gateways = new_gateways(plan, differences.add_endpoints)
+    return Decision(plan, differences, expected_routes(plan), tuple(gateways))
+
+
+def expected_routes(plan: Plan) -> tuple[ExpectedRoute, ...]:
+    """How packets from the planned endpoints should leave, where their uplink leads out."""
+    expected: dict[str, tuple[int, tuple[str, ...]]] = {}
+    concerned = set(plan.endpoints.values())
+    for uplink in plan.uplinks:
+        if uplink.config.name not in concerned:
+            continue
+        for path in uplink.paths:
+            if path.usable and path.leads_out and uplink.link:
+                for address in path.eligible:
+                    gateways = path.gateways(address.address)
+                    expected[address.address] = (uplink.link.index, gateways)
+    return tuple(
+        ExpectedRoute(endpoint.address, endpoint.device, *expected[endpoint.address])
+        for endpoint in plan.endpoints
+        if endpoint.address in expected
+    )

@@ -8,13 +8,13 @@ import pytest
 
 from mproutd.model import SUBFLOW, Endpoint, Rule
 from mproutd.netlink.kernel import SnapshotRequest
-from mproutd.passes import snapshot_request
 from mproutd.planning.cache import cache_recent
-from mproutd.planning.decision import KEPT, Decision, decide
+from mproutd.planning.decision import KEPT, Decision, decide, expected_routes
 from mproutd.planning.diff import compare
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import make_plan
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_plan import WAN1, WAN2, two_lines
 
@@ -29,7 +29,8 @@ def decision(world: World, text: str = WAN1 + WAN2, facts: Facts = NO_FACTS) -> 
     found = decide(config, snapshot, state, facts)
     plan = make_plan(config, snapshot, state, facts)
     changes = compare(Ownership(config, state), snapshot, plan)
-    assert found == (plan, changes), "as decided anew"
+    assert found[:2] == (plan, changes), "as decided anew"
+    assert found.expected_routes == expected_routes(plan)
     return found
 
 
