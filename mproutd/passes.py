@@ -157,10 +157,8 @@ class Pass:
     def _make_plan(self) -> None:
         self._decision = decide(self._config, self._snapshot, self._state, self._facts)
         self._plan, self._differences = self._decision.plan, self._decision.differences
+        self._make_before_break = self._decision.replaces_all
         self._relocate_connections()
-        self._make_before_break = replaces_all(
-            self._snapshot, self._plan, self._differences.delete_endpoints
-        )
 
     def _relocate_connections(self) -> None:
         """Where a family's last endpoints go, have connections outlive them (relocation.py)."""
@@ -175,6 +173,7 @@ class Pass:
         self._kept = relocation.kept
         _, *others = (without(step, self._kept, self._snapshot) for step in differences)
         self._differences = Differences(relocation.deletions, *others)
+        self._make_before_break = replaces_all(self._snapshot, plan, relocation.deletions)
         state = plan.state._replace(endpoints=plan.state.endpoints | relocation.wildcards)
         self._plan = plan._replace(state=state)
 

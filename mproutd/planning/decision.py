@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mproutd.configuration.config import Config
 from mproutd.model import Snapshot
 from mproutd.planning.cache import cache_recent
-from mproutd.planning.diff import Differences, compare, new_gateways
+from mproutd.planning.diff import Differences, compare, new_gateways, replaces_all
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan, make_plan
 from mproutd.planning.state import State
@@ -43,6 +43,8 @@ class Decision(NamedTuple):
     """Of the planned endpoints."""
     new_gateways: tuple[tuple[str, int], ...]
     """(gateway, ifindex) of the paths that are about to get an endpoint."""
+    replaces_all: bool
+    """New endpoints come before the old ones go."""
 
 
 @cache_recent(KEPT)
@@ -51,7 +53,13 @@ def decide(config: Config, snapshot: Snapshot, state: State, facts: Facts) -> De
     plan = make_plan(config, snapshot, state, facts)
     differences = compare(Ownership(config, state), snapshot, plan)
     gateways = new_gateways(plan, differences.add_endpoints)
-    return Decision(plan, differences, expected_routes(plan), tuple(gateways))
+    return Decision(
+        plan,
+        differences,
+        expected_routes(plan),
+        tuple(gateways),
+        replaces_all(snapshot, plan, differences.delete_endpoints),
+    )
 
 
 def expected_routes(plan: Plan) -> tuple[ExpectedRoute, ...]:
