@@ -30,6 +30,7 @@ from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
+from mproutd.planning.anticipation import ANTICIPATION_DELAY
 from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import main_default_devices
@@ -106,6 +107,7 @@ class Daemon:
         """ifindexes with events since the last pass; None when events were lost."""
         self._pass_timer: Timer | None = None
         self._pass_requested = False
+        self._anticipation = Timer(0.0, self._anticipate)
         self._resync_at = self._unexplained_at = 0.0
         self._limiter = PassLimiter()
         self._delayed_at = math.inf
@@ -294,7 +296,14 @@ class Daemon:
         self._limiter.end(outcome.run_again)
         if outcome.run_again and not self._deleting:
             self.request_pass()
+        if outcome.done:
+            self._anticipation.cancel()
+            self._anticipation = self._loop.call_later(ANTICIPATION_DELAY, self._anticipate)
         self._arm()
+
+    def _anticipate(self) -> None:
+        if not self._deleting:
+            self._reconciler.anticipate()
 
     def _read_before_resync(self, now: float) -> None:
         """Read the pending events before a full pass, so that what the kernel removed does not

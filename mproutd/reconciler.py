@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
@@ -21,6 +22,7 @@ from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
 from mproutd.passes import Collaborators, Pass, PassOptions
+from mproutd.planning.anticipation import anticipate
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.decision import expected_routes
 from mproutd.planning.diff import compare
@@ -238,6 +240,14 @@ class Reconciler:
         self._hand_back_at = None
         if "handover" in modes_in_use and regular:
             self._hand_back_at = min(regular) + HANDBACK_DELAY
+
+    def anticipate(self) -> None:
+        """Decide in advance about what is likely to be next."""
+        config, state = self.config, self.state_file.state
+        facts = self._current_facts()
+        request = snapshot_request(config, state, sweep=False, full=False, facts=facts)
+        with suppress(OSError):  # the next pass reports that the kernel does not answer
+            anticipate(config, self.kernel.snapshot(request), state, facts)
 
     def next_at(self) -> float | None:
         """When the next pass without an event is worth making; None for never.

@@ -19,8 +19,8 @@ from mproutd.planning.plan import Plan, make_plan
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
 
-KEPT = 8
-"""Decisions: an uplink that goes and comes back needs up to five."""
+KEPT = 12
+"""Decisions: an uplink that goes and comes back needs up to five; see also anticipation.py."""
 
 
 class ExpectedRoute(NamedTuple):

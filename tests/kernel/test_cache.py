@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mproutd.model import ANY_DEVICE, FAMILIES, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
-from tests.lab import Wan, eventually
+from mproutd.planning import decision
+from mproutd.planning.plan import Plan
+from mproutd.reconciler import Reconciler
+from mproutd.statefile import StateFile
+from tests.lab import TWO_UPLINKS, Wan, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -147,3 +153,44 @@ def test_routes_that_change_with_a_link_that_is_up(bare_wan: Wan, event: str) ->
         return cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
 
     eventually(is_seen, what="the same as a fresh look")
+
+
+@pytest.mark.parametrize("uplink", [1, 2])
+def test_what_is_anticipated_is_what_the_kernel_shows(
+    wan: Wan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uplink: int
+) -> None:
+    """The first loss of a carrier, and its return, find their decisions."""
+    now = [0.0]
+    (tmp_path / "network").write_text(TWO_UPLINKS)
+    with wan.gateway.enter():
+        state = StateFile(str(tmp_path))
+        reconciler = Reconciler(NetlinkKernel(), state, str(tmp_path), clock=lambda: now[0])
+        reconciler.configure()
+        reconciler.converge()
+        events = reconciler.kernel.events()
+        planned: list[object] = []
+        make_plan = decision.make_plan
+
+        def count(*arguments: Any) -> Plan:
+            planned.append(arguments)
+            return make_plan(*arguments)
+
+        monkeypatch.setattr(decision, "make_plan", count)
+        for change in (wan.unplug, wan.plug):
+            now[0] += 10
+            reconciler.kernel.on_events(events.read())
+            reconciler.reconcile(full=False)
+            reconciler.anticipate()
+            planned.clear()
+            change(uplink)
+
+            def has_acted() -> bool:
+                reconciler.kernel.on_events(events.read())
+                return bool(reconciler.reconcile(full=False).done)
+
+            eventually(has_acted, what="a pass that changes something")
+            assert not planned
+            for _ in range(3):
+                reconciler.reconcile(full=False)
+        reconciler.kernel.close()
+        events.close()
