@@ -88,7 +88,7 @@ MAY_IMPORT = {
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
     " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
-    " services.resolved_bus statefile status",
+    " services.resolved_bus services.scripts statefile status",
     "help_formatter": "",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
