@@ -31,9 +31,8 @@ from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.planning.anticipation import ANTICIPATION_DELAY
-from mproutd.planning.overlaps import subnet_keys
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.routes import main_default_devices
+from mproutd.planning.relevance import Relevance, relevance
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
@@ -178,20 +177,18 @@ class Daemon:
         if messages is None:
             self._touched = None
             return True
-        last = self._reconciler.last
-        uplinks = last.plan.uplinks if last else ()
-        devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
-        indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
-        if last:
-            indexes |= main_default_devices(last.snapshot)
-        subnets = subnet_keys(uplinks)
-        relevant = [
-            message for message in messages if is_relevant(message, indexes, devices, subnets)
-        ]
+        arguments = self._relevance()
+        relevant = [message for message in messages if is_relevant(message, *arguments)]
         if self._touched is not None:
             self._touched.update(map(_ifindex, relevant))
         self._limiter.add((message.type >> 2, _ifindex(message)) for message in relevant)
         return bool(relevant)
+
+    def _relevance(self) -> Relevance:
+        last = self._reconciler.last
+        if last is None:
+            return relevance(self._reconciler.config, None, ())
+        return relevance(self._reconciler.config, last.snapshot, last.plan.uplinks)
 
     def _on_hint(self) -> None:
         """A hook has changed something in the directory of the hints."""
@@ -319,6 +316,7 @@ class Daemon:
         self._services.on_pass(outcomes)
         if self._retrier:
             self._retrier.on_pass()
+        self._relevance()  # before the next event needs it
 
     # -- the control socket ---------------------------------------------------------------
 
