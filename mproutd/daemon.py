@@ -30,9 +30,9 @@ from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.kernel import device_name
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
-from mproutd.planning.overlaps import subnet_keys
+from mproutd.planning.anticipation import ANTICIPATION_DELAY
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.routes import main_default_devices
+from mproutd.planning.relevance import Relevance, relevance
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
@@ -105,6 +105,7 @@ class Daemon:
         """ifindexes with events since the last pass; None when events were lost."""
         self._pass_timer: Timer | None = None
         self._pass_requested = False
+        self._anticipation = Timer(0.0, self._anticipate)
         self._resync_at = self._unexplained_at = 0.0
         self._limiter = PassLimiter()
         self._delayed_at = math.inf
@@ -175,20 +176,18 @@ class Daemon:
         if messages is None:
             self._touched = None
             return True
-        last = self._reconciler.last
-        uplinks = last.plan.uplinks if last else ()
-        devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
-        indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
-        if last:
-            indexes |= main_default_devices(last.snapshot)
-        subnets = subnet_keys(uplinks)
-        relevant = [
-            message for message in messages if is_relevant(message, indexes, devices, subnets)
-        ]
+        arguments = self._relevance()
+        relevant = [message for message in messages if is_relevant(message, *arguments)]
         if self._touched is not None:
             self._touched.update(map(_ifindex, relevant))
         self._limiter.add((message.type >> 2, _ifindex(message)) for message in relevant)
         return bool(relevant)
+
+    def _relevance(self) -> Relevance:
+        last = self._reconciler.last
+        if last is None:
+            return relevance(self._reconciler.config, None, ())
+        return relevance(self._reconciler.config, last.snapshot, last.plan.uplinks)
 
     def _on_hint(self) -> None:
         """A hook has changed something in the directory of the hints."""
@@ -293,7 +292,14 @@ class Daemon:
         self._limiter.end(outcome.run_again)
         if outcome.run_again and not self._deleting:
             self.request_pass()
+        if outcome.done:
+            self._anticipation.cancel()
+            self._anticipation = self._loop.call_later(ANTICIPATION_DELAY, self._anticipate)
         self._arm()
+
+    def _anticipate(self) -> None:
+        if not self._deleting:
+            self._reconciler.anticipate()
 
     def _read_before_resync(self, now: float) -> None:
         """Read the pending events before a full pass, so that what the kernel removed does not
@@ -309,6 +315,7 @@ class Daemon:
         self._services.on_pass(outcomes)
         if self._retrier:
             self._retrier.on_pass()
+        self._relevance()  # before the next event needs it
 
     # -- the control socket ---------------------------------------------------------------
 

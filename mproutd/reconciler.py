@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import Config, ConfigError
@@ -21,8 +22,10 @@ from mproutd.model import BACKUP, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
-from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
+from mproutd.passes import Collaborators, Pass, PassOptions
+from mproutd.planning.anticipation import anticipate
 from mproutd.planning.bookkeeping import remembered_gateways
+from mproutd.planning.decision import expected_routes
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
 from mproutd.planning.last_changes import LastChanges
@@ -30,6 +33,7 @@ from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
 from mproutd.planning.uplinks import Facts, by_name
+from mproutd.snapshot_request import snapshot_request
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
@@ -242,6 +246,14 @@ class Reconciler:
         if "handover" in modes_in_use and regular:
             self._hand_back_at = min(regular) + HANDBACK_DELAY
 
+    def anticipate(self) -> None:
+        """Decide in advance about what is likely to be next."""
+        config, state = self.config, self.state_file.state
+        facts = self._current_facts()
+        request = snapshot_request(config, state, sweep=False, full=False, facts=facts)
+        with suppress(OSError):  # the next pass reports that the kernel does not answer
+            anticipate(config, self.kernel.snapshot(request), state, facts)
+
     def next_at(self) -> float | None:
         """When the next pass without an event is worth making; None for never.
 
@@ -343,7 +355,7 @@ class Reconciler:
         uplinks = {endpoint.address: name for endpoint, name in plan.endpoints.items()}
         return frozenset(
             address
-            for address in misrouted_addresses(self.kernel, plan)
+            for address in misrouted_addresses(self.kernel, expected_routes(plan))
             if uplinks[address] not in incomplete
         )
 
@@ -351,7 +363,7 @@ class Reconciler:
         """(the plan, misrouted addresses); without a pass, these count as withheld at once."""
         state = self.state_file.state
         plan = make_plan(self.config, snapshot, state, facts)
-        misrouted = misrouted_addresses(self.kernel, plan)
+        misrouted = misrouted_addresses(self.kernel, expected_routes(plan))
         if self.last is None and misrouted:
             facts = facts._replace(withheld=frozenset(misrouted))
             plan = make_plan(self.config, snapshot, state, facts)

@@ -59,14 +59,15 @@ MAY_IMPORT = {
     "explain.kernel": "explain.request model netlink",
     "explain.world": "explain firewall planning",
     "explain_command": "commands configuration explain",
-    "statefile": "environment planning.state safefile",
+    "statefile": "environment planning.cache planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
     "verification": "model planning netlink.kernel",
-    "passes": "model configuration planning netlink.kernel netlink.path_manager"
+    "snapshot_request": "configuration model netlink.kernel planning",
+    "passes": "model configuration planning netlink.kernel netlink.path_manager snapshot_request"
     " subflows.connections subflows.relocation verification",
-    "reconciler": "model configuration planning netlink passes hints statefile subflows.relocation"
-    " verification",
+    "reconciler": "model configuration planning netlink passes hints snapshot_request statefile"
+    " subflows.relocation verification",
     "subflows": "netlink subflows",
     "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
