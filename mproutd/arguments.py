@@ -11,6 +11,18 @@ def add_metrics(metrics: argparse.ArgumentParser) -> None:
     target.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them by HTTP")
 
 
+def add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
+    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    check.add_argument("--pair", metavar="DIR", help="compare with the files of the other gateway")
+
+
+def add_standby(standby: argparse.ArgumentParser) -> None:
+    standby.add_argument(
+        "state", metavar="STATE", nargs="?", choices=("on", "off"), help="on or off; default: print"
+    )
+
+
 def add_files(files: argparse.ArgumentParser) -> None:
     action = files.add_mutually_exclusive_group()
     action.add_argument("--install", action="store_true", help="put them in place")

@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "show the uplinks, and what needs attention")
     status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
+    status.add_argument("--usable", action="store_true", help="only whether an uplink is usable")
     reconcile = add("reconcile", _reconcile, "reload the configuration and apply it")
     reconcile.add_argument("--dry-run", action="store_true", help="only print the changes")
     reconcile.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
@@ -115,9 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_test(
         add("test", _test, "test whether MPTCP works via an uplink, and what breaks it")
     )
-    check = add("check", _check, "check the configuration")
-    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
-    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    arguments.add_check(add("check", _check, "check the configuration"))
+    arguments.add_standby(add("standby", _standby, "enter or leave standby, in a pair of gateways"))
     arguments.add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
     arguments.add_import(
         add("import", _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter")
@@ -151,6 +151,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.usable:
+        from mproutd import pair_command
+
+        line, usable = pair_command.usable(options)
+        print(line)
+        return OK if usable else FAILED
     status = commands.status(options)
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
@@ -292,21 +298,19 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mproutd.configuration.config import ConfigError
-    from mproutd.configuration.uci import load
+    from mproutd import check_command
 
-    directory = options.directory or commands.config_dir(options)
-    try:
-        config = load(directory)
-    except ConfigError as error:
-        raise CommandError(str(error), INVALID) from None
-    if options.enabled and config.enabled:
-        return OK
-    for warning in config.warnings:
-        warn(warning)
-    modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"
-    print(f"{directory}: {modes}{'' if config.enabled else '; multipath is not enabled'}")
-    return FAILED if options.enabled else OK
+    lines, status = check_command.perform(options)
+    for line in lines:
+        print(line)
+    return status
+
+
+def _standby(options: argparse.Namespace) -> int:
+    from mproutd import pair_command
+
+    print(pair_command.standby(options))
+    return OK
 
 
 def _quota(options: argparse.Namespace) -> int:

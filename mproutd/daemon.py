@@ -41,6 +41,7 @@ from mproutd.status import connections
 from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
+from mproutd.status.usable import usable_uplinks
 from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC_INTERVAL = 60.0
@@ -319,6 +320,8 @@ class Daemon:
         try:
             if command == "status":
                 return self._status()
+            if command == "usable":
+                return usable_uplinks(last.plan if (last := self._reconciler.last) else None)
             if command == "connections":
                 return self._connections()
             if command == "reconcile":

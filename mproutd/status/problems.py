@@ -59,6 +59,8 @@ PROBLEMS = {
     "ledger-error": "quotas: {error}",
     "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {regular} is "
     "unknown",
+    "standby-with-address": "in standby, but this gateway has the virtual address {address}",
+    "active-without-address": "active, but this gateway lacks the virtual address {address}",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "policy-unusable": "policy {policy} ({family}): no member is usable; its traffic: {fate}",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
@@ -176,6 +178,8 @@ ADVICE = {
     "enter the provider's figure: mproutd quota UPLINK --set AMOUNT",
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
+    "standby-with-address": "make keepalived's notify_master call it; now: mproutd standby off",
+    "active-without-address": "if the other gateway has it: mproutd standby on; see: ip address",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "policy-unusable": "see above why its uplinks are not usable; another member or `last_resort` "
     "lets its traffic leave",

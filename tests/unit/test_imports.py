@@ -89,6 +89,8 @@ MAY_IMPORT = {
     " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
     " services.resolved_bus statefile status",
     "help_formatter": "",
+    "pair_command": "commands configuration planning statefile",
+    "check_command": "commands configuration planning.pair",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",

@@ -69,6 +69,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     for uplink, count in zip(status["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1, flows=count // 1000)
     status["pins_flows"] = True
+    status["standby"] = False
     host = {"host": "192.0.2.1", "address": "192.0.2.1", "reachable": True, "error": None}
     host.update({"sent": 9, "replies": 8, "loss": 10.0, "latency": 0.02})
     checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
