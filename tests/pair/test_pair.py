@@ -1,0 +1,172 @@
+"""docs/pair.md as documented: the active gateway fails in every way, and the other one takes over."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import SERVER, Echo, eventually, subflows
+from tests.networks.guide import Guide
+from tests.pair.world import GATEWAY, OUTSIDE, Gateway, Pair
+
+pytestmark = [pytest.mark.timeout(240)]
+
+ECHO = Path(__file__).parents[1] / "lab/echo.py"
+FIGURES: dict[str, str] = {}
+"""What happened → a row of the guide's table."""
+
+
+class Client:
+    """client.py on the host, by the proxy."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.opened = 0
+        self._process = pair.host.popen(
+            sys.executable,
+            str(Path(__file__).with_name("client.py")),
+            SERVER,
+            "80",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._ask()
+
+    def _ask(self) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        report: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return report
+
+    def received(self) -> int:
+        self.gap = max(getattr(self, "gap", 0.0), (report := self._ask())["gap"])
+        self.opened = report["opened"]
+        return int(report["received"])
+
+    def longest(self) -> float:
+        """The longest time without a reply since the last call, once replies arrive again."""
+        before = self.received()
+        eventually(lambda: self.received() > before + 20, 30, "the proxy's client is back")
+        longest, self.gap = self.gap, 0.0
+        return longest
+
+
+def longest(echo: Echo) -> float:
+    """The same of a plain TCP connection, which must be the same one."""
+    before = echo.report().received
+    report = eventually(
+        lambda: report if (report := echo.report()).received > before + 20 else None, 30
+    )
+    assert not report.error, report
+    return float(report.gap)
+
+
+@pytest.fixture
+def change() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def pair(change: dict[str, str]) -> Iterator[Pair]:
+    with Pair(change) as built:
+        built.server.service(f"{sys.executable} {ECHO} serve 0.0.0.0 80 {socket.IPPROTO_TCP}")
+        proxy = Guide("proxy")
+        for path, text in proxy.files("router-b").items():
+            built.server.write(path, text)
+        for command in proxy.commands("router-b"):
+            built.server.service(command)
+        eventually(lambda: ":8388" in built.server.run("ss", "-Hltn"), 20)
+        built.start()
+        yield built
+
+
+def proxied(gateway: Gateway) -> set[str]:
+    """Where the proxy's connections have subflows."""
+    return {subflow.local for subflow in subflows(gateway, 8388)}
+
+
+def carries(gateway: Gateway, own: int) -> None:
+    """Both uplinks carry the proxy's connections."""
+    expected = {f"10.1.1.{own}", f"10.2.2.{own}"}
+    eventually(lambda: proxied(gateway) == expected, 20, f"subflows of {gateway.name}")
+    assert gateway.endpoints() == expected
+
+
+def waits(gateway: Gateway) -> None:
+    """It is in standby: no address, no endpoint, tables for the day that it is active."""
+
+    def in_standby() -> bool:
+        assert gateway.standby() == "standby"
+        assert not gateway.has(GATEWAY)
+        assert not gateway.has(OUTSIDE)
+        assert gateway.endpoints() == set()
+        return True
+
+    eventually(in_standby, 30)
+    assert gateway.ip("route show table 7000") == ""
+    assert "default" in gateway.ip("route show table 7001")
+    status = gateway.status()
+    assert status["standby"] is True
+    assert status["problems"] == []
+    assert gateway.run("mproutd", "status", "--usable") == "usable: wan1, wan2\n"
+
+
+def fail(pair: Pair, how: str) -> None:
+    if how == "killed":
+        pair.power(pair.a, on=False)
+        pair.a.kill()
+    elif how == "unplugged":
+        pair.power(pair.a, on=False)
+    else:
+        pair.a.program("keepalived").terminate()
+
+
+def recover(pair: Pair, how: str) -> None:
+    if how == "killed":
+        pair.a.reboot()
+    elif how == "stopped":
+        pair.a.restart("keepalived")
+    if how != "stopped":
+        pair.power(pair.a, on=True)
+
+
+@pytest.mark.parametrize("how", ["killed", "unplugged", "stopped"])
+def test_the_active_gateway_fails_and_comes_back(pair: Pair, how: str) -> None:
+    with Echo(pair.host, pair.server, SERVER, mptcp=False) as echo:
+        client = Client(pair)
+        carries(pair.a, 2)
+        waits(pair.b)
+        flow = pair.a.run("conntrack", "-L", "-p", "tcp", "-q", OUTSIDE)
+        assert "mark=16777216" in flow
+        longest(echo), client.longest()
+
+        fail(pair, how)
+        pair.active(pair.b)
+        tcp, proxy = longest(echo), client.longest()
+        assert client.opened == 2
+        carries(pair.b, 3)
+        assert "mark=16777216" in pair.b.run("conntrack", "-L", "-p", "tcp", "-q", OUTSIDE)
+        assert tcp < 3
+        assert proxy < 5
+        assert pair.b.status()["problems"] == []
+
+        writes = pair.b.status()["counts"]["writes"]
+        recover(pair, how)
+        waits(pair.a)
+        time.sleep(3)
+        assert pair.b.standby() == "active"
+        assert pair.b.status()["counts"]["writes"] == writes
+        back = longest(echo), client.longest()
+        assert client.opened == 2
+        assert max(back) < 1
+        print(f"{how}: tcp {tcp:.2f} proxy {proxy:.2f} back {back[0]:.2f} {back[1]:.2f}")
