@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,10 @@ class Gateway(Machine):
         self.services.clear()
         self.up()
 
+    def vrrp_states(self) -> list[str]:
+        """Those that keepalived entered."""
+        return re.findall(r"\(gateway\) Entering (\w+) STATE", self.services_said())
+
     def has(self, address: str) -> bool:
         return f" {address}/" in self.ip("address show")
 
@@ -180,8 +186,12 @@ class Pair(Closing):
         self.a.up()
         self.active(self.a)
         self.b.up()
-        eventually(lambda: self.b.standby() == "standby", 20)
-        eventually(lambda: self.b.status()["uplinks"][1]["usable"], 20)
+        self.ready(self.b)
+
+    @staticmethod
+    def ready(gateway: Gateway) -> None:
+        """Wait until it would take over: its uplinks were usable for `rise` seconds."""
+        eventually(lambda: gateway.vrrp_states()[-1:] == ["BACKUP"], 30, f"{gateway.name}: BACKUP")
 
     def active(self, gateway: Gateway) -> None:
         """Wait until it is."""
@@ -190,6 +200,7 @@ class Pair(Closing):
             assert gateway.has(GATEWAY), "no address"
             return gateway.standby() == "active"
 
+        time.sleep(1)  # what asks all the time keeps keepalived off the processor
         try:
             eventually(is_active, 30)
         except AssertionError as error:
