@@ -1,4 +1,4 @@
-"""docs/pair.md as documented: the active gateway fails in every way, and the other one takes over."""
+"""docs/pair.md as documented: the active gateway fails in every way, the other one takes over."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from tests.pair.world import GATEWAY, OUTSIDE, Gateway, Pair
 pytestmark = [pytest.mark.timeout(240)]
 
 ECHO = Path(__file__).parents[1] / "lab/echo.py"
-FIGURES: dict[str, str] = {}
-"""What happened → a row of the guide's table."""
+CUT = """
+add table inet cut
+add chain inet cut input { type filter hook input priority -300; }
+add rule inet cut input iifname eth0 ip protocol vrrp drop
+"""
+"""The gateways do not hear each other in the LAN."""
 
 
 class Client:
@@ -175,4 +179,71 @@ def test_the_active_gateway_fails_and_comes_back(pair: Pair, how: str) -> None:
         back = longest(echo), client.longest()
         assert client.opened == 2
         assert max(back) < 1
-        print(f"{how}: tcp {tcp:.2f} proxy {proxy:.2f} back {back[0]:.2f} {back[1]:.2f}")
+        record(pair, f"{how}", tcp, proxy)
+        record(pair, f"{how}, back again", *back)
+
+
+@pytest.mark.parametrize("change", [{"nopreempt": "preempt_delay 3"}])
+def test_with_preempt_delay_the_first_gateway_takes_over_again(pair: Pair) -> None:
+    with Echo(pair.host, pair.server, SERVER, mptcp=False) as echo:
+        client = Client(pair)
+        carries(pair.a, 2)
+        fail(pair, "unplugged")
+        pair.active(pair.b)
+        carries(pair.b, 3)
+        longest(echo), client.longest()
+        recover(pair, "unplugged")
+        pair.active(pair.a)
+        tcp, proxy = longest(echo), client.longest()
+        waits(pair.b)
+        carries(pair.a, 2)
+        assert pair.a.vrrp_states() == ["BACKUP", "MASTER", "FAULT", "BACKUP", "MASTER"]
+        assert tcp < 3
+        assert proxy < 5
+        record(pair, "preempt_delay, back again", tcp, proxy)
+
+
+def test_both_are_active_while_they_do_not_hear_each_other(pair: Pair) -> None:
+    with Echo(pair.host, pair.server, SERVER, mptcp=False) as echo:
+        client = Client(pair)
+        carries(pair.a, 2)
+        longest(echo), client.longest()
+        for gateway in (pair.a, pair.b):
+            gateway.run("nft", "-f", "-", input=CUT)
+        pair.active(pair.b)
+        split = longest(echo), client.longest()
+        assert pair.a.standby() == pair.b.standby() == "active"
+        assert pair.a.has(GATEWAY)
+        for gateway in (pair.a, pair.b):
+            assert gateway.status()["problems"] == []
+        time.sleep(3)
+        during = longest(echo), client.longest()
+        for gateway in (pair.a, pair.b):
+            gateway.run("nft", "delete", "table", "inet", "cut")
+        waits(pair.b)
+        healed = longest(echo), client.longest()
+        assert pair.a.standby() == "active"
+        record(pair, "both active: at the beginning", *split)
+        record(pair, "both active: 3 s long", *during)
+        record(pair, "both active: at the end", *healed)
+
+
+def test_without_the_cable_between_them_later_connections_do_not_move(pair: Pair) -> None:
+    with Echo(pair.host, pair.server, SERVER, mptcp=False) as first:
+        longest(first)
+        pair.a.ip("link set eth3 down")
+        with Echo(pair.host, pair.server, SERVER, mptcp=False) as second:
+            longest(second)
+            fail(pair, "stopped")
+            pair.active(pair.b)
+            assert longest(first) < 3
+            eventually(lambda: "reset" in second.report().error, 30)
+
+
+def record(pair: Pair, what: str, tcp: float, proxy: float) -> None:
+    """A row of the guide's table of figures, in the order of the guide."""
+    row = f"{what:45s} {tcp:4.2f} s    {proxy:4.2f} s"
+    print(row)
+    rows = pair.guide.sampled("figures").splitlines()
+    kept = [line for line in rows if line[:45].strip() != what]
+    pair.guide.sample("figures", "\n".join([*kept, row]) + "\n")
