@@ -9,7 +9,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from mproutd.commands import INVALID, NOT_RUNNING, CommandError, query_daemon, runtime_dir
+from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, query_daemon, runtime_dir
 
 if TYPE_CHECKING:
     from mproutd.statefile import StateFile
@@ -23,16 +23,16 @@ NO_PAIR = (
 _TEXTS = {True: "standby", False: "active", None: "no gateway of a pair: option pair is not set"}
 
 
-def usable(options: argparse.Namespace) -> tuple[str, bool]:
-    """(a line of text, whether an uplink is usable).  CommandError."""
+def usable(options: argparse.Namespace) -> tuple[str, int]:
+    """(a line of text, the exit status: whether an uplink is usable).  CommandError."""
     reply = query_daemon(options, {"command": "usable"})
     if reply is None:
         raise CommandError("mproutd is not running", NOT_RUNNING)
     names, reasons = reply["usable"], reply["reasons"]
     if names:
-        return f"usable: {', '.join(names)}", True
+        return f"usable: {', '.join(names)}", OK
     listed = ", ".join(f"{name} ({reason.replace('-', ' ')})" for name, reason in reasons.items())
-    return f"no uplink is usable: {listed or 'none is configured'}", False
+    return f"no uplink is usable: {listed or 'none is configured'}", FAILED
 
 
 def standby(options: argparse.Namespace) -> str:

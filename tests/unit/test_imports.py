@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
     " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
-    " services.resolved_bus statefile status",
+    " services.resolved_bus services.scripts statefile status",
     "help_formatter": "",
     "pair_command": "commands configuration planning statefile",
     "check_command": "commands configuration planning.pair",
