@@ -9,7 +9,15 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, query_daemon, runtime_dir
+from mproutd.commands import (
+    FAILED,
+    INVALID,
+    NOT_RUNNING,
+    OK,
+    CommandError,
+    query_daemon,
+    runtime_dir,
+)
 
 if TYPE_CHECKING:
     from mproutd.statefile import StateFile
