@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -130,6 +131,19 @@ def waits(gateway: Gateway) -> None:
     assert gateway.run("mproutd", "status", "--usable") == "usable: wan1, wan2\n"
 
 
+def routes_ipv6(pair: Pair, gateway: Gateway) -> None:
+    """The hosts' default route leads to it."""
+    link = re.search("link/ether (\\S+)", gateway.ip("link show eth0"))
+    assert link
+
+    def is_router() -> bool:
+        assert "default via fe80::70:1 dev eth0" in pair.host.ip("route show", family=6)
+        pair.host.run("ping", "-q", "-c1", "-W1", "fe80::70:1%eth0", check=False)
+        return f"fe80::70:1 dev eth0 lladdr {link[1]}" in pair.host.ip("neigh show", family=6)
+
+    eventually(is_router, 30)
+
+
 def fail(pair: Pair, how: str) -> None:
     if how == "killed":
         pair.power(pair.a, on=False)
@@ -155,6 +169,7 @@ def test_the_active_gateway_fails_and_comes_back(pair: Pair, how: str) -> None:
         client = Client(pair)
         carries(pair.a, 2)
         waits(pair.b)
+        routes_ipv6(pair, pair.a)
         flow = pair.a.run("conntrack", "-L", "-p", "tcp", "-q", OUTSIDE)
         assert "mark=16777216" in flow
         longest(echo), client.longest()
@@ -164,6 +179,7 @@ def test_the_active_gateway_fails_and_comes_back(pair: Pair, how: str) -> None:
         tcp, proxy = longest(echo), client.longest()
         assert client.opened == 2
         carries(pair.b, 3)
+        routes_ipv6(pair, pair.b)
         assert "mark=16777216" in pair.b.run("conntrack", "-L", "-p", "tcp", "-q", OUTSIDE)
         assert tcp < 3
         assert proxy < 5

@@ -44,6 +44,7 @@ def on_gateway_b(text: str) -> str:
             "IPv4_address 192.168.250.1\n\t\tIPv4_Destination_Address 192.168.250.2",
             "IPv4_address 192.168.250.2\n\t\tIPv4_Destination_Address 192.168.250.1",
         )
+    text = text.replace("address fd00:70::2/64", "address fd00:70::3/64")
     text = text.replace("192.168.250.1/30", "192.168.250.2/30")
     return text.replace("router_id gateway-a", "router_id gateway-b").replace(
         "priority 150", "priority 100"
@@ -155,6 +156,8 @@ class Pair(Closing):
 
     def _cables(self) -> None:
         self.switch.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        for node in (self.a, self.b, self.host):
+            node.sysctl("net.ipv6.conf.default.accept_dad", 0)
         for gateway, letter in ((self.a, "a"), (self.b, "b")):
             for device, segment in SEGMENTS.items():
                 veth(gateway, device, self.switch, f"{segment}-{letter}", up=True)
