@@ -54,6 +54,10 @@ def _globals(own: Config, other: Config) -> Iterator[Difference]:
     )
     if not (own.pair and other.pair):
         yield _difference("mproutd, option pair", (int(own.pair), int(other.pair)), without)
+    if own.enabled != other.enabled:
+        states = ["enable" if config.enabled else "disable" for config in (own, other)]
+        why = "one of the gateways cannot take over"
+        yield _difference("network, option multipath of globals", states, why)
     named: tuple[tuple[str, str], ...] = (
         ("mark_mask", MARKS),
         ("policy_mask", MARKS),

@@ -267,6 +267,7 @@ def texts(own: Config, other: Config) -> list[str]:
             pair(more=" option mark_mask 0xff0000\n"),
             ["mproutd, option mark_mask", "uplink wan1", "uplink wan2"],
         ),
+        (pair(), pair()._replace(enabled=False), ["network, option multipath of globals"]),
         (pair(), pair(more=" option pin_flows 0\n"), ["mproutd, option pin_flows"]),
         (virtual("10.1.1.9"), virtual("10.1.1.8"), ["mproutd, option virtual_address"]),
         (pair(), pair(WAN1), ["uplink wan2"]),
