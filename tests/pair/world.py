@@ -210,7 +210,7 @@ class Pair(Closing):
             raise LabError(f"{error}\n{gateway.services_said()}") from None
 
     def power(self, gateway: Gateway, on: bool) -> None:
-        """Every cable of a gateway, at the other end."""
+        """Every cable of a gateway, at the switch."""
         letter, state = ("a" if gateway is self.a else "b"), "up" if on else "down"
         self.switch.ip(*(f"link set {segment}-{letter} {state}" for segment in SEGMENTS.values()))
 
