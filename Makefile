@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons far-end booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons far-end booted bare browser pair kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
 	@echo 'make far-end   measure twenty gateways at one server, and write it into docs/far-end.md'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
+	@echo 'make pair      run two gateways with keepalived and conntrackd: one fails in every way'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
 	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
 	@echo 'make kernels   run the demo and tests on the kernels of three Debian releases, in qemu'
@@ -78,6 +79,11 @@ far-end:
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
+
+# MPROUTD_GUIDES=write puts the figures into docs/pair.md.
+pair:
+	@packaging/setup.sh unpack
+	@$(python) -m pytest tests/pair $(ARGS)
 
 browser:
 	@packaging/setup.sh browser

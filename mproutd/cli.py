@@ -2,9 +2,7 @@
 
 This is the only module that prints.  Where a daemon is running, `status` and `reconcile` only
 ask it, and nothing that talks to the kernel is imported.  Every error is one line on stderr.
-
-Exit statuses (mproutd(8), EXIT STATUS): 0 success; 1 failed, or the status is degraded; 2
-invalid configuration or command line; 3 the daemon is not running.
+Exit statuses are those of commands.py; mproutd(8) explains them.
 """
 
 from __future__ import annotations
@@ -74,7 +72,7 @@ def _discard_output() -> None:
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read a command line.  Of 15 parsers it makes one, unless the command is unknown."""
+    """Read a command line.  Of 16 parsers it makes one, unless the command is unknown."""
     if words and words[0] in COMMANDS:
         parser = argparse.ArgumentParser(prog=f"mproutd {words[0]}", formatter_class=HelpFormatter)
         _add_arguments(words[0], parser)
@@ -130,6 +128,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.usable:
+        from mproutd.pair_command import usable
+
+        line, code = usable(options)
+        print(line)
+        return code
     status = commands.status(options)
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
@@ -264,21 +268,18 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mproutd.configuration.config import ConfigError
-    from mproutd.configuration.uci import load
+    from mproutd import check_command
 
-    directory = options.directory or commands.config_dir(options)
-    try:
-        config = load(directory)
-    except ConfigError as error:
-        raise CommandError(str(error), INVALID) from None
-    if options.enabled and config.enabled:
-        return OK
-    for warning in config.warnings:
-        warn(warning)
-    modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"
-    print(f"{directory}: {modes}{'' if config.enabled else '; multipath is not enabled'}")
-    return FAILED if options.enabled else OK
+    lines, status = check_command.perform(options)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return status
+
+
+def _standby(options: argparse.Namespace) -> int:
+    from mproutd.pair_command import standby as perform
+
+    print(perform(options))
+    return OK
 
 
 def _quota(options: argparse.Namespace) -> int:
@@ -366,6 +367,11 @@ COMMANDS: dict[str, tuple[Command, str, Callable[[argparse.ArgumentParser], None
         arguments.add_test,
     ),
     "check": (_check, "check the configuration", arguments.add_check),
+    "standby": (
+        _standby,
+        "enter or leave standby, in a pair of gateways",
+        arguments.add_standby,
+    ),
     "quota": (_quota, "show how much of the quotas is used, or correct it", arguments.add_quota),
     "import": (
         _import,

@@ -226,7 +226,7 @@ def status(options: argparse.Namespace) -> Status:
         add_announcers(status, announcers())
     running = conflicting_daemons()
     if running:
-        from mproutd.status.problems import with_conflicts
+        from mproutd.status.conflicts import with_conflicts
 
         return with_conflicts(status, running)
     return status

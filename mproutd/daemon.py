@@ -26,9 +26,8 @@ from mproutd.hints import HintsWatch
 from mproutd.limits import PassLimiter
 from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
-from mproutd.netlink.bpf import is_relevant
+from mproutd.netlink.bpf import ifindex_of, is_relevant
 from mproutd.netlink.kernel import device_name
-from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.planning.anticipation import ANTICIPATION_DELAY
 from mproutd.planning.plan import Outcome, Plan
@@ -40,6 +39,7 @@ from mproutd.statefile import CONTROL_SOCKET
 from mproutd.status import connections
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
+from mproutd.status.usable import usable_uplinks
 from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC_INTERVAL = 60.0
@@ -179,15 +179,14 @@ class Daemon:
         arguments = self._relevance()
         relevant = [message for message in messages if is_relevant(message, *arguments)]
         if self._touched is not None:
-            self._touched.update(map(_ifindex, relevant))
-        self._limiter.add((message.type >> 2, _ifindex(message)) for message in relevant)
+            self._touched.update(map(ifindex_of, relevant))
+        self._limiter.add((message.type >> 2, ifindex_of(message)) for message in relevant)
         return bool(relevant)
 
     def _relevance(self) -> Relevance:
         last = self._reconciler.last
-        if last is None:
-            return relevance(self._reconciler.config, None, ())
-        return relevance(self._reconciler.config, last.snapshot, last.plan.uplinks)
+        snapshot, uplinks = (last.snapshot, last.plan.uplinks) if last else (None, ())
+        return relevance(self._reconciler.config, snapshot, uplinks)
 
     def _on_hint(self) -> None:
         """A hook has changed something in the directory of the hints."""
@@ -267,7 +266,7 @@ class Daemon:
             return
         now = time.monotonic()
         full = sweep or now >= self._resync_at
-        before = self._reconciler.last.plan if self._reconciler.last else None
+        before = self._last_plan()
         if full:
             self._read_before_resync(now)
         touched, self._touched, self._pass_requested = self._touched, set(), False
@@ -310,6 +309,9 @@ class Daemon:
         if self._resync_at and now - self._resync_at > HALT_SECONDS:
             self._touched = None
 
+    def _last_plan(self) -> Plan | None:
+        return self._reconciler.last.plan if self._reconciler.last else None
+
     def _report(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.report_passes(before, outcomes)
         self._services.on_pass(outcomes)
@@ -325,6 +327,8 @@ class Daemon:
         try:
             if command == "status":
                 return self._status()
+            if command == "usable":
+                return usable_uplinks(self._last_plan())
             if command == "connections":
                 return self._connections()
             if command == "reconcile":
@@ -353,8 +357,8 @@ class Daemon:
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""
-        last = self._reconciler.last
-        names = connections.observed_uplink_names(last.plan.uplinks if last else ())
+        plan = self._last_plan()
+        names = connections.observed_uplink_names(plan.uplinks if plan else ())
         sockets = self._reconciler.kernel.sockets()
         listed = connections.connections(*sockets, names, device_name)
         return {"version": connections.VERSION, "connections": listed}
@@ -382,7 +386,7 @@ class Daemon:
         """ConfigError, OSError."""
         self._reconciler.configure()
         self._services.on_configuration(self._reconciler.config)
-        before = self._reconciler.last.plan if self._reconciler.last else None
+        before = self._last_plan()
         outcomes = self._reconciler.converge()
         self._report(before, outcomes)
         self._arm()
@@ -392,8 +396,3 @@ class Daemon:
         """Wait for the deletions in the background: the path manager blocks until then."""
         if self._deleting:
             self._on_endpoints_deleted()
-
-
-def _ifindex(message: Message) -> int:
-    """The device of a link or address event; meaningless but harmless for others."""
-    return U32.unpack_from(message.body, 4)[0] if len(message.body) >= 8 else 0

@@ -107,6 +107,10 @@ class Config(NamedTuple):
     policy_mask: int = _default("policy_mask", GLOBALS)
     pin_flows: bool = _default("pin_flows", GLOBALS)
     deprecate_prefixes: bool = _default("deprecate_prefixes", GLOBALS)
+    pair: bool = _default("pair", GLOBALS)
+    """One of two gateways."""
+    virtual_address: tuple[str, ...] = _default("virtual_address", GLOBALS)
+    """Those that the active gateway of a pair has."""
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     policies: tuple[PolicyConfig, ...] = ()

@@ -39,6 +39,7 @@ from mproutd.configuration.parsers import (
     mark,
     mark_mask,
     one_of,
+    own_address,
     program,
     resolver,
     seconds,
@@ -142,6 +143,12 @@ GLOBALS: Mapping[str, OptionSpec] = {
     "pin_flows": OptionSpec(boolean, "a forwarded connection keeps its uplink (nftables)", "1"),
     "deprecate_prefixes": OptionSpec(
         boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
+    ),
+    "pair": OptionSpec(
+        boolean, "one of two gateways: it starts in standby, and numbers follow the file", "0"
+    ),
+    "virtual_address": OptionSpec(
+        own_address, "addresses of the active gateway, without endpoints", is_list=True, unset=()
     ),
 }
 HEALTH: Mapping[str, OptionSpec] = {

@@ -52,6 +52,8 @@ class State(NamedTuple):
     """Uplinks that carry because the regular ones are full."""
     policies: Mapping[str, int] = {}
     """Policy or sticky rule → number, from 1; its mark and table follow from it."""
+    standby: bool | None = None
+    """What a gateway of a pair was commanded last; None where it is none, or after a reboot."""
     nexthops: bool = False
     """There may be nexthop objects of ours."""
     ports: frozenset[tuple[str, int, int]] = frozenset()
@@ -80,6 +82,7 @@ def encode(state: State) -> dict[str, Any]:
         "over_quota": sorted(state.over_quota),
         "overflowing": sorted(state.overflowing),
         "policies": dict(state.policies),
+        "standby": state.standby,
         "nexthops": state.nexthops,
     }
 
@@ -132,6 +135,7 @@ def _decode(data: Any) -> State:
         policies={
             _text(name): _number(number) for name, number in data.get("policies", {}).items()
         },
+        standby=_optional_flag(data.get("standby")),
         nexthops=data.get("nexthops", False) is True,
     )
 
@@ -145,6 +149,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     return value
+
+
+def _optional_flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _metric(value: object) -> int | str:

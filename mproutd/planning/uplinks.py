@@ -21,7 +21,7 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.planning.addresses import sorted_addresses
+from mproutd.planning.addresses import addresses_by_link, sorted_addresses
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.delegation import delegated_prefixes
 from mproutd.planning.gateways import (
@@ -82,6 +82,8 @@ class Facts(NamedTuple):
     """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
     overflowing: frozenset[str] | None = None
     """Uplinks that carry because the regular ones are full; None while nothing is measured."""
+    standby: bool | None = None
+    """The other gateway of the pair carries; None while nothing says so: see modes.py."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -196,10 +198,10 @@ class ObservedUplink(NamedTuple):
         return self.paths[0].usable or self.paths[1].usable
 
 
-OFF, OVERFLOW = "off", "overflow"
+OFF, OVERFLOW, STANDBY = "off", "overflow", "standby"
 RANK = {"master": 0, "on": 1, OVERFLOW: 2, "backup": 3, "handover": 4}
 """The order of the modes; an uplink that is `off` is used for nothing that does not ask for it.
-Nobody configures `overflow`: see modes.py."""
+Nobody configures `overflow` and `standby`: see modes.py."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -239,9 +241,7 @@ def observe(
     `failed`: (uplink, family) whose health check has failed.
     """
     named = by_name(snapshot.links)
-    by_link: dict[int, list[Address]] = {}
-    for address in snapshot.addresses:
-        by_link.setdefault(address.link, []).append(address)
+    by_link = addresses_by_link(snapshot.addresses, config.virtual_address)
     # With netifd, its answer is complete.
     delegated = delegated_prefixes(config, snapshot, named) if facts.devices is None else {}
     uplinks = []

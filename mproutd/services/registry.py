@@ -145,6 +145,12 @@ def _resolved(context: ServiceContext) -> Service:
     return ResolvedLinks(context)
 
 
+def _standby(context: ServiceContext) -> Service:
+    from mproutd.services.standby import Standby
+
+    return Standby(context)
+
+
 def _delays_names(outcome: Outcome) -> bool:
     """Whether systemd-resolved runs and may wait for an uplink that is not used."""
     uplinks = outcome.plan.uplinks
@@ -221,6 +227,7 @@ SERVICES = (
         leftover="resolved.json",
         applies=_delays_names,
     ),
+    ServiceType("standby", lambda config: config.enabled and config.pair, _standby),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""

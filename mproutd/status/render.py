@@ -60,6 +60,8 @@ def status_lines(status: Status, color: bool = False, now: float = 0.0) -> list[
         lines = ["no uplink is configured"]
     else:
         lines = [*_table(status["uplinks"], now, color), *default_lines(status)]
+        if status.get("standby"):
+            lines[:0] = ["standby: the other gateway of the pair carries the traffic", ""]
     attention = _attention(status, color)
     return [*lines, "", *attention] if attention else lines
 

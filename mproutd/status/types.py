@@ -22,7 +22,7 @@ Time = Annotated[float, ("minimum", 0)]
 
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
-EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
+EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow", "standby"]
 Method = Literal["ping", "tcp", "http", "https", "dns"]
 Reason = Literal[
     "awaiting-device",
@@ -342,6 +342,8 @@ one is added"""
     """the daemon's process id; only while it runs"""
     namespace: NotRequired[Count]
     """inode of the daemon's network namespace; only while it runs"""
+    standby: bool | None
+    """whether it leaves the traffic to the other gateway of a pair; null without `pair`"""
     enabled: bool
     """whether `multipath` of `globals` is enable"""
     degraded: bool

@@ -18,11 +18,12 @@ from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.change_types import Reconciliation
+from mproutd.status.conflicts import CONFLICT_ADVICE
 from mproutd.status.connection_types import ConnectionGroups, ConnectionList
 from mproutd.status.event_types import MonitorEvent
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
-from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
+from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.types import Status
 from tests.docs.schema import document
 

@@ -40,10 +40,10 @@ mkdir -p /etc/network/if-post-down.d /etc/openvpn /etc/mproutd
 """
 
 
-def why_not() -> str:
-    """Why these networks cannot be built here; empty when they can."""
+def why_not(*more: str) -> str:
+    """Why these networks cannot be built here; empty when they can.  `more`: further programs."""
     wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "microsocks")
-    wanted += ("openvpn", "dhcpd")
+    wanted += ("openvpn", "dhcpd", *more)
     places = [UNPACKED / "sbin", UNPACKED / "usr/sbin", UNPACKED / "usr/bin"]
     missing = [
         name

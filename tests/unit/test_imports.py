@@ -91,6 +91,8 @@ MAY_IMPORT = {
     " services.netifd services.resolved_bus services.scripts statefile status",
     "help_formatter": "",
     "connections_command": "commands status",
+    "pair_command": "commands configuration planning statefile",
+    "check_command": "commands configuration planning.pair",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",

@@ -15,6 +15,8 @@ var GLOBALS = [
 	[ 'main_routes', form.Flag, _('Prefer specific routes of the main table'), '', '1' ],
 	[ 'pin_flows', form.Flag, _('Connections keep their uplink'), _('Forwarded connections stay where they began, and port forwards work on every uplink.'), '1' ],
 	[ 'deprecate_prefixes', form.Flag, _('Hosts leave the IPv6 prefix of a failed uplink'), _('The addresses of the LAN from its prefix are deprecated while it is out.'), '1' ],
+	[ 'pair', form.Flag, _('One of two gateways'), _('It starts in standby, and tables and marks follow the order of the file.'), '0' ],
+	[ 'virtual_address', form.DynamicList, _('Virtual addresses'), _('Addresses that VRRP gives to the active gateway.'), '', 'ipaddr("nomask")' ],
 	[ 'rule_priority', form.Value, _('First rule priority'), '', '7000', 'uinteger' ],
 	[ 'table_base', form.Value, _('First routing table'), '', '7000', 'uinteger' ],
 	[ 'mark_mask', form.Value, _('Mark mask'), _('The bits of a packet mark that belong to mproutd.'), '0x7f000000' ],
