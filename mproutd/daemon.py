@@ -341,6 +341,8 @@ class Daemon:
                 return reply
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
+        except ImportError as error:
+            return {"error": f"the daemon's files have changed, restart it: {error}"}
         return {"error": f"unknown command: {command!r}"}
 
     def _status(self) -> dict[str, Any]:
