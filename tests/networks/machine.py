@@ -36,7 +36,9 @@ rm -rf /etc/dhcp /etc/network /etc/openvpn /etc/resolv.conf
 mkdir -p /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d
 mkdir -p /etc/network/if-post-down.d /etc/openvpn /etc/mproutd
 : >/etc/resolv.conf
-[ ! -d "$1/etc/dhcp" ] || cp -a "$1/etc/dhcp" /etc
+for name in dhcp keepalived; do
+	[ ! -d "$1/etc/$name" ] || cp -a "$1/etc/$name" /etc
+done
 """
 
 
