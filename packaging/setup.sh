@@ -146,10 +146,13 @@ other_pyroute2() {
 	done
 }
 
-# Grafana's own types of a dashboard, and the compiler that checks them.
+# Grafana's own types of a dashboard and the compiler that checks them; what renders OpenWISP's
+# templates.
 grafana='@grafana/schema@13.2.3 @grafana/grafana-foundation-sdk@0.0.21 typescript@5.9.3'
 
 fleet() {
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+		'netjsonconfig>=1.3,<2' || die "pip failed: see above; the next run tries again"
 	[ "$(cat .build/grafana/made-from 2>/dev/null)" != "$grafana" ] || return 0
 	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
 	say "npm install $grafana"
