@@ -1,8 +1,45 @@
-"""The arguments of the commands that take several."""
+"""The arguments of each command."""
 
 from __future__ import annotations
 
 import argparse
+
+
+def none(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--verbose", action="store_true", help="log every change of the kernel")
+    run.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
+    run.add_argument("--state-dir", metavar="DIR", help="directory of what outlives a reboot")
+
+
+def add_status(status: argparse.ArgumentParser) -> None:
+    status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
+    status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
+
+
+def add_reconcile(reconcile: argparse.ArgumentParser) -> None:
+    reconcile.add_argument("--dry-run", action="store_true", help="only print the changes")
+    reconcile.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
+
+
+def add_connections(listing: argparse.ArgumentParser) -> None:
+    listing.add_argument("--json", action="store_true", help="print JSON, see docs/connections.md")
+
+
+def add_monitor(monitor: argparse.ArgumentParser) -> None:
+    monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
+
+
+def add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
+    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+
+
+def add_flush(flush: argparse.ArgumentParser) -> None:
+    flush.add_argument("--force", action="store_true", help="even if connections end with it")
 
 
 def add_metrics(metrics: argparse.ArgumentParser) -> None:

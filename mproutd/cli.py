@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 from mproutd import __version__, arguments, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 from mproutd.help_formatter import HelpFormatter
+from mproutd.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from mproutd.status.event_types import MonitorEvent
@@ -30,7 +31,7 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(words)
+    options = _parse(sys.argv[1:] if words is None else words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # device names are bytes
     try:
@@ -73,7 +74,17 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.  Of 15 parsers it makes one, unless the command is unknown."""
+    if words and words[0] in COMMANDS:
+        parser = argparse.ArgumentParser(prog=f"mproutd {words[0]}", formatter_class=HelpFormatter)
+        _add_arguments(words[0], parser)
+        return parser.parse_args(words[1:])
+    return _parser().parse_args(words)
+
+
 def _parser() -> argparse.ArgumentParser:
+    """All commands."""
     parser = argparse.ArgumentParser(
         prog="mproutd",
         description="Maintain routing tables, rules and MPTCP endpoints for several uplinks.",
@@ -82,50 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="mproutd")
-
-    def add(name: str, perform: Command, text: str) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = subparsers.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            formatter_class=HelpFormatter,
-        )
-        sub.set_defaults(perform=perform)
-        sub.add_argument("--config-dir", metavar="DIR", help="directory of the configuration")
-        sub.add_argument("--runtime-dir", metavar="DIR", help="directory of state and socket")
-        return sub
-
-    run = add("run", _run, "run the daemon in the foreground")
-    run.add_argument("--verbose", action="store_true", help="log every change of the kernel")
-    run.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
-    run.add_argument("--state-dir", metavar="DIR", help="directory of what outlives a reboot")
-    status = add("status", _status, "show the uplinks, and what needs attention")
-    status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
-    status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
-    reconcile = add("reconcile", _reconcile, "reload the configuration and apply it")
-    reconcile.add_argument("--dry-run", action="store_true", help="only print the changes")
-    reconcile.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
-    listing = add("connections", _connections, "list MPTCP connections and their subflows")
-    listing.add_argument("--json", action="store_true", help="print JSON, see docs/connections.md")
-    monitor = add("monitor", _monitor, "print decisions and MPTCP events as they happen")
-    monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
-    add("top", _top, "show rates, state and subflows of each uplink live")
-    arguments.add_metrics(add("metrics", _metrics, "print the status as metrics for Prometheus"))
-    arguments.add_explain(add("explain", _explain, "show which way a flow leaves, and why"))
-    arguments.add_test(
-        add("test", _test, "test whether MPTCP works via an uplink, and what breaks it")
-    )
-    check = add("check", _check, "check the configuration")
-    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
-    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
-    arguments.add_quota(add("quota", _quota, "show how much of the quotas is used, or correct it"))
-    arguments.add_import(
-        add("import", _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter")
-    )
-    flush = add("flush", _flush, "remove everything that mproutd installed in the kernel")
-    flush.add_argument("--force", action="store_true", help="even if connections end with it")
-    arguments.add_files(add("files", _files, "list the files that pip cannot put in place"))
+    for name, command in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=command.text, formatter_class=HelpFormatter)
+        _add_arguments(name, sub)
     return parser
+
+
+def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    command = COMMANDS[name]
+    parser.description = f"{command.text[0].upper()}{command.text[1:]}."
+    parser.set_defaults(perform=command.perform)
+    parser.add_argument("--config-dir", metavar="DIR", help="directory of the configuration")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="directory of state and socket")
+    command.add_arguments(parser)
 
 
 def _print_json(value: object) -> None:
@@ -317,34 +297,15 @@ def _quota(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    from mproutd import resolv_conf
-    from mproutd.configuration.config import ConfigError
-    from mproutd.firewall import table as firewall
-    from mproutd.services import lan_prefixes, resolved_bus, scripts
-    from mproutd.status.changes import changes, table_changes
     from mproutd.status.render import change_lines
 
-    reconciler = commands.reconciler(options, change=True)
-    try:
-        reconciler.configure()
-    except ConfigError:
-        pass  # what mproutd installed is known without it
-    outcomes = reconciler.flush(force=options.force)
-    runtime = commands.runtime_dir(options)
-    last = outcomes[-1]
-    table = firewall.change_now(runtime, reconciler.config, last.plan, last.snapshot)
-    table += lan_prefixes.change_now(runtime, reconciler.config, last.plan)
-    made = [*changes(outcomes), *table_changes(table)]
+    made, kept = commands.flush(options)
     if made:
         print("\n".join(change_lines(made)))
-    scripts.forget(runtime)
-    resolv_conf.remove(runtime)
-    for error in resolved_bus.update(runtime, False, last.plan):
-        warn(error)
-    for address, count in last.kept.items():
+    for address, count in kept.items():
         ends = "1 connection ends" if count == 1 else f"{count} connections end"
         warn(f"{address}: its endpoint stays, since {ends} with it; repeat later, or use --force")
-    return FAILED if last.kept or any(change["error"] for change in made) else OK
+    return FAILED if kept or any(change["error"] for change in made) else OK
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -392,3 +353,45 @@ def _files(options: argparse.Namespace) -> int:
             "/etc/mproutd/network, and: systemctl enable --now mproutd"
         )
     return OK
+
+
+class _Command(NamedTuple):
+    perform: Command
+    text: str
+    """What it does, for --help."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS = {
+    "run": _Command(_run, "run the daemon in the foreground", arguments.add_run),
+    "status": _Command(_status, "show the uplinks, and what needs attention", arguments.add_status),
+    "reconcile": _Command(
+        _reconcile, "reload the configuration and apply it", arguments.add_reconcile
+    ),
+    "connections": _Command(
+        _connections, "list MPTCP connections and their subflows", arguments.add_connections
+    ),
+    "monitor": _Command(
+        _monitor, "print decisions and MPTCP events as they happen", arguments.add_monitor
+    ),
+    "top": _Command(_top, "show rates, state and subflows of each uplink live", arguments.none),
+    "metrics": _Command(
+        _metrics, "print the status as metrics for Prometheus", arguments.add_metrics
+    ),
+    "explain": _Command(_explain, "show which way a flow leaves, and why", arguments.add_explain),
+    "test": _Command(
+        _test, "test whether MPTCP works via an uplink, and what breaks it", arguments.add_test
+    ),
+    "check": _Command(_check, "check the configuration", arguments.add_check),
+    "quota": _Command(
+        _quota, "show how much of the quotas is used, or correct it", arguments.add_quota
+    ),
+    "import": _Command(
+        _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter", arguments.add_import
+    ),
+    "flush": _Command(
+        _flush, "remove everything that mproutd installed in the kernel", arguments.add_flush
+    ),
+    "files": _Command(_files, "list the files that pip cannot put in place", arguments.add_files),
+}
+"""Name → command, in the order of --help."""

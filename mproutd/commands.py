@@ -10,7 +10,7 @@ import atexit
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from mproutd.environment import (
@@ -25,6 +25,7 @@ from mproutd.format import safe
 if TYPE_CHECKING:
     from mproutd.reconciler import Reconciler
     from mproutd.services.base import StateDirectory
+    from mproutd.status.change_types import Change
     from mproutd.status.connection_types import ConnectionStatus
     from mproutd.status.types import Status
 
@@ -274,6 +275,30 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
         warn(error)
     table += lan_prefixes.change_now(runtime, own.config, last.plan)
     return {"changes": [*changes(outcomes), *table_changes(table)]}
+
+
+def flush(options: argparse.Namespace) -> tuple[list[Change], Mapping[str, int]]:
+    """Remove everything of ours; (the changes, endpoints that stay and their connections)."""
+    from mproutd import resolv_conf
+    from mproutd.configuration.config import ConfigError
+    from mproutd.firewall import table as firewall
+    from mproutd.services import lan_prefixes, resolved_bus, scripts
+    from mproutd.status.changes import changes, table_changes
+
+    own, runtime = reconciler(options, change=True), runtime_dir(options)
+    try:
+        own.configure()
+    except ConfigError:
+        pass  # what mproutd installed is known without it
+    outcomes = own.flush(force=options.force)
+    last = outcomes[-1]
+    table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
+    table += lan_prefixes.change_now(runtime, own.config, last.plan)
+    scripts.forget(runtime)
+    resolv_conf.remove(runtime)
+    for error in resolved_bus.update(runtime, False, last.plan):
+        warn(error)
+    return [*changes(outcomes), *table_changes(table)], last.kept
 
 
 def connections(options: argparse.Namespace) -> list[ConnectionStatus]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from mproutd.named_tuple import NamedTuple
 
 FOREVER = 0xFFFFFFFF
 """INFINITY_LIFE_TIME (net/addrconf.h)."""

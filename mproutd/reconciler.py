@@ -24,7 +24,13 @@ from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
 from mproutd.planning.bookkeeping import remembered_gateways
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
-from mproutd.planning.inspection import Inspection, LastChanges, Preview, lookup_sources
+from mproutd.planning.inspection import (
+    Counts,
+    Inspection,
+    LastChanges,
+    Preview,
+    lookup_sources,
+)
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
@@ -59,7 +65,7 @@ class Reconciler:
         """Why the configuration on disk is not in use; empty when it is."""
         self.last: Outcome | None = None
         """Of the last pass."""
-        self.passes = self.writes = 0
+        self.passes = self.writes = self.failed_writes = 0
         """Since the start."""
         self.removals = RemovalLimiter(clock)
         self.retries = Retries(clock)
@@ -203,6 +209,7 @@ class Reconciler:
         plan = outcome.plan
         self.passes += 1
         self.writes += len(outcome.done) + len(outcome.failures)
+        self.failed_writes += len(outcome.failures)
         wanted = (plan.routes, plan.rules, plan.nexthops, plan.endpoints, plan.sysctls)
         self.removals.record_pass(wanted, outcome.missing)
         self.retries.record_pass((failure.operation, failure.text) for failure in outcome.failures)
@@ -306,8 +313,7 @@ class Reconciler:
                 if uplink.paths[1].reason in ("no-address", "no-gateway")
                 and self.kernel.ignores_advertisements(uplink.config.device)
             ],
-            passes=self.passes,
-            writes=self.writes,
+            counts=Counts(self.passes, self.writes, self.failed_writes, self.removals.total),
             config_error=self.config_error,
             state_file_error=self.state_file.error,
             hints_error=self._hints.error,

@@ -88,6 +88,16 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.0f}" if name.endswith("calls") else f"{value * 1000:.3f} ms"
 
 
+def beside(samples: dict[str, list[float]], others: Sequence[Sequence[Any]]) -> str:
+    """How this checkout compares with other programs, by the medians of the same rows."""
+    rows = [["measurement", "mproutd", "beside", "", "times"]]
+    for name, other, theirs in others:
+        ours, median = statistics.median(samples[name]), statistics.median(theirs)
+        shown = [_shown(name, value) for value in (ours, median)]
+        rows.append([name, shown[0], other, shown[1], f"{ours / median:.2f}"])
+    return columns(rows)
+
+
 def calls(replies: Sequence[dict[str, Any]]) -> str:
     """The system calls of each event, one row for each of them."""
     base, this = (reply["calls"] for reply in replies)
@@ -116,8 +126,13 @@ def measure(guest: Guest, folders: Sequence[Path], what: str, rounds: int) -> st
     asked = "events" if what == "calls" else what
     count = 1 if what == "calls" else rounds
     words = [str(PYTHON), "-m", "bench.exact.measure", asked, str(count), *map(str, folders)]
-    replies = json.loads(in_guest(guest, words).splitlines()[-1])
-    return calls(replies) if what == "calls" else table(replies)
+    reply = json.loads(in_guest(guest, words).splitlines()[-1])
+    replies = reply["trees"]
+    if what == "calls":
+        return calls(replies)
+    text = table(replies)
+    others = reply["beside"]
+    return f"{text}\n\n{beside(replies[-1]['samples'], others)}" if others else text
 
 
 def main() -> int:

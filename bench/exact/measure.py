@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.exact import probes
+from bench.exact import beside, probes
 from bench.exact.worlds import PYTHON, Connected, Result, Uplinks, environment
 from bench.passes import build, emptied
 from bench.site import Site, run, start
@@ -47,6 +47,8 @@ def take_precedence() -> None:
 def add_result(samples: Samples, prefix: str, name: str, result: Result) -> None:
     for probe, seconds in result.reactions.items():
         samples[f"{prefix}{name}: {probe}"].append(seconds)
+    if len(result.reactions) > 1:
+        samples[f"{prefix}{name}: both"].append(max(result.reactions.values()))
     samples[f"{prefix}{name}: processor"].append(result.processor)
 
 
@@ -140,14 +142,16 @@ def main() -> None:
     take_precedence()
     probes.prepare()
     reply: dict[str, Any] = {tree: {"samples": {}, "calls": {}} for tree in trees}
+    compared: list[tuple[str, str, list[float]]] = []
     if what in ("all", "events"):
         for tree, samples, calls in events(trees, int(rounds)):
             reply[tree]["samples"].update(samples)
             reply[tree]["calls"].update(calls)
+        compared = list(beside.rows(int(rounds)))
     if what in ("all", "programs"):
         for tree, samples, _ in programs(trees):
             reply[tree]["samples"].update(samples)
-    print(json.dumps(list(reply.values())))
+    print(json.dumps({"trees": list(reply.values()), "beside": compared}))
 
 
 if __name__ == "__main__":

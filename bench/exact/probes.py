@@ -71,6 +71,12 @@ def hits(process: int) -> list[Hit]:
     return [hit for hit in _recorded() if hit.thread in threads]
 
 
+def of_others() -> list[Hit]:
+    """What programs other than this one did since clear(), in order, also those that have ended."""
+    own = {int(name) for name in os.listdir("/proc/self/task")}
+    return [hit for hit in _recorded() if hit.thread not in own]
+
+
 def first(found: Iterable[Hit], name: str, since: float) -> float:
     """Seconds from `since` to the first of these hits; LabError if there is none."""
     for hit in found:

@@ -138,14 +138,17 @@ class Connected:
 
     def __init__(self, scope: ExitStack, tree: str) -> None:
         wan = scope.enter_context(Wan(ipv6=False, shaped=False, lan=False)).usual()
-        files = configuration(["master", "on"])
-        self.daemon = scope.enter_context(Revision(tree, wan.gateway, *files))
-        self._gateway = wan.gateway
+        self.gateway = wan.gateway
+        self.manage(scope, tree)
         self._connect(scope, wan)
         with wan.routers[1].enter():
             self._far, self._access = Requests(0), change.devices()["access"]
         scope.callback(self._far.close)
-        self._await({address(1), address(2)})
+        self.await_subflows({address(1), address(2)})
+
+    def manage(self, scope: ExitStack, tree: str) -> None:
+        files = configuration(["master", "on"])
+        self.daemon = scope.enter_context(Revision(tree, self.gateway, *files))
 
     @staticmethod
     def _connect(scope: ExitStack, wan: Wan) -> None:
@@ -165,11 +168,15 @@ class Connected:
         client.send(b"x")
         accepted.recv(1)
 
-    def _await(self, addresses: set[str]) -> None:
+    def change_carrier(self, up: bool) -> None:
+        """The far end of wan1's cable goes up or down."""
+        self._far.change([change.link(self._access, up)])
+
+    def await_subflows(self, addresses: set[str]) -> None:
         """Until the connection's subflows are from these addresses."""
 
         def settled() -> bool:
-            return {subflow.local for subflow in subflows(self._gateway, PORT)} == addresses
+            return {subflow.local for subflow in subflows(self.gateway, PORT)} == addresses
 
         until(settled, time.perf_counter(), f"subflows from {addresses}")
 
@@ -180,9 +187,8 @@ class Connected:
             ("carrier-lost", False, ["closed", "route"]),
             ("carrier-back", True, ["endpoint"]),
         ):
-            event = change.link(self._access, up)
             results[name] = observe(
-                self.daemon, lambda event=event: self._far.change([event]), awaited, count_calls
+                self.daemon, lambda up=up: self.change_carrier(up), awaited, count_calls
             )
-            self._await({address(1), address(2)} if up else {address(2)})
+            self.await_subflows({address(1), address(2)} if up else {address(2)})
         return results

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mproutd.configuration.parsers import quoted
+from mproutd.named_tuple import NamedTuple
 
 
 class Option(NamedTuple):

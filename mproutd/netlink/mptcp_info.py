@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
-from typing import NamedTuple
+
+from mproutd.named_tuple import NamedTuple
 
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS = 1, 2, 3

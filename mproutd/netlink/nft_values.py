@@ -6,7 +6,8 @@ Sources: linux/netfilter/nf_tables.h; the types of data are those of nft(8).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from mproutd.named_tuple import NamedTuple
 
 
 class Key(NamedTuple):

@@ -7,7 +7,9 @@ observed, the verdict names the two that remain.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from mproutd.named_tuple import NamedTuple
 
 VERSION = 1
 WORKS, LOST, UNREACHED = 0, 1, 3

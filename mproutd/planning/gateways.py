@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from socket import AF_INET
-from typing import NamedTuple
 
 from mproutd.configuration.config import UplinkConfig
 from mproutd.model import (
@@ -22,6 +21,7 @@ from mproutd.model import (
     bits,
     contains,
 )
+from mproutd.named_tuple import NamedTuple
 from mproutd.planning.state import State
 
 BY_KERNEL, ROUTER_ADVERTISEMENT = 2, 9

@@ -6,10 +6,10 @@ Pure.  The reconciler fills an Inspection, and `status.build` turns it into JSON
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES, Object, Operation, Route, Snapshot
+from mproutd.named_tuple import NamedTuple
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State
@@ -29,6 +29,8 @@ class LastChanges:
         """When each family that is not usable any more was usable for the last time."""
         self._uplinks: dict[str, ObservedUplink] = {}
         """By name, as recorded last."""
+        self._outages: dict[tuple[str, int], dict[str, int]] = {}
+        """(uplink, family) → reason → how often it became unusable for it."""
 
     def record(self, uplinks: Iterable[ObservedUplink], now: float) -> None:
         """Take the state of a pass at the epoch second `now`."""
@@ -47,14 +49,21 @@ class LastChanges:
                 known[name, family] = before if before and same else (state, now)
                 if before and before[0] == "" and not same:
                     self._lost[name, family] = now
+                    reasons = self._outages.setdefault((name, family), {})
+                    reasons[str(state)] = reasons.get(str(state), 0) + 1
         for name in recorded.keys() - self._uplinks.keys():
             for family in (0, *FAMILIES):
                 del known[name, family]
                 self._lost.pop((name, family), None)
+                self._outages.pop((name, family), None)
 
     def lost(self, uplink: str, family: int) -> float | None:
         """The epoch second until which a family was usable; None if no pass has seen that."""
         return self._lost.get((uplink, family))
+
+    def outages(self, uplink: str, family: int) -> dict[str, int]:
+        """Reason → how often a usable family became unusable for it, since the first pass."""
+        return dict(self._outages.get((uplink, family), {}))
 
     def of(self, uplink: str, family: int = 0) -> float | None:
         """The epoch second of the last change; family 0 is the uplink as a whole.
@@ -63,6 +72,18 @@ class LastChanges:
         """
         known = self._known.get((uplink, family))
         return known[1] if known else None
+
+
+class Counts(NamedTuple):
+    """Totals since the start."""
+
+    passes: int = 0
+    writes: int = 0
+    """Changes requested from the kernel."""
+    failed_writes: int = 0
+    """Those that it refused."""
+    restores: int = 0
+    """Those that restored what others had removed."""
 
 
 class Inspection(NamedTuple):
@@ -111,9 +132,7 @@ class Inspection(NamedTuple):
     """(device, family) without a gateway → other programs' tables with a default through it."""
     netifd: Mapping[str, str] | None = None
     """Interface → its device, as Facts has it."""
-    passes: int = 0
-    writes: int = 0
-    """Passes, and changes requested from the kernel, since the start."""
+    counts: Counts = Counts()
     config_error: str = ""
     """Why the configuration on disk was rejected; empty when it is in use."""
     state_file_error: str = ""

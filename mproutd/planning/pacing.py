@@ -29,9 +29,9 @@ Retries: when an operation that the kernel refused is tried again, with exponent
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
 
 from mproutd.model import Endpoint, Object, Operation, Route
+from mproutd.named_tuple import NamedTuple
 
 RESTORE_BURST = 5
 FIRST_DELAY, RESTORE_INTERVAL = 0.2, 5.0
@@ -54,6 +54,8 @@ class RemovalLimiter:
         self._delays: dict[Object, tuple[float, float]] = {}
         """Of an object that used up its burst: its delay, and when it may be restored."""
         self._counts: dict[Object, int] = {}
+        self.total = 0
+        """Restored since the start."""
         self._limited: set[Object] = set()
         """Missing because it was removed too often."""
         self._refused: set[Object] = set()
@@ -102,6 +104,7 @@ class RemovalLimiter:
         self._limited.discard(value)
         self._levels[value] = (min(level + 1, RESTORE_BURST), now)
         self._counts[value] = self._counts.get(value, 0) + 1
+        self.total += 1
         return True
 
     def _is_due(self, value: Object, level: float, now: float) -> bool:

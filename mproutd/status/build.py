@@ -81,7 +81,7 @@ def build_status(
         "drift": drift,
         "warnings": list(config.warnings),
         "problems": problems,
-        "counts": {"passes": inspection.passes, "writes": inspection.writes},
+        "counts": inspection.counts._asdict(),  # type: ignore[typeddict-item]
         "configuration": {
             "directory": inspection.directory,
             "error": inspection.config_error or None,

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from mproutd.named_tuple import NamedTuple
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render_traffic import share_ratios
 
 if TYPE_CHECKING:
     from mproutd.status.cost_types import DirectionLoad
     from mproutd.status.mptcp_types import MptcpStatus
+    from mproutd.status.policy_types import PolicyStatus
     from mproutd.status.types import CheckStatus, Status, UplinkStatus
 
 GAUGE, COUNTER = "gauge", "counter"
@@ -37,7 +39,7 @@ _HOST = ("uplink", "family", "host")
 
 METRICS = {
     "mproutd_up": Metric(GAUGE, "Whether the daemon replied; if not, there are no other metrics."),
-    "mproutd_info": Metric(GAUGE, "Version of the daemon.", ("version",)),
+    "mproutd_build_info": Metric(GAUGE, "Version of the daemon.", ("version",)),
     "mproutd_enabled": Metric(GAUGE, "Whether multipath is enabled in the configuration."),
     "mproutd_degraded": Metric(GAUGE, "Whether anything needs attention."),
     "mproutd_configuration_rejected": Metric(
@@ -55,12 +57,29 @@ METRICS = {
     "mproutd_writes_total": Metric(
         COUNTER, "Changes requested from the kernel since the daemon started."
     ),
+    "mproutd_write_failures_total": Metric(COUNTER, "Those of them that the kernel refused."),
+    "mproutd_restores_total": Metric(
+        COUNTER, "Those that restored what another program had removed or changed."
+    ),
+    "mproutd_policy_share_ratio": Metric(
+        GAUGE,
+        "The part of a policy's traffic that an uplink carries; missing for those that carry none.",
+        ("policy", "family", "uplink"),
+    ),
+    "mproutd_policy_usable": Metric(
+        GAUGE, "Whether any member of a policy carries its traffic.", ("policy", "family")
+    ),
     "mproutd_uplink_info": Metric(
         GAUGE, "Device and mode of an uplink.", ("uplink", "device", "mode")
     ),
     "mproutd_uplink_usable": Metric(GAUGE, "Whether an uplink can carry traffic.", _FAMILY),
     "mproutd_uplink_unusable_info": Metric(
         GAUGE, "Why it cannot; missing while it can.", ("uplink", "family", "reason")
+    ),
+    "mproutd_uplink_outages_total": Metric(
+        COUNTER,
+        "How often an uplink ceased to be usable; missing for reasons that never applied.",
+        ("uplink", "family", "reason"),
     ),
     "mproutd_uplink_since_timestamp_seconds": Metric(
         GAUGE, "When the uplink became usable or unusable.", _UPLINK
@@ -70,6 +89,10 @@ METRICS = {
     ),
     "mproutd_uplink_share_ratio": Metric(
         GAUGE, "The part of new connections that no rule selects; see weight.", _FAMILY
+    ),
+    "mproutd_uplink_resolvers": Metric(GAUGE, "DNS servers of an uplink's provider.", _UPLINK),
+    "mproutd_uplink_resolvers_used": Metric(
+        GAUGE, "Those of them that resolv.conf names.", _UPLINK
     ),
     "mproutd_uplink_addresses": Metric(GAUGE, "Addresses used for new connections.", _FAMILY),
     "mproutd_uplink_lookup_mismatches": Metric(
@@ -154,7 +177,7 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     yield "mproutd_up", (), status is not None
     if status is None:
         return
-    yield "mproutd_info", (status["mproutd"],), 1
+    yield "mproutd_build_info", (status["mproutd"],), 1
     yield "mproutd_enabled", (), status["enabled"]
     yield "mproutd_degraded", (), status["degraded"]
     yield "mproutd_configuration_rejected", (), status["configuration"]["error"] is not None
@@ -166,11 +189,26 @@ def _samples(status: Status | None) -> Iterator[_Named]:
         yield "mproutd_pins_flows", (), pinned
     yield "mproutd_drift", (), len(status["drift"])
     yield "mproutd_passes_total", (), status["counts"]["passes"]
-    yield "mproutd_writes_total", (), status["counts"]["writes"]
+    counts = status["counts"]
+    yield "mproutd_writes_total", (), counts["writes"]
+    yield "mproutd_write_failures_total", (), counts["failed_writes"]
+    yield "mproutd_restores_total", (), counts["restores"]
+    for policy in status["policies"]:
+        yield from _policy(policy)
     shares = share_ratios(status)
     for uplink in status["uplinks"]:
         yield from _uplink(uplink, shares)
     yield from _mptcp(status["mptcp"])
+
+
+def _policy(policy: PolicyStatus) -> Iterator[_Named]:
+    for way in policy["ways"]:
+        labels = policy["name"], way["family"]
+        yield "mproutd_policy_usable", labels, bool(way["uplinks"])
+        total = sum(carrier["weight"] for carrier in way["uplinks"])
+        for carrier in way["uplinks"]:
+            share = carrier["weight"] / total
+            yield "mproutd_policy_share_ratio", (*labels, carrier["uplink"]), share
 
 
 def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Iterator[_Named]:
@@ -181,6 +219,8 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
         yield "mproutd_uplink_usable", labels, family["usable"]
         if not family["usable"]:
             yield "mproutd_uplink_unusable_info", (*labels, str(family["reason"])), 1
+        for reason, count in family["outages"].items():
+            yield "mproutd_uplink_outages_total", (*labels, reason), count
         yield "mproutd_uplink_default", labels, labels in shares
         yield "mproutd_uplink_share_ratio", labels, shares.get(labels, 0)
         yield "mproutd_uplink_addresses", labels, len(family["addresses"])
@@ -188,6 +228,9 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
         yield "mproutd_uplink_lookup_mismatches", labels, mismatches
     if uplink["since"] is not None:
         yield "mproutd_uplink_since_timestamp_seconds", (name,), uplink["since"]
+    yield "mproutd_uplink_resolvers", (name,), len(uplink["resolvers"])
+    used = sum(resolver["in_use"] for resolver in uplink["resolvers"])
+    yield "mproutd_uplink_resolvers_used", (name,), used
     for check in uplink.get("health") or ():
         yield from _check(name, check)
     yield from _cost(name, uplink)

@@ -64,6 +64,9 @@ class FamilyStatus(TypedDict):
     """whether it can carry traffic"""
     since: Time | None
     """when `usable` or `reason` last changed, in epoch seconds; null without a daemon"""
+    outages: dict[str, Count]
+    """reason → how often the family was usable and ceased to be for it, since the daemon started;
+reasons that never applied are missing"""
     reason: Reason | None
     """why it is not usable, a code of the table below; null when usable"""
     text: str | None
@@ -306,6 +309,10 @@ class Counts(TypedDict):
     """passes"""
     writes: Count
     """changes requested from the kernel"""
+    failed_writes: Count
+    """those that it refused"""
+    restores: Count
+    """those that restored what another program had removed or changed"""
 
 
 class ConfigurationStatus(TypedDict):

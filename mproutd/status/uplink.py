@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from socket import AF_INET6
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import UplinkConfig
 from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names
 from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Endpoint, Route, Rule
+from mproutd.named_tuple import NamedTuple
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
@@ -80,7 +81,7 @@ def uplink_status(
     traffic: Callable[[str], Traffic],
 ) -> UplinkStatus:
     uplink, link = observed.config, observed.link
-    numbers, since = inspection.plan.numbers[uplink.name], inspection.last_changes.of
+    numbers, changes = inspection.plan.numbers[uplink.name], inspection.last_changes
     counters = traffic(uplink.device)
     return {
         "name": uplink.name,
@@ -89,7 +90,7 @@ def uplink_status(
         "mode": _configured_mode(inspection, uplink.name),  # type: ignore[typeddict-item]
         "effective_mode": uplink.mode,  # type: ignore[typeddict-item]
         "usable": observed.usable,
-        "since": since(uplink.name),
+        "since": changes.of(uplink.name),
         "slot": numbers.slot,
         "table": numbers.table,
         "mark": f"{numbers.mark:#x}/{numbers.mask:#x}" if numbers.mask else None,
@@ -102,7 +103,8 @@ def uplink_status(
                     path,
                     link.index if link else -1,
                     numbers.table,
-                    since(uplink.name, path.family),
+                    changes.of(uplink.name, path.family),
+                    changes.outages(uplink.name, path.family),
                     inspection.lookups,
                     view.name,
                 ),
@@ -192,6 +194,7 @@ def family_status(
     device: int,
     table: int,
     since: float | None,
+    outages: dict[str, int],
     lookups: Lookups,
     name: DeviceNames,
 ) -> FamilyStatus:
@@ -201,6 +204,7 @@ def family_status(
         "family": family_name(path.family),
         "usable": path.usable,
         "since": since,
+        "outages": outages,
         "reason": path.reason or None,  # type: ignore[typeddict-item]
         "text": REASONS.get(path.reason),
         "advice": ADVICE.get(path.reason),

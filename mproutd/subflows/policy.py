@@ -36,8 +36,9 @@ that works.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.mptcp_pm import Event
 
 INITIAL_BACKOFF, MAX_BACKOFF = 0.25, 60.0

@@ -69,6 +69,16 @@ def status(tmp_path: Path) -> dict[str, Any]:
     for uplink, count in zip(status["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1, flows=count // 1000)
     status["pins_flows"] = True
+    resolver = {"address": "192.0.2.53", "in_use": True}
+    status["uplinks"][0]["resolvers"] = [resolver, {**resolver, "in_use": False}]
+    ways = [
+        {"uplinks": [{"uplink": "wan1", "weight": 3}, {"uplink": "wan3", "weight": 1}]},
+        {"uplinks": []},
+    ]
+    families = zip(("ipv4", "ipv6"), ways, strict=True)
+    ways = [{"family": family, "next": [], **way} for family, way in families]
+    status["policies"] = [{"name": "p", "ways": ways}]
+    status["counts"].update(failed_writes=2, restores=3)
     host = {"host": "192.0.2.1", "address": "192.0.2.1", "reachable": True, "error": None}
     host.update({"sent": 9, "replies": 8, "loss": 10.0, "latency": 0.02})
     checks = {"family": "ipv4", "failed": True, "hold": 20.0, "hosts": [host]}
@@ -119,12 +129,23 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     values = exposed(status)
     assert value(values, "mproutd_up") == 1
     assert value(values, "mproutd_degraded") == 1
-    assert value(values, "mproutd_info", version=status["mproutd"]) == 1
+    assert value(values, "mproutd_build_info", version=status["mproutd"]) == 1
     assert value(values, "mproutd_uplink_info", uplink="wan2", device="eth2", mode="on") == 1
     assert value(values, "mproutd_uplink_usable", uplink="wan1", family="ipv4") == 1
     assert value(values, "mproutd_uplink_usable", uplink="wan2", family="ipv4") == 0
     out = {"uplink": "wan2", "family": "ipv4", "reason": "no-carrier"}
     assert value(values, "mproutd_uplink_unusable_info", **out) == 1
+    assert value(values, "mproutd_uplink_outages_total", **out) == 1
+    assert value(values, "mproutd_uplink_outages_total", **{**out, "uplink": "wan1"}) is None
+    assert value(values, "mproutd_uplink_resolvers", uplink="wan1") == 2
+    assert value(values, "mproutd_uplink_resolvers_used", uplink="wan1") == 1
+    policy = {"policy": "p", "family": "ipv4"}
+    assert value(values, "mproutd_policy_usable", **policy) == 1
+    assert value(values, "mproutd_policy_usable", **{**policy, "family": "ipv6"}) == 0
+    assert value(values, "mproutd_policy_share_ratio", **policy, uplink="wan1") == 0.75
+    assert value(values, "mproutd_policy_share_ratio", **policy, uplink="wan2") is None
+    assert value(values, "mproutd_write_failures_total") == 2
+    assert value(values, "mproutd_restores_total") == 3
     assert value(values, "mproutd_uplink_default", uplink="wan1", family="ipv4") == 1
     assert value(values, "mproutd_uplink_default", uplink="wan2", family="ipv4") == 0
     assert value(values, "mproutd_uplink_endpoints", uplink="wan1", state="ok") == 1

@@ -127,5 +127,10 @@ def test_when_a_family_was_lost(site: Site) -> None:
         paths = (uplink.paths[0], uplink.paths[1]._replace(usable=not reason, reason=reason))
         changes.record([uplink._replace(paths=paths)], float(now))
         assert changes.lost("wan1", 10) == (None if now < 2 else 2.0 if now < 5 else 5.0)
+        assert sum(changes.outages("wan1", 10).values()) == (now >= 2) + (now >= 5)
+    assert changes.outages("wan1", 10) == {"no-address": 1, "no-gateway": 1}
+    assert changes.outages("wan1", 2) == {}
     assert changes.lost("wan1", 2) is None
+    changes.record([], 6.0)
+    assert changes.outages("wan1", 10) == {}
     assert path_problems.LOSS_NAMED > 3600

@@ -41,6 +41,7 @@ def test_what_is_new_is_no_removal() -> None:
     for _ in range(20):
         assert removals.allow(ADD, ())
     assert removals.restored() == {}
+    assert removals.total == 0
     assert removals.next_at() is None
 
 
@@ -53,6 +54,7 @@ def test_the_first_are_restored_at_once_and_further_ones_after_growing_delays() 
     removals.record_pass([[RULE]], [RULE])
     assert removals.rate_limited() == {RULE}
     assert removals.restored() == {RULE: RESTORE_BURST}
+    assert removals.total == RESTORE_BURST
     assert removals.next_at() == clock.now + FIRST_DELAY
     restored = fight(removals, clock, 10 * RESTORE_INTERVAL)
     delays = [after - before for before, after in pairwise(restored)]

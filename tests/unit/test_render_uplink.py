@@ -129,7 +129,7 @@ def test_a_lookup_that_leads_nowhere_or_by_no_gateway() -> None:
 
     def answer(route: Route | None) -> tuple[str | None, bool]:
         printed = family_status(
-            path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}"
+            path, 2, 7001, None, {}, {"10.1.1.2": route}, lambda index: f"eth{index}"
         )
         (lookup,) = printed["lookups"]
         return lookup["result"], lookup["matches"]
@@ -148,7 +148,7 @@ def test_a_repeated_lookup_reports_the_query_that_was_answered() -> None:
     for destination in ("240.0.0.1", "192.52.193.1"):
         route = Route(AF_INET, 7001, destination, 2)
         printed = family_status(
-            path, 2, 7001, None, {"10.1.1.2": route}, lambda index: f"eth{index}"
+            path, 2, 7001, None, {}, {"10.1.1.2": route}, lambda index: f"eth{index}"
         )
         assert printed["lookups"][0]["command"] == f"ip route get {destination} from 10.1.1.2"
 

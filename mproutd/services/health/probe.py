@@ -7,9 +7,10 @@ import os
 import socket
 from collections.abc import Callable
 from socket import AF_INET6
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mproutd.eventloop import Loop
+from mproutd.named_tuple import NamedTuple
 
 LOCAL_ERRORS = frozenset(
     (
