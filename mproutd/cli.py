@@ -15,12 +15,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import __version__, arguments, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
 from mproutd.help_formatter import HelpFormatter
-from mproutd.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from mproutd.status.event_types import MonitorEvent

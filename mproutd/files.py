@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from mproutd.commands import INVALID, CommandError
-from mproutd.named_tuple import NamedTuple
 from mproutd.safefile import unlink_if_present
 
 TREE, SHARE = "share/mproutd/", "share/"

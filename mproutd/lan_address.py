@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mproutd.named_tuple import NamedTuple
+from typing import NamedTuple
 
 FOREVER = 0xFFFFFFFF
 """INFINITY_LIFE_TIME (net/addrconf.h)."""

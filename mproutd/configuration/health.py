@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.options import HEALTH
 from mproutd.configuration.parsers import Target
 from mproutd.configuration.sections import ConfigError, OptionValue
-from mproutd.named_tuple import NamedTuple
 
 DEFAULT_PORTS = {"tcp": 443, "http": 80, "https": 443, "dns": 53}
 """Of a method, where track_port is not set."""

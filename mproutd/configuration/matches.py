@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from socket import inet_pton
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.parsers import U32, is_address, is_label, number, quoted, suggestion
 from mproutd.model import FAMILY_NAMES, bits, family_of, prefix, split_prefix
-from mproutd.named_tuple import NamedTuple
 
 PROTOCOLS = {
     "icmp": 1,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.matches import (
     LAST_RESORTS,
@@ -48,7 +48,6 @@ from mproutd.configuration.parsers import (
     url_path,
 )
 from mproutd.model import TABLE_LOCAL
-from mproutd.named_tuple import NamedTuple
 
 MODES = ("on", "master", "off", "backup", "handover")
 ROLES = ("client", "server", "both")

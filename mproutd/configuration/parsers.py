@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from socket import AF_INET, AF_INET6, inet_pton
+from typing import NamedTuple
 
 from mproutd.model import (
     FAMILY_NAMES,
@@ -21,7 +22,6 @@ from mproutd.model import (
     prefix,
     split_prefix,
 )
-from mproutd.named_tuple import NamedTuple
 
 TRUE = ("1", "yes", "on", "true", "enabled")
 FALSE = ("0", "no", "off", "false", "disabled")

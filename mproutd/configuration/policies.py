@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.matches import (
     ANY,
@@ -27,7 +28,6 @@ from mproutd.configuration.options import MEMBER, POLICY, RULE
 from mproutd.configuration.parsers import quoted, suggestion
 from mproutd.configuration.resolve import Resolver
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
-from mproutd.named_tuple import NamedTuple
 
 RULES_OF_DEFAULT = 3
 """The ip rules that lead to main and to the table for other traffic."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from socket import AF_INET, inet_pton
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.matches import Selection
 from mproutd.configuration.options import MAX_OWN_RULES, POLICY_TABLES, TABLE_SPAN
@@ -12,7 +12,6 @@ from mproutd.configuration.policies import Policies, RuleConfig, own_rules_of
 from mproutd.configuration.resolve import Resolver
 from mproutd.configuration.sections import ConfigError, OptionValue
 from mproutd.model import bits, family_of
-from mproutd.named_tuple import NamedTuple
 
 Values = Mapping[str, Sequence[OptionValue]]
 """An uplink's values by option."""

@@ -7,7 +7,7 @@ work stops after MAX_ERRORS, however large the files are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.options import (
     DEVICE_PROTOCOLS,
@@ -20,7 +20,6 @@ from mproutd.configuration.options import (
 )
 from mproutd.configuration.parsers import quoted, suggestion
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
-from mproutd.named_tuple import NamedTuple
 
 MAX_ERRORS = 20
 """Errors after which an earlier one is not looked for."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.parsers import quoted
-from mproutd.named_tuple import NamedTuple
 
 
 class Option(NamedTuple):

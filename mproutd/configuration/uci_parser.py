@@ -7,10 +7,10 @@ strict as libuci; it also rejects `;` outside quotes, where libuci loses text si
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mproutd.configuration.parsers import quoted, suggestion
 from mproutd.configuration.sections import ConfigError, Option, Section
-from mproutd.named_tuple import NamedTuple
 
 SPACE = " \t\n\v\f\r"
 KEYWORDS = {"package": 2, "config": 3, "option": 3, "list": 3}

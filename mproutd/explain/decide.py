@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from errno import EACCES, EHOSTUNREACH, EINVAL, EXDEV
 from socket import AF_INET
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.matches import PROTOCOLS
@@ -22,7 +22,6 @@ from mproutd.explain.request import Reply, Request
 from mproutd.explain.standby import standby
 from mproutd.iproute2 import describe, device_names
 from mproutd.model import Rule, Snapshot
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.conntrack import Connection, End
 from mproutd.planning.plan import Plan
 

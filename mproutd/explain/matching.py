@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.matches import ANY_USER, Selection
 from mproutd.configuration.policies import RuleConfig
 from mproutd.explain.request import Request
 from mproutd.model import contains
-from mproutd.named_tuple import NamedTuple
 
 InSet = Callable[[RuleConfig], bool]
 """Whether the kernel's sets of a rule (`set`, `domain`) contain the destination."""

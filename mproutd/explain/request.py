@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.matches import PROTOCOLS, WITH_PORTS, dscp, mac_address, protocol
 from mproutd.configuration.parsers import U32, device, integer, quoted
 from mproutd.model import FAMILY_NAMES, Route, Selectors, canonical, family_of
-from mproutd.named_tuple import NamedTuple
 
 
 class Request(NamedTuple):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.policies import PolicyConfig
 from mproutd.model import FAMILIES, Rule
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.plan import Plan
 from mproutd.planning.sharing import by_preference, carries_other_traffic
 from mproutd.planning.uplinks import ObservedUplink

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.model import Address, Route, contains
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.conntrack import Flow
 from mproutd.planning.sharing import by_preference
 from mproutd.planning.uplinks import ObservedUplink

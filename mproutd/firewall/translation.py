@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from socket import AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.parsers import is_proper_name
 from mproutd.model import SCOPE_GLOBAL, TEMPORARY, Address, contains, leading_bits, prefix
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.nft_values import (
     IIF,
     NFPROTO,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import build
 from mproutd.configuration.matches import MAX_RULE_NAME
 from mproutd.configuration.options import OPTIONS
 from mproutd.configuration.sections import ConfigError, Section, location
 from mproutd.configuration.uci_parser import parse_sections
-from mproutd.named_tuple import NamedTuple
 
 FILE = "mproutd"
 """The file whose text the draft is."""

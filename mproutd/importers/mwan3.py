@@ -7,6 +7,7 @@ with health checks, and its IPv6 half (wan6) the same uplink.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.options import MAX_METRIC, MAX_WEIGHT
 from mproutd.configuration.parsers import quoted
@@ -22,7 +23,6 @@ from mproutd.importers.draft import (
 )
 from mproutd.importers.interfaces import Interfaces
 from mproutd.importers.ipsets import domains_by_set
-from mproutd.named_tuple import NamedTuple
 
 FILE, OTHERS = "mwan3", ("dhcp",)
 """Its file, and those that are read as well if they exist."""

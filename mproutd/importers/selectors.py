@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from socket import inet_pton
+from typing import NamedTuple
 
 from mproutd.model import FAMILY_NAMES, bits, family_of
-from mproutd.named_tuple import NamedTuple
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")

@@ -21,6 +21,7 @@ import errno
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 from mproutd.model import (
     FALLBACK_DESTINATION,
@@ -35,7 +36,6 @@ from mproutd.model import (
     Sysctl,
     contains,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.bpf import ALL_DEVICES, FUTURE_DEVICES, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable

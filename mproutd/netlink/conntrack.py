@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from socket import AF_INET, inet_ntop, inet_pton
 from struct import Struct, error
+from typing import NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.nlmsg import (
     NLM_F_ACK,
     NLM_F_DUMP,

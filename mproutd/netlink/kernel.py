@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from socket import AF_INET, AF_INET6, if_indextoname
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mproutd.model import (
     FALLBACK_DESTINATION,
@@ -34,7 +34,6 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
 from mproutd.netlink.nlmsg import Ack, DecodeCache, Message
@@ -45,7 +44,8 @@ from mproutd.netlink.sockets import Encode, Events, Requests
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
 _EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
-"""RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE, IPV4_NETCONF."""
+"""linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
+IPV4_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)

@@ -1,7 +1,7 @@
 """What main says about the ways out of some devices: defaults, and routes to their subnets.
 
-Main may hold a million routes, so it is looked up, a few microseconds each, and only for a device
-that an event concerned.  docs/design.md says how a lookup reaches main.
+Main may hold a million routes, so it is not dumped but looked up, a few microseconds each, and
+only for a device that an event concerned.  See docs/design.md for how a lookup reaches main.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache, partial
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.model import (
     ANY_DEVICE,
@@ -27,7 +27,6 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import DecodeCache
@@ -348,7 +347,10 @@ def _encoded(mark: int, device: int, destination: str, source: str) -> Encode:
 
 
 def _best_default(routes: Iterable[Route], index: int) -> Route | None:
-    """Main's default via this device with the lowest metric; via ANY_DEVICE, with all nexthops."""
+    """The default route of main through this device with the lowest metric.
+
+    Through any device (ANY_DEVICE), it has the nexthops of all.
+    """
     best: Route | None = None
     for route in routes:
         if (

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
-
-from mproutd.named_tuple import NamedTuple
+from typing import NamedTuple
 
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS = 1, 2, 3

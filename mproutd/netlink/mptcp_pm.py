@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct, error
+from typing import NamedTuple
 
 from mproutd.model import Endpoint, Limits, Operation, family_of
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.nlmsg import (
     NLA_F_NESTED,
     NLM_F_ACK,

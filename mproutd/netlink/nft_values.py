@@ -6,8 +6,7 @@ Sources: linux/netfilter/nf_tables.h; the types of data are those of nft(8).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from mproutd.named_tuple import NamedTuple
+from typing import NamedTuple
 
 
 class Key(NamedTuple):

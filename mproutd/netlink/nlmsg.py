@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from struct import Struct, error
-from typing import TypeVar
-
-from mproutd.named_tuple import NamedTuple
+from typing import NamedTuple, TypeVar
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct, error
+from typing import NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_mptcp_info
 from mproutd.netlink.nlmsg import (
     NLM_F_DUMP,

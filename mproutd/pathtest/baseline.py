@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.pathtest import protocol
 from mproutd.pathtest.connection import Deadline, PathConnection
 from mproutd.pathtest.select import Peer, Source, family_name

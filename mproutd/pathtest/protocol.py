@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
-
-from mproutd.named_tuple import NamedTuple
+from typing import Any, NamedTuple
 
 HELLO = b"mproutd-test 1\n"
 STATUS, REPORT = b"status\n", b"report\n"

@@ -8,9 +8,7 @@ table and its rules are still in place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from mproutd.named_tuple import NamedTuple
+from typing import Any, NamedTuple
 
 _UNUSABLE = ("no-device", "link-down", "no-carrier")
 """Reasons (docs/status.md) for which a family of an uplink cannot even be tested."""

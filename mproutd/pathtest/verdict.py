@@ -7,9 +7,7 @@ observed, the verdict names the two that remain.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from mproutd.named_tuple import NamedTuple
+from typing import Any, NamedTuple
 
 VERSION = 1
 WORKS, LOST, UNREACHED = 0, 1, 3

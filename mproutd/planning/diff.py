@@ -9,6 +9,7 @@ is deleted before its successor is there, except where the kernel allows only on
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from mproutd.model import (
     BACKUP,
@@ -25,7 +26,6 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.plan import Plan
 from mproutd.planning.tunables import sysctl_value

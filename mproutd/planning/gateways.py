@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from socket import AF_INET
+from typing import NamedTuple
 
 from mproutd.configuration.config import UplinkConfig
 from mproutd.model import (
@@ -21,7 +22,6 @@ from mproutd.model import (
     bits,
     contains,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.state import State
 
 BY_KERNEL, ROUTER_ADVERTISEMENT = 2, 9

@@ -6,10 +6,10 @@ Pure.  The reconciler fills an Inspection, and `status.build` turns it into JSON
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES, Object, Operation, Route, Snapshot
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.pacing import FailedOperation
 from mproutd.planning.plan import Plan
 from mproutd.planning.state import State

@@ -15,11 +15,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mproutd.configuration.parsers import device, gateway, table
 from mproutd.model import FAMILIES, family_of, prefix
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.resolver_sources import Resolver, merge_resolvers, parse_resolvers
 from mproutd.planning.uplinks import Facts

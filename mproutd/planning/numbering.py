@@ -9,11 +9,11 @@ carries connections keeps its numbers when a section is added before it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS, POLICY_TABLES, TABLE_SPAN
 from mproutd.configuration.policies import RuleConfig
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.cache import cache_last
 
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.json_values import real
 
 SAMPLE_INTERVAL = 0.5

@@ -8,9 +8,9 @@ address to its own subnet needs a rule of its own (routes.py, SHARED_SUBNET).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from mproutd.model import Address, leading_bits
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.cache import cache_last, cache_last_by
 from mproutd.planning.uplinks import ObservedUplink
 

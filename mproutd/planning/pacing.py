@@ -29,9 +29,9 @@ Retries: when an operation that the kernel refused is tried again, with exponent
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from mproutd.model import Endpoint, Object, Operation, Route
-from mproutd.named_tuple import NamedTuple
 
 RESTORE_BURST = 5
 FIRST_DELAY, RESTORE_INTERVAL = 0.2, 5.0

@@ -7,6 +7,7 @@ an earlier pass planned, so any history leads to the same kernel state as a clea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.model import (
@@ -21,7 +22,6 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.bookkeeping import next_state, prune
 from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints, without_service

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from socket import AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.matches import ANY_USER
@@ -35,7 +36,6 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.default_routes import STRICT_METRIC, default_routes
 from mproutd.planning.numbering import Numbers, PolicyNumbers
 from mproutd.planning.routes import OTHER_TRAFFIC, Steering

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from socket import AF_INET6
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.lan_address import FOREVER, LanAddress
 from mproutd.model import (
@@ -28,7 +28,6 @@ from mproutd.model import (
     leading_bits,
     split_prefix,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.addresses import is_ula
 from mproutd.planning.json_values import integer, real
 from mproutd.planning.uplinks import RANK, ObservedUplink

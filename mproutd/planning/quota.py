@@ -10,10 +10,9 @@ one that was ahead for a while loses nothing; a warning and the limit are report
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.configuration.config import UplinkConfig
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.json_values import integer, real
 
 MAX_INTERVAL, MIN_INTERVAL = 60.0, 0.5

@@ -11,9 +11,8 @@ stays as it is; no link is switched off unless another one that carries has reso
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.uplinks import OFF, ObservedUplink
 
 Record = Mapping[int, str]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from socket import AF_INET
+from typing import NamedTuple
 
 from mproutd.model import canonical, family_of
-from mproutd.named_tuple import NamedTuple
 
 MAX_RESOLVERS = 8
 """Of one uplink and one source."""

@@ -14,10 +14,10 @@ reached by its scope.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.model import FAMILIES, Address, Rule, Snapshot, family_of, leading_bits
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.cache import cache_last, cache_last_by
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.resolver_sources import MAX_RESOLVERS, Resolver, is_link_local

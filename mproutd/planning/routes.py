@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.parsers import is_proper_name
@@ -54,7 +55,6 @@ from mproutd.model import (
     Rule,
     Snapshot,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.default_routes import STRICT_METRIC, copy_route, default_routes
 from mproutd.planning.numbering import Numbers

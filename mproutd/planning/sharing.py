@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import gcd, lcm
 from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.configuration.options import MAX_METRIC
@@ -33,7 +34,6 @@ from mproutd.model import (
     Snapshot,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.cache import cache_last
 from mproutd.planning.uplinks import RANK, ObservedUplink, by_rank
 

@@ -11,10 +11,9 @@ is recognized again, and those are treated as somebody else's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mproutd.model import TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, Limits, Metrics, canonical
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.json_values import integer
 
 VERSION = 2

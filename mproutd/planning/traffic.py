@@ -7,7 +7,7 @@ plan says what should happen, not what does.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mproutd.model import (
     FAMILIES,
@@ -24,7 +24,6 @@ from mproutd.model import (
     leading_bits,
     prefix,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.plan import Plan
 from mproutd.planning.resolvers import in_use
 from mproutd.planning.routes import OTHER_TRAFFIC_MAIN

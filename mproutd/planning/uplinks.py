@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from socket import AF_INET6
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
@@ -20,7 +21,6 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.addresses import sorted_addresses
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.delegation import delegated_prefixes

@@ -9,11 +9,10 @@ Invariants: a service never blocks, and none depends on another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mproutd.configuration.config import Config
 from mproutd.eventloop import Loop
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.path_manager import PathManager
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.environment import (
@@ -13,7 +13,6 @@ from mproutd.environment import (
     has_lease_files,
     keeps_resolvers,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.modes import may_overflow
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import Facts

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mproutd.environment import RESOLVED_DIRECTORY
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.plan import Plan
 from mproutd.planning.resolved import (
     Change,

@@ -19,11 +19,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.environment import RESOLVER_DIRECTORIES
 from mproutd.eventloop import Timer
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.plan import Outcome
 from mproutd.planning.resolver_sources import (
     Resolver,

@@ -15,11 +15,10 @@ import os
 import time
 from collections.abc import Collection
 from socket import AF_INET6
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mproutd import log
 from mproutd.configuration.config import Config, UplinkConfig
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.numbering import Numbers
 from mproutd.planning.plan import Outcome
 from mproutd.planning.uplinks import ObservedUplink

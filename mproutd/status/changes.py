@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from os import strerror
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, NftTable, Operation
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan

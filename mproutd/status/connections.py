@@ -7,10 +7,9 @@ goes by.  Whose uplink a subflow uses follows from its device, or else from its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.format import address_port
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.mptcp_info import MptcpInfo, parse_mptcp_info, parse_tcp_info
 from mproutd.netlink.sock_diag import Socket, Subflow, subflow_of
 from mproutd.planning.uplinks import ObservedUplink

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render_traffic import share_ratios
 

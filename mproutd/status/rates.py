@@ -8,9 +8,7 @@ over which interval its rates are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from mproutd.named_tuple import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from mproutd.status.types import Rate, Traffic

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.format import format_age, format_rate, safe, truncate
-from mproutd.named_tuple import NamedTuple
 from mproutd.status.render import state_word
 from mproutd.status.render_cost import cost_words
 from mproutd.status.render_health import FAMILIES

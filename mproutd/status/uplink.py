@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from socket import AF_INET6
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import UplinkConfig
 from mproutd.iproute2 import DeviceNames, describe, device_names, flag_names
 from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Endpoint, Route, Rule
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.inspection import Inspection, Lookups
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.sock_diag import Connection, Subflow
 
 

@@ -36,9 +36,8 @@ that works.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from mproutd.named_tuple import NamedTuple
 from mproutd.netlink.mptcp_pm import Event
 
 INITIAL_BACKOFF, MAX_BACKOFF = 0.25, 60.0

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from socket import AF_INET
+from typing import NamedTuple
 
 from mproutd.model import (
     IMPLICIT,
@@ -32,7 +33,6 @@ from mproutd.model import (
     Sysctl,
     family_of,
 )
-from mproutd.named_tuple import NamedTuple
 from mproutd.planning.ownership import OUR_SYSCTLS
 from mproutd.planning.plan import Plan
 from mproutd.planning.wildcard import open_subflows

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mproutd.configuration.health import HealthConfig
-from mproutd.named_tuple import NamedTuple
 
 Replies = Mapping[str, Sequence[float | None]]
 """Host → for each probe of a round, the seconds until its reply; None for a lost one."""

@@ -15,9 +15,9 @@ import struct
 from collections.abc import Callable
 from socket import AF_INET6
 from struct import Struct
+from typing import NamedTuple
 
 from mproutd.eventloop import Loop
-from mproutd.named_tuple import NamedTuple
 from mproutd.services.health.probe import (
     LOCAL_ERRORS,
     Done,

@@ -7,10 +7,9 @@ import os
 import socket
 from collections.abc import Callable
 from socket import AF_INET6
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mproutd.eventloop import Loop
-from mproutd.named_tuple import NamedTuple
 
 LOCAL_ERRORS = frozenset(
     (

@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from mproutd.configuration.health import HealthConfig
 from mproutd.configuration.parsers import Target
 from mproutd.eventloop import Loop, Timer
-from mproutd.named_tuple import NamedTuple
 from mproutd.services.health.hysteresis import Hysteresis
 from mproutd.services.health.probe import ProbePath, Prober
 from mproutd.services.health.resolver import NameCache
