@@ -54,10 +54,6 @@ def pytest_runtest_setup() -> None:
 def machine(request: pytest.FixtureRequest, providers: Providers) -> Iterator[Booted]:  # noqa: F811
     """A fresh Debian with two uplinks and nothing of mproutd."""
     with Booted(providers.plug_in, PACKAGES, release=request.param) as booted:
-        booted.write(
-            "/etc/systemd/network/wan.network",
-            "[Match]\nName=eth*\n[Network]\nDHCP=ipv4\n",
-        )
         yield booted
 
 

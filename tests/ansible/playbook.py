@@ -36,12 +36,6 @@ class Run(NamedTuple):
                 changed.append(name[1] + (f" {label[1]}" if label else ""))
         return changed
 
-    @property
-    def message(self) -> str:
-        """Of the task that failed."""
-        found = re.search(r"^(?:fatal|\[ERROR\]|failed): .*", self.output, re.MULTILINE)
-        return found[0] if found else ""
-
 
 def play(folder: Path, machine: Booted, role: str, variables: dict[str, Any], *flags: str) -> Run:
     """Run the role; `folder` keeps what Ansible writes on the controller."""
