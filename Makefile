@@ -7,14 +7,16 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons booted bare browser kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons far-end booted bare browser pair kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      two uplinks, one MPTCP connection, a cable unplugged and plugged in again'
 	@echo 'make test      run the tests'
 	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
+	@echo 'make far-end   measure twenty gateways at one server, and write it into docs/far-end.md'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
+	@echo 'make pair      run two gateways with keepalived and conntrackd: one fails in every way'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
 	@echo 'make bare      run make demo, or ARGS, in a bare Debian (DEBIAN=12 or 13)'
 	@echo 'make kernels   run the demo and tests on the kernels of three Debian releases, in qemu'
@@ -28,6 +30,7 @@ help:
 	@echo 'make fuzz      fuzz every parser for SECONDS=60 in all'
 	@echo 'make bench     measure speed and memory against ip, the classic scripts and mptcpd;'
 	@echo '               BASE=REV compares with that revision instead, the two in turns'
+	@echo 'make bench-scale  what many uplinks, addresses, connections and routes cost'
 	@echo 'make bench-exact BASE=REV   compare the instructions that two revisions run, in qemu'
 	@echo 'make deb       build the Debian package into .build/deb'
 	@echo 'make dist      build wheel and sdist into .build/dist'
@@ -68,9 +71,19 @@ longrun: setup
 pythons:
 	@packaging/pythons.sh $(ARGS)
 
+# Two minutes; nothing else should run meanwhile.  ARGS='--clients 5 --seconds 5'
+far-end:
+	@packaging/setup.sh unpack
+	@$(python) -m tests.networks.fleet --write $(ARGS)
+
 booted:
 	@packaging/setup.sh unpack
 	@$(python) -m pytest tests/booted $(ARGS)
+
+# MPROUTD_GUIDES=write puts the figures into docs/pair.md.
+pair:
+	@packaging/setup.sh unpack
+	@$(python) -m pytest tests/pair $(ARGS)
 
 browser:
 	@packaging/setup.sh browser
@@ -126,6 +139,11 @@ bench-exact:
 	@packaging/setup.sh unpack
 	@packaging/setup.sh kernels
 	@$(python) -m bench.exact $(BASE:%=--base %) $(ARGS)
+
+# Five minutes.  ARGS=--write puts table and figure into docs; names and --largest=N select.
+bench-scale:
+	@packaging/setup.sh unpack
+	@$(python) -m bench.scale $(ARGS)
 
 deb: setup
 	@packaging/deb.sh

@@ -15,8 +15,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import burst, compare, down, flows, forward, passes, policies, process, traffic, up
+from bench import (
+    burst,
+    compare,
+    down,
+    flows,
+    forward,
+    passes,
+    policies,
+    process,
+    traffic,
+    translate,
+    up,
+)
 from bench.change import timer_slack
+from bench.compare import QUIET
 from bench.figure import Figure, markdown, table
 from bench.where import where
 from tests.lab import LabError
@@ -31,6 +44,8 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "cold": passes.cold,
     "idle": passes.idle,
     "groups": passes.groups,
+    "resolvers": passes.resolvers,
+    "prefixes": passes.prefixes,
     "burst": burst.burst,
     "start": process.start,
     "status": process.status,
@@ -39,14 +54,13 @@ MEASURED: dict[str, Callable[[Log], Iterable[Figure]]] = {
     "back": traffic.back,
     "forward": forward.forward,
     "policies": policies.policies,
+    "nat6": translate.nat6,
     "moved": flows.moved,
     "ended": flows.ended,
     "sampling": traffic.sampling,
+    "watched": traffic.watched,
 }
 """Name → function, in the order of the table."""
-
-QUIET = "quiet"
-"""Takes a minute, and runs in parallel with the others."""
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -74,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--base", metavar="REV", help="compare with this revision, the two measured in turns"
+    )
+    result.add_argument(
+        "--write", action="store_true", help="put the table into docs/performance.md"
     )
     result.add_argument("--rounds", type=int, default=compare.ROUNDS, help="how often, with --base")
     result.add_argument("--json", type=Path, default=RESULTS, help="file for the samples")
@@ -111,16 +128,18 @@ def measure(names: Sequence[str]) -> list[Figure]:
     return figures
 
 
-def against_base(revision: str, names: Sequence[str], rounds: int) -> int:
+def against_base(revision: str, names: Sequence[str], rounds: int, write: bool) -> int:
     """Print the table of compare.compare(); the exit status of main()."""
     try:
-        text, complete = compare.compare(revision, names, rounds, log_with_time())
+        compared, complete = compare.compare(revision, names, rounds, log_with_time())
+        print(f"\n{compare.table(compared)}\n\n{machine()}\n")
+        if write and complete:
+            compare.write(compare.markdown(compared, revision, machine()))
     except LabError as error:
         print(error)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"\n{text}\n\n{machine()}\n")
     return 0 if complete else 1
 
 
@@ -144,11 +163,14 @@ def main() -> int:
         where(lambda text: print(text, file=sys.stderr))
         return 0
     if options.base:
-        return against_base(options.base, options.names or list(MEASURED), options.rounds)
+        names = options.names or [*MEASURED, QUIET]
+        return against_base(options.base, names, options.rounds, options.write)
     try:
         figures = measure(options.names or [*MEASURED, QUIET])
     except KeyboardInterrupt:
         return 130
+    if options.write:
+        compare.write(markdown(figures, machine()))
     text = markdown(figures, machine()) if options.markdown else table(figures)
     print(f"\n{text}\n" if options.markdown else f"\n{text}\n\n{machine()}\n")
     samples = [figure.plain() for figure in figures]

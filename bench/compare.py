@@ -13,19 +13,51 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-from bench.figure import UNITS, columns, spread
+from bench.figure import HEAD as FIGURE_HEAD
+from bench.figure import UNITS, Figure, columns, spread
 from tests.lab import LabError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROUNDS = 5
 HEAD = ["measurement", "base", "this", "ratio (quartiles)"]
 
-Medians = dict[str, tuple[str, float]]
-"""Name of a figure and what it measures → (unit, median of one run)."""
+QUIET = "quiet"
+"""The measurement that takes a minute."""
+PAGE = REPOSITORY / "docs/performance.md"
+BEGIN, END = "<!-- bench -->\n", "<!-- end -->\n"
+
+
+class Compared(NamedTuple):
+    """One row: what both revisions measured."""
+
+    what: str
+    figure: Figure | None
+    """Of this checkout, with the samples of all rounds; None where it failed."""
+    base: Sequence[float]
+    """The median of each round; none where the base has no such measurement."""
+    this: Sequence[float]
+
+    def cells(self) -> list[str]:
+        """Under HEAD."""
+        if self.figure is None:
+            return [self.what, "", "", ""]
+        factor, sign = UNITS[self.figure.unit]
+        base, this = (
+            f"{statistics.median(times) * factor:.3g}{sign}" if times else ""
+            for times in (self.base, self.this)
+        )
+        if not self.base:
+            return [self.what, base, this, ""]
+        pairs = zip(self.base, self.this, strict=True)
+        ratio = spread([new / old if old else 1.0 for old, new in pairs])
+        quartiles = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        return [self.what, base, this, quartiles]
 
 
 @contextmanager
@@ -50,43 +82,54 @@ def _git(*arguments: str) -> None:
         raise LabError(f"git {arguments[0]}: {ran.stderr.strip()}")
 
 
-def run_once(tree: Path, name: str) -> Medians:
-    """One measurement by the benchmark of this checkout; LabError if it fails there."""
-    results = tree / ".bench.json"
+def run_once(tree: Path, name: str) -> dict[str, Figure]:
+    """One measurement by the benchmark of this checkout; LabError if it fails there.
+
+    None of the figures if this revision has no such measurement.
+    """
+    results = tree / f".bench-{name}.json"
     command = [sys.executable, "-m", "bench", name, "--json", str(results)]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     ran = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    if ran.returncode and ran.stdout.startswith("unknown measurement"):
+        return {}
     if ran.returncode:
         raise LabError(f"{name}: {(ran.stderr or ran.stdout).strip().splitlines()[-1]}")
     figures = json.loads(results.read_text())["figures"]
     results.unlink()
-    return {
-        f"{figure['name']}: {figure['what']}": (figure["unit"], statistics.median(figure["ours"]))
-        for figure in figures
-    }
+    made = [Figure(**{field: figure[field] for field in Figure._fields}) for figure in figures]
+    return {f"{figure.name}: {figure.what}": figure for figure in made}
 
 
 def compare(
     revision: str, names: Sequence[str], rounds: int, log: Callable[[str], None]
-) -> tuple[str, bool]:
-    """The table, and whether everything was measured."""
-    rows, complete = [HEAD], True
-    with checkout(revision) as base:
+) -> tuple[list[Compared], bool]:
+    """What was compared, and whether everything was measured."""
+    compared: list[Compared] = []
+    complete = True
+    with checkout(revision) as base, ThreadPoolExecutor() as threads:
+        # A minute in which next to nothing happens: both while the others run.
+        wanted = (base, REPOSITORY) if QUIET in names else ()
+        idle = [threads.submit(run_once, tree, QUIET) for tree in wanted]
         for name in names:
             try:
                 pairs = []
-                for turn in range(rounds):
+                if name == QUIET:
+                    pairs.append((idle[0].result(), idle[1].result()))
+                for turn in range(0 if name == QUIET else rounds):
                     log(f"{name}: {turn + 1} of {rounds}")
                     pairs.append(_pair(base, name, base_first=turn % 2 == 0))
-                rows += _rows(pairs)
+                compared += _compared(pairs)
             except LabError as error:
                 log(f"{name} FAILED: {error}")
-                rows.append([f"{name}: not measured", "", "", ""])
+                compared.append(Compared(f"{name}: not measured", None, (), ()))
                 complete = False
-    return columns(rows), complete
+    return compared, complete
 
 
-def _pair(base: Path, name: str, *, base_first: bool) -> tuple[Medians, Medians]:
+def _pair(
+    base: Path, name: str, *, base_first: bool
+) -> tuple[dict[str, Figure], dict[str, Figure]]:
     """One run of each, the base's result first."""
     if base_first:
         before = run_once(base, name)
@@ -95,20 +138,44 @@ def _pair(base: Path, name: str, *, base_first: bool) -> tuple[Medians, Medians]
     return run_once(base, name), after
 
 
-def _rows(pairs: Sequence[tuple[Medians, Medians]]) -> list[list[str]]:
-    rows = []
-    for figure, (unit, _) in pairs[0][1].items():
-        if figure not in pairs[0][0]:
-            continue
-        base = [before[figure][1] for before, _ in pairs]
-        this = [after[figure][1] for _, after in pairs]
-        factor, sign = UNITS[unit]
-        ratio = spread([new / old for old, new in zip(base, this, strict=True)])
-        rows.append(
-            [
-                figure,
-                *(f"{statistics.median(times) * factor:.3g}{sign}" for times in (base, this)),
-                f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
-            ]
+def _compared(pairs: Sequence[tuple[dict[str, Figure], dict[str, Figure]]]) -> list[Compared]:
+    found = []
+    for key, figure in pairs[0][1].items():
+        runs = [after[key] for _, after in pairs]
+        merged = figure._replace(
+            ours=[sample for run in runs for sample in run.ours],
+            theirs=[sample for run in runs for sample in run.theirs],
         )
-    return rows
+        base = [statistics.median(before[key].ours) for before, _ in pairs if key in before]
+        this = [statistics.median(run.ours) for run in runs]
+        found.append(Compared(key, merged, base if len(base) == len(this) else (), this))
+    return found
+
+
+def table(compared: Sequence[Compared]) -> str:
+    """For a terminal."""
+    return columns([HEAD, *(list(row.cells()) for row in compared)])
+
+
+def markdown(compared: Sequence[Compared], revision: str, machine: str) -> str:
+    """Every row for docs/performance.md: old beside new, and new beside its reference."""
+    head = list(FIGURE_HEAD)
+    head[1:2] = ["before", "now", "now / before"]
+    rows = [head, ["---"] * len(head)]
+    for row in compared:
+        if row.figure:
+            cells = row.figure.cells()
+            cells[1:2] = row.cells()[1:]
+            rows.append(cells)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return f"Measured {machine} Before: revision {revision}.\n\n" + "\n".join(lines)
+
+
+def write(text: str) -> None:
+    """Put the table into docs/performance.md.  LabError."""
+    page = PAGE.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise LabError(f"{PAGE} has no place for the table: {BEGIN.strip()}")
+    PAGE.write_text(f"{before}{begin}{text}\n{end}{after}")

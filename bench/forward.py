@@ -17,6 +17,7 @@ from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.firewall.ruleset import TABLE, make_table
 from mproutd.netlink.nft_values import Table
 from mproutd.netlink.nftables import NETLINK_NETFILTER, transaction
+from mproutd.netlink.nlmsg import NLM_F_ACK, request
 from mproutd.netlink.sockets import Requests
 from mproutd.planning.numbering import assign_numbers
 from tests.lab import Daemon, Namespace
@@ -25,6 +26,8 @@ from tests.lab.links import veth
 FLOWS, PER_FLOW, RUNS, WARM = 10_000, 8, 15, 2
 """Flows, packets of each in a run, and runs of each kind."""
 LAN, SINK = "192.168.70.10", "10.9.9.9"
+NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE = 1, 2
+"""linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h."""
 _BATCH = 1000
 """Packets of one sendmmsg(2)."""
 
@@ -59,10 +62,12 @@ class Sender:
     Forwarding happens in the sender's system call: veth hands packets on in the same context.
     """
 
+    family, sink = socket.AF_INET, SINK
+
     def __init__(self, lan: Namespace) -> None:
         with lan.enter():
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._socket.connect((SINK, 0))
+            self._socket = socket.socket(self.family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._socket.connect((self.sink, 0))
         self._library = ctypes.CDLL(None, use_errno=True)
         self._packets = [self._packet(10_000 + n) for n in range(FLOWS)]
         vectors = (_Iovec * FLOWS)(*(_Iovec(packet, len(packet)) for packet in self._packets))
@@ -78,10 +83,10 @@ class Sender:
         head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, 17, 0)
         return head + addresses + data
 
-    def run(self) -> float:
+    def run(self, per_flow: int = PER_FLOW) -> float:
         """Send every packet; seconds of processor time, which other load does not change."""
         began = time.thread_time()
-        for _ in range(PER_FLOW):
+        for _ in range(per_flow):
             for start in range(0, FLOWS, _BATCH):
                 first = ctypes.byref(self._messages[start])
                 sent = self._library.sendmmsg(self._socket.fileno(), first, _BATCH, 0)
@@ -91,6 +96,15 @@ class Sender:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def forget_connections(nftables: Requests, family: int) -> None:
+    """Flush connection tracking: the next packet of each flow opens a connection."""
+    body = struct.pack("=BBH", family, 0, 0)
+    flush = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE
+    failed = nftables.change([lambda n: request(flush, NLM_F_ACK, n, body)])
+    if failed:
+        raise OSError(failed)
 
 
 class Router:

@@ -169,16 +169,49 @@ def idle(log: Callable[[str], None]) -> Iterable[Figure]:
 
 
 def groups(log: Callable[[str], None]) -> Iterable[Figure]:
-    """A pass after a link event that requires no change, with weights and without."""
+    """Uplinks that share other traffic, and without."""
+    weight = "\toption weight '3'\n"
+    yield _beside(log, "groups", "that share by weight", "weights", lambda n: weight)
+
+
+def resolvers(log: Callable[[str], None]) -> Iterable[Figure]:
+    """Uplinks whose providers have two resolvers each, and without."""
+    yield _beside(
+        log,
+        "resolvers",
+        "with two resolvers each",
+        "resolvers",
+        lambda n: f"\tlist dns '192.0.2.{n}'\n\tlist dns '2001:db8:53::{n}'\n",
+    )
+
+
+def prefixes(log: Callable[[str], None]) -> Iterable[Figure]:
+    """Uplinks with a delegated prefix and nat6 each, and without."""
+    yield _beside(
+        log,
+        "prefixes",
+        "with a delegated prefix and nat6 each",
+        "prefixes",
+        lambda n: f"\tlist prefix '2001:db8:{n}00::/56'\n\toption nat6 'prefix'\n",
+    )
+
+
+def _beside(
+    log: Callable[[str], None], name: str, what: str, lacking: str, options: Callable[[int], str]
+) -> Figure:
+    """A pass after a link event that requires no change, with the options of uplink n and not."""
     with ExitStack() as scope:
         site, directory = build(scope, 8)
         scope.enter_context(site.gateway.enter())
-        log(f"groups: {IDLE_RUNS} runs of 2")
+        log(f"{name}: {IDLE_RUNS} runs of 2")
         file = Path(directory) / "mproutd"
         plain = file.read_text()
-        weighted = plain.replace("\toption gateway ", "\toption weight '3'\n\toption gateway ")
+        more = plain
+        for n in range(1, 9):
+            head = f"config uplink 'wan{n}'\n"
+            more = more.replace(head, head + options(n))
         reconciler = fresh(directory)
-        samples: dict[str, list[float]] = {plain: [], weighted: []}
+        samples: dict[str, list[float]] = {plain: [], more: []}
         for turn in range(WARM + IDLE_RUNS):
             for own, found in samples.items():
                 file.write_text(own)
@@ -190,12 +223,12 @@ def groups(log: Callable[[str], None]) -> Iterable[Figure]:
                 if turn >= WARM:
                     found.append(took)
         reconciler.kernel.close()
-    yield Figure(
-        "groups",
-        "pass after a link event, 8 dual-stack uplinks that share by weight",
-        samples[weighted],
+    return Figure(
+        name,
+        f"pass after a link event, 8 dual-stack uplinks {what}",
+        samples[more],
         "ms",
-        "the same without weights",
+        f"the same without {lacking}",
         samples[plain],
         1.5,
         1.25,

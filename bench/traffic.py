@@ -153,6 +153,7 @@ config uplink 'wan2'
 """
 """Overflow and a quota, for wan2 as a backup."""
 SAMPLED_SECONDS, SAMPLED_RUNS = 5.0, 6
+STATUSES = 30
 
 
 class Quiet:
@@ -221,4 +222,32 @@ def sampling(log: Callable[[str], None]) -> Iterable[Figure]:
         limit=5,
         goal=1,
         note="two samples a second, while there are MPTCP connections",
+    )
+
+
+def watched(log: Callable[[str], None]) -> Iterable[Figure]:
+    """`mproutd top` asks for the status once a second."""
+    with ExitStack() as scope:
+        wan = world(scope)
+        daemon = scope.enter_context(Daemon(wan.gateway, *configuration(["master", "on"])))
+        scope.enter_context(Echo(wan.gateway, wan.server, SERVER, every=1.0))
+        daemon.settle(30)
+        assert daemon.process
+        log(f"watched: {STATUSES} replies")
+        times = []
+        for turn in range(WARM + STATUSES):
+            time.sleep(0.1)
+            before = cpu_seconds(daemon.process.pid)
+            daemon.query_status()
+            time.sleep(0.02)
+            if turn >= WARM:
+                times.append(cpu_seconds(daemon.process.pid) - before)
+    yield Figure(
+        "watched",
+        "mproutd top is open: CPU time of the daemon in a second",
+        times,
+        "ms",
+        limit=20,
+        goal=5,
+        note="one status a second, two uplinks",
     )

@@ -21,7 +21,7 @@ from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import PathManager
 from mproutd.netlink.sockets import Requests
 from mproutd.passes import Pass
-from mproutd.planning import diff, plan
+from mproutd.planning import decision, diff, plan
 from mproutd.reconciler import Reconciler
 from mproutd.statefile import StateFile
 
@@ -33,7 +33,8 @@ STEPS: list[tuple[Any, str, str]] = [
     (PathManager, "read", "snapshot: endpoints and limits"),
     (Reconciler, "_current_facts", "reconciler: facts"),
     (passes, "snapshot_request", "pass: what to read"),
-    (passes, "make_plan", "plan: the rest"),
+    (passes, "decide", "plan: found, or compared"),
+    (decision, "make_plan", "plan: the rest"),
     (plan, "observe", "plan: which paths are usable"),
     (plan, "shared_subnets", "plan: shared subnets"),
     (plan, "plan_routing", "plan: routes and rules"),

@@ -18,6 +18,7 @@ def add_run(run: argparse.ArgumentParser) -> None:
 def add_status(status: argparse.ArgumentParser) -> None:
     status.add_argument("uplink", metavar="UPLINK", nargs="?", help="show everything about it")
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
+    status.add_argument("--usable", action="store_true", help="only whether an uplink is usable")
 
 
 def add_reconcile(reconcile: argparse.ArgumentParser) -> None:
@@ -26,16 +27,14 @@ def add_reconcile(reconcile: argparse.ArgumentParser) -> None:
 
 
 def add_connections(listing: argparse.ArgumentParser) -> None:
+    listing.add_argument(
+        "--by", metavar="peer|port", choices=("peer", "port"), help="sums by peer, or by local port"
+    )
     listing.add_argument("--json", action="store_true", help="print JSON, see docs/connections.md")
 
 
 def add_monitor(monitor: argparse.ArgumentParser) -> None:
     monitor.add_argument("--json", action="store_true", help="print a JSON object per line")
-
-
-def add_check(check: argparse.ArgumentParser) -> None:
-    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
-    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
 
 
 def add_flush(flush: argparse.ArgumentParser) -> None:
@@ -46,6 +45,18 @@ def add_metrics(metrics: argparse.ArgumentParser) -> None:
     target = metrics.add_mutually_exclusive_group()
     target.add_argument("--output", metavar="FILE", help="write them to FILE")
     target.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them by HTTP")
+
+
+def add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
+    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    check.add_argument("--pair", metavar="DIR", help="compare with the files of the other gateway")
+
+
+def add_standby(standby: argparse.ArgumentParser) -> None:
+    standby.add_argument(
+        "state", metavar="STATE", nargs="?", choices=("on", "off"), help="on or off; default: print"
+    )
 
 
 def add_files(files: argparse.ArgumentParser) -> None:

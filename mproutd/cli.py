@@ -2,9 +2,7 @@
 
 This is the only module that prints.  Where a daemon is running, `status` and `reconcile` only
 ask it, and nothing that talks to the kernel is imported.  Every error is one line on stderr.
-
-Exit statuses (mproutd(8), EXIT STATUS): 0 success; 1 failed, or the status is degraded; 2
-invalid configuration or command line; 3 the daemon is not running.
+Exit statuses are those of commands.py; mproutd(8) explains them.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from mproutd import __version__, arguments, commands
 from mproutd.commands import FAILED, INVALID, NOT_RUNNING, OK, CommandError, warn
@@ -74,7 +72,7 @@ def _discard_output() -> None:
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read a command line.  Of 15 parsers it makes one, unless the command is unknown."""
+    """Read a command line.  Of 16 parsers it makes one, unless the command is unknown."""
     if words and words[0] in COMMANDS:
         parser = argparse.ArgumentParser(prog=f"mproutd {words[0]}", formatter_class=HelpFormatter)
         _add_arguments(words[0], parser)
@@ -92,19 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mproutd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="mproutd")
-    for name, command in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=command.text, formatter_class=HelpFormatter)
+    for name, (_, text, _) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, formatter_class=HelpFormatter)
         _add_arguments(name, sub)
     return parser
 
 
 def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
-    command = COMMANDS[name]
-    parser.description = f"{command.text[0].upper()}{command.text[1:]}."
-    parser.set_defaults(perform=command.perform)
+    perform, text, add_arguments = COMMANDS[name]
+    parser.description = f"{text[0].upper()}{text[1:]}."
+    parser.set_defaults(perform=perform)
     parser.add_argument("--config-dir", metavar="DIR", help="directory of the configuration")
     parser.add_argument("--runtime-dir", metavar="DIR", help="directory of state and socket")
-    command.add_arguments(parser)
+    add_arguments(parser)
 
 
 def _print_json(value: object) -> None:
@@ -130,6 +128,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.usable:
+        from mproutd.pair_command import usable
+
+        line, code = usable(options)
+        print(line)
+        return code
     status = commands.status(options)
     uplinks = {uplink["name"]: uplink for uplink in status["uplinks"]}
     if options.uplink is not None and options.uplink not in uplinks:
@@ -160,16 +164,9 @@ def _print_status(status: Status, uplink: UplinkStatus | None) -> None:
 
 
 def _connections(options: argparse.Namespace) -> int:
-    from mproutd.status.connections import VERSION
-    from mproutd.status.render import connection_lines
+    from mproutd import connections_command
 
-    connections = commands.connections(options)
-    if not os.path.isdir("/proc/sys/net/mptcp"):
-        warn("the kernel does not support MPTCP: use one with CONFIG_MPTCP=y")
-    if options.json:
-        _print_json({"version": VERSION, "connections": connections})
-    else:
-        print("\n".join(connection_lines(connections)))
+    print(connections_command.perform(options))
     return OK
 
 
@@ -271,21 +268,18 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mproutd.configuration.config import ConfigError
-    from mproutd.configuration.uci import load
+    from mproutd import check_command
 
-    directory = options.directory or commands.config_dir(options)
-    try:
-        config = load(directory)
-    except ConfigError as error:
-        raise CommandError(str(error), INVALID) from None
-    if options.enabled and config.enabled:
-        return OK
-    for warning in config.warnings:
-        warn(warning)
-    modes = ", ".join(f"{uplink.name} {uplink.mode}" for uplink in config.uplinks) or "no uplink"
-    print(f"{directory}: {modes}{'' if config.enabled else '; multipath is not enabled'}")
-    return FAILED if options.enabled else OK
+    lines, status = check_command.perform(options)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return status
+
+
+def _standby(options: argparse.Namespace) -> int:
+    from mproutd.pair_command import standby as perform
+
+    print(perform(options))
+    return OK
 
 
 def _quota(options: argparse.Namespace) -> int:
@@ -354,43 +348,41 @@ def _files(options: argparse.Namespace) -> int:
     return OK
 
 
-class _Command(NamedTuple):
-    perform: Command
-    text: str
-    """What it does, for --help."""
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-
-
-COMMANDS = {
-    "run": _Command(_run, "run the daemon in the foreground", arguments.add_run),
-    "status": _Command(_status, "show the uplinks, and what needs attention", arguments.add_status),
-    "reconcile": _Command(
-        _reconcile, "reload the configuration and apply it", arguments.add_reconcile
+COMMANDS: dict[str, tuple[Command, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": (_run, "run the daemon in the foreground", arguments.add_run),
+    "status": (_status, "show the uplinks, and what needs attention", arguments.add_status),
+    "reconcile": (_reconcile, "reload the configuration and apply it", arguments.add_reconcile),
+    "connections": (
+        _connections,
+        "list MPTCP connections and their subflows",
+        arguments.add_connections,
     ),
-    "connections": _Command(
-        _connections, "list MPTCP connections and their subflows", arguments.add_connections
+    "monitor": (_monitor, "print decisions and MPTCP events as they happen", arguments.add_monitor),
+    "top": (_top, "show rates, state and subflows of each uplink live", arguments.none),
+    "metrics": (_metrics, "print the status as metrics for Prometheus", arguments.add_metrics),
+    "explain": (_explain, "show which way a flow leaves, and why", arguments.add_explain),
+    "test": (
+        _test,
+        "test whether MPTCP works via an uplink, and what breaks it",
+        arguments.add_test,
     ),
-    "monitor": _Command(
-        _monitor, "print decisions and MPTCP events as they happen", arguments.add_monitor
+    "check": (_check, "check the configuration", arguments.add_check),
+    "standby": (
+        _standby,
+        "enter or leave standby, in a pair of gateways",
+        arguments.add_standby,
     ),
-    "top": _Command(_top, "show rates, state and subflows of each uplink live", arguments.none),
-    "metrics": _Command(
-        _metrics, "print the status as metrics for Prometheus", arguments.add_metrics
+    "quota": (_quota, "show how much of the quotas is used, or correct it", arguments.add_quota),
+    "import": (
+        _import,
+        "convert the configuration of mwan3, pbr or OpenMPTCProuter",
+        arguments.add_import,
     ),
-    "explain": _Command(_explain, "show which way a flow leaves, and why", arguments.add_explain),
-    "test": _Command(
-        _test, "test whether MPTCP works via an uplink, and what breaks it", arguments.add_test
+    "flush": (
+        _flush,
+        "remove everything that mproutd installed in the kernel",
+        arguments.add_flush,
     ),
-    "check": _Command(_check, "check the configuration", arguments.add_check),
-    "quota": _Command(
-        _quota, "show how much of the quotas is used, or correct it", arguments.add_quota
-    ),
-    "import": _Command(
-        _import, "convert the configuration of mwan3, pbr or OpenMPTCProuter", arguments.add_import
-    ),
-    "flush": _Command(
-        _flush, "remove everything that mproutd installed in the kernel", arguments.add_flush
-    ),
-    "files": _Command(_files, "list the files that pip cannot put in place", arguments.add_files),
+    "files": (_files, "list the files that pip cannot put in place", arguments.add_files),
 }
-"""Name → command, in the order of --help."""
+"""Name → what performs it, its text in --help and what adds its arguments, in order."""

@@ -226,7 +226,7 @@ def status(options: argparse.Namespace) -> Status:
         add_announcers(status, announcers())
     running = conflicting_daemons()
     if running:
-        from mproutd.status.problems import with_conflicts
+        from mproutd.status.conflicts import with_conflicts
 
         return with_conflicts(status, running)
     return status
@@ -252,9 +252,7 @@ def own_status(reconciler: Reconciler) -> Status:
 
 def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     """What a daemon would reply, done by this process."""
-    from mproutd import resolv_conf
-    from mproutd.firewall import table as firewall
-    from mproutd.services import lan_prefixes, resolved_bus
+    from mproutd.services import at_once
     from mproutd.status.changes import changes, planned_changes, table_changes
 
     own = reconciler(options, change=not options.dry_run)
@@ -262,19 +260,14 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
     runtime = runtime_dir(options)
     if options.dry_run:
         preview = own.preview()
-        table = firewall.change_now(
-            runtime, preview.config, preview.plan, preview.snapshot, dry_run=True
-        )
-        table += lan_prefixes.change_now(runtime, preview.config, preview.plan, dry_run=True)
-        return {"changes": [*planned_changes(preview), *table_changes(table)]}
+        made = at_once.change(runtime, preview.config, preview.plan, preview.snapshot, dry_run=True)
+        return {"changes": [*planned_changes(preview), *table_changes(made)]}
     outcomes = own.converge()
     last = outcomes[-1]
-    table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
-    resolv_conf.update(runtime, own.config.enabled, last.plan)
-    for error in resolved_bus.update(runtime, own.config.enabled, last.plan):
+    for error in at_once.update_resolvers(runtime, own.config, last.plan):
         warn(error)
-    table += lan_prefixes.change_now(runtime, own.config, last.plan)
-    return {"changes": [*changes(outcomes), *table_changes(table)]}
+    made = at_once.change(runtime, own.config, last.plan, last.snapshot)
+    return {"changes": [*changes(outcomes), *table_changes(made)]}
 
 
 def flush(options: argparse.Namespace) -> tuple[list[Change], Mapping[str, int]]:

@@ -26,21 +26,20 @@ from mproutd.hints import HintsWatch
 from mproutd.limits import PassLimiter
 from mproutd.model import already_deleted
 from mproutd.monitor import Monitor
-from mproutd.netlink.bpf import is_relevant
+from mproutd.netlink.bpf import ifindex_of, is_relevant
 from mproutd.netlink.kernel import device_name
-from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.path_manager import EndpointDeleter
-from mproutd.planning.overlaps import subnet_keys
+from mproutd.planning.anticipation import ANTICIPATION_DELAY
 from mproutd.planning.plan import Outcome, Plan
-from mproutd.planning.routes import main_default_devices
+from mproutd.planning.relevance import Relevance, relevance
 from mproutd.reconciler import Reconciler
 from mproutd.services.base import ServiceContext, StateDirectory
 from mproutd.services.registry import Services
 from mproutd.statefile import CONTROL_SOCKET
 from mproutd.status import connections
-from mproutd.status.build import build_status
 from mproutd.status.changes import changes, planned_changes
 from mproutd.status.rates import Rates
+from mproutd.status.usable import usable_uplinks
 from mproutd.subflows.retry import SubflowRetrier
 
 RESYNC_INTERVAL = 60.0
@@ -106,6 +105,7 @@ class Daemon:
         """ifindexes with events since the last pass; None when events were lost."""
         self._pass_timer: Timer | None = None
         self._pass_requested = False
+        self._anticipation = Timer(0.0, self._anticipate)
         self._resync_at = self._unexplained_at = 0.0
         self._limiter = PassLimiter()
         self._delayed_at = math.inf
@@ -176,20 +176,17 @@ class Daemon:
         if messages is None:
             self._touched = None
             return True
-        last = self._reconciler.last
-        uplinks = last.plan.uplinks if last else ()
-        devices = frozenset(uplink.device for uplink in self._reconciler.config.uplinks)
-        indexes = frozenset(uplink.link.index for uplink in uplinks if uplink.link)
-        if last:
-            indexes |= main_default_devices(last.snapshot)
-        subnets = subnet_keys(uplinks)
-        relevant = [
-            message for message in messages if is_relevant(message, indexes, devices, subnets)
-        ]
+        arguments = self._relevance()
+        relevant = [message for message in messages if is_relevant(message, *arguments)]
         if self._touched is not None:
-            self._touched.update(map(_ifindex, relevant))
-        self._limiter.add((message.type >> 2, _ifindex(message)) for message in relevant)
+            self._touched.update(map(ifindex_of, relevant))
+        self._limiter.add((message.type >> 2, ifindex_of(message)) for message in relevant)
         return bool(relevant)
+
+    def _relevance(self) -> Relevance:
+        last = self._reconciler.last
+        snapshot, uplinks = (last.snapshot, last.plan.uplinks) if last else (None, ())
+        return relevance(self._reconciler.config, snapshot, uplinks)
 
     def _on_hint(self) -> None:
         """A hook has changed something in the directory of the hints."""
@@ -269,7 +266,7 @@ class Daemon:
             return
         now = time.monotonic()
         full = sweep or now >= self._resync_at
-        before = self._reconciler.last.plan if self._reconciler.last else None
+        before = self._last_plan()
         if full:
             self._read_before_resync(now)
         touched, self._touched, self._pass_requested = self._touched, set(), False
@@ -294,7 +291,14 @@ class Daemon:
         self._limiter.end(outcome.run_again)
         if outcome.run_again and not self._deleting:
             self.request_pass()
+        if outcome.done:
+            self._anticipation.cancel()
+            self._anticipation = self._loop.call_later(ANTICIPATION_DELAY, self._anticipate)
         self._arm()
+
+    def _anticipate(self) -> None:
+        if not self._deleting:
+            self._reconciler.anticipate()
 
     def _read_before_resync(self, now: float) -> None:
         """Read the pending events before a full pass, so that what the kernel removed does not
@@ -305,11 +309,15 @@ class Daemon:
         if self._resync_at and now - self._resync_at > HALT_SECONDS:
             self._touched = None
 
+    def _last_plan(self) -> Plan | None:
+        return self._reconciler.last.plan if self._reconciler.last else None
+
     def _report(self, before: Plan | None, outcomes: list[Outcome]) -> None:
         self._monitor.report_passes(before, outcomes)
         self._services.on_pass(outcomes)
         if self._retrier:
             self._retrier.on_pass()
+        self._relevance()  # before the next event needs it
 
     # -- the control socket ---------------------------------------------------------------
 
@@ -319,6 +327,8 @@ class Daemon:
         try:
             if command == "status":
                 return self._status()
+            if command == "usable":
+                return usable_uplinks(self._last_plan())
             if command == "connections":
                 return self._connections()
             if command == "reconcile":
@@ -331,9 +341,13 @@ class Daemon:
                 return reply
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
+        except ImportError as error:
+            return {"error": f"the daemon's files have changed, restart it: {error}"}
         return {"error": f"unknown command: {command!r}"}
 
     def _status(self) -> dict[str, Any]:
+        from mproutd.status.build import build_status
+
         self._finish_deletions()
         inspection = self._reconciler.inspect()
         self._rates.sample()
@@ -345,8 +359,8 @@ class Daemon:
 
     def _connections(self) -> dict[str, Any]:
         """The MPTCP connections and their subflows, as `mproutd connections --json` prints them."""
-        last = self._reconciler.last
-        names = connections.observed_uplink_names(last.plan.uplinks if last else ())
+        plan = self._last_plan()
+        names = connections.observed_uplink_names(plan.uplinks if plan else ())
         sockets = self._reconciler.kernel.sockets()
         listed = connections.connections(*sockets, names, device_name)
         return {"version": connections.VERSION, "connections": listed}
@@ -374,7 +388,7 @@ class Daemon:
         """ConfigError, OSError."""
         self._reconciler.configure()
         self._services.on_configuration(self._reconciler.config)
-        before = self._reconciler.last.plan if self._reconciler.last else None
+        before = self._last_plan()
         outcomes = self._reconciler.converge()
         self._report(before, outcomes)
         self._arm()
@@ -384,8 +398,3 @@ class Daemon:
         """Wait for the deletions in the background: the path manager blocks until then."""
         if self._deleting:
             self._on_endpoints_deleted()
-
-
-def _ifindex(message: Message) -> int:
-    """The device of a link or address event; meaningless but harmless for others."""
-    return U32.unpack_from(message.body, 4)[0] if len(message.body) >= 8 else 0

@@ -270,6 +270,8 @@ def _endpoint(verb: str, value: Endpoint, name: DeviceNames) -> str:
     words = ["add", value.address]
     if value.device:
         words += ["dev", name(value.device)]
+    if value.port:
+        words += ["port", str(value.port)]
     return " ".join(words + flag_names(value.flags))
 
 

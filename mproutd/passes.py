@@ -24,32 +24,21 @@ from mproutd.model import (
     Snapshot,
     Sysctl,
     already_deleted,
-    family_of,
 )
-from mproutd.netlink.kernel import Kernel, SnapshotRequest
-from mproutd.planning.diff import (
-    Differences,
-    compare,
-    new_gateways,
-    own_endpoint_deletions,
-    replaces_all,
-)
-from mproutd.planning.health import effective
-from mproutd.planning.modes import Verdicts
-from mproutd.planning.numbering import tables_in_use
+from mproutd.netlink.kernel import Kernel
+from mproutd.planning.decision import Decision, decide
+from mproutd.planning.diff import Differences, own_endpoint_deletions, replaces_all
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GracePeriod, RemovalLimiter, Retries
-from mproutd.planning.plan import Outcome, Plan, make_plan
+from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.routes import changes_main_query
-from mproutd.planning.sharing import NEXTHOP_IDS, uses_nexthops, went_with_device
+from mproutd.planning.sharing import went_with_device
 from mproutd.planning.state import State
-from mproutd.planning.tunables import needs_main_default
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from mproutd.subflows.connections import ConnectionSnapshot
 from mproutd.subflows.relocation import last_endpoints, relocate, without
 from mproutd.verification import misrouted_addresses
-
-NO_FACTS = Facts()
 
 
 class Store(Protocol):
@@ -98,46 +87,11 @@ class PassOptions(NamedTuple):
     """Delete endpoints even if that ends connections."""
 
 
-def snapshot_request(
-    config: Config,
-    state: State,
-    *,
-    sweep: bool,
-    full: bool,
-    facts: Facts = NO_FACTS,
-    probe: bool = False,
-) -> SnapshotRequest:
-    """What to read.  `sweep` includes every table that may hold routes of ours.
-
-    `probe` permits the kernel's features to be probed by writes, where the plan depends on them.
-    """
-    if sweep or not config.enabled:
-        tables = Ownership(config, state).tables
-    else:
-        tables = state.tables | tables_in_use(config, state.slots, state.policies)
-    devices = {uplink.device for uplink in config.uplinks}
-    failed = {name for name, _ in effective(config, state, facts)}
-    remembered = {(device, family_of(address)) for device, address in state.gateways}
-    suspect_devices = {uplink.device for uplink in config.uplinks if uplink.name in failed}
-    suspect_devices |= Verdicts(config, state, facts).suspect_devices(config)
-    return SnapshotRequest(
-        devices,
-        sorted(tables),
-        config.mark_mask,
-        state.without_endpoint,
-        full,
-        suspect_devices,
-        remembered,
-        any_device=sweep or needs_main_default(config),
-        nexthops=NEXTHOP_IDS if sweep or state.nexthops or uses_nexthops(config) else range(0),
-        probe_laminar=probe and any(uplink.laminar for uplink in config.uplinks),
-    )
-
-
 class Pass:
     """One pass; made and run once."""
 
     _snapshot: Snapshot
+    _decision: Decision
     _plan: Plan
     _differences: Differences
     _misrouted: tuple[str, ...]
@@ -153,14 +107,13 @@ class Pass:
         self._config, self._facts, self._options = config, facts, options
         self._state = collaborators.store.state
         """As before this pass."""
-        self._ownership = Ownership(config, self._state)
         self._done: list[Operation] = []
         self._failures: list[Failure] = []
         self._deleting = self._deleter is not None and self._deleter.busy
         """Endpoints are being deleted in the background: until that is done the path manager
         blocks, and their rules and routes have to stay."""
         self._make_before_break = False
-        self._repaired_routing = False
+        self._repaired_routing = self._incomplete_routing = False
         self._run_again = False
         self._kept: dict[str, int] = {}
 
@@ -202,14 +155,10 @@ class Pass:
         )
 
     def _make_plan(self) -> None:
-        plan = make_plan(self._config, self._snapshot, self._state, self._facts)
-        self._plan = plan
-        self._differences = compare(self._ownership, self._snapshot, plan)
+        self._decision = decide(self._config, self._snapshot, self._state, self._facts)
+        self._plan, self._differences = self._decision.plan, self._decision.differences
+        self._make_before_break = self._decision.replaces_all
         self._relocate_connections()
-        plan = self._plan
-        self._make_before_break = replaces_all(
-            self._snapshot, plan, self._differences.delete_endpoints
-        )
 
     def _relocate_connections(self) -> None:
         """Where a family's last endpoints go, have connections outlive them (relocation.py)."""
@@ -224,6 +173,7 @@ class Pass:
         self._kept = relocation.kept
         _, *others = (without(step, self._kept, self._snapshot) for step in differences)
         self._differences = Differences(relocation.deletions, *others)
+        self._make_before_break = replaces_all(self._snapshot, plan, relocation.deletions)
         state = plan.state._replace(endpoints=plan.state.endpoints | relocation.wildcards)
         self._plan = plan._replace(state=state)
 
@@ -241,11 +191,13 @@ class Pass:
     def _add_routes(self) -> None:
         done_before = len(self._done)
         self._apply(self._differences.add_routes)
-        self._repaired_routing = len(self._done) > done_before
+        done = len(self._done) - done_before
+        self._repaired_routing = done > 0
+        self._incomplete_routing = done < len(self._differences.add_routes)
         self._apply(self._differences.delete_steering)
 
     def _verify_routing(self) -> None:
-        self._misrouted = misrouted_addresses(self._kernel, self._plan)
+        self._misrouted = misrouted_addresses(self._kernel, self._decision.expected_routes)
         tolerated = set(self._tolerated()) - self._facts.withheld
         self._withheld = frozenset(self._misrouted) - tolerated
         modes = {uplink.config.mode for uplink in self._plan.uplinks if uplink.usable}
@@ -259,7 +211,8 @@ class Pass:
         additions = self._verified_additions()
         if not self._make_before_break:
             self._delete(withdrawn)
-        self._kernel.flush_unreachable_neighbours(new_gateways(self._plan, additions))
+        if additions:
+            self._kernel.flush_unreachable_neighbours(self._decision.new_gateways)
         incomplete = self._incomplete_uplinks()
         self._apply(
             [
@@ -335,6 +288,7 @@ class Pass:
             if self._retries.ready(operation)
             and (
                 touched is None
+                or not self._removals.restores(operation)
                 or went_with_device(operation.value, self._plan.nexthops, touched)
                 or self._is_on_new_device(operation, touched)
                 or self._removals.allow(operation, touched)
@@ -367,7 +321,10 @@ class Pass:
         the routing: another program may be changing the rules at this moment, so the next pass
         has to agree.
         """
-        deletions = own_endpoint_deletions(self._ownership, self._snapshot, self._withheld)
+        if not self._withheld:
+            return []
+        ownership = Ownership(self._config, self._state)
+        deletions = own_endpoint_deletions(ownership, self._snapshot, self._withheld)
         going = {operation.value for operation in self._differences.delete_endpoints}
         withdrawn = [operation for operation in deletions if operation.value not in going]
         if withdrawn and (self._repaired_routing or self._run_again):
@@ -386,6 +343,8 @@ class Pass:
 
         Where another program's object is in the place of ours, the lookup decides.
         """
+        if not self._incomplete_routing:
+            return set()
         in_place = {
             *self._done,
             *(failure.operation for failure in self._failures if failure.errno == EEXIST),

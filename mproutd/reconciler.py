@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mproutd.configuration.config import Config, ConfigError
 from mproutd.configuration.netifd import resolve_devices
@@ -20,25 +22,25 @@ from mproutd.model import BACKUP, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel
 from mproutd.netlink.path_manager import EndpointDeleter
 from mproutd.netlink.sysctls import forwarding_devices
-from mproutd.passes import Collaborators, Pass, PassOptions, snapshot_request
+from mproutd.passes import Collaborators, Pass, PassOptions
+from mproutd.planning.anticipation import anticipate
 from mproutd.planning.bookkeeping import remembered_gateways
+from mproutd.planning.decision import expected_routes
 from mproutd.planning.diff import compare
 from mproutd.planning.endpoints import carries
-from mproutd.planning.inspection import (
-    Counts,
-    Inspection,
-    LastChanges,
-    Preview,
-    lookup_sources,
-)
+from mproutd.planning.last_changes import LastChanges
 from mproutd.planning.ownership import Ownership
 from mproutd.planning.pacing import GatewayMemory, GracePeriod, RemovalLimiter, Retries
 from mproutd.planning.plan import Outcome, Plan, make_plan
-from mproutd.planning.traffic import flows
 from mproutd.planning.uplinks import Facts, by_name
+from mproutd.snapshot_request import snapshot_request
 from mproutd.statefile import StateFile
 from mproutd.subflows.relocation import without
 from mproutd.verification import misrouted_addresses
+
+if TYPE_CHECKING:
+    from mproutd.planning.inspection import Inspection, Preview
+    from mproutd.planning.traffic import Flow
 
 HANDBACK_DELAY = 1.0
 """Seconds that a handover uplink stays in use beside a regular one that has recovered."""
@@ -244,6 +246,14 @@ class Reconciler:
         if "handover" in modes_in_use and regular:
             self._hand_back_at = min(regular) + HANDBACK_DELAY
 
+    def anticipate(self) -> None:
+        """Decide in advance about what is likely to be next."""
+        config, state = self.config, self.state_file.state
+        facts = self._current_facts()
+        request = snapshot_request(config, state, sweep=False, full=False, facts=facts)
+        with suppress(OSError):  # the next pass reports that the kernel does not answer
+            anticipate(config, self.kernel.snapshot(request), state, facts)
+
     def next_at(self) -> float | None:
         """When the next pass without an event is worth making; None for never.
 
@@ -262,6 +272,8 @@ class Reconciler:
 
     def inspect(self) -> Inspection:
         """Read everything from the kernel and compare, without changing anything.  OSError."""
+        from mproutd.planning.inspection import Counts, Inspection, lookup_sources
+
         self.refresh()
         facts = self._current_facts()
         state = self.state_file.state
@@ -274,9 +286,7 @@ class Reconciler:
         sources = lookup_sources(plan.uplinks)
         routes = self.kernel.lookups([(source, 0) for source in sources])
         lookups = dict(zip(sources, routes, strict=True))
-        own_rules = Ownership(self.config, state).own_rules(snapshot.rules)
-        routers = forwarding_devices(link.name for link in snapshot.links.values())
-        listed = flows(snapshot, plan, own_rules, routers)
+        listed = self._flows(snapshot, plan)
         packet_routes = self.kernel.packet_routes([flow.packet for flow in listed])
         return Inspection(
             config=self.config,
@@ -320,6 +330,14 @@ class Reconciler:
             netifd_error=self.add_service_facts(self._hinted).source_error,
         )
 
+    def _flows(self, snapshot: Snapshot, plan: Plan) -> list[Flow]:
+        """The kinds of traffic that a status asks the kernel about."""
+        from mproutd.planning.traffic import flows
+
+        own_rules = Ownership(self.config, self.state_file.state).own_rules(snapshot.rules)
+        routers = forwarding_devices(link.name for link in snapshot.links.values())
+        return flows(snapshot, plan, own_rules, routers)
+
     def _misrouted_before(self, facts: Facts) -> frozenset[str]:
         """The addresses that are misrouted before the first pass, although their routing is there.
 
@@ -337,7 +355,7 @@ class Reconciler:
         uplinks = {endpoint.address: name for endpoint, name in plan.endpoints.items()}
         return frozenset(
             address
-            for address in misrouted_addresses(self.kernel, plan)
+            for address in misrouted_addresses(self.kernel, expected_routes(plan))
             if uplinks[address] not in incomplete
         )
 
@@ -345,7 +363,7 @@ class Reconciler:
         """(the plan, misrouted addresses); without a pass, these count as withheld at once."""
         state = self.state_file.state
         plan = make_plan(self.config, snapshot, state, facts)
-        misrouted = misrouted_addresses(self.kernel, plan)
+        misrouted = misrouted_addresses(self.kernel, expected_routes(plan))
         if self.last is None and misrouted:
             facts = facts._replace(withheld=frozenset(misrouted))
             plan = make_plan(self.config, snapshot, state, facts)
@@ -367,6 +385,8 @@ class Reconciler:
 
     def preview(self) -> Preview:
         """What reconcile() would do with the configuration as it is on disk.  ConfigError."""
+        from mproutd.planning.inspection import Preview
+
         loaded, state = load(self.directory), self.state_file.state
         config = self._resolve(loaded, self.add_service_facts(self._hinted))
         facts = self.add_service_facts(self._read_hints(config))

@@ -110,9 +110,12 @@ def replace_file(path: str, data: bytes, *, durable: bool = False, mode: int = 0
     With `durable`, a power failure leaves the old file or the new one; that waits for the disk.
     """
     temporary = path + TEMPORARY_SUFFIX
-    unlink_if_present(temporary)  # left by a crash, perhaps of another user
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+    except FileExistsError:
+        unlink_if_present(temporary)  # left by a crash, perhaps of another user
+        descriptor = os.open(temporary, flags, 0o600)
     try:
         if os.geteuid() == 0:
             os.fchown(descriptor, os.stat(os.path.dirname(path) or ".").st_uid, -1)

@@ -13,6 +13,7 @@ import os
 import stat
 
 from mproutd.environment import network_namespace
+from mproutd.planning.cache import cache_recent
 from mproutd.planning.state import State, decode, encode
 from mproutd.safefile import (
     TEMPORARY_SUFFIX,
@@ -79,9 +80,8 @@ class StateFile:
         if state == self.state and not self.error:
             return
         self.state = state
-        data = json.dumps({**encode(state), "namespace": self._namespace}).encode()
         try:
-            replace_file(self._path, data)
+            replace_file(self._path, _content(state, self._namespace))
             self.error = ""
         except OSError as error:
             self.error = (
@@ -94,6 +94,12 @@ class StateFile:
         self.state = State()
         unlink_if_present(self._path)
         unlink_if_present(self._path + TEMPORARY_SUFFIX)
+
+
+@cache_recent(4)
+def _content(state: State, namespace: int) -> bytes:
+    """Of the file.  An uplink that comes and goes needs the same few again."""
+    return json.dumps({**encode(state), "namespace": namespace}).encode()
 
 
 class Lock:

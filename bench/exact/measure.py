@@ -27,6 +27,8 @@ from tests.lab import LabError
 
 WARM, COMMAND_WARM, COMMAND_ROUNDS = 2, 1, 2
 COLD_UPLINKS, MANY_UPLINKS = 16, 34
+FIRST_REST = 3.0
+"""Seconds before the first event."""
 
 Measure = Callable[[bool], dict[str, Result]]
 Samples = dict[str, list[float]]
@@ -65,11 +67,19 @@ def events(trees: list[str], rounds: int) -> Iterator[tuple[str, Samples, dict[s
         with ExitStack() as scope:
             made = {tree: make(scope, tree) for tree in trees}
             taken: dict[str, Samples] = {tree: defaultdict(list) for tree in trees}
+            first: dict[str, dict[str, Result]] = {tree: {} for tree in trees}
+            time.sleep(FIRST_REST)
             for turn in range(WARM + rounds):
                 for tree, measure in made.items():
                     for name, result in measure(False).items():
                         if turn >= WARM:
                             add_result(taken[tree], prefix, name, result)
+                        elif turn == 0:
+                            first[tree][name] = result
+            for tree, results in first.items():
+                for name, result in results.items():
+                    for _ in range(rounds):  # it happens once
+                        add_result(taken[tree], f"{prefix}first ", name, result)
             for tree, measure in made.items():
                 calls = {}
                 for name, result in measure(True).items():

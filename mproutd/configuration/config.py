@@ -11,16 +11,17 @@ cost.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mproutd.configuration.cost import complete_quota, without_effect
 from mproutd.configuration.health import HealthConfig, build_health, ignored
 from mproutd.configuration.options import GLOBALS, UPLINK, OptionSpec
 from mproutd.configuration.parsers import program, quoted
-from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig, build_policies
-from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
 from mproutd.configuration.resolve import Resolver, UplinkSections, conflicts
 from mproutd.configuration.sections import ConfigError, OptionValue, Section
+
+if TYPE_CHECKING:
+    from mproutd.configuration.policies import Policies, PolicyConfig, RuleConfig
 
 __all__ = ["Config", "ConfigError", "UplinkConfig", "build", "without_programs"]
 
@@ -58,6 +59,8 @@ class UplinkConfig(NamedTuple):
     ula: bool = _default("ula")
     fullmesh: bool = _default("fullmesh")
     laminar: bool = _default("laminar")
+    port: int | None = _default("port")
+    """Of announced endpoints; None for that of the connection."""
     flush_conntrack: bool = _default("flush_conntrack")
     failback: str = _default("failback")
     on_up: tuple[str, ...] = _default("on_up")
@@ -104,6 +107,10 @@ class Config(NamedTuple):
     policy_mask: int = _default("policy_mask", GLOBALS)
     pin_flows: bool = _default("pin_flows", GLOBALS)
     deprecate_prefixes: bool = _default("deprecate_prefixes", GLOBALS)
+    pair: bool = _default("pair", GLOBALS)
+    """One of two gateways."""
+    virtual_address: tuple[str, ...] = _default("virtual_address", GLOBALS)
+    """Those that the active gateway of a pair has."""
     uplinks: tuple[UplinkConfig, ...] = ()
     """In the order of the files: network, then those that only mproutd has."""
     policies: tuple[PolicyConfig, ...] = ()
@@ -145,8 +152,10 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
         defaults, quota_errors = complete_quota(given)
         resolver.errors += [*errors, *quota_errors]
         uplinks[index] = uplinks[index]._replace(health=health, **defaults)
-    policies, warnings = _build_policies(resolver, config, uplinks, values)
-    config = config._replace(policies=policies.policies, rules=policies.rules)
+    warnings: list[ConfigError] = []
+    if any(map(resolver.of_type, ("member", "policy", "rule"))):
+        policies, warnings = _build_policies(resolver, config, uplinks, values)
+        config = config._replace(policies=policies.policies, rules=policies.rules)
     resolver.raise_first()
 
     enabled, switch_warnings = _read_switch(network)
@@ -160,6 +169,7 @@ def build(network: Sequence[Section], mproutd: Sequence[Section] = ()) -> Config
     warnings += _keep_one_master(uplinks, values)
     warnings += _ignored_failback(config, uplinks, values)
     warnings += _ignored_shares(uplinks, values)
+    warnings += _ignored_ports(config.role, uplinks, values)
     return config._replace(
         enabled=bool(enabled), uplinks=tuple(uplinks), warnings=tuple(map(str, warnings))
     )
@@ -169,8 +179,9 @@ def _build_policies(
     resolver: Resolver, config: Config, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
 ) -> tuple[Policies, list[ConfigError]]:
     """The policies and rules, and warnings about them."""
-    if not any(map(resolver.of_type, ("member", "policy", "rule"))):
-        return Policies(), []
+    from mproutd.configuration.policies import build_policies
+    from mproutd.configuration.policy_checks import number_conflicts, rule_warnings
+
     policies, warnings = build_policies(resolver, {one.name: one.strict for one in uplinks})
     masks = config.mark_mask, config.policy_mask
     resolver.errors += number_conflicts(resolver, policies, config.table_base, masks, values)
@@ -290,3 +301,19 @@ def _ignored_shares(uplinks: Sequence[UplinkConfig], values: Sequence[Values]) -
         if uplink.mode == "off" or not uplink.default_route
         for option in (*given["weight"][:1], *given["metric"][:1])
     ]
+
+
+def _ignored_ports(
+    role: str, uplinks: Sequence[UplinkConfig], values: Sequence[Values]
+) -> list[ConfigError]:
+    """A warning for each port of an uplink whose address is not only announced."""
+    warnings = []
+    for uplink, given in zip(uplinks, values, strict=True):
+        own_role = uplink.role or role
+        for option in given["port"][:1]:
+            if own_role != "server":
+                reason = f"has no effect with role {own_role}: only server announces with a port"
+                warnings.append(option.error(reason))
+            elif uplink.mode == "off":
+                warnings.append(option.error(f"has no effect: {uplink.name} is off"))
+    return warnings

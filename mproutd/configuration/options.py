@@ -39,6 +39,7 @@ from mproutd.configuration.parsers import (
     mark,
     mark_mask,
     one_of,
+    own_address,
     program,
     resolver,
     seconds,
@@ -143,6 +144,12 @@ GLOBALS: Mapping[str, OptionSpec] = {
     "deprecate_prefixes": OptionSpec(
         boolean, "hosts in the LAN leave the IPv6 prefix of an uplink that is out", "1"
     ),
+    "pair": OptionSpec(
+        boolean, "one of two gateways: it starts in standby, and numbers follow the file", "0"
+    ),
+    "virtual_address": OptionSpec(
+        own_address, "addresses of the active gateway, without endpoints", is_list=True, unset=()
+    ),
 }
 HEALTH: Mapping[str, OptionSpec] = {
     "track_ip": OptionSpec(target, "hosts to probe through the uplink", is_list=True, unset=()),
@@ -242,6 +249,9 @@ UPLINK: Mapping[str, OptionSpec] = {
     "ula": OptionSpec(boolean, "unique local addresses (fc00::/7) are eligible too", "0"),
     "fullmesh": OptionSpec(boolean, "its endpoints connect to every address of the peer", "0"),
     "laminar": OptionSpec(boolean, "its endpoint connects to an announced address, once", "0"),
+    "port": OptionSpec(
+        integer(1, 65535), "its address is announced with this port, where the kernel then listens"
+    ),
     "flush_conntrack": OptionSpec(
         boolean, "forwarded connections are forgotten when it is lost, so that they move", "0"
     ),

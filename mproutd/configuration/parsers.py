@@ -259,6 +259,13 @@ def resolver(text: str) -> str:
     return address
 
 
+def own_address(text: str) -> str:
+    """An address that this host may have, of either family."""
+    if not is_address(text):
+        raise ValueError(f"{quoted(text)} is not an address, without a length")
+    return canonical(text)
+
+
 class Target(NamedTuple):
     """A host that a health check probes."""
 

@@ -107,7 +107,13 @@ class Resolver:
                 first = first or section
             self._parse(section, table, table)
         values = ((name, self._parsed(first, name)) for name in GLOBALS)
-        return {name: parsed[0].value for name, parsed in values if parsed}
+        return {
+            name: tuple(value.value for value in parsed)
+            if GLOBALS[name].is_list
+            else parsed[0].value
+            for name, parsed in values
+            if parsed
+        }
 
     def merged(self, uplink: UplinkSections, option: str) -> list[OptionValue]:
         """What the uplink's sections set for an option; unless it is a list, they must agree."""

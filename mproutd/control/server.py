@@ -48,7 +48,7 @@ SAVED_SECONDS = 2.0
 """How much of its share a user may save up."""
 LOGGED_REQUESTS, LOG_PERIOD = 5, 10.0
 """How many lines about one user's requests are logged at once, and then how often one."""
-LOGGED_COMMANDS = ("reconcile", "quota")
+LOGGED_COMMANDS = ("reconcile", "quota", "standby")
 """Commands that change something."""
 MAX_QUEUED_BYTES = 1 << 18
 """For one listener, besides what its socket holds; further events are dropped."""

@@ -279,3 +279,8 @@ def _leading_bits(body: bytes, length: int) -> int:
     """Of the subnet in an address event."""
     packed = attribute(body, IFADDR.size, IFA_ADDRESS) or b""
     return int.from_bytes(packed, "big") >> max(0, len(packed) * 8 - length)
+
+
+def ifindex_of(message: Message) -> int:
+    """The device of a link or address event; meaningless but harmless for others."""
+    return U32.unpack_from(message.body, 4)[0] if len(message.body) >= 8 else 0

@@ -5,8 +5,9 @@ costs the same beside thirty others.  What is kept is the kernel's last reply.  
 the events that announce a change, and by those that announce what the kernel does silently: with
 an address or when a link goes down, IPv4 routes of that device vanish from every table
 (net/ipv4/fib_frontend.c), so such an event drops every table with a route through it.  A new
-address and a link that is up leave all routes where they are; but with
-ignore_routes_with_linkdown, a lookup finds them only while the link has carrier.
+address and a link that is up leave all routes where they are, so that a carrier that comes or goes
+costs no lookup in main; but with ignore_routes_with_linkdown, a lookup finds them only while the
+link has carrier, and those with a nexthop object go with it.
 Events that trigger no pass (bpf.is_relevant) count too: the address of a LAN matters as soon as
 an uplink has its subnet as well.
 
@@ -36,11 +37,18 @@ from mproutd.model import (
     Sysctl,
     contains,
 )
-from mproutd.netlink import rtnl_decode, rtnl_encode
+from mproutd.netlink import rtnl_decode, rtnl_encode, sysctls
 from mproutd.netlink.bpf import ALL_DEVICES, FUTURE_DEVICES, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable
 from mproutd.netlink.nexthop_table import NexthopTable
-from mproutd.netlink.nlmsg import NLM_F_REPLACE, U32, DecodeCache, Message
+from mproutd.netlink.nlmsg import (
+    NLM_F_REPLACE,
+    U32,
+    DecodeCache,
+    DecodeError,
+    Message,
+    attribute,
+)
 from mproutd.netlink.rtnl_nexthops import RTM_DELNEXTHOP, RTM_NEWNEXTHOP
 from mproutd.netlink.sockets import Requests
 
@@ -77,6 +85,7 @@ class RtnlCache:
         self._decode_address: DecodeCache[Address | None] = DecodeCache(rtnl_decode.address)
         self._decode_rule: DecodeCache[Rule | None] = DecodeCache(rtnl_decode.rule)
         self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
+        self._decode_event: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes, 32)
         self.invalidate()
 
     # -- invalidation ---------------------------------------------------------------------
@@ -85,6 +94,8 @@ class RtnlCache:
         """Read everything again."""
         self._links: dict[int, Link] | None = None
         self._stale_links: set[int] = set()
+        self._mtus: dict[int, bytes | None] = {}
+        """Of the links as they were read."""
         self._addresses: dict[int, tuple[Address, ...]] | None = None
         self._stale_addresses: set[int] = set()
         self._stale_routes: set[int] = set()
@@ -118,9 +129,12 @@ class RtnlCache:
         families: Sequence[int] = FAMILIES
         if kind in _LINK_EVENTS:
             self._stale_links.add(index)
-            self._main.drop_any_device()
             self._drop_nexthops()
-            if len(body) >= 12 and U32.unpack_from(body, 8)[0] & rtnl_decode.IFF_UP:
+            is_up = len(body) >= 16 and bool(U32.unpack_from(body, 8)[0] & rtnl_decode.IFF_UP)
+            if is_up and self._keeps_routes(index, body):
+                return
+            self._main.drop_any_device()
+            if is_up:
                 self._main.drop_device(index)
                 return
         elif body and body[0] in FAMILIES:
@@ -133,6 +147,24 @@ class RtnlCache:
         if index not in self._stale_routes:
             self._stale_routes.add(index)
             self._drop_routes_through(index)
+
+    def _keeps_routes(self, index: int, body: bytes) -> bool:
+        """Whether main is as before: the link was up already, and at most its carrier changed.
+
+        Not with another MTU, which IPv6 routes inherit, nor where routes are ignored without
+        carrier or go with a nexthop object.
+        """
+        link = self._links.get(index) if self._links else None
+        try:
+            return (
+                link is not None
+                and link.up
+                and _mtu(body) == self._mtus.get(index)
+                and not self.nexthops.others_used
+                and not sysctls.ignores_dead_links(link.name)
+            )
+        except DecodeError:
+            return False
 
     def _drop_routes_through(self, index: int) -> None:
         for table, routes in list(self._tables.items()):
@@ -152,7 +184,7 @@ class RtnlCache:
                 del self._tables[table]
 
     def _on_route_event(self, message: Message) -> None:
-        routes = rtnl_decode.routes(message.body)
+        routes = self._decode_event[message.body]
         if not routes:
             self._main.invalidate_lookups()
         for route in routes:
@@ -234,6 +266,7 @@ class RtnlCache:
         stale = self._stale_links
         if self._links is None or ALL_DEVICES in stale or len(stale) > _MAX_SINGLE_READS:
             bodies = self._requests.dump(rtnl_encode.dump_links)
+            self._mtus = {U32.unpack_from(body, 4)[0]: _mtu(body) for body in bodies}
             links = map(self._decode_link.__getitem__, bodies)
             self._links = {link.index: link for link in links if link is not None}
         elif stale:
@@ -244,6 +277,7 @@ class RtnlCache:
                 link = None
                 if not isinstance(reply, OSError):
                     link = self._decode_link[reply.body]
+                    self._mtus[index] = _mtu(reply.body)
                 elif reply.errno != errno.ENODEV:
                     raise reply
                 if link is None:
@@ -319,3 +353,8 @@ class RtnlCache:
             for route in rtnl_decode.routes(body)
             if route.destination == "default" and route.device == device
         }
+
+
+def _mtu(body: bytes) -> bytes | None:
+    """Of a link's message."""
+    return attribute(body, 16, rtnl_decode.IFLA_MTU)

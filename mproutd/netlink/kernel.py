@@ -36,8 +36,8 @@ from mproutd.model import (
 )
 from mproutd.netlink import bpf, rtnl_decode, rtnl_encode, sock_diag, sysctls
 from mproutd.netlink.cache import RtnlCache, RtnlSnapshot
-from mproutd.netlink.nlmsg import Ack, DecodeCache, Message
-from mproutd.netlink.packet_routes import packet_routes
+from mproutd.netlink.nlmsg import Ack, DecodeCache, EncodeCache, Message
+from mproutd.netlink.packet_routes import packet_routes, without_usage
 from mproutd.netlink.path_manager import PathManager, mptcp_paused
 from mproutd.netlink.sockets import Encode, Events, Requests
 
@@ -50,6 +50,8 @@ _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """How kernels without policy routing, for any family or for one, refuse to list rules."""
+_CHANNELS = {Rule: Route, NexthopObject: Route, Limits: Endpoint}
+"""Kind of object → the one whose channel it shares."""
 
 
 class UnsupportedKernel(Exception):
@@ -112,6 +114,7 @@ class NetlinkKernel:
             if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT):
                 raise
         self._cache = RtnlCache(self._requests)
+        self._encoded: EncodeCache[Operation] = EncodeCache(rtnl_encode.change)
         self._decode_lookup: DecodeCache[Route] = DecodeCache(rtnl_decode.lookup_reply, 256)
         self._diag: Requests | None = None
         self._lists_connections, self._rp_filter_all = False, 0
@@ -309,7 +312,7 @@ class NetlinkKernel:
             for address, device in sources
         ]
         return [
-            None if isinstance(reply, OSError) else self._decode_lookup[reply.body]
+            None if isinstance(reply, OSError) else self._decode_lookup[without_usage(reply.body)]
             for reply in self._requests.query(requests)
         ]
 
@@ -365,9 +368,7 @@ class NetlinkKernel:
                 assert self.path_manager is not None
                 failed = self.path_manager.change(batch)
             else:
-                failed = self._requests.change(
-                    [partial(rtnl_encode.change, operation) for operation in batch]
-                )
+                failed = self._requests.change(self._encoded.requests(batch))
             failures += [
                 Failure(batch[index], ack.errno, ack.text or os.strerror(ack.errno))
                 for index, ack in sorted(failed.items())
@@ -380,8 +381,7 @@ def _batches(operations: Sequence[Operation]) -> list[tuple[type, list[Operation
     """Runs of operations that go over the same channel, in order."""
     batches: list[tuple[type, list[Operation]]] = []
     for operation in operations:
-        kind: type = type(operation.value)
-        kind = {Rule: Route, NexthopObject: Route, Limits: Endpoint}.get(kind, kind)
+        kind: type = _CHANNELS.get(type(operation.value), type(operation.value))
         if not batches or batches[-1][0] is not kind:
             batches.append((kind, []))
         batches[-1][1].append(operation)

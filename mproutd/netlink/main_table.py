@@ -80,7 +80,7 @@ class MainTable:
 
     def __init__(self, requests: Requests, nexthops: NexthopTable) -> None:
         self._requests, self._nexthops = requests, nexthops
-        self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(rtnl_decode.routes)
+        self._decode_routes: DecodeCache[tuple[Route, ...]] = DecodeCache(nexthops.decode)
         self.invalidate()
 
     def invalidate(self) -> None:
@@ -330,8 +330,8 @@ class MainTable:
     def _dump_main(self, index: int, family: int) -> list[Route]:
         dump = partial(rtnl_encode.dump_routes, table=TABLE_MAIN, family=family, device=index)
         bodies = self._requests.dump(dump)
-        resolve = self._nexthops.resolve
-        return [route for body in bodies for route in resolve(rtnl_decode.routes(body), index)]
+        decode, resolve = self._nexthops.decode, self._nexthops.resolve
+        return [route for body in bodies for route in resolve(decode(body), index)]
 
 
 @lru_cache(1024)

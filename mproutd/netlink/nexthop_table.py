@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 from functools import partial
+from struct import pack
 
 from mproutd.model import ANY_DEVICE, PROTOCOL, Nexthop, NexthopObject, Route, Snapshot
+from mproutd.netlink import rtnl_decode
 from mproutd.netlink.nlmsg import U32, Message
 from mproutd.netlink.rtnl_nexthops import (
     NHMSG,
@@ -21,6 +23,9 @@ from mproutd.netlink.rtnl_nexthops import (
 )
 from mproutd.netlink.sockets import Requests
 
+_NEXTHOP_ID = pack("=HH", 8, rtnl_decode.RTA_NH_ID)
+"""How the attribute begins; a route that has this elsewhere does no harm."""
+
 
 class NexthopTable:
     """Those at our ids, as far as no event made them stale."""
@@ -28,6 +33,8 @@ class NexthopTable:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         self._resilient: bool | None = None
+        self.others_used = False
+        """Routes in main were seen that have another program's nexthop object."""
         self.invalidate()
 
     def invalidate(self) -> None:
@@ -68,6 +75,11 @@ class NexthopTable:
             (reply,) = self._requests.query([partial(get_bucket, number=number)])
             self._resilient = not (isinstance(reply, OSError) and reply.errno == errno.EOPNOTSUPP)
         return self._resilient
+
+    def decode(self, body: bytes) -> tuple[Route, ...]:
+        """A route in main, like rtnl_decode.routes()."""
+        self.others_used |= _NEXTHOP_ID in body
+        return rtnl_decode.routes(body)
 
     def resolve(self, routes: tuple[Route, ...], device: int = ANY_DEVICE) -> tuple[Route, ...]:
         """The same with the ways of other programs' nexthop objects: through a device, or all.
@@ -113,7 +125,9 @@ class NexthopTable:
             bodies = self._requests.dump(dump_nexthops)
         except OSError:
             return False
-        return any(nexthop_object(body).protocol != PROTOCOL for body in bodies)
+        exist = any(nexthop_object(body).protocol != PROTOCOL for body in bodies)
+        self.others_used |= exist
+        return exist
 
     def hops(self, number: int) -> list[Nexthop]:
         """What a nexthop object stands for; none if it is gone."""

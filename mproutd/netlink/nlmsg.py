@@ -11,7 +11,8 @@ Integers are in host order (netlink(7)).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from struct import Struct, error
 from typing import NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ _U8, _U32 = Struct("=HHB3x"), Struct("=HHL")
 _IN4, _IN6 = Struct("=HH4s"), Struct("=HH16s")
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class DecodeError(ValueError):
@@ -175,6 +177,38 @@ class DecodeCache(dict[bytes, T]):
             self.clear()
         self[body] = value
         return value
+
+
+class EncodeCache(dict[K, bytes]):
+    """Operation → its request, for operations that repeat.
+
+    Emptied when it has `limit` entries; larger batches are encoded as they come.
+    """
+
+    __slots__ = ("encode", "limit")
+
+    def __init__(self, encode: Callable[[K, int], bytes], limit: int = 256) -> None:
+        """`encode` gets the operation and a sequence number."""
+        super().__init__()
+        self.encode = encode
+        self.limit = limit
+
+    def __missing__(self, operation: K) -> bytes:
+        message = self.encode(operation, 0)
+        if len(self) >= self.limit:
+            self.clear()
+        self[operation] = message
+        return message
+
+    def requests(self, operations: Sequence[K]) -> list[Callable[[int], bytes]]:
+        """The requests, in order, without their sequence numbers."""
+        if len(operations) > self.limit // 4:
+            return [partial(self.encode, operation) for operation in operations]
+        return [partial(_numbered, self[operation]) for operation in operations]
+
+
+def _numbered(message: bytes, sequence: int) -> bytes:
+    return message[:8] + U32.pack(sequence) + message[12:]
 
 
 def request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

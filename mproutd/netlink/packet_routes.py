@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from struct import pack
 
 from mproutd.model import FALLBACK_DESTINATION, LOOKUP_DESTINATION, Packet, Route
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.sockets import Encode, Requests
+
+_CACHEINFO = pack("=HH", 36, 12)
+"""Of RTA_CACHEINFO: length and type (linux/rtnetlink.h)."""
 
 
 def packet_routes(
@@ -39,3 +43,14 @@ def packet_routes(
                     route = route._replace(nexthops=tuple(nexthops.hops(route.nexthop_id)))
                 routes[index] = route if route.table and any(route.devices) else None
     return routes
+
+
+def without_usage(reply: bytes) -> bytes:
+    """The reply to a lookup without RTA_CACHEINFO, which says when the route was used last.
+
+    It is the last attribute (rt_fill_info); with IPv6, RTA_PREF follows (rt6_fill_node).
+    """
+    for end in (len(reply), len(reply) - 8):
+        if reply[end - 36 : end - 32] == _CACHEINFO:
+            return reply[: end - 36] + reply[end:]
+    return reply

@@ -18,7 +18,7 @@ from functools import partial
 from mproutd.model import LAMINAR, Endpoint, Limits, Mptcp, Operation
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.mptcp_info import IPPROTO_MPTCP, parse_counters
-from mproutd.netlink.nlmsg import Ack, DecodeCache
+from mproutd.netlink.nlmsg import Ack, DecodeCache, EncodeCache
 from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_GENERIC = 16
@@ -29,6 +29,8 @@ _UNASSIGNED = "192.0.2.77"
 """An address that no host has (RFC 5737)."""
 
 
+_HANDOVER_TIMEOUT = 0.1
+"""Seconds; the thread takes a batch within a fraction of a millisecond."""
 _PAUSED_COUNTER = "MPCapableSYNTXDisabled"
 
 
@@ -47,6 +49,9 @@ class PathManager:
         self._max_endpoints = mptcp_pm.max_endpoints(self._max_limit)
         self._get_limits = partial(mptcp_pm.get_limits, self._family.id)
         self._get_endpoints = partial(mptcp_pm.dump_endpoints, self._family.id)
+        self._encoded: EncodeCache[Operation] = EncodeCache(
+            lambda operation, sequence: mptcp_pm.change(operation, self._family.id, sequence)
+        )
         self._decode_endpoint: DecodeCache[Endpoint] = DecodeCache(mptcp_pm.endpoint, 256)
         self._decode_limits: DecodeCache[Limits] = DecodeCache(mptcp_pm.limits, 16)
         self._enabled, self._name = True, "kernel"
@@ -98,7 +103,7 @@ class PathManager:
 
     def change(self, operations: Sequence[Operation]) -> dict[int, Ack]:
         """Do them in order and wait for all; return the failures by index."""
-        failed = self._requests.change(_requests(operations, self._family.id))
+        failed = self._requests.change(self._encoded.requests(operations))
         refusals = {
             ack.errno
             for index, ack in failed.items()
@@ -166,7 +171,10 @@ class EndpointDeleter:
         self._failed: list[tuple[Operation, Ack]] = []
         self._ready = threading.Lock()
         """Released once for each batch."""
+        self._taken = threading.Lock()
+        """Released when the thread is about to send a batch."""
         self._ready.acquire()
+        self._taken.acquire()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -179,11 +187,16 @@ class EndpointDeleter:
         return self._busy
 
     def start(self, operations: Sequence[Operation]) -> None:
-        """Apply `operations` in the background.  Only while not busy."""
+        """Apply `operations` in the background.  Only while not busy.
+
+        Returns once the thread has the interpreter: otherwise it might wait for that until the
+        caller waits for something (sys.getswitchinterval), and the subflows close later.
+        """
         assert not self._busy
         self._busy = True
         self._batch = list(operations)
         self._ready.release()
+        self._taken.acquire(timeout=_HANDOVER_TIMEOUT)
 
     def _serve(self) -> None:
         """The thread's main function."""
@@ -191,6 +204,8 @@ class EndpointDeleter:
             self._ready.acquire()
             if self._batch is None:
                 return
+            if self._taken.locked():  # not after a timeout
+                self._taken.release()
             self._apply(self._batch)
             os.eventfd_write(self._done, 1)
 

@@ -39,11 +39,13 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWNETCONF = 80
 
 IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
+IFLA_MTU = 4
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 3, 26, 1, 52, 53
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_SLAVE_KIND = 10, 18, 4
 _PORT_KINDS = ("bridge", "bond", "team", "openvswitch")
 """Of a device with a master: what takes its packets.  A VRF and batman-adv leave them to it."""
-_IFLA_STATS, _IFLA_STATS64 = 7, 23
+_LINK_COUNTERS = (7, 23, 35, 47, 48)
+"""IFLA_STATS, _STATS64, _CARRIER_CHANGES, _CARRIER_UP_COUNT, _CARRIER_DOWN_COUNT."""
 _RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
 """linux/ip.h, IPV4_DEVCONF_*: they start at 1, so the index into the array is one less."""
 
@@ -137,36 +139,33 @@ def _is_port(body: bytes) -> bool:
 
 
 class LinkCache:
-    """A DecodeCache for devices that ignores their statistics.
+    """A DecodeCache for devices that ignores their statistics and counts of carrier changes.
 
-    Those change with every packet, RTEXT_FILTER_SKIP_STATS only omits IPv6's, and walking 40
-    attributes is what costs time.  One body is kept for each ifindex.  If a new body differs from
-    it only in the payloads of IFLA_STATS64 and IFLA_STATS, it has the same attributes at the same
-    offsets.
+    Those change all the time, RTEXT_FILTER_SKIP_STATS only omits IPv6's, and walking 40 attributes
+    is what costs time.  One body is kept for each ifindex and its flags, in the parts that count.
+    If a new body has these at the same offsets, it has the same attributes.
     """
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[bytes, int, bytes, int, bytes, Link | None]] = {}
+        self._known: dict[bytes, tuple[int, list[tuple[int, bytes]], Link | None]] = {}
 
     def __getitem__(self, body: bytes) -> Link | None:
-        index = body[4:8]
-        known = self._known.get(index)
+        known = self._known.get(body[4:12])
         if known is not None:
-            head, after, between, rest, tail, value = known
-            if body.startswith(head) and body.startswith(between, after) and body[rest:] == tail:
+            length, parts, value = known
+            if len(body) == length and all(body.startswith(part, at) for at, part in parts):
                 return value
         value = link(body)
+        parts, at = [], 0
+        for kind, start, end in spans(body, 16):
+            if kind in _LINK_COUNTERS:
+                parts.append((at, body[at:start]))
+                at = end
         if len(self._known) >= 1024:
             self._known.clear()
-        payloads = {kind: (start, end) for kind, start, end in spans(body, 16)}
-        start, after = payloads.get(_IFLA_STATS64, (len(body), len(body)))
-        middle, rest = payloads.get(_IFLA_STATS, (after, after))
-        if start <= after <= middle <= rest:
-            self._known[index] = (
-                body[:start], after, body[after:middle], rest, body[rest:], value,
-            )  # fmt: skip
+        self._known[body[4:12]] = (len(body), [*parts, (at, body[at:])], value)
         return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from socket import AF_INET6
 
 from mproutd.configuration.config import UplinkConfig
@@ -20,6 +21,33 @@ from mproutd.planning.gateways import is_ipv4ll
 def is_ula(address: str) -> bool:
     """RFC 4193: fc00::/7."""
     return address[:2] in ("fc", "fd") and ":" in address
+
+
+def addresses_by_link(
+    addresses: Iterable[Address], virtual: Collection[str] = ()
+) -> dict[int, list[Address]]:
+    """ifindex → its addresses.
+
+    The `virtual` ones come and go with the other gateway of a pair.  So they count as deprecated
+    where the device has an address of its own: packets from them leave by it, and no subflow begins
+    there.
+    """
+    by_link: dict[int, list[Address]] = {}
+    for address in addresses:
+        by_link.setdefault(address.link, []).append(address)
+    for link, listed in by_link.items() if virtual else ():
+        own = {
+            address.family
+            for address in listed
+            if address.address not in virtual and address.scope == SCOPE_GLOBAL
+        }
+        by_link[link] = [
+            address._replace(flags=address.flags | DEPRECATED)
+            if address.address in virtual and address.family in own
+            else address
+            for address in listed
+        ]
+    return by_link
 
 
 def sorted_addresses(

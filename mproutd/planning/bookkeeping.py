@@ -6,7 +6,7 @@ they are written, and what is not on record is never removed: see ownership.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mproutd.configuration.options import RULE_SPAN
 from mproutd.model import ANY_DEVICE, Endpoint, Limits, Metrics, Snapshot, Sysctl
@@ -32,12 +32,8 @@ def next_state(
     """The state to save before the plan with these objects is applied."""
     config = ownership.config
     existing = snapshot.mptcp.endpoints if snapshot.mptcp else ()
-    foreign = ownership.foreign_addresses(existing)
-    own = {
-        (endpoint.address, endpoint.device)
-        for endpoint in endpoints
-        if endpoint.address not in foreign
-    }
+    foreign = ownership.foreign_keys(existing)
+    own = [endpoint for endpoint in endpoints if endpoint.key not in foreign]
     pruned = prune(ownership, snapshot)
     gateways = _gateways(ownership.state, uplinks)
     original_sysctls = dict(pruned.sysctls)
@@ -55,14 +51,23 @@ def next_state(
         gateways=gateways,
         attributes=_attributes(ownership.state, uplinks, gateways),
         dropped=_dropped(ownership.state, uplinks) & gateways.keys(),
-        endpoints=pruned.endpoints | own,
+        endpoints=pruned.endpoints | _without_port(own),
+        ports=pruned.ports | _with_port(own),
         without_endpoint=_without_endpoint(
-            ownership.state, snapshot, uplinks, {address for address, _ in own}
+            ownership.state, snapshot, uplinks, {endpoint.address for endpoint in own}
         ),
         limits=recorded_limits(ownership, snapshot, limits),
         sysctls=original_sysctls,
         nexthops=pruned.nexthops or uses_nexthops(config),
     )
+
+
+def _without_port(endpoints: Iterable[Endpoint]) -> frozenset[tuple[str, int]]:
+    return frozenset((one.address, one.device) for one in endpoints if not one.port)
+
+
+def _with_port(endpoints: Iterable[Endpoint]) -> frozenset[tuple[str, int, int]]:
+    return frozenset((one.address, one.device, one.port) for one in endpoints if one.port)
 
 
 def _policies(ownership: Ownership) -> dict[str, int]:
@@ -76,6 +81,7 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
     """The state without what is over: endpoints that are gone, values changed by somebody else."""
     state = ownership.state
     existing = snapshot.mptcp.endpoints if snapshot.mptcp else ()
+    own = [endpoint for endpoint in existing if ownership.owns_endpoint(endpoint)]
     own_rules = ownership.own_rules(snapshot.rules)
     return state._replace(
         tables=state.tables & {route.table for route in ownership.own_routes(snapshot.routes)},
@@ -84,11 +90,8 @@ def prune(ownership: Ownership, snapshot: Snapshot) -> State:
             for base in state.priorities
             if any(0 <= rule.priority - base < RULE_SPAN for rule in own_rules)
         ),
-        endpoints=frozenset(
-            (endpoint.address, endpoint.device)
-            for endpoint in existing
-            if ownership.owns_endpoint(endpoint)
-        ),
+        endpoints=_without_port(own),
+        ports=_with_port(own),
         limits=recorded_limits(ownership, snapshot, None),
         nexthops=any(map(ownership.owns_nexthop, snapshot.nexthops or ())),
         sysctls={

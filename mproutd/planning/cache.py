@@ -59,3 +59,31 @@ def cache_last(function: Callable[P, R]) -> Callable[P, R]:
         return None
 
     return cache_last_by(same_key)(function)
+
+
+def cache_recent(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the result of one of the last `count` calls if its arguments were equal.
+
+    For pure functions as in cache_last_by().
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        entries: list[tuple[tuple[object, ...], R]] = []
+        """The most recently used first."""
+
+        def cached(*args: P.args, **kwargs: P.kwargs) -> R:
+            assert not kwargs
+            for index, entry in enumerate(entries):
+                if entry[0] == args:
+                    if index:
+                        entries.insert(0, entries.pop(index))
+                    return entry[1]
+            result = function(*args, **kwargs)
+            entries.insert(0, (args, result))
+            del entries[count:]
+            return result
+
+        cached.__doc__ = function.__doc__
+        return cached
+
+    return decorate

@@ -171,9 +171,9 @@ def endpoints(
     """
     if snapshot.mptcp is None:
         return [], []
-    foreign = ownership.foreign_addresses(snapshot.mptcp.endpoints)
+    foreign = ownership.foreign_keys(snapshot.mptcp.endpoints)
     own = {
-        endpoint.address: endpoint
+        endpoint.key: endpoint
         for endpoint in snapshot.mptcp.endpoints
         if ownership.owns_endpoint(endpoint) and not endpoint.flags & IMPLICIT
     }
@@ -183,24 +183,23 @@ def endpoints(
         additions.append(Operation("change", plan.limits))
     kept = set()
     for endpoint, uplink in plan.endpoints.items():
-        if endpoint.address in foreign:
+        if endpoint.key in foreign:
             continue
-        existing = own.get(endpoint.address)
+        existing = own.get(endpoint.key)
         if existing is None:
             additions.append(Operation("add", endpoint, uplink))
             continue
-        kept.add(endpoint.address)
+        kept.add(endpoint.key)
         if not _changeable_to(existing, endpoint):
             deletions.append(Operation("delete", existing, uplink))
             additions.append(Operation("add", endpoint, uplink))
         elif existing.flags != endpoint.flags:
             additions.append(Operation("change", endpoint._replace(id=existing.id), uplink))
-    deletions += [
-        Operation("delete", endpoint) for address, endpoint in own.items() if address not in kept
-    ]
+    deletions += [Operation("delete", endpoint) for key, endpoint in own.items() if key not in kept]
     yielding = snapshot.idle_implicit.union(plan.over_cap)
     deletions += _implicit_in_the_way(snapshot.mptcp, yielding, deletions, additions)
-    departed = ownership.state.without_endpoint - plan.state.without_endpoint - own.keys()
+    departed = ownership.state.without_endpoint - plan.state.without_endpoint
+    departed -= {endpoint.address for endpoint in own.values()}
     deletions += _close_departed(snapshot, snapshot.mptcp.endpoints, departed)
     return deletions, additions
 

@@ -68,15 +68,17 @@ def without_service(
     It may have another role, or bind subflows to another device.
     """
     found = mptcp.endpoints if mptcp else ()
-    foreign = ownership.foreign_addresses(found)
+    foreign = ownership.foreign_keys(found)
     if not foreign:
         return frozenset()
     useless = set()
     for uplink in uplinks:
-        wanted = flags_for(ownership.config, uplink.config, False) & (SUBFLOW | SIGNAL)
+        flags = flags_for(ownership.config, uplink.config, False)
+        wanted, port = flags & (SUBFLOW | SIGNAL), port_for(uplink.config, flags)
         own = {address.address for path in uplink.paths for address in path.eligible}
         for endpoint in found:
-            if endpoint.address in foreign & own and not endpoint.port and uplink.link:
+            blocks = endpoint.key in foreign and endpoint.port == port
+            if blocks and endpoint.address in own and uplink.link:
                 bound_here = endpoint.device in (0, uplink.link.index)
                 if not (endpoint.flags & wanted and bound_here):
                     useless.add(endpoint.address)
@@ -98,6 +100,15 @@ def flags_for(config: Config, uplink: UplinkConfig, laminar: bool) -> int:
     if uplink.laminar and laminar and flags & SUBFLOW:
         flags |= LAMINAR
     return flags
+
+
+def port_for(uplink: UplinkConfig, flags: int) -> int:
+    """The port of an endpoint with these flags; 0 for none.
+
+    The kernel accepts one only where an address is announced and not used for subflows itself
+    (net/mptcp/pm_kernel.c, address_use_port).
+    """
+    return uplink.port or 0 if flags & (SIGNAL | SUBFLOW) == SIGNAL else 0
 
 
 def _bound_to(uplink: ObservedUplink) -> int:
@@ -160,10 +171,10 @@ def plan_endpoints(
         endpoint: name for endpoint, name in backups.items() if endpoint.address in sole_path
     }
     room = _room(ownership, mptcp, addresses | snapshot.idle_implicit) - len(planned)
-    foreign = ownership.foreign_addresses(mptcp.endpoints)
+    foreign = ownership.foreign_keys(mptcp.endpoints)
     over_cap: dict[str, str] = {}
     for endpoint, name in candidates:
-        if endpoint.address in foreign:  # somebody else's serves as well, and takes no more room
+        if endpoint.key in foreign:  # somebody else's serves as well, and takes no more room
             planned[endpoint] = name
         elif room > 0:
             planned[endpoint] = name
@@ -196,6 +207,7 @@ def _candidates(
         assert uplink.link is not None
         flags = flags_for(config, uplink.config, mptcp.laminar)
         flags |= BACKUP if uplink in standby else 0
+        port = port_for(uplink.config, flags)
         by_family = (path.eligible for path in uplink.paths if path.usable)
         alternating = (
             address
@@ -204,7 +216,7 @@ def _candidates(
             if address is not None
         )
         for turn, address in enumerate(alternating):
-            endpoint = Endpoint(address.address, _bound_to(uplink), flags)
+            endpoint = Endpoint(address.address, _bound_to(uplink), flags, port=port)
             candidates.append((turn, endpoint, uplink.config.name))
     candidates.sort(key=lambda candidate: candidate[0])
     return [(endpoint, name) for _, endpoint, name in candidates]

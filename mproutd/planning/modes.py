@@ -2,7 +2,8 @@
 
 Pure.  An uplink whose quota is used up changes to its quota_action, unless its mode is lower
 already.  A backup or handover uplink that carries because the regular ones are full has the mode
-`overflow`: below the regular ones for other traffic, beside them for MPTCP.
+`overflow`: below the regular ones for other traffic, beside them for MPTCP.  In standby every
+uplink that would carry has the mode `standby`: its table and rules stay, and nothing else uses it.
 
 Invariants: the configuration stays as it is; the last usable uplink is taken out of use only with
 `quota_hard`; the same verdicts give the same modes in a daemon, after its restart, and in a
@@ -16,7 +17,15 @@ from collections.abc import Collection, Sequence
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.cost import OVERFLOW_MODES
 from mproutd.planning.state import State
-from mproutd.planning.uplinks import OFF, OVERFLOW, RANK, Facts, ObservedUplink, by_rank
+from mproutd.planning.uplinks import (
+    OFF,
+    OVERFLOW,
+    RANK,
+    STANDBY,
+    Facts,
+    ObservedUplink,
+    by_rank,
+)
 
 
 class Verdicts:
@@ -29,6 +38,8 @@ class Verdicts:
         """Uplinks whose quota is used up."""
         self.overflowing: frozenset[str] = frozenset()
         """Uplinks that carry because the regular ones are full."""
+        self.standby = is_standby(config, state, facts)
+        """The other gateway of the pair carries."""
         if over_quota or overflowing:
             self.over_quota = frozenset(
                 uplink.name
@@ -58,6 +69,18 @@ class Verdicts:
         }
 
 
+def is_standby(config: Config, state: State, facts: Facts) -> bool:
+    """Whether the other gateway of a pair carries.
+
+    The state file has what was commanded last, and does not outlive a reboot: a gateway of a pair
+    starts in standby, so that none becomes active that keepalived does not want.
+    """
+    if not config.pair:
+        return False
+    commanded = state.standby if facts.standby is None else facts.standby
+    return commanded is not False
+
+
 def may_overflow(uplink: UplinkConfig) -> bool:
     """Whether the uplink carries while the regular ones are full."""
     return uplink.overflow is not None and uplink.mode in OVERFLOW_MODES
@@ -68,7 +91,7 @@ def with_effective_modes(config: Config, verdicts: Verdicts) -> Config:
 
     An uplink that is to be off counts as `handover` until it is known which others are usable.
     """
-    if not (verdicts.over_quota or verdicts.overflowing):
+    if not (verdicts.over_quota or verdicts.overflowing or verdicts.standby):
         return config
     uplinks = []
     for uplink in config.uplinks:
@@ -76,6 +99,8 @@ def with_effective_modes(config: Config, verdicts: Verdicts) -> Config:
             uplink = uplink._replace(mode=_demoted(uplink))
         elif uplink.name in verdicts.overflowing:
             uplink = uplink._replace(mode=OVERFLOW)
+        if verdicts.standby and uplink.mode in RANK:
+            uplink = uplink._replace(mode=STANDBY)
         uplinks.append(uplink)
     return config._replace(uplinks=tuple(uplinks))
 
@@ -111,4 +136,5 @@ def switch_off(
 
 
 def _is_condemned(uplink: ObservedUplink) -> bool:
-    return uplink.over_quota and uplink.config.quota_action == OFF
+    config = uplink.config
+    return uplink.over_quota and config.quota_action == OFF and config.mode != STANDBY

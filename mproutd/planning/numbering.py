@@ -3,18 +3,21 @@
 A slot is a number from 1.  From it follow the table (table_base + slot), the mark (the slot's
 bits in the bits of mark_mask) and the priorities of the uplink's rules.  Slots follow the order
 of the file at a fresh start and stay with their uplink after that, so that an uplink that
-carries connections keeps its numbers when a section is added before it.
+carries connections keeps its numbers when a section is added before it.  With `pair` they always
+follow the order of the file, so that two gateways with the same file have the same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.configuration.options import MAX_UPLINKS, POLICY_TABLES, TABLE_SPAN
-from mproutd.configuration.policies import RuleConfig
 from mproutd.planning.cache import cache_last
+
+if TYPE_CHECKING:
+    from mproutd.configuration.policies import RuleConfig
 
 
 class Numbers(NamedTuple):
@@ -56,7 +59,7 @@ def assign_policy_numbers(config: Config, known: Mapping[str, int]) -> dict[str,
     highest = min((1 << config.policy_mask.bit_count()) - 1, TABLE_SPAN - POLICY_TABLES - 1)
     assigned: dict[str, int] = {}
     for name in owners:
-        number = known.get(name, 0)
+        number = 0 if config.pair else known.get(name, 0)
         if 0 < number <= highest and number not in assigned.values():
             assigned[name] = number
     free = iter([n for n in range(1, highest + 1) if n not in assigned.values()])
@@ -113,7 +116,7 @@ def assign_numbers(config: Config, slots: Mapping[str, int]) -> dict[str, Number
     assigned = dict(pinned)
     taken = set(pinned.values())
     for uplink in config.uplinks:
-        slot = slots.get(uplink.name, 0)
+        slot = 0 if config.pair else slots.get(uplink.name, 0)
         if uplink.name not in assigned and 0 < slot <= MAX_UPLINKS and slot not in taken:
             if _mark_is_free(config, uplink, slot, marks):
                 assigned[uplink.name] = slot

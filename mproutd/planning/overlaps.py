@@ -81,7 +81,12 @@ def shared_subnets(
                     for subnet in sorted(together):
                         share(subnet)
     devices = {uplink.link.index for uplink in uplinks if uplink.link}
-    elsewhere = {address.network for address in addresses if address.link not in devices}
+    lengths = {length for _, length in by_length}
+    elsewhere = {
+        address.network
+        for address in addresses
+        if address.prefixlen in lengths and address.link not in devices
+    }
     for starts in by_length.values():
         for subnets in starts.values():
             for subnet in subnets:

@@ -12,7 +12,7 @@ alone, recognize it?
 - Nexthop objects carry a protocol number too, and have ids in a range of ours.
 - Endpoints, limits and sysctls carry no mark.  The state file lists them before they are
   written, and they are ours only while they still look as we left them: the endpoint has the
-  same address and device, the limit or sysctl our value.  If the state file is lost, they are
+  same address, device and port, the limit or sysctl our value.  If the state file is lost, they are
   treated as somebody else's.
 """
 
@@ -60,21 +60,20 @@ class Ownership:
         return value.protocol == PROTOCOL and value.id in NEXTHOP_IDS
 
     def owns_endpoint(self, endpoint: Endpoint) -> bool:
-        """By address and device; mproutd never gives an endpoint a port."""
-        return not endpoint.port and (endpoint.address, endpoint.device) in self._endpoints
+        """By address and device, and port if it has one."""
+        if endpoint.port:
+            return (endpoint.address, endpoint.device, endpoint.port) in self.state.ports
+        return (endpoint.address, endpoint.device) in self._endpoints
 
-    def foreign_addresses(self, endpoints: Iterable[Endpoint]) -> frozenset[str]:
-        """The addresses at which somebody else's endpoint takes the place of ours.
+    def foreign_keys(self, endpoints: Iterable[Endpoint]) -> frozenset[tuple[str, int]]:
+        """Where somebody else's endpoint takes the place of ours: (address, port).
 
-        An implicit endpoint does not: the kernel made it and gives it up for ours.  One with a
-        port is beside ours.
+        An implicit endpoint does not: the kernel made it and gives it up for ours.
         """
         return frozenset(
-            endpoint.address
+            endpoint.key
             for endpoint in endpoints
-            if not self.owns_endpoint(endpoint)
-            and not endpoint.flags & IMPLICIT
-            and not endpoint.port
+            if not self.owns_endpoint(endpoint) and not endpoint.flags & IMPLICIT
         )
 
     def owns_sysctl(self, device: int, key: str, value: int | None) -> bool:

@@ -46,7 +46,8 @@ class RemovalLimiter:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._wanted: Collection[Collection[Object]] = ()
+        self._wanted: dict[type, Collection[Object]] = {}
+        """By kind."""
         self._unsettled: set[Object] = set()
         """Wanted, but it was not there after the last pass, or we are removing it ourselves."""
         self._levels: dict[Object, tuple[float, float]] = {}
@@ -72,7 +73,8 @@ class RemovalLimiter:
         absent = {_identity(value) for value in missing}
         self._limited &= absent
         self._waiting, self._refused = self._refused & absent, set()
-        self._wanted, self._unsettled = wanted, absent - self._limited
+        self._wanted = {type(next(iter(values))): values for values in wanted if values}
+        self._unsettled = absent - self._limited
         now = self._clock()
         for value, (level, since) in list(self._levels.items()):
             if level - (now - since) / RESTORE_INTERVAL <= 0:
@@ -88,9 +90,9 @@ class RemovalLimiter:
 
         `touched`: the ifindexes with events since the last pass.
         """
-        value = _identity(operation.value)
-        if operation.verb == "delete" or not self._was_there(value):
+        if not self.restores(operation):
             return True
+        value = _identity(operation.value)
         if isinstance(value, Route) and any(device in touched for device in value.devices):
             return True
         now = self._clock()
@@ -107,6 +109,13 @@ class RemovalLimiter:
         self.total += 1
         return True
 
+    def restores(self, operation: Operation) -> bool:
+        """Whether it adds what was wanted and there after the last pass."""
+        if operation.verb == "delete":
+            return False
+        value = _identity(operation.value)
+        return value in self._wanted.get(type(value), ()) and value not in self._unsettled
+
     def _is_due(self, value: Object, level: float, now: float) -> bool:
         """Whether an object with this much of its burst used may be restored now."""
         known = self._delays.get(value)
@@ -121,10 +130,6 @@ class RemovalLimiter:
         delay = min(2 * delay, RESTORE_INTERVAL)
         self._delays[value] = (delay, now + delay)
         return True
-
-    def _was_there(self, value: Object) -> bool:
-        """Whether it was wanted and there after the last pass."""
-        return value not in self._unsettled and any(value in kind for kind in self._wanted)
 
     def next_at(self) -> float | None:
         """When something may be restored that the last pass did not restore because of its rate;

@@ -124,7 +124,10 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
         barred=routing.barred,
         over_cap=over_cap,
         state=new_state._replace(
-            failed=failed, over_quota=verdicts.over_quota, overflowing=verdicts.overflowing
+            failed=failed,
+            over_quota=verdicts.over_quota,
+            overflowing=verdicts.overflowing,
+            standby=verdicts.standby if config.pair else None,
         ),
     )
 

@@ -52,8 +52,12 @@ class State(NamedTuple):
     """Uplinks that carry because the regular ones are full."""
     policies: Mapping[str, int] = {}
     """Policy or sticky rule → number, from 1; its mark and table follow from it."""
+    standby: bool | None = None
+    """What a gateway of a pair was commanded last; None where it is none, or after a reboot."""
     nexthops: bool = False
     """There may be nexthop objects of ours."""
+    ports: frozenset[tuple[str, int, int]] = frozenset()
+    """As in endpoints, of those with a port: (address, ifindex, port)."""
 
 
 def encode(state: State) -> dict[str, Any]:
@@ -70,6 +74,7 @@ def encode(state: State) -> dict[str, Any]:
         ],
         "dropped": sorted(map(list, state.dropped)),
         "endpoints": sorted([address, device] for address, device in state.endpoints),
+        "ports": sorted(map(list, state.ports)),
         "without_endpoint": sorted(state.without_endpoint),
         "limits": [list(limits) for limits in state.limits] if state.limits else None,
         "sysctls": [[*key, value] for key, value in sorted(state.sysctls.items())],
@@ -77,6 +82,7 @@ def encode(state: State) -> dict[str, Any]:
         "over_quota": sorted(state.over_quota),
         "overflowing": sorted(state.overflowing),
         "policies": dict(state.policies),
+        "standby": state.standby,
         "nexthops": state.nexthops,
     }
 
@@ -114,6 +120,10 @@ def _decode(data: Any) -> State:
         endpoints=frozenset(
             (canonical(address), _number(device)) for address, device in data["endpoints"]
         ),
+        ports=frozenset(
+            (canonical(address), _number(device), _number(port))
+            for address, device, port in data.get("ports", ())
+        ),
         without_endpoint=frozenset(canonical(address) for address in data["without_endpoint"]),
         limits=(_limits(limits[0]), *map(_limits, limits[1:])) if limits else None,
         sysctls={
@@ -125,6 +135,7 @@ def _decode(data: Any) -> State:
         policies={
             _text(name): _number(number) for name, number in data.get("policies", {}).items()
         },
+        standby=_optional_flag(data.get("standby")),
         nexthops=data.get("nexthops", False) is True,
     )
 
@@ -138,6 +149,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     return value
+
+
+def _optional_flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _metric(value: object) -> int | str:

@@ -62,8 +62,9 @@ def flows(
         Flow("host", Packet(family, _own_source(plan, family)), _carriers(plan, family))
         for family in families
     ]
+    own = {address.address for address in snapshot.addresses}
     for name, address in _lans(snapshot, plan, routers):
-        if address.family in families and (host := _neighbour(address)):
+        if address.family in families and (host := _neighbour(address, own)):
             packet = Packet(address.family, host, address.link)
             flows.append(Flow("lan", packet, _expected(plan, packet, name), name))
     limits = {
@@ -149,17 +150,20 @@ def _lans(
             yield link.name, address
 
 
-def _neighbour(address: Address) -> str:
-    """Another host in the subnet of an address; "" where there is room for none."""
+def _neighbour(address: Address, own: Collection[str]) -> str:
+    """Another host in the subnet of an address, none of our `own`; "" where there is room for none.
+
+    The kernel drops what comes from an address of its own.
+    """
     size = bits(address.family)
     if size - address.prefixlen < 2 or address.network == "default":
         return ""
     start, length = leading_bits(address.network)
-    first, second = (
+    hosts = (
         prefix(((start << size - length) + host).to_bytes(size // 8, "big"), size, address.family)
-        for host in (1, 2)
+        for host in range(1, min(len(own) + 2, (1 << size - length) - 1))
     )
-    return second if first == address.address else first
+    return next((host for host in hosts if host not in own), "")
 
 
 def _carriers(plan: Plan, family: int) -> tuple[str, ...]:

@@ -133,7 +133,8 @@ def _needed_subflows(
     One from each address of the uplinks, also from the one where it began: the initial subflow,
     which does not count, may be lost, and that address joins again.  An uplink counts once
     before it has an address, so that a lost lease changes nothing.  How many a server's clients
-    open, and how many addresses meet a fullmesh endpoint, is for the peers to decide.
+    open, and how many addresses meet a fullmesh endpoint, is for the peers to decide.  In a pair, a
+    connection that outlived standby has one subflow more.
     """
     config = ownership.config
     roles = {uplink.role or config.role for uplink in config.uplinks}
@@ -154,7 +155,8 @@ def _needed_subflows(
             addresses.update([address.address for address in eligible])
             without_address += not eligible
         needed = max(needed, len(addresses) + without_address)
-    return needed + accepted
+    outlived = int(config.pair and bool(ranked))  # see relocation.py: it belongs to no endpoint
+    return needed + accepted + outlived
 
 
 def recorded_limits(

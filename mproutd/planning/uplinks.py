@@ -21,7 +21,7 @@ from mproutd.model import (
     family_of,
     leading_bits,
 )
-from mproutd.planning.addresses import sorted_addresses
+from mproutd.planning.addresses import addresses_by_link, sorted_addresses
 from mproutd.planning.cache import cache_last_by
 from mproutd.planning.delegation import delegated_prefixes
 from mproutd.planning.gateways import (
@@ -82,6 +82,8 @@ class Facts(NamedTuple):
     """Uplinks whose quota is used up; None while nothing is counted: see modes.py."""
     overflowing: frozenset[str] | None = None
     """Uplinks that carry because the regular ones are full; None while nothing is measured."""
+    standby: bool | None = None
+    """The other gateway of the pair carries; None while nothing says so: see modes.py."""
     source_error: str = ""
     """Why a source does not reply; empty when all do."""
 
@@ -196,10 +198,10 @@ class ObservedUplink(NamedTuple):
         return self.paths[0].usable or self.paths[1].usable
 
 
-OFF, OVERFLOW = "off", "overflow"
+OFF, OVERFLOW, STANDBY = "off", "overflow", "standby"
 RANK = {"master": 0, "on": 1, OVERFLOW: 2, "backup": 3, "handover": 4}
 """The order of the modes; an uplink that is `off` is used for nothing that does not ask for it.
-Nobody configures `overflow`: see modes.py."""
+Nobody configures `overflow` and `standby`: see modes.py."""
 
 
 def by_rank(uplinks: Sequence[ObservedUplink]) -> list[ObservedUplink]:
@@ -239,9 +241,7 @@ def observe(
     `failed`: (uplink, family) whose health check has failed.
     """
     named = by_name(snapshot.links)
-    by_link: dict[int, list[Address]] = {}
-    for address in snapshot.addresses:
-        by_link.setdefault(address.link, []).append(address)
+    by_link = addresses_by_link(snapshot.addresses, config.virtual_address)
     # With netifd, its answer is complete.
     delegated = delegated_prefixes(config, snapshot, named) if facts.devices is None else {}
     uplinks = []
@@ -345,16 +345,19 @@ def _path(
 
 def _without_duplicates(uplinks: list[ObservedUplink]) -> list[ObservedUplink]:
     """Each address counts for one uplink: the first usable with it, else the first that has it."""
-    holders: dict[str, list[tuple[str, bool]]] = {}
+    holders: dict[str, list[tuple[str, Path, Address]]] = {}
     for uplink in uplinks:
         for path in uplink.paths:
             for address in path.covered:
-                usable = path.usable and address in path.eligible
-                holders.setdefault(address.address, []).append((uplink.config.name, usable))
+                holder = uplink.config.name, path, address
+                holders.setdefault(address.address, []).append(holder)
     owners = {
-        address: next((name for name, usable in names if usable), names[0][0])
-        for address, names in holders.items()
-        if len(names) > 1
+        text: next(
+            (name for name, path, address in found if path.usable and address in path.eligible),
+            found[0][0],
+        )
+        for text, found in holders.items()
+        if len(found) > 1
     }
     if not owners:
         return uplinks

@@ -145,6 +145,12 @@ def _resolved(context: ServiceContext) -> Service:
     return ResolvedLinks(context)
 
 
+def _standby(context: ServiceContext) -> Service:
+    from mproutd.services.standby import Standby
+
+    return Standby(context)
+
+
 def _delays_names(outcome: Outcome) -> bool:
     """Whether systemd-resolved runs and may wait for an uplink that is not used."""
     uplinks = outcome.plan.uplinks
@@ -155,6 +161,11 @@ def _delays_names(outcome: Outcome) -> bool:
     from mproutd.planning.resolved import plan_links
 
     return bool(plan_links(uplinks).silent)
+
+
+def _always(outcome: Outcome) -> bool:
+    """For what has nothing to do before the first pass: the endpoints come before its imports."""
+    return True
 
 
 def _may_deprecate(config: Config) -> bool:
@@ -183,12 +194,14 @@ SERVICES = (
         lambda config: _needs_nftables(config) or (config.enabled and _any_sets(config, "nat6")),
         _pinned_flows,
         leftover="nftables",
+        applies=_always,
     ),
     ServiceType("domains", _names_domains, _domain_file, leftover="dnsmasq.d/mproutd.conf"),
     ServiceType(
         "conntrack",
         lambda config: _pins_flows(config) or _any_sets(config, "flush_conntrack"),
         _conntrack,
+        applies=_always,
     ),
     ServiceType(
         "prefixes",
@@ -214,6 +227,7 @@ SERVICES = (
         leftover="resolved.json",
         applies=_delays_names,
     ),
+    ServiceType("standby", lambda config: config.enabled and config.pair, _standby),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""

@@ -66,6 +66,7 @@ def build_status(
         "enabled": config.enabled,
         "degraded": bool((config.enabled and unusable) or drift or problems),
         "running": pid is not None,
+        "standby": plan.state.standby,
         "uplinks": uplinks,
         "default": _defaults(inspection),
         "other_traffic": other_traffic(inspection, view),
@@ -151,6 +152,8 @@ def _problems(
     yield from traffic_problems(inspection, view)
     if inspection.snapshot.nexthops is None and is_shared(inspection.config):
         yield problem("no-nexthop-objects")
+    if (standby := inspection.plan.state.standby) is not None:
+        yield from _pair_problems(inspection, standby)
     yield from resolver_problems(inspection, view.name)
     yield from _failed_in_use(inspection.plan)
     yield from path_problems(inspection)
@@ -231,6 +234,15 @@ def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> Iterator[
     yield from removed_objects(inspection.restored, inspection.rate_limited, name)
 
 
+def _pair_problems(inspection: Inspection, standby: bool) -> Iterator[Problem]:
+    """Virtual addresses that do not go with standby, or with its end: VRRP has another view."""
+    present = {address.address for address in inspection.snapshot.addresses}
+    for address in inspection.config.virtual_address:
+        if (address in present) == standby:
+            code = "standby-with-address" if standby else "active-without-address"
+            yield problem(code, address=address)
+
+
 def _failed_in_use(plan: Plan) -> Iterator[Problem]:
     """Uplinks whose health check failed, and that are in use because no other is usable."""
     failed = set(plan.state.failed)
@@ -251,7 +263,7 @@ def _endpoint_problem(
     address, device = desired.address, view.name(desired.device)
     state = endpoint_state(inspection, view, desired)
     if state == "foreign":
-        endpoint = describe(view.endpoints[address], view.name)
+        endpoint = describe(view.endpoints[desired.key], view.name)
         yield problem("foreign-endpoint", uplink=uplink, address=address, endpoint=endpoint)
     elif state == "misrouted":
         family = family_of(address)

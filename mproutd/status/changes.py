@@ -10,12 +10,12 @@ from mproutd.configuration.config import Config
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import FAMILIES, FAMILY_NAMES, NftTable, Operation
 from mproutd.planning.gateways import Gateway
-from mproutd.planning.inspection import Preview
 from mproutd.planning.plan import Outcome, Plan
 from mproutd.planning.uplinks import REASONS, ObservedUplink, Path
 from mproutd.status.render_traffic import share_list
 
 if TYPE_CHECKING:
+    from mproutd.planning.inspection import Preview
     from mproutd.status.change_types import Change
 
 MAX_STATUS_LENGTH = 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from mproutd.status.types import Count, Seconds
 
@@ -66,3 +66,39 @@ class ConnectionList(TypedDict):
     """of this format: 1"""
     connections: list[ConnectionStatus]
     """the MPTCP connections of this network namespace"""
+
+
+class ConnectionGroup(TypedDict):
+    """The connections of a peer, or at a local port, together."""
+
+    key: str
+    """the peer's address at which its connections began, or the local port"""
+    addresses: list[str]
+    """every remote address of these connections and their subflows"""
+    connections: Count
+    """how many there are"""
+    fallback: Count
+    """how many of them fell back to plain TCP"""
+    subflows: Count
+    """subflows of all of them"""
+    sent: Count | None
+    """bytes that these connections sent since they began"""
+    received: Count | None
+    """bytes that these connections received since they began"""
+    sent_rate: Count | None
+    """bits per second during the sample"""
+    received_rate: Count | None
+    """bits per second during the sample"""
+
+
+class ConnectionGroups(TypedDict):
+    """mproutd connections --by peer --json"""
+
+    version: Count
+    """of this format: 1"""
+    by: Literal["peer", "port"]
+    """what the key of a group is"""
+    seconds: Seconds
+    """length of the sample that the rates are from"""
+    groups: list[ConnectionGroup]
+    """those with the most bytes first"""

@@ -15,6 +15,7 @@ EventKind = Literal[
     "action",
     "quota",
     "overflow",
+    "standby",
     "conntrack",
     "nftables",
     "prefix",

@@ -31,6 +31,7 @@ EVENT_KINDS = {
     "action": "a program of `on_up`, `on_down` or `on_quota` ended, or could not be run",
     "quota": "a quota was nearly or fully used up, a new period began, or its figure was entered",
     "overflow": "an uplink began or stopped carrying beside the regular ones",
+    "standby": "the gateway of a pair entered or left standby",
     "conntrack": "connections of an uplink were removed from connection tracking, or could not be",
     "nftables": "mproutd's nftables table was written or removed, or could not be",
     "prefix": "an address in the LAN was deprecated or is preferred again, or could not be changed",

@@ -41,6 +41,9 @@ METRICS = {
     "mproutd_build_info": Metric(GAUGE, "Version of the daemon.", ("version",)),
     "mproutd_enabled": Metric(GAUGE, "Whether multipath is enabled in the configuration."),
     "mproutd_degraded": Metric(GAUGE, "Whether anything needs attention."),
+    "mproutd_standby": Metric(
+        GAUGE, "Whether the other gateway of a pair carries; missing without a pair."
+    ),
     "mproutd_configuration_rejected": Metric(
         GAUGE, "Whether the files on disk are rejected and an earlier configuration is in use."
     ),
@@ -179,6 +182,8 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     yield "mproutd_build_info", (status["mproutd"],), 1
     yield "mproutd_enabled", (), status["enabled"]
     yield "mproutd_degraded", (), status["degraded"]
+    if (standby := status.get("standby")) is not None:
+        yield "mproutd_standby", (), standby
     yield "mproutd_configuration_rejected", (), status["configuration"]["error"] is not None
     yield "mproutd_warnings", (), len(status["warnings"])
     codes = Counter(problem["code"] for problem in status["problems"])

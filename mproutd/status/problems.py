@@ -5,15 +5,15 @@ The text says what and where, the advice what to do about it.  docs/status.md li
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mproutd.iproute2 import DeviceNames, describe, ip_command
-from mproutd.model import NftTable, Object
+from mproutd.model import Endpoint, NftTable, Object
 from mproutd.planning.pacing import FailedOperation
 
 if TYPE_CHECKING:
-    from mproutd.status.types import FamilyStatus, Problem, Status, UplinkStatus
+    from mproutd.status.types import Problem, Status
 
 PROBLEMS = {
     "no-mptcp": "the kernel does not support MPTCP: routes and rules are maintained, endpoints "
@@ -59,6 +59,8 @@ PROBLEMS = {
     "ledger-error": "quotas: {error}",
     "capacity-unknown": "{uplink} cannot carry by overflow yet: the capacity of {regular} is "
     "unknown",
+    "standby-with-address": "in standby, but this gateway has the virtual address {address}",
+    "active-without-address": "active, but this gateway lacks the virtual address {address}",
     "no-mark": "{uplink}: no firewall mark: `mark_mask` has no room for another uplink",
     "policy-unusable": "policy {policy} ({family}): no member is usable; its traffic: {fate}",
     "flows-not-pinned": "forwarded connections do not keep their uplink, and only the default "
@@ -176,6 +178,8 @@ ADVICE = {
     "enter the provider's figure: mproutd quota UPLINK --set AMOUNT",
     "capacity-unknown": "set `download` and `upload` for each regular uplink, in kbit/s; otherwise "
     "the highest rates that mproutd sees count",
+    "standby-with-address": "make keepalived's notify_master call it; now: mproutd standby off",
+    "active-without-address": "if the other gateway has it: mproutd standby on; see: ip address",
     "no-mark": "widen `mark_mask`, or set `mark` for the uplink",
     "policy-unusable": "see above why its uplinks are not usable; another member or `last_resort` "
     "lets its traffic leave",
@@ -225,13 +229,6 @@ ADVICE = {
 }
 """Code → what to do; DEVICE stands for the uplink's device, ID for an endpoint's."""
 
-DHCPCD, MPTCPD, NETWORKD, NETWORKMANAGER = "dhcpcd", "mptcpd", "systemd-networkd", "NetworkManager"
-_NETWORKD_ADVICE = (
-    "if systemd-networkd removed it: set ManageForeignRoutingPolicyRules=no, "
-    "ManageForeignRoutes=no and ManageForeignNextHops=no under [Network] in "
-    "/etc/systemd/networkd.conf.d/mproutd.conf, then: systemctl restart systemd-networkd; "
-    "otherwise: ip monitor rule route nexthop"
-)
 ADVERTISEMENTS_IGNORED = (
     "the kernel ignores router advertisements on {device}, since forwarding is on and accept_ra "
     "is 1: sysctl -w net/ipv6/conf/{device}/accept_ra=2"
@@ -250,20 +247,10 @@ TABLE_REMOVED = (
     "find the program: nft monitor; a firewall's service may delete all tables (flush ruleset)"
 )
 """Instead of the advice for an object that others remove, for the nftables table."""
-
-CONFLICT_ADVICE = {
-    ("no-carrier", DHCPCD): "dhcpcd removes the address with the carrier, so that the uplink "
-    "waits for a new lease when it recovers; to keep the address, set `nolink` in "
-    "/etc/dhcpcd.conf, then: ifdown DEVICE && ifup DEVICE (or restart dhcpcd)",
-    ("foreign-endpoint", MPTCPD): "if mptcpd created it: systemctl disable --now mptcp, then: "
-    "ip mptcp endpoint delete id ID",
-    ("foreign-endpoint", NETWORKMANAGER): "if NetworkManager created it: nmcli connection modify "
-    '"$(nmcli -g GENERAL.CONNECTION device show DEVICE)" connection.mptcp-flags disabled && '
-    "nmcli device reapply DEVICE; if it remains: ip mptcp endpoint delete id ID",
-    ("removed-externally", NETWORKD): _NETWORKD_ADVICE,
-    ("rate-limited", NETWORKD): _NETWORKD_ADVICE,
-}
-"""(code, daemon) → what to do instead where that daemon is running."""
+PORT_TAKEN = (
+    "a program on this host listens on the port (ss -ltnp): stop it, or choose another `port`"
+)
+"""Instead of the advice for an operation that failed, for an endpoint whose port is in use."""
 
 
 def problem(code: str, **values: Any) -> Problem:
@@ -315,16 +302,20 @@ def failed_operations(
     failed: Iterable[FailedOperation], now: float, name: DeviceNames
 ) -> list[Problem]:
     """Operations that the kernel rejected; `now` by the clock of `failed`."""
-    return [
-        problem(
+    problems = []
+    for failure in failed:
+        found = problem(
             "operation-failed",
             command=ip_command(failure.operation, name),
             error=failure.error,
             attempts=failure.attempts,
             retry_in=max(0.0, failure.retry_at - now),
         )
-        for failure in failed
-    ]
+        value = failure.operation.value
+        if isinstance(value, Endpoint) and value.port:
+            found["advice"] = PORT_TAKEN
+        problems.append(found)
+    return problems
 
 
 def removed_objects(
@@ -343,49 +334,3 @@ def removed_objects(
             found["advice"] = TABLE_REMOVED
         problems.append(found)
     return problems
-
-
-def with_conflicts(status: Status, running: Collection[str]) -> Status:
-    """A status with what is known about these daemons, which are running here."""
-    problems = list(status["problems"])
-    if status["enabled"] and MPTCPD in running:
-        problems.append(problem("mptcpd-running"))
-    for index, reported in enumerate(problems):
-        problems[index] = {**reported, "advice": _advice(reported, status["uplinks"], running)}
-    uplinks = status["uplinks"]
-    if DHCPCD in running:
-        uplinks = [
-            {**uplink, "families": [_without_lease(family) for family in uplink["families"]]}
-            for uplink in uplinks
-        ]
-    return {
-        **status,
-        "uplinks": uplinks,
-        "problems": problems,
-        "degraded": status["degraded"] or bool(problems),
-    }
-
-
-def _without_lease(family: FamilyStatus) -> FamilyStatus:
-    """A family whose DHCP client removed the address with the carrier; the kernel keeps it."""
-    if family["reason"] != "no-carrier" or family["sources"]:
-        return family
-    return {**family, "advice": f"{family['advice']}; {CONFLICT_ADVICE['no-carrier', DHCPCD]}"}
-
-
-def _advice(reported: Problem, uplinks: Sequence[UplinkStatus], running: Collection[str]) -> str:
-    """The most specific advice for a problem, with its device and endpoint id filled in."""
-    values: Mapping[str, Any] = reported
-    if values.get("kind") in ("endpoint", "nfttable"):  # systemd-networkd does not manage these
-        running = [name for name in running if name != NETWORKD]
-    advice = [
-        text
-        for (code, daemon), text in CONFLICT_ADVICE.items()
-        if code == reported["code"] and daemon in running
-    ]
-    if not advice:
-        return reported["advice"]
-    devices = [uplink["device"] for uplink in uplinks if uplink["name"] == values.get("uplink")]
-    words = values.get("endpoint", "").split()
-    endpoint_id = words[words.index("id") + 1] if "id" in words else "ID"
-    return "; ".join(advice).replace("ID", endpoint_id).replace("DEVICE", "".join(devices[:1]))

@@ -60,6 +60,8 @@ def status_lines(status: Status, color: bool = False, now: float = 0.0) -> list[
         lines = ["no uplink is configured"]
     else:
         lines = [*_table(status["uplinks"], now, color), *default_lines(status)]
+        if status.get("standby"):
+            lines[:0] = ["standby: the other gateway of the pair carries the traffic", ""]
     attention = _attention(status, color)
     return [*lines, "", *attention] if attention else lines
 
@@ -154,7 +156,8 @@ def _endpoint(uplink: UplinkStatus, address: str) -> str:
         if endpoint["address"] == address:
             number = f"{endpoint['id']} " if endpoint["id"] is not None else ""
             state = "" if endpoint["state"] == "ok" else f" {endpoint['state']}"
-            return f"endpoint {number}{','.join(endpoint['flags'])}{state}"
+            port = f" port {endpoint['port']}" if endpoint["port"] else ""
+            return f"endpoint {number}{','.join(endpoint['flags'])}{port}{state}"
     return "no endpoint"
 
 

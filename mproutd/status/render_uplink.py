@@ -175,7 +175,8 @@ def _endpoints(endpoints: Iterable[EndpointStatus], good: str, bad: str) -> list
             lines += _marked("=", str(endpoint["actual"]), good)
             continue
         flags = ",".join(endpoint["flags"])
-        lines += _marked("+", f"{endpoint['address']} {flags} ({endpoint['state']})", bad)
+        port = f" port {endpoint['port']}" if endpoint["port"] else ""
+        lines += _marked("+", f"{endpoint['address']}{port} {flags} ({endpoint['state']})", bad)
         if endpoint["actual"]:
             lines += _marked("-", endpoint["actual"], bad)
     return ["", "endpoints", *(lines or ["  none"])]

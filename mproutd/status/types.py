@@ -22,7 +22,7 @@ Time = Annotated[float, ("minimum", 0)]
 
 Family = Literal["ipv4", "ipv6"]
 Mode = Literal["on", "master", "off", "backup", "handover"]
-EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow"]
+EffectiveMode = Literal["on", "master", "off", "backup", "handover", "overflow", "standby"]
 Method = Literal["ping", "tcp", "http", "https", "dns"]
 Reason = Literal[
     "awaiting-device",
@@ -110,6 +110,8 @@ class EndpointStatus(TypedDict):
 
     address: str
     """its address"""
+    port: Count | None
+    """the port it is announced with; null for that of the connection"""
     id: Count | None
     """the kernel's id; null when the endpoint is missing"""
     flags: list[str]
@@ -340,6 +342,8 @@ one is added"""
     """the daemon's process id; only while it runs"""
     namespace: NotRequired[Count]
     """inode of the daemon's network namespace; only while it runs"""
+    standby: bool | None
+    """whether it leaves the traffic to the other gateway of a pair; null without `pair`"""
     enabled: bool
     """whether `multipath` of `globals` is enable"""
     degraded: bool

@@ -42,10 +42,10 @@ class KernelView(NamedTuple):
     own_routes: tuple[Route, ...]
     own_rules: tuple[Rule, ...]
     """mproutd's, in the kernel's order."""
-    endpoints: Mapping[str, Endpoint]
-    """By address, without those that have a port."""
-    foreign: frozenset[str]
-    """Addresses with another program's endpoint."""
+    endpoints: Mapping[tuple[str, int], Endpoint]
+    """By address and port."""
+    foreign: frozenset[tuple[str, int]]
+    """Address and port of other programs' endpoints."""
     foreign_endpoints: tuple[Endpoint, ...]
     blackholes: Mapping[int, str]
     """Family → default route of table main that discards packets, as ip(8) prints it."""
@@ -61,8 +61,8 @@ def view_kernel(inspection: Inspection) -> KernelView:
         name,
         tuple(route for route in snapshot.routes if route in own_routes),
         tuple(rule for rule in snapshot.rules if rule in own_rules),
-        {endpoint.address: endpoint for endpoint in endpoints if not endpoint.port},
-        ownership.foreign_addresses(endpoints),
+        {endpoint.key: endpoint for endpoint in endpoints},
+        ownership.foreign_keys(endpoints),
         tuple(endpoint for endpoint in endpoints if not ownership.owns_endpoint(endpoint)),
         {route.family: describe(route, name) for route in inspection.blackhole_defaults},
     )
@@ -161,9 +161,10 @@ def _rules(inspection: Inspection, view: KernelView, observed: ObservedUplink) -
 
 
 def _endpoint(inspection: Inspection, view: KernelView, desired: Endpoint) -> EndpointStatus:
-    existing = view.endpoints.get(desired.address)
+    existing = view.endpoints.get(desired.key)
     return {
         "address": desired.address,
+        "port": desired.port or None,
         "id": existing.id if existing else None,
         "flags": flag_names(desired.flags),
         "state": endpoint_state(inspection, view, desired),
@@ -172,8 +173,8 @@ def _endpoint(inspection: Inspection, view: KernelView, desired: Endpoint) -> En
 
 
 def endpoint_state(inspection: Inspection, view: KernelView, desired: Endpoint) -> EndpointState:
-    existing = view.endpoints.get(desired.address)
-    if desired.address in view.foreign:
+    existing = view.endpoints.get(desired.key)
+    if desired.key in view.foreign:
         return "foreign"
     if desired.address in inspection.misrouted:
         return "misrouted"

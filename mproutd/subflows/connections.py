@@ -137,6 +137,15 @@ class ConnectionSnapshot(NamedTuple):
                     irreplaceable.setdefault(address, set()).add(token)
         return irreplaceable
 
+    def all_joined(self, endpoint: int, tokens: Collection[int]) -> set[int]:
+        """Those of these connections whose subflows all joined the endpoint with this id."""
+        elsewhere = {
+            subflow.token
+            for subflow in self.subflows
+            if subflow.established and (subflow.initial or subflow.local_id != endpoint)
+        }
+        return set(tokens) - elsewhere
+
     def replaceable(self) -> set[str]:
         """The addresses with subflows of connections that this end began, and can add to."""
         initiated = self.initiated_locally()

@@ -17,7 +17,7 @@ Invariant: no connection loses its last subflow here, unless it is replaced or `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET
 from typing import NamedTuple
 
@@ -110,9 +110,9 @@ def relocate(
     unknown = connections.connections is None
     irreplaceable = {} if force or unknown else connections.irreplaceable()
     kept = {
-        endpoint.address: len(irreplaceable[endpoint.address])
+        endpoint.address: len(ending)
         for endpoint in last
-        if endpoint.address in irreplaceable
+        if (ending := _ending(endpoint, irreplaceable, connections))
     }
     ordered = [
         operation
@@ -140,6 +140,17 @@ def relocate(
         ordered = [operation for operation in ordered if operation.value != best]
         ordered += [*moved, *open_subflows(best, existing)]
     return Relocation(ordered, kept)
+
+
+def _ending(
+    endpoint: Endpoint, irreplaceable: Mapping[str, set[int]], connections: ConnectionSnapshot
+) -> set[int]:
+    """The connections that would end with an endpoint.
+
+    With one that has a port, the kernel closes only what joined by that port.
+    """
+    tokens = irreplaceable.get(endpoint.address, set())
+    return connections.all_joined(endpoint.id, tokens) if endpoint.port else tokens
 
 
 def without(

@@ -16,7 +16,7 @@ _mproutd_uplinks() {
 _mproutd() {
 	local at command='' common='--config-dir --runtime-dir --help -h'
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='run status reconcile connections monitor top metrics explain test check quota import flush files'
+	local commands='run status reconcile connections monitor top metrics explain test check standby quota import flush files'
 	COMPREPLY=()
 
 	# Bash splits --option=value at the =.
@@ -28,7 +28,7 @@ _mproutd() {
 	done
 
 	case $before in
-		--config-dir | --runtime-dir | --state-dir | --root)
+		--config-dir | --runtime-dir | --state-dir | --root | --pair)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -- "$word")
 			return
@@ -50,6 +50,10 @@ _mproutd() {
 			mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word")
 			return
 			;;
+		--by)
+			mapfile -t COMPREPLY < <(compgen -W 'peer port' -- "$word")
+			return
+			;;
 		--from | --port | --sport | --uid | --mac | --dscp | --mark) return ;;
 		--listen | --to | --timeout | --set) return ;;
 	esac
@@ -58,9 +62,9 @@ _mproutd() {
 		+-*) words='--version --help -h' ;;
 		+*) words=$commands ;;
 		run+-*) words="--verbose --syslog --state-dir $common" ;;
-		status+-*) words="--json $common" ;;
+		status+-*) words="--json --usable $common" ;;
 		reconcile+-*) words="--dry-run --json $common" ;;
-		connections+-*) words="--json $common" ;;
+		connections+-*) words="--by --json $common" ;;
 		monitor+-*) words="--json $common" ;;
 		top+-*) words=$common ;;
 		metrics+-*) words="--output --listen $common" ;;
@@ -69,12 +73,14 @@ _mproutd() {
 			words+=" $common"
 			;;
 		test+-*) words="--to --listen -4 -6 --timeout --json $common" ;;
-		check+-*) words="--enabled $common" ;;
+		check+-*) words="--enabled --pair $common" ;;
+		standby+-*) words=$common ;;
 		quota+-*) words="--set --reset $common" ;;
 		import+-*) words=$common ;;
 		flush+-*) words="--force $common" ;;
 		files+-*) words="--install --remove --root $common" ;;
 		status+* | test+* | quota+*) words=$(_mproutd_uplinks) ;;
+		standby+*) words='on off' ;;
 		import+*)
 			words='mwan3 pbr openmptcprouter'
 			compopt -o filenames 2>/dev/null

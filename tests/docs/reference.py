@@ -19,11 +19,12 @@ from mproutd.pathtest.types import PathTestResult
 from mproutd.pathtest.verdict import EXPLANATIONS, REMEDIES, side
 from mproutd.planning.uplinks import REASONS
 from mproutd.status.change_types import Reconciliation
-from mproutd.status.connection_types import ConnectionList
+from mproutd.status.conflicts import CONFLICT_ADVICE
+from mproutd.status.connection_types import ConnectionGroups, ConnectionList
 from mproutd.status.event_types import MonitorEvent
 from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
-from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, PROBLEMS
+from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.types import Status
 from tests.docs import argument_specs
 from tests.docs.schema import document
@@ -34,6 +35,7 @@ TYPES = {
     "status": Status,
     "reconcile": Reconciliation,
     "connections": ConnectionList,
+    "connection-groups": ConnectionGroups,
     "monitor": MonitorEvent,
     "test": PathTestResult,
     "explain": Explanation,
@@ -105,7 +107,10 @@ def tables() -> dict[str, dict[str, str]]:
                 ],
             )
         },
-        "connections.md": {"fields": _field_table("connections")},
+        "connections.md": {
+            "fields": _field_table("connections"),
+            "groups": _field_table("connection-groups"),
+        },
         "explain.md": {"fields": _field_table("explain")},
         "test.md": {
             "verdicts": table(

@@ -65,7 +65,9 @@ def _of_type(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if kind == "object":
         known = schema.get("properties", {})
         if not known:
-            return st.dictionaries(st.sampled_from(("ipv4", "ipv6")), FREE, max_size=2)
+            values = schema.get("additionalProperties")
+            values = shaped(values) if isinstance(values, dict) else FREE
+            return st.dictionaries(st.sampled_from(("ipv4", "ipv6")), values, max_size=2)
         required = set(schema.get("required", known))
         return st.fixed_dictionaries(
             {name: shaped(value, name) for name, value in known.items() if name in required},

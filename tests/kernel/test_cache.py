@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mproutd.model import ANY_DEVICE, FAMILIES, Snapshot
 from mproutd.netlink.kernel import NetlinkKernel, SnapshotRequest
-from tests.lab import Wan, eventually
+from mproutd.planning import decision
+from mproutd.planning.plan import Plan
+from mproutd.reconciler import Reconciler
+from mproutd.statefile import StateFile
+from tests.lab import TWO_UPLINKS, Wan, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -61,6 +67,11 @@ def changes(n: int) -> list[str]:
         f"link set eth{n} down",
         f"link set eth{n} up",
         f"link set eth{n} up",
+        f"link set eth{n} mtu 1400",
+        f"link set eth{n} mtu 1500",
+        f"nexthop add id 9{n} via {v4}.1 {device}",
+        f"route add default nhid 9{n} metric 3",
+        f"nexthop delete id 9{n}",
     ]
 
 
@@ -89,7 +100,8 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
 
     def compare() -> bool:
         """Addresses become valid some time after the command; a later event says so."""
-        kept.on_events(events.read())
+        with gateway.enter():  # for the sysctls
+            kept.on_events(events.read())
         cached = by_device(kept.snapshot(REQUEST))
         assert cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
         values.update((key[0] == ANY_DEVICE, key[1]) for key in cached.defaults)
@@ -97,11 +109,88 @@ def test_what_is_kept_is_what_a_fresh_look_finds(bare_wan: Wan, seed: int) -> No
         return True
 
     for turn in range(100):
-        if turn % 25 == 24:
-            bare_wan.unplug(1) if turn % 50 == 24 else bare_wan.plug(1)
+        if turn % 5 == 4:
+            bare_wan.unplug(1) if turn % 10 == 4 else bare_wan.plug(1)
         done = dice.sample(possible, dice.randint(1, 3)) if turn else INITIAL
         for change in done:
             gateway.run("sh", "-c", f"ip {change} 2>/dev/null || :")
         eventually(compare, what=f"the same after {done}")
     assert values >= {(best, family) for best in (True, False) for family in FAMILIES}
     assert {"connected", "sourced"} <= values
+
+
+@pytest.mark.parametrize("event", ["unplug", "mtu"])
+def test_routes_that_change_with_a_link_that_is_up(bare_wan: Wan, event: str) -> None:
+    """Those with a nexthop object go with the carrier; IPv6 routes inherit the MTU."""
+    gateway = bare_wan.gateway
+    gateway.ip(*RULES)
+    gateway.ip(*RULES, family=6)
+    gateway.ip(
+        "address add 10.1.1.2/24 dev eth1",
+        "address add 2001:db8:1::2/64 dev eth1 nodad",
+    )
+    if event == "unplug":
+        gateway.ip("nexthop add id 91 via 10.1.1.1 dev eth1", "route add default nhid 91 metric 3")
+    gateway.ip("route add default via 2001:db8:1::1 dev eth1 mtu 1500", family=6)
+    with gateway.enter():
+        kept, fresh = NetlinkKernel(), NetlinkKernel()
+        events = kept.events()
+    before = kept.snapshot(REQUEST._replace(full=True))
+    if event == "unplug":
+        bare_wan.unplug(1)
+    else:
+        gateway.ip("link set eth1 mtu 1400")
+
+    def has_changed() -> bool:
+        return fresh.snapshot(REQUEST._replace(full=True)).defaults != before.defaults
+
+    eventually(has_changed, what="another default route")
+
+    def is_seen() -> bool:
+        with gateway.enter():
+            kept.on_events(events.read())
+        cached = by_device(kept.snapshot(REQUEST))
+        return cached == by_device(fresh.snapshot(REQUEST._replace(full=True)))
+
+    eventually(is_seen, what="the same as a fresh look")
+
+
+@pytest.mark.parametrize("uplink", [1, 2])
+def test_what_is_anticipated_is_what_the_kernel_shows(
+    wan: Wan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uplink: int
+) -> None:
+    """The first loss of a carrier, and its return, find their decisions."""
+    now = [0.0]
+    (tmp_path / "network").write_text(TWO_UPLINKS)
+    with wan.gateway.enter():
+        state = StateFile(str(tmp_path))
+        reconciler = Reconciler(NetlinkKernel(), state, str(tmp_path), clock=lambda: now[0])
+        reconciler.configure()
+        reconciler.converge()
+        events = reconciler.kernel.events()
+        planned: list[object] = []
+        make_plan = decision.make_plan
+
+        def count(*arguments: Any) -> Plan:
+            planned.append(arguments)
+            return make_plan(*arguments)
+
+        monkeypatch.setattr(decision, "make_plan", count)
+        for change in (wan.unplug, wan.plug):
+            now[0] += 10
+            reconciler.kernel.on_events(events.read())
+            reconciler.reconcile(full=False)
+            reconciler.anticipate()
+            planned.clear()
+            change(uplink)
+
+            def has_acted() -> bool:
+                reconciler.kernel.on_events(events.read())
+                return bool(reconciler.reconcile(full=False).done)
+
+            eventually(has_acted, what="a pass that changes something")
+            assert not planned
+            for _ in range(3):
+                reconciler.reconcile(full=False)
+        reconciler.kernel.close()
+        events.close()

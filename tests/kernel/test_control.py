@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.lab import RUNTIME_DIR, Daemon, Wan, eventually
+from tests.lab import daemon as lab_daemon
 
 pytestmark = pytest.mark.kernel
 
@@ -98,6 +101,18 @@ def test_clients_that_go_away_in_the_middle(daemon):
         client_.sendall(request)
         client_.close()
     assert daemon.call("status").code == 0
+
+
+def test_files_that_an_upgrade_replaced_before_the_restart(tmp_path, monkeypatch):
+    """What a request needs is imported with the first one."""
+    shutil.copytree(lab_daemon.REPOSITORY / "mproutd", tmp_path / "mproutd")
+    monkeypatch.setattr(lab_daemon, "REPOSITORY", tmp_path)
+    with Wan(shaped=False, lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
+        build = Path(tmp_path, "mproutd/status/build.py")
+        build.write_text("from mproutd.model import OF_ANOTHER_VERSION")
+        assert "restart it: cannot import name 'OF_ANOTHER_VERSION'" in daemon.call("status").err
+        wan.unplug(1)
+        eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
 
 
 def test_forty_silent_clients_delay_no_other_client_for_long(daemon):

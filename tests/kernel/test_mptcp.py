@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from socket import AF_INET, AF_INET6, SOCK_STREAM, socket
 from struct import pack
@@ -15,9 +16,11 @@ from mproutd.model import (
     SUBFLOW,
     Endpoint,
     Limits,
+    Operation,
 )
 from mproutd.netlink import mptcp_pm
 from mproutd.netlink.nlmsg import put, put_u32
+from mproutd.netlink.path_manager import EndpointDeleter
 from tests.lab import Namespace, eventually
 from tests.lab.kernel_limits import max_endpoints, max_limit, path_manager
 from tests.lab.machine import Machine, machine_in
@@ -177,3 +180,23 @@ def test_an_event_with_all_attributes() -> None:
     )
     assert mptcp_pm.event(body) == event
     assert mptcp_pm.event(bytes((99,)) + body[1:]) == event._replace(kind="99")
+
+
+def test_the_thread_that_deletes_gets_the_interpreter_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Although the caller has nothing to wait for, and keeps it for a second."""
+    seen: list[Operation] = []
+    monkeypatch.setattr(EndpointDeleter, "_apply", lambda _, operations: seen.extend(operations))
+    interval = sys.getswitchinterval()
+    deleter = EndpointDeleter(0)
+    try:
+        sys.setswitchinterval(1.0)
+        for number in range(1, 4):
+            deleter.start([Operation("delete", Endpoint("10.1.1.2", id=number))])
+            taken = len(seen)
+            deleter.collect()
+            assert taken == number
+    finally:
+        sys.setswitchinterval(interval)
+        deleter.close()

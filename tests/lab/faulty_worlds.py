@@ -368,6 +368,21 @@ def _limited(*uplinks: int, action: str = "backup") -> Callable[[Wan, Daemon], N
     return make
 
 
+PAIR = "config mproutd 'globals'\n\toption pair '1'\n\tlist virtual_address '192.168.70.100'\n"
+
+
+def _active_without_address(wan: Wan, daemon: Daemon) -> None:
+    daemon.configure(own=PAIR)
+    daemon.call("reconcile")
+    daemon.call("standby", "off")
+
+
+def _standby_with_address(wan: Wan, daemon: Daemon) -> None:
+    wan.gateway.ip("address add 192.168.70.100/32 dev lo")
+    daemon.configure(own=PAIR)
+    daemon.call("reconcile")
+
+
 def _ledger(wan: Wan, daemon: Daemon) -> None:
     daemon.stop()
     directory = daemon.node.path(STATE_DIR)
@@ -488,6 +503,10 @@ BROKEN: dict[str, Broken] = {
     "quota-reached": Broken("an uplink is hardly used any more", _limited(2)),
     "quota-in-use": Broken("an uplink is used beyond its quota", _limited(1, 2, action="off")),
     "ledger-error": Broken("the volume of an uplink is counted from zero", _ledger),
+    "standby-with-address": Broken("other traffic uses one uplink only", _standby_with_address),
+    "active-without-address": Broken(
+        "two gateways are active, or none has the LAN's address", _active_without_address
+    ),
     "capacity-unknown": Broken(
         "a backup uplink does not help although the others are full", _unknown_capacity
     ),

@@ -10,3 +10,4 @@ from __future__ import annotations
 from mproutd.planning import cache
 
 cache.cache_last_by = lambda key: lambda function: function
+cache.cache_recent = lambda count: lambda function: function

@@ -9,6 +9,8 @@ gw02 eth1 10.1.2.2 ─┼─ internet 10.9.9.1 ── 10.9.9.9 eth0 server
 from __future__ import annotations
 
 import re
+import subprocess
+from typing import Any
 
 from tests.lab import SERVER, Namespace, eventually, veth
 from tests.lab.resources import Closing
@@ -35,34 +37,28 @@ class Client(Namespace):
         return [f"10.{uplink}.{self.number}.2" for uplink in (1, 2)]
 
 
-class FarEnd(Closing):
-    """All of it but mproutd.  `mbit`: of each uplink; `core_mbit`: of the server, 0: no limit."""
+class Gateways(Closing):
+    """The gateways and the internet.
+
+    `mbit`: of each uplink; `core_mbit`: of the server's link towards it, 0 for no limit.
+    """
 
     def __init__(self, clients: int, mbit: int = 10, core_mbit: int = 0) -> None:
         self.guide = Guide("../far-end")
         self.internet = Namespace("internet")
-        self.server = Machine("server")
         self.clients = [Client(number) for number in range(1, clients + 1)]
+        self._mbit, self._core_mbit = mbit, core_mbit
         try:
-            self._connect(mbit, core_mbit)
-            self._serve()
+            self.internet.sysctl("net.ipv4.ip_forward", 1)
+            self.internet.ip(f"address add {TARGET}/32 dev lo")
+            for client in self.clients:
+                for uplink in (1, 2):
+                    self._uplink(client, uplink)
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, mbit: int, core_mbit: int) -> None:
-        internet = self.internet
-        internet.sysctl("net.ipv4.ip_forward", 1)
-        veth(self.server, "eth0", internet, "core")
-        internet.ip("address add 10.9.9.1/24 dev core", f"address add {TARGET}/32 dev lo")
-        self.server.ip(f"address add {SERVER}/24 dev eth0", "route add default via 10.9.9.1")
-        if core_mbit:
-            internet.tc(f"qdisc replace dev core root {SHAPE.format(rate=core_mbit)}")
-        for client in self.clients:
-            for uplink in (1, 2):
-                self._uplink(client, uplink, mbit)
-
-    def _uplink(self, client: Client, uplink: int, mbit: int) -> None:
+    def _uplink(self, client: Client, uplink: int) -> None:
         device, there = f"eth{uplink}", f"gw{client.number}-{uplink}"
         router = f"10.{uplink}.{client.number}.1"
         veth(client, device, self.internet, there)
@@ -71,23 +67,25 @@ class FarEnd(Closing):
             f"address add {client.addresses[uplink - 1]}/24 dev {device}",
             f"route add default via {router} dev {device} metric {uplink}",
         )
-        client.tc(f"qdisc replace dev {device} root {SHAPE.format(rate=mbit)}")
-        self.internet.tc(f"qdisc replace dev {there} root {SHAPE.format(rate=mbit)}")
+        client.tc(f"qdisc replace dev {device} root {SHAPE.format(rate=self._mbit)}")
+        self.internet.tc(f"qdisc replace dev {there} root {SHAPE.format(rate=self._mbit)}")
 
-    def _serve(self) -> None:
-        for path, text in self.guide.files("server").items():
-            for client in self.clients if "{N}" in path else self.clients[:1]:
-                self.server.write(*(part.replace("{N}", client.name[2:]) for part in (path, text)))
-        self.server.run("nft", "-f", "/etc/nftables.conf")
-        for client in self.clients:
-            self.server.service(f"ss-server -c /etc/shadowsocks-libev/{client.name}.json")
-        for client in self.clients:
-            eventually(lambda port=client.port: f":{port}" in self.server.run("ss", "-HMltn"))
+    def plug_in(self, server: Namespace) -> None:
+        """Connect a server to the internet, as eth0 with its address."""
+        self.internet.run("ip", "link", "delete", "core", check=False)  # of a server that rebooted
+        veth(server, "eth0", self.internet, "core")
+        self.internet.ip("address add 10.9.9.1/24 dev core")
+        if self._core_mbit:
+            self.internet.tc(f"qdisc replace dev core root {SHAPE.format(rate=self._core_mbit)}")
+        server.ip(f"address add {SERVER}/24 dev eth0", "route add default via 10.9.9.1")
 
-    def configuration(self) -> tuple[str, str]:
-        """mproutd's two files."""
-        files = self.guide.files("server")
-        return files["/etc/mproutd/network"], files["/etc/mproutd/mproutd"]
+    def files(self) -> dict[str, str]:
+        """The server's, those for one gateway as often as there are gateways."""
+        return {
+            path.replace("{N}", client.name[2:]): text.replace("{N}", client.name[2:])
+            for path, text in self.guide.files("server").items()
+            for client in (self.clients if "{N}" in path else self.clients[:1])
+        }
 
     def tunnel(self, client: Client, port: int, target: str) -> int:
         """A port of the gateway, where a connection to `target` begins, through the proxy.
@@ -100,9 +98,42 @@ class FarEnd(Closing):
         settings = client.path(f"/run/tunnel-{local}.json")
         text = text.replace("{N}", client.name[2:]).replace("1080", str(local))
         settings.write_text(text)
-        client.popen(str(TUNNEL), "-c", f"/run/{settings.name}", "-L", f"{target}:{port}")
+        command = [str(TUNNEL), "-c", f"/run/{settings.name}", "-L", f"{target}:{port}"]
+        client.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(lambda: f":{local} " in client.run("ss", "-Hltn"), what="ss-tunnel")
         return local
+
+    def close(self) -> None:
+        for node in (*self.clients, self.internet):
+            node.close()
+
+
+class FarEnd(Gateways):
+    """With a server on which all runs but mproutd."""
+
+    def __init__(self, clients: int, mbit: int = 10, core_mbit: int = 0) -> None:
+        super().__init__(clients, mbit, core_mbit)
+        self.server = Machine("server")
+        self.services: list[subprocess.Popen[Any]] = []
+        """Of each gateway, its proxy."""
+        try:
+            self.plug_in(self.server)
+            for path, text in self.files().items():
+                self.server.write(path, text)
+            self.server.run("nft", "-f", "/etc/nftables.conf")
+            for client in self.clients:
+                command = f"ss-server -c /etc/shadowsocks-libev/{client.name}.json"
+                self.services.append(self.server.service(command))
+            for client in self.clients:
+                eventually(lambda port=client.port: f":{port}" in self.server.run("ss", "-HMltn"))
+        except BaseException:
+            self.close()
+            raise
+
+    def configuration(self) -> tuple[str, str]:
+        """mproutd's two files."""
+        files = self.guide.files("server")
+        return files["/etc/mproutd/network"], files["/etc/mproutd/mproutd"]
 
     def counted(self, name: str) -> dict[int, tuple[int, int]]:
         """Port → packets and bytes of a set that counts."""
@@ -119,5 +150,5 @@ class FarEnd(Closing):
         return int(found[1])
 
     def close(self) -> None:
-        for node in (*self.clients, self.server, self.internet):
-            node.close()
+        self.server.close()
+        super().close()

@@ -69,6 +69,10 @@ class Guide:
         if WRITING:
             _replace(self.path, "sample", name, text)
 
+    def sampled(self, name: str) -> str:
+        """What the guide has of a sample."""
+        return _find(self.path, "sample", name)[3]
+
     def measured(self, name: str, text: str) -> None:
         """Figures for docs/performance.md: written, never compared."""
         name = f"{self.path.stem} {name}"

@@ -36,14 +36,16 @@ rm -rf /etc/dhcp /etc/network /etc/openvpn /etc/resolv.conf
 mkdir -p /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d
 mkdir -p /etc/network/if-post-down.d /etc/openvpn /etc/mproutd
 : >/etc/resolv.conf
-[ ! -d "$1/etc/dhcp" ] || cp -a "$1/etc/dhcp" /etc
+for name in dhcp keepalived; do
+	[ ! -d "$1/etc/$name" ] || cp -a "$1/etc/$name" /etc
+done
 """
 
 
-def why_not() -> str:
-    """Why these networks cannot be built here; empty when they can."""
+def why_not(*more: str) -> str:
+    """Why these networks cannot be built here; empty when they can.  `more`: further programs."""
     wanted = ("ifup", "dhclient", "dnsmasq", "ss-redir", "redsocks", "microsocks")
-    wanted += ("openvpn", "dhcpd")
+    wanted += ("openvpn", "dhcpd", *more)
     places = [UNPACKED / "sbin", UNPACKED / "usr/sbin", UNPACKED / "usr/bin"]
     missing = [
         name

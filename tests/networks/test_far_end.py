@@ -55,10 +55,18 @@ def test_gateways_use_all_uplinks_and_are_counted_one_by_one(far_end):
         iperf = Iperf(first, far_end.internet, "127.0.0.1", 4, port=5201, mptcp=False)
         eventually(lambda: addresses(first) == set(first.addresses))
         connections = json.loads(server.call("connections", "--json").out)["connections"]
+        (group,) = json.loads(server.call("connections", "--by", "port", "--json").out)["groups"]
+        table = server.call("connections", "--by", "peer").out.splitlines()
         run = iperf.result()
     assert run.completed
     assert run.mbit > 14  # one uplink has 10
     assert {connection["local"] for connection in connections} == {f"{SERVER}:{first.port}"}
+    assert (group["key"], group["addresses"]) == (str(first.port), first.addresses)
+    assert group["received_rate"] > 5_000_000
+    assert group["subflows"] == 2 * group["connections"]
+    assert table[0].startswith("PEER ")
+    assert table[1].startswith(first.addresses[0])
+    assert table[2] == f"    addresses: {first.addresses[1]}"
     received, sent = far_end.counted("from_gateways"), far_end.counted("to_gateways")
     payload = run.mbit * 1e6 / 8 * iperf.seconds
     assert payload < received[first.port][1] < 1.2 * payload
@@ -101,6 +109,12 @@ def test_gateways_reach_nothing_on_the_server_itself(far_end):
         eventually(lambda node=node: ":7000" in node.run("ss", "-Hltn"))
     assert greeted(first, far_end.tunnel(first, 7000, TARGET))
     assert not greeted(first, far_end.tunnel(first, 7000, "127.0.0.1"))
+
+
+def test_the_firewall_of_the_tunnel_is_accepted(far_end):
+    text = far_end.guide.files("wireguard-server")["/etc/nftables.d/wireguard.nft"]
+    far_end.server.run("nft", "-f", "-", input=text)
+    assert "masquerade" in far_end.server.run("nft", "list", "table", "inet", "far_end_udp")
 
 
 def greeted(node: Namespace, port: int) -> bool:

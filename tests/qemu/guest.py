@@ -21,7 +21,7 @@ from tests.qemu.archive import CHECKOUT, Kernel
 from tests.qemu.initrd import INIT, write_initrd
 
 QEMU = "qemu-system-x86_64"
-MEMORY_MB = 2048
+MEMORY_MB = 2560
 MACHINE = (
     *("-M", "q35", "-cpu", "Nehalem", "-smp", "1", "-m", str(MEMORY_MB)),
     *("-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=0,sleep=off"),

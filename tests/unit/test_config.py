@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mproutd.configuration import policies
 from mproutd.configuration.config import (
     Config,
     ConfigError,
@@ -751,7 +752,7 @@ def test_a_value_of_any_length_makes_a_short_line() -> None:
 
 def fields(kind: type[Any]) -> dict[str, tuple[Any, Any]]:
     """The type and the default of each field."""
-    types = get_type_hints(kind)
+    types = get_type_hints(kind, localns=vars(policies))
     return {name: (types[name], value) for name, value in kind._field_defaults.items()}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mproutd.environment import CONFLICTING_DAEMONS
-from mproutd.status.problems import ADVICE, CONFLICT_ADVICE, problem, with_conflicts
+from mproutd.status.conflicts import CONFLICT_ADVICE, with_conflicts
+from mproutd.status.problems import ADVICE, problem
 
 FOREIGN = problem(
     "foreign-endpoint", uplink="wan2", address="10.2.2.2", endpoint="10.2.2.2 id 7 subflow dev eth2"

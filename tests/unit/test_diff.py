@@ -8,8 +8,8 @@ from socket import AF_INET
 import pytest
 
 from mproutd.model import BACKUP, IMPLICIT, SIGNAL, SUBFLOW, Endpoint, Route, Rule, Sysctl
-from mproutd.passes import snapshot_request
 from mproutd.planning.state import State
+from mproutd.snapshot_request import snapshot_request
 from tests.lab.fake_world import ManualDeleter, Store, World, dry_run, interface, run_pass, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines
 

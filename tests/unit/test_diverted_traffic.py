@@ -380,6 +380,14 @@ def test_one_host_stands_for_each_lan() -> None:
     assert lans(world) == [("eth2", "10.2.2.1"), ("lan1", "192.168.1.2"), ("lan2", "192.168.3.1")]
 
 
+def test_the_host_that_stands_for_a_lan_is_another_one() -> None:
+    """The kernel drops what comes from its own address, such as the virtual one of a pair."""
+    world = two_lines()
+    world.device("lan1", "192.168.1.2/24", "192.168.1.1/24", "192.168.1.3/24")
+    world.device("lan2", "192.168.2.1/30", "192.168.2.2/30")
+    assert [lan for lan in lans(world) if "lan" in lan[0]] == [("lan1", "192.168.1.4")]
+
+
 def test_devices_without_hosts_behind_them_are_left_out() -> None:
     world = World()
     world.device("eth1", "10.1.1.2/24", gateway="10.1.1.1")

@@ -18,9 +18,9 @@ from mproutd.netlink import nft_elements
 from mproutd.netlink.conntrack import Connection, End
 from mproutd.netlink.conntrack import connection as connection_of
 from mproutd.netlink.nlmsg import DecodeError, Message, put, put_address
-from mproutd.passes import snapshot_request
 from mproutd.planning.plan import make_plan
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from tests.lab.fake_flows import Flows
 from tests.lab.fake_world import World as FakeWorld
 from tests.lab.fake_world import interface, uci

@@ -15,10 +15,10 @@ from mproutd.explain.request import Request
 from mproutd.firewall.ruleset import make_table
 from mproutd.netlink.conntrack import Connection, End
 from mproutd.netlink.nft_values import META_MARK
-from mproutd.passes import snapshot_request
 from mproutd.planning.numbering import assign_policy_numbers
 from mproutd.planning.plan import make_plan
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from tests.lab.fake_flows import Flows
 from tests.lab.fake_world import World as FakeWorld
 from tests.lab.fake_world import uci

@@ -59,14 +59,15 @@ MAY_IMPORT = {
     "explain.kernel": "explain.request model netlink",
     "explain.world": "explain firewall planning",
     "explain_command": "commands configuration explain",
-    "statefile": "environment planning.state safefile",
+    "statefile": "environment planning.cache planning.state safefile",
     "hints": "model planning.gateways planning.resolver_sources safefile",
     "resolv_conf": "planning safefile",
     "verification": "model planning netlink.kernel",
-    "passes": "model configuration planning netlink.kernel netlink.path_manager"
+    "snapshot_request": "configuration model netlink.kernel planning",
+    "passes": "model configuration planning netlink.kernel netlink.path_manager snapshot_request"
     " subflows.connections subflows.relocation verification",
-    "reconciler": "model configuration planning netlink passes hints statefile subflows.relocation"
-    " verification",
+    "reconciler": "model configuration planning netlink passes hints snapshot_request statefile"
+    " subflows.relocation verification",
     "subflows": "netlink subflows",
     "subflows.relocation": "model planning subflows",
     "subflows.retry": "eventloop log model netlink planning reconciler services.base subflows",
@@ -86,9 +87,12 @@ MAY_IMPORT = {
     "pathtest.render": "format status.render pathtest",
     "pathtest.command": "commands pathtest",
     "commands": "configuration control.client environment firewall.table format netlink reconciler"
-    " resolv_conf services.base services.lan_prefixes services.leases services.netifd"
-    " services.resolved_bus services.scripts statefile status",
+    " resolv_conf services.at_once services.base services.lan_prefixes services.leases"
+    " services.netifd services.resolved_bus services.scripts statefile status",
     "help_formatter": "",
+    "connections_command": "commands status",
+    "pair_command": "commands configuration planning statefile",
+    "check_command": "commands configuration planning.pair",
     "quota_command": "commands configuration.parsers format status",
     "files": "commands safefile",
     "cli": "*",
@@ -137,6 +141,21 @@ PURE_PARTS = {
 
 # They cost more time and memory than a small router has to spare.
 TOO_HEAVY = frozenset("asyncio dataclasses".split())
+
+# What a command or the daemon starts without: the cost of a start is that of its imports.
+STARTS_WITHOUT = {
+    "import mproutd.cli": "mproutd.configuration mproutd.control mproutd.model json socket",
+    "import mproutd.cli, mproutd.control.client, mproutd.status.render": "mproutd.configuration"
+    " mproutd.model mproutd.netlink mproutd.planning mproutd.reconciler mproutd.services",
+    "import mproutd.cli, mproutd.configuration.uci": "mproutd.configuration.policies"
+    " mproutd.control mproutd.netlink mproutd.planning mproutd.reconciler mproutd.status json",
+    "import mproutd.cli, mproutd.daemon, mproutd.configuration.uci": "mproutd.control.client"
+    " mproutd.explain mproutd.firewall mproutd.importers mproutd.pathtest"
+    " mproutd.planning.inspection mproutd.planning.traffic mproutd.services.conntrack"
+    " mproutd.services.nftables"
+    " mproutd.resolv_conf mproutd.services.health mproutd.status.build mproutd.status.problems"
+    " mproutd.status.render mproutd.status.traffic mproutd.status.types mproutd.status.uplink",
+}
 
 # What --help and check must do without.
 QUICK_WITHOUT = frozenset("pyroute2 asyncio dataclasses".split())
@@ -333,3 +352,10 @@ def test_a_status_is_printed_without_what_makes_it() -> None:
     assert "mproutd.status.render" in modules
     makers = ("mproutd.model", "mproutd.planning", "mproutd.configuration", "mproutd.netlink")
     assert not [name for name in modules if name.startswith(makers)]
+
+
+@pytest.mark.parametrize("statements", STARTS_WITHOUT)
+def test_a_start_imports_only_what_it_needs(statements: str) -> None:
+    assert {
+        name for name in loaded(statements) if covers(STARTS_WITHOUT[statements], name)
+    } == set()

@@ -127,6 +127,10 @@ COMMANDS: list[tuple[Operation, str]] = [
         "ip mptcp endpoint delete id 3",
     ),
     (Operation("delete", Endpoint("10.1.1.2")), "ip mptcp endpoint delete id 0 10.1.1.2"),
+    (
+        Operation("add", Endpoint("10.1.1.2", 2, SIGNAL, port=5300)),
+        "ip mptcp endpoint add 10.1.1.2 dev eth1 port 5300 signal",
+    ),
     (Operation("change", Limits(8, 4)), "ip mptcp limits set subflows 8 add_addr_accepted 4"),
     (
         Operation("change", Sysctl("eth0.300", "rp_filter", 2)),

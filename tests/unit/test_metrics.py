@@ -69,6 +69,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     for uplink, count in zip(status["uplinks"], (1000, 2000), strict=True):
         uplink.update(received=count, sent=count + 1, flows=count // 1000)
     status["pins_flows"] = True
+    status["standby"] = False
     resolver = {"address": "192.0.2.53", "in_use": True}
     status["uplinks"][0]["resolvers"] = [resolver, {**resolver, "in_use": False}]
     ways = [

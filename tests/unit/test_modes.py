@@ -7,10 +7,10 @@ from socket import AF_INET
 import pytest
 
 from mproutd.configuration.config import Config
-from mproutd.passes import snapshot_request
 from mproutd.planning.plan import Outcome
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from mproutd.status.changes import decisions
 from tests.lab.fake_world import World, interface, uci
 from tests.unit.test_plan import WAN1, WAN2, endpoints, part, two_lines

@@ -13,14 +13,18 @@ from mproutd.model import Link
 from mproutd.netlink import mptcp_pm, rtnl_decode
 from mproutd.netlink.bpf import is_relevant
 from mproutd.netlink.nlmsg import (
+    NLM_F_ACK,
     DecodeCache,
     DecodeError,
+    EncodeCache,
     Message,
     acknowledgement,
     messages,
     put,
     put_u32,
+    request,
 )
+from mproutd.netlink.packet_routes import without_usage
 from tests.lab import generated, oracle
 
 many = settings(max_examples=400, deadline=None)
@@ -145,3 +149,34 @@ def test_the_link_cache_agrees_with_the_decoder(links: list[Link], counters: byt
         for numbers in (bytes(296), counters, bytes(296)):
             data = body(oracle.link(link._replace(index=7), numbers))
             assert cache[data] == rtnl_decode.link(data) == link._replace(index=7)
+
+
+def test_a_request_is_encoded_once_and_numbered_anew_each_time() -> None:
+    encoded: list[str] = []
+
+    def encode(operation: str, sequence: int) -> bytes:
+        encoded.append(operation)
+        return request(24, NLM_F_ACK, sequence, operation.encode())
+
+    cache = EncodeCache(encode, limit=8)
+    for sequence in (5, 1 << 30):
+        messages_sent = [make(sequence) for make in cache.requests(["a", "bc"])]
+        assert messages_sent == [request(24, NLM_F_ACK, sequence, text) for text in (b"a", b"bc")]
+    assert encoded == ["a", "bc"]
+    large = ["a", "b", "c"]
+    assert [make(7) for make in cache.requests(large)] == [
+        request(24, NLM_F_ACK, 7, text.encode()) for text in large
+    ]
+    assert cache.keys() == {"a", "bc"}, "a large batch is not kept"
+    for letter in "defghij":
+        cache.requests([letter])
+    assert len(cache) <= 8
+
+
+@pytest.mark.parametrize("behind", [b"", put(20, b"\0")], ids=["ipv4", "ipv6"])
+def test_how_often_a_route_was_used_does_not_matter(behind: bytes) -> None:
+    """RTA_CACHEINFO (12) is the last attribute, or RTA_PREF (20) follows."""
+    start = bytes(12) + put_u32(15, 7002) + put_u32(4, 3)
+    one, other = (start + put(12, bytes([age]) * 32) + behind for age in (1, 2))
+    assert without_usage(one) == without_usage(other) == start + behind
+    assert without_usage(start) == start

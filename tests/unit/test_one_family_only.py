@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mproutd.model import DAD_FAILED, DEPRECATED, TENTATIVE
-from mproutd.planning.inspection import LastChanges
+from mproutd.planning.last_changes import LastChanges
 from mproutd.planning.uplinks import REASONS
 from mproutd.status import path_problems
 from mproutd.status.path_problems import LOSS_NAMED, LOST, NO_ADDRESS, NO_GATEWAY, ONLY_LOCAL

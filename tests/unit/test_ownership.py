@@ -10,6 +10,7 @@ from mproutd.configuration.config import Config, UplinkConfig
 from mproutd.model import (
     IMPLICIT,
     PROTOCOL,
+    SIGNAL,
     SUBFLOW,
     TABLE_MAIN,
     Endpoint,
@@ -77,7 +78,17 @@ def test_only_a_real_foreign_endpoint_occupies_an_address() -> None:
         Endpoint("10.3.3.2", 4, IMPLICIT, id=3),
         Endpoint("10.4.4.2", 5, SUBFLOW, id=4, port=80),
     )
-    assert OWNERSHIP.foreign_addresses((foreign, *others)) == {"10.2.2.2"}
+    keys = {("10.2.2.2", 0), ("10.4.4.2", 80)}
+    assert OWNERSHIP.foreign_keys((foreign, *others)) == keys
+
+
+def test_an_endpoint_with_a_port_is_ours_by_address_device_and_port() -> None:
+    state = State(ports=frozenset({("10.1.1.2", 2, 5300)}))
+    ownership = Ownership(Config(), state)
+    ours = Endpoint("10.1.1.2", 2, SIGNAL, id=7, port=5300)
+    assert ownership.owns_endpoint(ours)
+    for other in (ours._replace(port=0), ours._replace(port=5301), ours._replace(device=3)):
+        assert not ownership.owns_endpoint(other)
 
 
 def test_a_sysctl_is_ours_while_it_is_on_record_and_has_our_value() -> None:

@@ -13,10 +13,10 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.firewall.flows import failing_back
 from mproutd.iproute2 import device_names, ip_command
 from mproutd.model import Nexthop, NexthopObject, Operation, Route, Rule
-from mproutd.passes import snapshot_request
 from mproutd.planning.plan import Outcome
 from mproutd.planning.sharing import NEXTHOP_IDS, went_with_device
 from mproutd.planning.uplinks import Facts
+from mproutd.snapshot_request import snapshot_request
 from mproutd.status.changes import decisions
 from mproutd.status.metrics import samples
 from mproutd.status.render import status_lines

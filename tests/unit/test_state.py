@@ -34,6 +34,7 @@ MEMORIES = st.builds(
     ),
     st.frozensets(st.tuples(NAMES, ADDRESSES), max_size=4),
     policies=st.dictionaries(NAMES, U32, max_size=4),
+    ports=st.frozensets(st.tuples(ADDRESSES, U32, st.integers(1, 65535)), max_size=4),
 )
 
 

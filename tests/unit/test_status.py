@@ -360,6 +360,8 @@ def test_every_problem_has_a_world() -> None:
         "nat6-failed",
         "nat6-without-prefix",
         "prefix-not-deprecated",
+        "active-without-address",
+        "standby-with-address",
         "capacity-unknown",
         "check-idle",
         "flows-not-pinned",

@@ -8,10 +8,10 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from mproutd.configuration.config import Config
-from mproutd.passes import snapshot_request
 from mproutd.planning.gateways import Gateway
 from mproutd.planning.state import State
 from mproutd.planning.uplinks import REASONS, Facts, ObservedUplink, observe
+from mproutd.snapshot_request import snapshot_request
 from tests.lab.fake_world import World, interface, uci
 
 ONE = interface("wan1", "eth1", "on")

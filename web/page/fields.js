@@ -296,6 +296,7 @@ export function readStatus(json, moment) {
 		now,
 		running: raw.running === true,
 		enabled: raw.enabled === true,
+		standby: raw.standby === true,
 		uplinks,
 		usable,
 		other: readOther(raw.other_traffic),

@@ -39,7 +39,7 @@ FIRST_ROUND_SPREAD = 1.0
 VERDICT_SHARE_TIMEOUT = 60.0
 """Seconds until a family without hosts of its own no longer shares the other's verdict, when only
 the other one has no path to probe."""
-STANDBY_MODES = ("backup", "handover", "off")
+STANDBY_MODES = ("backup", "handover", "off", "standby")
 GOLDEN_RATIO = 0.618034
 """The fractions of its multiples are far apart, however many there are."""
 

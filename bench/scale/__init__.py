@@ -1,0 +1,1 @@
+"""What size costs: many uplinks, addresses, MPTCP connections and routes (`make bench-scale`)."""

@@ -1,0 +1,47 @@
+"""Whether this gateway has a way out, in as little as a script needs every second.  Pure.
+
+It comes from the last pass, without a look at the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mproutd.planning.plan import Plan
+from mproutd.planning.uplinks import OFF, ObservedUplink
+
+if TYPE_CHECKING:
+    from mproutd.planning.health import Failed
+
+
+def usable_uplinks(plan: Plan | None) -> dict[str, Any]:
+    """The reply to the request `usable`: the uplinks that are usable, and why others are not.
+
+    An uplink that is only in use because all checks failed does not count: another gateway may
+    have a better one.
+    """
+    uplinks = [
+        uplink
+        for uplink in (plan.uplinks if plan else ())
+        if uplink.config.mode != OFF and uplink.config.default_route
+    ]
+    failed = plan.state.failed if plan else ()
+    reasons = {uplink.config.name: _reason(uplink, failed) for uplink in uplinks}
+    return {
+        "usable": [name for name, reason in reasons.items() if not reason],
+        "reasons": {name: reason for name, reason in reasons.items() if reason},
+        "standby": plan.state.standby if plan else None,
+    }
+
+
+def _reason(uplink: ObservedUplink, failed: Failed) -> str:
+    """Why it is not usable; empty when it is."""
+    working = [
+        path
+        for path in uplink.paths
+        if path.usable and (uplink.config.name, path.family) not in failed
+    ]
+    if working:
+        return ""
+    shown = next((path for path in uplink.paths if path.usable or path.eligible), uplink.paths[0])
+    return shown.reason or "check-failed"

@@ -1,0 +1,1 @@
+"""Two gateways with keepalived and conntrackd: make pair."""

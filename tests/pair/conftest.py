@@ -1,0 +1,25 @@
+"""Collected only where this folder is named: `make test` has no minutes for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.networks.machine import why_not
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    named = any("pair" in Path(argument).parts for argument in config.args)
+    return None if named else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.kernel)
+
+
+def pytest_runtest_setup() -> None:
+    if lacking := why_not("keepalived", "conntrackd"):
+        pytest.fail(lacking, pytrace=False)
