@@ -145,7 +145,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "value",
         {"mproutd_uplinks": [{"name": "wan1", "device": "eth1", "multipath": "offf"}]},
-        "network:8: interface 'wan1': option 'multipath'",
+        "network:8: interface 'wan1', option 'multipath'",
     ),
     (
         "number",
@@ -225,7 +225,7 @@ def test_from_a_repository(wired, gateway, run_role, package, tmp_path) -> None:
                 f"SHA256: {hashlib.sha256(deb.read_bytes()).hexdigest()}\n\n"
             )
     wired.write("/etc/apt/sources.list.d/local.list", "deb [trusted=yes] file:/srv ./\n")
-    wired.run("apt-get update --option Dir::Etc::SourceList=/dev/null")
+    wired.run("apt-get update --option Dir::Etc::SourceList=/dev/null --option APT::Get::List-Cleanup=0")
     install = [FIRST_RUN[0], "Install from apt's repositories", *FIRST_RUN[2:]]
 
     def installed() -> str:
@@ -286,7 +286,7 @@ def test_a_wheel(wired, gateway, run_role, wheels) -> None:
     assert run_role("mproutd", old).changed == []
     upgrade = run_role("mproutd", new)
     assert upgrade.changed == [WHEEL, "Restart the service with the new version"], upgrade.output
-    assert wired.run("mproutd --version") == "mproutd 0.4.0\n"
+    assert wired.run("/opt/mproutd/bin/mproutd --version") == "mproutd 0.4.0\n"
     assert run_role("mproutd", new).changed == []
     before = state(wired)
     refused = run_role("mproutd", gateway)
