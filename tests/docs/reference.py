@@ -1,6 +1,7 @@
 """Generates the JSON schemas and the tables in docs/ from the code.
 
     python -m tests.docs.reference       writes docs/*.schema.json, docs/status.md, …
+                                         and the argument specification of the Ansible role
 
 A table stands between `<!-- NAME -->` and `<!-- end -->` in its page; a test compares both.
 """
@@ -25,6 +26,7 @@ from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import METRICS
 from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.types import Status
+from tests.docs import argument_specs
 from tests.docs.schema import document
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -144,6 +146,8 @@ def main() -> None:
         (DOCS / f"{name}.schema.json").write_text(generated_schema(name))
     for page, texts in tables().items():
         (DOCS / page).write_text(filled((DOCS / page).read_text(), texts))
+    specs = argument_specs.SPECS
+    specs.write_text(argument_specs.filled(specs.read_text()))
 
 
 if __name__ == "__main__":

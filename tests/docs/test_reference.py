@@ -17,6 +17,7 @@ from mproutd.status.events import EVENT_KINDS
 from mproutd.status.metrics import ENDPOINT_STATES
 from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.render_health import FAMILIES
+from tests.docs import argument_specs
 from tests.docs.reference import DOCS, TYPES, filled, generated_schema, schema, tables
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.lab.faulty_worlds import BROKEN, ELSEWHERE, codes, paragraph
@@ -35,6 +36,12 @@ def test_the_tables_are_up_to_date(page: str) -> None:
 def test_the_schemas_are_up_to_date(name: str) -> None:
     """If not: python -m tests.docs.reference"""
     assert (DOCS / f"{name}.schema.json").read_text() == generated_schema(name)
+
+
+def test_the_options_of_the_ansible_role_are_up_to_date() -> None:
+    """If not: python -m tests.docs.reference"""
+    text = argument_specs.SPECS.read_text()
+    assert argument_specs.filled(text) == text
 
 
 @pytest.mark.parametrize(

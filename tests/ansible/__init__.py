@@ -1,0 +1,1 @@
+"""The Ansible roles of packaging/ansible, run against Debian with systemd: make ansible."""

@@ -1,0 +1,57 @@
+"""The options in the argument specification of the Ansible role, generated from the option table.
+
+They stand between `# NAME` and `# end`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mproutd.configuration.options import (
+    GLOBALS,
+    INTERFACE,
+    MEMBER,
+    POLICY,
+    RULE,
+    UPLINK,
+    OptionSpec,
+)
+
+SPECS = Path(__file__).parents[2] / "packaging/ansible/roles/mproutd/meta/argument_specs.yml"
+OPENWRT_ONLY = ("ifname", "proto")
+"""Options of `network` that a role for Debian does not need."""
+SECTIONS: Mapping[str, Mapping[str, OptionSpec]] = {
+    "globals": GLOBALS,
+    "uplink": {
+        name: spec for name, spec in {**INTERFACE, **UPLINK}.items() if name not in OPENWRT_ONLY
+    },
+    "member": MEMBER,
+    "policy": POLICY,
+    "rule": RULE,
+}
+"""Mark in the specification → its options.  All are strings: `mproutd check` knows the values."""
+
+
+def entry(name: str, spec: OptionSpec) -> str:
+    kind = "{type: list, elements: str" if spec.is_list else "{type: str"
+    default = "" if spec.default is None else f", default: {json.dumps(spec.default)}"
+    summary = json.dumps(spec.summary, ensure_ascii=False)
+    return f"{name}: {kind}{default}, description: {summary}}}\n"
+
+
+def filled(text: str) -> str:
+    """The specification as it should be."""
+    for section, options in SECTIONS.items():
+        entries = [entry(name, spec) for name, spec in options.items()]
+        if section != "globals":
+            entries.insert(0, "name: {type: str, required: true, description: its name}\n")
+        block = re.compile(rf"^( +)# {section}\n.*?\1# end\n", re.MULTILINE | re.DOTALL)
+        found = block.search(text)
+        assert found, f"no place for {section} in {SPECS.name}"
+        margin = found[1]
+        lines = "".join(margin + line for line in (f"# {section}\n", *entries, "# end\n"))
+        text = text[: found.start()] + lines + text[found.end() :]
+    return text
