@@ -94,13 +94,13 @@ class Prometheus:
         (result,) = self.query(expression)
         return float(result["value"][1])
 
-    def range_seconds(self, expression: str, span: float, step: float) -> float:
-        """How long a panel over the last `span` seconds takes."""
+    def panel(self, expression: str, span: float, step: float) -> tuple[int, float]:
+        """The series of a panel over the last `span` seconds, and the seconds that it takes."""
         start = time.monotonic()
         now = time.time()
         times = {"start": str(now - span), "end": str(now), "step": str(step)}
-        self.get("/api/v1/query_range", query=expression, **times)
-        return time.monotonic() - start
+        reply = json.loads(self.get("/api/v1/query_range", query=expression, **times))
+        return len(reply["data"]["result"]), time.monotonic() - start
 
     def snapshot(self) -> Block:
         """What the head is as a block on disk."""
