@@ -187,6 +187,11 @@ case ${1:-} in
 		other_pyroute2
 		;;
 	browser) browser ;;
+	ansible)
+		unpacked
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+			'ansible-core>=2.15,<3' || die "pip failed: see above; the next run tries again"
+		;;
 	fleet)
 		unpacked
 		fleet
