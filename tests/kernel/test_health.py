@@ -45,6 +45,11 @@ def check(daemon: Daemon, index: int = 0) -> dict[str, Any]:
     return check
 
 
+def codes(daemon: Daemon) -> list[str]:
+    """Those of the problems that the status has."""
+    return [problem["code"] for problem in daemon.query_status()["problems"]]
+
+
 def reconfigure(daemon: Daemon, text: str) -> None:
     """Another configuration of our own, while it runs."""
     daemon.configure(own=text)
@@ -583,13 +588,11 @@ def test_a_name_with_a_dead_address_and_a_living_one() -> None:
         eventually(lambda: check(daemon)["hosts"][0]["reachable"] is False)
         assert check(daemon)["hosts"][0]["address"] == NOBODY
         assert "has never replied" in check(daemon)["hosts"][0]["error"]
-        assert "check-idle" in [problem["code"] for problem in daemon.query_status()["problems"]]
+        eventually(lambda: "check-idle" in codes(daemon))
         eventually(lambda: check(daemon)["hosts"][0]["reachable"], 60)
         assert check(daemon)["hosts"][0]["address"] == SERVER
         assert "failed" not in daemon.log()
-        assert "check-idle" not in [
-            problem["code"] for problem in daemon.query_status()["problems"]
-        ]
+        assert "check-idle" not in codes(daemon)
         # Once it has replied through the uplink, it counts.
         wan.server.run("nft", "-f", "-", input=DEAF)
         eventually(lambda: check(daemon)["failed"], 60)
