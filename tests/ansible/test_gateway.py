@@ -225,7 +225,9 @@ def test_from_a_repository(wired, gateway, run_role, package, tmp_path) -> None:
                 f"SHA256: {hashlib.sha256(deb.read_bytes()).hexdigest()}\n\n"
             )
     wired.write("/etc/apt/sources.list.d/local.list", "deb [trusted=yes] file:/srv ./\n")
-    wired.run("apt-get update --option Dir::Etc::SourceList=/dev/null --option APT::Get::List-Cleanup=0")
+    wired.run(
+        "apt-get update --option Dir::Etc::SourceList=/dev/null --option APT::Get::List-Cleanup=0"
+    )
     install = [FIRST_RUN[0], "Install from apt's repositories", *FIRST_RUN[2:]]
 
     def installed() -> str:
