@@ -7,7 +7,7 @@ export DEBIAN PYTHONS
 SECONDS = 60
 SCRIPTS = $(shell grep -rlE --exclude=Makefile '^\#(! ?/bin/sh| shellcheck shell=)' .ci packaging hotplug if-up.d etc tests/networks/classic tests/qemu 2>/dev/null)
 
-.PHONY: help setup demo test pythons far-end booted bare browser pair kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
+.PHONY: help setup demo test pythons far-end fleet ansible booted bare browser pair kernels kernels-smoke coverage mutate fuzz chaos longrun overflow lint format bench bench-exact bench-scale check deb dist screens messages guides figures docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,8 @@ help:
 	@echo 'make test      run the tests'
 	@echo 'make pythons   run the tests that need no root on Python 3.11, 3.13 and 3.14'
 	@echo 'make far-end   measure twenty gateways at one server, and write it into docs/far-end.md'
+	@echo 'make fleet     200 gateways in a real Prometheus: sizes, times, alerts and dashboards'
+	@echo 'make ansible   run the Ansible roles against booted machines, Debian 12 and 13'
 	@echo 'make booted    run the tests that boot a Debian with systemd'
 	@echo 'make pair      run two gateways with keepalived and conntrackd: one fails in every way'
 	@echo 'make browser   run the tests of the Cockpit and LuCI pages in a real browser'
@@ -75,6 +77,16 @@ pythons:
 far-end:
 	@packaging/setup.sh unpack
 	@$(python) -m tests.networks.fleet --write $(ARGS)
+
+# A quarter of an hour; nothing else should run meanwhile.  ARGS=--write puts it into docs/fleet.md.
+fleet:
+	@packaging/setup.sh fleet
+	@$(python) -m pytest tests/fleet tests/fleet/grafana.py
+	@$(python) -m tests.fleet $(ARGS)
+
+ansible:
+	@packaging/setup.sh ansible
+	@$(python) -m pytest tests/ansible $(ARGS)
 
 booted:
 	@packaging/setup.sh unpack

@@ -5,6 +5,7 @@
 #   packaging/setup.sh unpack    and in .build/unpacked the programs that are not installed, and
 #                                the other versions of pyroute2 that are in use
 #   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
+#   packaging/setup.sh fleet     and Grafana's types, beside the programs of `unpack`
 #   packaging/setup.sh kernels   and qemu, beside what `unpack` does
 #
 # Silent and quick when everything is there.  Outside the checkout it only installs packages.
@@ -145,6 +146,22 @@ other_pyroute2() {
 	done
 }
 
+# Grafana's own types of a dashboard and the compiler that checks them; what renders OpenWISP's
+# templates.
+grafana='@grafana/schema@13.2.3 @grafana/grafana-foundation-sdk@0.0.21 typescript@5.9.3'
+
+fleet() {
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+		'netjsonconfig>=1.3,<2' || die "pip failed: see above; the next run tries again"
+	[ "$(cat .build/grafana/made-from 2>/dev/null)" != "$grafana" ] || return 0
+	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
+	say "npm install $grafana"
+	# shellcheck disable=SC2086  # one word a package
+	npm install --silent --no-save --no-audit --no-fund --prefix .build/grafana $grafana >&2 ||
+		die "npm failed: see above; the next run tries again"
+	echo "$grafana" >.build/grafana/made-from
+}
+
 axe='axe-core@4.14.1'
 
 browser() {
@@ -170,6 +187,15 @@ case ${1:-} in
 		other_pyroute2
 		;;
 	browser) browser ;;
+	ansible)
+		unpacked
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+			'ansible-core>=2.15,<3' || die "pip failed: see above; the next run tries again"
+		;;
+	fleet)
+		unpacked
+		fleet
+		;;
 	kernels)
 		unpacked
 		other_pyroute2

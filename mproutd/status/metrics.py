@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from mproutd.planning.uplinks import REASONS
 from mproutd.status.problems import PROBLEMS
 from mproutd.status.render_traffic import share_ratios
 
@@ -80,7 +81,7 @@ METRICS = {
     ),
     "mproutd_uplink_outages_total": Metric(
         COUNTER,
-        "How often an uplink ceased to be usable; missing for reasons that never applied.",
+        "How often an uplink ceased to be usable.",
         ("uplink", "family", "reason"),
     ),
     "mproutd_uplink_since_timestamp_seconds": Metric(
@@ -223,8 +224,9 @@ def _uplink(uplink: UplinkStatus, shares: dict[tuple[str, str], float]) -> Itera
         yield "mproutd_uplink_usable", labels, family["usable"]
         if not family["usable"]:
             yield "mproutd_uplink_unusable_info", (*labels, str(family["reason"])), 1
-        for reason, count in family["outages"].items():
-            yield "mproutd_uplink_outages_total", (*labels, reason), count
+        for reason in REASONS:
+            outages = family["outages"].get(reason, 0)
+            yield "mproutd_uplink_outages_total", (*labels, reason), outages
         yield "mproutd_uplink_default", labels, labels in shares
         yield "mproutd_uplink_share_ratio", labels, shares.get(labels, 0)
         yield "mproutd_uplink_addresses", labels, len(family["addresses"])

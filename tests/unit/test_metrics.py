@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -137,7 +136,7 @@ def test_the_values_are_those_of_the_status(status: dict[str, Any]) -> None:
     out = {"uplink": "wan2", "family": "ipv4", "reason": "no-carrier"}
     assert value(values, "mproutd_uplink_unusable_info", **out) == 1
     assert value(values, "mproutd_uplink_outages_total", **out) == 1
-    assert value(values, "mproutd_uplink_outages_total", **{**out, "uplink": "wan1"}) is None
+    assert value(values, "mproutd_uplink_outages_total", **{**out, "uplink": "wan1"}) == 0
     assert value(values, "mproutd_uplink_resolvers", uplink="wan1") == 2
     assert value(values, "mproutd_uplink_resolvers_used", uplink="wan1") == 1
     policy = {"policy": "p", "family": "ipv4"}
@@ -210,48 +209,6 @@ def test_unexpected_names(status: dict[str, Any]) -> None:
 def test_without_a_daemon_only_its_absence_is_reported() -> None:
     assert samples(None) == {"mproutd_up": [((), 0.0)]}
     assert exposed(None) == {("mproutd_up", ()): 0.0}
-
-
-# -- the dashboard ------------------------------------------------------------------------
-
-
-def queries() -> list[str]:
-    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) > 10
-    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    assert all(panel["targets"] for panel in board["panels"])
-    choices = [item.get("definition", "") for item in board["templating"]["list"]]
-    return [*expressions, *choices]
-
-
-def test_the_dashboard_uses_only_existing_metrics() -> None:
-    names = {name for query in queries() for name in re.findall(r"mproutd_\w+", query)}
-    assert names <= METRICS.keys()
-    assert len(names) > 15
-
-
-def test_the_dashboard_uses_only_labels_that_there_are() -> None:
-    for query in queries():
-        for name, inside in re.findall(r"(mproutd_\w+)\{(.*?)\}", query):
-            labels = set(re.findall(r"(\w+)\s*[=!]", inside))
-            assert labels <= {*METRICS[name].labels, "instance"}, query
-    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
-    for panel in board["panels"]:
-        for target in panel["targets"]:
-            known = {"instance"}
-            for name in re.findall(r"mproutd_\w+", target["expr"]):
-                known |= set(METRICS[name].labels)
-            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= known
-
-
-def test_panels_do_not_lie_on_each_other() -> None:
-    board = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
-    cells: list[tuple[int, int]] = []
-    for panel in board["panels"]:
-        at = panel["gridPos"]
-        assert at["x"] + at["w"] <= 24
-        cells += [(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])]
-    assert len(set(cells)) == len(cells)
 
 
 def test_the_documented_rules_use_only_existing_metrics() -> None:

@@ -1,4 +1,4 @@
-"""Checks the addresses in the variables of the role, given as JSON.  One line says what is wrong."""
+"""Checks the addresses in the variables of the role, given as JSON; prints what is wrong."""
 
 import ipaddress
 import json
