@@ -53,6 +53,8 @@ def gateways() -> Iterator[Gateways]:
 def machine(request: pytest.FixtureRequest, gateways: Gateways) -> Iterator[Booted]:
     """A bare server, as eth0 in the network of the gateways."""
     with Booted(gateways.plug_in, PACKAGES, release=request.param) as booted:
+        # The addresses are not networkd's: it would wait two minutes for the network to be online.
+        booted.run("systemctl mask systemd-networkd-wait-online")
         yield booted
 
 
