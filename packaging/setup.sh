@@ -152,7 +152,7 @@ grafana='@grafana/schema@13.2.3 @grafana/grafana-foundation-sdk@0.0.21 typescrip
 
 fleet() {
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-		'netjsonconfig>=1.3,<2' || die "pip failed: see above; the next run tries again"
+		--editable '.[fleet]' || die "pip failed: see above; the next run tries again"
 	[ "$(cat .build/grafana/made-from 2>/dev/null)" != "$grafana" ] || return 0
 	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
 	say "npm install $grafana"
@@ -190,7 +190,7 @@ case ${1:-} in
 	ansible)
 		unpacked
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-			'ansible-core>=2.15,<3' || die "pip failed: see above; the next run tries again"
+			--editable '.[ansible]' || die "pip failed: see above; the next run tries again"
 		;;
 	fleet)
 		unpacked
