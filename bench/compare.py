@@ -22,6 +22,7 @@ from typing import NamedTuple
 from bench.figure import HEAD as FIGURE_HEAD
 from bench.figure import UNITS, Figure, columns, spread
 from tests.lab import LabError
+from tests.lab.marked import filled
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROUNDS = 5
@@ -30,7 +31,6 @@ HEAD = ["measurement", "base", "this", "ratio (quartiles)"]
 QUIET = "quiet"
 """The measurement that takes a minute."""
 PAGE = REPOSITORY / "docs/performance.md"
-BEGIN, END = "<!-- bench -->\n", "<!-- end -->\n"
 
 
 class Compared(NamedTuple):
@@ -116,9 +116,10 @@ def compare(
                 pairs = []
                 if name == QUIET:
                     pairs.append((idle[0].result(), idle[1].result()))
-                for turn in range(0 if name == QUIET else rounds):
-                    log(f"{name}: {turn + 1} of {rounds}")
-                    pairs.append(_pair(base, name, base_first=turn % 2 == 0))
+                else:
+                    for turn in range(rounds):
+                        log(f"{name}: {turn + 1} of {rounds}")
+                        pairs.append(_pair(base, name, base_first=turn % 2 == 0))
                 compared += _compared(pairs)
             except LabError as error:
                 log(f"{name} FAILED: {error}")
@@ -154,7 +155,7 @@ def _compared(pairs: Sequence[tuple[dict[str, Figure], dict[str, Figure]]]) -> l
 
 def table(compared: Sequence[Compared]) -> str:
     """For a terminal."""
-    return columns([HEAD, *(list(row.cells()) for row in compared)])
+    return columns([HEAD, *(row.cells() for row in compared)])
 
 
 def markdown(compared: Sequence[Compared], revision: str, machine: str) -> str:
@@ -173,9 +174,4 @@ def markdown(compared: Sequence[Compared], revision: str, machine: str) -> str:
 
 def write(text: str) -> None:
     """Put the table into docs/performance.md.  LabError."""
-    page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise LabError(f"{PAGE} has no place for the table: {BEGIN.strip()}")
-    PAGE.write_text(f"{before}{begin}{text}\n{end}{after}")
+    PAGE.write_text(filled(PAGE.read_text(), {"bench": text}))

@@ -8,20 +8,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from bench.__main__ import machine
 from bench.change import timer_slack
+from bench.compare import PAGE
 from bench.figure import columns
 from bench.scale import worlds
 from bench.scale.chart import Curve, Panel, svg
 from bench.scale.worlds import Cost
 from tests.lab import LabError
+from tests.lab.marked import filled
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE, DRAWING = DOCS / "performance.md", DOCS / "figures/scale.svg"
-BEGIN, END = "<!-- scale -->\n", "<!-- end -->\n"
+DRAWING = PAGE.with_name("figures") / "scale.svg"
 HEAD = ["what grows", "size", "address event", "endpoint after", "memory", "a second of flaps"]
 
 
@@ -133,12 +132,7 @@ def _curves(costs: Sequence[Cost]) -> list[Curve]:
 
 def write(measured: Costs) -> None:
     """Put the table and the drawing into the documentation."""
-    page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise LabError(f"{PAGE.name} has no place for the table: {BEGIN.strip()}")
-    PAGE.write_text(f"{before}{BEGIN}{markdown(measured)}\n{END}{after}")
+    PAGE.write_text(filled(PAGE.read_text(), {"scale": markdown(measured)}))
     DRAWING.write_text(drawing(measured))
 
 

@@ -28,6 +28,7 @@ from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.types import Status
 from tests.docs import argument_specs
 from tests.docs.schema import document
+from tests.lab.marked import filled
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -129,16 +130,6 @@ def tables() -> dict[str, dict[str, str]]:
             ),
         },
     }
-
-
-def filled(page: str, texts: dict[str, str]) -> str:
-    """A page with its tables as they should be."""
-    for name, text in texts.items():
-        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, marker, rest = page.partition(begin)
-        assert marker, f"no place for the table {name}"
-        page = before + begin + text + "\n" + end + rest.partition(end)[2]
-    return page
 
 
 def main() -> None:

@@ -18,9 +18,10 @@ from mproutd.status.metrics import ENDPOINT_STATES
 from mproutd.status.problems import ADVICE, PROBLEMS
 from mproutd.status.render_health import FAMILIES
 from tests.docs import argument_specs
-from tests.docs.reference import DOCS, TYPES, filled, generated_schema, schema, tables
+from tests.docs.reference import DOCS, TYPES, generated_schema, schema, tables
 from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
 from tests.lab.faulty_worlds import BROKEN, ELSEWHERE, codes, paragraph
+from tests.lab.marked import filled
 
 jsonschema = pytest.importorskip("jsonschema")
 

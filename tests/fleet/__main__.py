@@ -26,9 +26,9 @@ from tests.fleet.exporters import address
 from tests.fleet.recording import NETWORK, OWN, healthy_then_broken, recorded, refused
 from tests.fleet.server import Prometheus, processor_seconds, resident_bytes
 from tests.lab import TWO_UPLINKS, Daemon, Namespace, Wan, eventually
+from tests.lab.marked import filled
 
 GUIDE = ROOT / "docs/fleet.md"
-MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
 GATEWAYS, INTERVAL, USUAL_INTERVAL = 200, 5, 15
 BLOCK_SECONDS, DAY = 7200, 86400
 OWN_SCRAPES = 40
@@ -184,8 +184,8 @@ def main() -> None:
         print(f"{name:{width}}  {value}")
     if options.write:
         table = "".join(f"| {name} | {value} |\n" for name, value in rows)
-        text = MARKED.sub(f"| | |\n| --- | --- |\n{table}", GUIDE.read_text())
-        GUIDE.write_text(text)
+        text = f"| | |\n| --- | --- |\n{table}"
+        GUIDE.write_text(filled(GUIDE.read_text(), {"figures": text}))
 
 
 if __name__ == "__main__":

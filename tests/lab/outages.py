@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tests.lab import SERVER, Daemon, Echo, Namespace, Wan, eventually, subflows
+from tests.lab.marked import filled
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 NAME, RESOLVER = "probe.example", "10.9.9.9"
@@ -307,11 +308,7 @@ def main() -> int:
         for line in lines:
             print(line, flush=True)
             table.append(line)
-        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, marker, rest = PAGE.read_text().partition(begin)
-        assert marker, f"no place for {name}"
-        rest = rest.partition(end)[2]
-        PAGE.write_text(before + begin + "\n".join(table) + "\n" + end + rest)
+        PAGE.write_text(filled(PAGE.read_text(), {name: "\n".join(table)}))
     return 0
 
 

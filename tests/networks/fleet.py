@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from tests.lab import Daemon, Iperf, eventually, subflows
 from tests.networks.far_end import TARGET, Client, FarEnd
+from tests.networks.guide import replace_block
 
 UPLINK_MBIT, CORE_MBIT = 4, 60
 FIRST_PORT = 5201
@@ -178,15 +179,7 @@ def main() -> None:
         text = table(measure(options.clients, options.seconds, single, fair))
         print(f"{name}\n{text}")
         if options.write:
-            write(name, text)
-
-
-def write(name: str, text: str) -> None:
-    """Into the guide's block of this name."""
-    page = PAGE.read_text()
-    block = re.compile(rf"(<!-- sample: {name} -->\n```\n).*?(^```$)", re.DOTALL | re.MULTILINE)
-    assert block.search(page), f"no block for {name}"
-    PAGE.write_text(block.sub(lambda match: match[1] + text + match[2], page))
+            replace_block(PAGE, "sample", name, text)
 
 
 if __name__ == "__main__":

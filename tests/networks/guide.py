@@ -58,7 +58,7 @@ class Guide:
         """Assert that the guide shows `text`, apart from what varies and column widths."""
         shown = _find(self.path, "output", name)[3]
         if WRITING:
-            _replace(self.path, "output", name, text)
+            replace_block(self.path, "output", name, text)
         else:
             change = "\n".join(unified_diff(_steady(shown), _steady(text), "guide", "run"))
             assert not change, f"{self.path.name} shows another {name} (make guides):\n{change}"
@@ -67,7 +67,7 @@ class Guide:
         """Output with times and numbers of the run: written, never compared."""
         _find(self.path, "sample", name)
         if WRITING:
-            _replace(self.path, "sample", name, text)
+            replace_block(self.path, "sample", name, text)
 
     def sampled(self, name: str) -> str:
         """What the guide has of a sample."""
@@ -78,7 +78,7 @@ class Guide:
         name = f"{self.path.stem} {name}"
         _find(MEASUREMENTS, "measured", name)
         if WRITING:
-            _replace(MEASUREMENTS, "measured", name, text)
+            replace_block(MEASUREMENTS, "measured", name, text)
 
 
 def _find(page: Path, kind: str, name: str) -> re.Match[str]:
@@ -88,7 +88,8 @@ def _find(page: Path, kind: str, name: str) -> re.Match[str]:
     raise KeyError(f"{page.name} has no block <!-- {kind}: {name} -->")
 
 
-def _replace(page: Path, kind: str, name: str, text: str) -> None:
+def replace_block(page: Path, kind: str, name: str, text: str) -> None:
+    """Write a block anew.  KeyError where the page does not have it."""
     start, end = _find(page, kind, name).span(3)
     before = page.read_text()
     lines = [line.rstrip() for line in text.rstrip("\n").splitlines()]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tests.lab.marked import filled
 from tests.qemu.archive import CACHE, CHECKOUT
 
 RESULTS = CACHE / "results"
@@ -77,15 +78,12 @@ def _group(test: str) -> str:
 
 def write_page(kernels: Sequence[Results]) -> None:
     """Put the tables into docs/kernels.md."""
-    text = PAGE.read_text()
-    for part, body in {
+    texts = {
         "features": _features(kernels),
         "tests": _tests(kernels),
         "exceptions": _exceptions(kernels),
-    }.items():
-        pattern = f"(?s)(<!-- {part} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda match, body=body: match[1] + body + match[2], text)  # type: ignore[misc]
-    PAGE.write_text(text)
+    }
+    PAGE.write_text(filled(PAGE.read_text(), texts))
 
 
 def _row(*cells: str) -> str:
