@@ -17,6 +17,7 @@ from tests.booted.conftest import (  # noqa: F401  (fixtures)
     providers,
     pytest_runtest_makereport,
 )
+from tests.named_folder import is_named
 from tests.networks.machine import why_not
 
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping")
@@ -32,8 +33,7 @@ RELEASES = ("12", "13")
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    named = any("ansible" in argument for argument in config.args)
-    return None if named else True
+    return None if is_named(config, Path(__file__).parent) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

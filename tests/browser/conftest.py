@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.named_folder import is_named
+
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    named = any("browser" in argument for argument in config.args)
-    return None if named else True
+    return None if is_named(config, Path(__file__).parent) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.named_folder import is_named
 from tests.networks.machine import why_not
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    named = any("pair" in Path(argument).parts for argument in config.args)
-    return None if named else True
+    return None if is_named(config, Path(__file__).parent) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
