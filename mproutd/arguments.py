@@ -6,7 +6,7 @@ import argparse
 
 
 def none(parser: argparse.ArgumentParser) -> None:
-    pass
+    """For a command without any."""
 
 
 def add_run(run: argparse.ArgumentParser) -> None:

@@ -81,3 +81,9 @@ def shortened(lines: Sequence[str], most: int = 5) -> list[str]:
     if len(lines) <= most:
         return [*lines]
     return [*lines[: most - 1], f"and {len(lines) - most + 1} more"]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, with columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mproutd.commands import INVALID, NOT_RUNNING, CommandError, query_daemon
 from mproutd.configuration.parsers import amount
-from mproutd.format import format_bytes, safe
+from mproutd.format import aligned, format_bytes, safe
 
 if TYPE_CHECKING:
     from mproutd.status.types import UplinkStatus
@@ -57,9 +57,7 @@ def quota_lines(uplinks: Sequence[UplinkStatus]) -> list[str]:
     """A table of the quotas."""
     if not uplinks:
         return ["no uplink has a quota"]
-    rows = [_HEADINGS, *map(_row, uplinks)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return aligned([_HEADINGS, *map(_row, uplinks)])
 
 
 def _row(uplink: UplinkStatus) -> tuple[str, ...]:

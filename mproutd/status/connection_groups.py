@@ -1,7 +1,7 @@
 """MPTCP connections summed by peer or by local port, and their rates.  Pure.
 
-Nothing in a connection names the machine at its other end: a peer is the address that the
-connection began with.  A gateway whose connections begin on several uplinks is several peers,
+A connection does not name the peer's machine, so a peer is the address that the connection began
+with.  A gateway whose connections begin on several uplinks is several peers,
 and gateways behind one translated address are one.  A server with a port for each gateway has
 no such doubt.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mproutd.format import format_bytes, format_rate, safe
+from mproutd.format import aligned, format_bytes, format_rate, safe
 
 if TYPE_CHECKING:
     from mproutd.status.connection_types import ConnectionGroup, ConnectionStatus
@@ -97,14 +97,10 @@ def group_lines(by: str, groups: Sequence[ConnectionGroup]) -> list[str]:
     """A table, with the further addresses of a group below its line."""
     if not groups:
         return ["no MPTCP connection"]
-    rows = [(by.upper(), *_COLUMNS), *(_cells(group) for group in groups)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for index, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-        if index:
-            lines += _notes(groups[index - 1])
+    head, *rows = aligned([(by.upper(), *_COLUMNS), *map(_cells, groups)])
+    lines = [head]
+    for row, group in zip(rows, groups, strict=True):
+        lines += [row, *_notes(group)]
     return lines
 
 

@@ -193,8 +193,8 @@ def _samples(status: Status | None) -> Iterator[_Named]:
     if (pinned := status.get("pins_flows")) is not None:
         yield "mproutd_pins_flows", (), pinned
     yield "mproutd_drift", (), len(status["drift"])
-    yield "mproutd_passes_total", (), status["counts"]["passes"]
     counts = status["counts"]
+    yield "mproutd_passes_total", (), counts["passes"]
     yield "mproutd_writes_total", (), counts["writes"]
     yield "mproutd_write_failures_total", (), counts["failed_writes"]
     yield "mproutd_restores_total", (), counts["restores"]
