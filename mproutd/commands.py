@@ -23,6 +23,7 @@ from mproutd.environment import (
 from mproutd.format import safe
 
 if TYPE_CHECKING:
+    from mproutd.configuration.config import Config
     from mproutd.reconciler import Reconciler
     from mproutd.services.base import StateDirectory
     from mproutd.status.change_types import Change
@@ -193,6 +194,17 @@ def reconciler(options: argparse.Namespace, *, change: bool) -> Reconciler:
     return own
 
 
+def load_config(directory: str) -> Config:
+    """The configuration in a directory.  CommandError when it is invalid."""
+    from mproutd.configuration.config import ConfigError
+    from mproutd.configuration.uci import load
+
+    try:
+        return load(directory)
+    except ConfigError as error:
+        raise CommandError(str(error), INVALID) from None
+
+
 def configure(reconciler: Reconciler, warn: Callable[[str], None] = warn) -> None:
     """Read the configuration.  CommandError when it is invalid; `warn` gets its warnings."""
     from mproutd.configuration.config import ConfigError
@@ -272,10 +284,8 @@ def reconcile(options: argparse.Namespace) -> dict[str, Any]:
 
 def flush(options: argparse.Namespace) -> tuple[list[Change], Mapping[str, int]]:
     """Remove everything of ours; (the changes, endpoints that stay and their connections)."""
-    from mproutd import resolv_conf
     from mproutd.configuration.config import ConfigError
-    from mproutd.firewall import table as firewall
-    from mproutd.services import lan_prefixes, resolved_bus, scripts
+    from mproutd.services import at_once, scripts
     from mproutd.status.changes import changes, table_changes
 
     own, runtime = reconciler(options, change=True), runtime_dir(options)
@@ -285,13 +295,11 @@ def flush(options: argparse.Namespace) -> tuple[list[Change], Mapping[str, int]]
         pass  # what mproutd installed is known without it
     outcomes = own.flush(force=options.force)
     last = outcomes[-1]
-    table = firewall.change_now(runtime, own.config, last.plan, last.snapshot)
-    table += lan_prefixes.change_now(runtime, own.config, last.plan)
+    made = at_once.change(runtime, own.config, last.plan, last.snapshot)
     scripts.forget(runtime)
-    resolv_conf.remove(runtime)
-    for error in resolved_bus.update(runtime, False, last.plan):
+    for error in at_once.update_resolvers(runtime, own.config, last.plan):
         warn(error)
-    return [*changes(outcomes), *table_changes(table)], last.kept
+    return [*changes(outcomes), *table_changes(made)], last.kept
 
 
 def connections(options: argparse.Namespace) -> list[ConnectionStatus]:

@@ -15,6 +15,8 @@ from mproutd.commands import (
     NOT_RUNNING,
     OK,
     CommandError,
+    config_dir,
+    load_config,
     query_daemon,
     runtime_dir,
 )
@@ -71,17 +73,11 @@ def _ask_daemon(options: argparse.Namespace, current: bool | None, wanted: bool 
 
 def _without_daemon(options: argparse.Namespace, wanted: bool | None) -> str | None:
     """The same where no daemon runs, by its state file; None where another process has the lock."""
-    from mproutd.commands import config_dir
-    from mproutd.configuration.config import ConfigError
-    from mproutd.configuration.uci import load
     from mproutd.planning.modes import is_standby
     from mproutd.planning.uplinks import Facts
     from mproutd.statefile import Lock
 
-    try:
-        config = load(config_dir(options))
-    except ConfigError as error:
-        raise CommandError(str(error), INVALID) from None
+    config = load_config(config_dir(options))
     if not config.pair:
         if wanted is None:
             return _TEXTS[None]
