@@ -327,7 +327,8 @@ class Daemon:
             if command == "status":
                 return self._status()
             if command == "usable":
-                return usable_uplinks(self._last_plan())
+                own = self._reconciler
+                return usable_uplinks(self._last_plan(), own.config, own.state_file)
             if command == "connections":
                 return self._connections()
             if command == "reconcile":

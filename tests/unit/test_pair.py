@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from socket import AF_INET
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.planning.modes import is_standby
 from mproutd.planning.numbering import assign_numbers, assign_policy_numbers
 from mproutd.planning.pair import differences
+from mproutd.planning.plan import Plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import ServiceContext
@@ -23,6 +25,13 @@ from tests.unit.test_status import Site
 
 PAIR = "config mproutd 'globals'\n option pair 1\n"
 ACTIVE, STANDBY = Facts(standby=False), Facts(standby=True)
+
+
+class Record:
+    """A state file that was read or not."""
+
+    def __init__(self, state: State, error: str = "") -> None:
+        self.state, self.error = state, error
 
 
 def pair(network: str = WAN1 + WAN2, more: str = "", own: str = "") -> Config:
@@ -117,6 +126,17 @@ def test_the_state_file_has_what_was_commanded() -> None:
     assert decode({**encode(State()), "standby": 1}).standby is None
 
 
+def test_a_command_counts_while_multipath_is_not_enabled() -> None:
+    """The other gateway carries meanwhile, and after a reload that enables it."""
+    world, config = two_lines(), pair()
+    world.run(config, ACTIVE)
+    disabled = config._replace(enabled=False)
+    for facts, recorded in ((Facts(), False), (STANDBY, True), (Facts(), True)):
+        assert world.run(disabled, facts).plan.state.standby is recorded
+    assert world.run(config).plan.state.standby is True
+    assert world.run(disabled._replace(pair=False)).plan.state.standby is None
+
+
 def test_the_service_keeps_a_command_until_the_next_and_reports_changes() -> None:
     requests: list[None] = []
     events: list[str] = []
@@ -203,12 +223,18 @@ def test_a_status_says_where_vrrp_has_another_view(
 
 def test_usable_names_those_that_work_in_standby_too() -> None:
     world, config = two_lines(), pair()
-    assert usable_uplinks(None) == {"usable": [], "reasons": {}, "standby": None}
+
+    def reply(plan: Plan | None, **changes: Any) -> dict[str, Any]:
+        return usable_uplinks(plan, config._replace(**changes), Record(world.store.state))
+
+    state = {"enabled": True, "standby": True, "state_file_error": ""}
+    assert reply(None) == {"usable": [], "reasons": {}, **state}
     plan = world.run(config, STANDBY).plan
-    assert usable_uplinks(plan) == {"usable": ["wan1", "wan2"], "reasons": {}, "standby": True}
+    assert reply(plan) == {"usable": ["wan1", "wan2"], "reasons": {}, **state}
+    assert reply(plan, pair=False)["standby"] is None
     world.set("eth1", carrier=False)
     plan = world.run(config, STANDBY).plan
-    assert usable_uplinks(plan)["reasons"] == {"wan1": "no-carrier"}
+    assert reply(plan)["reasons"] == {"wan1": "no-carrier"}
 
 
 def test_an_uplink_that_is_off_or_only_kept_does_not_count() -> None:
@@ -217,10 +243,12 @@ def test_an_uplink_that_is_off_or_only_kept_does_not_count() -> None:
     world, config = two_lines(), pair(network, own=own)
     plan = world.run(config, ACTIVE._replace(failed=(("wan1", AF_INET),))).plan
     assert plan.uplinks[0].usable
-    assert usable_uplinks(plan) == {
+    assert usable_uplinks(plan, config, Record(world.store.state, "read-only")) == {
         "usable": [],
         "reasons": {"wan1": "check-failed"},
+        "enabled": True,
         "standby": False,
+        "state_file_error": "read-only",
     }
 
 
