@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from socket import AF_INET
 from typing import Any
@@ -188,9 +189,20 @@ def test_the_only_address_of_a_device_has_an_endpoint_although_it_is_virtual() -
     assert len(endpoints(world)) == 2
 
 
-def test_a_virtual_address_has_no_length() -> None:
-    with pytest.raises(ConfigError, match=r"virtual_address': '10\.1\.1\.1/24' is not an address"):
-        virtual("10.1.1.1/24")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("10.1.1.1/24", "is not an address"),
+        ("0.0.0.0", "is every host's own"),
+        ("127.0.0.1", "is every host's own"),
+        ("::1", "is every host's own"),
+        ("224.0.0.18", "is a multicast"),
+        ("FF02::12", "is a multicast"),
+    ],
+)
+def test_a_virtual_address_is_one_that_a_gateway_can_have(text: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=f"virtual_address': '{re.escape(text)}' {error}"):
+        virtual(text)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,7 @@ def test_a_status_says_where_vrrp_has_another_view(
 ) -> None:
     site = Site(tmp_path)
     site.state.save(State(standby=standby))
-    site.write(WAN1 + WAN2, PAIR + f" list virtual_address {address}\n")
+    site.write(WAN1 + WAN2, PAIR + f" list virtual_address {address}\n" * 2)
     site.settle()
     status = site.status()
     assert [problem["code"] for problem in status["problems"]] == ([code] if code else [])
