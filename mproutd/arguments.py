@@ -49,8 +49,11 @@ def add_metrics(metrics: argparse.ArgumentParser) -> None:
 
 def add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("directory", metavar="DIR", nargs="?", help="same as --config-dir")
-    check.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
-    check.add_argument("--pair", metavar="DIR", help="compare with the files of the other gateway")
+    question = check.add_mutually_exclusive_group()
+    question.add_argument("--enabled", action="store_true", help="fail unless multipath is enabled")
+    question.add_argument(
+        "--pair", metavar="DIR", help="compare with the files of the other gateway"
+    )
 
 
 def add_standby(standby: argparse.ArgumentParser) -> None:

@@ -34,6 +34,8 @@ OK, FAILED, INVALID, NOT_RUNNING = 0, 1, 2, 3
 """Exit statuses: success; failed or degraded; invalid input; the daemon is not running."""
 LOCK_TIMEOUT = 2.0
 """Seconds that a command waits for another command; a daemon holds the lock until it stops."""
+REPLY_TIMEOUT = 30.0
+"""Seconds that a command waits for the daemon's reply."""
 
 
 class CommandError(Exception):
@@ -112,13 +114,15 @@ replied: set[str] = set()
 """Control sockets that have replied: an error after that may be due to the reply."""
 
 
-def query_daemon(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any] | None:
+def query_daemon(
+    options: argparse.Namespace, request: dict[str, Any], timeout: float = REPLY_TIMEOUT
+) -> dict[str, Any] | None:
     """The daemon's reply; None when no daemon is running.  CommandError for an error reply."""
     from mproutd.control import client
 
     path = control_socket(options)
     try:
-        reply = client.call(path, request)
+        reply = client.call(path, request, timeout)
     except client.NotRunning:
         return None
     except OSError as error:

@@ -20,7 +20,7 @@ from typing import Any
 from mproutd import log
 from mproutd.configuration.config import ConfigError
 from mproutd.control.server import Server
-from mproutd.environment import network_namespace
+from mproutd.environment import network_namespace, package_version
 from mproutd.eventloop import Loop, Timer
 from mproutd.hints import HintsWatch
 from mproutd.limits import PassLimiter
@@ -66,8 +66,7 @@ class Daemon:
 
         `state_dir` outlives a reboot; without one, nothing does.
         """
-        self._reconciler = reconciler
-        self._loop = Loop()
+        self._reconciler, self._loop = reconciler, Loop()
         self._events = reconciler.kernel.events()
         self._monitor = Monitor(reconciler, self._loop)
         self._deleter: EndpointDeleter | None = None
@@ -98,7 +97,7 @@ class Daemon:
         self._control_socket = os.path.join(runtime_dir, CONTROL_SOCKET)
         self._hints_watch = HintsWatch(runtime_dir)
         self._signals, self._signal_write = socket.socketpair()
-        self._namespace = network_namespace()
+        self._namespace, self._package = network_namespace(), package_version()
         self._rates = Rates(time.monotonic)
         self._running = True
         self._touched: set[int] | None = None
@@ -328,7 +327,8 @@ class Daemon:
             if command == "status":
                 return self._status()
             if command == "usable":
-                return usable_uplinks(self._last_plan())
+                own = self._reconciler
+                return usable_uplinks(self._last_plan(), own.config, own.state_file)
             if command == "connections":
                 return self._connections()
             if command == "reconcile":
@@ -336,12 +336,13 @@ class Daemon:
                 if directory and directory != os.path.realpath(self._reconciler.directory):
                     return {"error": f"the running daemon uses {self._reconciler.directory}"}
                 return self._reconcile(dry_run=request.get("dry_run") is True)
-            reply = self._services.on_request(request)
-            if reply is not None:
+            if (reply := self._services.on_request(request)) is not None:
                 return reply
         except OSError as error:
             return {"error": f"the kernel does not answer: {error}"}
-        except ImportError as error:
+        except Exception as error:
+            if not isinstance(error, ImportError) and package_version() == self._package:
+                raise
             return {"error": f"the daemon's files have changed, restart it: {error}"}
         return {"error": f"unknown command: {command!r}"}
 
@@ -362,8 +363,7 @@ class Daemon:
         plan = self._last_plan()
         names = connections.observed_uplink_names(plan.uplinks if plan else ())
         sockets = self._reconciler.kernel.sockets()
-        listed = connections.connections(*sockets, names, device_name)
-        return {"version": connections.VERSION, "connections": listed}
+        return connections.reply(*sockets, names, device_name)
 
     def _reconcile(self, dry_run: bool) -> dict[str, Any]:
         """Read the configuration again and make passes; the changes.  OSError."""

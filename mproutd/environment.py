@@ -26,6 +26,15 @@ def network_namespace() -> int:
         return 0
 
 
+def package_version() -> tuple[int, int]:
+    """What changes when an upgrade replaces mproutd's files; (0, 0) while they are missing."""
+    try:
+        status = os.stat(os.path.join(os.path.dirname(__file__), "__init__.py"))
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
+
+
 def find_program(name: str) -> str:
     """The path of a program, as execvp(3) would find it; empty when there is none."""
     for directory in os.get_exec_path():

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT, RETRY_INTERVAL = 10.0, 0.1
 """Seconds for which `standby` waits for a daemon that is starting or stopping."""
+USABLE_TIMEOUT = 2.0
+"""Seconds after which `status --usable` fails: a daemon that hangs keeps no gateway usable."""
 NO_PAIR = (
     "standby needs option pair '1' in a section of type mproutd (file mproutd): without it, a "
     "restart would make the gateway active again"
@@ -35,14 +37,17 @@ _TEXTS = {True: "standby", False: "active", None: "no gateway of a pair: option 
 
 def usable(options: argparse.Namespace) -> tuple[str, int]:
     """(a line of text, the exit status: whether an uplink is usable).  CommandError."""
-    reply = query_daemon(options, {"command": "usable"})
+    if options.json or options.uplink is not None:
+        raise CommandError("--usable is about all uplinks, and goes without --json", INVALID)
+    reply = query_daemon(options, {"command": "usable"}, USABLE_TIMEOUT)
     if reply is None:
         raise CommandError("mproutd is not running", NOT_RUNNING)
     names, reasons = reply["usable"], reply["reasons"]
     if names:
         return f"usable: {', '.join(names)}", OK
     listed = ", ".join(f"{name} ({reason.replace('-', ' ')})" for name, reason in reasons.items())
-    return f"no uplink is usable: {listed or 'none is configured'}", FAILED
+    nothing = "none is configured" if reply["enabled"] else "multipath is not enabled"
+    return f"no uplink is usable: {listed or nothing}", FAILED
 
 
 def standby(options: argparse.Namespace) -> str:
@@ -66,8 +71,16 @@ def _ask_daemon(options: argparse.Namespace, current: bool | None, wanted: bool 
         return _TEXTS[current]
     if current is None:
         raise CommandError(NO_PAIR, INVALID)
-    if query_daemon(options, {"command": "standby", "standby": wanted}) is None:
+    # The pass comes before the next reply, which has what the state file is to say.
+    done = query_daemon(options, {"command": "standby", "standby": wanted})
+    reply = done and query_daemon(options, {"command": "usable"})
+    if not reply:
         raise CommandError("mproutd is stopping; try again", NOT_RUNNING)
+    if reply["standby"] is not wanted:
+        raise CommandError(f"not {_TEXTS[wanted]} yet: the last pass failed; see the daemon's log")
+    if reply["state_file_error"]:
+        reason = reply["state_file_error"].partition(";")[0]
+        raise CommandError(f"{_TEXTS[wanted]}, until mproutd restarts: {reason}")
     return _TEXTS[wanted]
 
 

@@ -263,7 +263,13 @@ def own_address(text: str) -> str:
     """An address that this host may have, of either family."""
     if not is_address(text):
         raise ValueError(f"{quoted(text)} is not an address, without a length")
-    return canonical(text)
+    address = canonical(text)
+    first = address.partition(".")[0]
+    if address in ("::", "::1") or first in ("0", "127"):
+        raise ValueError(f"{quoted(text)} is every host's own: no gateway can take it over")
+    if address.startswith("ff") or (family_of(address) == AF_INET and int(first) >= 224):
+        raise ValueError(f"{quoted(text)} is a multicast or reserved address")
+    return address
 
 
 class Target(NamedTuple):

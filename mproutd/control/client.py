@@ -40,7 +40,7 @@ class Refused(Exception):
     """The daemon sends no events to this listener, for the reason given."""
 
 
-def call(path: str, request: dict[str, Any], timeout: float = 30.0) -> dict[str, Any]:
+def call(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Send a request and return the reply.  NotRunning; OSError when there is none in time."""
     deadline = time.monotonic() + timeout
     with _connect(path, timeout) as connection:

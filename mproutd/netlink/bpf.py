@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
-from struct import Struct
+from struct import Struct, pack
 from sys import byteorder
 
 from mproutd.model import PROTOCOL, TABLE_MAIN, UNICAST
@@ -64,7 +64,7 @@ _FIND_ATTRIBUTE = 0xFFFFF00C
 """SKF_AD_OFF + SKF_AD_NLATTR: the offset of the attribute of type X from offset A on, or 0."""
 _NETCONF_IFINDEX, _NETCONF_KEY, _NETCONF_VALUE = 24, 30, 32
 """Offsets in a RTM_NEWNETCONF for one setting: netconfmsg's family, then two attributes."""
-_NETCONFA_RP_FILTER = 3
+_NETCONFA_RP_FILTER, _NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN = 3, 6
 """linux/netconf.h."""
 _LOOSE = 2
 ALL_DEVICES = 0xFFFFFFFF
@@ -95,8 +95,9 @@ def event_filter(port: int, all_nexthops: bool = False) -> list[Instruction]:
     Of routes, these pass: defaults; those with our protocol, so that their removal by other
     programs is noticed; and those of main without a gateway, which connect a device to its subnet.
     Of nexthop objects, those with our protocol pass, or `all_nexthops`.  Of sysctls
-    (RTM_NEWNETCONF), those that set rp_filter pass, except to the value that mproutd sets itself.
-    All other messages pass; which there are depends on the multicast groups of the socket.
+    (RTM_NEWNETCONF), ignore_routes_with_linkdown passes, and rp_filter except for the value that
+    mproutd sets itself.  All other messages pass; which there are depends on the multicast groups
+    of the socket.
     """
     program: list[_Step | str] = [
         (_LOAD_WORD, _PORT, "", ""),
@@ -112,6 +113,7 @@ def event_filter(port: int, all_nexthops: bool = False) -> list[Instruction]:
         (_JUMP_EQUAL, PROTOCOL, "pass", "pass" if all_nexthops else "drop"),
         "sysctl",
         (_LOAD_HALF, _NETCONF_KEY, "", ""),
+        (_JUMP_EQUAL, _as_loaded(_NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN, 2), "pass", ""),
         (_JUMP_EQUAL, _as_loaded(_NETCONFA_RP_FILTER, 2), "", "drop"),
         (_LOAD_WORD, _NETCONF_VALUE, "", ""),
         (_JUMP_EQUAL, _as_loaded(_LOOSE, 4), "drop", "pass"),
@@ -265,6 +267,12 @@ def _other_names(body: bytes) -> list[str]:
         for kind, start, end in spans(properties)
         if kind == IFLA_ALT_IFNAME
     ]
+
+
+def changes_lookups(body: bytes) -> bool:
+    """Whether the sysctl that was set decides which routes a lookup finds."""
+    at = _NETCONF_KEY - 16
+    return body[at : at + 2] == pack("=H", _NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN)
 
 
 def netconf_ifindex(body: bytes) -> int:

@@ -6,8 +6,8 @@ the events that announce a change, and by those that announce what the kernel do
 an address or when a link goes down, IPv4 routes of that device vanish from every table
 (net/ipv4/fib_frontend.c), so such an event drops every table with a route through it.  A new
 address and a link that is up leave all routes where they are, so that a carrier that comes or goes
-costs no lookup in main; but with ignore_routes_with_linkdown, a lookup finds them only while the
-link has carrier, and those with a nexthop object go with it.
+costs no lookup in main; but with ignore_routes_with_linkdown, whose changes count too, a lookup
+finds them only while the link has carrier, and those with a nexthop object go with it.
 Events that trigger no pass (bpf.is_relevant) count too: the address of a LAN matters as soon as
 an uplink has its subnet as well.
 
@@ -38,7 +38,7 @@ from mproutd.model import (
     contains,
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode, sysctls
-from mproutd.netlink.bpf import ALL_DEVICES, FUTURE_DEVICES, netconf_ifindex
+from mproutd.netlink.bpf import ALL_DEVICES, FUTURE_DEVICES, changes_lookups, netconf_ifindex
 from mproutd.netlink.main_table import MainLookups, MainTable
 from mproutd.netlink.nexthop_table import NexthopTable
 from mproutd.netlink.nlmsg import (
@@ -116,6 +116,8 @@ class RtnlCache:
             index = netconf_ifindex(message.body)
             if index != FUTURE_DEVICES:
                 self._stale_links.add(index)
+                if changes_lookups(message.body):
+                    self._main.invalidate_lookups()
         elif kind in _NEXTHOP_EVENTS:
             self._main.invalidate_lookups()
             self._drop_nexthops()

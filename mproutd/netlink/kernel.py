@@ -43,9 +43,9 @@ from mproutd.netlink.sockets import Encode, Events, Requests
 
 _NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 """linux/netlink.h."""
-_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
+_EVENT_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 """linux/rtnetlink.h, RTNLGRP_*: LINK, IPV4_IFADDR, _ROUTE, _RULE, IPV6_IFADDR, _ROUTE, _RULE,
-IPV4_NETCONF."""
+IPV4_NETCONF, IPV6_NETCONF."""
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """How kernels without tcp_diag or mptcp_diag refuse a dump."""
 _NO_RULES = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)

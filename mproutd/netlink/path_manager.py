@@ -195,6 +195,7 @@ class EndpointDeleter:
         assert not self._busy
         self._busy = True
         self._batch = list(operations)
+        self._taken.acquire(blocking=False)  # released by a batch that was taken after the timeout
         self._ready.release()
         self._taken.acquire(timeout=_HANDOVER_TIMEOUT)
 

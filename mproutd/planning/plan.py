@@ -26,7 +26,7 @@ from mproutd.planning.bookkeeping import next_state, prune
 from mproutd.planning.cache import cache_last
 from mproutd.planning.endpoints import plan_endpoints, without_service
 from mproutd.planning.health import effective, keep_last_usable
-from mproutd.planning.modes import Verdicts, switch_off, with_effective_modes
+from mproutd.planning.modes import Verdicts, is_standby, switch_off, with_effective_modes
 from mproutd.planning.numbering import Numbers, assign_numbers, assign_policy_numbers
 from mproutd.planning.overlaps import shared_subnets
 from mproutd.planning.ownership import Ownership
@@ -89,7 +89,8 @@ def make_plan(config: Config, snapshot: Snapshot, state: State, facts: Facts) ->
     """What should be in the kernel now."""
     ownership = Ownership(config, state)
     if not config.enabled:
-        return _empty_plan(ownership, snapshot)
+        standby = is_standby(config, state, facts) if config.pair else None
+        return _empty_plan(ownership, snapshot, standby)
     numbers = assign_numbers(config, state.slots)
     failed = effective(config, state, facts)
     verdicts = Verdicts(config, state, facts)
@@ -147,8 +148,8 @@ def _plan_policies(
     return plan_policies(config, snapshot, uplinks, numbers, policy_numbers)
 
 
-def _empty_plan(ownership: Ownership, snapshot: Snapshot) -> Plan:
-    """Nothing of ours, and the limits as they were found."""
+def _empty_plan(ownership: Ownership, snapshot: Snapshot, standby: bool | None) -> Plan:
+    """Nothing of ours, and the limits as they were found; `standby` counts once it is enabled."""
     limits = original_limits(ownership, snapshot)
-    state = prune(ownership, snapshot)
+    state = prune(ownership, snapshot)._replace(standby=standby)
     return Plan({}, {}, {}, limits, {}, (), {}, {}, {}, frozenset(), {}, state)

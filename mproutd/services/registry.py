@@ -227,7 +227,7 @@ SERVICES = (
         leftover="resolved.json",
         applies=_delays_names,
     ),
-    ServiceType("standby", lambda config: config.enabled and config.pair, _standby),
+    ServiceType("standby", lambda config: config.pair, _standby),
     ServiceType("scripts", lambda config: _any_sets(config, "on_up", "on_down"), _scripts),
 )
 """In the order in which they add their facts."""

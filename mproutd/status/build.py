@@ -237,7 +237,7 @@ def _reconciler_problems(inspection: Inspection, name: DeviceNames) -> Iterator[
 def _pair_problems(inspection: Inspection, standby: bool) -> Iterator[Problem]:
     """Virtual addresses that do not go with standby, or with its end: VRRP has another view."""
     present = {address.address for address in inspection.snapshot.addresses}
-    for address in inspection.config.virtual_address:
+    for address in dict.fromkeys(inspection.config.virtual_address):
         if (address in present) == standby:
             code = "standby-with-address" if standby else "active-without-address"
             yield problem(code, address=address)

@@ -30,7 +30,7 @@ def grouped(
 
     `previous`: the same list, `seconds` ago; without it there are no rates.
     """
-    earlier = {connection["token"]: connection for connection in previous}
+    earlier = {_identity(connection): connection for connection in previous}
     members: dict[str, list[ConnectionStatus]] = {}
     for connection in connections:
         members.setdefault(_key(by, connection), []).append(connection)
@@ -44,6 +44,11 @@ def _key(by: str, connection: ConnectionStatus) -> str:
     return _address(connection["remote"])
 
 
+def _identity(connection: ConnectionStatus) -> str:
+    """One that fell back to plain TCP may have no token."""
+    return connection["token"] or f"{connection['local']} {connection['remote']}"
+
+
 def _address(end: str) -> str:
     """Of ADDRESS:PORT or [ADDRESS]:PORT."""
     return end.rpartition(":")[0].strip("[]")
@@ -52,7 +57,7 @@ def _address(end: str) -> str:
 def _group(
     key: str,
     members: Sequence[ConnectionStatus],
-    earlier: Mapping[str | None, ConnectionStatus],
+    earlier: Mapping[str, ConnectionStatus],
     seconds: float,
 ) -> ConnectionGroup:
     subflows = [subflow for connection in members for subflow in connection["subflows"]]
@@ -60,7 +65,7 @@ def _group(
     remotes += [_address(subflow["remote"]) for subflow in subflows]
     sent = _sum([connection["sent"] for connection in members])
     received = _sum([connection["received"] for connection in members])
-    before = [earlier.get(connection["token"]) for connection in members]
+    before = [earlier.get(_identity(connection)) for connection in members]
     old_sent = _sum([connection["sent"] for connection in before if connection])
     old_received = _sum([connection["received"] for connection in before if connection])
     return {

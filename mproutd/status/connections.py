@@ -110,6 +110,17 @@ def connections(
     )
 
 
+def reply(
+    mptcp_sockets: Iterable[Socket],
+    tcp_sockets: Iterable[Socket],
+    uplinks: UplinkNames,
+    device_name: Callable[[int], str],
+) -> dict[str, Any]:
+    """The connections as `mproutd connections --json` prints them; errors as of connections()."""
+    listed = connections(mptcp_sockets, tcp_sockets, uplinks, device_name)
+    return {"version": VERSION, "connections": listed}
+
+
 def _subflows_by_token(
     tcp_sockets: Iterable[Socket],
 ) -> tuple[dict[int, list[_Flow]], dict[_Ends, Socket]]:

@@ -5,16 +5,26 @@ It comes from the last pass, without a look at the kernel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mproutd.configuration.config import Config
+from mproutd.planning.modes import is_standby
 from mproutd.planning.plan import Plan
-from mproutd.planning.uplinks import OFF, ObservedUplink
+from mproutd.planning.state import State
+from mproutd.planning.uplinks import OFF, Facts, ObservedUplink
 
 if TYPE_CHECKING:
     from mproutd.planning.health import Failed
 
 
-def usable_uplinks(plan: Plan | None) -> dict[str, Any]:
+class Record(Protocol):
+    """The state file."""
+
+    state: State
+    error: str
+
+
+def usable_uplinks(plan: Plan | None, config: Config, record: Record) -> dict[str, Any]:
     """The reply to the request `usable`: the uplinks that are usable, and why others are not.
 
     An uplink that is only in use because all checks failed does not count: another gateway may
@@ -30,7 +40,9 @@ def usable_uplinks(plan: Plan | None) -> dict[str, Any]:
     return {
         "usable": [name for name, reason in reasons.items() if not reason],
         "reasons": {name: reason for name, reason in reasons.items() if reason},
-        "standby": plan.state.standby if plan else None,
+        "enabled": config.enabled,
+        "standby": is_standby(config, record.state, Facts()) if config.pair else None,
+        "state_file_error": record.error,
     }
 
 

@@ -155,6 +155,32 @@ def test_routes_that_change_with_a_link_that_is_up(bare_wan: Wan, event: str) ->
     eventually(is_seen, what="the same as a fresh look")
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_routes_without_carrier_that_a_sysctl_hid(wan: Wan, family: int) -> None:
+    key = f"net.ipv{family}.conf.eth1.ignore_routes_with_linkdown"
+    wan.gateway.sysctl(key, 1)
+    with wan.gateway.enter():
+        kept = NetlinkKernel()
+        events = kept.events()
+    kept.snapshot(REQUEST._replace(full=True))
+
+    def sees_default() -> bool:
+        with wan.gateway.enter():
+            kept.on_events(events.read())
+        snapshot = kept.snapshot(REQUEST)
+        eth1 = next(link for link in snapshot.links.values() if link.name == "eth1")
+        seen.add(eth1.carrier)
+        return (eth1.index, FAMILIES[family == 6]) in snapshot.defaults
+
+    seen: set[bool] = set()
+    assert sees_default()
+    wan.unplug(1)
+    eventually(lambda: not sees_default(), what="no default while it has no carrier")
+    wan.gateway.sysctl(key, 0)
+    eventually(sees_default, what="its default without carrier")
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("uplink", [1, 2])
 def test_what_is_anticipated_is_what_the_kernel_shows(
     wan: Wan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uplink: int

@@ -145,7 +145,7 @@ import pyroute2
 from mproutd.netlink.diag_socket import sockets
 from mproutd.status import top
 from mproutd.control import client
-status = client.call(sys.argv[1], {"command": "status"})
+status = client.call(sys.argv[1], {"command": "status"}, 30.0)
 print(pyroute2.__file__, json.dumps(top._count_subflows(status)))
 """
 

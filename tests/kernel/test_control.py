@@ -103,14 +103,22 @@ def test_clients_that_go_away_in_the_middle(daemon):
     assert daemon.call("status").code == 0
 
 
-def test_files_that_an_upgrade_replaced_before_the_restart(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("from mproutd.model import OF_ANOTHER_VERSION", "cannot import name 'OF_ANOTHER_VERSION'"),
+        ("def build_status(inspection): return {}", "build_status() takes 1 positional argument"),
+    ],
+    ids=["name", "arguments"],
+)
+def test_files_that_an_upgrade_replaced_before_the_restart(tmp_path, monkeypatch, code, error):
     """What a request needs is imported with the first one."""
     shutil.copytree(lab_daemon.REPOSITORY / "mproutd", tmp_path / "mproutd")
     monkeypatch.setattr(lab_daemon, "REPOSITORY", tmp_path)
     with Wan(shaped=False, lan=False).usual() as wan, Daemon(wan.gateway) as daemon:
-        build = Path(tmp_path, "mproutd/status/build.py")
-        build.write_text("from mproutd.model import OF_ANOTHER_VERSION")
-        assert "restart it: cannot import name 'OF_ANOTHER_VERSION'" in daemon.call("status").err
+        Path(tmp_path, "mproutd/status/build.py").write_text(code)
+        Path(tmp_path, "mproutd/__init__.py").write_text("__version__ = 'another'")
+        assert f"restart it: {error}" in daemon.call("status").err
         wan.unplug(1)
         eventually(lambda: "endpoint 10.1.1.2" not in daemon.node.state())
 

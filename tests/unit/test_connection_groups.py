@@ -50,6 +50,15 @@ def test_rates_are_of_what_was_sent_since() -> None:
     assert grouped("peer", [ONE], [{**ONE, "sent": 4000}], 2.0)[0]["sent_rate"] == 0
 
 
+def test_connections_without_a_token_are_not_taken_for_another() -> None:
+    """Those that fell back to plain TCP when they began."""
+    idle = connection(None, ["10.1.1.2:1000"], sent=9000, fallback=True)
+    busy = connection(None, ["10.1.1.2:1001"], sent=100, fallback=True)
+    for previous in ([idle, busy], [busy, idle]):
+        [group] = grouped("peer", [idle, {**busy, "sent": 400}], previous, 1.0)
+        assert (group["fallback"], group["sent_rate"]) == (2, 300 * 8)
+
+
 def test_unknown_counts_stay_unknown() -> None:
     unknown = connection(None, ["10.1.1.2:1"], None, received=None)
     [group] = grouped("peer", [unknown], [unknown], 1.0)

@@ -263,7 +263,7 @@ def test_on_stdout_and_in_a_file() -> None:
 def test_the_thousandth_scrape_takes_no_more_memory_than_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(client, "call", lambda path, request: {"uplinks": []})
+    monkeypatch.setattr(client, "call", lambda path, request, timeout: {"uplinks": []})
     monkeypatch.setattr(commands, "replied", type(commands.replied)())
     options = argparse.Namespace(runtime_dir=str(tmp_path))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from socket import AF_INET
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from mproutd.configuration.config import Config, ConfigError
 from mproutd.planning.modes import is_standby
 from mproutd.planning.numbering import assign_numbers, assign_policy_numbers
 from mproutd.planning.pair import differences
+from mproutd.planning.plan import Plan
 from mproutd.planning.state import State, decode, encode
 from mproutd.planning.uplinks import Facts
 from mproutd.services.base import ServiceContext
@@ -23,6 +26,13 @@ from tests.unit.test_status import Site
 
 PAIR = "config mproutd 'globals'\n option pair 1\n"
 ACTIVE, STANDBY = Facts(standby=False), Facts(standby=True)
+
+
+class Record:
+    """A state file that was read or not."""
+
+    def __init__(self, state: State, error: str = "") -> None:
+        self.state, self.error = state, error
 
 
 def pair(network: str = WAN1 + WAN2, more: str = "", own: str = "") -> Config:
@@ -117,6 +127,17 @@ def test_the_state_file_has_what_was_commanded() -> None:
     assert decode({**encode(State()), "standby": 1}).standby is None
 
 
+def test_a_command_counts_while_multipath_is_not_enabled() -> None:
+    """The other gateway carries meanwhile, and after a reload that enables it."""
+    world, config = two_lines(), pair()
+    world.run(config, ACTIVE)
+    disabled = config._replace(enabled=False)
+    for facts, recorded in ((Facts(), False), (STANDBY, True), (Facts(), True)):
+        assert world.run(disabled, facts).plan.state.standby is recorded
+    assert world.run(config).plan.state.standby is True
+    assert world.run(disabled._replace(pair=False)).plan.state.standby is None
+
+
 def test_the_service_keeps_a_command_until_the_next_and_reports_changes() -> None:
     requests: list[None] = []
     events: list[str] = []
@@ -168,9 +189,20 @@ def test_the_only_address_of_a_device_has_an_endpoint_although_it_is_virtual() -
     assert len(endpoints(world)) == 2
 
 
-def test_a_virtual_address_has_no_length() -> None:
-    with pytest.raises(ConfigError, match=r"virtual_address': '10\.1\.1\.1/24' is not an address"):
-        virtual("10.1.1.1/24")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("10.1.1.1/24", "is not an address"),
+        ("0.0.0.0", "is every host's own"),
+        ("127.0.0.1", "is every host's own"),
+        ("::1", "is every host's own"),
+        ("224.0.0.18", "is a multicast"),
+        ("FF02::12", "is a multicast"),
+    ],
+)
+def test_a_virtual_address_is_one_that_a_gateway_can_have(text: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=f"virtual_address': '{re.escape(text)}' {error}"):
+        virtual(text)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +219,7 @@ def test_a_status_says_where_vrrp_has_another_view(
 ) -> None:
     site = Site(tmp_path)
     site.state.save(State(standby=standby))
-    site.write(WAN1 + WAN2, PAIR + f" list virtual_address {address}\n")
+    site.write(WAN1 + WAN2, PAIR + f" list virtual_address {address}\n" * 2)
     site.settle()
     status = site.status()
     assert [problem["code"] for problem in status["problems"]] == ([code] if code else [])
@@ -203,12 +235,18 @@ def test_a_status_says_where_vrrp_has_another_view(
 
 def test_usable_names_those_that_work_in_standby_too() -> None:
     world, config = two_lines(), pair()
-    assert usable_uplinks(None) == {"usable": [], "reasons": {}, "standby": None}
+
+    def reply(plan: Plan | None, **changes: Any) -> dict[str, Any]:
+        return usable_uplinks(plan, config._replace(**changes), Record(world.store.state))
+
+    state = {"enabled": True, "standby": True, "state_file_error": ""}
+    assert reply(None) == {"usable": [], "reasons": {}, **state}
     plan = world.run(config, STANDBY).plan
-    assert usable_uplinks(plan) == {"usable": ["wan1", "wan2"], "reasons": {}, "standby": True}
+    assert reply(plan) == {"usable": ["wan1", "wan2"], "reasons": {}, **state}
+    assert reply(plan, pair=False)["standby"] is None
     world.set("eth1", carrier=False)
     plan = world.run(config, STANDBY).plan
-    assert usable_uplinks(plan)["reasons"] == {"wan1": "no-carrier"}
+    assert reply(plan)["reasons"] == {"wan1": "no-carrier"}
 
 
 def test_an_uplink_that_is_off_or_only_kept_does_not_count() -> None:
@@ -217,10 +255,12 @@ def test_an_uplink_that_is_off_or_only_kept_does_not_count() -> None:
     world, config = two_lines(), pair(network, own=own)
     plan = world.run(config, ACTIVE._replace(failed=(("wan1", AF_INET),))).plan
     assert plan.uplinks[0].usable
-    assert usable_uplinks(plan) == {
+    assert usable_uplinks(plan, config, Record(world.store.state, "read-only")) == {
         "usable": [],
         "reasons": {"wan1": "check-failed"},
+        "enabled": True,
         "standby": False,
+        "state_file_error": "read-only",
     }
 
 

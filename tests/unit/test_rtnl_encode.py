@@ -428,6 +428,7 @@ def setting(key: int, value: int, index: int = 2) -> bytes:
         (setting(3, 0), True),
         (setting(3, 2), False),  # loose: what mproutd writes itself
         (setting(2, 1), False),  # NETCONFA_FORWARDING
+        (setting(6, 1), True),  # NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN
     ],
 )
 def test_the_filter_of_events(message: bytes, through: bool) -> None:

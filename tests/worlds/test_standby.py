@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from tests.lab import SERVER, Daemon, Echo, Wan, eventually, subflows
+from tests.lab import RUNTIME_DIR, SERVER, Daemon, Echo, Wan, eventually, subflows
+from tests.lab.daemon import TWO_UPLINKS
 
 PAIR = "config mproutd 'globals'\n\toption pair '1'\n"
 BOTH = {"10.1.1.2", "10.2.2.2"}
@@ -71,6 +75,15 @@ def test_a_connection_of_the_gateway_itself_lives_on_in_both_directions(wan: Wan
 def test_usable_is_an_exit_status(wan: Wan) -> None:
     with Daemon(wan.gateway, own=PAIR) as daemon:
         assert daemon.call("status", "--usable").out == "usable: wan1, wan2\n"
+        assert daemon.call("status", "--usable", "wan1").code == 2
+        assert daemon.process is not None
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            answer = daemon.call("status", "--usable")  # well before keepalived ends it
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
+        assert answer.code == 1
+        assert "does not reply" in answer.err
         for n in wan.uplinks:
             wan.unplug(n)
         answer = eventually(
@@ -80,6 +93,28 @@ def test_usable_is_an_exit_status(wan: Wan) -> None:
         assert answer.out == "no uplink is usable: wan1 (no carrier), wan2 (no carrier)\n"
         daemon.stop()
         assert daemon.call("status", "--usable").code == 3
+
+
+def test_a_command_counts_without_multipath_and_fails_where_it_cannot_be_kept(wan: Wan) -> None:
+    with Daemon(wan.gateway, own=PAIR) as daemon:
+        daemon.call("standby", "off")
+        daemon.configure(TWO_UPLINKS.replace("'enable'", "'disable'"))
+        daemon.call("reconcile")
+        assert "multipath is not enabled" in daemon.call("status", "--usable").out
+        assert daemon.call("standby", "on").out == "standby\n"
+        daemon.configure(TWO_UPLINKS)
+        daemon.call("reconcile")
+        assert endpoints(wan) == set()
+        daemon.call("standby", "off")
+        wan.gateway.run("mount", "--bind", RUNTIME_DIR, RUNTIME_DIR)
+        wan.gateway.run("mount", "-o", "remount,bind,ro", RUNTIME_DIR)
+        answer = daemon.call("standby", "on")
+        assert answer.code == 1
+        assert answer.err.startswith("mproutd: standby, until mproutd restarts: ")
+        assert endpoints(wan) == set()
+        wan.gateway.run("umount", RUNTIME_DIR)
+        assert daemon.call("standby", "on").code == 0  # written, although nothing changes
+        assert '"standby": true' in wan.gateway.path(f"{RUNTIME_DIR}/state.json").read_text()
 
 
 def test_standby_needs_a_pair(wan: Wan) -> None:
@@ -108,6 +143,10 @@ def test_check_compares_with_the_other_gateway(wan: Wan) -> None:
     assert answer.code == 1
     assert len(answer.out.splitlines()) == 3
     assert answer.out.startswith("mproutd, option mark_mask: 0x7f000000 in /run/mproutd-config, ")
+    for itself in ("", "/run/../run/mproutd-config"):
+        answer = daemon.call("check", "--pair", itself)
+        assert answer.code == 2
+        assert "other gateway" in answer.err
     (other / "mproutd").write_text("config mproutd\n\toption nonsense 1\n")
     assert daemon.call("check", "--pair", "/run/other").code == 2
     daemon.close()
