@@ -70,15 +70,20 @@ def gateway(package: Path) -> dict[str, Any]:
     return {**copy.deepcopy(GATEWAY), "mproutd_package": str(package)}
 
 
-@pytest.fixture
-def wired(machine: Booted) -> Booted:
-    """The machine with an address on both uplinks."""
+def addresses(machine: Booted) -> None:
+    """An address on both uplinks."""
     for n in (1, 2):
         machine.network.ip(f"link set eth{n} up")
         machine.network.ip(
             f"address add 10.{n}.{n}.50/24 dev eth{n}",
             f"route add default via 10.{n}.{n}.1 dev eth{n} metric {n}",
         )
+
+
+@pytest.fixture
+def wired(machine: Booted) -> Booted:
+    """The machine with an address on both uplinks."""
+    addresses(machine)
     return machine
 
 
