@@ -87,6 +87,7 @@ fleet:
 
 ansible:
 	@packaging/setup.sh ansible
+	@cd packaging/ansible && PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint --offline -q
 	@$(python) -m pytest tests/ansible $(ARGS)
 
 booted:

@@ -5,6 +5,7 @@
 #   packaging/setup.sh unpack    and in .build/unpacked the programs that are not installed, and
 #                                the other versions of pyroute2 that are in use
 #   packaging/setup.sh browser   and a browser, Cockpit, and what drives and audits pages
+#   packaging/setup.sh ansible   and ansible-lint, beside the programs of `unpack`
 #   packaging/setup.sh fleet     and Grafana's types, beside the programs of `unpack`
 #   packaging/setup.sh kernels   and qemu, beside what `unpack` does
 #
@@ -146,13 +147,10 @@ other_pyroute2() {
 	done
 }
 
-# Grafana's own types of a dashboard and the compiler that checks them; what renders OpenWISP's
-# templates.
+# Grafana's own types of a dashboard, and the compiler that checks them.
 grafana='@grafana/schema@13.2.3 @grafana/grafana-foundation-sdk@0.0.21 typescript@5.9.3'
 
 fleet() {
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-		--editable '.[fleet]' || die "pip failed: see above; the next run tries again"
 	[ "$(cat .build/grafana/made-from 2>/dev/null)" != "$grafana" ] || return 0
 	command -v npm >/dev/null || fetch install --yes --no-install-recommends npm
 	say "npm install $grafana"
@@ -189,8 +187,9 @@ case ${1:-} in
 	browser) browser ;;
 	ansible)
 		unpacked
-		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-			--editable '.[ansible]' || die "pip failed: see above; the next run tries again"
+		.venv/bin/python -c 'import ansiblelint' 2>/dev/null || .venv/bin/python -m pip install \
+			--quiet --disable-pip-version-check --no-cache-dir --editable '.[ansible]' ||
+			die "pip failed: see above; the next run tries again"
 		;;
 	fleet)
 		unpacked

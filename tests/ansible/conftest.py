@@ -30,6 +30,7 @@ FETCHED = (
 """For apt to install without a network."""
 PACKAGES = (*SYSTEM, *ANSIBLE, *(f"+{name}" for name in FETCHED))
 RELEASES = ("12", "13")
+RunRole = Callable[..., Run]
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -58,7 +59,7 @@ def machine(request: pytest.FixtureRequest, providers: Providers) -> Iterator[Bo
 
 
 @pytest.fixture
-def run_role(tmp_path: Path, machine: Booted) -> Callable[..., Run]:
+def run_role(tmp_path: Path, machine: Booted) -> RunRole:
     """Run a role against the machine."""
 
     def run(role: str, variables: dict[str, Any], *flags: str) -> Run:

@@ -60,8 +60,8 @@ def play(folder: Path, machine: Booted, role: str, variables: dict[str, Any], *f
     }
     done = subprocess.run(
         [
-            *(Path(sys.executable).parent / "ansible-playbook", "--inventory", inventory),
-            *(*flags, playbook),
+            *(str(Path(sys.executable).parent / "ansible-playbook"), "--inventory", str(inventory)),
+            *(*flags, str(playbook)),
         ],
         env={**{k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE")}, **settings},
         stdin=subprocess.DEVNULL,

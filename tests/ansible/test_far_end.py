@@ -6,19 +6,20 @@ import copy
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ansible.conftest import PACKAGES, RELEASES
+from tests.ansible.conftest import PACKAGES, RELEASES, RunRole
 from tests.ansible.state import state
 from tests.booted import Booted
 from tests.lab import SERVER, Namespace
-from tests.networks.far_end import TARGET, Gateways
+from tests.networks.far_end import TARGET, Client, Gateways
 
 ROLE = "mproutd_far_end"
+ThroughProxy = Callable[[Client], socket.socket]
 PORT = 7000
 OTHER_GATEWAYS = re.compile(r',?\s*84(?:0[3-9]|1\d|20) comment "gw\d\d"')
 FAR_END: dict[str, Any] = {
@@ -65,7 +66,7 @@ def far_end(package: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def through_proxy(gateways: Gateways) -> Iterator[Any]:
+def through_proxy(gateways: Gateways) -> Iterator[ThroughProxy]:
     """A function that connects a gateway through the proxy to a host that echoes."""
     with gateways.internet.enter():
         listener = socket.create_server((TARGET, PORT))
@@ -86,7 +87,7 @@ def through_proxy(gateways: Gateways) -> Iterator[Any]:
     threading.Thread(target=accept, daemon=True).start()
     opened: list[socket.socket] = []
 
-    def connect(client: Any) -> socket.socket:
+    def connect(client: Client) -> socket.socket:
         local = gateways.tunnel(client, PORT, TARGET)
         with client.enter():
             opened.append(socket.create_connection(("127.0.0.1", local), 30))
@@ -136,7 +137,13 @@ def same_as_in_the_guide(machine: Booted, files: dict[str, str], without: str = 
         assert plain(written) == expected, path
 
 
-def test_set_up_and_change(machine, gateways, far_end, run_role, through_proxy) -> None:
+def test_set_up_and_change(
+    machine: Booted,
+    gateways: Gateways,
+    far_end: dict[str, Any],
+    run_role: RunRole,
+    through_proxy: ThroughProxy,
+) -> None:
     before = state(machine)
     predicted = run_role(ROLE, far_end, "--check", "--diff")
     assert predicted.status == 0, predicted.output
@@ -190,7 +197,7 @@ def test_set_up_and_change(machine, gateways, far_end, run_role, through_proxy) 
     echoes(connection)
 
 
-def test_without_mproutd(machine, far_end, run_role) -> None:
+def test_without_mproutd(machine: Booted, far_end: dict[str, Any], run_role: RunRole) -> None:
     far_end["mproutd_far_end_mproutd"] = False
     predicted = run_role(ROLE, far_end, "--check")
     first = run_role(ROLE, far_end)
@@ -225,7 +232,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_wrong_variables_are_refused_before_anything_changes(machine, far_end, run_role) -> None:
+def test_wrong_variables_are_refused_before_anything_changes(
+    machine: Booted, far_end: dict[str, Any], run_role: RunRole
+) -> None:
     before = state(machine)
     for kind, wrong, named in REFUSED:
         refused = run_role(ROLE, {**far_end, **wrong})
@@ -235,7 +244,9 @@ def test_wrong_variables_are_refused_before_anything_changes(machine, far_end, r
     assert state(machine) == before
 
 
-def test_wireguard(machine, gateways, far_end, run_role) -> None:
+def test_wireguard(
+    machine: Booted, gateways: Gateways, far_end: dict[str, Any], run_role: RunRole
+) -> None:
     """As far as it goes where the kernel has no WireGuard."""
     far_end.update(WIREGUARD)
     far_end["mproutd_far_end_clients"][0].update(

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.ansible.conftest import RunRole
 from tests.ansible.state import repack, state
+from tests.booted import Booted, Providers
 from tests.booted.conftest import copy_sources
 from tests.booted.system import REPOSITORY
 from tests.lab import SERVER, Echo, eventually, subflows
@@ -68,24 +70,29 @@ def gateway(package: Path) -> dict[str, Any]:
     return {**copy.deepcopy(GATEWAY), "mproutd_package": str(package)}
 
 
-@pytest.fixture
-def wired(machine):
-    """The machine with an address on both uplinks."""
+def addresses(machine: Booted) -> None:
+    """An address on both uplinks."""
     for n in (1, 2):
         machine.network.ip(f"link set eth{n} up")
         machine.network.ip(
             f"address add 10.{n}.{n}.50/24 dev eth{n}",
             f"route add default via 10.{n}.{n}.1 dev eth{n} metric {n}",
         )
+
+
+@pytest.fixture
+def wired(machine: Booted) -> Booted:
+    """The machine with an address on both uplinks."""
+    addresses(machine)
     return machine
 
 
-def endpoints(machine) -> set[str]:
+def endpoints(machine: Booted) -> set[str]:
     lines = machine.network.ip("mptcp endpoint show").splitlines()
     return {f"{line.split()[0]}{' backup' if 'backup' in line else ''}" for line in lines}
 
 
-def connected(machine, providers) -> Echo:
+def connected(machine: Booted, providers: Providers) -> Echo:
     """A connection over both uplinks."""
     eventually(lambda: len(endpoints(machine)) == 2, SECONDS)
     echo = Echo(machine.network, providers.server, SERVER)
@@ -99,7 +106,9 @@ def continues(echo: Echo) -> None:
     assert echo.report().error == ""
 
 
-def test_install_change_and_disable(wired, providers, gateway, run_role) -> None:
+def test_install_change_and_disable(
+    wired: Booted, providers: Providers, gateway: dict[str, Any], run_role: RunRole
+) -> None:
     before = state(wired)
     predicted = run_role("mproutd", gateway, "--check", "--diff")
     assert predicted.changed == FIRST_RUN, predicted.output
@@ -168,7 +177,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_wrong_variables_are_refused_before_anything_changes(wired, gateway, run_role) -> None:
+def test_wrong_variables_are_refused_before_anything_changes(
+    wired: Booted, gateway: dict[str, Any], run_role: RunRole
+) -> None:
     def refuses_all(flags: tuple[str, ...] = ()) -> None:
         for kind, wrong, named in REFUSED:
             if kind == "no package" and "active" in wired.unit_state("mproutd").split():
@@ -185,7 +196,14 @@ def test_wrong_variables_are_refused_before_anything_changes(wired, gateway, run
     refuses_all()
 
 
-def test_other_versions(wired, providers, gateway, run_role, package, tmp_path) -> None:
+def test_other_versions(
+    wired: Booted,
+    providers: Providers,
+    gateway: dict[str, Any],
+    run_role: RunRole,
+    package: Path,
+    tmp_path: Path,
+) -> None:
     older, newer = repack(package, "0.0.9", tmp_path), repack(package, "9.0", tmp_path)
     assert run_role("mproutd", {**gateway, "mproutd_package": str(older)}).changed == FIRST_RUN
     with connected(wired, providers) as echo:
@@ -212,7 +230,9 @@ def test_other_versions(wired, providers, gateway, run_role, package, tmp_path) 
         continues(echo)
 
 
-def test_from_a_repository(wired, gateway, run_role, package, tmp_path) -> None:
+def test_from_a_repository(
+    wired: Booted, gateway: dict[str, Any], run_role: RunRole, package: Path, tmp_path: Path
+) -> None:
     for version in ("1.0", "2.0"):
         deb = repack(package, version, tmp_path)
         wired.path(f"/srv/{deb.name}").write_bytes(deb.read_bytes())
@@ -252,7 +272,7 @@ def test_from_a_repository(wired, gateway, run_role, package, tmp_path) -> None:
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two versions, the older one first."""
-    made = []
+    made: list[Path] = []
     for version in ("0.3.0", "0.4.0"):
         folder = tmp_path_factory.mktemp("wheel")
         source = folder / "sources"
@@ -274,7 +294,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 WHEEL = "Install the wheel with its service and hooks"
 
 
-def test_a_wheel(wired, gateway, run_role, wheels) -> None:
+def test_a_wheel(
+    wired: Booted, gateway: dict[str, Any], run_role: RunRole, wheels: list[Path]
+) -> None:
     old, new = ({**gateway, "mproutd_package": str(wheel)} for wheel in wheels)
     before = state(wired)
     predicted = run_role("mproutd", old, "--check")
@@ -288,11 +310,12 @@ def test_a_wheel(wired, gateway, run_role, wheels) -> None:
     assert run_role("mproutd", old).changed == []
     upgrade = run_role("mproutd", new)
     assert upgrade.changed == [WHEEL, "Restart the service with the new version"], upgrade.output
-    assert wired.run("/opt/mproutd/bin/mproutd --version") == "mproutd 0.4.0\n"
+    version = wheels[1].name.split("-")[1]
+    assert wired.run("/opt/mproutd/bin/mproutd --version") == f"mproutd {version}\n"
     assert run_role("mproutd", new).changed == []
     before = state(wired)
     refused = run_role("mproutd", gateway)
     assert refused.status == 2
-    assert "mproutd 0.4.0 is installed in /opt/mproutd; remove it first" in refused.output
+    assert f"mproutd {version} is installed in /opt/mproutd; remove it first" in refused.output
     assert run_role("mproutd", old).status == 2
     assert state(wired) == before

@@ -29,6 +29,7 @@ PACKAGES = (
     # Not there: what our package needs, for apt to fetch it as it would from a mirror.
     *("+python3", "+python3-tenacity", "+python3-pyroute2", "+python3-systemd", "+adduser"),
     "+python3-prometheus-client",
+    "+python3-apt",  # what Ansible needs
 )
 RELEASE = os.environ.get("DEBIAN") or "12"
 """Of the tests that do not choose one: `make booted DEBIAN=13`."""

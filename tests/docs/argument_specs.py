@@ -1,6 +1,6 @@
-"""The options in the argument specification of the Ansible role, generated from the option table.
+"""Argument specifications of the Ansible roles: options from the option table, tables for READMEs.
 
-They stand between `# NAME` and `# end`.
+In the specification of the role mproutd they stand between `# NAME` and `# end`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from mproutd.configuration.options import (
     GLOBALS,
@@ -20,7 +23,9 @@ from mproutd.configuration.options import (
     OptionSpec,
 )
 
-SPECS = Path(__file__).parents[2] / "packaging/ansible/roles/mproutd/meta/argument_specs.yml"
+ROLES = Path(__file__).parents[2] / "packaging/ansible/roles"
+SPECS = ROLES / "mproutd/meta/argument_specs.yml"
+READMES = {role: ROLES / role / "README.md" for role in ("mproutd", "mproutd_far_end")}
 OPENWRT_ONLY = ("ifname", "proto")
 """Options of `network` that a role for Debian does not need."""
 SECTIONS: Mapping[str, Mapping[str, OptionSpec]] = {
@@ -55,3 +60,26 @@ def filled(text: str) -> str:
         lines = "".join(margin + line for line in (f"# {section}\n", *entries, "# end\n"))
         text = text[: found.start()] + lines + text[found.end() :]
     return text
+
+
+def variables(role: str) -> dict[str, str]:
+    """The tables of a role's README, by their places."""
+    text = (ROLES / role / "meta/argument_specs.yml").read_text()
+    options = yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    tables = {"variables": _table(options)}
+    if role == "mproutd_far_end":
+        tables["clients"] = _table(options["mproutd_far_end_clients"]["options"])
+    return tables
+
+
+def _table(options: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| name | type | default | |", "| --- | --- | --- | --- |"]
+    for name, spec in options.items():
+        kind = spec["type"] + (f" of {spec['elements']}" if "elements" in spec else "")
+        default = f"`{json.dumps(spec['default'])}`" if "default" in spec else ""
+        default = "required" if spec.get("required") else default
+        given = spec["description"]
+        description = " ".join([given] if isinstance(given, str) else given)
+        description = re.sub(r"\b[CMOV]\((.*?)\)", r"`\1`", description)
+        lines.append(f"| `{name}` | {kind} | {default} | {description} |")
+    return "\n".join(lines)

@@ -139,6 +139,8 @@ def main() -> None:
         (DOCS / page).write_text(filled((DOCS / page).read_text(), texts))
     specs = argument_specs.SPECS
     specs.write_text(argument_specs.filled(specs.read_text()))
+    for role, readme in argument_specs.READMES.items():
+        readme.write_text(filled(readme.read_text(), argument_specs.variables(role)))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,13 @@ def test_the_options_of_the_ansible_role_are_up_to_date() -> None:
     assert argument_specs.filled(text) == text
 
 
+@pytest.mark.parametrize("role", argument_specs.READMES)
+def test_the_variables_of_the_ansible_roles_are_up_to_date(role: str) -> None:
+    """If not: python -m tests.docs.reference"""
+    text = argument_specs.READMES[role].read_text()
+    assert filled(text, argument_specs.variables(role)) == text
+
+
 @pytest.mark.parametrize(
     ("literal", "values"),
     [

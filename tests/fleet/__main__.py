@@ -146,7 +146,10 @@ def server_rows(server: Prometheus, seconds: int) -> Iterator[Row]:
     each = block.chunks / block.samples
     yield "bytes per sample, without the index", f"{each:.2f}"
     per_gateway = server.value("sum(scrape_samples_scraped) / count(up == 1)") + 5
-    daily = per_gateway * GATEWAYS * DAY / USUAL_INTERVAL * each + block.index * DAY / BLOCK_SECONDS
+    daily = (
+        per_gateway * GATEWAYS * DAY / USUAL_INTERVAL * each
+        + block.index_size * DAY / BLOCK_SECONDS
+    )
     yield f"database, a day at a scrape every {USUAL_INTERVAL} s", f"{daily / 1e6:.0f} MB"
 
 

@@ -27,7 +27,7 @@ def errors(board: Board, name: str) -> str:
     file.write_text(
         f"{TYPES.read_text()}\nconst board: Board = {json.dumps(board)};\nexport default board;\n"
     )
-    argv = [TOOLS / "node_modules/.bin/tsc", *OPTIONS.split(), file]
+    argv = [str(TOOLS / "node_modules/.bin/tsc"), *OPTIONS.split(), str(file)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, cwd=TOOLS)
     file.unlink()
     assert (done.returncode == 0) == (done.stdout == ""), done.stdout + done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.lab import SERVER, TWO_UPLINKS, Daemon, Wan, eventually
 from tests.lab.outages import QUICK
@@ -67,6 +68,10 @@ class Recorder:
         eventually(reached, PATIENCE, " and ".join(patterns))
 
 
+def shows(daemon: Daemon, pattern: re.Pattern[str]) -> bool:
+    return pattern.search(daemon.call("metrics").out) is not None
+
+
 def usable(uplink: str, value: int) -> str:
     return rf'^mproutd_uplink_usable{{family="ipv4",uplink="{uplink}"}} {value}'
 
@@ -104,10 +109,8 @@ def healthy_then_broken(wan: Wan, daemon: Daemon) -> Iterator[str]:
     )
     for count in range(1, 13):
         wan.gateway.ip(f"rule delete priority {own_rule[0]}")
-        restored = rf"^mproutd_restores_total {count}\."
-        eventually(
-            lambda text=restored: re.search(text, daemon.call("metrics").out, re.M), PATIENCE
-        )
+        restored = re.compile(rf"^mproutd_restores_total {count}\.", re.MULTILINE)
+        eventually(partial(shows, daemon, restored), PATIENCE)
     record.until("^mproutd_restores_total 12")
     assert daemon.call("quota", "lte", "--set", "950M").code == 0
     record.until(r"quota_used_bytes.* 9\.5\d*e\+08", "quota_reached.* 0")

@@ -35,7 +35,7 @@ class Block(NamedTuple):
     """A block of the database: bytes of its parts, and what it contains."""
 
     chunks: int
-    index: int
+    index_size: int
     samples: int
     series: int
 

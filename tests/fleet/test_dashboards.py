@@ -45,6 +45,60 @@ def test_only_existing_metrics_and_labels(board: Path) -> None:
         assert set(re.findall(r"\{\{(\w+)\}\}", query.legend)) <= known, query.panel
 
 
+def labelled(name: str, **labels: str) -> str:
+    pairs = {"job": "mproutd", "instance": "a", **labels}
+    return name + "{" + ",".join(f'{label}="{value}"' for label, value in pairs.items()) + "}"
+
+
+def world(*usable: str) -> dict[str, int]:
+    """The series of a gateway with two uplinks, of which these are usable."""
+    series = {labelled("up"): 1, labelled("mproutd_up"): 1}
+    for name in ("wan1", "wan2"):
+        series[labelled("mproutd_uplink_info", uplink=name, mode="on")] = 1
+        series[labelled("mproutd_uplink_usable", uplink=name, family="ipv4")] = name in usable
+    return series
+
+
+ALERT = labelled("ALERTS", alertname="MproutdDrift", alertstate="firing")
+COUNTS = (
+    *("Not scraped", "Daemon down", "No uplink", "One uplink left", "Firing alerts"),
+    "Unusable uplinks",
+)
+"""Panels that show 0 where they count nothing."""
+WORLDS: dict[str, tuple[dict[str, int], tuple[int | None, ...]]] = {
+    "no gateway": ({}, (None, None, None, None, None, None)),
+    "not scraped": ({labelled("up"): 0}, (1, None, None, None, 0, None)),
+    "down": ({labelled("up"): 1, labelled("mproutd_up"): 0}, (0, 1, None, None, 0, None)),
+    "healthy": (world("wan1", "wan2"), (0, 0, 0, 0, 0, 0)),
+    "one uplink": (world("wan1"), (0, 0, 0, 1, 0, 1)),
+    "no uplink": (world(), (0, 0, 1, 0, 0, 2)),
+    "an alert": (world("wan1", "wan2") | {ALERT: 1}, (0, 0, 0, 0, 1, 0)),
+}
+"""Series, and what these panels show of them; None: no data."""
+
+
+def test_a_panel_shows_no_zero_without_data(tmp_path: Path) -> None:
+    found = [query for board in DASHBOARDS for query in queries(board)]
+    counts = {query.panel: query.expression for query in found if " or " in query.expression}
+    assert counts.keys() == set(COUNTS)
+    tests = []
+    for name, (series, shown) in WORLDS.items():
+        expected = []
+        for panel, value in zip(COUNTS, shown, strict=True):
+            labels = '{instance="a"}' if "count by (instance)" in counts[panel] else "{}"
+            samples = [] if value is None else [{"labels": labels, "value": value}]
+            expected.append({"expr": counts[panel], "eval_time": "1m", "exp_samples": samples})
+        given = [{"series": text, "values": f"{value + 0}x9"} for text, value in series.items()]
+        tests.append({"name": name, "input_series": given, "promql_expr_test": expected})
+    (tmp_path / "rules.json").write_text('{"groups": []}')
+    file = tmp_path / "test.json"  # JSON is YAML
+    file.write_text(
+        json.dumps({"rule_files": ["rules.json"], "evaluation_interval": "15s", "tests": tests})
+    )
+    tested = promtool("test", "rules", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 @every_board
 def test_panels_do_not_overlap(board: Path) -> None:
     cells: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from netjsonconfig import OpenWrt
 
 from mproutd.configuration.uci import load
 from tests.fleet import RULES, program
@@ -36,10 +36,9 @@ def test_every_alert_is_listed() -> None:
 
 def test_the_template_of_openwisp(tmp_path: Path) -> None:
     """What netjsonconfig renders is a configuration of ours."""
-    openwrt = pytest.importorskip("netjsonconfig", reason="make fleet installs it").OpenWrt
     (text,) = GUIDE.files("openwisp").values()
     variables = {"name": "gw01", "track_ip": "192.0.2.1"}
-    rendered = openwrt(json.loads(text), context=variables).render()
+    rendered = OpenWrt(json.loads(text), context=variables).render()
     for package in rendered.split("package ")[1:]:
         name, _, content = package.partition("\n")
         (tmp_path / name).write_text(content)

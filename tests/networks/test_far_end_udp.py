@@ -1,15 +1,20 @@
-"""docs/far-end.md: UDP of a gateway's hosts through WireGuard, on a kernel that has it."""
+"""docs/far-end.md: UDP of a gateway's hosts through WireGuard, on a kernel that has it.
+
+The server's files are those of the guide, then those of the Ansible role.
+"""
 
 from __future__ import annotations
 
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.lab import SERVER, Daemon, Namespace, eventually, veth
 from tests.networks.far_end import TARGET, FarEnd
+from tests.packaging.ansible_roles import Case, Rendered
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(180)]
 
@@ -35,9 +40,26 @@ def host() -> Iterator[Namespace]:
         yield node
 
 
-@pytest.fixture
-def far_end(host: Namespace) -> Iterator[FarEnd]:
-    """Two gateways, and the tunnel of the first one, as in the guide."""
+def by_role(folder: Path, private: str, public: str) -> dict[str, str]:
+    """The server's files, by the role mproutd_far_end."""
+    gateway = {"name": "gw01", "port": 8401, "password": "choose one for gw01"}
+    variables = {
+        "mproutd_far_end_gateways4": ["10.1.0.0/16"],
+        "mproutd_far_end_clients": [
+            gateway | {"wireguard_key": public, "wireguard_address": "10.77.0.1/32"}
+        ],
+        "mproutd_far_end_wireguard": True,
+        "mproutd_far_end_wireguard_private_key": private,
+        "mproutd_far_end_wireguard_addresses": ["10.77.0.254/24"],
+    }
+    written = Rendered(folder, [Case("server", "mproutd_far_end", variables)]).files("server")
+    names = ("/etc/nftables.conf", "/etc/nftables.d/wireguard.nft", "/etc/wireguard/wg0.conf")
+    return {path: written[path] for path in names}
+
+
+@pytest.fixture(params=["guide", "role"])
+def far_end(host: Namespace, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FarEnd]:
+    """Two gateways, and the tunnel of the first one."""
     with FarEnd(2) as built:
         gateway, server = built.clients[0], built.server
         veth(host, "eth0", gateway, "br-lan")
@@ -45,19 +67,21 @@ def far_end(host: Namespace) -> Iterator[FarEnd]:
         gateway.ip("address add 192.168.71.1/24 dev br-lan")
         gateway.sysctl("net.ipv4.ip_forward", 1)
         keys = {name: server.run("wg", "genkey").strip() for name in ("SERVER", "GATEWAY")}
-        files = built.guide.files("wireguard-server") | {
-            "gateway": built.guide.files("wireguard-gateway")["/etc/wireguard/wg0.conf"]
-        }
+        public = {name: server.run("wg", "pubkey", input=keys[name]).strip() for name in keys}
+        files = built.guide.files("wireguard-server")
+        if request.param == "role":
+            files = by_role(tmp_path, keys["SERVER"], public["GATEWAY"])
+        files["gateway"] = built.guide.files("wireguard-gateway")["/etc/wireguard/wg0.conf"]
         for path, text in files.items():
             for name, key in keys.items():
-                public = server.run("wg", "pubkey", input=key).strip()
                 text = text.replace(f"PRIVATE-KEY-OF-{name}", key)
-                text = text.replace(f"PUBLIC-KEY-OF-{name}", public)
+                text = text.replace(f"PUBLIC-KEY-OF-{name}", public[name])
             if path == "gateway":
                 gateway.path("/run/wg0.conf").write_text(text)
             else:
                 server.write(path, text)
-        server.run("nft", "-f", "/etc/nftables.d/wireguard.nft")
+        firewall = "/etc/nftables.d/wireguard.nft"
+        server.run("nft", "-f", "/etc/nftables.conf" if request.param == "role" else firewall)
         server.run("wg-quick", "up", "wg0")
         gateway.run("wg-quick", "up", "/run/wg0.conf")
         built.internet.popen("python3", "-c", ANSWER)

@@ -68,13 +68,13 @@ def hint(gateway: str) -> str:
     return f"address=10.2.2.50\ngateway={gateway}\nreason=BOUND\n"
 
 
-@pytest.mark.parametrize("ends", [FOR_AN_HOUR, NEVER, EPOCH])
+@pytest.mark.parametrize("ends", [FOR_AN_HOUR, NEVER, EPOCH], ids=["an hour", "never", "epoch"])
 def test_a_lease_that_is_valid_leaves_its_hint(tmp_path: Path, ends: str) -> None:
     text = lease("eth2", "10.2.2.1,10.2.2.2", ends)
     assert install(tmp_path, eth2=text) == {"eth2:4": hint("10.2.2.1")}
 
 
-@pytest.mark.parametrize("ends", [AN_HOUR_AGO, EPOCH_AGO])
+@pytest.mark.parametrize("ends", [AN_HOUR_AGO, EPOCH_AGO], ids=["an hour ago", "epoch"])
 def test_a_lease_that_has_ended_leaves_none(tmp_path: Path, ends: str) -> None:
     assert install(tmp_path, eth2=lease("eth2", "10.2.2.1") + lease("eth2", "10.2.2.9", ends)) == {}
 

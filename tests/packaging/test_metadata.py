@@ -18,7 +18,12 @@ import mproutd
 ROOT = Path(__file__).parents[2]
 
 # Where the name of a distribution is not the name that one imports.
-IMPORTED_AS = {"ansible-core": "ansible", "pyuci": "uci", "systemd-python": "systemd"}
+IMPORTED_AS = {
+    "ansible-core": "ansible",
+    "pyuci": "uci",
+    "pyyaml": "yaml",
+    "systemd-python": "systemd",
+}
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def test_what_the_package_imports_is_required(setup: configparser.ConfigParser) 
 
 def test_what_the_tests_import_is_in_an_extra(setup: configparser.ConfigParser) -> None:
     files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
-    extras = ("systemd", "test", "uci", "figures", "fuzz", "browser", "ansible", "fleet")
+    extras = ("systemd", "test", "uci", "figures", "fuzz", "browser")
     assert third_party(files) <= declared(setup, *extras)
 
 

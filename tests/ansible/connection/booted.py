@@ -21,7 +21,7 @@ options:
 """
 
 
-class Connection(ConnectionBase):
+class Connection(ConnectionBase):  # type: ignore[misc]
     transport = "booted"
     has_pipelining = True
 
