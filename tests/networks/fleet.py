@@ -125,8 +125,8 @@ def _share(far_end: FarEnd, classes: bool) -> None:
     if not classes:
         far_end.server.tc(f"qdisc replace dev eth0 root {SHAPE.format(rate=CORE_MBIT)}")
         return
-    ((path, script),) = far_end.guide.files("classes").items()
-    far_end.server.write(path, script)
+    path = "/usr/local/sbin/far-end-classes"
+    far_end.server.write(path, far_end.guide.files("classes")[path])
     far_end.server.run("sh", path)
 
 
@@ -189,9 +189,7 @@ def costs(results: Sequence[Result]) -> str:
         return f"{min(values):{form}} to {max(values):{form}}"
 
     gigabytes = [sum(result.rates) * result.seconds / 8000 for result in results]
-    each_gigabyte = [
-        result.proxies / size for result, size in zip(results, gigabytes, strict=True)
-    ]
+    each_gigabyte = [result.proxies / size for result, size in zip(results, gigabytes, strict=True)]
     rows = [
         ("mproutd on the server", f"{span([result.server_daemon for result in results])} s"),
         ("mproutd on all gateways", f"{span([result.gateway_daemons for result in results])} s"),
@@ -213,7 +211,7 @@ def costs(results: Sequence[Result]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--only", default="", help="the runs with this word in their name")
     parser.add_argument("--write", action="store_true", help="into docs/far-end.md")
     options = parser.parse_args()
