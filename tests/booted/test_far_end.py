@@ -60,6 +60,10 @@ def test_the_units_serve_gateways_also_after_a_reboot(server, gateways):
     first = gateways.clients[0]
     for command in gateways.guide.commands("start"):
         server.run(command)
+    for path, text in gateways.guide.files("classes").items():
+        server.write(path, text)
+    for command in gateways.guide.commands("classes"):
+        server.run(command)
     gateways.tunnel(first, 5201, TARGET)
     with Daemon(first):
         assert runs(gateways)
@@ -71,4 +75,12 @@ def test_the_units_serve_gateways_also_after_a_reboot(server, gateways):
     assert "drop" in server.run("nft list table inet far_end")
     assert server.run("stat --format=%a /etc/shadowsocks-libev/gw01.json").strip() == "600"
     assert f"{SERVER} id 1 signal" in server.run("ip mptcp endpoint show")
+    for device in ("eth0", "ifb0"):
+        assert "class htb 1:23 parent 1:3 leaf" in server.run(f"tc class show dev {device}")  # gw20
+    sent = server.run("tc -statistics class show dev eth0 classid 1:10")  # gw01
+    assert "Sent 0 bytes" not in sent
+    received = server.run("tc -statistics class show dev ifb0 classid 1:10")
+    assert "Sent 0 bytes" not in received
+    server.run("systemctl stop far-end-classes")
+    assert "htb" not in server.run("tc qdisc show dev eth0")
     assert not server.run("systemctl --failed --no-legend --plain").strip()

@@ -130,6 +130,23 @@ def test_an_unplugged_uplink_shows_within_one_poll_with_reason_and_advice(
     page.wait(lambda: "Everything is as configured." in page.text(), POLL + 2.0)
 
 
+def test_standby_is_shown_while_the_daemon_runs(page: Chromium, daemon: Daemon) -> None:
+    shown = "in standby: the other gateway of the pair carries the traffic."
+    daemon.configure(
+        own="config mproutd 'globals'\n\toption pair '1'\n\tlist virtual_address '10.1.1.2'\n"
+    )
+    daemon.reconcile()
+    page.wait(lambda: shown in page.text(".headline"))
+    page.wait(lambda: "this gateway has the virtual address 10.1.1.2" in page.text(".problems"))
+    assert ADVICE["standby-with-address"] in page.text(".problems")
+    daemon.call("standby", "off")
+    page.wait(lambda: page.text(".headline") == "2 of 2 uplinks usable")
+    daemon.call("standby", "on")
+    page.wait(lambda: shown in page.text(".headline"))
+    daemon.stop()
+    page.wait(lambda: "mproutd is not running" in page.text(".headline"), 15)
+
+
 def test_connections_are_listed_with_their_subflows_by_uplink(page: Chromium, wan: Wan) -> None:
     with Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: len(subflows(wan.gateway, echo.port)) == 2)

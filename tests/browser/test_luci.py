@@ -186,6 +186,92 @@ def test_a_form_that_is_saved_as_it_is_changes_nothing(
     assert (daemon.node.path(CONFIG_DIR) / "network").read_text().split() == TWO_UPLINKS.split()
 
 
+SET = "document.querySelector(`[data-option='${a[0]}']`).value = a[1]"
+
+
+def configuration_page(daemon: Daemon, browse: Browse) -> Chromium:
+    page = browse(daemon.node)
+    page.open(CONFIGURATION)
+    page.wait(lambda: page.script("return document.querySelectorAll('[data-option]').length"))
+    return page
+
+
+def test_a_pair_is_set_in_the_form_and_its_standby_shown(
+    luci: Luci, daemon: Daemon, browse: Browse
+) -> None:
+    page = configuration_page(daemon, browse)
+    page.script("document.querySelector('[data-option=\"mproutd.globals.pair\"]').checked = true")
+    page.script(SET, "mproutd.globals.virtual_address", "10.1.1.2\n2001:db8::9")
+    page.click("#save")
+    page.wait(lambda: page.script("return document.body.dataset.applied") == "yes")
+    written = (daemon.node.path(CONFIG_DIR) / "mproutd").read_text()
+    assert written.split("\n") == [
+        "",
+        "config mproutd 'globals'",
+        "\toption pair '1'",
+        "\tlist virtual_address '10.1.1.2'",
+        "\tlist virtual_address '2001:db8::9'",
+        "",
+    ]
+    assert daemon.call("check").code == 0
+    page.open(STATUS)
+    shown = "in standby: the other gateway of the pair carries the traffic."
+    page.wait(lambda: shown in page.text(".headline"))
+    page.wait(lambda: "this gateway has the virtual address 10.1.1.2" in page.text(".problems"))
+    assert ADVICE["standby-with-address"] in page.text(".problems")
+    daemon.call("standby", "off")
+    page.wait(lambda: shown not in page.text(".headline"))
+    page.wait(lambda: "2001:db8::9" in page.text(".problems"))
+    daemon.call("standby", "on")
+    page.wait(lambda: shown in page.text(".headline"))
+    daemon.stop()
+    page.wait(lambda: "mproutd is not running" in page.text(".headline"), 15)
+
+
+def test_an_announced_port_set_in_the_form_reaches_the_kernel(
+    luci: Luci, daemon: Daemon, browse: Browse
+) -> None:
+    daemon.configure(own="config mproutd 'globals'\n\nconfig uplink 'wan1'\n")
+    page = configuration_page(daemon, browse)
+    page.script(SET, "mproutd.wan1.role", "server")
+    page.script(SET, "mproutd.wan1.port", "8443")
+    page.click("#save")
+    eventually(lambda: "10.1.1.2 port 8443" in daemon.node.ip("mptcp endpoint show"))
+    check = daemon.call("check")
+    assert (check.code, check.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "title"),
+    [
+        ("wan1.port", "0", "Announced port"),
+        ("wan1.port", "65536", "Announced port"),
+        ("wan1.port", "https", "Announced port"),
+        ("wan1.track_port", "0", "Port"),
+        ("globals.virtual_address", "10.1.1.2\n10.1.1.0/24", "Virtual addresses"),
+        ("globals.virtual_address", "gateway", "Virtual addresses"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_one_line(
+    luci: Luci, daemon: Daemon, browse: Browse, option: str, value: str, title: str
+) -> None:
+    own = "config mproutd 'globals'\n\nconfig uplink 'wan1'\n"
+    daemon.configure(own=own)
+    page = configuration_page(daemon, browse)
+    page.script(SET, f"mproutd.{option}", value)
+    page.click("#save")
+    page.wait(lambda: page.text("[role=alert]"))
+    assert page.text("[role=alert]") == f'Option "{title}" contains an invalid input value.'
+    assert page.script("return document.body.dataset.applied") is None
+    assert (daemon.node.path(CONFIG_DIR) / "mproutd").read_text() == own
+    uplink, _, name = option.partition(".")
+    section = "config mproutd 'globals'" if uplink == "globals" else f"config uplink '{uplink}'"
+    keyword = "list" if name == "virtual_address" else "option"
+    lines = [f"\t{keyword} {name} '{word}'\n" for word in value.split("\n")]
+    daemon.configure(own=section + "\n" + "".join(lines))
+    assert daemon.call("check").code != 0  # the daemon refuses what the form refuses
+
+
 def test_who_may_only_read_cannot_reconcile(daemon: Daemon, browse: Browse) -> None:
     with Luci(daemon, write=False) as luci:
         page = browse(daemon.node)

@@ -76,11 +76,11 @@ function otherSection(other) {
 function headline(status) {
 	const count = fill(_('{usable} of {count} uplinks usable'),
 		{ usable: status.usable, count: status.uplinks.length });
-	if (status.standby)
+	if (!status.running)
 		return element('p', { class: 'headline' }, [count, ' – ',
-			_('in standby: the other gateway of the pair carries the traffic.')]);
-	return element('p', { class: 'headline' }, status.running ? count
-		: [count, ' – ', _('mproutd is not running; this is what it would find when started.')]);
+			_('mproutd is not running; this is what it would find when started.')]);
+	return element('p', { class: 'headline' }, status.standby
+		? [count, ' – ', _('in standby: the other gateway of the pair carries the traffic.')] : count);
 }
 
 /* Renders into `root`, in the shell's language. */

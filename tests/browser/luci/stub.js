@@ -103,6 +103,11 @@
 		},
 
 		async handleSaveApply() {
+			const invalid = form.maps.flatMap(map => map.invalid());
+			for (const title of invalid)
+				ui.addNotification(null, E('p', {}, ['Option "' + title + '" contains an invalid input value.']));
+			if (invalid.length)
+				return;
 			for (const map of form.maps)
 				await map.save();
 			await call('uci', 'apply', {});
@@ -170,6 +175,25 @@
 
 	/* -- form: what is read of uci, shown, and written back where it differs -- */
 
+	const number = (form, low, high) => text => form.test(text) && +text >= low && +text <= high;
+	const isIpv4 = text => /^\d+(\.\d+){3}$/.test(text) && text.split('.').every(part => +part < 256);
+	const isIpv6 = text => text.includes(':') && URL.canParse('http://[' + text + ']');
+
+	/* LuCI's datatypes: whether it saves a text. */
+	function checker(datatype) {
+		const range = /^range\((\d+), (\d+)\)$/.exec(datatype);
+		if (range)
+			return number(/^-?\d+$/, +range[1], +range[2]);
+		return {
+			'port': number(/^\d+$/, 0, 65535),
+			'uinteger': number(/^\d+$/, 0, Infinity),
+			'ufloat': number(/^\d+(\.\d+)?$/, 0, Infinity),
+			'ip4addr("nomask")': isIpv4,
+			'ip6addr("nomask")': isIpv6,
+			'ipaddr("nomask")': text => isIpv4(text) || isIpv6(text),
+		}[datatype];
+	}
+
 	function option(kind) {
 		return class {
 			constructor(section, name, title) {
@@ -199,6 +223,11 @@
 				const input = E('input', { ...attributes, 'placeholder': this.placeholder || '' });
 				input.value = current === undefined ? '' : current;
 				return input;
+			}
+
+			valid(node) {
+				const texts = kind === 'Flag' || !node.value ? [] : node.value.split('\n');
+				return !this.datatype || texts.every(checker(this.datatype));
 			}
 
 			/* What is to be written: null for nothing, so that the option goes. */
@@ -283,6 +312,16 @@
 				return this.node;
 			}
 
+			field(id, option) {
+				return this.node.querySelector('[data-option="' + [this.config, id, option.name].join('.') + '"]');
+			}
+
+			/* The titles of the options that LuCI would not save. */
+			invalid() {
+				return this.sections.flatMap(each => each.ids().flatMap(id => each.options
+					.filter(option => !option.valid(this.field(id, option))).map(option => option.title)));
+			}
+
 			async save() {
 				for (const each of this.sections)
 					for (const id of each.ids())
@@ -291,9 +330,8 @@
 			}
 
 			async write(id, type, option) {
-				const key = [this.config, id, option.name].join('.');
 				const current = (this.values[id] || {})[option.name];
-				const entered = option.read(this.node.querySelector('[data-option="' + key + '"]'), current);
+				const entered = option.read(this.field(id, option), current);
 				if (JSON.stringify(entered) === JSON.stringify(current === undefined ? null : current))
 					return;
 				if (entered === null)

@@ -30,7 +30,7 @@ var GENERAL = [
 	[ 'gateway6', form.Value, _('IPv6 gateway'), _('Only if it is not found automatically.'), '', 'ip6addr("nomask")' ],
 	[ 'default_route', form.Flag, _('Default route'), _('Off: it leads only to the hosts on its subnets, as a direct cable does.'), '1' ],
 	[ 'role', [ 'client', 'server', 'both' ], _('Role'), _('Overrides the global role.') ],
-	[ 'port', form.Value, _('Announced port'), _('Only in role server: clients join at this port.'), '', 'port' ],
+	[ 'port', form.Value, _('Announced port'), _('Only in role server: clients join at this port.'), '', 'range(1, 65535)' ],
 	[ 'table', form.Value, _('Routing table'), '', _('automatic'), 'uinteger' ],
 	[ 'mark', form.Value, _('Packet mark'), _('MARK or MARK/MASK; packets with this mark leave via the uplink.'), _('automatic') ],
 	[ 'dns', form.DynamicList, _('Resolvers'), _('Instead of those that netifd names; queries to them leave via this uplink.'), '', 'ipaddr("nomask")' ],
@@ -50,7 +50,7 @@ var GENERAL = [
 var HEALTH = [
 	[ 'track_ip', form.DynamicList, _('Hosts'), _('Addresses, names, gateway or gateway6. Without any, nothing is checked.') ],
 	[ 'track_method', [ 'ping', 'tcp', 'http', 'https', 'dns' ], _('Method'), '', 'ping' ],
-	[ 'track_port', form.Value, _('Port'), '', _('automatic'), 'port' ],
+	[ 'track_port', form.Value, _('Port'), '', _('automatic'), 'range(1, 65535)' ],
 	[ 'track_path', form.Value, _('Path'), _('For http and https.'), '/' ],
 	[ 'track_name', form.Value, _('Name'), _('For dns; . asks for the name servers of the root.'), '.' ],
 	[ 'track_status', form.Value, _('Expected status'), _('For http and https; 204 finds captive portals.'), '', 'range(100, 599)' ],
