@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.booted.conftest import checkout, package  # noqa: F401  (fixtures)
 from tests.named_folder import is_named
 from tests.networks.machine import why_not
 
@@ -21,5 +22,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    if lacking := why_not("keepalived", "conntrackd"):
+    if lacking := why_not("keepalived", "conntrackd", "systemd-nspawn", "debootstrap"):
         pytest.fail(lacking, pytrace=False)
