@@ -16,7 +16,7 @@ from tests.pair.world import GATEWAY, Site, on_gateway_b
 
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iputils-ping", "ifupdown")
 NEEDED = ("python3", "python3-tenacity", "python3-pyroute2", "python3-systemd", "adduser")
-GUIDE = ("keepalived", "conntrackd", "nftables", "radvd", "shadowsocks-libev")
+GUIDE = ("keepalived", "conntrackd", "netbase", "nftables", "radvd", "shadowsocks-libev")
 """What the guide installs."""
 PACKAGES = (*SYSTEM, *(f"+{name}" for name in (*NEEDED, *GUIDE)))
 
