@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import SERVER
 from tests.pair.booted import Gateway
 from tests.pair.proxy import serve_proxy
 from tests.pair.test_pair import soon
-from tests.pair.traffic import COLUMNS, Traffic
+from tests.pair.traffic import COLUMNS, Tcp, Traffic
 from tests.pair.world import Site
 
 pytestmark = [pytest.mark.timeout(900)]
@@ -83,3 +84,11 @@ def test_the_other_gateway_takes_over_and_the_first_one_comes_back_in_standby(
         a.machine.start()
         back(traffic, a, b, states)
         assert a.states() == ["BACKUP"]
+
+        b.machine.run("systemctl reload nftables")
+        with Tcp(site.host, site.server, SERVER) as later:
+            later.longest()
+
+        b.machine.run("systemctl kill --signal=KILL keepalived")
+        over(traffic, "keepalived killed", a)
+        back(traffic, b, a, a.states())
