@@ -172,6 +172,8 @@ def test_both_are_active_while_no_vrrp_gets_through(pair: Pair) -> None:
             waits(pair.b)
             healed = traffic.longest()
             eventually(meanwhile.is_reset, 30, "a connection from meanwhile is reset")
+        with Tcp(pair.host, pair.server, SERVER) as later:
+            later.longest()
         assert pair.a.standby() == "active"
         record(pair, "both active: at the beginning", split)
         record(pair, "both active: 3 s long", during)
