@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import SERVER, eventually, subflows
+from tests.lab import SERVER, SERVER6, eventually, subflows
 from tests.pair.proxy import serve_proxy
-from tests.pair.traffic import COLUMNS, Tcp, Traffic
-from tests.pair.world import GATEWAY, OUTSIDE, OUTSIDE6, Gateway, Pair
+from tests.pair.traffic import COLUMNS, Tcp, Traffic, Udp
+from tests.pair.world import GATEWAY, HOSTS6, OUTSIDE, OUTSIDE6, Gateway, Pair
 
 pytestmark = [pytest.mark.timeout(240)]
 
@@ -20,6 +20,12 @@ add chain inet cut input { type filter hook input priority -300; }
 add rule inet cut input iifname eth0 ip protocol vrrp drop
 """
 """No VRRP gets to a gateway."""
+PREFIX = "fd00:70::/64"
+ROUTED = {
+    f'oifname "eth1" ip6 saddr {PREFIX} snat ip6 to {OUTSIDE6}\n': "\n",
+    f"{OUTSIDE6}'\n": f"{OUTSIDE6}'\n\nconfig uplink 'wan1'\n\tlist prefix '{PREFIX}'\n",
+}
+"""Provider 1 routes the hosts' prefix to the virtual address."""
 
 
 @pytest.fixture
@@ -149,6 +155,19 @@ def test_with_preempt_delay_the_first_gateway_takes_over_again(pair: Pair) -> No
         assert pair.a.vrrp_states() == ["BACKUP", "MASTER", "FAULT", "BACKUP", "MASTER"]
         soon(again)
         record(pair, "preempt_delay, back again", again)
+
+
+@pytest.mark.parametrize("change", [ROUTED])
+def test_connections_from_a_routed_prefix_move_without_translation(pair: Pair) -> None:
+    pair.site.providers[1].ip(f"route add {PREFIX} via {OUTSIDE6}")
+    pair.server.ip(f"route add {PREFIX} via 2001:db8:901::1 src {SERVER6}")
+    udp = Udp(pair.host, pair.server, SERVER6, HOSTS6)
+    with udp, Tcp(pair.host, pair.server, SERVER6) as tcp:
+        assert udp.sources == [[f"{host} {Udp.PORT}"] for host in HOSTS6]
+        fail(pair, "unplugged")
+        pair.active(pair.b)
+        assert tcp.longest() < 3
+        assert udp.longest() < 3
 
 
 def test_both_are_active_while_no_vrrp_gets_through(pair: Pair) -> None:
