@@ -68,13 +68,14 @@ class Gateway(Closing):
         journal = self.machine.journal("--boot", "--unit=keepalived")
         return re.findall(r"\(gateway\) Entering (\w+) STATE", journal)
 
+    def services_said(self) -> str:
+        """The journal since this boot, for when a test fails."""
+        return self.machine.journal("--boot")
+
     def wait(self, state: str) -> None:
         """Until it is active, or ready."""
         condition = self.is_active if state == "active" else self.is_ready
-        try:
-            eventually(condition, 60, f"{self.name} is {state}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.machine.journal('--boot')[-6000:]}") from None
+        eventually(condition, 60, f"{self.name} is {state}")
 
     def close(self) -> None:
         self.machine.close()
