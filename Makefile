@@ -50,9 +50,10 @@ setup:
 demo: setup
 	@$(python) -m tests.demo $(ARGS)
 
+# Two files at a time, since most tests wait for the kernel; ARGS='-n 0' for one after the other.
 test:
 	@packaging/setup.sh unpack
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Guided by coverage if atheris is installed in .venv.
 fuzz: setup

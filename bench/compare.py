@@ -7,6 +7,7 @@ of two consecutive runs.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import statistics
@@ -26,7 +27,7 @@ from tests.lab.marked import filled
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROUNDS = 5
-HEAD = ["measurement", "base", "this", "ratio (quartiles)"]
+HEAD = ["measurement", "base", "this", "ratio (quartiles of several rounds)"]
 
 QUIET = "quiet"
 """The measurement that takes a minute."""
@@ -56,13 +57,16 @@ class Compared(NamedTuple):
             return [self.what, base, this, ""]
         pairs = zip(self.base, self.this, strict=True)
         ratio = spread([new / old if old else 1.0 for old, new in pairs])
-        quartiles = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-        return [self.what, base, this, quartiles]
+        quartiles = f" ({ratio.low:.2f} to {ratio.high:.2f})" if len(self.base) > 1 else ""
+        return [self.what, base, this, f"{ratio.median:.2f}{quartiles}"]
 
 
 @contextmanager
 def checkout(revision: str) -> Iterator[Path]:
-    """A temporary worktree of this revision; LabError if there is no such revision."""
+    """A temporary worktree of this revision; LabError if there is no such revision.
+
+    Both are compiled: Python may be set to keep nothing of what it compiles.
+    """
     with TemporaryDirectory(prefix="bench-base.") as folder:
         base = Path(folder) / "base"
         _git("worktree", "add", "--quiet", "--detach", str(base), revision)
@@ -71,6 +75,8 @@ def checkout(revision: str) -> Iterator[Path]:
             if unpacked.exists():
                 (base / ".build").mkdir()
                 (base / ".build/unpacked").symlink_to(unpacked)
+            for tree in (base, REPOSITORY):
+                compileall.compile_dir(tree / "mproutd", quiet=1)
             yield base
         finally:
             _git("worktree", "remove", "--force", str(base))

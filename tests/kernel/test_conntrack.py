@@ -120,7 +120,7 @@ def test_a_hosts_flow_moves_to_the_other_uplink(world):
         assert flow.comes_from("10.1.1.2")
         world.unplug(1)
         assert flow.comes_from("10.2.2.2"), flow.seen
-        assert REMOVED in daemon.log()
+        eventually(lambda: REMOVED in daemon.log(), 5, "its end")
 
 
 def test_without_the_option_it_stays_where_it_is(world):
@@ -144,7 +144,7 @@ def test_those_of_the_lost_addresses_alone(world):
         world.unplug(1)
         assert first.comes_from("10.2.2.2"), first.seen
         assert ident(world, 4002) == before, "the same entry"
-        assert daemon.log().count("connection tracking") == 1
+        eventually(lambda: daemon.log().count("connection tracking") == 1, 5, "its end")
 
 
 def test_an_address_that_goes_while_the_uplink_stays(world):

@@ -241,15 +241,17 @@ def test_a_reload_of_one_rule_under_load_moves_nothing_else(
 
 
 FLOOD = """
-import socket, sys, time
-while True:
+import itertools, socket, sys, time
+for port in itertools.cycle(range(10000, 30000)):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", port))
     for _ in range(3):
         s.sendto(b"?", (sys.argv[1], 7))
     s.close()
     time.sleep(0.001)
 """
-"""A new UDP connection every millisecond."""
+"""A new UDP connection every millisecond, from a port that no other test uses: it would be pinned
+to the uplink of an earlier connection from that port."""
 
 
 def test_five_hundred_rules(world: PolicyWorld, daemon: Daemon) -> None:

@@ -133,7 +133,8 @@ def test_others_do_not_suffer_for_one_that_is_refused(wan):
                 while time.monotonic() < end:
                     seen.update(by_second(wan, healthy))
                     time.sleep(0.05)
-        assert len(seen) == 2, "cut more than once"
+        # One retry may open it twice: it sets the endpoint to fullmesh and back.
+        assert len(seen) in (2, 3), "cut more than once"
         assert daemon.log().count("retrying its endpoint") == 1
         report = healthy.report()
         assert not report.error
@@ -225,7 +226,8 @@ def test_who_may_not_get_its_only_subflow_back_keeps_it(wan):
         (before,) = subflows(gateway, healthy.port)
         with refused(wan, f"tcp dport {other.port}", n=1):
             eventually(lambda: subflows(gateway, other.port) == [])
-            eventually(lambda: "subflows from 10.1.1.2 failed" in daemon.log())
+            # A slow look at the connections puts off the next by a hundred times its duration.
+            eventually(lambda: "subflows from 10.1.1.2 failed" in daemon.log(), 30)
             time.sleep(1)
         assert [subflow.local_port for subflow in subflows(gateway, healthy.port)] == [
             before.local_port
