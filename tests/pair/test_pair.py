@@ -157,6 +157,15 @@ def test_with_preempt_delay_the_first_gateway_takes_over_again(pair: Pair) -> No
         record(pair, "preempt_delay, back again", again)
 
 
+@pytest.mark.parametrize("change", [{"\t\tconntrackd -c\n": "\t\tsleep 1\n\t\tconntrackd -c\n"}])
+def test_a_late_copy_of_the_connections_costs_time_only(pair: Pair) -> None:
+    """Replies of the server arrive before it."""
+    with Traffic(pair.host, pair.server) as traffic:
+        fail(pair, "unplugged")
+        pair.active(pair.b)
+        assert max(traffic.longest()[:-1]) < 10
+
+
 @pytest.mark.parametrize("change", [ROUTED])
 def test_connections_from_a_routed_prefix_move_without_translation(pair: Pair) -> None:
     pair.site.providers[1].ip(f"route add {PREFIX} via {OUTSIDE6}")

@@ -78,6 +78,7 @@ def test_the_other_gateway_takes_over_and_the_first_one_comes_back_in_standby(
         back(traffic, b, a, states)
         assert b.states() == ["BACKUP"]
 
+        site.power("a", on=False)
         a.machine.cut_power()
         over(traffic, "power cut", b)
         states = b.states()
