@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.booted.conftest import checkout, package  # noqa: F401  (fixtures)
 from tests.named_folder import is_named
 from tests.networks.machine import why_not
 
@@ -21,5 +23,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    if lacking := why_not("keepalived", "conntrackd"):
+    if lacking := why_not("keepalived", "conntrackd", "systemd-nspawn", "debootstrap"):
         pytest.fail(lacking, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """With a failure comes what the programs of both gateways wrote."""
+    report = yield
+    if call.when == "call" and report.failed:
+        arguments = getattr(item, "funcargs", {})
+        pair = arguments.get("pair")
+        for gateway in (pair.a, pair.b) if pair else arguments.get("gateways", ()):
+            report.sections.append((f"log of {gateway.name}", gateway.services_said()[-8000:]))
+    return report
