@@ -15,6 +15,7 @@ from mproutd.status.connections import (
     UplinkNames,
     connections,
     observed_uplink_names,
+    reply,
     uplink_names,
 )
 from mproutd.status.render import connection_lines
@@ -137,6 +138,12 @@ def test_a_kernel_that_lists_no_mptcp_sockets_or_counts_no_bytes() -> None:
     )
     short = master(0x1A2B3C4D)._replace(info=mptcp_info(0x1A2B3C4D)[:44])
     assert listed([short], [FIRST_FLOW, SECOND_FLOW])[0]["received"] == 600
+
+
+def test_the_reply_of_a_daemon() -> None:
+    sockets = [FIRST_FLOW, SECOND_FLOW]
+    answer = reply([master(0x1A2B3C4D)], sockets, WHERE, lambda index: f"eth{index - 1}")
+    assert answer == {"version": 1, "connections": listed([master(0x1A2B3C4D)], sockets)}
 
 
 def test_the_device_decides_where_two_uplinks_have_one_address() -> None:

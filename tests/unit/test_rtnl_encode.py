@@ -27,7 +27,9 @@ from mproutd.netlink import conntrack, mptcp_pm, rtnl_decode, rtnl_encode, sock_
 from mproutd.netlink.bpf import (
     SO_ATTACH_FILTER,
     Instruction,
+    changes_lookups,
     event_filter,
+    ifindex_of,
     is_relevant,
     sock_fprog,
     subflow_event_filter,
@@ -124,6 +126,21 @@ def test_a_nexthop_that_goes_nowhere() -> None:
     for hop in (pack("=HBBl", 4, 0, 0, 3), pack("=HBBl", 99, 0, 0, 3)):
         with pytest.raises(DecodeError, match="nexthop of"):
             rtnl_decode.routes(head + put(rtnl_decode.RTA_MULTIPATH, hop))
+
+
+@pytest.mark.parametrize(
+    "selectors",
+    [
+        Selectors((1000, 1999)),
+        Selectors(sports=(1, 9), protocol=17),
+        Selectors(dports=(443, 443), protocol=6),
+        Selectors((0, 0), (0, 65535), (80, 90), 132),
+    ],
+)
+def test_a_rule_is_read_as_it_was_written(selectors: Selectors) -> None:
+    rule = Rule(AF_INET, 7900, 7257, iif="lo", selectors=selectors)
+    (message,) = messages(rtnl_encode.change(Operation("add", rule), 1))
+    assert rtnl_decode.rule(message.body) == rule
 
 
 def test_a_memo_of_links_forgets_all_when_it_is_full() -> None:
@@ -507,6 +524,20 @@ def address(index: int, text: str, length: int) -> Message:
 )
 def test_relevant_events(message: Message, ours: bool) -> None:
     assert is_relevant(message, {2}, {"eth1"}, {(AF_INET, 24, 0x0A0101)}) == ours
+
+
+@pytest.mark.parametrize(
+    ("message", "index"),
+    [(link(2), 2), (address(9, "10.1.1.77", 24), 9), (Message(80, 0, 0, 0, b"short"), 0)],
+)
+def test_the_device_of_an_event(message: Message, index: int) -> None:
+    assert ifindex_of(message) == index
+
+
+@pytest.mark.parametrize(("key", "changes"), [(3, False), (6, True)])
+def test_sysctls_that_decide_what_lookups_find(key: int, changes: bool) -> None:
+    assert changes_lookups(setting(key, 1)[16:]) == changes
+    assert not changes_lookups(b"")
 
 
 def test_a_lookup_for_a_packet_has_what_a_rule_selects_by() -> None:
