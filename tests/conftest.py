@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.lab import LabError, Namespace, Wan
+from tests.turns import turn
+
+STARTED_BY_A_TEST = "PYTEST_CURRENT_TEST" in os.environ
 
 
 @functools.cache
@@ -44,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"nodes", "node", "wan", "bare_wan"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kernel)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for the test's turn, which does not count for its timeout."""
+    if STARTED_BY_A_TEST:
+        return (yield)
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

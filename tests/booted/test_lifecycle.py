@@ -60,6 +60,7 @@ def quiet(output: str, begin: str) -> list[str]:
     return [line for line in shown if line and not line.startswith(own)]
 
 
+@pytest.mark.alone
 def test_the_life_of_the_package_loses_no_connection(debian, providers, newer_package):
     machine, guide, timed = debian, Guide("../debian"), Times()
     both = {lease(1), lease(2)}

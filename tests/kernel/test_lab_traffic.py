@@ -47,7 +47,7 @@ def test_subflows_and_counters(wan):
     assert mptcp_counters(wan.gateway)["MPJoinSynAckRx"] == before["MPJoinSynAckRx"] + 1
 
 
-@pytest.mark.traffic
+@pytest.mark.alone
 def test_two_paths_by_hand_carry_1_7_times_one(wan):
     """The reference for all that mproutd has to reach."""
     one = Iperf(wan.gateway, wan.server, SERVER, 3, mptcp=False, bind=address(1)).result()

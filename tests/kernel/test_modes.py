@@ -42,7 +42,7 @@ def by(world: Wan, port: int) -> set[str]:
     return {names[subflow.local] for subflow in subflows(world.gateway, port)}
 
 
-@pytest.mark.traffic
+@pytest.mark.alone
 @pytest.mark.parametrize("reverse", [False, True], ids=["upload", "download"])
 def test_backup_carries_nothing_while_another_can_then_all_and_gives_back(wan, reverse):
     with Daemon(wan.gateway, network(eth1="master", eth2="backup")):
@@ -76,6 +76,7 @@ def quiet(carried: Carried, device: str, while_other: str) -> bool:
     return carried.by(device) < NOISE
 
 
+@pytest.mark.alone
 def test_handover_opens_when_the_last_other_goes_and_closes_when_one_is_back(wan):
     with (
         Daemon(wan.gateway, network(eth1="master", eth2="handover")),

@@ -45,6 +45,7 @@ def stranger(far_end: FarEnd) -> Iterator[Namespace]:
         yield node
 
 
+@pytest.mark.alone
 def test_gateways_use_all_uplinks_and_are_counted_one_by_one(far_end):
     first, _ = far_end.clients
     server_files = far_end.configuration()

@@ -24,6 +24,7 @@ def endpoints(sites: TwoSites) -> set[str]:
     return {line.split()[0] for line in sites.router_a.ip("mptcp endpoint show").splitlines()}
 
 
+@pytest.mark.alone
 def test_both_uplinks_carry_the_lan_and_either_may_fail(sites):
     router, both = sites.router_a, {lease(1), lease(2)}
     with Daemon(router, network=sites.network) as daemon:

@@ -26,6 +26,7 @@ def endpoints(laptops: Laptops) -> set[str]:
     return {line.split()[0] for line in laptops.client.ip("mptcp endpoint show").splitlines()}
 
 
+@pytest.mark.alone
 def test_both_links_carry_and_either_may_go(laptops):
     client, server, guide = laptops.client, laptops.server, laptops.guide
     both = {"192.168.1.10", "192.168.1.11"}

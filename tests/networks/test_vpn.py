@@ -24,6 +24,7 @@ def answers(host: Namespace, address: str = FAR_HOST) -> bool:
     return "1 received" in host.run("ping", "-c1", "-W1", address, check=False)
 
 
+@pytest.mark.alone
 def test_the_tunnel_uses_both_uplinks_and_survives_either_failing(vpn):
     router, files = vpn.router, vpn.guide.files("router")
     configuration = files["/etc/mproutd/network"], files["/etc/mproutd/mproutd"]

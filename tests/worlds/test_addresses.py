@@ -138,6 +138,7 @@ def other_gateway(wan: Wan) -> None:
     )
 
 
+@pytest.mark.alone
 def test_a_new_gateway_changes_the_default_routes_alone(wan: Wan, daemon: Daemon) -> None:
     """Those of wan1 and, as wan1 is the master, of other traffic; no subflow is lost."""
     other_gateway(wan)

@@ -59,6 +59,7 @@ def answers(connection: socket.socket) -> bool:
 # -- connections that began at an address without an endpoint --------------------------------
 
 
+@pytest.mark.alone
 def test_an_initial_subflow_without_endpoint_is_closed_with_its_address(wan):
     with Daemon(wan.gateway, FIRST_OFF) as daemon, Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: locals_of(wan, echo) == ["10.1.1.2", "10.2.2.2"])

@@ -107,6 +107,7 @@ def test_connections_that_were_there_before_the_daemon(wan):
             daemon.close()
 
 
+@pytest.mark.alone
 def test_the_tries_become_rare(wan):
     with Daemon(wan.gateway) as daemon, refused(wan), Echo(wan.gateway, wan.server, SERVER) as echo:
         eventually(lambda: by_second(wan, echo) == [] and tries(wan) >= 1)
@@ -116,6 +117,7 @@ def test_the_tries_become_rare(wan):
         assert echo.report().gap < 0.15
 
 
+@pytest.mark.alone
 def test_others_do_not_suffer_for_one_that_is_refused(wan):
     """Each opening cuts the subflows of the others there: so after the first, it is rare."""
     with Daemon(wan.gateway) as daemon, Echo(wan.gateway, wan.server, SERVER) as healthy:
@@ -190,6 +192,7 @@ def test_the_last_uplink_loses_the_last_subflow(wan):
         assert "fullmesh" not in gateway.ip("mptcp endpoint show")
 
 
+@pytest.mark.alone
 def test_two_uplinks_lose_the_same_peer(wan):
     """As when a server reboots: all others keep a subflow."""
     gateway = wan.gateway
@@ -214,6 +217,7 @@ def test_two_uplinks_lose_the_same_peer(wan):
         assert report.gap < 0.5
 
 
+@pytest.mark.alone
 def test_who_may_not_get_its_only_subflow_back_keeps_it(wan):
     """The server takes no subflows: another connection's reset costs nobody the only one."""
     gateway = wan.gateway

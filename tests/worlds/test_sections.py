@@ -106,6 +106,7 @@ def test_the_places_outlast_kill_9_and_a_file_that_changed_meanwhile(wan, daemon
     assert wan.gateway.state(ids=True) == state
 
 
+@pytest.mark.alone
 def test_a_section_that_gets_another_name_keeps_its_connections(wan, daemon):
     """A new name is a new uplink, with a place of its own; the endpoint is the address's."""
     with Echo(wan.gateway, wan.server, SERVER) as echo:

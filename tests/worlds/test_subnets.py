@@ -80,7 +80,6 @@ def test_each_address_leaves_by_its_own_device(switched: Switched) -> None:
         assert announced == {(OWN[device][0], switched.hardware(device)) for device in OWN}
 
 
-@pytest.mark.traffic
 def test_one_connection_uses_both(switched: Switched) -> None:
     gateway = switched.gateway
     with Daemon(gateway) as daemon, Capture(gateway) as here:
