@@ -38,7 +38,7 @@ _TEXTS = {True: "standby", False: "active", None: "no gateway of a pair: option 
 def usable(options: argparse.Namespace) -> tuple[str, int]:
     """(a line of text, the exit status: whether an uplink is usable).  CommandError."""
     if options.json or options.uplink is not None:
-        raise CommandError("--usable is about all uplinks, and goes without --json", INVALID)
+        raise CommandError("--usable covers all uplinks and excludes --json", INVALID)
     reply = query_daemon(options, {"command": "usable"}, USABLE_TIMEOUT)
     if reply is None:
         raise CommandError("mproutd is not running", NOT_RUNNING)

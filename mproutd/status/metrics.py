@@ -43,7 +43,7 @@ METRICS = {
     "mproutd_enabled": Metric(GAUGE, "Whether multipath is enabled in the configuration."),
     "mproutd_degraded": Metric(GAUGE, "Whether anything needs attention."),
     "mproutd_standby": Metric(
-        GAUGE, "Whether the other gateway of a pair carries; missing without a pair."
+        GAUGE, "Whether this gateway of a pair is in standby; missing without a pair."
     ),
     "mproutd_configuration_rejected": Metric(
         GAUGE, "Whether the files on disk are rejected and an earlier configuration is in use."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 
 import pytest
 
@@ -213,18 +214,25 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
         gateway.run("rm -f /etc/mproutd/mproutd /run/mproutd/actions")
 
 
-def test_the_metrics_are_served_with_debians_own_library(gateway):
-    """0.16 in Debian 12, 0.21 in Debian 13."""
+def test_the_metrics_are_served_by_the_documented_unit(gateway):
+    """With Debian's own library: 0.16 in Debian 12, 0.21 in Debian 13."""
     gateway.run("apt-get install --yes python3-prometheus-client")
-    gateway.run("systemd-run --unit=metrics mproutd metrics --listen '[::1]:9785'")
+    section = (REPOSITORY / "docs/metrics.md").read_text().split("\n## With a scrape job\n")[1]
+    unit = section[section.index("    [Unit]") : section.index("\n\nThen run")]
+    unit = textwrap.dedent(unit).replace("10.0.0.1", "[::1]")
+    gateway.write("/etc/systemd/system/mproutd-metrics.service", unit)
+    gateway.run("systemctl daemon-reload && systemctl enable --now mproutd-metrics")
     scrape = (
         "import urllib.request as web; print(web.urlopen('http://[::1]:9785/').read().decode())"
     )
     try:
         eventually(lambda: "mproutd_up 1.0" in gateway.call(f'python3 -c "{scrape}"').stdout, 10)
-        assert gateway.unit_state("metrics") == "active"
+        assert gateway.unit_state("mproutd-metrics") == "active"
+        pid = gateway.unit_state("mproutd-metrics", "MainPID")
+        assert gateway.run(f"stat --format=%u /proc/{pid}").strip() != "0"
     finally:
-        gateway.run("systemctl stop metrics", check=False)
+        gateway.run("systemctl disable --now mproutd-metrics", check=False)
+        gateway.run("rm -f /etc/systemd/system/mproutd-metrics.service")
 
 
 def test_what_the_source_package_has_for_autopkgtest_passes(gateway):

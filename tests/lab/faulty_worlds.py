@@ -547,7 +547,7 @@ def paragraph(printed: str, daemon: Daemon, code: str) -> str:
         for family in uplink["families"]
         if family["reason"] == code
     ]
-    beginning = texts[0][:30] if texts else ""
+    beginning = texts[0][:27] if texts else ""  # before any number that grows meanwhile
     blocks = []
     for block in printed.split("\n! ")[1:]:
         first, *rest = block.split("\n")

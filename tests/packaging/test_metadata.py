@@ -63,6 +63,13 @@ def test_the_installed_package_has_this_version() -> None:
     assert installed == mproutd.__version__
 
 
+def test_the_ansible_collection_has_this_version() -> None:
+    """The collection is released with the program, so that an installed one is upgraded."""
+    release = mproutd.__version__.partition("+")[0]
+    galaxy = (ROOT / "packaging" / "ansible" / "galaxy.yml").read_text()
+    assert f"\nversion: {release}\n" in galaxy
+
+
 def test_every_folder_of_modules_is_packaged(setup: configparser.ConfigParser) -> None:
     folders = {
         ".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "mproutd").rglob("*.py")
