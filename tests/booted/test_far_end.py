@@ -81,6 +81,10 @@ def test_the_units_serve_gateways_also_after_a_reboot(server, gateways):
     assert "Sent 0 bytes" not in sent
     received = server.run("tc -statistics class show dev ifb0 classid 1:10")
     assert "Sent 0 bytes" not in received
-    server.run("systemctl stop far-end-classes")
-    assert "htb" not in server.run("tc qdisc show dev eth0")
+    for command in gateways.guide.commands("undo"):
+        server.run(command)
+    assert not server.run("ip mptcp endpoint show").strip()
+    assert "far_end" not in server.run("nft list tables")
+    assert "ifb0" not in server.run("ip -brief link")
+    assert not {"htb", "clsact"} & set(server.run("tc qdisc show dev eth0").split())
     assert not server.run("systemctl --failed --no-legend --plain").strip()
