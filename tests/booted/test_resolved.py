@@ -145,7 +145,10 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
         done, absent = present.stop(), missing.stop()
     report("cable", done, absent)
     assert [item for item in done if item.failed] == []
-    assert {item.answer for item in absent} == {"code 3"}
+    replied = [item for item in absent if item.seconds is not None]
+    assert {item.answer for item in replied} == {"code 3"}
+    # The one that was asked by wan1 and not yet answered when the cable was pulled.
+    assert len(absent) - len(replied) <= 1
 
     with lookups(machine) as present, lookups(machine, "missing") as missing:
         hole(wan.routers[1])

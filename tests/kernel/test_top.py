@@ -35,6 +35,12 @@ class Top(Terminal):
         self.type("clear; stty -a >/run/before; sh /run/top", "Enter")
         eventually(lambda: "sorted by" in self.screen())
 
+    def matching(self, pattern: str) -> str:
+        """The screen.  AssertionError with it, where it does not match."""
+        screen = self.screen()
+        assert re.search(pattern, screen), screen
+        return screen
+
     def ended(self, status: int) -> None:
         """It is over, and the terminal is as before."""
         eventually(lambda: f"ended with {status}\n" in self.screen())
@@ -55,12 +61,12 @@ class Top(Terminal):
         raise AssertionError("it does not run")
 
 
+@pytest.mark.alone
 def test_top_in_a_terminal(wan: Wan) -> None:
     with Daemon(wan.gateway) as daemon, Top(daemon) as terminal:
         eventually(lambda: "wan1" in terminal.screen(), 20)
-        transfer = Iperf(wan.gateway, wan.server, SERVER, 7)
-        eventually(lambda: re.search(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]", terminal.screen()), 20)
-        screen = terminal.screen()
+        transfer = Iperf(wan.gateway, wan.server, SERVER, 12)
+        screen = eventually(lambda: terminal.matching(r"out +\d+ Mbit/s .*[▃▄▅▆▇█]"), 20)
         assert re.search(r"^mproutd  \d\d:\d\d:\d\d  ok$", screen, re.MULTILINE)
         assert re.search(r"^wan1  master +eth1  up \d+ s +\d subflows?  default IPv4", screen, re.M)
         assert re.search(r"^  10\.2\.2\.2 via 10\.2\.2\.1", screen, re.MULTILINE)
