@@ -314,7 +314,8 @@ def test_a_problem_that_stands_for_several_is_translated_and_names_them(
         for n in range(1, 9)
     ]
     (one,) = merge(problems)
-    real["status"]["problems"] = [one, problem("mptcp-disabled")]
+    where = {"address": "10.2.2.2", "gateway": "10.2.2.1", "device": "eth2"}
+    real["status"]["problems"] = [one, problem("address-without-gateway", uplink="wan2", **where)]
     catalog = messages.catalog(messages.languages()["de"])
     with (
         answering(wan.gateway, real),
