@@ -104,12 +104,13 @@ class Seen(NamedTuple):
 def captured(packets_there: list[Packet], packets_back: list[Packet]) -> Seen:
     """What arrived over the first uplink, where full-size packets are the data.
 
-    Only of connections that began during the capture: an earlier one may still retransmit.
+    Only of connections that began during the capture: an earlier one may still retransmit, a
+    SYN-ACK too.
     """
     ours = {
-        packet.sport if packet.outgoing else packet.dport
+        packet.sport
         for packet in packets_back
-        if packet.flags & SYN
+        if packet.outgoing and packet.flags & (SYN | ACK) == SYN
     }
 
     def any_of(packets: list[Packet], full: bool, flags: int) -> bool | None:
