@@ -14,6 +14,7 @@ from tests.lab import LabError, Namespace, Wan
 from tests.turns import turn
 
 STARTED_BY_A_TEST = "PYTEST_CURRENT_TEST" in os.environ
+"""Then it is that test's turn; to wait for another one could be to wait for each other."""
 
 
 @functools.cache

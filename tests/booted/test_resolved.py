@@ -147,7 +147,7 @@ def test_no_lookup_is_lost_with_an_uplink(machine: Booted, providers: Providers)
     assert [item for item in done if item.failed] == []
     replied = [item for item in absent if item.seconds is not None]
     assert {item.answer for item in replied} == {"code 3"}
-    # The one that was asked by wan1 and not yet answered when the cable was pulled.
+    # One may have been on its way by wan1 when the cable was pulled.
     assert len(absent) - len(replied) <= 1
 
     with lookups(machine) as present, lookups(machine, "missing") as missing:

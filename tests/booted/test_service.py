@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.booted import Booted, Providers
 from tests.booted.providers import lease
 from tests.booted.system import REPOSITORY
 from tests.lab import TWO_UPLINKS, eventually
+from tests.networks.guide import Guide
 
 pytestmark = pytest.mark.booted
 
@@ -217,10 +217,8 @@ def test_pings_work_inside_its_walls_and_a_door_can_be_opened_for_programs(gatew
 def test_the_metrics_are_served_by_the_documented_unit(gateway):
     """With Debian's own library: 0.16 in Debian 12, 0.21 in Debian 13."""
     gateway.run("apt-get install --yes python3-prometheus-client")
-    section = (REPOSITORY / "docs/metrics.md").read_text().split("\n## With a scrape job\n")[1]
-    unit = section[section.index("    [Unit]") : section.index("\n\nThen run")]
-    unit = textwrap.dedent(unit).replace("10.0.0.1", "[::1]")
-    gateway.write("/etc/systemd/system/mproutd-metrics.service", unit)
+    for path, text in Guide("../metrics").files("gateway").items():
+        gateway.write(path, text.replace("10.0.0.1", "[::1]"))
     gateway.run("systemctl daemon-reload && systemctl enable --now mproutd-metrics")
     scrape = (
         "import urllib.request as web; print(web.urlopen('http://[::1]:9785/').read().decode())"

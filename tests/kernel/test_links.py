@@ -19,7 +19,7 @@ from mproutd.model import (
 )
 from mproutd.netlink import rtnl_decode, rtnl_encode
 from mproutd.netlink.bpf import SO_ATTACH_FILTER, event_filter, is_relevant, sock_fprog
-from mproutd.netlink.nlmsg import Message, attribute, request
+from mproutd.netlink.nlmsg import Message, request
 from tests.lab import Namespace, oracle
 from tests.lab.machine import Machine, machine_in
 from tests.lab.raw_netlink import GROUPS, Netlink
@@ -103,10 +103,9 @@ def decoded_events(events: Netlink) -> list[Any]:
 
 def is_about_route(event: Message) -> bool:
     """Not one of the kernel's own IPv6 routes (fe80::/64, ff00::/8), which may come late."""
-    if event.type >> 2 != 6:
-        return False
-    destination = attribute(event.body, rtnl_decode.RTMSG.size, rtnl_decode.RTA_DST) or b""
-    return destination[:1] not in (b"\xfe", b"\xff")
+    return event.type >> 2 == 6 and not any(
+        route.destination.startswith(("fe", "ff")) for route in rtnl_decode.routes(event.body)
+    )
 
 
 def test_the_filter_passes_defaults_our_routes_and_other_messages(

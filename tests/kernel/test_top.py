@@ -83,7 +83,7 @@ def test_top_in_a_terminal(wan: Wan) -> None:
         time.sleep(1.5)
         assert "no carrier" not in terminal.screen()
         terminal.type("Space")
-        eventually(lambda: re.search(r"^wan2 .* no carrier", terminal.screen(), re.MULTILINE))
+        eventually(lambda: terminal.matching(r"(?m)^wan2 .* no carrier"))
         assert "1 of 2 not usable" in terminal.screen()
         transfer.result()
 
@@ -129,7 +129,7 @@ def test_running_out_of_descriptors_is_waited_for(wan: Wan) -> None:
         wan.gateway.run("prlimit", f"--pid={pid}", "--nofile=3:1024")
         eventually(lambda: "does not reply" in terminal.screen())
         wan.gateway.run("prlimit", f"--pid={pid}", "--nofile=1024:1024")
-        eventually(lambda: re.search(r"  ok$", terminal.screen(), re.MULTILINE))
+        eventually(lambda: terminal.matching(r"(?m)  ok$"))
         terminal.type("q")
         terminal.ended(0)
 
